@@ -1,0 +1,135 @@
+//! [`DeliveryInfo`]: how a message came.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Origin, Outcome, Token};
+
+/// How a copy of a message was delivered: typed facts, filled by every backend that has them.
+#[derive(Clone, Debug)]
+pub struct DeliveryInfo {
+    origin: Origin,
+    token: Token,
+    attempt: u32,
+    redelivered: bool,
+    published_at: Option<SystemTime>,
+    partition: Option<i32>,
+    offset: Option<i64>,
+}
+
+impl DeliveryInfo {
+    /// The first delivery named by `token`; for backends.
+    pub fn new(origin: Origin, token: Token) -> Self {
+        Self {
+            origin,
+            token,
+            attempt: 1,
+            redelivered: false,
+            published_at: None,
+            partition: None,
+            offset: None,
+        }
+    }
+
+    /// Sets the attempt; more than one means redelivered.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt.max(1);
+        self.redelivered |= attempt > 1;
+        self
+    }
+
+    /// Says that the backend may have delivered this message before, even if it cannot count.
+    #[must_use]
+    pub fn with_redelivered(mut self, redelivered: bool) -> Self {
+        self.redelivered = redelivered;
+        self
+    }
+
+    /// Sets the time of publishing.
+    #[must_use]
+    pub fn with_published_at(mut self, published_at: Option<SystemTime>) -> Self {
+        self.published_at = published_at;
+        self
+    }
+
+    /// Sets the partition.
+    #[must_use]
+    pub fn with_partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Sets the offset.
+    #[must_use]
+    pub fn with_offset(mut self, offset: i64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// The subscription it came from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The topic it was received on.
+    pub fn topic(&self) -> &str {
+        self.origin.topic()
+    }
+
+    /// The consumer group it was received for.
+    pub fn group(&self) -> Option<&str> {
+        self.origin.group()
+    }
+
+    /// Its place: within a scope, deliveries come in order.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Which delivery of this message to this group this is, from 1, as far as the backend can count.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether the message may have been delivered before.
+    pub fn redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// When it was published, by the backend's clock.
+    pub fn published_at(&self) -> Option<SystemTime> {
+        self.published_at
+    }
+
+    /// The partition it came from, where the backend has them.
+    pub fn partition(&self) -> Option<i32> {
+        self.partition
+    }
+
+    /// Its offset in the partition or log, where the backend has them.
+    pub fn offset(&self) -> Option<i64> {
+        self.offset
+    }
+
+    /// A token that is cancelled when this delivery is settled, or when the subscription loses it (a
+    /// lost lease, a revoked partition): work done for it afterwards is done in vain.
+    ///
+    /// Ask for it while the delivery is unsettled, inside the handler for instance; asked for later,
+    /// it is never cancelled.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.origin.watch(self.token)
+    }
+
+    /// Acks while whoever owns the settlement still holds it; what the owner says later is not
+    /// passed on. For middleware that trades the guarantee away on purpose.
+    pub(crate) fn ack_early(&self) {
+        self.origin.settle_early(self.token, Outcome::Ack);
+    }
+
+    /// How long ago the message was published.
+    pub fn age(&self) -> Option<Duration> {
+        self.published_at?.elapsed().ok()
+    }
+}

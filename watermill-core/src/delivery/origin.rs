@@ -1,0 +1,192 @@
+//! [`Origin`]: what all deliveries of one subscription share.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Outcome, Receipt, Settle};
+
+/// Names one outstanding delivery of a subscription to the backend that made it.
+///
+/// Two numbers, so that a backend finds its record without a table of its own: a Kafka partition and
+/// offset, a log table and an offset, a queue and a sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token {
+    /// The ordering scope the delivery belongs to.
+    pub scope: u64,
+    /// Its place in that scope; later deliveries of a scope have larger ones.
+    pub position: u64,
+}
+
+/// Where deliveries come from: one value for each subscription, shared by all of its deliveries.
+///
+/// A backend builds one when it subscribes and hands out clones (one reference count each):
+/// deliveries cost no allocation. Its [`Settle`] implementation is told every outcome.
+#[derive(Clone)]
+pub struct Origin(Arc<Shared<dyn Settle>>);
+
+struct Shared<T: ?Sized> {
+    backend: &'static str,
+    topic: String,
+    group: Option<String>,
+    /// Deliveries that were dropped unsettled, and so nacked.
+    dropped: AtomicU64,
+    watched: Register<HashMap<Token, CancellationToken>>,
+    settled_early: Register<HashSet<Token>>,
+    settle: T,
+}
+
+/// A collection that is nearly always empty, so looking into it must cost one load.
+#[derive(Default)]
+struct Register<T> {
+    len: AtomicUsize,
+    entries: Mutex<T>,
+}
+
+/// Builds an [`Origin`].
+#[derive(Debug)]
+pub struct OriginBuilder {
+    backend: &'static str,
+    topic: String,
+    group: Option<String>,
+}
+
+impl Origin {
+    /// Starts an origin for a subscription to `topic` made by `backend`, the backend's short name.
+    pub fn builder(backend: &'static str, topic: impl Into<String>) -> OriginBuilder {
+        OriginBuilder { backend, topic: topic.into(), group: None }
+    }
+
+    /// The backend's short name: `memory`, `sql`, `kafka`.
+    pub fn backend(&self) -> &'static str {
+        self.0.backend
+    }
+
+    /// The topic subscribed to.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// The consumer group, if the subscription has one.
+    pub fn group(&self) -> Option<&str> {
+        self.0.group.as_deref()
+    }
+
+    /// How many deliveries were dropped without being settled.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Tells whoever watches these deliveries that the subscription does not own them any more; for
+    /// backends, on a lost lease or a revoked partition. What is settled under them afterwards still
+    /// reaches [`Settle::settle`], which ignores it.
+    pub fn revoke(&self, lost: impl Fn(Token) -> bool) {
+        self.0.watched.take(|watched| {
+            watched.retain(|token, watch| {
+                let lost = lost(*token);
+                if lost {
+                    watch.cancel();
+                }
+                !lost
+            });
+        });
+    }
+
+    pub(super) fn watch(&self, token: Token) -> CancellationToken {
+        self.0.watched.change(|watched| watched.entry(token).or_default().clone())
+    }
+
+    pub(super) fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
+        let watch = self.0.watched.take(|watched| watched.remove(&token)).flatten();
+        let already = self.0.settled_early.take(|early| early.remove(&token)).unwrap_or(false);
+        if !already {
+            self.0.settle.settle(token, outcome, receipt);
+        } else if let Some(receipt) = receipt {
+            receipt.complete(Ok(()));
+        }
+        if let Some(watch) = watch {
+            watch.cancel();
+        }
+    }
+
+    /// Settles ahead of the owner of the [`Settlement`](super::Settlement), whose own word is then
+    /// not passed on.
+    pub(super) fn settle_early(&self, token: Token, outcome: Outcome) {
+        if self.0.settled_early.change(|early| early.insert(token)) {
+            self.0.settle.settle(token, outcome, None);
+        }
+    }
+
+    pub(super) fn count_dropped(&self) {
+        self.0.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl OriginBuilder {
+    /// Sets the consumer group.
+    #[must_use]
+    pub fn group(mut self, group: Option<impl Into<String>>) -> Self {
+        self.group = group.map(Into::into);
+        self
+    }
+
+    /// Finishes, with the backend's way to settle.
+    pub fn build(self, settle: impl Settle) -> Origin {
+        Origin(Arc::new(Shared {
+            backend: self.backend,
+            topic: self.topic,
+            group: self.group,
+            dropped: AtomicU64::new(0),
+            watched: Register::default(),
+            settled_early: Register::default(),
+            settle,
+        }))
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin")
+            .field("backend", &self.backend())
+            .field("topic", &self.topic())
+            .field("group", &self.group())
+            .finish_non_exhaustive()
+    }
+}
+
+trait Len {
+    fn len(&self) -> usize;
+}
+
+impl<K, V> Len for HashMap<K, V> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<K> Len for HashSet<K> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<T: Len> Register<T> {
+    fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut entries);
+        self.len.store(entries.len(), Ordering::Release);
+        result
+    }
+
+    /// Like `change`, but does nothing when the register is empty.
+    fn take<R>(&self, change: impl FnOnce(&mut T) -> R) -> Option<R> {
+        (self.len.load(Ordering::Acquire) > 0).then(|| self.change(change))
+    }
+}

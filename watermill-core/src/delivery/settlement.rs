@@ -1,0 +1,125 @@
+//! [`Settlement`], the right to settle, and [`Settle`], what a backend implements for it.
+
+use std::{fmt, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::{Origin, Token};
+use crate::error::SettleError;
+
+/// What became of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Done: it is not delivered to this group again.
+    Ack,
+    /// Not done: it is delivered again, after `delay`, before any later message of its scope that
+    /// was not handed out yet.
+    Nack {
+        /// Zero means at once.
+        delay: Duration,
+    },
+    /// It cannot be processed: the backend puts it on its dead-letter topic if it has one, and
+    /// otherwise drops it with an error in the log.
+    Reject {
+        /// Why, for whoever looks at the dead letter.
+        reason: String,
+    },
+}
+
+/// How a backend turns outcomes into commits, deadline changes and row updates.
+pub trait Settle: Send + Sync + 'static {
+    /// Takes note of an outcome. Obligations:
+    ///
+    /// 1. It never blocks and never panics: it is called from `Drop` and from any thread.
+    /// 2. The first outcome of a delivery counts. One for a token that is not outstanding (settled
+    ///    already, revoked, the subscription is gone) is ignored.
+    /// 3. A receipt is completed once the backend has recorded the outcome, or knows it cannot.
+    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>);
+}
+
+/// The right to settle one delivery, once. Dropped, it nacks.
+#[must_use = "a settlement that is dropped nacks its delivery"]
+pub struct Settlement {
+    /// `None` once it is settled.
+    origin: Option<Origin>,
+    token: Token,
+}
+
+/// Whoever waits for a confirmation; a backend completes it. Dropped, the wait ends with
+/// [`SettleErrorKind::Unknown`](crate::error::SettleErrorKind::Unknown).
+#[derive(Debug)]
+pub struct Receipt(oneshot::Sender<Result<(), SettleError>>);
+
+impl Settlement {
+    pub(super) fn new(origin: Origin, token: Token) -> Self {
+        Self { origin: Some(origin), token }
+    }
+
+    /// Done: do not deliver it again. Returns at once; the backend records it in the background.
+    pub fn ack(self) {
+        self.settle(Outcome::Ack, None);
+    }
+
+    /// Done, and waits until the backend has recorded it.
+    ///
+    /// # Errors
+    ///
+    /// [`SettleError`] when the backend did not record it: the message will or may come again, as
+    /// the error's kind says.
+    ///
+    /// # Cancel safety
+    ///
+    /// The ack is on its way once the future has been polled; dropping it gives up the confirmation
+    /// only.
+    pub async fn ack_confirmed(self) -> Result<(), SettleError> {
+        let (sender, receiver) = oneshot::channel();
+        self.settle(Outcome::Ack, Some(Receipt(sender)));
+        receiver.await.unwrap_or_else(|_| Err(SettleError::unknown()))
+    }
+
+    /// Not done: deliver it again, at once.
+    pub fn nack(self) {
+        self.nack_after(Duration::ZERO);
+    }
+
+    /// Not done: deliver it again after `delay`. Later messages of its scope wait with it, unless the
+    /// subscription was asked for unordered deliveries. A backend that cannot wait that long
+    /// delivers earlier.
+    pub fn nack_after(self, delay: Duration) {
+        self.settle(Outcome::Nack { delay }, None);
+    }
+
+    /// It cannot be processed, now or later: do not deliver it again. See [`Outcome::Reject`].
+    pub fn reject(self, reason: impl Into<String>) {
+        self.settle(Outcome::Reject { reason: reason.into() }, None);
+    }
+
+    fn settle(mut self, outcome: Outcome, receipt: Option<Receipt>) {
+        if let Some(origin) = self.origin.take() {
+            origin.settle(self.token, outcome, receipt);
+        }
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if let Some(origin) = self.origin.take() {
+            origin.count_dropped();
+            origin.settle(self.token, Outcome::Nack { delay: Duration::ZERO }, None);
+        }
+    }
+}
+
+impl fmt::Debug for Settlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Settlement").field(&self.token).finish()
+    }
+}
+
+impl Receipt {
+    /// Says how it ended; nobody may be listening any more.
+    pub fn complete(self, result: Result<(), SettleError>) {
+        let _ = self.0.send(result);
+    }
+}

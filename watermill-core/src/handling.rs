@@ -1,0 +1,95 @@
+//! What the current task is handling: the way context reaches code that is not handed it.
+//!
+//! A router sets it around every poll of a handler. Two things look at it: a new [`Message`] takes
+//! over the correlation id, and a publisher that waits for acks does not wait for the very handler
+//! that publishes.
+//!
+//! [`Message`]: crate::Message
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::{Metadata, metadata_keys};
+
+thread_local! {
+    /// How many handlers are being polled on this thread's stack.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static CORRELATION: RefCell<Option<CorrelationIds>> = const { RefCell::new(None) };
+}
+
+/// The ids that what is published while handling a message takes over.
+#[derive(Clone, Debug)]
+pub(crate) struct CorrelationIds {
+    pub(crate) correlation: Arc<str>,
+    pub(crate) causation: Arc<str>,
+}
+
+/// Whether the current code runs inside a handler of a router.
+pub(crate) fn is_handling() -> bool {
+    DEPTH.get() > 0
+}
+
+/// Gives new metadata the ids of what is being handled, if there are any.
+pub(crate) fn correlate(metadata: &mut Metadata) {
+    CORRELATION.with_borrow(|ids| {
+        if let Some(ids) = ids {
+            metadata.insert_if_absent(metadata_keys::CORRELATION_ID, &*ids.correlation);
+            metadata.insert_if_absent(metadata_keys::CAUSATION_ID, &*ids.causation);
+        }
+    });
+}
+
+/// Runs `poll` as part of a handler.
+pub(crate) fn while_handling<T>(poll: impl FnOnce() -> T) -> T {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let _leave = Leave;
+    poll()
+}
+
+pin_project! {
+    /// A future whose new messages take over `ids`.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Correlated<F> {
+        #[pin]
+        inner: F,
+        ids: Option<CorrelationIds>,
+    }
+}
+
+impl<F> Correlated<F> {
+    pub(crate) fn new(inner: F, ids: CorrelationIds) -> Self {
+        Self { inner, ids: Some(ids) }
+    }
+}
+
+impl<F: Future> Future for Correlated<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        /// Swaps the ids back, also when the handler panics.
+        struct Restore<'a>(&'a mut Option<CorrelationIds>);
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                CORRELATION.with_borrow_mut(|current| std::mem::swap(current, self.0));
+            }
+        }
+        let this = self.project();
+        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, this.ids));
+        let _restore = Restore(this.ids);
+        this.inner.poll(cx)
+    }
+}

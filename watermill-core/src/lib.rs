@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+
+pub mod backoff;
+pub mod delivery;
+pub mod error;
+mod handling;
+pub mod memory;
+pub mod message;
+pub mod metadata_keys;
+pub mod middleware;
+pub mod publisher;
+pub mod router;
+pub mod subscriber;
+pub mod subscription;
+
+pub use backoff::Backoff;
+pub use delivery::{Delivery, DeliveryInfo, Settlement};
+pub use message::{Message, MessageId, Metadata};
+pub use publisher::{Publisher, PublisherExt};
+pub use router::{HandlerInfo, Outputs};
+pub use subscriber::Subscriber;
+pub use subscription::{Subscription, Window};

@@ -1,0 +1,258 @@
+//! [`Message`]: what is published and what a handler receives.
+
+mod extensions;
+mod id;
+mod metadata;
+
+pub use extensions::Extensions;
+pub use id::MessageId;
+pub use metadata::Metadata;
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
+
+/// An id, ordered metadata, an optional key and an opaque payload.
+///
+/// A message is cheap to clone: the payload and the key are shared, never copied. It holds no right
+/// to acknowledge anything; that right is a [`Settlement`](crate::Settlement) and travels in a
+/// [`Delivery`](crate::Delivery).
+///
+/// ```
+/// use watermill_core::Message;
+///
+/// let message = Message::new("hello")
+///     .with_key("customer-7")
+///     .with_metadata("source", "docs");
+/// assert_eq!(message.payload(), "hello");
+/// assert_eq!(message.metadata().get("source"), Some("docs"));
+/// ```
+///
+/// # Equality
+///
+/// Two messages are equal when id, key, metadata and payload are; the context (how this copy was
+/// delivered, extensions) does not take part. A missing metadata entry differs from an empty one.
+#[derive(Clone, Default)]
+pub struct Message {
+    id: MessageId,
+    key: Option<Bytes>,
+    metadata: Metadata,
+    payload: Bytes,
+    context: Context,
+}
+
+/// What belongs to this copy of a message in this process, and never reaches the wire.
+#[derive(Clone, Default)]
+struct Context {
+    delivery: Option<DeliveryInfo>,
+    handler: Option<Arc<HandlerInfo>>,
+    extensions: Extensions,
+}
+
+impl Message {
+    /// A message with a fresh [`MessageId`] (UUID version 7).
+    ///
+    /// Made while a handler runs under the [`Correlation`](crate::middleware::Correlation) layer, it
+    /// carries the correlation id of the message being handled.
+    pub fn new(payload: impl Into<Bytes>) -> Self {
+        let mut message = Self::with_id(MessageId::new(), payload);
+        handling::correlate(&mut message.metadata);
+        message
+    }
+
+    /// A message with the given id, and nothing that was not asked for: what a marshaler uses to
+    /// rebuild a message from its native record.
+    pub fn with_id(id: impl Into<MessageId>, payload: impl Into<Bytes>) -> Self {
+        Self { id: id.into(), payload: payload.into(), ..Self::default() }
+    }
+
+    /// A message whose payload is `value` as JSON.
+    ///
+    /// # Errors
+    ///
+    /// What `serde_json` reports when `value` cannot be represented, a map with keys that are not
+    /// text for instance.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        serde_json::to_vec(value).map(Self::new)
+    }
+
+    /// Sets the ordering and partition key.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Sets one metadata entry.
+    #[must_use]
+    pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(name, value);
+        self
+    }
+
+    /// Attaches a typed value that travels inside this process only.
+    #[must_use]
+    pub fn with_extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.context.extensions.insert(value);
+        self
+    }
+
+    /// The id.
+    pub fn id(&self) -> &MessageId {
+        &self.id
+    }
+
+    /// The ordering and partition key. Messages of one key keep their order; every backend carries
+    /// it, and so does the forwarder's envelope. An empty key is a key.
+    pub fn key(&self) -> Option<&Bytes> {
+        self.key.as_ref()
+    }
+
+    /// Sets or removes the key.
+    pub fn set_key(&mut self, key: Option<Bytes>) {
+        self.key = key;
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The metadata, to change.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Replaces the payload.
+    pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
+        self.payload = payload.into();
+    }
+
+    /// Reads the payload as JSON.
+    ///
+    /// # Errors
+    ///
+    /// What `serde_json` reports when the payload is not the JSON of a `T`.
+    pub fn decode_json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.payload)
+    }
+
+    /// How this copy was delivered; `None` for a message that was made here.
+    pub fn delivery(&self) -> Option<&DeliveryInfo> {
+        self.context.delivery.as_ref()
+    }
+
+    /// The handler this copy was handed to by a [`Router`](crate::Router).
+    pub fn handler(&self) -> Option<&HandlerInfo> {
+        self.context.handler.as_deref()
+    }
+
+    /// Names the handler this copy is handed to. A router does it; so does a test of middleware.
+    #[must_use]
+    pub fn with_handler(mut self, handler: Arc<HandlerInfo>) -> Self {
+        self.context.handler = Some(handler);
+        self
+    }
+
+    /// Typed values that travel inside this process only.
+    pub fn extensions(&self) -> &Extensions {
+        &self.context.extensions
+    }
+
+    /// The extensions, to change.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.context.extensions
+    }
+
+    /// This message without its context: no delivery info, no handler, no extensions.
+    #[must_use]
+    pub fn without_context(mut self) -> Self {
+        self.context = Context::default();
+        self
+    }
+
+    /// Takes the message apart: id, key, metadata, payload. What a marshaler writes.
+    pub fn into_parts(self) -> (MessageId, Option<Bytes>, Metadata, Bytes) {
+        (self.id, self.key, self.metadata, self.payload)
+    }
+
+    pub(crate) fn set_delivery(&mut self, info: DeliveryInfo) {
+        self.context.delivery = Some(info);
+    }
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.key == other.key
+            && self.metadata == other.metadata
+            && self.payload == other.payload
+    }
+}
+
+impl Eq for Message {}
+
+impl fmt::Debug for Message {
+    /// The payload is shown by its length only: payloads do not belong in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("key", &self.key)
+            .field("metadata", &self.metadata)
+            .field("payload_bytes", &self.payload.len())
+            .field("delivery", &self.context.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_metadata_entry_differs_from_an_empty_one() {
+        // P1: Go compares values by look-up, so {"a":""} equals {"b":""} there.
+        let a = Message::with_id("1", "x").with_metadata("a", "");
+        let b = Message::with_id("1", "x").with_metadata("b", "");
+        assert_ne!(a, b);
+        assert_eq!(a, a.clone());
+    }
+
+    #[test]
+    fn a_default_message_takes_metadata() {
+        // P2 and P7: the zero value of Go's message panics when metadata is set.
+        let mut message = Message::default();
+        message.metadata_mut().insert("k", "v");
+        assert_eq!(message.metadata().get("k"), Some("v"));
+    }
+
+    #[test]
+    fn cloning_shares_the_payload() {
+        let message = Message::new(vec![7; 64]);
+        let copy = message.clone();
+        assert_eq!(message.payload().as_ptr(), copy.payload().as_ptr());
+    }
+
+    #[test]
+    fn extensions_do_not_take_part_in_equality_and_can_be_left_behind() {
+        let message = Message::with_id("1", "x");
+        let extended = message.clone().with_extension(42_u8);
+        assert_eq!(message, extended);
+        assert_eq!(extended.extensions().get::<u8>(), Some(&42));
+        assert_eq!(extended.without_context().extensions().get::<u8>(), None);
+    }
+
+    #[test]
+    fn debug_shows_no_payload() {
+        let text = format!("{:?}", Message::new("secret"));
+        assert!(!text.contains("secret"), "{text}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Metadata keys with a meaning, shared with Go Watermill unless said otherwise.
+
+/// Ties together everything that one cause set off.
+pub const CORRELATION_ID: &str = "correlation_id";
+/// The id of the message that was being handled when this one was made. Ours.
+pub const CAUSATION_ID: &str = "causation_id";
+
+/// Why a message was dead-lettered: the error's text.
+pub const REASON_POISONED: &str = "reason_poisoned";
+/// The topic it was consumed from.
+pub const TOPIC_POISONED: &str = "topic_poisoned";
+/// The handler that failed.
+pub const HANDLER_POISONED: &str = "handler_poisoned";
+/// The kind of subscriber it came through.
+pub const SUBSCRIBER_POISONED: &str = "subscriber_poisoned";
+/// How often it was tried, in decimal. Ours.
+pub const ATTEMPTS_POISONED: &str = "attempts_poisoned";
+/// When it failed for the last time, in whole milliseconds since the Unix epoch. Ours.
+pub const FAILED_AT_POISONED: &str = "failed_at_ms_poisoned";
+/// The partition it was consumed from. Ours.
+pub const PARTITION_POISONED: &str = "partition_poisoned";
+/// The offset it was consumed at. Ours.
+pub const OFFSET_POISONED: &str = "offset_poisoned";
+
+/// When a message becomes due: RFC 3339, UTC. Go writes whole seconds.
+pub const DELAYED_UNTIL: &str = "_watermill_delayed_until";
+/// The delay that led to [`DELAYED_UNTIL`], as a Go duration: `1m30s`, `1.5s`.
+pub const DELAYED_FOR: &str = "_watermill_delayed_for";
+
+/// The message id, in backends that carry it beside the metadata (Kafka headers, Pub/Sub attributes).
+pub const MESSAGE_UUID: &str = "_watermill_message_uuid";
+/// The message key as text, in backends that have no place of their own for it. Ours.
+pub const KEY: &str = "_watermill_key";
+/// The same for a key that is not UTF-8: standard base64. Ours.
+pub const KEY_BASE64: &str = "_watermill_key_base64";

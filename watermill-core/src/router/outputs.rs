@@ -1,0 +1,205 @@
+//! [`Outputs`], what a handler publishes, and [`IntoOutputs`], what it may return.
+
+use serde::Serialize;
+
+use super::Json;
+use crate::{
+    Message,
+    error::{BoxError, Permanent},
+};
+
+/// The messages a handler produced: the response type of every service in a router.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// For the topic that the handler was given with [`Handler::to`](crate::Handler::to).
+    messages: Vec<Message>,
+    /// For topics that the handler named itself.
+    addressed: Vec<(String, Message)>,
+}
+
+impl Outputs {
+    /// No messages.
+    pub const fn none() -> Self {
+        Self { messages: Vec::new(), addressed: Vec::new() }
+    }
+
+    /// Adds a message for the handler's own topic.
+    pub fn push(&mut self, message: Message) {
+        self.messages.push(message);
+    }
+
+    /// Adds a message for `topic`.
+    pub fn push_to(&mut self, topic: impl Into<String>, message: Message) {
+        self.addressed.push((topic.into(), message));
+    }
+
+    /// Adds everything of `other`.
+    pub fn append(&mut self, mut other: Self) {
+        self.messages.append(&mut other.messages);
+        self.addressed.append(&mut other.addressed);
+    }
+
+    /// Whether there is nothing to publish.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.addressed.is_empty()
+    }
+
+    /// How many messages there are, for all topics together.
+    pub fn len(&self) -> usize {
+        self.messages.len() + self.addressed.len()
+    }
+
+    /// The messages for the handler's own topic.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The messages for topics that the handler named.
+    pub fn addressed(&self) -> &[(String, Message)] {
+        &self.addressed
+    }
+
+    /// Every message, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Message> {
+        self.messages.iter_mut().chain(self.addressed.iter_mut().map(|(_, message)| message))
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<Message>, Vec<(String, Message)>) {
+        (self.messages, self.addressed)
+    }
+}
+
+impl From<Message> for Outputs {
+    fn from(message: Message) -> Self {
+        Self { messages: vec![message], addressed: Vec::new() }
+    }
+}
+
+impl From<Vec<Message>> for Outputs {
+    fn from(messages: Vec<Message>) -> Self {
+        Self { messages, addressed: Vec::new() }
+    }
+}
+
+/// A message (or JSON) for a topic that the handler names: `To("invoices.due", Json(invoice))`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct To<T, O>(pub T, pub O);
+
+/// Marks return types that produce nothing; such a handler takes no publisher.
+#[derive(Debug)]
+pub enum Nothing {}
+
+/// Marks return types that produce messages for the handler's topic; such a handler needs
+/// [`Handler::to`](crate::Handler::to).
+#[derive(Debug)]
+pub enum Messages {}
+
+/// Marks return types that name their topics; such a handler needs
+/// [`Handler::to_topics`](crate::Handler::to_topics).
+#[derive(Debug)]
+pub enum Addressed {}
+
+/// What a handler may return.
+///
+/// `()`, [`Message`], [`Json`], `To(topic, message)`, an `Option`, `Vec`, array or pair of those, and
+/// a `Result` of any of them. An output that cannot be encoded is a [`Permanent`] error.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    note = "return `()`, a `Message`, `Json<T>`, `To(topic, message)`, an `Option` or `Vec` of those, or a `Result` of any of them"
+)]
+pub trait IntoOutputs {
+    /// [`Nothing`], [`Messages`] or [`Addressed`].
+    type Kind;
+
+    /// Turns the value into messages.
+    ///
+    /// # Errors
+    ///
+    /// The handler's own error, or one that says why a value cannot be encoded.
+    fn into_outputs(self) -> Result<Outputs, BoxError>;
+}
+
+impl IntoOutputs for () {
+    type Kind = Nothing;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        Ok(Outputs::none())
+    }
+}
+
+impl IntoOutputs for Message {
+    type Kind = Messages;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        Ok(self.into())
+    }
+}
+
+impl<T: Serialize> IntoOutputs for Json<T> {
+    type Kind = Messages;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        Ok(Message::json(&self.0).map_err(Permanent::new)?.into())
+    }
+}
+
+impl<T: Into<String>, O: IntoOutputs<Kind = Messages>> IntoOutputs for To<T, O> {
+    type Kind = Addressed;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        let topic = self.0.into();
+        let (messages, _) = self.1.into_outputs()?.into_parts();
+        let addressed = messages.into_iter().map(|message| (topic.clone(), message)).collect();
+        Ok(Outputs { messages: Vec::new(), addressed })
+    }
+}
+
+impl<O: IntoOutputs, E: Into<BoxError>> IntoOutputs for Result<O, E> {
+    type Kind = O::Kind;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        self.map_err(Into::into)?.into_outputs()
+    }
+}
+
+impl<O: IntoOutputs> IntoOutputs for Option<O> {
+    type Kind = O::Kind;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        self.map_or(Ok(Outputs::none()), O::into_outputs)
+    }
+}
+
+impl<O: IntoOutputs> IntoOutputs for Vec<O> {
+    type Kind = O::Kind;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        collect(self)
+    }
+}
+
+impl<O: IntoOutputs, const N: usize> IntoOutputs for [O; N] {
+    type Kind = O::Kind;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        collect(self)
+    }
+}
+
+impl<A: IntoOutputs, B: IntoOutputs<Kind = A::Kind>> IntoOutputs for (A, B) {
+    type Kind = A::Kind;
+
+    fn into_outputs(self) -> Result<Outputs, BoxError> {
+        let mut outputs = self.0.into_outputs()?;
+        outputs.append(self.1.into_outputs()?);
+        Ok(outputs)
+    }
+}
+
+fn collect<O: IntoOutputs>(items: impl IntoIterator<Item = O>) -> Result<Outputs, BoxError> {
+    let mut outputs = Outputs::none();
+    for item in items {
+        outputs.append(item.into_outputs()?);
+    }
+    Ok(outputs)
+}

@@ -1,0 +1,172 @@
+//! The [`Subscriber`] trait: where deliveries come from.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{Subscription, error::SubscribeError};
+
+/// Subscribes to topics of a backend.
+///
+/// # Contract
+///
+/// The conformance suite's tests name these numbers.
+///
+/// 1. **At least once.** A message is delivered to every consumer group until the group acks or
+///    rejects it. The position of a group advances after the ack, never before.
+/// 2. **One at a time per ordering scope** until asked for more with
+///    [`Subscription::set_window`]; scopes are independent of each other.
+/// 3. **Order.** Within a scope deliveries come in publish order. After a nack the same message comes
+///    again before any later one of its scope that was not handed out yet, unless the window is
+///    [unordered](crate::Window::unordered).
+/// 4. **Settling never blocks**, and what is dropped unsettled is nacked.
+/// 5. **No silence.** Trouble is an `Err` on the stream. A subscription reconnects by itself; the
+///    stream ends only after [`Subscription::stop_intake`], `close`, or an error that says why.
+/// 6. **Bounded.** At most the window is outstanding in each scope, and what is fetched ahead is
+///    bounded too: a slow consumer does not grow memory.
+/// 7. **Graceful stop.** [`Subscription::close`] returns once every settlement has been recorded, and
+///    messages that were fetched but not handed out are free for others at once: it causes no
+///    redelivery. Dropping a subscription nacks what is outstanding.
+/// 8. **After `close`**, `subscribe` fails with [`SubscribeErrorKind::Closed`](crate::error::SubscribeErrorKind::Closed).
+///
+/// # Cancel safety
+///
+/// A dropped `subscribe` future leaves no subscription behind. Polling the stream is cancel safe: a
+/// delivery is either returned or still to come.
+#[async_trait]
+pub trait Subscriber: Send + Sync {
+    /// Begins a subscription.
+    async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError>;
+
+    /// Creates what a subscription needs (table, group, queue), so that nothing published from now
+    /// on is missed by a subscription that begins later. May be called any number of times, by many
+    /// processes at once.
+    async fn initialize(&self, topic: &str) -> Result<(), SubscribeError>;
+
+    /// The same subscriber for another consumer group.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeErrorKind::Unsupported`](crate::error::SubscribeErrorKind::Unsupported) where the
+    /// backend has no groups, `Config` for a group name it cannot hold.
+    fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError>;
+
+    /// Closes every subscription made by this subscriber as [`Subscription::close`] does, then
+    /// releases what it holds. A second call is `Ok`.
+    async fn close(&self) -> Result<(), SubscribeError>;
+
+    /// What this subscriber can do.
+    fn capabilities(&self) -> SubscriberCapabilities;
+}
+
+/// What a subscriber can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriberCapabilities {
+    /// The backend's short name: `memory`, `sql`, `kafka`.
+    pub backend: &'static str,
+    /// Whether there are consumer groups.
+    pub groups: bool,
+    /// Whether messages outlive this process.
+    pub persistent: bool,
+    /// How far order is kept.
+    pub ordering: Ordering,
+    /// Whether a delay given to a nack is waited for.
+    pub nack_delay: bool,
+    /// Whether a rejected message is kept in a place of the backend's own for dead letters.
+    pub dead_letters: bool,
+}
+
+/// How far a subscription keeps order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ordering {
+    /// Not at all.
+    None,
+    /// Within each of several scopes (partitions, ordering keys).
+    Scoped,
+    /// Over the whole topic: a subscription is one scope.
+    Total,
+}
+
+impl SubscriberCapabilities {
+    /// A subscriber that promises nothing beyond the contract, and keeps no order.
+    pub const fn new(backend: &'static str) -> Self {
+        Self {
+            backend,
+            groups: false,
+            persistent: false,
+            ordering: Ordering::None,
+            nack_delay: false,
+            dead_letters: false,
+        }
+    }
+
+    /// Sets [`groups`](Self::groups).
+    #[must_use]
+    pub const fn groups(mut self, groups: bool) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// Sets [`persistent`](Self::persistent).
+    #[must_use]
+    pub const fn persistent(mut self, persistent: bool) -> Self {
+        self.persistent = persistent;
+        self
+    }
+
+    /// Sets [`ordering`](Self::ordering).
+    #[must_use]
+    pub const fn ordering(mut self, ordering: Ordering) -> Self {
+        self.ordering = ordering;
+        self
+    }
+
+    /// Sets [`nack_delay`](Self::nack_delay).
+    #[must_use]
+    pub const fn nack_delay(mut self, nack_delay: bool) -> Self {
+        self.nack_delay = nack_delay;
+        self
+    }
+
+    /// Sets [`dead_letters`](Self::dead_letters).
+    #[must_use]
+    pub const fn dead_letters(mut self, dead_letters: bool) -> Self {
+        self.dead_letters = dead_letters;
+        self
+    }
+}
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<S: Subscriber + ?Sized> Subscriber for $pointer {
+            async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
+                (**self).subscribe(topic).await
+            }
+
+            async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
+                (**self).initialize(topic).await
+            }
+
+            fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
+                (**self).in_group(group)
+            }
+
+            async fn close(&self) -> Result<(), SubscribeError> {
+                (**self).close().await
+            }
+
+            fn capabilities(&self) -> SubscriberCapabilities {
+                (**self).capabilities()
+            }
+        }
+    )*};
+}
+
+forward!(&S, Box<S>, Arc<S>);
+
+#[cfg(test)]
+fn _object_safe(_: &dyn Subscriber) {}
