@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod error;
 #[cfg(test)]
 mod fixtures;
+pub mod go_duration;
 mod handling;
 pub mod memory;
 pub mod message;
