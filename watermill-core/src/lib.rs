@@ -23,6 +23,6 @@ pub use dead_letter::DeadLetter;
 pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use message::{Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{HandlerInfo, Outputs};
+pub use router::{FailurePolicy, Handler, HandlerInfo, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};
