@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod dead_letter;
+pub mod decorator;
 pub mod delivery;
 pub mod error;
 #[cfg(test)]
