@@ -30,7 +30,8 @@ pub(crate) fn rust_sources(folder: &Path) -> Vec<Source> {
 }
 
 fn collect(folder: &Path, sources: &mut Vec<Source>) {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("failed to list {}: {error}", folder.display()));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("failed to list {}: {error}", folder.display()));
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -79,7 +80,7 @@ impl Source {
     }
 
     /// The number of the first line that opens a code block which rustdoc leaves out.
-    pub(crate) fn line_of_ignored_doctest(&self) -> Option<usize> {
+    pub(crate) fn line_of_ignored_example(&self) -> Option<usize> {
         self.line(|line| {
             let line = line.trim_start().trim_start_matches(['/', '!', '*']).trim_start();
             line.strip_prefix("```").is_some_and(|tags| {
@@ -113,6 +114,6 @@ fn types_and_ignored_tests_are_found_in_text() {
     let source = Source { path: String::new(), text: text.to_owned() };
     assert!(source.defines_public_type("Retry") && source.defines_public_type("RetryLayer"));
     assert!(!source.defines_public_type("Ret"));
-    assert_eq!(source.line_of_ignored_doctest(), Some(3));
+    assert_eq!(source.line_of_ignored_example(), Some(3));
     assert_eq!(source.line_of_ignored_test(), Some(5));
 }
