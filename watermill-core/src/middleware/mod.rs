@@ -2,18 +2,24 @@
 //!
 //! Every service in a router is a [`tower::Service`] of [`Message`](crate::Message) with
 //! [`Outputs`](crate::Outputs) as its response, so tower's own layers work around handlers unmodified.
+mod circuit_breaker;
 mod correlation;
 mod duplicator;
 mod error_predicate;
 mod ignore_errors;
 mod instant_ack;
 mod recoverer;
+mod retry;
+mod throttle;
 mod timeout;
 
+pub use circuit_breaker::{BreakerState, CircuitBreaker, CircuitBreakerFuture, CircuitBreakerService};
 pub use correlation::{Correlation, CorrelationFuture, CorrelationService};
 pub use duplicator::{Duplicator, DuplicatorService};
 use error_predicate::ErrorPredicate;
 pub use ignore_errors::{IgnoreErrors, IgnoreErrorsFuture, IgnoreErrorsService};
 pub use instant_ack::{InstantAck, InstantAckService};
 pub use recoverer::{Recoverer, RecovererFuture, RecovererService};
+pub use retry::{Retry, RetryFuture, RetryService};
+pub use throttle::{InvalidRate, Throttle, ThrottleService};
 pub use timeout::{Elapsed, Timeout, TimeoutFuture, TimeoutService};
