@@ -1,22 +1,30 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backoff;
+pub mod dead_letter;
+pub mod decorator;
 pub mod delivery;
 pub mod error;
+#[cfg(test)]
+mod fixtures;
+pub mod go_duration;
 mod handling;
 pub mod memory;
 pub mod message;
 pub mod metadata_keys;
 pub mod middleware;
+mod panic;
 pub mod publisher;
 pub mod router;
 pub mod subscriber;
 pub mod subscription;
 
 pub use backoff::Backoff;
+pub use dead_letter::DeadLetter;
 pub use delivery::{Delivery, DeliveryInfo, Settlement};
+pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
 pub use message::{Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{HandlerInfo, Outputs};
+pub use router::{FailurePolicy, Handler, HandlerInfo, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};

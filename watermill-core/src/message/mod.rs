@@ -17,7 +17,7 @@ use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
 
 /// An id, ordered metadata, an optional key and an opaque payload.
 ///
-/// A message is cheap to clone: the payload and the key are shared, never copied. It holds no right
+/// A message is cheap to clone: payload, key and metadata are shared until they are changed. It holds no right
 /// to acknowledge anything; that right is a [`Settlement`](crate::Settlement) and travels in a
 /// [`Delivery`](crate::Delivery).
 ///
@@ -153,6 +153,11 @@ impl Message {
     /// The handler this copy was handed to by a [`Router`](crate::Router).
     pub fn handler(&self) -> Option<&HandlerInfo> {
         self.context.handler.as_deref()
+    }
+
+    /// The same, to keep beyond the message's life: for errors that name their handler.
+    pub(crate) fn handler_shared(&self) -> Option<&Arc<HandlerInfo>> {
+        self.context.handler.as_ref()
     }
 
     /// Names the handler this copy is handed to. A router does it; so does a test of middleware.
