@@ -10,13 +10,12 @@ use std::{
     cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
 
-use crate::{Metadata, metadata_keys};
+use crate::{MessageId, Metadata, metadata_keys};
 
 thread_local! {
     /// How many handlers are being polled on this thread's stack.
@@ -24,11 +23,12 @@ thread_local! {
     static CORRELATION: RefCell<Option<CorrelationIds>> = const { RefCell::new(None) };
 }
 
-/// The ids that what is published while handling a message takes over.
+/// The ids that what is published while handling a message takes over. Message ids are text that
+/// needs no allocation of its own, as a rule.
 #[derive(Clone, Debug)]
 pub(crate) struct CorrelationIds {
-    pub(crate) correlation: Arc<str>,
-    pub(crate) causation: Arc<str>,
+    pub(crate) correlation: MessageId,
+    pub(crate) causation: MessageId,
 }
 
 /// Whether the current code runs inside a handler of a router.
@@ -71,8 +71,35 @@ pin_project! {
 }
 
 impl<F> Correlated<F> {
-    pub(crate) fn new(inner: F, ids: CorrelationIds) -> Self {
-        Self { inner, ids: Some(ids) }
+    /// Makes the future with `call`, whose new messages take over `ids` as well.
+    pub(crate) fn new(ids: Option<CorrelationIds>, call: impl FnOnce() -> F) -> Self {
+        let mut ids = ids;
+        let inner = {
+            let _entered = Entered::new(&mut ids);
+            call()
+        };
+        Self { inner, ids }
+    }
+
+    /// The ids, between two polls.
+    pub(crate) fn ids(&self) -> Option<&CorrelationIds> {
+        self.ids.as_ref()
+    }
+}
+
+/// Swaps the ids of this thread while it lives: they are back also when the handler panics.
+struct Entered<'a>(&'a mut Option<CorrelationIds>);
+
+impl<'a> Entered<'a> {
+    fn new(ids: &'a mut Option<CorrelationIds>) -> Self {
+        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, ids));
+        Self(ids)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, self.0));
     }
 }
 
@@ -80,16 +107,8 @@ impl<F: Future> Future for Correlated<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        /// Swaps the ids back, also when the handler panics.
-        struct Restore<'a>(&'a mut Option<CorrelationIds>);
-        impl Drop for Restore<'_> {
-            fn drop(&mut self) {
-                CORRELATION.with_borrow_mut(|current| std::mem::swap(current, self.0));
-            }
-        }
         let this = self.project();
-        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, this.ids));
-        let _restore = Restore(this.ids);
+        let _entered = Entered::new(this.ids);
         this.inner.poll(cx)
     }
 }

@@ -1,19 +1,25 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backoff;
+pub mod dead_letter;
 pub mod delivery;
 pub mod error;
+#[cfg(test)]
+mod fixtures;
+pub mod go_duration;
 mod handling;
 pub mod memory;
 pub mod message;
 pub mod metadata_keys;
 pub mod middleware;
+mod panic;
 pub mod publisher;
 pub mod router;
 pub mod subscriber;
 pub mod subscription;
 
 pub use backoff::Backoff;
+pub use dead_letter::DeadLetter;
 pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use message::{Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};

@@ -128,6 +128,14 @@ impl DeliveryInfo {
         self.origin.settle_early(self.token, Outcome::Ack);
     }
 
+    /// Calls `listener` with what the owner of the settlement says, once it says it. For middleware
+    /// whose work is finished only when the handler's outputs have been published.
+    ///
+    /// To be asked for while the delivery is unsettled, like [`cancellation`](Self::cancellation).
+    pub(crate) fn on_settled(&self, listener: impl FnOnce(&Outcome) + Send + 'static) {
+        self.origin.on_settled(self.token, Box::new(listener));
+    }
+
     /// How long ago the message was published.
     pub fn age(&self) -> Option<Duration> {
         self.published_at?.elapsed().ok()

@@ -40,8 +40,12 @@ struct Shared<T: ?Sized> {
     dropped: AtomicU64,
     watched: Register<HashMap<Token, CancellationToken>>,
     settled_early: Register<HashSet<Token>>,
+    listeners: Register<HashMap<Token, Vec<Listener>>>,
     settle: T,
 }
+
+/// Told the outcome of one delivery. It never blocks and never panics, as [`Settle::settle`].
+type Listener = Box<dyn FnOnce(&Outcome) + Send>;
 
 /// A collection that is nearly always empty, so looking into it must cost one load.
 #[derive(Default)]
@@ -105,6 +109,10 @@ impl Origin {
 
     pub(super) fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         let watch = self.0.watched.take(|watched| watched.remove(&token)).flatten();
+        let listeners = self.0.listeners.take(|listeners| listeners.remove(&token)).flatten();
+        for listener in listeners.into_iter().flatten() {
+            listener(&outcome);
+        }
         let already = self.0.settled_early.take(|early| early.remove(&token)).unwrap_or(false);
         if !already {
             self.0.settle.settle(token, outcome, receipt);
@@ -122,6 +130,10 @@ impl Origin {
         if self.0.settled_early.change(|early| early.insert(token)) {
             self.0.settle.settle(token, outcome, None);
         }
+    }
+
+    pub(super) fn on_settled(&self, token: Token, listener: Listener) {
+        self.0.listeners.change(|listeners| listeners.entry(token).or_default().push(listener));
     }
 
     pub(super) fn count_dropped(&self) {
@@ -146,6 +158,7 @@ impl OriginBuilder {
             dropped: AtomicU64::new(0),
             watched: Register::default(),
             settled_early: Register::default(),
+            listeners: Register::default(),
             settle,
         }))
     }

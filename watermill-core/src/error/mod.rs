@@ -4,10 +4,12 @@
 //! its `source()`. Texts are fragments that read after "failed to ..."; they do not repeat their
 //! source, so print an error with [`chain`].
 
+mod panicked;
 mod publish;
 mod settle;
 mod subscribe;
 
+pub use panicked::Panicked;
 pub use publish::{NotAccepted, PublishError, PublishErrorKind};
 pub use settle::{SettleError, SettleErrorKind};
 pub use subscribe::{SubscribeError, SubscribeErrorKind};

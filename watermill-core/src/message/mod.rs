@@ -155,6 +155,11 @@ impl Message {
         self.context.handler.as_deref()
     }
 
+    /// The same, to keep beyond the message's life: for errors that name their handler.
+    pub(crate) fn handler_shared(&self) -> Option<&Arc<HandlerInfo>> {
+        self.context.handler.as_ref()
+    }
+
     /// Names the handler this copy is handed to. A router does it; so does a test of middleware.
     #[must_use]
     pub fn with_handler(mut self, handler: Arc<HandlerInfo>) -> Self {
