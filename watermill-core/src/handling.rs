@@ -31,6 +31,21 @@ pub(crate) struct CorrelationIds {
     pub(crate) causation: MessageId,
 }
 
+impl CorrelationIds {
+    /// Sets the ids where there are none yet. An empty id is none, neither given nor present.
+    pub(crate) fn apply(&self, metadata: &mut Metadata) {
+        let ids = [
+            (metadata_keys::CORRELATION_ID, &self.correlation),
+            (metadata_keys::CAUSATION_ID, &self.causation),
+        ];
+        for (name, id) in ids {
+            if !id.is_empty() && metadata.get(name).is_none_or(str::is_empty) {
+                metadata.insert(name, id.as_str());
+            }
+        }
+    }
+}
+
 /// Whether the current code runs inside a handler of a router.
 pub(crate) fn is_handling() -> bool {
     DEPTH.get() > 0
@@ -40,8 +55,7 @@ pub(crate) fn is_handling() -> bool {
 pub(crate) fn correlate(metadata: &mut Metadata) {
     CORRELATION.with_borrow(|ids| {
         if let Some(ids) = ids {
-            metadata.insert_if_absent(metadata_keys::CORRELATION_ID, &*ids.correlation);
-            metadata.insert_if_absent(metadata_keys::CAUSATION_ID, &*ids.causation);
+            ids.apply(metadata);
         }
     });
 }

@@ -1,0 +1,161 @@
+//! [`MemoryBroker`]: the topics.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    ConfigError, History, MemoryConfig, MemoryPublisher, MemorySubscriber,
+    topic::{Batch, Reader, Topic},
+};
+
+/// Topics in the memory of this process. Clones are the same broker; it lives for as long as any
+/// clone, publisher, subscriber, subscription or delivery of it does.
+#[derive(Clone, Default)]
+pub struct MemoryBroker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) config: MemoryConfig,
+    /// Locked before a topic, never after. Publishers only read it.
+    topics: RwLock<HashMap<Box<str>, Arc<Topic>>>,
+    next_member: AtomicU64,
+}
+
+impl MemoryBroker {
+    /// A broker with the default configuration.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A broker with the given configuration.
+    ///
+    /// # Errors
+    ///
+    /// What [`MemoryConfig::validate`] has to say.
+    pub fn with_config(config: MemoryConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self { shared: Arc::new(Shared { config, ..Shared::default() }) })
+    }
+
+    /// A new publisher. Closing it closes neither the broker nor any other publisher.
+    pub fn publisher(&self) -> MemoryPublisher {
+        MemoryPublisher::new(self.shared.clone())
+    }
+
+    /// A new subscriber, whose every subscription is a group of its own and receives everything.
+    /// For a named group that shares the work, see [`MemorySubscriber::group`]. Closing it ends its
+    /// own subscriptions and nothing else.
+    pub fn subscriber(&self) -> MemorySubscriber {
+        MemorySubscriber::new(self.shared.clone(), None)
+    }
+}
+
+impl Shared {
+    /// Accepts a batch at once, or gives it back with the topic to wait at.
+    pub(super) fn offer(&self, name: &str, batch: Batch) -> Result<(), (Arc<Topic>, Batch)> {
+        {
+            // The guard is held to the end: cheaper than counting a reference to the topic.
+            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(topic) = topics.get(name) {
+                return topic.offer(batch).map_err(|batch| (topic.clone(), batch));
+            }
+        }
+        if self.config.history == History::None {
+            tracing::debug!(
+                topic = name,
+                messages = batch.messages.len(),
+                "discarded: the topic has no group"
+            );
+            return Ok(());
+        }
+        let topic = self.with_topic(name, |topic| topic.clone());
+        topic.offer(batch).map_err(|batch| (topic, batch))
+    }
+
+    /// Does something with a topic that is made if there is none. It cannot be forgotten meanwhile.
+    pub(super) fn with_topic<R>(&self, name: &str, with: impl FnOnce(&Arc<Topic>) -> R) -> R {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if !topics.contains_key(name) {
+            topics.insert(name.into(), Arc::new(Topic::new(name, self.config)));
+        }
+        with(&topics[name])
+    }
+
+    /// A reader that joins a group. Its id is never used again, so that what its deliveries settle
+    /// late cannot be mistaken for another's.
+    pub(super) fn join(&self, topic: &Topic, group: u64) -> Reader {
+        let reader = Reader { group, member: self.next_member.fetch_add(1, Ordering::Relaxed) };
+        topic.join(reader);
+        reader
+    }
+
+    /// Forgets a topic that has nothing left to remember.
+    pub(super) fn forget_if_dead(&self, topic: &Topic) {
+        if !topic.is_dead() {
+            return;
+        }
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        // Asked of the one in the map, under its lock: another of this name may be in use by now.
+        if topics.get(&topic.name).is_some_and(|known| known.is_dead()) {
+            topics.remove(&topic.name);
+        }
+    }
+
+    #[cfg(test)]
+    fn topics_known(&self) -> usize {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBroker").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Message, Publisher, Subscriber};
+
+    #[tokio::test]
+    async fn topics_that_nobody_reads_are_forgotten() {
+        let broker = MemoryBroker::new();
+        broker.publisher().publish("never-read", vec![Message::new("x")]).await.unwrap();
+        assert_eq!(broker.shared.topics_known(), 0);
+
+        let dropped = broker.subscriber().subscribe("a").await.unwrap();
+        let closed = broker.subscriber().subscribe("b").await.unwrap();
+        assert_eq!(broker.shared.topics_known(), 2);
+        drop(dropped);
+        closed.close().await.unwrap();
+        assert_eq!(broker.shared.topics_known(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_topic_with_a_named_group_is_remembered() {
+        let broker = MemoryBroker::new();
+        drop(broker.subscriber().group("g").subscribe("a").await.unwrap());
+        assert_eq!(broker.shared.topics_known(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_prepared_group_goes_with_its_subscriber() {
+        let broker = MemoryBroker::new();
+        let subscriber = broker.subscriber();
+        subscriber.initialize("a").await.unwrap();
+        subscriber.initialize("b").await.unwrap();
+        drop(subscriber.subscribe("b").await.unwrap());
+        assert_eq!(broker.shared.topics_known(), 1);
+        drop(subscriber);
+        assert_eq!(broker.shared.topics_known(), 0);
+    }
+}
