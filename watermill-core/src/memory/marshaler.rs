@@ -31,6 +31,7 @@ pub(super) struct Record {
     attempt: u32,
     /// Not to be handed out earlier, nor anything behind it.
     pub(super) held_until: Option<Instant>,
+    #[expect(dead_code, reason = "it speaks by being dropped")]
     confirm: Option<Confirm>,
 }
 

@@ -151,3 +151,28 @@ impl fmt::Debug for MemoryPublisher {
         f.debug_struct("MemoryPublisher").field("closed", &self.calls.is_closed()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{task::Waker, time::Duration};
+
+    use super::*;
+    use crate::{MemoryBroker, Subscriber, memory::MemoryConfig};
+
+    #[tokio::test]
+    async fn a_handler_that_publishes_to_its_own_topic_does_not_wait_for_itself() {
+        // P22: in Go, a handler that publishes to its own topic in blocking mode deadlocks.
+        let config = MemoryConfig::default().publish_waits_for_ack(Some(Duration::from_secs(3600)));
+        let broker = MemoryBroker::with_config(config).unwrap();
+        let _subscription = broker.subscriber().subscribe("own").await.unwrap();
+        let publisher = broker.publisher();
+        let mut cx = Context::from_waker(Waker::noop());
+
+        let mut inside = publisher.publish("own", vec![Message::new("x")]);
+        let inside = handling::while_handling(|| inside.as_mut().poll(&mut cx));
+        assert!(matches!(inside, Poll::Ready(Ok(()))));
+
+        let mut outside = publisher.publish("own", vec![Message::new("x")]);
+        assert!(outside.as_mut().poll(&mut cx).is_pending());
+    }
+}

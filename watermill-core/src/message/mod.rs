@@ -17,7 +17,7 @@ use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
 
 /// An id, ordered metadata, an optional key and an opaque payload.
 ///
-/// A message is cheap to clone: the payload and the key are shared, never copied. It holds no right
+/// A message is cheap to clone: payload, key and metadata are shared until they are changed. It holds no right
 /// to acknowledge anything; that right is a [`Settlement`](crate::Settlement) and travels in a
 /// [`Delivery`](crate::Delivery).
 ///
