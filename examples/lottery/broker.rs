@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use watermill_core::{
-    MemoryBroker, Publisher, Subscriber,
-    error::BoxError,
-    memory::MemoryConfig,
-};
+use watermill_core::{MemoryBroker, Publisher, Subscriber, error::BoxError, memory::MemoryConfig};
 
 use crate::options::BrokerUrl;
 

@@ -140,7 +140,9 @@ impl Draw {
     async fn in_one_transaction(&self, database: &SqlitePool) -> Result<Outcome, BoxError> {
         let mut tx: Transaction<'_, Sqlite> = database.begin().await?;
         self.store(&mut *tx).await?;
-        ForwarderPublisher::new(SqlPublisher::in_transaction(&mut tx)).publish_one(TOPIC, self.event()?).await?;
+        ForwarderPublisher::new(SqlPublisher::in_transaction(&mut tx))
+            .publish_one(TOPIC, self.event()?)
+            .await?;
         if self.crashes {
             return Ok(Outcome::Crashed);
         }

@@ -35,7 +35,7 @@ use watermill_core::error::{BoxError, chain};
 use crate::{
     broker::Broker,
     database::Database,
-    draw::{Draws, Drawn},
+    draw::{Drawn, Draws},
     options::Options,
     progress::Progress,
     relay::Relay,

@@ -1,11 +1,11 @@
 //! [`Relay`]: publishes what was committed, however often it is killed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sqlx::SqlitePool;
+use sqlx::{Sqlite, SqlitePool};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watermill_core::{Subscriber, error::BoxError};
+use watermill_core::{Publisher, Subscriber, error::BoxError};
 use watermill_forwarder::{DEFAULT_TOPIC, Forwarder, ForwarderError, ForwarderReport};
 use watermill_sql::{SqlSubscriber, SqlSubscriberConfig};
 
@@ -22,7 +22,7 @@ pub(crate) struct Relay {
 }
 
 struct Parts {
-    publisher: std::sync::Arc<dyn watermill_core::Publisher>,
+    publisher: Arc<dyn Publisher>,
     pool: SqlitePool,
 }
 
@@ -73,7 +73,7 @@ impl Parts {
         Ok(Running { task, stop })
     }
 
-    fn subscriber(&self) -> Result<SqlSubscriber, BoxError> {
+    fn subscriber(&self) -> Result<SqlSubscriber<Sqlite>, BoxError> {
         let config = SqlSubscriberConfig::default().group("relay").lease(LEASE);
         Ok(SqlSubscriber::new(self.pool.clone(), config)?)
     }

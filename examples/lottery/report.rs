@@ -6,7 +6,7 @@ use std::{
     io::{IsTerminal, stdout},
 };
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, Table, presets::UTF8_FULL_CONDENSED};
 use watermill_core::error::BoxError;
 
 use crate::{
@@ -27,6 +27,12 @@ const HEADER: [&str; 7] = [
 
 /// The columns that are to be zero.
 const INCONSISTENT: [usize; 2] = [4, 5];
+
+/// What stands between two columns.
+const BORDER: char = '│';
+const RED: &str = "\u{1b}[1;31m";
+const GREEN: &str = "\u{1b}[1;32m";
+const RESET: &str = "\u{1b}[0m";
 
 /// What the parts of the lottery agree on, and where they do not.
 pub(crate) struct Report {
@@ -69,13 +75,14 @@ impl Report {
     /// Whether the transactional strategy kept its promise.
     pub(crate) fn is_consistent(&self) -> bool {
         let kept = |row: &Row| row.never_announced == 0 && row.without_winner == 0;
-        self.settled
-            && self.rows.iter().filter(|row| row.strategy == Strategy::Transactional).all(kept)
+        self.settled && self.rows.iter().filter(|row| row.strategy == Strategy::Transactional).all(kept)
     }
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+        let lines = ContentLineStyle::new(BORDER, BORDER, BORDER);
+        let style = UTF8_FULL_CONDENSED.header_lines(lines).content_lines(lines);
+        table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(HEADER);
         table.add_rows(self.rows.iter().map(Row::cells));
         for column in table.column_iter_mut().skip(1) {
@@ -107,14 +114,8 @@ impl Row {
     }
 
     fn cells(&self) -> [String; 7] {
-        let numbers = [
-            self.draws,
-            self.committed,
-            self.events,
-            self.never_announced,
-            self.without_winner,
-            self.prizes,
-        ];
+        let numbers =
+            [self.draws, self.committed, self.events, self.never_announced, self.without_winner, self.prizes];
         let mut cells = [(); 7].map(|()| self.strategy.name().to_owned());
         for (cell, number) in cells[1..].iter_mut().zip(numbers) {
             *cell = number.to_string();
@@ -128,16 +129,75 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.title)?;
         let colourful = stdout().is_terminal();
         for line in self.table().lines() {
-            writeln!(f, "{}", if colourful { colour(&line) } else { line })?;
-        }
-        if !self.settled {
-            writeln!(f, "Some events that were announced have not arrived.")?;
+            let row = self.rows.iter().find(|row| colourful && line.contains(row.strategy.name()));
+            match row {
+                Some(row) => writeln!(f, "{}", row.colour(&line))?,
+                None => writeln!(f, "{line}")?,
+            }
         }
         writeln!(
             f,
-            "Storing and publishing are two steps, and a crash between them leaves one without the other.\n\
-             In one transaction they are one step; its relay was killed {} times and lost nothing.",
-            self.kills,
-        )
+            "\nStoring a row and publishing an event are two steps, and a crash between them leaves one"
+        )?;
+        writeln!(f, "without the other. In one transaction they are one step.")?;
+        match (self.settled, self.kills) {
+            (false, _) => writeln!(f, "Some events that were announced have not arrived."),
+            (true, 0) => Ok(()),
+            (true, kills) => writeln!(f, "Its relay was killed {kills} times meanwhile, and lost nothing."),
+        }
+    }
+}
+
+impl Row {
+    /// Paints the columns that are to be zero: red where they are not, green where that is the
+    /// transaction's merit.
+    fn colour(&self, line: &str) -> String {
+        let paint = |(at, cell): (usize, &str)| {
+            // The border to the left makes the first column number 1.
+            let colour = match (INCONSISTENT.contains(&at.wrapping_sub(1)), cell.trim()) {
+                (true, "0") if self.strategy == Strategy::Transactional => GREEN,
+                (true, number) if number != "0" => RED,
+                _ => return cell.to_owned(),
+            };
+            format!("{colour}{cell}{RESET}")
+        };
+        line.split(BORDER).enumerate().map(paint).collect::<Vec<_>>().join(&BORDER.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(strategy: Strategy, never_announced: usize, without_winner: usize) -> Row {
+        Row { strategy, draws: 9, committed: 9, events: 9, never_announced, without_winner, prizes: 9 }
+    }
+
+    fn report(rows: &[Row], settled: bool) -> Report {
+        Report { title: String::new(), rows: rows.to_vec(), kills: 3, settled }
+    }
+
+    #[test]
+    fn only_the_transaction_must_be_consistent() {
+        let (first, good) = (row(Strategy::PublishThenStore, 0, 5), row(Strategy::Transactional, 0, 0));
+        assert!(report(&[first, good], true).is_consistent());
+        assert!(!report(&[first, good], false).is_consistent(), "an event has not arrived");
+        assert!(!report(&[first, row(Strategy::Transactional, 1, 0)], true).is_consistent());
+        assert!(!report(&[first, row(Strategy::Transactional, 0, 1)], true).is_consistent());
+    }
+
+    #[test]
+    fn what_should_be_zero_is_painted() {
+        let rows = [row(Strategy::PublishThenStore, 0, 5), row(Strategy::Transactional, 0, 0)];
+        let table = report(&rows, true).table();
+        let lines: Vec<String> = table.lines().collect();
+        let painted = |row: &Row| {
+            let line = lines.iter().find(|line| line.contains(row.strategy.name())).unwrap();
+            let colours = [GREEN, RED].map(|colour| row.colour(line).matches(colour).count());
+            assert_eq!(row.colour(line).replace(GREEN, "").replace(RED, "").replace(RESET, ""), *line);
+            colours
+        };
+        assert_eq!(painted(&rows[0]), [0, 1]);
+        assert_eq!(painted(&rows[1]), [2, 0]);
     }
 }

@@ -5,9 +5,7 @@ mod write;
 
 use std::{error::Error, fmt};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use watermill_core::{Message, MessageId, Metadata, metadata_keys};
+use watermill_core::{Message, MessageId};
 
 /// A message and the topic it is meant for: what travels through the forwarder topic.
 ///
@@ -27,8 +25,9 @@ use watermill_core::{Message, MessageId, Metadata, metadata_keys};
 /// # assert_eq!(Envelope::from_json(&envelope.to_json()).unwrap(), envelope);
 /// ```
 ///
-/// The format has no place for a [key](Message::key). The outer message carries it, as its own key
-/// (so that the outbox keeps the order of each key) and in its metadata; a Go reader ignores both.
+/// The format has no place for a [key](Message::key). The outer message has it as its own: so the
+/// outbox keeps the order of each key, and every backend carries it, beside the envelope, where a Go
+/// reader ignores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     destination: String,
@@ -50,8 +49,6 @@ pub enum EnvelopeErrorKind {
     Json,
     /// It does not say which topic the message is for.
     Destination,
-    /// The key in the outer message's metadata is not base64.
-    Key,
 }
 
 impl Envelope {
@@ -88,7 +85,7 @@ impl Envelope {
     /// [`EnvelopeError`] when its payload is not an envelope. Reading it again cannot help.
     pub fn unwrap(outer: &Message) -> Result<Self, EnvelopeError> {
         let mut envelope = Self::from_json(outer.payload())?;
-        envelope.message.set_key(inner_key(outer)?);
+        envelope.message.set_key(outer.key().cloned());
         Ok(envelope)
     }
 
@@ -118,33 +115,8 @@ impl Envelope {
 /// The outer message for `message`, to be published to the forwarder topic.
 pub(crate) fn wrap(destination: &str, message: &Message) -> Message {
     let mut outer = Message::with_id(MessageId::new(), write::json(destination, message));
-    if let Some(key) = message.key() {
-        outer.set_key(Some(key.clone()));
-        note_key(outer.metadata_mut(), key);
-    }
+    outer.set_key(message.key().cloned());
     outer
-}
-
-/// The key goes into the metadata too: a backend may use the outer message's own key for a purpose of
-/// its own, a partition chosen by configuration for instance.
-fn note_key(metadata: &mut Metadata, key: &Bytes) {
-    match std::str::from_utf8(key) {
-        Ok(text) => metadata.insert(metadata_keys::KEY, text),
-        Err(_) => metadata.insert(metadata_keys::KEY_BASE64, BASE64_STANDARD.encode(key)),
-    };
-}
-
-fn inner_key(outer: &Message) -> Result<Option<Bytes>, EnvelopeError> {
-    if let Some(text) = outer.metadata().get(metadata_keys::KEY) {
-        return Ok(Some(Bytes::copy_from_slice(text.as_bytes())));
-    }
-    match outer.metadata().get(metadata_keys::KEY_BASE64) {
-        Some(text) => match BASE64_STANDARD.decode(text) {
-            Ok(key) => Ok(Some(key.into())),
-            Err(_) => Err(EnvelopeError { kind: EnvelopeErrorKind::Key, source: None }),
-        },
-        None => Ok(outer.key().cloned()),
-    }
 }
 
 impl EnvelopeError {
@@ -159,7 +131,6 @@ impl fmt::Display for EnvelopeError {
         f.write_str(match self.kind {
             EnvelopeErrorKind::Json => "unwrap the envelope: the payload is not the JSON of one",
             EnvelopeErrorKind::Destination => "unwrap the envelope: it has no destination_topic",
-            EnvelopeErrorKind::Key => "unwrap the envelope: the key beside it is not base64",
         })
     }
 }
@@ -175,40 +146,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_key_travels_beside_the_envelope_as_text_and_another_one_as_base64() {
-        let text = Envelope::new("d", Message::with_id("1", "x").with_key("customer-7"));
-        let outer = text.wrap();
-        assert_eq!(outer.key().unwrap(), "customer-7");
-        assert_eq!(outer.metadata().get("_watermill_key"), Some("customer-7"));
-        assert_eq!(Envelope::unwrap(&outer).unwrap(), text);
-
-        let binary = Envelope::new("d", Message::with_id("1", "x").with_key(vec![0xff, 0x00]));
-        let outer = binary.wrap();
-        assert_eq!(outer.metadata().get("_watermill_key_base64"), Some("/wA="));
-        assert_eq!(Envelope::unwrap(&outer).unwrap(), binary);
-    }
-
-    #[test]
-    fn without_a_key_the_outer_message_has_no_metadata() {
+    fn the_key_is_beside_the_envelope_and_nothing_else_is() {
+        for key in ["customer-7".as_bytes(), &[0xff, 0x00], b""] {
+            let envelope = Envelope::new("d", Message::with_id("1", "x").with_key(key.to_vec()));
+            let outer = envelope.wrap();
+            assert_eq!(outer.key().unwrap(), key);
+            assert!(outer.metadata().is_empty());
+            assert_eq!(Envelope::unwrap(&outer).unwrap(), envelope);
+        }
         let outer = Envelope::new("d", Message::with_id("1", "x")).wrap();
-        assert!(outer.metadata().is_empty());
         assert_eq!(outer.key(), None);
+    }
+
+    #[test]
+    fn the_outer_message_has_an_id_of_its_own() {
+        let envelope = Envelope::new("d", Message::with_id("1", "x"));
+        let outer = envelope.wrap();
         assert_eq!(outer.id().len(), 36);
-        assert_ne!(outer.id(), "1");
-    }
-
-    #[test]
-    fn the_key_of_the_message_itself_is_taken_where_the_metadata_has_none() {
-        let outer = Envelope::new("d", Message::with_id("1", "x")).wrap().with_key("by-the-backend");
-        assert_eq!(Envelope::unwrap(&outer).unwrap().message().key().unwrap(), "by-the-backend");
-    }
-
-    #[test]
-    fn a_key_that_is_not_base64_is_an_error_and_not_another_key() {
-        let outer = Envelope::new("d", Message::with_id("1", "x"))
-            .wrap()
-            .with_metadata(metadata_keys::KEY_BASE64, "*");
-        assert_eq!(Envelope::unwrap(&outer).unwrap_err().kind(), EnvelopeErrorKind::Key);
+        assert_ne!(outer.id(), envelope.wrap().id());
+        assert_eq!(Envelope::unwrap(&outer).unwrap().message().id(), "1");
     }
 
     #[test]
