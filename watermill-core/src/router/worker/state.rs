@@ -162,6 +162,9 @@ impl<'w> State<'w> {
 
     /// Settles what has reached its turn.
     pub(super) fn poll_pipeline(&mut self, cx: &mut Context<'_>) {
+        if self.pipeline.is_empty() && !self.doomed {
+            return;
+        }
         while let Poll::Ready(Some((job, turn))) = self.pipeline.poll_next(cx) {
             match turn {
                 Ok(outcome) => self.settle(job, outcome),
