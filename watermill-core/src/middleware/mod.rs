@@ -4,6 +4,7 @@
 //! [`Outputs`](crate::Outputs) as its response, so tower's own layers work around handlers unmodified.
 mod circuit_breaker;
 mod correlation;
+mod deduplicator;
 mod delay_on_error;
 mod duplicator;
 mod error_predicate;
@@ -19,6 +20,10 @@ mod timeout;
 
 pub use circuit_breaker::{BreakerState, CircuitBreaker, CircuitBreakerFuture, CircuitBreakerService};
 pub use correlation::{Correlation, CorrelationFuture, CorrelationService};
+pub use deduplicator::{
+    DeduplicatingPublisher, DeduplicationKey, DeduplicationStore, Deduplicator, DeduplicatorService,
+    InProgress, MemoryDeduplicationStore, Reservation, Reserved,
+};
 pub use delay_on_error::{DelayOnError, DelayOnErrorFuture, DelayOnErrorService, Delayed};
 pub use duplicator::{Duplicator, DuplicatorService};
 use error_predicate::ErrorPredicate;
