@@ -34,7 +34,6 @@ pub trait DeduplicationStore: Send + Sync {
 }
 
 /// What is known of a key.
-#[expect(missing_debug_implementations, reason = "a reservation is the store's own matter")]
 pub enum Reserved {
     /// Nothing: it is the caller's now.
     New(Box<dyn Reservation>),
