@@ -15,7 +15,8 @@ use watermill_core::{
     error::{BoxError, PublishError},
     middleware::{
         CircuitBreaker, Correlation, Deduplicator, DelayOnError, Duplicator, IgnoreErrors, InstantAck,
-        MemoryDeduplicationStore, PoisonQueue, RandomFail, RandomPanic, Recoverer, Retry, Throttle, Timeout,
+        MemoryDeduplicationStore, PoisonQueue, RandomFail, RandomPanic, Recoverer, Retry, Throttle,
+        ThrottleByKey, Timeout,
     },
     publisher::PublisherCapabilities,
     router::{HandlerFn, HandlerService},
@@ -76,6 +77,7 @@ async fn a_valve_works_through_all_the_layers_outside_of_it() {
         .layer(PoisonQueue::new(NoPublisher, "dead").unwrap())
         .layer(DelayOnError::new(SECOND))
         .layer(CircuitBreaker::new(5, SECOND))
+        .layer(ThrottleByKey::new(1000, SECOND, |_| None).unwrap())
         .layer(Retry::new(5))
         .layer(Timeout::new(60 * SECOND))
         .layer(Recoverer::new())
@@ -115,6 +117,7 @@ async fn every_layer_makes_a_service_that_fits_a_router() -> Result<(), BoxError
     fits_a_router(Recoverer::new().layer(inner()));
     fits_a_router(Retry::new(5).layer(inner()));
     fits_a_router(Throttle::new(1, SECOND)?.layer(inner()));
+    fits_a_router(ThrottleByKey::new(1, SECOND, |_| None)?.layer(inner()));
     fits_a_router(Timeout::new(SECOND).layer(inner()));
     fits_a_router(TimeoutLayer::new(SECOND).layer(inner()));
     fits_a_router(ConcurrencyLimitLayer::new(1).layer(inner()));

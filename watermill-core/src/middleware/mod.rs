@@ -22,6 +22,7 @@
 //! | [`PoisonQueue`] | publishes what failed elsewhere | needs the last error, turns it into success |
 //! | [`DelayOnError`] | attaches a delay for the poison queue | its delay travels outwards with the error |
 //! | [`CircuitBreaker`] | pauses the intake after failures in a row | needs the errors, counts messages and not tries |
+//! | [`ThrottleByKey`] | holds a message back when its key had its share | counts messages, not tries |
 //! | [`Retry`] | tries again in place | needs the errors of each try |
 //! | [`Timeout`] | drops a try that takes too long | each try has the whole time |
 //! | [`Recoverer`] | turns panics into errors | the layers above treat them alike |
@@ -82,6 +83,7 @@ mod random_panic;
 mod recoverer;
 mod retry;
 mod throttle;
+mod throttle_by_key;
 mod timeout;
 
 pub use circuit_breaker::{BreakerState, CircuitBreaker, CircuitBreakerFuture, CircuitBreakerService};
@@ -101,4 +103,5 @@ pub use random_panic::{RandomPanic, RandomPanicService};
 pub use recoverer::{Recoverer, RecovererFuture, RecovererService};
 pub use retry::{Retry, RetryFuture, RetryService};
 pub use throttle::{InvalidRate, Throttle, ThrottleService};
+pub use throttle_by_key::{ThrottleByKey, ThrottleByKeyFuture, ThrottleByKeyService};
 pub use timeout::{Elapsed, Timeout, TimeoutFuture, TimeoutService};
