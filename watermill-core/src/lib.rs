@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod dead_letter;
+pub mod decorator;
 pub mod delivery;
 pub mod error;
 #[cfg(test)]
@@ -21,8 +22,9 @@ pub mod subscription;
 pub use backoff::Backoff;
 pub use dead_letter::DeadLetter;
 pub use delivery::{Delivery, DeliveryInfo, Settlement};
+pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
 pub use message::{Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{HandlerInfo, Outputs};
+pub use router::{FailurePolicy, Handler, HandlerInfo, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};

@@ -4,6 +4,7 @@ use std::{
     fmt,
     num::NonZeroUsize,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -30,7 +31,7 @@ use crate::{Delivery, error::SubscribeError};
 #[must_use = "a subscription that is dropped ends"]
 pub struct Subscription {
     stream: BoxStream<'static, Result<Delivery, SubscribeError>>,
-    control: Box<dyn SubscriptionControl>,
+    control: Arc<dyn SubscriptionControl>,
 }
 
 /// How many deliveries may be outstanding (handed out and not settled) in each ordering scope.
@@ -78,7 +79,7 @@ impl Subscription {
         stream: impl Stream<Item = Result<Delivery, SubscribeError>> + Send + 'static,
         control: impl SubscriptionControl + 'static,
     ) -> Self {
-        Self { stream: stream.boxed(), control: Box::new(control) }
+        Self { stream: stream.boxed(), control: Arc::new(control) }
     }
 
     /// Sets how many deliveries may be outstanding in each ordering scope. It begins with
@@ -114,6 +115,11 @@ impl Subscription {
     /// How it is doing.
     pub fn health(&self) -> Health {
         self.control.health()
+    }
+
+    /// The controls, to look at the subscription while its stream is in use.
+    pub(crate) fn control(&self) -> Arc<dyn SubscriptionControl> {
+        self.control.clone()
     }
 
     /// Changes every delivery that passes; for wrappers.

@@ -1,1 +1,22 @@
-//! In-memory.
+#![doc = include_str!("README.md")]
+
+mod broker;
+mod config;
+mod error;
+mod group;
+mod marshaler;
+mod publisher;
+mod settle;
+mod store;
+mod subscriber;
+mod topic;
+mod wakers;
+
+pub use broker::MemoryBroker;
+pub use config::{History, MemoryConfig};
+pub use error::ConfigError;
+pub use publisher::MemoryPublisher;
+pub use subscriber::MemorySubscriber;
+
+/// The backend's short name.
+const BACKEND: &str = "memory";

@@ -38,7 +38,9 @@ use crate::{
 /// async fn greet(Tenant(tenant): Tenant) {
 ///     println!("hello, {tenant}");
 /// }
-/// # let _ = watermill_core::Handler::new("greet", greet).with_state(&());
+/// # let broker = watermill_core::MemoryBroker::new();
+/// # let _ = watermill_core::Router::new()
+/// #     .add(watermill_core::Handler::new("greet", greet).from(broker.subscriber(), "guests"));
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler argument with state `{S}`",

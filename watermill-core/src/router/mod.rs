@@ -1,13 +1,44 @@
-//! The router: runs handlers.
+//! The router: handlers, what they may take and return, how they are run, and how they end.
 
+mod batch;
+mod concurrency;
+mod config;
+mod control;
+mod counters;
 mod extract;
+mod failure;
+mod handler;
 mod handler_fn;
 mod info;
 mod outputs;
+mod plugin;
+mod report;
+#[expect(clippy::module_inception, reason = "the file of the type `Router`")]
+mod router;
+mod service;
+#[cfg(feature = "signal")]
+mod signals;
+mod sink;
+mod supervisor;
+mod worker;
 
+pub use batch::{BatchFn, BatchFuture, BatchInterrupted, BatchService, IntoOutcomes, MakeBatch};
+pub use config::{RouterConfig, StartPolicy};
+pub use control::{HandlerStatus, Phase, RouterControl};
+pub use counters::Counts;
 pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
+};
+pub use failure::{FailurePolicy, Verdict};
+pub use handler::{
+    From, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
 };
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
 pub use info::HandlerInfo;
 pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
+pub use plugin::Plugin;
+pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
+pub use router::{Router, RouterHandle, SharedLayer};
+pub use service::{MakeService, MessageService};
+#[cfg(feature = "signal")]
+pub use signals::Signals;

@@ -1,0 +1,60 @@
+//! The only place where conditions of this backend become errors of the traits.
+
+use std::{error::Error, fmt, time::Duration};
+
+use crate::error::{PublishError, PublishErrorKind, SubscribeError, SubscribeErrorKind};
+
+/// A [`MemoryConfig`](super::MemoryConfig) that cannot work. No broker was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl ConfigError {
+    pub(super) fn new(problems: Vec<String>) -> Self {
+        Self { problems }
+    }
+
+    /// Everything that is wrong, each a text of its own that names the option.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        self.problems.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configure the memory backend: {}", self.problems.join("; "))
+    }
+}
+
+impl Error for ConfigError {}
+
+const EMPTY_TOPIC: &str = "a topic needs a name";
+
+pub(super) fn publish_to_empty_topic() -> PublishError {
+    PublishError::new(PublishErrorKind::Topic, "").because(EMPTY_TOPIC)
+}
+
+pub(super) fn subscribe_to_empty_topic() -> SubscribeError {
+    SubscribeError::new(SubscribeErrorKind::Topic, "").because(EMPTY_TOPIC)
+}
+
+/// A call that could wait for room for ever.
+pub(super) fn more_than_a_group_holds(topic: &str, messages: usize, capacity: usize) -> PublishError {
+    PublishError::new(PublishErrorKind::Refused, topic).because(format!(
+        "one call with {messages} messages, and a group holds {capacity}; publish fewer at once or raise MemoryConfig::capacity"
+    ))
+}
+
+/// The messages are in their groups, so none is named as not accepted: publishing what was not
+/// accepted again publishes nothing.
+pub(super) fn not_acked_in_time(topic: &str, waited: Duration) -> PublishError {
+    PublishError::new(PublishErrorKind::Timeout, topic)
+        .with_not_accepted(Vec::new())
+        .because(format!("the messages were accepted, but not all were acked within {waited:?}"))
+}
+
+pub(super) fn empty_group(topic: &str) -> SubscribeError {
+    SubscribeError::new(SubscribeErrorKind::Config, topic)
+        .because("a consumer group needs a name; without one, leave the group out")
+}

@@ -1,0 +1,311 @@
+//! [`Group`]: the queue of one consumer group of one topic, and who reads it.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+    task::Waker,
+};
+
+use tokio::time::{Duration, Instant};
+
+use super::{marshaler::Record, store::Store, wakers::Wakers};
+use crate::{
+    Delivery, Window,
+    delivery::{Origin, Outcome},
+};
+
+/// A delay that a clock cannot express waits this long: a lifetime.
+const DELAY_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
+
+/// Everything a group owns. Each record of the store is named by exactly one entry, in `ready`, in
+/// `delayed` or among one member's `outstanding`.
+pub(super) struct Group {
+    pub(super) id: u64,
+    /// Without a name it ends with its only member.
+    pub(super) name: Option<Arc<str>>,
+    store: Store,
+    /// To be handed out from the front; sorted by sequence while the group is ordered.
+    ready: VecDeque<Entry>,
+    /// Nacked with a delay while the group is unordered, sorted by the time they are due. In an
+    /// ordered group they are held in `ready`.
+    delayed: BinaryHeap<Reverse<(Instant, Entry)>>,
+    members: Vec<Member>,
+    /// Whether any member asked for order. Then one member at a time has outstanding deliveries.
+    ordered: bool,
+    /// Of all members together.
+    outstanding: usize,
+}
+
+struct Member {
+    id: u64,
+    window: Window,
+    /// Cleared by `stop_intake`.
+    takes: bool,
+    /// Handed out and not settled, sorted by sequence. Nearly always one, or settled from the front.
+    outstanding: VecDeque<Entry>,
+    /// Set while its reader sleeps, so that nobody is woken who is awake.
+    waker: Option<Waker>,
+}
+
+/// Names a stored record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    sequence: u64,
+    slot: u32,
+    /// While it is in `ready`: neither it nor anything behind it is handed out earlier.
+    held_until: Option<Instant>,
+}
+
+/// What a reader gets.
+#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for every delivery")]
+pub(super) enum Next {
+    Delivery(Delivery),
+    /// Nothing now: sleep until woken, or until the time given.
+    Sleep(Option<Instant>),
+    Ended,
+}
+
+impl Group {
+    pub(super) fn new(id: u64, name: Option<Arc<str>>, history: &VecDeque<Record>) -> Self {
+        let mut group = Self {
+            id,
+            name,
+            store: Store::default(),
+            ready: VecDeque::new(),
+            delayed: BinaryHeap::new(),
+            members: Vec::new(),
+            ordered: false,
+            outstanding: 0,
+        };
+        for record in history {
+            group.push(record.clone());
+        }
+        group
+    }
+
+    /// How many messages it holds.
+    pub(super) fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    pub(super) fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, record: Record) {
+        let sequence = record.sequence;
+        let slot = self.store.insert(record);
+        self.ready.push_back(Entry { sequence, slot, held_until: None });
+    }
+
+    pub(super) fn join(&mut self, member: u64) {
+        self.members.push(Member {
+            id: member,
+            window: Window::ONE,
+            takes: true,
+            outstanding: VecDeque::new(),
+            waker: None,
+        });
+        self.update_order();
+    }
+
+    /// Removes a member; what it had outstanding goes back to its place. False if it was not there.
+    pub(super) fn leave(&mut self, member: u64, wakers: &mut Wakers) -> bool {
+        let Some(at) = self.position(member) else { return false };
+        let mut member = self.members.remove(at);
+        wakers.extend(member.waker.take());
+        self.outstanding -= member.outstanding.len();
+        while let Some(entry) = member.outstanding.pop_back() {
+            self.put_back(entry);
+        }
+        self.update_order();
+        self.wake(wakers);
+        true
+    }
+
+    /// The next record for a member, or how long to sleep.
+    pub(super) fn next(&mut self, member: u64, origin: &Origin, waker: &Waker) -> Next {
+        let Some(at) = self.position(member).filter(|at| self.members[*at].takes) else {
+            return Next::Ended;
+        };
+        if !self.delayed.is_empty() {
+            self.release_delayed();
+        }
+        // Without room in its window, whoever settles wakes it.
+        let mut until = None;
+        if self.may_take(at) {
+            match self.take() {
+                Ok((entry, record)) => {
+                    let delivery = record.deliver(origin);
+                    self.members[at].keep(entry);
+                    self.outstanding += 1;
+                    return Next::Delivery(delivery);
+                }
+                Err(due) => until = due,
+            }
+        }
+        match &mut self.members[at].waker {
+            Some(old) => old.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        Next::Sleep(until)
+    }
+
+    /// Takes note of an outcome; false if the member had no such delivery outstanding. A record that
+    /// leaves the group is put into `left`.
+    pub(super) fn settle(
+        &mut self,
+        member: u64,
+        sequence: u64,
+        outcome: &Outcome,
+        left: &mut Option<Record>,
+        wakers: &mut Wakers,
+    ) -> bool {
+        let Some(at) = self.position(member) else { return false };
+        let Some(entry) = self.members[at].release(sequence) else { return false };
+        self.outstanding -= 1;
+        if let Outcome::Nack { delay } = outcome {
+            self.nack(entry, *delay);
+        } else {
+            self.store.remove(entry.slot, left);
+        }
+        self.wake(wakers);
+        true
+    }
+
+    pub(super) fn set_window(&mut self, member: u64, window: Window, wakers: &mut Wakers) {
+        let Some(at) = self.position(member) else { return };
+        self.members[at].window = window;
+        self.update_order();
+        self.wake(wakers);
+    }
+
+    pub(super) fn stop_intake(&mut self, member: u64, wakers: &mut Wakers) {
+        let Some(at) = self.position(member) else { return };
+        self.members[at].takes = false;
+        wakers.extend(self.members[at].waker.take());
+        // It may have been woken for a record that it does not take any more.
+        self.wake(wakers);
+    }
+
+    pub(super) fn takes(&self, member: u64) -> bool {
+        self.position(member).is_some_and(|at| self.members[at].takes)
+    }
+
+    /// Wakes every sleeper that could take something. All of them, because whoever is woken need not
+    /// come: a reader may be polled once and then left alone for as long as its owner likes.
+    pub(super) fn wake(&mut self, wakers: &mut Wakers) {
+        if self.ready.is_empty() && self.delayed.is_empty() {
+            return;
+        }
+        for at in 0..self.members.len() {
+            if self.members[at].waker.is_some() && self.may_take(at) {
+                wakers.extend(self.members[at].waker.take());
+            }
+        }
+    }
+
+    fn position(&self, member: u64) -> Option<usize> {
+        self.members.iter().position(|known| known.id == member)
+    }
+
+    fn may_take(&self, at: usize) -> bool {
+        let mine = self.members[at].outstanding.len();
+        mine < self.members[at].window.size() && (!self.ordered || mine == self.outstanding)
+    }
+
+    /// The first record, or when there will be one, as far as that is known.
+    fn take(&mut self) -> Result<(Entry, &mut Record), Option<Instant>> {
+        let Some(first) = self.ready.front() else {
+            return Err(self.delayed.peek().map(|Reverse((due, _))| *due));
+        };
+        if first.held_until.is_some_and(|until| until > Instant::now()) {
+            return Err(first.held_until);
+        }
+        let entry = Entry { held_until: None, ..*first };
+        self.ready.pop_front();
+        self.store.get_mut(entry.slot).map(|record| (entry, record)).ok_or(None)
+    }
+
+    fn nack(&mut self, mut entry: Entry, delay: Duration) {
+        if delay.is_zero() {
+            if self.ordered {
+                self.put_back(entry);
+            } else {
+                // Behind the others: it must not hold them up, however often it fails.
+                self.ready.push_back(entry);
+            }
+            return;
+        }
+        let until = Instant::now() + delay.min(DELAY_MAX);
+        if self.ordered {
+            entry.held_until = Some(until);
+            self.put_back(entry);
+        } else {
+            self.delayed.push(Reverse((until, entry)));
+        }
+    }
+
+    /// Inserts an entry at its place. It was handed out, so it belongs at or near the front.
+    fn put_back(&mut self, entry: Entry) {
+        let at = self.ready.iter().position(|later| later.sequence > entry.sequence);
+        self.ready.insert(at.unwrap_or(self.ready.len()), entry);
+    }
+
+    fn release_delayed(&mut self) {
+        let now = Instant::now();
+        while let Some(&Reverse((due, entry))) = self.delayed.peek()
+            && due <= now
+        {
+            self.delayed.pop();
+            self.put_back(entry);
+        }
+    }
+
+    /// Arranges what waits for the kind of order that the members ask for now.
+    fn update_order(&mut self) {
+        let ordered = self.members.iter().any(|member| member.window.is_ordered());
+        if ordered == self.ordered {
+            return;
+        }
+        self.ordered = ordered;
+        if ordered {
+            let delayed = std::mem::take(&mut self.delayed).into_iter();
+            let held = delayed.map(|Reverse((due, entry))| Entry { held_until: Some(due), ..entry });
+            self.ready.extend(held);
+            self.ready.make_contiguous().sort_unstable();
+        } else {
+            let delayed = &mut self.delayed;
+            self.ready.retain(|entry| match entry.held_until {
+                Some(until) => {
+                    delayed.push(Reverse((until, Entry { held_until: None, ..*entry })));
+                    false
+                }
+                None => true,
+            });
+        }
+    }
+}
+
+impl Member {
+    fn keep(&mut self, entry: Entry) {
+        match self.outstanding.back() {
+            // A redelivery that was overtaken.
+            Some(last) if last.sequence > entry.sequence => {
+                let at = self.outstanding.partition_point(|other| other.sequence < entry.sequence);
+                self.outstanding.insert(at, entry);
+            }
+            _ => self.outstanding.push_back(entry),
+        }
+    }
+
+    fn release(&mut self, sequence: u64) -> Option<Entry> {
+        if self.outstanding.front()?.sequence == sequence {
+            return self.outstanding.pop_front();
+        }
+        let at = self.outstanding.binary_search_by_key(&sequence, |entry| entry.sequence).ok()?;
+        self.outstanding.remove(at)
+    }
+}

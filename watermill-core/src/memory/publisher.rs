@@ -1,0 +1,185 @@
+//! [`MemoryPublisher`].
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use tokio::{sync::oneshot, time};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+
+use super::{
+    BACKEND,
+    broker::Shared,
+    error,
+    topic::{Batch, Topic},
+};
+use crate::{Message, Publisher, error::PublishError, handling, publisher::PublisherCapabilities};
+
+/// Publishes to the topics of a [`MemoryBroker`](super::MemoryBroker).
+///
+/// A call is accepted as a whole, by every group of the topic at once, or not at all. Without room it
+/// waits, and waiting calls are accepted in the order of their first polls. Clones are the same
+/// publisher: closing one closes all.
+///
+/// # Cancel safety
+///
+/// A dropped `publish` future has published all of its messages or, while it waited for room, none.
+pub struct MemoryPublisher {
+    broker: Arc<Shared>,
+    /// The topic used last.
+    recent: Mutex<Option<Arc<Topic>>>,
+    /// Closed with the publisher. Counts the calls that have to wait; the others are over at their
+    /// first poll.
+    calls: TaskTracker,
+}
+
+/// What a call still has to wait for. Boxed by those few that wait, so that the future of the
+/// others stays small.
+struct Unfinished {
+    room: Option<Room>,
+    acked: Option<oneshot::Receiver<()>>,
+    _in_progress: TaskTrackerToken,
+}
+
+/// The wait of a batch for its admission. Dropped before, it takes the batch back.
+struct Room {
+    topic: Arc<Topic>,
+    ticket: u64,
+}
+
+impl MemoryPublisher {
+    pub(super) fn new(broker: Arc<Shared>) -> Self {
+        Self { broker, recent: Mutex::default(), calls: TaskTracker::new() }
+    }
+
+    /// All of a call that can be done without waiting.
+    fn begin(&self, topic: &str, messages: Vec<Message>) -> Result<Option<Box<Unfinished>>, PublishError> {
+        let config = &self.broker.config;
+        if self.calls.is_closed() {
+            return Err(PublishError::closed(topic));
+        }
+        if topic.is_empty() {
+            return Err(error::publish_to_empty_topic());
+        }
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        if messages.len() > config.capacity {
+            return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
+        }
+        let (confirm, acked) = if config.publish_waits_for_ack.is_some() && !handling::is_handling() {
+            let (confirm, acked) = oneshot::channel();
+            (Some(Arc::new(confirm)), Some(acked))
+        } else {
+            (None, None)
+        };
+        let rejected = self.broker.offer(&self.recent, topic, Batch { messages, confirm }).err();
+        if rejected.is_none() && acked.is_none() {
+            return Ok(None);
+        }
+        // Counted before it is asked whether the publisher was closed meanwhile: either `close` sees
+        // this call, or this call sees the close.
+        let in_progress = self.calls.token();
+        let room = match rejected {
+            Some(_) if self.calls.is_closed() => return Err(PublishError::closed(topic)),
+            Some((topic, batch)) => {
+                let ticket = topic.enqueue(batch);
+                Some(Room { topic, ticket })
+            }
+            None => None,
+        };
+        Ok(Some(Box::new(Unfinished { room, acked, _in_progress: in_progress })))
+    }
+
+    async fn finish(&self, topic: &str, unfinished: Box<Unfinished>) -> Result<(), PublishError> {
+        let Unfinished { room, acked, _in_progress } = *unfinished;
+        if let Some(room) = room {
+            room.await;
+        }
+        if let (Some(acked), Some(at_most)) = (acked, self.broker.config.publish_waits_for_ack) {
+            // The sender is never used, only dropped, with the last record of the call.
+            let wait = time::timeout(at_most, acked).await;
+            wait.map(|_| ()).map_err(|_| error::not_acked_in_time(topic, at_most))?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Publisher for MemoryPublisher {
+    async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+        if let Some(unfinished) = self.begin(topic, messages)? {
+            return Box::pin(self.finish(topic, unfinished)).await;
+        }
+        // A task that only publishes lets others run, too. After the messages are accepted, because a
+        // wait before would change the order of calls that are in progress together.
+        tokio::task::coop::consume_budget().await;
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), PublishError> {
+        self.calls.close();
+        self.calls.wait().await;
+        Ok(())
+    }
+
+    fn capabilities(&self) -> PublisherCapabilities {
+        PublisherCapabilities::new(BACKEND).keeps_order(true).atomic(true)
+    }
+}
+
+impl Future for Room {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.topic.is_admitted(self.ticket, cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.topic.withdraw(self.ticket);
+    }
+}
+
+impl Clone for MemoryPublisher {
+    fn clone(&self) -> Self {
+        Self { broker: self.broker.clone(), recent: Mutex::default(), calls: self.calls.clone() }
+    }
+}
+
+impl fmt::Debug for MemoryPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPublisher").field("closed", &self.calls.is_closed()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{task::Waker, time::Duration};
+
+    use super::*;
+    use crate::{MemoryBroker, Subscriber, memory::MemoryConfig};
+
+    #[tokio::test]
+    async fn a_handler_that_publishes_to_its_own_topic_does_not_wait_for_itself() {
+        // P22: in Go, a handler that publishes to its own topic in blocking mode deadlocks.
+        let config = MemoryConfig::default().publish_waits_for_ack(Some(Duration::from_secs(3600)));
+        let broker = MemoryBroker::with_config(config).unwrap();
+        let _subscription = broker.subscriber().subscribe("own").await.unwrap();
+        let publisher = broker.publisher();
+        let mut cx = Context::from_waker(Waker::noop());
+
+        let mut inside = publisher.publish("own", vec![Message::new("x")]);
+        let inside = handling::while_handling(|| inside.as_mut().poll(&mut cx));
+        assert!(matches!(inside, Poll::Ready(Ok(()))));
+
+        let mut outside = publisher.publish("own", vec![Message::new("x")]);
+        assert!(outside.as_mut().poll(&mut cx).is_pending());
+    }
+}

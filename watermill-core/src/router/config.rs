@@ -1,0 +1,49 @@
+//! [`RouterConfig`].
+
+use std::time::Duration;
+
+use crate::Backoff;
+
+/// How a router starts and stops: plain data.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RouterConfig {
+    /// How long handlers may go on after the router was asked to stop; what is in hand then is
+    /// abandoned and delivered again. 30 s by default.
+    pub drain_deadline: Duration,
+    /// What to do when a handler cannot subscribe at start. By default the router does not start.
+    pub start: StartPolicy,
+}
+
+/// What to do when a handler cannot subscribe.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum StartPolicy {
+    /// The router does not start: the handlers that had subscribed are stopped, and
+    /// [`run`](crate::Router::run) returns the error.
+    FailFast,
+    /// The handler goes on trying while the others run, as long as the error is retryable.
+    Retry(Backoff),
+}
+
+impl RouterConfig {
+    /// Sets [`drain_deadline`](Self::drain_deadline).
+    #[must_use]
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.drain_deadline = deadline;
+        self
+    }
+
+    /// Sets [`start`](Self::start).
+    #[must_use]
+    pub fn start(mut self, start: StartPolicy) -> Self {
+        self.start = start;
+        self
+    }
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self { drain_deadline: Duration::from_secs(30), start: StartPolicy::FailFast }
+    }
+}

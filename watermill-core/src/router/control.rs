@@ -1,0 +1,164 @@
+//! [`RouterControl`]: what can be asked of a router from outside.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Counts, HandlerInfo, HandlerReport, RunError, RunErrorKind, counters::Counters};
+use crate::subscription::{Health, SubscriptionControl};
+
+/// A handle on a router: to stop it, to look at it, to stop one of its handlers. Cheap to clone.
+#[derive(Clone)]
+pub struct RouterControl {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) stop: CancellationToken,
+    pub(super) abort: CancellationToken,
+    phase: watch::Sender<Phase>,
+    handlers: Mutex<BTreeMap<String, Entry>>,
+}
+
+/// What a router is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Phase {
+    /// It was not run yet, or is starting.
+    Starting,
+    /// Its handlers have subscribed.
+    Running,
+    /// It takes no messages any more and finishes those it has.
+    Draining,
+    /// It has ended.
+    Ended,
+}
+
+/// One handler, as a health page shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HandlerStatus {
+    /// Its names.
+    pub info: HandlerInfo,
+    /// What a message passes through, the outermost layer first.
+    pub chain: String,
+    /// How its subscription is doing.
+    pub health: Health,
+    /// What happened to its messages so far.
+    pub counts: Counts,
+}
+
+/// A running handler.
+pub(super) struct Entry {
+    pub(super) info: Arc<HandlerInfo>,
+    pub(super) chain: String,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stop: CancellationToken,
+    /// `None` while it is still trying to subscribe.
+    pub(super) subscription: Option<Arc<dyn SubscriptionControl>>,
+    pub(super) ended: watch::Sender<Option<HandlerReport>>,
+}
+
+impl RouterControl {
+    pub(super) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                stop: CancellationToken::new(),
+                abort: CancellationToken::new(),
+                phase: watch::Sender::new(Phase::Starting),
+                handlers: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Asks the router to drain: it takes no more messages, finishes those it has, and returns.
+    pub fn stop(&self) {
+        self.shared.stop.cancel();
+    }
+
+    /// Ends the router at once: handlers are dropped where they stand, and their messages are
+    /// delivered again.
+    pub fn abort(&self) {
+        self.shared.stop.cancel();
+        self.shared.abort.cancel();
+    }
+
+    /// What the router is doing.
+    pub fn phase(&self) -> Phase {
+        *self.shared.phase.borrow()
+    }
+
+    /// Waits until the router has reached `phase`, or gone past it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.shared.phase.subscribe().wait_for(|current| *current >= phase).await;
+    }
+
+    /// The handlers that run, by name.
+    pub fn handlers(&self) -> Vec<HandlerStatus> {
+        self.shared.handlers().values().map(Entry::status).collect()
+    }
+
+    /// Lets one handler drain, and returns what it did; the others go on, and its name is free again.
+    /// Its publisher stays open until the router ends: others may use it.
+    ///
+    /// # Errors
+    ///
+    /// [`RunErrorKind::NotRunning`] when no handler of this name runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// The handler drains also when the future is dropped.
+    pub async fn stop_handler(&self, name: &str) -> Result<HandlerReport, RunError> {
+        let not_running =
+            || RunError::new(RunErrorKind::NotRunning, format!("no handler {name:?} is running"));
+        let mut ended = {
+            let handlers = self.shared.handlers();
+            let entry = handlers.get(name).ok_or_else(not_running)?;
+            entry.stop.cancel();
+            entry.ended.subscribe()
+        };
+        let report = ended.wait_for(Option::is_some).await.map_err(|_| not_running())?;
+        report.clone().ok_or_else(not_running)
+    }
+}
+
+impl Shared {
+    pub(super) fn handlers(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+}
+
+impl Entry {
+    fn status(&self) -> HandlerStatus {
+        let health = match &self.subscription {
+            Some(subscription) => subscription.health(),
+            None => Health::Degraded { reason: "not subscribed yet".to_owned() },
+        };
+        HandlerStatus {
+            info: (*self.info).clone(),
+            chain: self.chain.clone(),
+            health,
+            counts: self.counters.snapshot(),
+        }
+    }
+}
+
+impl fmt::Debug for RouterControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouterControl").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,224 @@
+//! [`FailurePolicy`]: what becomes of a message whose handler fails.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use crate::{
+    Backoff, Publisher,
+    dead_letter::DeadLetter,
+    error::{Permanent, PublishError, find},
+};
+
+/// What a handler does with a message it fails on: one declaration, so that retry, timeout and
+/// dead letter cannot be stacked in the wrong order.
+///
+/// It sits outside of every layer: each try runs through all of them, and a timeout layer limits one
+/// try, not their sum. Errors of the handler, panics, and outputs that cannot be published all count.
+///
+/// 1. An error is classified. [`Permanent`] ones, and publish errors that trying again cannot mend,
+///    are given up on at once; others are tried again **in place**: the delivery stays where it is,
+///    and later messages of its scope wait behind it.
+/// 2. When the retries are used up, the message goes where the policy says: nacked (the default),
+///    to a dead-letter topic, to the backend's own dead letters, or away.
+///
+/// A nack waits, longer with each delivery attempt, so that a message that always fails never makes
+/// a hot loop.
+///
+/// ```
+/// use std::time::Duration;
+/// use watermill_core::{Backoff, FailurePolicy, MemoryBroker};
+///
+/// let broker = MemoryBroker::new();
+/// let policy = FailurePolicy::retry(5)
+///     .backoff(Backoff::exponential(Duration::from_millis(50)))
+///     .then_dead_letter(broker.publisher(), "billing.dead");
+/// ```
+#[derive(Clone)]
+pub struct FailurePolicy {
+    max_retries: u32,
+    backoff: Backoff,
+    nack_backoff: Backoff,
+    classify: Option<Arc<Classify>>,
+    then: Then,
+    /// What a router refuses to start with.
+    problem: Option<String>,
+}
+
+type Classify = dyn Fn(&(dyn Error + 'static)) -> Verdict + Send + Sync;
+
+/// What an error says about trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It may work next time.
+    Retry,
+    /// It will not: skip the remaining retries.
+    GiveUp,
+    /// It does not matter: ack the message.
+    Ignore,
+}
+
+#[derive(Clone)]
+enum Then {
+    Nack,
+    DeadLetter(DeadLetter),
+    Reject,
+    Drop,
+}
+
+/// What to do with one failure.
+pub(super) enum Decision<'p> {
+    RetryAfter(Duration),
+    Nack(Duration),
+    DeadLetter(&'p DeadLetter),
+    Reject,
+    Drop,
+}
+
+impl FailurePolicy {
+    /// No retries in place: every failure is nacked, with a growing delay. What a handler does
+    /// without a policy.
+    pub fn nack() -> Self {
+        Self::retry(0)
+    }
+
+    /// Up to `max_retries` more tries in place, then nack unless told otherwise.
+    pub fn retry(max_retries: u32) -> Self {
+        Self {
+            max_retries,
+            backoff: Backoff::default(),
+            nack_backoff: Backoff::default(),
+            classify: None,
+            then: Then::Nack,
+            problem: None,
+        }
+    }
+
+    /// Sets the waits between tries in place. The default is [`Backoff::default`].
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets how long a nacked message stays away, by the number of its delivery attempts. The default
+    /// is [`Backoff::default`].
+    #[must_use]
+    pub fn nack_backoff(mut self, backoff: Backoff) -> Self {
+        self.nack_backoff = backoff;
+        self
+    }
+
+    /// Decides from the error. Replaces the default, which gives up on what is [`Permanent`] or a
+    /// [`PublishError`] that is not retryable, and tries everything else again.
+    #[must_use]
+    pub fn classify(
+        mut self,
+        classify: impl Fn(&(dyn Error + 'static)) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        self.classify = Some(Arc::new(classify));
+        self
+    }
+
+    /// In the end, nacks: the message comes again, after a delay that grows with its attempts.
+    #[must_use]
+    pub fn then_nack(mut self) -> Self {
+        self.then = Then::Nack;
+        self
+    }
+
+    /// In the end, publishes the message to `topic` with the reason in its metadata, and acks it.
+    /// When that fails too, the message is nacked. An empty topic is reported when the router is built.
+    #[must_use]
+    pub fn then_dead_letter(mut self, publisher: impl Publisher + 'static, topic: impl Into<String>) -> Self {
+        match DeadLetter::new(publisher, topic.into()) {
+            Ok(dead_letter) => self.then = Then::DeadLetter(dead_letter),
+            Err(error) => self.problem = Some(error.to_string()),
+        }
+        self
+    }
+
+    /// In the end, rejects: the backend puts the message with its own dead letters, where it has such
+    /// a place.
+    #[must_use]
+    pub fn then_reject(mut self) -> Self {
+        self.then = Then::Reject;
+        self
+    }
+
+    /// In the end, acks the message and logs the error: for messages that may be lost.
+    #[must_use]
+    pub fn then_drop(mut self) -> Self {
+        self.then = Then::Drop;
+        self
+    }
+
+    /// Whether a copy of the message is needed once the handler has consumed it.
+    pub(super) fn needs_copy(&self) -> bool {
+        self.max_retries > 0 || matches!(self.then, Then::DeadLetter(_))
+    }
+
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    pub(super) fn dead_letter(&self) -> Option<&DeadLetter> {
+        match &self.then {
+            Then::DeadLetter(dead_letter) => Some(dead_letter),
+            Then::Nack | Then::Reject | Then::Drop => None,
+        }
+    }
+
+    /// `tries` in place so far, of delivery number `attempt`.
+    pub(super) fn decide(&self, error: &(dyn Error + 'static), tries: u32, attempt: u32) -> Decision<'_> {
+        let verdict = match &self.classify {
+            Some(classify) => classify(error),
+            None => default_verdict(error),
+        };
+        match (verdict, &self.then) {
+            (Verdict::Ignore, _) => Decision::Drop,
+            (Verdict::Retry, _) if tries <= self.max_retries => {
+                Decision::RetryAfter(self.backoff.delay(tries.saturating_sub(1)))
+            }
+            (_, Then::Nack) => Decision::Nack(self.nack_delay(attempt)),
+            (_, Then::DeadLetter(dead_letter)) => Decision::DeadLetter(dead_letter),
+            (_, Then::Reject) => Decision::Reject,
+            (_, Then::Drop) => Decision::Drop,
+        }
+    }
+
+    pub(super) fn nack_delay(&self, attempt: u32) -> Duration {
+        self.nack_backoff.delay(attempt.saturating_sub(1))
+    }
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        Self::nack()
+    }
+}
+
+impl fmt::Debug for FailurePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FailurePolicy({self})")
+    }
+}
+
+impl fmt::Display for FailurePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.max_retries > 0 {
+            write!(f, "retry {} times, then ", self.max_retries)?;
+        }
+        match &self.then {
+            Then::Nack => f.write_str("nack"),
+            Then::DeadLetter(dead_letter) => write!(f, "dead-letter to {:?}", dead_letter.topic()),
+            Then::Reject => f.write_str("reject"),
+            Then::Drop => f.write_str("drop"),
+        }
+    }
+}
+
+fn default_verdict(error: &(dyn Error + 'static)) -> Verdict {
+    let hopeless =
+        Permanent::is(error) || find::<PublishError>(error).is_some_and(|error| !error.is_retryable());
+    if hopeless { Verdict::GiveUp } else { Verdict::Retry }
+}

@@ -1,0 +1,336 @@
+//! [`Handler`]: a handler function, where its messages come from and where its outputs go.
+
+use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use tower::layer::util::{Identity, Stack};
+
+use super::{
+    Addressed, HandlerFn, HandlerService, MakeService, MessageService, Messages, Nothing,
+    batch::{BatchFn, BatchSize, MakeBatch},
+    concurrency::Concurrency,
+    failure::FailurePolicy,
+    sink::Sink,
+};
+use crate::{Publisher, Subscriber};
+
+/// What a router runs: a function, its source, its destination, and how it is run.
+///
+/// The types keep it honest: a handler without a source, one that returns messages without having a
+/// publisher, and one that has a publisher and returns nothing, do not compile as arguments of
+/// [`Router::add`](crate::Router::add).
+///
+/// ```compile_fail
+/// # use watermill_core::{Handler, MemoryBroker, Message, Router};
+/// async fn produces() -> Message {
+///     Message::new("hello")
+/// }
+/// let broker = MemoryBroker::new();
+/// Router::new().add(Handler::new("produces", produces).from(broker.subscriber(), "in")); // where to?
+/// ```
+///
+/// ```
+/// # use watermill_core::{Handler, MemoryBroker, Message, Router};
+/// # async fn produces() -> Message { Message::new("hello") }
+/// # let broker = MemoryBroker::new();
+/// Router::new().add(
+///     Handler::new("produces", produces)
+///         .from(broker.subscriber(), "in")
+///         .to(broker.publisher(), "out"),
+/// );
+/// ```
+#[must_use = "a handler does nothing until it is added to a router"]
+pub struct Handler<M, In = NoSource, Out = NoOutput, L = Identity> {
+    pub(super) make: M,
+    pub(super) source: In,
+    pub(super) output: Out,
+    pub(super) layer: L,
+    pub(super) settings: Settings,
+}
+
+/// Everything about a handler that is not a type.
+pub(super) struct Settings {
+    pub(super) name: String,
+    pub(super) group: Option<String>,
+    pub(super) concurrency: Concurrency,
+    pub(super) policy: FailurePolicy,
+    pub(super) pipeline: usize,
+    /// The layers' type names, the outermost last.
+    pub(super) chain: Vec<&'static str>,
+    pub(super) problems: Vec<String>,
+}
+
+/// A handler that does not know yet where its messages come from: see [`Handler::from`].
+#[derive(Debug)]
+pub struct NoSource(());
+
+/// Where a handler's messages come from.
+pub struct From {
+    pub(super) subscriber: Arc<dyn Subscriber>,
+    pub(super) topic: String,
+}
+
+/// A handler that publishes nothing.
+#[derive(Debug)]
+pub struct NoOutput(());
+
+/// A handler whose outputs go to one topic.
+pub struct ToTopic {
+    publisher: Arc<dyn Publisher>,
+    topic: String,
+}
+
+/// A handler whose outputs name their topics.
+pub struct ToTopics {
+    publisher: Arc<dyn Publisher>,
+}
+
+/// A destination that fits handlers returning `Kind`.
+#[diagnostic::on_unimplemented(
+    message = "the handler's return type does not fit its destination",
+    note = "a handler that returns nothing takes no publisher; one that returns messages needs `.to(publisher, topic)`; one that returns `To(topic, message)` needs `.to_topics(publisher)`"
+)]
+pub trait Output<Kind>: sealed::IntoSink {}
+
+impl Output<Nothing> for NoOutput {}
+impl Output<Messages> for ToTopic {}
+impl Output<Addressed> for ToTopics {}
+impl<O: sealed::IntoSink> Output<Unknown> for O {}
+
+/// Marks services that do not say what they produce: any destination fits. What has no destination
+/// then fails its message for good.
+#[derive(Debug)]
+pub enum Unknown {}
+
+/// How many outputs may be on their way while later messages are handled, unless told otherwise.
+const PIPELINE: usize = 1_000;
+
+impl<F, Args, S> Handler<MakeHandler<F, Args, S>> {
+    /// A handler of single messages. `name` must be unique in its router.
+    pub fn new(name: impl Into<String>, function: F) -> Self
+    where
+        F: HandlerFn<Args, S>,
+    {
+        Self::with(name, MakeHandler { function, args: PhantomData }, Concurrency::default())
+    }
+}
+
+impl<F, Args, S> Handler<MakeBatch<F, Args, S>> {
+    /// A handler of batches: up to `max` messages, or those that came within `linger` after the first.
+    ///
+    /// Every message has its own outcome, and layers work on single messages as everywhere. Batches do
+    /// not overlap. A batch is handed out in order; where one of its messages fails, the later ones of
+    /// the batch have been handled with it, and only the failed one comes again.
+    pub fn batch(name: impl Into<String>, max: usize, linger: Duration, function: F) -> Self
+    where
+        F: BatchFn<Args, S>,
+    {
+        let size = NonZeroUsize::new(max);
+        let batch = BatchSize { max: size.unwrap_or(NonZeroUsize::MIN), linger };
+        let make = MakeBatch { function, size: batch, args: PhantomData };
+        let mut handler = Self::with(name, make, Concurrency::Batch(batch.max));
+        handler.require(size.is_some(), "a batch needs room for at least one message");
+        handler
+    }
+}
+
+impl<S: MessageService> Handler<MakeReady<S>> {
+    /// A handler that is a tower service already.
+    pub fn service(name: impl Into<String>, service: S) -> Self {
+        Self::with(name, MakeReady(service), Concurrency::default())
+    }
+}
+
+impl<M> Handler<M> {
+    fn with(name: impl Into<String>, make: M, concurrency: Concurrency) -> Self {
+        let settings = Settings {
+            name: name.into(),
+            group: None,
+            concurrency,
+            policy: FailurePolicy::default(),
+            pipeline: PIPELINE,
+            chain: Vec::new(),
+            problems: Vec::new(),
+        };
+        let mut handler =
+            Self { make, source: NoSource(()), output: NoOutput(()), layer: Identity::new(), settings };
+        let named = !handler.settings.name.is_empty();
+        handler.require(named, "a handler needs a name");
+        handler
+    }
+}
+
+impl<M, Out, L> Handler<M, NoSource, Out, L> {
+    /// Consumes `topic`.
+    pub fn from(
+        self,
+        subscriber: impl Subscriber + 'static,
+        topic: impl Into<String>,
+    ) -> Handler<M, From, Out, L> {
+        let source = From { subscriber: Arc::new(subscriber), topic: topic.into() };
+        let Self { make, output, layer, settings, .. } = self;
+        Handler { make, source, output, layer, settings }
+    }
+}
+
+impl<M, In, L> Handler<M, In, NoOutput, L> {
+    /// Publishes what the handler returns to `topic`.
+    ///
+    /// The publisher belongs to the router then, which closes it at the end; to go on publishing
+    /// elsewhere, give it a handle of its own.
+    pub fn to(
+        self,
+        publisher: impl Publisher + 'static,
+        topic: impl Into<String>,
+    ) -> Handler<M, In, ToTopic, L> {
+        let output = ToTopic { publisher: Arc::new(publisher), topic: topic.into() };
+        let Self { make, source, layer, settings, .. } = self;
+        Handler { make, source, output, layer, settings }
+    }
+
+    /// Publishes what the handler returns to the topics it names with [`To`](super::To).
+    pub fn to_topics(self, publisher: impl Publisher + 'static) -> Handler<M, In, ToTopics, L> {
+        let output = ToTopics { publisher: Arc::new(publisher) };
+        let Self { make, source, layer, settings, .. } = self;
+        Handler { make, source, output, layer, settings }
+    }
+}
+
+impl<M, In, Out, L> Handler<M, In, Out, L> {
+    /// Puts a layer around the handler. The first added is the outermost and runs first; the router's
+    /// layers are outside of all of them.
+    pub fn layer<N>(mut self, layer: N) -> Handler<M, In, Out, Stack<N, L>> {
+        self.settings.chain.push(std::any::type_name::<N>());
+        let Self { make, source, output, layer: outer, settings } = self;
+        // tower's `Stack` applies its first part first: the newest layer is the innermost.
+        Handler { make, source, output, layer: Stack::new(layer, outer), settings }
+    }
+
+    /// Consumes for this group, whatever group the subscriber was made for.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.settings.group = Some(group.into());
+        self
+    }
+
+    /// What to do when the handler fails. Without it, [`FailurePolicy::nack`].
+    pub fn on_failure(mut self, policy: FailurePolicy) -> Self {
+        self.settings.policy = policy;
+        self
+    }
+
+    /// Handles up to `n` messages at once, each on a task of its own, in any order.
+    ///
+    /// Without this and [`ordered_by_key`](Self::ordered_by_key), messages are handled one at a time
+    /// in each ordering scope (a Kafka partition, an SQL topic), up to 64 scopes at once.
+    pub fn concurrency(self, n: usize) -> Self {
+        self.run(n, Concurrency::Unordered, "concurrency must be at least one")
+    }
+
+    /// Handles up to `n` messages at once, each on a task of its own, those of one
+    /// [key](crate::Message::key) in order, one after another. Messages without a key have no order.
+    pub fn ordered_by_key(self, n: usize) -> Self {
+        self.run(n, Concurrency::Keyed, "the number of key lanes must be at least one")
+    }
+
+    /// Handles one message at a time in each ordering scope, and up to `n` scopes at once.
+    pub fn scopes(self, n: usize) -> Self {
+        self.run(n, Concurrency::Scopes, "the number of scopes must be at least one")
+    }
+
+    /// How many messages may have outputs on their way while the next is handled, in each ordering
+    /// scope, where the publisher keeps the order of calls; 1,000 by default, 0 waits for every
+    /// output. After a crash, at most this many messages of a scope are handled again.
+    pub fn pipeline(mut self, outputs: usize) -> Self {
+        self.settings.pipeline = outputs;
+        self
+    }
+
+    fn run(mut self, n: usize, concurrency: fn(NonZeroUsize) -> Concurrency, problem: &str) -> Self {
+        self.require(
+            !matches!(self.settings.concurrency, Concurrency::Batch(_)),
+            "a batch handler runs one batch at a time",
+        );
+        self.require(n > 0, problem);
+        self.settings.concurrency = concurrency(NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN));
+        self
+    }
+
+    fn require(&mut self, holds: bool, problem: &str) {
+        if !holds {
+            self.settings.problems.push(problem.to_owned());
+        }
+    }
+}
+
+/// A handler function on its way to become a service.
+pub struct MakeHandler<F, Args, S> {
+    function: F,
+    args: PhantomData<fn() -> (Args, S)>,
+}
+
+/// A service that needs no state.
+#[derive(Debug)]
+pub struct MakeReady<S>(S);
+
+impl<F, Args, S> MakeService<S> for MakeHandler<F, Args, S>
+where
+    F: HandlerFn<Args, S>,
+    S: Clone + Send + 'static,
+    Args: 'static,
+{
+    type Kind = F::Kind;
+    type Service = HandlerService<F, Args, S>;
+
+    fn make_service(self, state: S) -> Self::Service {
+        HandlerService::new(self.function, state)
+    }
+}
+
+impl<Svc: MessageService, S> MakeService<S> for MakeReady<Svc> {
+    type Kind = Unknown;
+    type Service = Svc;
+
+    fn make_service(self, _state: S) -> Svc {
+        self.0
+    }
+}
+
+impl<M, In, Out, L> fmt::Debug for Handler<M, In, Out, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+/// Keeps [`Output`] closed, and its conversion out of sight.
+mod sealed {
+    use super::{Arc, NoOutput, Publisher, ToTopic, ToTopics};
+
+    type Destination = (Option<Arc<dyn Publisher>>, Option<String>);
+
+    pub trait IntoSink {
+        #[doc(hidden)]
+        fn into_sink(self) -> Destination;
+    }
+
+    impl IntoSink for NoOutput {
+        fn into_sink(self) -> Destination {
+            (None, None)
+        }
+    }
+
+    impl IntoSink for ToTopic {
+        fn into_sink(self) -> Destination {
+            (Some(self.publisher), Some(self.topic))
+        }
+    }
+
+    impl IntoSink for ToTopics {
+        fn into_sink(self) -> Destination {
+            (Some(self.publisher), None)
+        }
+    }
+}
+
+pub(super) fn sink(output: impl sealed::IntoSink) -> Sink {
+    let (publisher, topic) = output.into_sink();
+    Sink { publisher, topic }
+}

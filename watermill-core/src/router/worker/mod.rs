@@ -1,0 +1,147 @@
+//! The worker: one task that drives the one service of a handler.
+//!
+//! It waits until the service is ready, takes a delivery from the subscription, and calls the
+//! service; so a layer that is not ready (a rate limit, an open breaker) pauses the subscription. The
+//! returned future runs on this task, in a [`Lane`](lane::Lane): at concurrency one a message crosses
+//! no channel, spawns no task and is not boxed.
+
+mod lane;
+mod lanes;
+mod pipeline;
+mod state;
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::Stream;
+use tokio_util::sync::CancellationToken;
+
+use self::lanes::Lanes;
+use super::{
+    HandlerInfo, concurrency::Concurrency, counters::Counters, failure::FailurePolicy,
+    service::MessageService, sink::Sink,
+};
+use crate::{
+    Subscription,
+    error::{BoxError, SubscribeError, chain},
+    subscriber::Ordering,
+};
+
+/// Everything a worker knows about its handler, for as long as it runs.
+pub(super) struct Environment {
+    pub(super) info: Arc<HandlerInfo>,
+    pub(super) sink: Sink,
+    pub(super) policy: FailurePolicy,
+    /// Whether the policy can need a message after the handler has consumed it.
+    pub(super) keeps_copies: bool,
+    pub(super) concurrency: Concurrency,
+    pub(super) ordering: Ordering,
+    /// How many outputs may be on their way while the next message is handled.
+    pub(super) pipeline: usize,
+    pub(super) counters: Arc<Counters>,
+    /// Cancelled to stop intake; what was taken is finished.
+    pub(super) stop: CancellationToken,
+}
+
+/// Why a worker ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was asked to.
+    Stopped,
+    /// Its subscription or its service failed for good.
+    Failed(BoxError),
+}
+
+/// How many deliveries are taken before the task lets others run.
+const YIELD_AFTER: usize = 64;
+
+/// Runs until intake has stopped and everything that was taken is settled.
+pub(super) async fn drive<S: MessageService>(
+    mut service: S,
+    mut subscription: Subscription,
+    env: &Environment,
+) -> (Subscription, End) {
+    subscription.set_window(env.concurrency.window(env.pipeline));
+    let mut lanes = Lanes::new(env);
+    let mut stop = pin!(env.stop.cancelled());
+    let mut end = None;
+    poll_fn(|cx| {
+        if end.is_none() && stop.as_mut().poll(cx).is_ready() {
+            subscription.stop_intake();
+            lanes.stop_waiting();
+            end = Some(End::Stopped);
+        }
+        lanes.register(cx);
+        lanes.poll(cx);
+        for _ in 0..YIELD_AFTER {
+            let step = if lanes.has_call_due() || (end.is_none() && lanes.has_room()) {
+                step(&mut service, &mut subscription, &mut lanes, end.is_none(), env, cx)
+            } else {
+                Poll::Pending
+            };
+            match step {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(ended)) => {
+                    subscription.stop_intake();
+                    lanes.stop_waiting();
+                    end = Some(ended);
+                }
+                Poll::Pending if end.is_some() && lanes.is_quiet() => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+    drop(lanes);
+    (subscription, end.unwrap_or(End::Stopped))
+}
+
+/// Calls the service once: for a delivery that waits in a lane, or for the next of the subscription.
+fn step<S: MessageService>(
+    service: &mut S,
+    subscription: &mut Subscription,
+    lanes: &mut Lanes<'_, S>,
+    intake: bool,
+    env: &Environment,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), End>> {
+    match service.poll_ready(cx) {
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(Ok(())) => {}
+        Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Failed(error.into()))),
+    }
+    if lanes.call_due(service, cx) {
+        return Poll::Ready(Ok(()));
+    }
+    if !intake {
+        return Poll::Pending;
+    }
+    match Pin::new(subscription).poll_next(cx) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Some(Ok(delivery))) => {
+            env.counters.received.increment();
+            lanes.accept(delivery, service, cx);
+            Poll::Ready(Ok(()))
+        }
+        Poll::Ready(Some(Err(error))) if error.is_retryable() => {
+            tracing::warn!(
+                handler = env.info.name,
+                topic = env.info.subscribe_topic,
+                error = chain(&error),
+                "the subscription met an error and goes on"
+            );
+            Poll::Ready(Ok(()))
+        }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(End::Failed(error.into()))),
+        Poll::Ready(None) => {
+            let error = SubscribeError::closed(&env.info.subscribe_topic).because("the subscription ended");
+            Poll::Ready(Err(End::Failed(error.into())))
+        }
+    }
+}

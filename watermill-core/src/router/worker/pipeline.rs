@@ -1,0 +1,94 @@
+//! [`Pipeline`]: outputs on their way, and the deliveries they belong to, in order.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::{Stream, future::BoxFuture, stream::FuturesOrdered};
+
+use super::state::{Job, Outcome};
+use crate::{
+    error::{BoxError, PublishError},
+    panic::catch,
+};
+
+/// Publish calls that were begun one after another, and the outcomes that must wait behind them.
+///
+/// Acks follow in the order of the deliveries: the backend's watermark never passes a delivery whose
+/// outputs are still on their way.
+#[derive(Default)]
+pub(super) struct Pipeline<'w> {
+    jobs: VecDeque<Job>,
+    /// One for each job, in the same order.
+    entries: FuturesOrdered<Entry<'w>>,
+}
+
+/// What became of a job when its turn came: its outcome, or why its outputs were not accepted.
+pub(super) type Turn = Result<Outcome, BoxError>;
+
+enum Entry<'w> {
+    Publishing(BoxFuture<'w, Result<(), PublishError>>),
+    Decided(Option<Outcome>),
+}
+
+impl<'w> Pipeline<'w> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Adds a call that was polled already and is not finished.
+    pub(super) fn push_call(&mut self, job: Job, call: BoxFuture<'w, Result<(), PublishError>>) {
+        self.jobs.push_back(job);
+        self.entries.push_back(Entry::Publishing(call));
+    }
+
+    /// Adds an outcome that waits for its turn.
+    pub(super) fn push_outcome(&mut self, job: Job, outcome: Outcome) {
+        self.jobs.push_back(job);
+        self.entries.push_back(Entry::Decided(Some(outcome)));
+    }
+
+    /// The next job whose turn has come; `None` when there are no jobs.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Job, Turn)>> {
+        if self.jobs.is_empty() {
+            return Poll::Ready(None);
+        }
+        let turn = ready!(Pin::new(&mut self.entries).poll_next(cx));
+        Poll::Ready(self.jobs.pop_front().zip(turn))
+    }
+
+    /// Gives up on what is on its way: the jobs, in order.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Job> + use<'_, 'w> {
+        self.entries = FuturesOrdered::new();
+        self.jobs.drain(..)
+    }
+}
+
+/// Polls a publish call; a panic of the publisher is a failure like any other.
+pub(super) fn poll_call<E: Into<BoxError>>(
+    call: &mut BoxFuture<'_, Result<(), E>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), BoxError>> {
+    match catch(|| call.as_mut().poll(cx)) {
+        Ok(poll) => poll.map_err(Into::into),
+        Err(panicked) => Poll::Ready(Err(panicked.into())),
+    }
+}
+
+impl Future for Entry<'_> {
+    type Output = Turn;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Turn> {
+        Poll::Ready(match &mut *self {
+            Self::Publishing(call) => ready!(poll_call(call, cx)).map(|()| Outcome::Ack),
+            Self::Decided(outcome) => Ok(outcome.take().expect("polled again after it was ready")),
+        })
+    }
+}

@@ -1,0 +1,279 @@
+//! [`ScriptedSubscriber`]: hands out what it was told to, and remembers what became of it.
+
+mod script;
+mod subscriber;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use watermill_core::{
+    Message, MessageId, Window,
+    delivery::Outcome,
+    error::{SubscribeError, SubscribeErrorKind},
+};
+
+use crate::wait::Watched;
+use script::{Barrier, Script};
+
+/// A subscriber for tests of what consumes: handlers, routers, wrappers. It needs no broker.
+///
+/// It keeps the contract of [`Subscriber`](watermill_core::Subscriber): the window is obeyed in each
+/// ordering scope, and what is dropped is nacked. There is one script, whatever topics and groups are
+/// subscribed to; clones share it. It may be written before and while it is played.
+///
+/// ```
+/// use futures::StreamExt;
+/// use watermill_core::{Message, Subscriber, delivery::Outcome};
+/// use watermill_testkit::ScriptedSubscriber;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let subscriber = ScriptedSubscriber::new();
+/// subscriber.push(Message::with_id("1", "hello"));
+/// subscriber.end();
+///
+/// let mut subscription = subscriber.subscribe("greetings").await.unwrap();
+/// while let Some(delivery) = subscription.next().await {
+///     delivery.unwrap().ack();
+/// }
+/// assert_eq!(subscriber.settled(1).await, [("1".into(), Outcome::Ack)]);
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct ScriptedSubscriber {
+    script: Arc<Watched<Script>>,
+    group: Option<String>,
+}
+
+/// A message to hand out, with the facts that its [`DeliveryInfo`](watermill_core::DeliveryInfo) shall
+/// state.
+#[derive(Clone, Debug)]
+pub struct ScriptedDelivery {
+    message: Message,
+    scope: u64,
+    attempt: u32,
+    redelivered: bool,
+    partition: Option<i32>,
+    offset: Option<i64>,
+    published_at: Option<SystemTime>,
+}
+
+impl ScriptedSubscriber {
+    /// A subscriber with an empty script, which does not deliver again what is nacked.
+    pub fn new() -> Self {
+        Self { script: Arc::default(), group: None }
+    }
+
+    /// Whether a nacked message comes again, after the delay of the nack and before any later one of
+    /// its scope.
+    #[must_use]
+    pub fn redeliver(self, redeliver: bool) -> Self {
+        self.script.change(|script| script.redeliver = redeliver);
+        self
+    }
+
+    /// Adds a message to the script: a bare [`Message`] belongs to scope 0 and comes for the first
+    /// time.
+    pub fn push(&self, delivery: impl Into<ScriptedDelivery>) {
+        self.script.change(|script| script.push(delivery.into()));
+    }
+
+    /// Adds an error: it comes on the stream when everything before it has been handed out.
+    pub fn fail(&self, error: SubscribeError) {
+        self.script.change(|script| script.push_barrier(Barrier::Fail(error)));
+    }
+
+    /// Ends the stream, when everything before has been handed out, and nothing nacked is waiting to
+    /// come again.
+    pub fn end(&self) {
+        self.script.change(|script| script.push_barrier(Barrier::End));
+    }
+
+    /// Makes the next `calls` calls of `subscribe` fail with `kind`.
+    pub fn fail_subscribe(&self, calls: usize, kind: SubscribeErrorKind) {
+        self.script.change(|script| script.fail_subscribe.extend(std::iter::repeat_n(kind, calls)));
+    }
+
+    /// Takes the outstanding deliveries of a scope away, as a lost lease or a revoked partition does:
+    /// whoever watches them is told, and what they are settled with is [ignored](Self::ignored). Where
+    /// messages are [redelivered](Self::redeliver), these are.
+    pub fn revoke(&self, scope: u64) {
+        let origins = self.script.change(|script| script.revoke(scope));
+        for origin in origins {
+            origin.revoke(|token| token.scope == scope);
+        }
+    }
+
+    /// What became of deliveries, in the order they were settled.
+    pub fn outcomes(&self) -> Vec<(MessageId, Outcome)> {
+        self.script.read(|script| script.outcomes.clone())
+    }
+
+    /// Waits until `count` deliveries have been settled, and returns the outcomes of all.
+    ///
+    /// # Panics
+    ///
+    /// After [`patience`](crate::patience).
+    pub async fn settled(&self, count: usize) -> Vec<(MessageId, Outcome)> {
+        self.expect(&format!("{count} settled deliveries"), |script| {
+            (script.outcomes.len() >= count).then(|| script.outcomes.clone())
+        })
+        .await
+    }
+
+    /// Outcomes that came too late: the subscription had ended, or had lost the delivery.
+    pub fn ignored(&self) -> Vec<(MessageId, Outcome)> {
+        self.script.read(|script| script.ignored.clone())
+    }
+
+    /// How many deliveries are handed out and not settled.
+    pub fn outstanding(&self) -> usize {
+        self.script.read(Script::outstanding)
+    }
+
+    /// How many deliveries were outstanding together at most, in all scopes.
+    pub fn outstanding_max(&self) -> usize {
+        self.script.read(|script| script.outstanding_max)
+    }
+
+    /// How many deliveries were handed out, again and again ones included.
+    pub fn handed_out(&self) -> usize {
+        self.script.read(|script| script.handed_out)
+    }
+
+    /// Waits until `count` deliveries have been handed out.
+    ///
+    /// # Panics
+    ///
+    /// After [`patience`](crate::patience).
+    pub async fn await_handed_out(&self, count: usize) {
+        let what = format!("{count} deliveries handed out");
+        self.expect(&what, |script| (script.handed_out >= count).then_some(())).await;
+    }
+
+    /// The topics subscribed to, one for each successful call.
+    pub fn subscribed(&self) -> Vec<String> {
+        self.script.read(|script| script.subscribed.clone())
+    }
+
+    /// How often `subscribe` was called, failed calls included.
+    pub fn subscribe_calls(&self) -> usize {
+        self.script.read(|script| script.subscribe_calls)
+    }
+
+    /// Waits until `count` calls of `subscribe` have succeeded.
+    ///
+    /// # Panics
+    ///
+    /// After [`patience`](crate::patience).
+    pub async fn await_subscribed(&self, count: usize) {
+        let what = format!("{count} subscriptions");
+        self.expect(&what, |script| (script.subscribed.len() >= count).then_some(())).await;
+    }
+
+    /// The windows that were asked for, in order.
+    pub fn windows(&self) -> Vec<Window> {
+        self.script.read(|script| script.windows.clone())
+    }
+
+    /// How many subscriptions were told to stop taking messages.
+    pub fn stopped(&self) -> usize {
+        self.script.read(|script| script.stopped)
+    }
+
+    /// Waits until `count` subscriptions have been told to stop taking messages.
+    ///
+    /// # Panics
+    ///
+    /// After [`patience`](crate::patience).
+    pub async fn await_stopped(&self, count: usize) {
+        let what = format!("{count} stopped subscriptions");
+        self.expect(&what, |script| (script.stopped >= count).then_some(())).await;
+    }
+
+    /// How many subscriptions were closed, as opposed to dropped.
+    pub fn closed(&self) -> usize {
+        self.script.read(|script| script.closed)
+    }
+
+    /// Whether the subscriber itself was closed.
+    pub fn is_closed(&self) -> bool {
+        self.script.read(|script| script.subscriber_closed)
+    }
+
+    async fn expect<R>(&self, what: &str, look: impl FnMut(&Script) -> Option<R>) -> R {
+        self.script.expect(what, look, Script::summary).await
+    }
+}
+
+impl Default for ScriptedSubscriber {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ScriptedDelivery {
+    /// The first delivery of a message, in scope 0.
+    pub fn new(message: Message) -> Self {
+        Self {
+            message,
+            scope: 0,
+            attempt: 1,
+            redelivered: false,
+            partition: None,
+            offset: None,
+            published_at: None,
+        }
+    }
+
+    /// Sets the ordering scope.
+    #[must_use]
+    pub fn scope(mut self, scope: u64) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Sets the attempt; more than one means redelivered.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Says that it may have been delivered before.
+    #[must_use]
+    pub fn redelivered(mut self, redelivered: bool) -> Self {
+        self.redelivered = redelivered;
+        self
+    }
+
+    /// Sets the partition, and the scope that goes with it.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self.scope(u64::from(partition.unsigned_abs()))
+    }
+
+    /// Sets the offset.
+    #[must_use]
+    pub fn offset(mut self, offset: i64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// Says that it was published this long ago.
+    #[must_use]
+    pub fn age(mut self, age: Duration) -> Self {
+        self.published_at = SystemTime::now().checked_sub(age);
+        self
+    }
+}
+
+impl From<Message> for ScriptedDelivery {
+    fn from(message: Message) -> Self {
+        Self::new(message)
+    }
+}

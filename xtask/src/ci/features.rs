@@ -1,0 +1,45 @@
+//! Every feature of every crate builds alone, and so does every crate without features.
+
+use crate::{Result, process, workspace};
+
+/// Crates that are nothing without one of their features.
+const NEED_A_FEATURE: &[&str] = &["watermill-sql"];
+
+pub(super) fn check() -> Result {
+    let mut failures = Vec::new();
+    for (package, features) in workspace::features(&workspace::metadata()?) {
+        for feature in choices(&package, &features) {
+            // clippy rather than check: code that only another feature uses is dead here, and a fault.
+            let mut command = process::cargo(&["clippy", "-p", &package, "--no-default-features"]);
+            if let Some(feature) = feature {
+                command.args(["--features", feature]);
+            }
+            if let Err(error) = process::run(command.args(["--", "-D", "warnings"])) {
+                failures.push(error);
+            }
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+/// No feature, then each alone; nothing at all for a crate that has none, as clippy has seen it.
+fn choices<'a>(package: &str, features: &'a [String]) -> Vec<Option<&'a str>> {
+    if features.is_empty() {
+        return Vec::new();
+    }
+    let none = (!NEED_A_FEATURE.contains(&package)).then_some(None);
+    none.into_iter().chain(features.iter().map(|feature| Some(feature.as_str()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_feature_is_built_alone_and_so_is_none() {
+        let features = ["signal".to_owned(), "other".to_owned()];
+        assert_eq!(choices("watermill-core", &features), [None, Some("signal"), Some("other")]);
+        assert_eq!(choices("watermill-sql", &features[..1]), [Some("signal")]);
+        assert_eq!(choices("watermill-testkit", &[]), []);
+    }
+}

@@ -1,0 +1,114 @@
+//! The order in which a server is found, with a server that is a file.
+
+use std::{fs, path::PathBuf};
+
+use super::*;
+
+/// A service that is up while its data folder holds a file `running`.
+struct Fake {
+    name: &'static str,
+    fails: bool,
+}
+
+impl Fake {
+    const fn new(name: &'static str) -> Self {
+        Self { name, fails: false }
+    }
+}
+
+impl Service for Fake {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn variable(&self) -> &'static str {
+        "WATERMILL_TEST_FAKE"
+    }
+
+    fn start(&self, dir: &Path) -> Result<String> {
+        if self.fails {
+            return Err("it is not installed".to_owned());
+        }
+        fs::create_dir_all(dir).unwrap();
+        fs::write(dir.join("running"), "").unwrap();
+        Ok(format!("fake://{}", self.name))
+    }
+
+    fn is_up(&self, dir: &Path) -> bool {
+        dir.join("running").exists()
+    }
+
+    fn stop(&self, dir: &Path) -> Result {
+        fs::remove_file(dir.join("running")).map_err(|error| error.to_string())
+    }
+}
+
+/// A folder that goes away at the end of a test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("watermill-xtask-{}-{test}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn nothing(_: &str) -> Option<String> {
+    None
+}
+
+#[test]
+fn up_starts_once_and_down_stops_what_up_started() {
+    let folder = Folder::new("once");
+    let services: &[&dyn Service] = &[&Fake::new("fake")];
+
+    assert_eq!(start_all(services, &folder.0, nothing), Ok(Started::Some));
+    assert_eq!(State::load(&folder.0).unwrap().url("fake"), Some("fake://fake"));
+    assert_eq!(start_all(services, &folder.0, nothing), Ok(Started::Nothing));
+
+    stop_all(services, &folder.0).unwrap();
+    assert!(!services[0].is_up(&folder.0.join("fake")));
+    assert_eq!(State::load(&folder.0).unwrap(), State::default());
+}
+
+#[test]
+fn a_server_that_ended_by_itself_is_started_again() {
+    let folder = Folder::new("again");
+    let services: &[&dyn Service] = &[&Fake::new("fake")];
+    start_all(services, &folder.0, nothing).unwrap();
+    fs::remove_file(folder.0.join("fake/running")).unwrap();
+    assert_eq!(start_all(services, &folder.0, nothing), Ok(Started::Some));
+}
+
+#[test]
+fn what_the_environment_names_is_used_and_never_stopped() {
+    let folder = Folder::new("environment");
+    let services: &[&dyn Service] = &[&Fake { name: "fake", fails: true }];
+    let named = |variable: &str| (variable == "WATERMILL_TEST_FAKE").then(|| "fake://elsewhere".to_owned());
+    assert_eq!(start_all(services, &folder.0, named), Ok(Started::Nothing));
+    stop_all(services, &folder.0).unwrap();
+}
+
+#[test]
+fn a_server_that_cannot_start_leaves_the_earlier_ones_to_down() {
+    let folder = Folder::new("partial");
+    let services: &[&dyn Service] = &[&Fake::new("first"), &Fake { name: "second", fails: true }];
+    let message = start_all(services, &folder.0, nothing).unwrap_err();
+    assert_eq!(message, "failed to start second: it is not installed");
+    stop_all(services, &folder.0).unwrap();
+    assert!(!services[0].is_up(&folder.0.join("first")));
+}
+
+#[test]
+fn a_state_file_that_is_not_an_object_is_named() {
+    let folder = Folder::new("rubbish");
+    fs::write(folder.0.join("services.json"), "[]").unwrap();
+    assert!(State::load(&folder.0).unwrap_err().contains("services.json is not a JSON object"));
+}

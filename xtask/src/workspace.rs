@@ -1,0 +1,66 @@
+//! Where things are in this workspace, and what cargo knows about it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Result, process};
+
+/// The folder of the workspace's `Cargo.toml`.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's root")
+}
+
+/// Where private servers keep their data, whatever folder cargo builds into: the test kit looks here.
+pub(crate) fn services_dir() -> PathBuf {
+    root().join("target").join("services")
+}
+
+/// `cargo metadata`, with dependencies.
+pub(crate) fn metadata() -> Result<Value> {
+    let text = process::read(&mut process::cargo(&["metadata", "--format-version", "1"]))?;
+    serde_json::from_str(&text).map_err(|error| format!("failed to read cargo metadata: {error}"))
+}
+
+/// The members of the workspace with the names of their features, `default` left out.
+pub(crate) fn features(metadata: &Value) -> Vec<(String, Vec<String>)> {
+    let members: Vec<&str> =
+        metadata["workspace_members"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    packages(metadata)
+        .filter(|package| package["id"].as_str().is_some_and(|id| members.contains(&id)))
+        .filter_map(|package| {
+            let features = package["features"].as_object()?;
+            let names: Vec<String> = features.keys().filter(|name| *name != "default").cloned().collect();
+            Some((package["name"].as_str()?.to_owned(), names))
+        })
+        .collect()
+}
+
+/// The folder a package's sources lie in.
+pub(crate) fn package_dir(metadata: &Value, name: &str) -> Option<PathBuf> {
+    let package = packages(metadata).find(|package| package["name"] == name)?;
+    Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned())
+}
+
+fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
+    metadata["packages"].as_array().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_members_are_listed_with_their_features() {
+        let metadata = serde_json::json!({
+            "workspace_members": ["a 0.1.0"],
+            "packages": [
+                { "id": "a 0.1.0", "name": "a", "features": { "default": ["x"], "x": [], "y": [] } },
+                { "id": "b 1.0.0", "name": "b", "features": { "z": [] }, "manifest_path": "/src/b/Cargo.toml" },
+            ],
+        });
+        assert_eq!(features(&metadata), [("a".to_owned(), vec!["x".to_owned(), "y".to_owned()])]);
+        assert_eq!(package_dir(&metadata, "b"), Some(PathBuf::from("/src/b")));
+        assert_eq!(package_dir(&metadata, "c"), None);
+    }
+}

@@ -1,0 +1,233 @@
+//! The workspace is laid out as its documents say.
+
+#[path = "layout/documents.rs"]
+mod documents;
+#[path = "layout/sources.rs"]
+mod sources;
+
+use documents::{crate_map, documents, is_published, links, members};
+use sources::{Source, read, root, rust_sources};
+
+/// A backend: where its sources and its conformance test are.
+struct Backend {
+    sources: &'static str,
+    /// Its table of contents.
+    index: &'static str,
+    conformance: &'static str,
+}
+
+/// Every backend. A new one has a line here.
+const BACKENDS: &[Backend] = &[
+    Backend {
+        sources: "watermill-core/src/memory",
+        index: "watermill-core/src/memory/mod.rs",
+        conformance: "watermill-core/tests/conformance.rs",
+    },
+    Backend {
+        sources: "watermill-sql/src",
+        index: "watermill-sql/src/lib.rs",
+        conformance: "watermill-sql/tests/conformance.rs",
+    },
+];
+
+/// The modules that every backend has.
+const SPINE: &[&str] = &["config", "publisher", "subscriber", "settle", "marshaler", "error"];
+
+/// Nobody reads a table of contents that is longer.
+const INDEX_LINES_MAX: usize = 80;
+
+/// What joins the suite says how to make a backend and what it lacks, and no more.
+const CONFORMANCE_LINES_MAX: usize = 120;
+
+/// At 400 lines one looks for the seam; here it has been missed.
+const FILE_LINES_MAX: usize = 600;
+
+#[test]
+fn every_backend_has_the_spine() {
+    let mut faults = Vec::new();
+    for backend in BACKENDS {
+        let sources = root().join(backend.sources);
+        // The README of a crate lies beside its `src`, the one of the backend in core with its files.
+        let home = if sources.ends_with("src") { sources.join("..") } else { sources.clone() };
+        if !home.join("README.md").is_file() {
+            faults.push(format!("{} has no README.md; it is the backend's docs", backend.sources));
+        }
+        for module in SPINE {
+            let file = sources.join(format!("{module}.rs"));
+            let folder = sources.join(module).join("mod.rs");
+            if !file.is_file() && !folder.is_file() {
+                faults.push(format!(
+                    "{} has no {module}.rs; see the table in CONTRIBUTING.md for what belongs there",
+                    backend.sources
+                ));
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn the_index_of_a_backend_is_a_table_of_contents() {
+    let mut faults = Vec::new();
+    for backend in BACKENDS {
+        let text = read(&root().join(backend.index));
+        let lines = text.lines().count();
+        if lines > INDEX_LINES_MAX {
+            faults.push(format!("{} has {lines} lines, more than {INDEX_LINES_MAX}", backend.index));
+        }
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let logic = ["fn", "struct", "enum", "trait", "impl", "static", "macro_rules!"];
+            if !line.starts_with("//") && line.split([' ', '<']).any(|word| logic.contains(&word)) {
+                faults.push(format!(
+                    "{}:{} is more than a module or a re-export; move it to the file of its role",
+                    backend.index,
+                    at + 1
+                ));
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn every_backend_joins_the_suite_in_a_file_one_reads_at_a_glance() {
+    let mut faults = Vec::new();
+    for backend in BACKENDS {
+        let path = root().join(backend.conformance);
+        if !path.is_file() {
+            faults.push(format!("{} is missing; every backend joins the suite", backend.conformance));
+            continue;
+        }
+        let text = read(&path);
+        if !text.contains("watermill_testkit") {
+            faults.push(format!("{} does not join the suite of watermill_testkit", backend.conformance));
+        }
+        if text.lines().count() > CONFORMANCE_LINES_MAX {
+            faults.push(format!(
+                "{} has more than {CONFORMANCE_LINES_MAX} lines; what other backends need too belongs to the test kit",
+                backend.conformance
+            ));
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn every_middleware_file_has_a_type_of_its_name() {
+    let mut faults = Vec::new();
+    for source in rust_sources(&root().join("watermill-core/src/middleware")) {
+        let Some(name) = source.middleware_name() else { continue };
+        if !source.defines_type(&name) {
+            faults.push(format!(
+                "{} has no `pub struct {name}`; a middleware's file is named like its type",
+                source.path
+            ));
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn no_source_file_is_too_long_to_read() {
+    report(every_source(|source| {
+        let lines = source.text.lines().count();
+        (lines > FILE_LINES_MAX)
+            .then(|| format!("{} has {lines} lines, more than {FILE_LINES_MAX}: find its seam", source.path))
+    }));
+}
+
+#[test]
+fn no_test_is_ignored() {
+    report(every_source(|source| {
+        let line = source.line_of_ignored_test()?;
+        Some(format!("{}:{line} ignores a test; make it run or remove it", source.path))
+    }));
+}
+
+#[test]
+fn every_example_in_the_docs_compiles() {
+    let mut faults = every_source(|source| source.line_of_ignored_example().map(|line| at(source, line)));
+    for path in documents() {
+        let source = Source { text: read(&root().join(&path)), path };
+        faults.extend(source.line_of_ignored_example().map(|line| at(&source, line)));
+    }
+    report(faults);
+
+    fn at(source: &Source, line: usize) -> String {
+        format!("{}:{line} is an example that is not compiled; `no_run` is enough", source.path)
+    }
+}
+
+#[test]
+fn the_documents_name_every_crate() {
+    let members = members();
+    let map = crate_map(&read(&root().join("ARCHITECTURE.md")));
+    let readme = read(&root().join("README.md"));
+    let missing = members.difference(&map).map(|name| format!("ARCHITECTURE.md's crate map lacks {name}/"));
+    let surplus =
+        map.difference(&members).map(|name| format!("ARCHITECTURE.md's crate map has {name}/, no crate"));
+    let unlisted = members
+        .iter()
+        .filter(|name| is_published(name) && !readme.contains(&format!("]({name}/)")))
+        .map(|name| format!("README.md's table of crates has no link to {name}"));
+    report(missing.chain(surplus).chain(unlisted).collect());
+}
+
+#[test]
+fn every_folder_with_a_manifest_is_a_crate_of_the_workspace() {
+    let members = members();
+    let mut faults = Vec::new();
+    for entry in std::fs::read_dir(root()).expect("the workspace can be listed").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().join("Cargo.toml").is_file() && !members.contains(&name) {
+            faults.push(format!("{name}/ has a Cargo.toml and is not among the members in the workspace's"));
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut faults = Vec::new();
+    for path in documents() {
+        let folder = root().join(&path).parent().expect("a document lies in a folder").to_owned();
+        for target in links(&read(&root().join(&path))) {
+            if !folder.join(&target).exists() {
+                faults.push(format!("{path} links to {target}, which does not exist"));
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn the_front_matter_is_complete() {
+    let expected = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "clippy.toml",
+        "deny.toml",
+        "compose.yaml",
+        ".ci/run",
+    ];
+    let missing = expected.iter().filter(|path| !root().join(path).is_file());
+    report(missing.map(|path| format!("{path} is missing")).collect());
+}
+
+/// Fails with every fault, one on a line.
+fn report(faults: Vec<String>) {
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+fn every_source(fault: impl Fn(&Source) -> Option<String>) -> Vec<String> {
+    members()
+        .iter()
+        .flat_map(|name| rust_sources(&root().join(name)))
+        .filter_map(|source| fault(&source))
+        .collect()
+}

@@ -1,0 +1,72 @@
+//! What the manifests and the Markdown files say.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::sources::{read, root};
+
+/// The folders in the workspace's list of members.
+pub(crate) fn members() -> BTreeSet<String> {
+    let manifest = read(&root().join("Cargo.toml"));
+    let list = manifest
+        .split_once("members = [")
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .expect("the workspace lists its members")
+        .0;
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Whether a member is for others than this workspace.
+pub(crate) fn is_published(member: &str) -> bool {
+    !read(&root().join(member).join("Cargo.toml")).contains("publish = false")
+}
+
+/// The folders in the first code block after `## Crate map`.
+pub(crate) fn crate_map(architecture: &str) -> BTreeSet<String> {
+    let block = architecture
+        .split_once("## Crate map")
+        .and_then(|(_, rest)| rest.split("```").nth(1))
+        .expect("ARCHITECTURE.md has a code block after `## Crate map`");
+    block.lines().filter_map(|line| line.split_once('/')).map(|(name, _)| name.trim().to_owned()).collect()
+}
+
+/// The Markdown files of the workspace, its crates and the backend in core, from the root.
+pub(crate) fn documents() -> Vec<String> {
+    let crates = members().into_iter().map(|name| name + "/");
+    let folders = [String::new(), "watermill-core/src/memory/".to_owned()].into_iter().chain(crates);
+    let mut paths = Vec::new();
+    for folder in folders {
+        let entries = fs::read_dir(root().join(&folder))
+            .unwrap_or_else(|error| panic!("failed to list {folder:?} of the workspace: {error}"));
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
+                paths.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    assert!(paths.contains(&"README.md".to_owned()), "no README.md among {paths:?}");
+    paths
+}
+
+/// The targets of links to files, without anchors. Addresses and Rust items are not files.
+pub(crate) fn links(text: &str) -> Vec<String> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.split('#').next().unwrap_or_default())
+        .filter(|target| !target.contains(':') && target.contains(['.', '/', '-']))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn links_to_files_are_told_from_others() {
+    let text = "[a](b.md#c) [d](https://e) [f](crate::G) [h](#i) [`j`](LICENSE-MIT) [k](Self)";
+    assert_eq!(links(text), ["b.md", "LICENSE-MIT"]);
+}
+
+#[test]
+fn the_crate_map_is_read_from_its_block() {
+    let text = "## Crate map\n\n```text\na/   x/y\nb-c/ z\n```\n```text\nd/\n```\n";
+    assert_eq!(crate_map(text), BTreeSet::from(["a".to_owned(), "b-c".to_owned()]));
+}
