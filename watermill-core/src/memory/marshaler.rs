@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use crate::{
     Delivery, DeliveryInfo, Message,
@@ -29,18 +29,8 @@ pub(super) struct Record {
     published_at: SystemTime,
     /// How often it was handed out.
     attempt: u32,
-    /// Not to be handed out earlier, nor anything behind it.
-    pub(super) held_until: Option<Instant>,
     #[expect(dead_code, reason = "it speaks by being dropped")]
     confirm: Option<Confirm>,
-}
-
-/// What leaves the lock when a record is handed out.
-pub(super) struct HandedOut {
-    message: Message,
-    sequence: u64,
-    attempt: u32,
-    published_at: SystemTime,
 }
 
 impl Record {
@@ -50,7 +40,7 @@ impl Record {
         published_at: SystemTime,
         confirm: Option<Confirm>,
     ) -> Self {
-        Self { message, sequence, published_at, attempt: 0, held_until: None, confirm }
+        Self { message, sequence, published_at, attempt: 0, confirm }
     }
 
     /// A copy for the history, which no publisher waits for.
@@ -58,16 +48,14 @@ impl Record {
         Self { confirm: None, ..self.clone() }
     }
 
-    /// Counts an attempt and copies what a consumer gets.
-    pub(super) fn hand_out(&mut self) -> HandedOut {
+    /// Counts an attempt and makes the delivery of it.
+    pub(super) fn deliver(&mut self, origin: &Origin) -> Delivery {
         self.attempt = self.attempt.saturating_add(1);
-        self.held_until = None;
-        HandedOut {
-            message: self.message.clone(),
-            sequence: self.sequence,
-            attempt: self.attempt,
-            published_at: self.published_at,
-        }
+        let info = DeliveryInfo::new(origin.clone(), Token { scope: SCOPE, position: self.sequence })
+            .with_attempt(self.attempt)
+            .with_published_at(Some(self.published_at))
+            .with_offset(self.sequence.cast_signed());
+        Delivery::new(self.message.clone(), info)
     }
 
     pub(super) fn id(&self) -> &str {
@@ -76,16 +64,6 @@ impl Record {
 
     pub(super) fn attempt(&self) -> u32 {
         self.attempt
-    }
-}
-
-impl HandedOut {
-    pub(super) fn into_delivery(self, origin: Origin) -> Delivery {
-        let info = DeliveryInfo::new(origin, Token { scope: SCOPE, position: self.sequence })
-            .with_attempt(self.attempt)
-            .with_published_at(Some(self.published_at))
-            .with_offset(self.sequence.cast_signed());
-        Delivery::new(self.message, info)
     }
 }
 

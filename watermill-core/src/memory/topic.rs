@@ -17,7 +17,10 @@ use super::{
     marshaler::{Confirm, Record, stored},
     wakers::Wakers,
 };
-use crate::{Message, Window, delivery::Outcome};
+use crate::{
+    Message, Window,
+    delivery::{Origin, Outcome},
+};
 
 pub(super) struct Topic {
     pub(super) name: Box<str>,
@@ -122,8 +125,8 @@ impl Topic {
         }
         let id = state.next_group;
         state.next_group += 1;
-        let history = state.history.clone();
-        state.groups.push(Group::new(id, name.cloned(), history));
+        let group = Group::new(id, name.cloned(), &state.history);
+        state.groups.push(group);
         id
     }
 
@@ -151,24 +154,32 @@ impl Topic {
         drop(removed);
     }
 
-    pub(super) fn next(&self, reader: Reader, waker: &Waker) -> Next {
+    pub(super) fn next(&self, reader: Reader, origin: &Origin, waker: &Waker) -> Next {
         let mut state = self.lock();
-        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, waker))
+        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, origin, waker))
     }
 
-    /// Takes note of an outcome. Returns the record if it has left the group, `None` inside if it
-    /// stays, `None` outside if the reader had no such delivery outstanding.
-    pub(super) fn settle(&self, reader: Reader, sequence: u64, outcome: &Outcome) -> Option<Option<Record>> {
+    /// Takes note of an outcome; false if the reader had no such delivery outstanding. A record that
+    /// leaves the group is put into `left`, for the caller to drop without the lock.
+    pub(super) fn settle(
+        &self,
+        reader: Reader,
+        sequence: u64,
+        outcome: &Outcome,
+        left: &mut Option<Record>,
+    ) -> bool {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
-        let settled = state.group(reader.group)?.settle(reader.member, sequence, outcome, &mut wakers)?;
-        if !state.waiting.is_empty() {
-            self.admit_and_wake(state);
-        } else {
+        let settled = state
+            .group(reader.group)
+            .is_some_and(|group| group.settle(reader.member, sequence, outcome, left, &mut wakers));
+        if state.waiting.is_empty() {
             drop(state);
+        } else {
+            self.admit_and_wake(state);
         }
         wakers.wake();
-        Some(settled)
+        settled
     }
 
     pub(super) fn set_window(&self, reader: Reader, window: Window) {

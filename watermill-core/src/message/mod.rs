@@ -8,7 +8,10 @@ pub use extensions::Extensions;
 pub use id::MessageId;
 pub use metadata::Metadata;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -36,7 +39,7 @@ use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
 ///
 /// Two messages are equal when id, key, metadata and payload are; the context (how this copy was
 /// delivered, extensions) does not take part. A missing metadata entry differs from an empty one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Message {
     /// Behind a pointer, because a message is moved a dozen times between a publisher and a handler,
     /// and kept by whoever may have to deliver it again.
@@ -45,9 +48,11 @@ pub struct Message {
 }
 
 /// What reaches the wire.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone)]
 struct Content {
-    id: MessageId,
+    /// Made when it is first looked at: within one process it often never is, and making it is a
+    /// tenth of the way from a publisher to a handler.
+    id: OnceLock<MessageId>,
     key: Option<Bytes>,
     metadata: Metadata,
     payload: Bytes,
@@ -62,22 +67,26 @@ struct Context {
 }
 
 impl Message {
-    /// A message with a fresh [`MessageId`] (UUID version 7).
+    /// A message with a fresh [`MessageId`] (UUID version 7), which is made when it is first looked at.
     ///
     /// Made while a handler runs under the [`Correlation`](crate::middleware::Correlation) layer, it
     /// carries the correlation id of the message being handled.
     pub fn new(payload: impl Into<Bytes>) -> Self {
         let mut metadata = Metadata::new();
         handling::correlate(&mut metadata);
-        let content = Content { id: MessageId::new(), key: None, metadata, payload: payload.into() };
+        let content = Content { id: OnceLock::new(), key: None, metadata, payload: payload.into() };
         Self { content: Arc::new(content), context: Context::default() }
     }
 
     /// A message with the given id, and nothing that was not asked for: what a marshaler uses to
     /// rebuild a message from its native record.
     pub fn with_id(id: impl Into<MessageId>, payload: impl Into<Bytes>) -> Self {
-        let content =
-            Content { id: id.into(), key: None, metadata: Metadata::new(), payload: payload.into() };
+        let content = Content {
+            id: OnceLock::from(id.into()),
+            key: None,
+            metadata: Metadata::new(),
+            payload: payload.into(),
+        };
         Self { content: Arc::new(content), context: Context::default() }
     }
 
@@ -114,7 +123,7 @@ impl Message {
 
     /// The id.
     pub fn id(&self) -> &MessageId {
-        &self.content.id
+        self.content.id.get_or_init(MessageId::new)
     }
 
     /// The ordering and partition key. Messages of one key keep their order; every backend carries
@@ -198,11 +207,16 @@ impl Message {
 
     /// Takes the message apart: id, key, metadata, payload. What a marshaler writes.
     pub fn into_parts(self) -> (MessageId, Option<Bytes>, Metadata, Bytes) {
-        let Content { id, key, metadata, payload } = Arc::unwrap_or_clone(self.content);
+        let id = self.id().clone();
+        let Content { key, metadata, payload, .. } = Arc::unwrap_or_clone(self.content);
         (id, key, metadata, payload)
     }
 
     fn content_mut(&mut self) -> &mut Content {
+        if Arc::get_mut(&mut self.content).is_none() {
+            // Copies must agree on the id, so it is made before they part.
+            self.id();
+        }
         Arc::make_mut(&mut self.content)
     }
 
@@ -211,9 +225,20 @@ impl Message {
     }
 }
 
+impl Default for Message {
+    /// An empty message with an empty id.
+    fn default() -> Self {
+        Self::with_id("", Bytes::new())
+    }
+}
+
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
-        self.content == other.content
+        Arc::ptr_eq(&self.content, &other.content)
+            || (self.id() == other.id()
+                && self.key() == other.key()
+                && self.metadata() == other.metadata()
+                && self.payload() == other.payload())
     }
 }
 
@@ -257,8 +282,8 @@ mod tests {
     fn clones_share_their_content_until_one_is_changed() {
         let message = Message::new(vec![7; 64]);
         let mut copy = message.clone();
-        assert!(std::ptr::eq(message.id(), copy.id()));
         copy.metadata_mut().insert("k", "v");
+        assert_eq!(message.id(), copy.id(), "also when nobody had looked at it before");
         assert!(message.metadata().is_empty());
         assert_eq!(message.payload().as_ptr(), copy.payload().as_ptr(), "the payload is never copied");
     }
