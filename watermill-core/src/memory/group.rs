@@ -92,6 +92,7 @@ impl Group {
         !self.members.is_empty()
     }
 
+    #[inline]
     pub(super) fn push(&mut self, record: Record) {
         let sequence = record.sequence;
         let slot = self.store.insert(record);
@@ -167,7 +168,7 @@ impl Group {
         if let Outcome::Nack { delay } = outcome {
             self.nack(entry, *delay);
         } else {
-            *left = self.store.remove(entry.slot);
+            self.store.remove(entry.slot, left);
         }
         self.wake(wakers);
         true

@@ -1,6 +1,6 @@
 //! How an outcome becomes a change of the group, and what ends a subscription.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Window,
-    delivery::{Outcome, Receipt, Settle, Token},
+    delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError},
     subscription::{Health, SubscriptionControl},
 };
@@ -22,6 +22,9 @@ pub(super) struct Place {
     pub(super) topic: Arc<Topic>,
     pub(super) reader: Reader,
     pub(super) registry: Weak<Registry>,
+    /// To tell whoever works for a delivery that the subscription has lost it. The origin holds this
+    /// place in turn, so it is taken out at the end.
+    pub(super) origin: Mutex<Option<Origin>>,
 }
 
 /// Settlements of a subscription.
@@ -38,6 +41,10 @@ impl Place {
         self.broker.forget_if_dead(&self.topic);
         if let Some(registry) = self.registry.upgrade() {
             registry.forget(self.reader);
+        }
+        let origin = self.origin.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(origin) = origin {
+            origin.revoke(|_| true);
         }
     }
 }

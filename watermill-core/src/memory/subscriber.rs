@@ -108,11 +108,13 @@ impl Subscriber for MemorySubscriber {
             }),
         };
         let registry = Arc::downgrade(&self.registry);
-        let place = Arc::new(Place { broker: self.broker.clone(), topic, reader, registry });
+        let place = Place { broker: self.broker.clone(), topic, reader, registry, origin: Mutex::default() };
+        let place = Arc::new(place);
         registered.subscriptions.insert(reader.member, Arc::downgrade(&place));
         let origin = Origin::builder(BACKEND, &*place.topic.name)
             .group(self.group.as_deref())
             .build(MemorySettle(place.clone()));
+        *place.origin.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin.clone());
         let control = Control(place.clone());
         Ok(Subscription::new(Deliveries { place, origin, timer: None }, control))
     }

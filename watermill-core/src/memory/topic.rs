@@ -14,7 +14,7 @@ use std::{
 use super::{
     config::{History, MemoryConfig},
     group::{Group, Next},
-    marshaler::{Confirm, Record, stored},
+    marshaler::{Confirm, Record, strip},
     wakers::Wakers,
 };
 use crate::{
@@ -34,6 +34,15 @@ pub(super) struct Batch {
     pub(super) confirm: Option<Confirm>,
 }
 
+/// What became of a batch that was offered.
+pub(super) enum Offer {
+    Accepted,
+    /// There is no room, or others wait already.
+    Full(Batch),
+    /// The broker does not know this topic any more: look for its successor.
+    Forgotten(Batch),
+}
+
 /// Names a reader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {
@@ -50,6 +59,8 @@ struct State {
     next_sequence: u64,
     next_group: u64,
     next_ticket: u64,
+    /// Set when the broker forgets the topic, for publishers that still have it at hand.
+    forgotten: bool,
 }
 
 struct Waiting {
@@ -67,23 +78,27 @@ impl Topic {
             next_sequence: 0,
             next_group: 0,
             next_ticket: 0,
+            forgotten: false,
         };
         Self { name: name.into(), config, state: Mutex::new(state) }
     }
 
-    /// Accepts a batch at once, or gives it back: there is no room, or others wait already.
-    pub(super) fn offer(&self, batch: Batch) -> Result<(), Batch> {
+    /// Accepts a batch at once, or gives it back.
+    pub(super) fn offer(&self, batch: Batch) -> Offer {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
+        if state.forgotten {
+            return Offer::Forgotten(batch);
+        }
         if !state.waiting.is_empty() || !state.has_room(batch.messages.len(), &self.config) {
-            return Err(batch);
+            return Offer::Full(batch);
         }
         let history = state.append(batch, &self.config);
         state.wake(&mut wakers);
         drop(state);
         drop(history);
         wakers.wake();
-        Ok(())
+        Offer::Accepted
     }
 
     /// Lets a batch wait behind those that wait already, and returns its ticket.
@@ -196,8 +211,14 @@ impl Topic {
 
     /// Whether forgetting the topic would lose nothing.
     pub(super) fn is_dead(&self) -> bool {
-        let state = self.lock();
-        state.groups.is_empty() && state.waiting.is_empty() && self.config.history == History::None
+        self.lock().is_dead(&self.config)
+    }
+
+    /// Marks it as forgotten, if that loses nothing; says whether it did.
+    pub(super) fn forget(&self) -> bool {
+        let mut state = self.lock();
+        state.forgotten = state.is_dead(&self.config);
+        state.forgotten
     }
 
     fn change(&self, reader: Reader, change: impl FnOnce(&mut Group, &mut Wakers)) {
@@ -244,6 +265,10 @@ impl State {
         self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket)
     }
 
+    fn is_dead(&self, config: &MemoryConfig) -> bool {
+        self.groups.is_empty() && self.waiting.is_empty() && config.history == History::None
+    }
+
     fn has_room(&self, messages: usize, config: &MemoryConfig) -> bool {
         self.groups.iter().all(|group| group.len().saturating_add(messages) <= config.capacity)
     }
@@ -257,8 +282,8 @@ impl State {
         if self.groups.is_empty() && !keeps_history {
             return None;
         }
-        for message in batch.messages {
-            let message = stored(message, config.preserve_extensions);
+        for mut message in batch.messages {
+            strip(&mut message, config.preserve_extensions);
             let record = Record::new(message, self.next_sequence, published_at, batch.confirm.clone());
             self.next_sequence += 1;
             if keeps_history {

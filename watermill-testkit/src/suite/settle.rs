@@ -149,7 +149,7 @@ pub async fn a_nack_delay_is_waited_for(backend: Arc<dyn Backend>) {
         let first = next(&mut subscription).await;
         let id = first.id().clone();
         // Long enough for the others to pass on a slow machine, if they may at all.
-        first.nack_after(Duration::from_millis(1_500));
+        first.nack_after(Duration::from_millis(if passes { 1_500 } else { 200 }));
         let seen = take(&mut subscription, 3).await;
         quiet(&mut subscription).await;
         close(subscription).await;
@@ -204,4 +204,10 @@ pub async fn work_is_cancelled_with_its_delivery(backend: Arc<dyn Backend>) {
     assert!(!cancellation.is_cancelled());
     close(subscription).await;
     within("the end of the subscription cancels", cancellation.cancelled()).await;
+
+    let mut subscription = stage.subscribe().await;
+    let again = next(&mut subscription).await;
+    let cancellation = again.cancellation();
+    drop(subscription);
+    within("dropping the subscription cancels", cancellation.cancelled()).await;
 }

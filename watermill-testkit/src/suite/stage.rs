@@ -138,6 +138,10 @@ impl Crew {
             }
             before = seen;
         }
+        let seen = self.seen.read(|seen| seen.seen().len());
+        // What comes twice comes late as a rule.
+        let more = self.seen.until(|now| (now.seen().len() > seen).then_some(()));
+        let _ = time::timeout(QUIET, more).await;
         self.stop.cancel();
         while let Some(ended) = within("the consumers stop", self.tasks.join_next()).await {
             ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
