@@ -58,7 +58,6 @@ struct Entry {
 }
 
 /// What a reader gets.
-#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for every delivery")]
 pub(super) enum Next {
     Delivery(Delivery),
     /// Nothing now: sleep until woken, or until the time given.
