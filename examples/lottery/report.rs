@@ -135,6 +135,7 @@ impl fmt::Display for Report {
         match (self.settled, self.kills) {
             (false, _) => writeln!(f, "Some events that were announced have not arrived."),
             (true, 0) => Ok(()),
+            (true, 1) => writeln!(f, "Its relay was killed once meanwhile, and lost nothing."),
             (true, kills) => writeln!(f, "Its relay was killed {kills} times meanwhile, and lost nothing."),
         }
     }
