@@ -1,8 +1,6 @@
 //! The only mapping from native errors to those of the core, with what is retryable.
 
-use watermill_core::error::{
-    BoxError, PublishError, PublishErrorKind, SettleError, SubscribeError, SubscribeErrorKind,
-};
+use watermill_core::error::{BoxError, PublishError, PublishErrorKind, SubscribeError, SubscribeErrorKind};
 
 use crate::dialect::Dialect;
 
@@ -104,10 +102,5 @@ impl Failure {
             (None, Some(source)) => source.to_string(),
             (None, None) => "unknown".to_owned(),
         }
-    }
-
-    /// As the failure of a settlement, for each of those who wait.
-    pub(crate) fn settling(&self) -> SettleError {
-        SettleError::failed(self.text())
     }
 }

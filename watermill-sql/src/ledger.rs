@@ -260,6 +260,11 @@ impl Ledger {
         self.out = 0;
     }
 
+    /// How many are handed out and unsettled.
+    pub(crate) fn out(&self) -> usize {
+        self.out
+    }
+
     /// How many rows wait that were never handed out.
     pub(crate) fn fresh(&self) -> usize {
         self.rows.len() - self.handed
@@ -279,14 +284,15 @@ impl Ledger {
         self.read
     }
 
-    /// How many outcomes are not recorded, since when, and whether somebody waits for that.
+    /// How many rows are done and not recorded, since when something is to be recorded (the attempts of
+    /// nacked rows are, too), and whether somebody waits for that.
     pub(crate) fn unsaved(&self) -> (usize, Option<Instant>, bool) {
         (self.unsaved.acks, self.unsaved.since, !self.unsaved.receipts.is_empty())
     }
 
     /// Whether there is anything to record before the lease is given back, attempts included.
     pub(crate) fn has_unsaved(&self) -> bool {
-        self.unsaved.acks > 0 || !self.nacked.is_empty()
+        self.unsaved.since.is_some() || !self.nacked.is_empty()
     }
 
     /// What is to be recorded now.
@@ -341,6 +347,7 @@ impl Ledger {
     fn nack(&mut self, sequence: u64, delay: Duration, now: Instant) {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
         self.nacked.insert(sequence, now + delay.min(YEAR));
+        self.unsaved.since.get_or_insert(now);
     }
 
     /// The nacked row that comes next: `Err` with the time it is due when that is later.

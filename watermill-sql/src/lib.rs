@@ -1,4 +1,9 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "sqlite", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "sqlite"),
+    doc = "SQL publisher and subscriber for watermill; choose a database by its feature."
+)]
+#![cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "what only a database's own files use"))]
 
 mod config;
 mod dialect;

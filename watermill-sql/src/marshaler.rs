@@ -31,7 +31,7 @@ pub struct Row {
 
 /// The columns of a row, as bytes: not every writer writes text where text belongs.
 #[derive(Debug)]
-pub struct Columns {
+pub(crate) struct Columns {
     pub(crate) uuid: Vec<u8>,
     pub(crate) payload: Bytes,
     /// `None` for SQL's null.

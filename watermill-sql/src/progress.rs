@@ -5,7 +5,7 @@
 ///
 /// Go does not know it and delivers what is done ahead again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Rows above the position that are done: inclusive ranges of offsets, ascending. Only offsets
     /// that follow one another share a range, because a gap may yet be filled.
     pub(crate) ahead: Vec<(i64, i64)>,

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -43,14 +43,6 @@ pub(crate) struct State {
     reader: Option<Waker>,
 }
 
-/// What the stream gets to see.
-pub(crate) enum Polled {
-    Delivery(Handed),
-    Error(SubscribeError),
-    End,
-    Pending,
-}
-
 impl Desk {
     pub(crate) fn new(batch_size: usize, dead_letters: bool) -> Self {
         Self {
@@ -75,14 +67,14 @@ impl Desk {
     }
 
     /// The next thing on the stream.
-    pub(crate) fn poll(&self, waker: &Waker) -> Polled {
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Option<Result<Handed, SubscribeError>>> {
         let now = Instant::now();
         let mut state = self.lock();
         if let Some(error) = state.errors.pop_front() {
-            return Polled::Error(error);
+            return Poll::Ready(Some(Err(error)));
         }
         if state.stopped || state.ended {
-            return Polled::End;
+            return Poll::Ready(None);
         }
         let waiting = state.ledger.fresh();
         let next = match state.valid_until {
@@ -91,7 +83,7 @@ impl Desk {
         };
         let Some(handed) = next else {
             state.reader = Some(waker.clone());
-            return Polled::Pending;
+            return Poll::Pending;
         };
         let enough = refill_below(self.batch_size);
         let refill = waiting >= enough && state.ledger.fresh() < enough;
@@ -99,7 +91,7 @@ impl Desk {
         if refill {
             self.work.notify_one();
         }
-        Polled::Delivery(handed)
+        Poll::Ready(Some(Ok(handed)))
     }
 
     /// Wakes the stream to look again.
@@ -125,6 +117,13 @@ impl Desk {
     pub(crate) fn stop_intake(&self) {
         self.lock().stopped = true;
         self.wake_reader();
+        self.work.notify_one();
+    }
+
+    /// Whether intake has stopped and everything that was handed out is settled.
+    pub(crate) fn is_through(&self) -> bool {
+        let state = self.lock();
+        state.stopped && state.ledger.out() == 0
     }
 
     /// The task is gone: nothing will come or be recorded any more.
@@ -142,11 +141,12 @@ impl Desk {
         let now = Instant::now();
         let urgent = receipt.is_some();
         let mut state = self.lock();
-        let (before, ..) = state.ledger.unsaved();
+        let (_, since, _) = state.ledger.unsaved();
         state.ledger.settle(sequence, outcome, receipt, self.dead_letters, now);
-        let (after, ..) = state.ledger.unsaved();
-        // The task sets its timer at the first unrecorded ack, and records when a batch is full.
-        let work = urgent || after != before && (before == 0 || after == self.batch_size);
+        let (acks, ..) = state.ledger.unsaved();
+        // The task sets its timer at the first unrecorded outcome, and records when a batch is full.
+        let through = state.stopped && state.ledger.out() == 0;
+        let work = urgent || through || since.is_none() || acks == self.batch_size;
         let reader = state.reader.take();
         drop(state);
         if work {

@@ -25,7 +25,7 @@ use crate::{
     error::{Failure, Trouble},
     reader::{Ended, Reader},
     schema,
-    settle::{Desk, Polled, Settler},
+    settle::{Desk, Settler},
     topic::Tables,
 };
 
@@ -189,10 +189,10 @@ impl Stream for Deliveries {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let handed = match self.desk.poll(cx.waker()) {
-            Polled::Delivery(handed) => handed,
-            Polled::Error(error) => return Poll::Ready(Some(Err(error))),
-            Polled::End => return Poll::Ready(None),
-            Polled::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(handed))) => handed,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
         };
         // The whole topic is one ordering scope.
         let token = Token { scope: 0, position: handed.sequence };

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -29,9 +29,10 @@ use crate::{Message, Publisher, error::PublishError, handling, publisher::Publis
 /// # Cancel safety
 ///
 /// A dropped `publish` future has published all of its messages or, while it waited for room, none.
-#[derive(Clone)]
 pub struct MemoryPublisher {
     broker: Arc<Shared>,
+    /// The topic used last.
+    recent: Mutex<Option<Arc<Topic>>>,
     /// Closed with the publisher. Counts the calls that have to wait; the others are over at their
     /// first poll.
     calls: TaskTracker,
@@ -53,7 +54,7 @@ struct Room {
 
 impl MemoryPublisher {
     pub(super) fn new(broker: Arc<Shared>) -> Self {
-        Self { broker, calls: TaskTracker::new() }
+        Self { broker, recent: Mutex::default(), calls: TaskTracker::new() }
     }
 
     /// All of a call that can be done without waiting.
@@ -77,7 +78,7 @@ impl MemoryPublisher {
         } else {
             (None, None)
         };
-        let rejected = self.broker.offer(topic, Batch { messages, confirm }).err();
+        let rejected = self.broker.offer(&self.recent, topic, Batch { messages, confirm }).err();
         if rejected.is_none() && acked.is_none() {
             return Ok(None);
         }
@@ -143,6 +144,12 @@ impl Future for Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.topic.withdraw(self.ticket);
+    }
+}
+
+impl Clone for MemoryPublisher {
+    fn clone(&self) -> Self {
+        Self { broker: self.broker.clone(), recent: Mutex::default(), calls: self.calls.clone() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How an outcome becomes a change of the group, and what ends a subscription.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Window,
-    delivery::{Outcome, Receipt, Settle, Token},
+    delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError},
     subscription::{Health, SubscriptionControl},
 };
@@ -22,6 +22,9 @@ pub(super) struct Place {
     pub(super) topic: Arc<Topic>,
     pub(super) reader: Reader,
     pub(super) registry: Weak<Registry>,
+    /// To tell whoever works for a delivery that the subscription has lost it. The origin holds this
+    /// place in turn, so it is taken out at the end.
+    pub(super) origin: Mutex<Option<Origin>>,
 }
 
 /// Settlements of a subscription.
@@ -39,13 +42,18 @@ impl Place {
         if let Some(registry) = self.registry.upgrade() {
             registry.forget(self.reader);
         }
+        let origin = self.origin.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(origin) = origin {
+            origin.revoke(|_| true);
+        }
     }
 }
 
 impl Settle for MemorySettle {
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        let settled = self.0.topic.settle(self.0.reader, token.position, &outcome);
-        if let (Some(Some(record)), Outcome::Reject { reason }) = (&settled, &outcome) {
+        let mut left = None;
+        let settled = self.0.topic.settle(self.0.reader, token.position, &outcome, &mut left);
+        if let (Some(record), Outcome::Reject { reason }) = (&left, &outcome) {
             tracing::error!(
                 topic = &*self.0.topic.name,
                 message = record.id(),
@@ -55,12 +63,9 @@ impl Settle for MemorySettle {
             );
         }
         if let Some(receipt) = receipt {
-            receipt.complete(match settled {
-                Some(_) => Ok(()),
-                None => Err(SettleError::lost()),
-            });
+            receipt.complete(if settled { Ok(()) } else { Err(SettleError::lost()) });
         }
-        // `settled` goes here, after the lock: dropping a record may run code of its extensions, and
+        // `left` goes here, without the lock: dropping a record may run code of its extensions, and
         // tells a publisher that waits for acks.
     }
 }

@@ -108,11 +108,13 @@ impl Subscriber for MemorySubscriber {
             }),
         };
         let registry = Arc::downgrade(&self.registry);
-        let place = Arc::new(Place { broker: self.broker.clone(), topic, reader, registry });
+        let place = Place { broker: self.broker.clone(), topic, reader, registry, origin: Mutex::default() };
+        let place = Arc::new(place);
         registered.subscriptions.insert(reader.member, Arc::downgrade(&place));
         let origin = Origin::builder(BACKEND, &*place.topic.name)
             .group(self.group.as_deref())
             .build(MemorySettle(place.clone()));
+        *place.origin.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin.clone());
         let control = Control(place.clone());
         Ok(Subscription::new(Deliveries { place, origin, timer: None }, control))
     }
@@ -203,10 +205,10 @@ impl Stream for Deliveries {
         // A consumer that is always ready lets other tasks run, above all one that nacks at once.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         loop {
-            match this.place.topic.next(this.place.reader, cx.waker()) {
-                Next::HandedOut(handed_out) => {
+            match this.place.topic.next(this.place.reader, &this.origin, cx.waker()) {
+                Next::Delivery(delivery) => {
                     coop.made_progress();
-                    return Poll::Ready(Some(Ok(handed_out.into_delivery(this.origin.clone()))));
+                    return Poll::Ready(Some(Ok(delivery)));
                 }
                 Next::Ended => return Poll::Ready(None),
                 Next::Sleep(None) => return Poll::Pending,

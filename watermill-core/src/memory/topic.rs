@@ -14,10 +14,13 @@ use std::{
 use super::{
     config::{History, MemoryConfig},
     group::{Group, Next},
-    marshaler::{Confirm, Record, stored},
+    marshaler::{Confirm, Record, strip},
     wakers::Wakers,
 };
-use crate::{Message, Window, delivery::Outcome};
+use crate::{
+    Message, Window,
+    delivery::{Origin, Outcome},
+};
 
 pub(super) struct Topic {
     pub(super) name: Box<str>,
@@ -29,6 +32,15 @@ pub(super) struct Topic {
 pub(super) struct Batch {
     pub(super) messages: Vec<Message>,
     pub(super) confirm: Option<Confirm>,
+}
+
+/// What became of a batch that was offered.
+pub(super) enum Offer {
+    Accepted,
+    /// There is no room, or others wait already.
+    Full(Batch),
+    /// The broker does not know this topic any more: look for its successor.
+    Forgotten(Batch),
 }
 
 /// Names a reader.
@@ -47,6 +59,8 @@ struct State {
     next_sequence: u64,
     next_group: u64,
     next_ticket: u64,
+    /// Set when the broker forgets the topic, for publishers that still have it at hand.
+    forgotten: bool,
 }
 
 struct Waiting {
@@ -64,23 +78,27 @@ impl Topic {
             next_sequence: 0,
             next_group: 0,
             next_ticket: 0,
+            forgotten: false,
         };
         Self { name: name.into(), config, state: Mutex::new(state) }
     }
 
-    /// Accepts a batch at once, or gives it back: there is no room, or others wait already.
-    pub(super) fn offer(&self, batch: Batch) -> Result<(), Batch> {
+    /// Accepts a batch at once, or gives it back.
+    pub(super) fn offer(&self, batch: Batch) -> Offer {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
+        if state.forgotten {
+            return Offer::Forgotten(batch);
+        }
         if !state.waiting.is_empty() || !state.has_room(batch.messages.len(), &self.config) {
-            return Err(batch);
+            return Offer::Full(batch);
         }
         let history = state.append(batch, &self.config);
         state.wake(&mut wakers);
         drop(state);
         drop(history);
         wakers.wake();
-        Ok(())
+        Offer::Accepted
     }
 
     /// Lets a batch wait behind those that wait already, and returns its ticket.
@@ -122,8 +140,8 @@ impl Topic {
         }
         let id = state.next_group;
         state.next_group += 1;
-        let history = state.history.clone();
-        state.groups.push(Group::new(id, name.cloned(), history));
+        let group = Group::new(id, name.cloned(), &state.history);
+        state.groups.push(group);
         id
     }
 
@@ -151,24 +169,32 @@ impl Topic {
         drop(removed);
     }
 
-    pub(super) fn next(&self, reader: Reader, waker: &Waker) -> Next {
+    pub(super) fn next(&self, reader: Reader, origin: &Origin, waker: &Waker) -> Next {
         let mut state = self.lock();
-        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, waker))
+        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, origin, waker))
     }
 
-    /// Takes note of an outcome. Returns the record if it has left the group, `None` inside if it
-    /// stays, `None` outside if the reader had no such delivery outstanding.
-    pub(super) fn settle(&self, reader: Reader, sequence: u64, outcome: &Outcome) -> Option<Option<Record>> {
+    /// Takes note of an outcome; false if the reader had no such delivery outstanding. A record that
+    /// leaves the group is put into `left`, for the caller to drop without the lock.
+    pub(super) fn settle(
+        &self,
+        reader: Reader,
+        sequence: u64,
+        outcome: &Outcome,
+        left: &mut Option<Record>,
+    ) -> bool {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
-        let settled = state.group(reader.group)?.settle(reader.member, sequence, outcome, &mut wakers)?;
-        if !state.waiting.is_empty() {
-            self.admit_and_wake(state);
-        } else {
+        let settled = state
+            .group(reader.group)
+            .is_some_and(|group| group.settle(reader.member, sequence, outcome, left, &mut wakers));
+        if state.waiting.is_empty() {
             drop(state);
+        } else {
+            self.admit_and_wake(state);
         }
         wakers.wake();
-        Some(settled)
+        settled
     }
 
     pub(super) fn set_window(&self, reader: Reader, window: Window) {
@@ -185,8 +211,14 @@ impl Topic {
 
     /// Whether forgetting the topic would lose nothing.
     pub(super) fn is_dead(&self) -> bool {
-        let state = self.lock();
-        state.groups.is_empty() && state.waiting.is_empty() && self.config.history == History::None
+        self.lock().is_dead(&self.config)
+    }
+
+    /// Marks it as forgotten, if that loses nothing; says whether it did.
+    pub(super) fn forget(&self) -> bool {
+        let mut state = self.lock();
+        state.forgotten = state.is_dead(&self.config);
+        state.forgotten
     }
 
     fn change(&self, reader: Reader, change: impl FnOnce(&mut Group, &mut Wakers)) {
@@ -233,6 +265,10 @@ impl State {
         self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket)
     }
 
+    fn is_dead(&self, config: &MemoryConfig) -> bool {
+        self.groups.is_empty() && self.waiting.is_empty() && config.history == History::None
+    }
+
     fn has_room(&self, messages: usize, config: &MemoryConfig) -> bool {
         self.groups.iter().all(|group| group.len().saturating_add(messages) <= config.capacity)
     }
@@ -246,8 +282,8 @@ impl State {
         if self.groups.is_empty() && !keeps_history {
             return None;
         }
-        for message in batch.messages {
-            let message = stored(message, config.preserve_extensions);
+        for mut message in batch.messages {
+            strip(&mut message, config.preserve_extensions);
             let record = Record::new(message, self.next_sequence, published_at, batch.confirm.clone());
             self.next_sequence += 1;
             if keeps_history {

@@ -41,8 +41,9 @@ pub(super) struct State<'w> {
 /// A message in hand.
 pub(super) struct Job {
     settlement: Settlement,
-    /// For retries and dead letters; only kept where the policy can need it.
-    copy: Option<Message>,
+    /// For retries and dead letters; only kept where the policy can need it, and boxed because jobs
+    /// are moved more often than copied.
+    copy: Option<Box<Message>>,
     /// Tries in place so far.
     tries: u32,
     /// Which delivery this is, by the backend's count.
@@ -111,6 +112,11 @@ impl<'w> State<'w> {
         self.waiting.len()
     }
 
+    /// Whether there is nothing to go on with: the usual state between two messages.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle) && self.pipeline.is_empty() && !self.doomed
+    }
+
     pub(super) fn is_calling(&self) -> bool {
         matches!(self.stage, Stage::Calling(_))
     }
@@ -133,7 +139,7 @@ impl<'w> State<'w> {
         let attempt = delivery.info().attempt();
         let (message, settlement) = delivery.split();
         let message = message.with_handler(self.env.info.clone());
-        let copy = self.env.policy.needs_copy().then(|| message.clone());
+        let copy = self.env.keeps_copies.then(|| Box::new(message.clone()));
         (message, Job { settlement, copy, tries: 1, attempt })
     }
 
@@ -144,7 +150,7 @@ impl<'w> State<'w> {
                 job.tries += 1;
                 self.env.counters.retried.increment();
                 let message = job.copy.clone().expect("a policy that retries keeps a copy");
-                Some((message, job))
+                Some((*message, job))
             }
             stage => {
                 self.stage = stage;
@@ -247,7 +253,7 @@ impl<'w> State<'w> {
                     error = text,
                     "the handler failed; the message goes to the dead-letter topic"
                 );
-                let message = job.copy.clone().expect("a policy with a dead letter keeps a copy");
+                let message = *job.copy.clone().expect("a policy with a dead letter keeps a copy");
                 let dead_letter = dead_letter.clone();
                 let attempts = job.tries.max(job.attempt);
                 let send = async move { dead_letter.send(message, error, attempts).await };

@@ -1,34 +1,28 @@
 //! [`Reader`]: the background task of a subscription. It owns the lease, fetches rows and records
 //! outcomes; everything it does is one short statement or transaction.
 
+mod intake;
+mod record;
+
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Connection as _, Pool, pool::PoolConnection};
+use sqlx::{Pool, pool::PoolConnection};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
-use watermill_core::{
-    delivery::Origin,
-    error::{SettleError, SubscribeError, SubscribeErrorKind},
-    metadata_keys,
-    subscription::Health,
-};
+use watermill_core::{delivery::Origin, error::SettleError, subscription::Health};
 
+use self::record::GOODBYE_MAX;
 use crate::{
     SqlSubscriberConfig,
     dialect::Dialect,
-    error::{Failure, Trouble},
+    error::Failure,
     lease::{Claim, Claimed, Lease, Taken},
-    ledger::Dead,
-    marshaler::{Record, Row},
-    settle::{Desk, refill_below},
+    settle::Desk,
     topic::Tables,
-    transaction, wake,
+    wake,
 };
-
-/// How long a subscription that was dropped may take to record what it knows and give its lease back.
-const GOODBYE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) struct Reader<D: Dialect> {
     pub(crate) pool: Pool<D>,
@@ -91,6 +85,9 @@ impl<D: Dialect> Reader<D> {
     async fn own(&self, waker: &mut wake::Waker) -> Option<Taken> {
         let mut failures = 0;
         loop {
+            if self.desk.is_through() {
+                return None;
+            }
             let claim = Claim {
                 tables: &self.tables,
                 group: &self.config.group,
@@ -122,6 +119,7 @@ impl<D: Dialect> Reader<D> {
             };
             tokio::select! {
                 () = self.desk.closing.cancelled() => return None,
+                () = self.desk.work.notified() => {}
                 () = waker.woken() => {}
                 () = sleep_until(Instant::now() + wait) => {}
             }
@@ -130,7 +128,7 @@ impl<D: Dialect> Reader<D> {
 
     /// A claim that was interrupted may have succeeded nevertheless: take it, to give it back.
     async fn give_up(&self, claim: &Claim<'_>) -> Option<Taken> {
-        match tokio::time::timeout(GOODBYE_MAX, self.claim(claim)).await {
+        match timeout(GOODBYE_MAX, self.claim(claim)).await {
             Ok(Ok(Claimed::Ours(taken))) => Some(taken),
             _ => None,
         }
@@ -182,7 +180,8 @@ impl<D: Dialect> Reader<D> {
 
     async fn serve(&self, term: &mut Term, waker: &mut wake::Waker) -> Over {
         loop {
-            if self.desk.closing.is_cancelled() {
+            // Whoever stops taking and has settled everything need not be waited for.
+            if self.desk.closing.is_cancelled() || self.desk.is_through() {
                 return Over::Closing;
             }
             let now = Instant::now();
@@ -249,26 +248,6 @@ impl<D: Dialect> Reader<D> {
         }
     }
 
-    /// When outcomes are to be recorded: at once if a batch is full or somebody waits.
-    fn record_at(&self) -> Option<Instant> {
-        let state = self.desk.lock();
-        let (acks, since, awaited) = state.ledger.unsaved();
-        let since = since?;
-        if awaited || acks >= self.config.batch_size {
-            Some(since)
-        } else {
-            Some(since + self.config.ack_interval)
-        }
-    }
-
-    fn wants_rows(&self) -> bool {
-        let state = self.desk.lock();
-        let bound = self.config.max_ahead.max(state.ledger.window().size() + self.config.batch_size);
-        !state.stopped
-            && state.ledger.fresh() < refill_below(self.config.batch_size)
-            && state.ledger.span() < bound
-    }
-
     async fn renew(&self, term: &mut Term) -> Result<bool, Failure> {
         let mut connection = self.connect().await?;
         let asked = Instant::now();
@@ -280,171 +259,6 @@ impl<D: Dialect> Reader<D> {
         // Had it run out meanwhile, the stream would be waiting.
         self.desk.wake_reader();
         Ok(true)
-    }
-
-    /// Records everything that is settled, with one statement when that is contiguous and alive.
-    async fn record(&self, term: &mut Term) -> Result<bool, Failure> {
-        let save = self.desk.lock().ledger.save();
-        let recorded = self.write(&term.lease, save.position, save.progress.as_deref(), &save.dead).await;
-        let mut state = self.desk.lock();
-        match recorded {
-            Ok(true) => {
-                term.lease.position = save.position;
-                state.ledger.saved(save);
-                Ok(true)
-            }
-            // Its receipts are completed when the ledger is emptied.
-            Ok(false) => {
-                state.ledger.keep(save, Instant::now());
-                Ok(false)
-            }
-            Err(failure) => {
-                state.ledger.keep(save, Instant::now());
-                Err(failure)
-            }
-        }
-    }
-
-    async fn write(
-        &self,
-        lease: &Lease,
-        position: i64,
-        progress: Option<&str>,
-        dead: &[Dead],
-    ) -> Result<bool, Failure> {
-        let mut connection = self.connect().await?;
-        if progress.is_none() && dead.is_empty() {
-            return D::advance(&mut connection, lease, position, None).await.map_err(Failure::of::<D>);
-        }
-        let mut transaction = connection.begin().await.map_err(Failure::of::<D>)?;
-        // First, because it compares: what follows is written by the owner of the lease.
-        if !D::advance(&mut transaction, lease, position, progress).await.map_err(Failure::of::<D>)? {
-            return Ok(false);
-        }
-        if let Some(tables) = &self.dead_letters
-            && !dead.is_empty()
-        {
-            let records: Vec<_> = dead.iter().map(|dead| self.dead_letter(dead)).collect();
-            transaction::insert_chunks::<D>(&mut transaction, tables, &records)
-                .await
-                .map_err(Failure::of::<D>)?;
-        }
-        transaction.commit().await.map_err(Failure::of::<D>)?;
-        if let Some(tables) = self.dead_letters.as_ref().filter(|_| !dead.is_empty()) {
-            wake::wake(tables.topic());
-        }
-        Ok(true)
-    }
-
-    fn dead_letter(&self, dead: &Dead) -> Record {
-        let mut message = dead.message.clone();
-        let metadata = message.metadata_mut();
-        metadata.insert(metadata_keys::REASON_POISONED, &dead.reason);
-        metadata.insert(metadata_keys::TOPIC_POISONED, self.tables.topic());
-        metadata.insert(metadata_keys::SUBSCRIBER_POISONED, "sql");
-        metadata.insert(metadata_keys::OFFSET_POISONED, dead.offset.to_string());
-        metadata.insert(metadata_keys::ATTEMPTS_POISONED, dead.attempts.to_string());
-        Record::of_row(message)
-    }
-
-    async fn fetch(&self, term: &mut Term) -> Result<(), Failure> {
-        let after = self.desk.lock().ledger.read_up_to();
-        let mut connection = self.connect().await?;
-        let rows = D::fetch(&mut connection, &self.tables, after, self.config.batch_size)
-            .await
-            .map_err(Failure::of::<D>)?;
-        drop(connection);
-        let now = Instant::now();
-        if rows.is_empty() {
-            term.poll_at = now + term.poll_interval;
-            term.poll_interval = (term.poll_interval * 2).min(self.config.poll_interval_max);
-        } else {
-            term.poll_interval = self.config.poll_interval_min;
-            // A full batch has a next one.
-            let pause = if rows.len() < self.config.batch_size { term.poll_interval } else { Duration::ZERO };
-            term.poll_at = now + pause;
-        }
-        self.take_in(term, rows, now);
-        self.desk.wake_reader();
-        Ok(())
-    }
-
-    fn take_in(&self, term: &mut Term, rows: Vec<Row>, now: Instant) {
-        let mut unreadable = Vec::new();
-        let mut held = None;
-        let mut state = self.desk.lock();
-        for Row { offset, published_at, columns } in rows {
-            match columns.decode() {
-                Ok(message) => state.ledger.push(offset, message, published_at),
-                Err(error) => {
-                    let reason = error.to_string();
-                    let kept = self.dead_letters.is_some();
-                    unreadable.push((offset, error, kept));
-                    if kept {
-                        state.ledger.push_dead(offset, columns.remains(), reason, now);
-                        continue;
-                    }
-                    let looks = match term.held {
-                        Some((at, looks, _)) if at == offset => looks + 1,
-                        _ => 0,
-                    };
-                    held = Some((offset, looks, now + self.config.retry.delay(looks)));
-                    break;
-                }
-            }
-        }
-        drop(state);
-        term.held = held;
-        for (offset, error, kept) in unreadable {
-            let fate = if kept {
-                "it is moved to the dead-letter topic"
-            } else {
-                "the subscription holds before it"
-            };
-            let detail = format!("the row at offset {offset} cannot be read, {fate}");
-            tracing::error!(topic = self.tables.topic(), group = self.config.group, %error, "{detail}");
-            self.desk.report(
-                SubscribeError::new(SubscribeErrorKind::Undecodable, self.tables.topic())
-                    .because(detail)
-                    .with_source(error),
-            );
-        }
-    }
-
-    /// Records what is settled and gives the lease back: the graceful end.
-    async fn finish(&self, term: &mut Term) -> Result<(), String> {
-        self.desk.stop_intake();
-        self.desk.lock().ledger.give_back(Instant::now());
-        self.origin.revoke(|_| true);
-        let goodbye = async {
-            let mut failures = 0;
-            loop {
-                match self.say_goodbye(term).await {
-                    Ok(()) => return Ok(()),
-                    // A second writer is no reason to forget acks; a database that is away is.
-                    Err(failure) if failure.trouble == Trouble::Unavailable && failures < 3 => {
-                        tokio::time::sleep(self.config.retry.delay(failures)).await;
-                        failures += 1;
-                    }
-                    Err(failure) => return Err(failure.text()),
-                }
-            }
-        };
-        let result = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
-        wake::wake(self.tables.topic());
-        result.unwrap_or_else(|_| Err(format!("the database did not answer within {GOODBYE_MAX:?}")))
-    }
-
-    async fn say_goodbye(&self, term: &mut Term) -> Result<(), Failure> {
-        let unsaved = self.desk.lock().ledger.has_unsaved();
-        if unsaved && !self.record(term).await? {
-            return Err(Failure::because(
-                Trouble::Refused,
-                "the lease was lost, other readers get the messages",
-            ));
-        }
-        let mut connection = self.connect().await?;
-        D::release(&mut connection, &term.lease).await.map_err(Failure::of::<D>)
     }
 
     async fn connect(&self) -> Result<PoolConnection<D>, Failure> {

@@ -1,0 +1,166 @@
+//! What is published arrives: all of it, once, on its own topic.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, future::join_all};
+use tokio::time::{self, Duration};
+use watermill_core::{Message, PublisherExt, subscriber::Ordering};
+
+use super::stage::{
+    Crew, Stage, close, initialize, message, next, numbered, ok, publish, quiet, take, within,
+};
+use crate::{Backend, Collector, Lack, names::unique};
+
+/// P2, P4, P5, S1: messages of one call arrive unchanged, each once; a stream that was stopped ends.
+pub async fn published_messages_arrive_as_they_were(backend: Arc<dyn Backend>) {
+    let stage = Stage::new(&backend).await;
+    let messages: Vec<_> =
+        numbered(100).into_iter().map(|message| message.with_metadata("test", unique("value"))).collect();
+    stage.publish(&messages).await;
+
+    let mut subscription = stage.subscribe().await;
+    take(&mut subscription, 100).await.assert_exactly(&messages, stage.ordering());
+    quiet(&mut subscription).await;
+    subscription.stop_intake();
+    assert!(within("the stream ends", subscription.next()).await.is_none());
+    close(subscription).await;
+}
+
+/// P1, S1: fifty publishers and fifty consumers of one group, and every message comes once.
+pub async fn many_publishers_and_many_consumers_lose_nothing(backend: Arc<dyn Backend>) {
+    let stage = Stage::new(&backend).await;
+    let messages = numbered(stage.many(5_000));
+    let crew = Crew::start(&stage.subscriber(), &stage.topic, 50).await;
+    publish_in_parallel(&stage, &messages, 50).await;
+    let seen = crew.finish(messages.len()).await;
+    seen.assert_with_duplicates(&messages, Ordering::None, stage.duplicates_of(50));
+}
+
+/// P1, P2: what twenty publishers sent in parallel is there after the publisher was closed, all of it.
+pub async fn a_closed_publisher_has_sent_everything(backend: Arc<dyn Backend>) {
+    let stage = Stage::new(&backend).await;
+    let messages = numbered(stage.many(10_000));
+    publish_in_parallel(&stage, &messages, 20).await;
+    ok("close the publisher", stage.publisher().close()).await;
+    let crew = Crew::start(&stage.subscriber(), &stage.topic, 1).await;
+    crew.finish(messages.len()).await.assert_exactly(&messages, Ordering::None);
+}
+
+/// P1, S1: twenty topics at once, each with its own messages.
+pub async fn topics_in_parallel_do_not_mix(backend: Arc<dyn Backend>) {
+    let stage = Stage::bare(&backend).await;
+    let messages = numbered(100);
+    let topics: Vec<_> = (0..20).map(|_| backend.topic(&unique("topic"))).collect();
+    let (messages, stage) = (&messages, &stage);
+    join_all(topics.into_iter().enumerate().map(|(n, topic)| async move {
+        let own = |message: &Message| message.clone().with_metadata("topic", n.to_string());
+        let own: Vec<_> = messages.iter().map(own).collect();
+        initialize(&stage.subscriber(), &topic).await;
+        let mut subscription = super::stage::subscribe(&stage.subscriber(), &topic).await;
+        let publisher = stage.publisher();
+        let (seen, ()) = tokio::join!(take(&mut subscription, 100), publish(&publisher, &topic, &own));
+        close(subscription).await;
+        seen.assert_exactly(&own, stage.ordering());
+    }))
+    .await;
+}
+
+/// S1: a subscription gets the messages of its topic only.
+pub async fn a_topic_gets_only_its_own_messages(backend: Arc<dyn Backend>) {
+    let (a, b) = (Stage::new(&backend).await, Stage::new(&backend).await);
+    a.publish(&[message("a1")]).await;
+    b.publish(&[message("b2")]).await;
+    for (stage, id) in [(a, "a1"), (b, "b2")] {
+        stage.expect_left(&[message(id)]).await;
+    }
+}
+
+/// S1: from `initialize` on nothing is missed, however often and from wherever it is called.
+pub async fn nothing_is_missed_after_initialize(backend: Arc<dyn Backend>) {
+    // P37: two processes that initialise an empty PostgreSQL at once get an error in Go.
+    let stage = Stage::bare(&backend).await;
+    let other = stage.connect().await;
+    let subscribers = [stage.subscriber(), stage.subscriber_of(&other)];
+    join_all((0..10).map(|n| initialize(&subscribers[n % 2], &stage.topic))).await;
+    let messages = numbered(10);
+    stage.publish(&messages).await;
+    initialize(&stage.subscriber(), &stage.topic).await;
+    stage.expect_left(&messages).await;
+}
+
+/// P6: a call without messages is `Ok` and sends nothing.
+pub async fn an_empty_call_sends_nothing(backend: Arc<dyn Backend>) {
+    let stage = Stage::new(&backend).await;
+    stage.publish(&[]).await;
+    stage.expect_left(&[]).await;
+    stage.publish(&[message("1")]).await;
+    stage.expect_left(&[message("1")]).await;
+}
+
+/// S5: a server that is stopped and started again twice, and the same subscription gets everything.
+/// Without a server there is nothing that could be lost: the subscription is healthy all the while.
+pub async fn a_restart_of_the_server_loses_nothing(backend: Arc<dyn Backend>) {
+    const PUBLISHERS: usize = 100;
+    let stage = Stage::new(&backend).await;
+    let messages = numbered(stage.many(10_000));
+    let mut subscription = stage.subscribe().await;
+    let publishing = join_all(messages.chunks(messages.len().div_ceil(PUBLISHERS)).map(|chunk| {
+        let (publisher, topic) = (stage.publisher(), stage.topic.as_str());
+        async move {
+            for message in chunk {
+                // An error may still have sent it: those may come twice.
+                while let Err(error) = publisher.publish_one(topic, message.clone()).await {
+                    assert!(error.is_retryable(), "{error}");
+                    time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }));
+    let consuming = async {
+        let mut seen = Collector::new();
+        let mut restarts = vec![messages.len() / 2, messages.len() / 3];
+        while seen.distinct() < messages.len() {
+            if stage.lacks(Lack::Restart) {
+                assert_eq!(subscription.health(), watermill_core::subscription::Health::Healthy);
+                let delivery = next(&mut subscription).await;
+                seen.record(&delivery);
+                delivery.ack();
+                continue;
+            }
+            let next = within("the next delivery", subscription.next()).await;
+            match next.expect("the stream goes on") {
+                Ok(delivery) => {
+                    seen.record(&delivery);
+                    delivery.ack();
+                }
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+            if restarts.last().is_some_and(|at| seen.seen().len() >= *at) {
+                restarts.pop();
+                within("restart", backend.restart()).await;
+            }
+        }
+        seen
+    };
+    let (_, seen) = tokio::join!(publishing, consuming);
+    close(subscription).await;
+    // A fault each may repeat what each publisher had in hand, and what the consumer had.
+    let duplicates = if stage.lacks(Lack::Restart) { 0 } else { 2 * (PUBLISHERS + 1) };
+    seen.assert_with_duplicates(&messages, Ordering::None, duplicates);
+}
+
+/// Publishes one by one from several tasks, each a part.
+async fn publish_in_parallel(stage: &Stage, messages: &[Message], publishers: usize) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for chunk in messages.chunks(messages.len().div_ceil(publishers)) {
+        let (publisher, topic, chunk) = (stage.publisher(), stage.topic.clone(), chunk.to_vec());
+        tasks.spawn(async move {
+            for message in chunk {
+                ok("publish", publisher.publish_one(&topic, message)).await;
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    }
+}
