@@ -19,6 +19,7 @@ use crate::{
     Delivery, Message, Outputs, Settlement,
     dead_letter::DeadLetterError,
     error::{BoxError, chain},
+    handling::while_handling,
     router::failure::Decision,
 };
 
@@ -277,7 +278,7 @@ impl<'w> State<'w> {
 
     fn publish(&mut self, job: Job, outputs: Outputs, cx: &mut Context<'_>) {
         let env = self.env;
-        let mut call = match env.sink.publish(outputs) {
+        let mut call = match while_handling(|| env.sink.publish(outputs)) {
             Ok(call) => call,
             Err(error) => return self.fail(job, error),
         };
