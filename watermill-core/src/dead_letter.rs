@@ -9,8 +9,9 @@ use std::{
 
 use crate::{
     Message, Metadata, Publisher, PublisherExt,
-    error::{BoxError, PublishError, chain},
+    error::{BoxError, PublishError, chain, find},
     metadata_keys as keys,
+    middleware::Delayed,
 };
 
 /// The most of an error's text that a dead letter carries, in bytes: what a Pub/Sub attribute holds,
@@ -59,7 +60,7 @@ impl DeadLetter {
     /// dead letter.
     ///
     /// The reason is the error with its sources on one line, without control characters, cut at
-    /// [`REASON_BYTES_MAX`]. A message that was dead-lettered before tells of its latest failure only.
+    /// [`REASON_BYTES_MAX`]. A [`Delayed`] error has its delay written down too. A message that was dead-lettered before tells of its latest failure only.
     pub fn message(message: Message, error: &(dyn Error + 'static), attempts: u32) -> Message {
         let handler = message.handler();
         let delivery = message.delivery();
@@ -83,6 +84,9 @@ impl DeadLetter {
         set(metadata, keys::FAILED_AT_POISONED, Some(now_ms()));
         set(metadata, keys::PARTITION_POISONED, partition);
         set(metadata, keys::OFFSET_POISONED, offset);
+        if let Some(delayed) = find::<Delayed>(error) {
+            delayed.write(metadata);
+        }
         letter
     }
 

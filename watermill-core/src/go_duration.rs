@@ -6,7 +6,7 @@ use std::{error::Error, fmt, fmt::Write, time::Duration};
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The longest duration that Go can hold, 292 years.
-const MAX: Duration = Duration::from_nanos(i64::MAX as u64);
+pub(crate) const MAX: Duration = Duration::from_nanos(i64::MAX as u64);
 
 /// The text that Go's `Duration.String` gives. What is too long for Go is cut to Go's maximum.
 ///

@@ -1,1 +1,31 @@
-//! x
+#![cfg_attr(feature = "sqlite", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "sqlite"),
+    doc = "SQL publisher and subscriber for watermill; choose a database by its feature."
+)]
+#![cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "what only a database's own files use"))]
+
+mod config;
+mod dialect;
+mod error;
+mod lease;
+mod ledger;
+mod marshaler;
+mod progress;
+mod publisher;
+mod reader;
+mod schema;
+mod settle;
+mod subscriber;
+mod topic;
+mod transaction;
+mod wake;
+
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use config::{ConfigError, SqlPublisherConfig, SqlSubscriberConfig, StartPosition};
+pub use dialect::SqlDatabase;
+pub use publisher::SqlPublisher;
+pub use subscriber::SqlSubscriber;
+pub use transaction::ConnectionPublisher;

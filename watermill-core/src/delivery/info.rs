@@ -1,21 +1,28 @@
 //! [`DeliveryInfo`]: how a message came.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tokio_util::sync::CancellationToken;
 
 use super::{Origin, Outcome, Token};
 
 /// How a copy of a message was delivered: typed facts, filled by every backend that has them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeliveryInfo {
     origin: Origin,
     token: Token,
+    // Every message carries this, so it is kept small: what may be missing has a value for that.
+    /// Nanoseconds since the Unix epoch; 0 when it is not known.
+    published_at_ns: u64,
+    /// `i64::MIN` when there is none.
+    offset: i64,
+    /// `i32::MIN` when there is none.
+    partition: i32,
     attempt: u32,
     redelivered: bool,
-    published_at: Option<SystemTime>,
-    partition: Option<i32>,
-    offset: Option<i64>,
 }
 
 impl DeliveryInfo {
@@ -24,11 +31,11 @@ impl DeliveryInfo {
         Self {
             origin,
             token,
+            published_at_ns: 0,
+            offset: i64::MIN,
+            partition: i32::MIN,
             attempt: 1,
             redelivered: false,
-            published_at: None,
-            partition: None,
-            offset: None,
         }
     }
 
@@ -47,24 +54,25 @@ impl DeliveryInfo {
         self
     }
 
-    /// Sets the time of publishing.
+    /// Sets the time of publishing. Times before 1970 and after 2554 count as not known.
     #[must_use]
     pub fn with_published_at(mut self, published_at: Option<SystemTime>) -> Self {
-        self.published_at = published_at;
+        let since_epoch = published_at.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        self.published_at_ns = since_epoch.and_then(|since| since.as_nanos().try_into().ok()).unwrap_or(0);
         self
     }
 
     /// Sets the partition.
     #[must_use]
     pub fn with_partition(mut self, partition: i32) -> Self {
-        self.partition = Some(partition);
+        self.partition = partition;
         self
     }
 
     /// Sets the offset.
     #[must_use]
     pub fn with_offset(mut self, offset: i64) -> Self {
-        self.offset = Some(offset);
+        self.offset = offset;
         self
     }
 
@@ -100,17 +108,17 @@ impl DeliveryInfo {
 
     /// When it was published, by the backend's clock.
     pub fn published_at(&self) -> Option<SystemTime> {
-        self.published_at
+        (self.published_at_ns > 0).then(|| UNIX_EPOCH + Duration::from_nanos(self.published_at_ns))
     }
 
     /// The partition it came from, where the backend has them.
     pub fn partition(&self) -> Option<i32> {
-        self.partition
+        (self.partition != i32::MIN).then_some(self.partition)
     }
 
     /// Its offset in the partition or log, where the backend has them.
     pub fn offset(&self) -> Option<i64> {
-        self.offset
+        (self.offset != i64::MIN).then_some(self.offset)
     }
 
     /// A token that is cancelled when this delivery is settled, or when the subscription loses it (a
@@ -138,6 +146,20 @@ impl DeliveryInfo {
 
     /// How long ago the message was published.
     pub fn age(&self) -> Option<Duration> {
-        self.published_at?.elapsed().ok()
+        self.published_at()?.elapsed().ok()
+    }
+}
+
+impl fmt::Debug for DeliveryInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliveryInfo")
+            .field("origin", &self.origin)
+            .field("token", &self.token)
+            .field("attempt", &self.attempt())
+            .field("redelivered", &self.redelivered())
+            .field("published_at", &self.published_at())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .finish()
     }
 }

@@ -1,7 +1,7 @@
 //! [`Origin`]: what all deliveries of one subscription share.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,28 +30,36 @@ pub struct Token {
 /// A backend builds one when it subscribes and hands out clones (one reference count each):
 /// deliveries cost no allocation. Its [`Settle`] implementation is told every outcome.
 #[derive(Clone)]
-pub struct Origin(Arc<Shared<dyn Settle>>);
+pub struct Origin(Arc<Shared>);
 
-struct Shared<T: ?Sized> {
+struct Shared {
     backend: &'static str,
     topic: String,
     group: Option<String>,
     /// Deliveries that were dropped unsettled, and so nacked.
     dropped: AtomicU64,
-    watched: Register<HashMap<Token, CancellationToken>>,
-    settled_early: Register<HashSet<Token>>,
-    listeners: Register<HashMap<Token, Vec<Listener>>>,
-    settle: T,
+    notes: Notes,
+    settle: Box<dyn Settle>,
 }
 
 /// Told the outcome of one delivery. It never blocks and never panics, as [`Settle::settle`].
 type Listener = Box<dyn FnOnce(&Outcome) + Send>;
 
-/// A collection that is nearly always empty, so looking into it must cost one load.
+/// What is noted about a few outstanding deliveries. Nearly always there are none, so looking for one
+/// must cost one load.
 #[derive(Default)]
-struct Register<T> {
+struct Notes {
     len: AtomicUsize,
-    entries: Mutex<T>,
+    by_token: Mutex<HashMap<Token, Note>>,
+}
+
+#[derive(Default)]
+struct Note {
+    /// Cancelled when the delivery is settled or lost.
+    watch: Option<CancellationToken>,
+    /// The backend has been told an outcome; the owner's own word is not passed on.
+    settled_early: bool,
+    listeners: Vec<Listener>,
 }
 
 /// Builds an [`Origin`].
@@ -92,34 +100,36 @@ impl Origin {
     /// backends, on a lost lease or a revoked partition. What is settled under them afterwards still
     /// reaches [`Settle::settle`], which ignores it.
     pub fn revoke(&self, lost: impl Fn(Token) -> bool) {
-        self.0.watched.take(|watched| {
-            watched.retain(|token, watch| {
-                let lost = lost(*token);
-                if lost {
+        if self.0.notes.is_empty() {
+            return;
+        }
+        self.0.notes.change(|notes| {
+            for (_, note) in notes.iter_mut().filter(|(token, _)| lost(**token)) {
+                if let Some(watch) = note.watch.take() {
                     watch.cancel();
                 }
-                !lost
-            });
+            }
         });
     }
 
     pub(super) fn watch(&self, token: Token) -> CancellationToken {
-        self.0.watched.change(|watched| watched.entry(token).or_default().clone())
+        self.0.notes.change(|notes| notes.entry(token).or_default().watch.get_or_insert_default().clone())
     }
 
     pub(super) fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        let watch = self.0.watched.take(|watched| watched.remove(&token)).flatten();
-        let listeners = self.0.listeners.take(|listeners| listeners.remove(&token)).flatten();
-        for listener in listeners.into_iter().flatten() {
+        if self.0.notes.is_empty() {
+            return self.0.settle.settle(token, outcome, receipt);
+        }
+        let note = self.0.notes.change(|notes| notes.remove(&token)).unwrap_or_default();
+        for listener in note.listeners {
             listener(&outcome);
         }
-        let already = self.0.settled_early.take(|early| early.remove(&token)).unwrap_or(false);
-        if !already {
+        if !note.settled_early {
             self.0.settle.settle(token, outcome, receipt);
         } else if let Some(receipt) = receipt {
             receipt.complete(Ok(()));
         }
-        if let Some(watch) = watch {
+        if let Some(watch) = note.watch {
             watch.cancel();
         }
     }
@@ -127,13 +137,17 @@ impl Origin {
     /// Settles ahead of the owner of the [`Settlement`](super::Settlement), whose own word is then
     /// not passed on.
     pub(super) fn settle_early(&self, token: Token, outcome: Outcome) {
-        if self.0.settled_early.change(|early| early.insert(token)) {
+        let first = self.0.notes.change(|notes| {
+            let note = notes.entry(token).or_default();
+            !std::mem::replace(&mut note.settled_early, true)
+        });
+        if first {
             self.0.settle.settle(token, outcome, None);
         }
     }
 
     pub(super) fn on_settled(&self, token: Token, listener: Listener) {
-        self.0.listeners.change(|listeners| listeners.entry(token).or_default().push(listener));
+        self.0.notes.change(|notes| notes.entry(token).or_default().listeners.push(listener));
     }
 
     pub(super) fn count_dropped(&self) {
@@ -156,10 +170,8 @@ impl OriginBuilder {
             topic: self.topic,
             group: self.group,
             dropped: AtomicU64::new(0),
-            watched: Register::default(),
-            settled_early: Register::default(),
-            listeners: Register::default(),
-            settle,
+            notes: Notes::default(),
+            settle: Box::new(settle),
         }))
     }
 }
@@ -174,32 +186,15 @@ impl fmt::Debug for Origin {
     }
 }
 
-trait Len {
-    fn len(&self) -> usize;
-}
-
-impl<K, V> Len for HashMap<K, V> {
-    fn len(&self) -> usize {
-        self.len()
+impl Notes {
+    fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
     }
-}
 
-impl<K> Len for HashSet<K> {
-    fn len(&self) -> usize {
-        self.len()
-    }
-}
-
-impl<T: Len> Register<T> {
-    fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut entries);
-        self.len.store(entries.len(), Ordering::Release);
+    fn change<R>(&self, change: impl FnOnce(&mut HashMap<Token, Note>) -> R) -> R {
+        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut by_token);
+        self.len.store(by_token.len(), Ordering::Release);
         result
-    }
-
-    /// Like `change`, but does nothing when the register is empty.
-    fn take<R>(&self, change: impl FnOnce(&mut T) -> R) -> Option<R> {
-        (self.len.load(Ordering::Acquire) > 0).then(|| self.change(change))
     }
 }

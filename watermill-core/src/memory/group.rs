@@ -9,27 +9,27 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-use super::{
-    marshaler::{HandedOut, Record},
-    wakers::Wakers,
+use super::{marshaler::Record, store::Store, wakers::Wakers};
+use crate::{
+    Delivery, Window,
+    delivery::{Origin, Outcome},
 };
-use crate::{Window, delivery::Outcome};
 
 /// A delay that a clock cannot express waits this long: a lifetime.
 const DELAY_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
 
-/// Everything a group owns. A record is in exactly one of `ready`, `delayed` and one member's
-/// `outstanding`.
-///
-/// Deques keep what they allocated, so a group in steady state allocates nothing for a message.
+/// Everything a group owns. Each record of the store is named by exactly one entry, in `ready`, in
+/// `delayed` or among one member's `outstanding`.
 pub(super) struct Group {
     pub(super) id: u64,
     /// Without a name it ends with its only member.
     pub(super) name: Option<Arc<str>>,
+    store: Store,
     /// To be handed out from the front; sorted by sequence while the group is ordered.
-    ready: VecDeque<Record>,
-    /// Nacked with a delay while the group is unordered. In an ordered group they are held in `ready`.
-    delayed: BinaryHeap<Reverse<Delayed>>,
+    ready: VecDeque<Entry>,
+    /// Nacked with a delay while the group is unordered, sorted by the time they are due. In an
+    /// ordered group they are held in `ready`.
+    delayed: BinaryHeap<Reverse<(Instant, Entry)>>,
     members: Vec<Member>,
     /// Whether any member asked for order. Then one member at a time has outstanding deliveries.
     ordered: bool,
@@ -43,44 +43,60 @@ struct Member {
     /// Cleared by `stop_intake`.
     takes: bool,
     /// Handed out and not settled, sorted by sequence. Nearly always one, or settled from the front.
-    outstanding: VecDeque<Record>,
+    outstanding: VecDeque<Entry>,
     /// Set while its reader sleeps, so that nobody is woken who is awake.
     waker: Option<Waker>,
 }
 
+/// Names a stored record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    sequence: u64,
+    slot: u32,
+    /// While it is in `ready`: neither it nor anything behind it is handed out earlier.
+    held_until: Option<Instant>,
+}
+
 /// What a reader gets.
-#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for every delivery")]
 pub(super) enum Next {
-    HandedOut(HandedOut),
+    Delivery(Delivery),
     /// Nothing now: sleep until woken, or until the time given.
     Sleep(Option<Instant>),
     Ended,
 }
 
 impl Group {
-    pub(super) fn new(id: u64, name: Option<Arc<str>>, history: VecDeque<Record>) -> Self {
-        Self {
+    pub(super) fn new(id: u64, name: Option<Arc<str>>, history: &VecDeque<Record>) -> Self {
+        let mut group = Self {
             id,
             name,
-            ready: history,
+            store: Store::default(),
+            ready: VecDeque::new(),
             delayed: BinaryHeap::new(),
             members: Vec::new(),
             ordered: false,
             outstanding: 0,
+        };
+        for record in history {
+            group.push(record.clone());
         }
+        group
     }
 
     /// How many messages it holds.
     pub(super) fn len(&self) -> usize {
-        self.ready.len() + self.delayed.len() + self.outstanding
+        self.store.len()
     }
 
     pub(super) fn has_members(&self) -> bool {
         !self.members.is_empty()
     }
 
+    #[inline]
     pub(super) fn push(&mut self, record: Record) {
-        self.ready.push_back(record);
+        let sequence = record.sequence;
+        let slot = self.store.insert(record);
+        self.ready.push_back(Entry { sequence, slot, held_until: None });
     }
 
     pub(super) fn join(&mut self, member: u64) {
@@ -100,63 +116,69 @@ impl Group {
         let mut member = self.members.remove(at);
         wakers.extend(member.waker.take());
         self.outstanding -= member.outstanding.len();
-        while let Some(record) = member.outstanding.pop_back() {
-            self.put_back(record);
+        while let Some(entry) = member.outstanding.pop_back() {
+            self.put_back(entry);
         }
         self.update_order();
         self.wake(wakers);
         true
     }
 
-    /// The next record for a member, or how long to sleep.
-    pub(super) fn next(&mut self, member: u64, waker: &Waker) -> Next {
+    /// The next delivery for a member, or how long to sleep. The waker of an earlier sleep is put into
+    /// `replaced`.
+    pub(super) fn next(
+        &mut self,
+        member: u64,
+        origin: &Origin,
+        waker: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> Next {
         let Some(at) = self.position(member).filter(|at| self.members[*at].takes) else {
             return Next::Ended;
         };
         if !self.delayed.is_empty() {
             self.release_delayed();
         }
-        let until = if self.may_take(at) {
+        // Without room in its window, whoever settles wakes it.
+        let mut until = None;
+        if self.may_take(at) {
             match self.take() {
-                Ok(mut record) => {
-                    let handed_out = record.hand_out();
-                    self.members[at].keep(record);
+                Ok((entry, record)) => {
+                    let delivery = record.deliver(origin);
+                    self.members[at].keep(entry);
                     self.outstanding += 1;
-                    return Next::HandedOut(handed_out);
+                    return Next::Delivery(delivery);
                 }
-                Err(until) => until,
+                Err(due) => until = due,
             }
-        } else {
-            // Whoever settles wakes it.
-            None
-        };
-        match &mut self.members[at].waker {
-            Some(old) => old.clone_from(waker),
-            none => *none = Some(waker.clone()),
+        }
+        let old = &mut self.members[at].waker;
+        if !old.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *replaced = old.replace(waker.clone());
         }
         Next::Sleep(until)
     }
 
-    /// Takes note of an outcome. Returns the record if it has left the group, `None` inside if it
-    /// stays, `None` outside if the member had no such delivery outstanding.
+    /// Takes note of an outcome; false if the member had no such delivery outstanding. A record that
+    /// leaves the group is put into `left`.
     pub(super) fn settle(
         &mut self,
         member: u64,
         sequence: u64,
         outcome: &Outcome,
+        left: &mut Option<Record>,
         wakers: &mut Wakers,
-    ) -> Option<Option<Record>> {
-        let at = self.position(member)?;
-        let record = self.members[at].release(sequence)?;
+    ) -> bool {
+        let Some(at) = self.position(member) else { return false };
+        let Some(entry) = self.members[at].release(sequence) else { return false };
         self.outstanding -= 1;
-        let left = if let Outcome::Nack { delay } = outcome {
-            self.nack(record, *delay);
-            None
+        if let Outcome::Nack { delay } = outcome {
+            self.nack(entry, *delay);
         } else {
-            Some(record)
-        };
+            self.store.remove(entry.slot, left);
+        }
         self.wake(wakers);
-        Some(left)
+        true
     }
 
     pub(super) fn set_window(&mut self, member: u64, window: Window, wakers: &mut Wakers) {
@@ -201,45 +223,50 @@ impl Group {
     }
 
     /// The first record, or when there will be one, as far as that is known.
-    fn take(&mut self) -> Result<Record, Option<Instant>> {
-        match self.ready.front().map(|first| first.held_until) {
-            Some(Some(until)) if until > Instant::now() => Err(Some(until)),
-            Some(_) => self.ready.pop_front().ok_or(None),
-            None => Err(self.delayed.peek().map(|Reverse(first)| first.until)),
+    fn take(&mut self) -> Result<(Entry, &mut Record), Option<Instant>> {
+        let Some(first) = self.ready.front() else {
+            return Err(self.delayed.peek().map(|Reverse((due, _))| *due));
+        };
+        if first.held_until.is_some_and(|until| until > Instant::now()) {
+            return Err(first.held_until);
         }
+        let entry = Entry { held_until: None, ..*first };
+        self.ready.pop_front();
+        self.store.get_mut(entry.slot).map(|record| (entry, record)).ok_or(None)
     }
 
-    fn nack(&mut self, mut record: Record, delay: Duration) {
+    fn nack(&mut self, mut entry: Entry, delay: Duration) {
         if delay.is_zero() {
             if self.ordered {
-                self.put_back(record);
+                self.put_back(entry);
             } else {
                 // Behind the others: it must not hold them up, however often it fails.
-                self.ready.push_back(record);
+                self.ready.push_back(entry);
             }
             return;
         }
         let until = Instant::now() + delay.min(DELAY_MAX);
         if self.ordered {
-            record.held_until = Some(until);
-            self.put_back(record);
+            entry.held_until = Some(until);
+            self.put_back(entry);
         } else {
-            self.delayed.push(Reverse(Delayed { until, record }));
+            self.delayed.push(Reverse((until, entry)));
         }
     }
 
-    /// Inserts a record at its place. It was handed out, so it belongs at or near the front.
-    fn put_back(&mut self, record: Record) {
-        let at = self.ready.iter().position(|later| later.sequence > record.sequence);
-        self.ready.insert(at.unwrap_or(self.ready.len()), record);
+    /// Inserts an entry at its place. It was handed out, so it belongs at or near the front.
+    fn put_back(&mut self, entry: Entry) {
+        let at = self.ready.iter().position(|later| later.sequence > entry.sequence);
+        self.ready.insert(at.unwrap_or(self.ready.len()), entry);
     }
 
     fn release_delayed(&mut self) {
         let now = Instant::now();
-        while self.delayed.peek().is_some_and(|Reverse(first)| first.until <= now) {
-            if let Some(Reverse(due)) = self.delayed.pop() {
-                self.put_back(due.record);
-            }
+        while let Some(&Reverse((due, entry))) = self.delayed.peek()
+            && due <= now
+        {
+            self.delayed.pop();
+            self.put_back(entry);
         }
     }
 
@@ -252,71 +279,39 @@ impl Group {
         self.ordered = ordered;
         if ordered {
             let delayed = std::mem::take(&mut self.delayed).into_iter();
-            self.ready.extend(delayed.map(|Reverse(Delayed { until, mut record })| {
-                record.held_until = Some(until);
-                record
-            }));
-            self.ready.make_contiguous().sort_unstable_by_key(|record| record.sequence);
+            let held = delayed.map(|Reverse((due, entry))| Entry { held_until: Some(due), ..entry });
+            self.ready.extend(held);
+            self.ready.make_contiguous().sort_unstable();
         } else {
-            for mut record in std::mem::take(&mut self.ready) {
-                match record.held_until.take() {
-                    Some(until) => self.delayed.push(Reverse(Delayed { until, record })),
-                    None => self.ready.push_back(record),
+            let delayed = &mut self.delayed;
+            self.ready.retain(|entry| match entry.held_until {
+                Some(until) => {
+                    delayed.push(Reverse((until, Entry { held_until: None, ..*entry })));
+                    false
                 }
-            }
+                None => true,
+            });
         }
     }
 }
 
 impl Member {
-    fn keep(&mut self, record: Record) {
+    fn keep(&mut self, entry: Entry) {
         match self.outstanding.back() {
             // A redelivery that was overtaken.
-            Some(last) if last.sequence > record.sequence => {
-                let at = self.outstanding.partition_point(|other| other.sequence < record.sequence);
-                self.outstanding.insert(at, record);
+            Some(last) if last.sequence > entry.sequence => {
+                let at = self.outstanding.partition_point(|other| other.sequence < entry.sequence);
+                self.outstanding.insert(at, entry);
             }
-            _ => self.outstanding.push_back(record),
+            _ => self.outstanding.push_back(entry),
         }
     }
 
-    fn release(&mut self, sequence: u64) -> Option<Record> {
+    fn release(&mut self, sequence: u64) -> Option<Entry> {
         if self.outstanding.front()?.sequence == sequence {
             return self.outstanding.pop_front();
         }
-        let at = self.outstanding.binary_search_by_key(&sequence, |record| record.sequence).ok()?;
+        let at = self.outstanding.binary_search_by_key(&sequence, |entry| entry.sequence).ok()?;
         self.outstanding.remove(at)
-    }
-}
-
-/// Sorted by time, then by place.
-struct Delayed {
-    until: Instant,
-    record: Record,
-}
-
-impl Delayed {
-    fn order(&self) -> (Instant, u64) {
-        (self.until, self.record.sequence)
-    }
-}
-
-impl PartialEq for Delayed {
-    fn eq(&self, other: &Self) -> bool {
-        self.order() == other.order()
-    }
-}
-
-impl Eq for Delayed {}
-
-impl PartialOrd for Delayed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Delayed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order().cmp(&other.order())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use crate::{
     Delivery, DeliveryInfo, Message,
@@ -29,45 +29,30 @@ pub(super) struct Record {
     published_at: SystemTime,
     /// How often it was handed out.
     attempt: u32,
-    /// Not to be handed out earlier, nor anything behind it.
-    pub(super) held_until: Option<Instant>,
     #[expect(dead_code, reason = "it speaks by being dropped")]
     confirm: Option<Confirm>,
 }
 
-/// What leaves the lock when a record is handed out.
-pub(super) struct HandedOut {
-    message: Message,
-    sequence: u64,
-    attempt: u32,
-    published_at: SystemTime,
-}
-
 impl Record {
+    #[inline]
     pub(super) fn new(
         message: Message,
         sequence: u64,
         published_at: SystemTime,
         confirm: Option<Confirm>,
     ) -> Self {
-        Self { message, sequence, published_at, attempt: 0, held_until: None, confirm }
+        Self { message, sequence, published_at, attempt: 0, confirm }
     }
 
-    /// A copy for the history, which no publisher waits for.
-    pub(super) fn for_history(&self) -> Self {
-        Self { confirm: None, ..self.clone() }
-    }
-
-    /// Counts an attempt and copies what a consumer gets.
-    pub(super) fn hand_out(&mut self) -> HandedOut {
+    /// Counts an attempt and makes the delivery of it.
+    #[inline]
+    pub(super) fn deliver(&mut self, origin: &Origin) -> Delivery {
         self.attempt = self.attempt.saturating_add(1);
-        self.held_until = None;
-        HandedOut {
-            message: self.message.clone(),
-            sequence: self.sequence,
-            attempt: self.attempt,
-            published_at: self.published_at,
-        }
+        let info = DeliveryInfo::new(origin.clone(), Token { scope: SCOPE, position: self.sequence })
+            .with_attempt(self.attempt)
+            .with_published_at(Some(self.published_at))
+            .with_offset(self.sequence.cast_signed());
+        Delivery::new(self.message.clone(), info)
     }
 
     pub(super) fn id(&self) -> &str {
@@ -79,26 +64,18 @@ impl Record {
     }
 }
 
-impl HandedOut {
-    pub(super) fn into_delivery(self, origin: Origin) -> Delivery {
-        let info = DeliveryInfo::new(origin, Token { scope: SCOPE, position: self.sequence })
-            .with_attempt(self.attempt)
-            .with_published_at(Some(self.published_at))
-            .with_offset(self.sequence.cast_signed());
-        Delivery::new(self.message, info)
+/// Leaves what crosses from a publisher to its consumers: never how the message came to the publisher
+/// and who handled it there, and its extensions only on request. In place, because moving a message
+/// costs more than this does.
+#[inline]
+pub(super) fn strip(message: &mut Message, preserve_extensions: bool) {
+    if preserve_extensions {
+        let extensions = std::mem::take(message.extensions_mut());
+        message.clear_context();
+        *message.extensions_mut() = extensions;
+    } else {
+        message.clear_context();
     }
-}
-
-/// What crosses from a publisher to its consumers: never how the message came to the publisher and
-/// who handled it there, and its extensions only on request.
-pub(super) fn stored(mut message: Message, preserve_extensions: bool) -> Message {
-    if !preserve_extensions {
-        return message.without_context();
-    }
-    let extensions = std::mem::take(message.extensions_mut());
-    let mut message = message.without_context();
-    *message.extensions_mut() = extensions;
-    message
 }
 
 #[cfg(test)]
@@ -117,7 +94,8 @@ mod tests {
 
     #[test]
     fn the_context_stays_behind() {
-        let stored = stored(message(), false);
+        let mut stored = message();
+        strip(&mut stored, false);
         assert_eq!(stored, message());
         assert_eq!(stored.extensions().get::<u8>(), None);
         assert!(stored.handler().is_none());
@@ -125,7 +103,8 @@ mod tests {
 
     #[test]
     fn extensions_can_be_preserved_and_nothing_else_of_the_context() {
-        let stored = stored(message(), true);
+        let mut stored = message();
+        strip(&mut stored, true);
         assert_eq!(stored, message());
         assert_eq!(stored.extensions().get::<u8>(), Some(&7));
         assert!(stored.handler().is_none());

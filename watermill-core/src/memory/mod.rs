@@ -7,6 +7,7 @@ mod group;
 mod marshaler;
 mod publisher;
 mod settle;
+mod store;
 mod subscriber;
 mod topic;
 mod wakers;

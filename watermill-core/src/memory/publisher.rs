@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -16,6 +16,7 @@ use super::{
     BACKEND,
     broker::Shared,
     error,
+    marshaler::strip,
     topic::{Batch, Topic},
 };
 use crate::{Message, Publisher, error::PublishError, handling, publisher::PublisherCapabilities};
@@ -29,9 +30,10 @@ use crate::{Message, Publisher, error::PublishError, handling, publisher::Publis
 /// # Cancel safety
 ///
 /// A dropped `publish` future has published all of its messages or, while it waited for room, none.
-#[derive(Clone)]
 pub struct MemoryPublisher {
     broker: Arc<Shared>,
+    /// The topic used last.
+    recent: Mutex<Option<Arc<Topic>>>,
     /// Closed with the publisher. Counts the calls that have to wait; the others are over at their
     /// first poll.
     calls: TaskTracker,
@@ -53,11 +55,15 @@ struct Room {
 
 impl MemoryPublisher {
     pub(super) fn new(broker: Arc<Shared>) -> Self {
-        Self { broker, calls: TaskTracker::new() }
+        Self { broker, recent: Mutex::default(), calls: TaskTracker::new() }
     }
 
     /// All of a call that can be done without waiting.
-    fn begin(&self, topic: &str, messages: Vec<Message>) -> Result<Option<Box<Unfinished>>, PublishError> {
+    fn begin(
+        &self,
+        topic: &str,
+        mut messages: Vec<Message>,
+    ) -> Result<Option<Box<Unfinished>>, PublishError> {
         let config = &self.broker.config;
         if self.calls.is_closed() {
             return Err(PublishError::closed(topic));
@@ -71,13 +77,17 @@ impl MemoryPublisher {
         if messages.len() > config.capacity {
             return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
         }
+        // Before any lock is taken: what an extension does when it is dropped is not ours to know.
+        for message in &mut messages {
+            strip(message, config.preserve_extensions);
+        }
         let (confirm, acked) = if config.publish_waits_for_ack.is_some() && !handling::is_handling() {
             let (confirm, acked) = oneshot::channel();
             (Some(Arc::new(confirm)), Some(acked))
         } else {
             (None, None)
         };
-        let rejected = self.broker.offer(topic, Batch { messages, confirm }).err();
+        let rejected = self.broker.offer(&self.recent, topic, Batch { messages, confirm }).err();
         if rejected.is_none() && acked.is_none() {
             return Ok(None);
         }
@@ -143,6 +153,12 @@ impl Future for Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.topic.withdraw(self.ticket);
+    }
+}
+
+impl Clone for MemoryPublisher {
+    fn clone(&self) -> Self {
+        Self { broker: self.broker.clone(), recent: Mutex::default(), calls: self.calls.clone() }
     }
 }
 

@@ -51,8 +51,9 @@ impl Place {
 
 impl Settle for MemorySettle {
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        let settled = self.0.topic.settle(self.0.reader, token.position, &outcome);
-        if let (Some(Some(record)), Outcome::Reject { reason }) = (&settled, &outcome) {
+        let mut left = None;
+        let settled = self.0.topic.settle(self.0.reader, token.position, &outcome, &mut left);
+        if let (Some(record), Outcome::Reject { reason }) = (&left, &outcome) {
             tracing::error!(
                 topic = &*self.0.topic.name,
                 message = record.id(),
@@ -62,12 +63,9 @@ impl Settle for MemorySettle {
             );
         }
         if let Some(receipt) = receipt {
-            receipt.complete(match settled {
-                Some(_) => Ok(()),
-                None => Err(SettleError::lost()),
-            });
+            receipt.complete(if settled { Ok(()) } else { Err(SettleError::lost()) });
         }
-        // `settled` goes here, after the lock: dropping a record may run code of its extensions, and
+        // `left` goes here, without the lock: dropping a record may run code of its extensions, and
         // tells a publisher that waits for acks.
     }
 }

@@ -1,29 +1,28 @@
 //! [`Metadata`]: ordered text pairs.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Text values by name, in the order of their names, each name once.
 ///
 /// Sorted, so that two processes write the same bytes for the same metadata (Go's JSON encoder sorts
-/// too) and equality is what it looks like. An empty one does not allocate. Clones share the entries
-/// until one of them is changed: a message is cloned for every delivery and every attempt.
-#[derive(Clone, Default)]
+/// too) and equality is what it looks like. An empty one does not allocate.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// Sorted by name. A vector, because metadata is small and read more often than written.
-    entries: Option<Arc<Vec<(String, String)>>>,
+    entries: Vec<(String, String)>,
 }
 
 impl Metadata {
     /// Metadata without entries.
     pub const fn new() -> Self {
-        Self { entries: None }
+        Self { entries: Vec::new() }
     }
 
     /// The value of `name`; `None` when there is no such entry, `Some("")` when it is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.position(name).ok().map(|at| self.entries()[at].1.as_str())
+        self.position(name).ok().map(|at| self.entries[at].1.as_str())
     }
 
     /// Whether there is an entry of this name.
@@ -35,9 +34,9 @@ impl Metadata {
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) -> Option<String> {
         let (name, value) = (name.into(), value.into());
         match self.position(&name) {
-            Ok(at) => Some(std::mem::replace(&mut self.entries_mut()[at].1, value)),
+            Ok(at) => Some(std::mem::replace(&mut self.entries[at].1, value)),
             Err(at) => {
-                self.entries_mut().insert(at, (name, value));
+                self.entries.insert(at, (name, value));
                 None
             }
         }
@@ -48,7 +47,7 @@ impl Metadata {
         match self.position(name) {
             Ok(_) => false,
             Err(at) => {
-                self.entries_mut().insert(at, (name.to_owned(), value.into()));
+                self.entries.insert(at, (name.to_owned(), value.into()));
                 true
             }
         }
@@ -56,44 +55,28 @@ impl Metadata {
 
     /// Removes an entry and returns its value.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        self.position(name).ok().map(|at| self.entries_mut().remove(at).1)
+        self.position(name).ok().map(|at| self.entries.remove(at).1)
     }
 
     /// The entries, sorted by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
-        self.entries().iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries().len()
+        self.entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries().is_empty()
+        self.entries.is_empty()
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
-        self.entries().binary_search_by(|(entry, _)| entry.as_str().cmp(name))
-    }
-
-    fn entries(&self) -> &[(String, String)] {
-        self.entries.as_deref().map_or(&[], Vec::as_slice)
-    }
-
-    fn entries_mut(&mut self) -> &mut Vec<(String, String)> {
-        Arc::make_mut(self.entries.get_or_insert_default())
+        self.entries.binary_search_by(|(entry, _)| entry.as_str().cmp(name))
     }
 }
-
-impl PartialEq for Metadata {
-    fn eq(&self, other: &Self) -> bool {
-        self.entries() == other.entries()
-    }
-}
-
-impl Eq for Metadata {}
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Metadata {
     /// Of entries with the same name the last wins, as with Kafka headers.
@@ -105,7 +88,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Metadata {
         entries.reverse();
         entries.dedup_by(|(a, _), (b, _)| a == b);
         entries.reverse();
-        Self { entries: (!entries.is_empty()).then(|| Arc::new(entries)) }
+        Self { entries }
     }
 }
 
@@ -122,7 +105,7 @@ impl IntoIterator for Metadata {
     type IntoIter = std::vec::IntoIter<(String, String)>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.entries.map(Arc::unwrap_or_clone).unwrap_or_default().into_iter()
+        self.entries.into_iter()
     }
 }
 
@@ -185,17 +168,6 @@ mod tests {
         assert!(!metadata.insert_if_absent("k", "3"));
         assert_eq!(metadata.remove("k"), Some("2".to_owned()));
         assert!(metadata.is_empty());
-        assert_eq!(metadata, Metadata::new());
-    }
-
-    #[test]
-    fn a_change_of_a_clone_is_not_seen_by_the_original() {
-        let original: Metadata = [("k", "1")].into_iter().collect();
-        let mut copy = original.clone();
-        copy.insert("k", "2");
-        copy.insert("l", "3");
-        assert_eq!(original.iter().collect::<Vec<_>>(), [("k", "1")]);
-        assert_eq!(copy.iter().collect::<Vec<_>>(), [("k", "2"), ("l", "3")]);
     }
 
     #[test]

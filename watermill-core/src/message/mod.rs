@@ -8,7 +8,10 @@ pub use extensions::Extensions;
 pub use id::MessageId;
 pub use metadata::Metadata;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,7 +20,8 @@ use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
 
 /// An id, ordered metadata, an optional key and an opaque payload.
 ///
-/// A message is cheap to clone: payload, key and metadata are shared until they are changed. It holds no right
+/// A message is cheap to clone: clones share id, key, metadata and payload until one of them is
+/// changed. It holds no right
 /// to acknowledge anything; that right is a [`Settlement`](crate::Settlement) and travels in a
 /// [`Delivery`](crate::Delivery).
 ///
@@ -35,13 +39,23 @@ use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
 ///
 /// Two messages are equal when id, key, metadata and payload are; the context (how this copy was
 /// delivered, extensions) does not take part. A missing metadata entry differs from an empty one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Message {
-    id: MessageId,
+    /// Behind a pointer, because a message is moved a dozen times between a publisher and a handler,
+    /// and kept by whoever may have to deliver it again.
+    content: Arc<Content>,
+    context: Context,
+}
+
+/// What reaches the wire.
+#[derive(Clone)]
+struct Content {
+    /// Made when it is first looked at: within one process it often never is, and making it is a
+    /// tenth of the way from a publisher to a handler.
+    id: OnceLock<MessageId>,
     key: Option<Bytes>,
     metadata: Metadata,
     payload: Bytes,
-    context: Context,
 }
 
 /// What belongs to this copy of a message in this process, and never reaches the wire.
@@ -53,20 +67,27 @@ struct Context {
 }
 
 impl Message {
-    /// A message with a fresh [`MessageId`] (UUID version 7).
+    /// A message with a fresh [`MessageId`] (UUID version 7), which is made when it is first looked at.
     ///
     /// Made while a handler runs under the [`Correlation`](crate::middleware::Correlation) layer, it
     /// carries the correlation id of the message being handled.
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        let mut message = Self::with_id(MessageId::new(), payload);
-        handling::correlate(&mut message.metadata);
-        message
+        let mut metadata = Metadata::new();
+        handling::correlate(&mut metadata);
+        let content = Content { id: OnceLock::new(), key: None, metadata, payload: payload.into() };
+        Self { content: Arc::new(content), context: Context::default() }
     }
 
     /// A message with the given id, and nothing that was not asked for: what a marshaler uses to
     /// rebuild a message from its native record.
     pub fn with_id(id: impl Into<MessageId>, payload: impl Into<Bytes>) -> Self {
-        Self { id: id.into(), payload: payload.into(), ..Self::default() }
+        let content = Content {
+            id: OnceLock::from(id.into()),
+            key: None,
+            metadata: Metadata::new(),
+            payload: payload.into(),
+        };
+        Self { content: Arc::new(content), context: Context::default() }
     }
 
     /// A message whose payload is `value` as JSON.
@@ -82,14 +103,14 @@ impl Message {
     /// Sets the ordering and partition key.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Bytes>) -> Self {
-        self.key = Some(key.into());
+        self.content_mut().key = Some(key.into());
         self
     }
 
     /// Sets one metadata entry.
     #[must_use]
     pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.metadata.insert(name, value);
+        self.content_mut().metadata.insert(name, value);
         self
     }
 
@@ -102,38 +123,38 @@ impl Message {
 
     /// The id.
     pub fn id(&self) -> &MessageId {
-        &self.id
+        self.content.id.get_or_init(MessageId::new)
     }
 
     /// The ordering and partition key. Messages of one key keep their order; every backend carries
     /// it, and so does the forwarder's envelope. An empty key is a key.
     pub fn key(&self) -> Option<&Bytes> {
-        self.key.as_ref()
+        self.content.key.as_ref()
     }
 
     /// Sets or removes the key.
     pub fn set_key(&mut self, key: Option<Bytes>) {
-        self.key = key;
+        self.content_mut().key = key;
     }
 
     /// The metadata.
     pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+        &self.content.metadata
     }
 
     /// The metadata, to change.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
-        &mut self.metadata
+        &mut self.content_mut().metadata
     }
 
     /// The payload.
     pub fn payload(&self) -> &Bytes {
-        &self.payload
+        &self.content.payload
     }
 
     /// Replaces the payload.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
-        self.payload = payload.into();
+        self.content_mut().payload = payload.into();
     }
 
     /// Reads the payload as JSON.
@@ -142,7 +163,7 @@ impl Message {
     ///
     /// What `serde_json` reports when the payload is not the JSON of a `T`.
     pub fn decode_json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.payload)
+        serde_json::from_slice(&self.content.payload)
     }
 
     /// How this copy was delivered; `None` for a message that was made here.
@@ -180,13 +201,28 @@ impl Message {
     /// This message without its context: no delivery info, no handler, no extensions.
     #[must_use]
     pub fn without_context(mut self) -> Self {
-        self.context = Context::default();
+        self.clear_context();
         self
+    }
+
+    /// As [`without_context`](Self::without_context), in place.
+    pub(crate) fn clear_context(&mut self) {
+        self.context = Context::default();
     }
 
     /// Takes the message apart: id, key, metadata, payload. What a marshaler writes.
     pub fn into_parts(self) -> (MessageId, Option<Bytes>, Metadata, Bytes) {
-        (self.id, self.key, self.metadata, self.payload)
+        let id = self.id().clone();
+        let Content { key, metadata, payload, .. } = Arc::unwrap_or_clone(self.content);
+        (id, key, metadata, payload)
+    }
+
+    fn content_mut(&mut self) -> &mut Content {
+        if Arc::get_mut(&mut self.content).is_none() {
+            // Copies must agree on the id, so it is made before they part.
+            self.id();
+        }
+        Arc::make_mut(&mut self.content)
     }
 
     pub(crate) fn set_delivery(&mut self, info: DeliveryInfo) {
@@ -194,12 +230,20 @@ impl Message {
     }
 }
 
+impl Default for Message {
+    /// An empty message with an empty id.
+    fn default() -> Self {
+        Self::with_id("", Bytes::new())
+    }
+}
+
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
-            && self.key == other.key
-            && self.metadata == other.metadata
-            && self.payload == other.payload
+        Arc::ptr_eq(&self.content, &other.content)
+            || (self.id() == other.id()
+                && self.key() == other.key()
+                && self.metadata() == other.metadata()
+                && self.payload() == other.payload())
     }
 }
 
@@ -209,10 +253,10 @@ impl fmt::Debug for Message {
     /// The payload is shown by its length only: payloads do not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("id", &self.id)
-            .field("key", &self.key)
-            .field("metadata", &self.metadata)
-            .field("payload_bytes", &self.payload.len())
+            .field("id", self.id())
+            .field("key", &self.key())
+            .field("metadata", self.metadata())
+            .field("payload_bytes", &self.payload().len())
             .field("delivery", &self.context.delivery)
             .finish_non_exhaustive()
     }
@@ -240,10 +284,19 @@ mod tests {
     }
 
     #[test]
-    fn cloning_shares_the_payload() {
+    fn clones_share_their_content_until_one_is_changed() {
         let message = Message::new(vec![7; 64]);
-        let copy = message.clone();
-        assert_eq!(message.payload().as_ptr(), copy.payload().as_ptr());
+        let mut copy = message.clone();
+        copy.metadata_mut().insert("k", "v");
+        assert_eq!(message.id(), copy.id(), "also when nobody had looked at it before");
+        assert!(message.metadata().is_empty());
+        assert_eq!(message.payload().as_ptr(), copy.payload().as_ptr(), "the payload is never copied");
+    }
+
+    #[test]
+    fn a_message_is_small_enough_to_be_moved_without_a_call() {
+        let size = size_of::<Message>();
+        assert!(size <= 80, "{size} bytes");
     }
 
     #[test]

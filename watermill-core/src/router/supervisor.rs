@@ -145,6 +145,7 @@ impl Supervisor {
             info: info.clone(),
             pipeline: sink.pipeline(prepared.pipeline),
             sink,
+            keeps_copies: prepared.policy.needs_copy(),
             policy: prepared.policy,
             concurrency: prepared.concurrency,
             ordering: subscriber.capabilities().ordering,

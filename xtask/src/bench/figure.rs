@@ -39,16 +39,15 @@ impl Figure {
     }
 }
 
-/// The figures for people, one on a line.
-pub(super) fn table(figures: &[Figure]) -> String {
-    let width = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0).max(4);
-    let mut text = format!("{:width$}  {:>10}  {:>7}  {:>10}  unit\n", "name", "value", "ratio", "limit");
+/// The figures for people, one on a line, in the columns of the benchmarks' own tables.
+pub(super) fn rows(figures: &[Figure]) -> String {
+    let mut text = String::new();
     for figure in figures {
-        let ratio = figure.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-        let limit = figure.limit.map_or_else(|| "-".to_owned(), |limit| format!("{limit:.0}"));
+        let ratio = figure.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        let limit = figure.limit.map_or_else(String::new, |limit| format!("<= {limit:.0}"));
         let over = if figure.is_over() { "  OVER" } else { "" };
         text.push_str(&format!(
-            "{:width$}  {:>10.0}  {ratio:>7}  {limit:>10}  {}{over}\n",
+            "{:<48} {:>12.1} {ratio:>8} {limit:>10}  {}{over}\n",
             figure.name, figure.value, figure.unit
         ));
     }
@@ -93,7 +92,7 @@ mod tests {
     #[test]
     fn a_figure_above_its_limit_is_marked_and_is_an_error() {
         let figures = [figure(99.0, None, Some(100.0)), figure(101.0, Some(0.0), Some(100.0))];
-        assert_eq!(table(&figures).matches("OVER").count(), 1);
+        assert_eq!(rows(&figures).matches("OVER").count(), 1);
         assert_eq!(check(&figures).unwrap_err(), "instructions/it is 101, above its limit");
         assert_eq!(check(&figures[..1]), Ok(()));
     }

@@ -68,8 +68,16 @@ pub(super) fn count(
     Ok(figures)
 }
 
+/// What the names of these figures begin with.
+const PREFIX: &str = "instructions/";
+
+/// Whether a filter leaves nothing but instruction counts.
+pub(super) fn has_all(filter: &str) -> bool {
+    filter.starts_with(PREFIX) || filter == PREFIX.trim_end_matches('/')
+}
+
 fn figure_name(workload: &Workload) -> String {
-    format!("instructions/{}", workload.name)
+    format!("{PREFIX}{}", workload.name)
 }
 
 fn per_message(once: u64, twice: u64) -> f64 {

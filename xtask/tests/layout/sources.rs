@@ -59,15 +59,14 @@ impl Source {
         (!name.contains('/')).then(|| name.split('_').map(capitalised).collect())
     }
 
-    /// Whether it has `pub struct Name` or `pub enum Name`.
-    pub(crate) fn defines_public_type(&self, name: &str) -> bool {
+    /// Whether it has `pub struct Name` or `pub enum Name`. `pub(crate)` will do: what several
+    /// middlewares share is a file here too.
+    pub(crate) fn defines_type(&self, name: &str) -> bool {
         self.text.lines().any(|line| {
-            let rest = line.trim_start();
-            ["pub struct ", "pub enum "].iter().any(|keyword| {
-                rest.strip_prefix(keyword)
-                    .and_then(|rest| rest.strip_prefix(name))
-                    .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
-            })
+            let mut words = line.split([' ', '(', ')', '<', ';', '{']).filter(|word| !word.is_empty());
+            words.next() == Some("pub")
+                && words.find(|word| ["struct", "enum"].contains(word)).is_some()
+                && words.next() == Some(name)
         })
     }
 
@@ -110,10 +109,11 @@ fn a_middleware_is_named_like_its_file_or_folder() {
 
 #[test]
 fn types_and_ignored_tests_are_found_in_text() {
-    let text = "pub struct RetryLayer;\n\n/// ```rust,ignore\n/// ```\n    #[ignore = \"slow\"]\npub struct Retry<S> {}\n";
+    let text = "pub struct RetryLayer;\n\npub(crate) struct Shared(u8);\nstruct Hidden;\n/// ```rust,ignore\n/// ```\n    #[ignore = \"slow\"]\npub struct Retry<S> {}\n";
     let source = Source { path: String::new(), text: text.to_owned() };
-    assert!(source.defines_public_type("Retry") && source.defines_public_type("RetryLayer"));
-    assert!(!source.defines_public_type("Ret"));
-    assert_eq!(source.line_of_ignored_example(), Some(3));
-    assert_eq!(source.line_of_ignored_test(), Some(5));
+    assert!(source.defines_type("Retry") && source.defines_type("RetryLayer"));
+    assert!(source.defines_type("Shared"));
+    assert!(!source.defines_type("Ret") && !source.defines_type("Hidden"));
+    assert_eq!(source.line_of_ignored_example(), Some(5));
+    assert_eq!(source.line_of_ignored_test(), Some(7));
 }

@@ -73,7 +73,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
 
     /// Goes on with what is in hand as far as it can.
     pub(super) fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        loop {
+        while !self.state.is_idle() {
             let mut this = self.as_mut().project();
             this.state.poll_pipeline(cx);
             if !this.state.is_calling() {

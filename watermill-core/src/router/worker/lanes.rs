@@ -120,18 +120,24 @@ impl<'w, S: MessageService> Lanes<'w, S> {
         }
     }
 
-    /// Hands a delivery to its lane; the service is ready.
-    pub(super) fn accept(&mut self, delivery: Delivery, service: &mut S) {
+    /// Hands a delivery to its lane, and goes on there; the service is ready.
+    pub(super) fn accept(&mut self, delivery: Delivery, service: &mut S, cx: &mut Context<'_>) {
         match self {
-            Self::One(lane) => lane.as_mut().accept(delivery, service),
+            Self::One(lane) => {
+                lane.as_mut().accept(delivery, service);
+                lane.as_mut().poll(cx);
+            }
             Self::Many(table) => table.accept(delivery, service),
         }
     }
 
     /// Calls the service, which is ready, for a message that needs it; says whether there was one.
-    pub(super) fn call_due(&mut self, service: &mut S) -> bool {
+    pub(super) fn call_due(&mut self, service: &mut S, cx: &mut Context<'_>) -> bool {
         match self {
-            Self::One(lane) if lane.state().has_call_due() => lane.as_mut().call_due(service),
+            Self::One(lane) if lane.state().has_call_due() => {
+                lane.as_mut().call_due(service);
+                lane.as_mut().poll(cx);
+            }
             Self::One(_) => return false,
             Self::Many(table) => return table.call_due(service),
         }

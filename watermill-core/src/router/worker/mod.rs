@@ -36,6 +36,8 @@ pub(super) struct Environment {
     pub(super) info: Arc<HandlerInfo>,
     pub(super) sink: Sink,
     pub(super) policy: FailurePolicy,
+    /// Whether the policy can need a message after the handler has consumed it.
+    pub(super) keeps_copies: bool,
     pub(super) concurrency: Concurrency,
     pub(super) ordering: Ordering,
     /// How many outputs may be on their way while the next message is handled.
@@ -74,8 +76,8 @@ pub(super) async fn drive<S: MessageService>(
             end = Some(End::Stopped);
         }
         lanes.register(cx);
+        lanes.poll(cx);
         for _ in 0..YIELD_AFTER {
-            lanes.poll(cx);
             let step = if lanes.has_call_due() || (end.is_none() && lanes.has_room()) {
                 step(&mut service, &mut subscription, &mut lanes, end.is_none(), env, cx)
             } else {
@@ -114,7 +116,7 @@ fn step<S: MessageService>(
         Poll::Ready(Ok(())) => {}
         Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Failed(error.into()))),
     }
-    if lanes.call_due(service) {
+    if lanes.call_due(service, cx) {
         return Poll::Ready(Ok(()));
     }
     if !intake {
@@ -124,7 +126,7 @@ fn step<S: MessageService>(
         Poll::Pending => Poll::Pending,
         Poll::Ready(Some(Ok(delivery))) => {
             env.counters.received.increment();
-            lanes.accept(delivery, service);
+            lanes.accept(delivery, service, cx);
             Poll::Ready(Ok(()))
         }
         Poll::Ready(Some(Err(error))) if error.is_retryable() => {

@@ -19,6 +19,7 @@ use crate::{
     Delivery, Message, Outputs, Settlement,
     dead_letter::DeadLetterError,
     error::{BoxError, chain},
+    handling::while_handling,
     router::failure::Decision,
 };
 
@@ -41,8 +42,9 @@ pub(super) struct State<'w> {
 /// A message in hand.
 pub(super) struct Job {
     settlement: Settlement,
-    /// For retries and dead letters; only kept where the policy can need it.
-    copy: Option<Message>,
+    /// For retries and dead letters; only kept where the policy can need it, and boxed because jobs
+    /// are moved more often than copied.
+    copy: Option<Box<Message>>,
     /// Tries in place so far.
     tries: u32,
     /// Which delivery this is, by the backend's count.
@@ -111,6 +113,11 @@ impl<'w> State<'w> {
         self.waiting.len()
     }
 
+    /// Whether there is nothing to go on with: the usual state between two messages.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle) && self.pipeline.is_empty() && !self.doomed
+    }
+
     pub(super) fn is_calling(&self) -> bool {
         matches!(self.stage, Stage::Calling(_))
     }
@@ -133,7 +140,7 @@ impl<'w> State<'w> {
         let attempt = delivery.info().attempt();
         let (message, settlement) = delivery.split();
         let message = message.with_handler(self.env.info.clone());
-        let copy = self.env.policy.needs_copy().then(|| message.clone());
+        let copy = self.env.keeps_copies.then(|| Box::new(message.clone()));
         (message, Job { settlement, copy, tries: 1, attempt })
     }
 
@@ -144,7 +151,7 @@ impl<'w> State<'w> {
                 job.tries += 1;
                 self.env.counters.retried.increment();
                 let message = job.copy.clone().expect("a policy that retries keeps a copy");
-                Some((message, job))
+                Some((*message, job))
             }
             stage => {
                 self.stage = stage;
@@ -156,6 +163,9 @@ impl<'w> State<'w> {
 
     /// Settles what has reached its turn.
     pub(super) fn poll_pipeline(&mut self, cx: &mut Context<'_>) {
+        if self.pipeline.is_empty() && !self.doomed {
+            return;
+        }
         while let Poll::Ready(Some((job, turn))) = self.pipeline.poll_next(cx) {
             match turn {
                 Ok(outcome) => self.settle(job, outcome),
@@ -247,7 +257,7 @@ impl<'w> State<'w> {
                     error = text,
                     "the handler failed; the message goes to the dead-letter topic"
                 );
-                let message = job.copy.clone().expect("a policy with a dead letter keeps a copy");
+                let message = *job.copy.clone().expect("a policy with a dead letter keeps a copy");
                 let dead_letter = dead_letter.clone();
                 let attempts = job.tries.max(job.attempt);
                 let send = async move { dead_letter.send(message, error, attempts).await };
@@ -268,7 +278,7 @@ impl<'w> State<'w> {
 
     fn publish(&mut self, job: Job, outputs: Outputs, cx: &mut Context<'_>) {
         let env = self.env;
-        let mut call = match env.sink.publish(outputs) {
+        let mut call = match while_handling(|| env.sink.publish(outputs)) {
             Ok(call) => call,
             Err(error) => return self.fail(job, error),
         };

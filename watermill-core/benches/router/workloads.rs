@@ -1,0 +1,288 @@
+//! What is measured: each workload moves `messages` messages from a publish to an acked handler.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+use tower::{Layer, Service, ServiceExt, util::BoxService};
+use watermill_core::{
+    Handler, MemoryBroker, Message, Publisher, Router, State,
+    error::BoxError,
+    router::{Phase, RouterControl},
+};
+
+/// What a message carries: copied once for each.
+pub(crate) static BODY: [u8; 256] = [7; 256];
+
+/// A workload by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// A bounded channel, and a boxed tower service behind it: what a router cannot go below.
+    Floor,
+    /// Publish, handle, ack.
+    OneHop,
+    /// Publish, handle and publish, handle, ack.
+    TwoHops,
+    /// One hop through five layers that do nothing, on the handler.
+    HandlerLayers,
+    /// One hop through five layers that do nothing, on the router.
+    RouterLayers,
+    /// One hop through one layer that boxes its future.
+    BoxedLayer,
+}
+
+impl Workload {
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
+        ("floor", Self::Floor),
+        ("publish-handle", Self::OneHop),
+        ("publish-handle-publish-handle", Self::TwoHops),
+        ("layers-5", Self::HandlerLayers),
+        ("router-layers-5", Self::RouterLayers),
+        ("boxed-layer", Self::BoxedLayer),
+    ];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, workload)| workload)
+    }
+
+    /// Sets everything up; the returned [`Running`] moves messages.
+    pub(crate) async fn start(self) -> Running {
+        let counter = Arc::new(Counter::default());
+        let state = counter.clone();
+        match self {
+            Self::Floor => Running { counter, source: Source::Channel(floor(state)), control: None },
+            Self::OneHop => {
+                let broker = MemoryBroker::new();
+                let router = Router::new()
+                    .with_state(state)
+                    .add(Handler::new("count", count).from(broker.subscriber(), "in"));
+                run(counter, broker, router).await
+            }
+            Self::TwoHops => {
+                let broker = MemoryBroker::new();
+                let pass =
+                    Handler::new("pass", pass).from(broker.subscriber(), "in").to(broker.publisher(), "out");
+                let router = Router::new()
+                    .with_state(state)
+                    .add(pass)
+                    .add(Handler::new("count", count).from(broker.subscriber(), "out"));
+                run(counter, broker, router).await
+            }
+            Self::HandlerLayers => {
+                let broker = MemoryBroker::new();
+                let handler = Handler::new("count", count)
+                    .from(broker.subscriber(), "in")
+                    .layer(NoOp)
+                    .layer(NoOp)
+                    .layer(NoOp)
+                    .layer(NoOp)
+                    .layer(NoOp);
+                run(counter, broker, Router::new().with_state(state).add(handler)).await
+            }
+            Self::RouterLayers => {
+                let broker = MemoryBroker::new();
+                let router = Router::new().layer(NoOp).layer(NoOp).layer(NoOp).layer(NoOp).layer(NoOp);
+                let router = router
+                    .with_state(state)
+                    .add(Handler::new("count", count).from(broker.subscriber(), "in"));
+                run(counter, broker, router).await
+            }
+            Self::BoxedLayer => {
+                let broker = MemoryBroker::new();
+                let handler = Handler::new("count", count).from(broker.subscriber(), "in").layer(Boxed);
+                run(counter, broker, Router::new().with_state(state).add(handler)).await
+            }
+        }
+    }
+}
+
+/// A handler that only counts.
+async fn count(State(counter): State<Arc<Counter>>) {
+    counter.add_one();
+}
+
+async fn pass(message: Message) -> Message {
+    // A new message, as a handler makes one, around the same payload.
+    Message::new(Bytes::copy_from_slice(message.payload()))
+}
+
+/// A workload that is set up.
+pub(crate) struct Running {
+    counter: Arc<Counter>,
+    source: Source,
+    control: Option<RouterControl>,
+}
+
+enum Source {
+    Channel(mpsc::Sender<Bytes>),
+    Publisher(Box<dyn Publisher>),
+}
+
+impl Running {
+    /// Moves `messages` messages and waits until the last is handled.
+    pub(crate) async fn move_messages(&self, messages: u64) {
+        let until = self.counter.handled() + messages;
+        for _ in 0..messages {
+            let body = Bytes::copy_from_slice(&BODY);
+            match &self.source {
+                Source::Channel(sender) => sender.send(body).await.expect("the receiver runs"),
+                Source::Publisher(publisher) => {
+                    publisher.publish("in", vec![Message::new(body)]).await.expect("the broker is open");
+                }
+            }
+        }
+        self.counter.reached(until).await;
+    }
+
+    pub(crate) fn stop(self) {
+        if let Some(control) = self.control {
+            control.stop();
+        }
+    }
+}
+
+async fn run<S, L>(counter: Arc<Counter>, broker: MemoryBroker, router: Router<S, L>) -> Running
+where
+    S: Send + 'static,
+    L: Send + Sync + 'static,
+{
+    let control = router.control();
+    tokio::spawn(router.run());
+    control.reached(Phase::Running).await;
+    Running { counter, source: Source::Publisher(Box::new(broker.publisher())), control: Some(control) }
+}
+
+/// The floor: as many slots as the in-memory broker has.
+fn floor(counter: Arc<Counter>) -> mpsc::Sender<Bytes> {
+    let (sender, mut receiver) = mpsc::channel(1024);
+    let mut service = BoxService::new(tower::service_fn(move |_: Bytes| {
+        let counter = counter.clone();
+        async move {
+            counter.add_one();
+            Ok::<(), BoxError>(())
+        }
+    }));
+    tokio::spawn(async move {
+        while let Some(body) = receiver.recv().await {
+            service.ready().await.expect("it is always ready").call(body).await.expect("it never fails");
+        }
+    });
+    sender
+}
+
+/// Counts handled messages and wakes whoever waits for a number of them.
+#[derive(Default)]
+pub(crate) struct Counter {
+    handled: AtomicU64,
+    until: AtomicU64,
+    reached: Notify,
+}
+
+impl Counter {
+    fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Acquire)
+    }
+
+    fn add_one(&self) {
+        if self.handled.fetch_add(1, Ordering::AcqRel) + 1 == self.until.load(Ordering::Acquire) {
+            self.reached.notify_one();
+        }
+    }
+
+    async fn reached(&self, until: u64) {
+        self.until.store(until, Ordering::Release);
+        while self.handled() < until {
+            self.reached.notified().await;
+        }
+    }
+}
+
+/// A layer that does nothing.
+#[derive(Clone)]
+struct NoOp;
+
+struct NoOpService<S>(S);
+
+impl<S> Layer<S> for NoOp {
+    type Service = NoOpService<S>;
+
+    fn layer(&self, inner: S) -> NoOpService<S> {
+        NoOpService(inner)
+    }
+}
+
+impl<S: Service<Message>> Service<Message> for NoOpService<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, message: Message) -> S::Future {
+        self.0.call(message)
+    }
+}
+
+/// A layer that boxes its future, as one written with an async block does.
+struct Boxed;
+
+struct BoxedService<S>(S);
+
+impl<S> Layer<S> for Boxed {
+    type Service = BoxedService<S>;
+
+    fn layer(&self, inner: S) -> BoxedService<S> {
+        BoxedService(inner)
+    }
+}
+
+impl<S: Service<Message, Future: Send + 'static>> Service<Message> for BoxedService<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = futures::future::BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, message: Message) -> Self::Future {
+        Box::pin(self.0.call(message))
+    }
+}
+
+/// How long `outputs` messages take through a handler whose publisher reports 2 ms later, in the
+/// paused clock: with outputs on their way behind each other, and one at a time.
+pub(crate) async fn pipelining(outputs: usize) -> (f64, f64) {
+    use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
+
+    let mut seconds = [0.0; 2];
+    for (at, pipeline) in [(0, 1_000), (1, 0)] {
+        let source = ScriptedSubscriber::new();
+        let target =
+            RecordingPublisher::new().keeps_order(true).with_latency(std::time::Duration::from_millis(2));
+        for _ in 0..outputs {
+            source.push(Message::new(Bytes::copy_from_slice(&BODY)));
+        }
+        let handler = Handler::new("pass", pass)
+            .from(source.clone(), "in")
+            .to(target.clone(), "out")
+            .pipeline(pipeline);
+        let router = Router::new().add(handler);
+        let control = router.control();
+        let started = tokio::time::Instant::now();
+        let task = tokio::spawn(router.run());
+        source.settled(outputs).await;
+        seconds[at] = started.elapsed().as_secs_f64();
+        control.stop();
+        task.await.expect("no panic").expect("a clean end");
+    }
+    (seconds[0], seconds[1])
+}

@@ -1,0 +1,265 @@
+//! [`SqlPublisherConfig`] and [`SqlSubscriberConfig`]: plain data, checked as a whole.
+
+use std::{error::Error, fmt, time::Duration};
+
+use watermill_core::Backoff;
+
+use crate::topic;
+
+/// The width of the column that holds the group on PostgreSQL and MySQL, in characters.
+const GROUP_CHARS_MAX: usize = 255;
+/// Rows of one fetch are in memory at once.
+const BATCH_SIZE_MAX: usize = 10_000;
+/// Below this, ordinary delays of a loaded machine look like a dead owner.
+const LEASE_MIN: Duration = Duration::from_millis(100);
+
+/// How an [`SqlPublisher`](crate::SqlPublisher) publishes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SqlPublisherConfig {
+    pub(crate) initialize_schema: bool,
+}
+
+/// How an [`SqlSubscriber`](crate::SqlSubscriber) reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SqlSubscriberConfig {
+    pub(crate) group: String,
+    pub(crate) start: StartPosition,
+    pub(crate) batch_size: usize,
+    pub(crate) max_ahead: usize,
+    pub(crate) poll_interval_min: Duration,
+    pub(crate) poll_interval_max: Duration,
+    pub(crate) ack_interval: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) retry: Backoff,
+    pub(crate) dead_letter_topic: Option<String>,
+    pub(crate) initialize_schema: bool,
+}
+
+/// Where a consumer group that has never read a topic begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartPosition {
+    /// With the oldest row of the table.
+    #[default]
+    Earliest,
+    /// After the newest row there is when the group is made, by `initialize` or the first `subscribe`.
+    Latest,
+}
+
+/// A configuration that cannot work, with every problem it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl SqlPublisherConfig {
+    /// Whether a missing table is created by the first publish to its topic. Default: true. Turned
+    /// off, publishing to a missing table fails and nothing is created.
+    #[must_use]
+    pub fn initialize_schema(mut self, initialize_schema: bool) -> Self {
+        self.initialize_schema = initialize_schema;
+        self
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem there is; today no combination of options has one.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::unless_empty(Vec::new())
+    }
+}
+
+impl Default for SqlPublisherConfig {
+    fn default() -> Self {
+        Self { initialize_schema: true }
+    }
+}
+
+impl SqlSubscriberConfig {
+    /// Sets the consumer group: each group receives every message. Default: the empty name, as in Go.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = group.into();
+        self
+    }
+
+    /// Sets where a new group begins. Default: [`StartPosition::Earliest`].
+    #[must_use]
+    pub fn start(mut self, start: StartPosition) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Sets how many rows one fetch reads, and after how many acks the position is recorded without
+    /// waiting for [`ack_interval`](Self::ack_interval). Default: 100. Up to one and a half times as
+    /// many rows wait in memory.
+    #[must_use]
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many rows may be in memory from the oldest unsettled one on, settled ones included.
+    /// Default: 1,000. At the bound nothing more is fetched until the oldest is settled. A window
+    /// larger than this raises it.
+    #[must_use]
+    pub fn max_ahead(mut self, max_ahead: usize) -> Self {
+        self.max_ahead = max_ahead;
+        self
+    }
+
+    /// Sets the pause between polls right after something was found. Default: 5 ms.
+    #[must_use]
+    pub fn poll_interval_min(mut self, poll_interval_min: Duration) -> Self {
+        self.poll_interval_min = poll_interval_min;
+        self
+    }
+
+    /// Sets the pause that polling backs off to while nothing is found: the longest that a row from
+    /// another process waits. Default: 250 ms, four small queries a second from an idle subscription.
+    #[must_use]
+    pub fn poll_interval_max(mut self, poll_interval_max: Duration) -> Self {
+        self.poll_interval_max = poll_interval_max;
+        self
+    }
+
+    /// Sets how long an ack may wait for others to be recorded with it. Default: 20 ms. What is acked
+    /// and not recorded when the process dies is delivered again. `ack_confirmed` does not wait.
+    #[must_use]
+    pub fn ack_interval(mut self, ack_interval: Duration) -> Self {
+        self.ack_interval = ack_interval;
+        self
+    }
+
+    /// Sets how long an owner that was killed keeps others out. Default: 5 s. It is renewed three
+    /// times within that while its owner lives.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets the waits between attempts while the database is away, and between looks at a row that
+    /// cannot be read as a message. Default: [`Backoff::default`], 100 ms doubling to 30 s.
+    #[must_use]
+    pub fn retry(mut self, retry: Backoff) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sets a topic of the same database that rejected messages and unreadable rows are moved to, in
+    /// the transaction that advances past them. Default: none. Without one, a rejected message is
+    /// passed with an error in the log, and the subscription holds at an unreadable row.
+    #[must_use]
+    pub fn dead_letter_topic(mut self, topic: impl Into<String>) -> Self {
+        self.dead_letter_topic = Some(topic.into());
+        self
+    }
+
+    /// Whether missing tables are created by `subscribe` and `initialize`. Default: true. Turned off,
+    /// subscribing to a missing table fails and nothing is created.
+    #[must_use]
+    pub fn initialize_schema(mut self, initialize_schema: bool) -> Self {
+        self.initialize_schema = initialize_schema;
+        self
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem there is.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut check = |fine: bool, problem: &str| {
+            if !fine {
+                problems.push(problem.to_owned());
+            }
+        };
+        check(self.group.chars().count() <= GROUP_CHARS_MAX, "group: longer than 255 characters");
+        check(!self.group.contains('\0'), "group: contains a NUL character");
+        check(self.batch_size > 0, "batch_size: zero would read nothing");
+        check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 10,000 rows at once");
+        check(self.max_ahead >= self.batch_size, "max_ahead: less than batch_size");
+        check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
+        check(
+            self.poll_interval_max >= self.poll_interval_min,
+            "poll_interval_max: less than poll_interval_min",
+        );
+        check(self.lease >= LEASE_MIN, "lease: less than 100 ms");
+        check(self.lease <= Duration::from_secs(3600), "lease: more than an hour");
+        check(self.ack_interval < self.lease, "ack_interval: not less than the lease");
+        if let Some(topic) = &self.dead_letter_topic
+            && let Err(problem) = topic::check_characters(topic)
+        {
+            check(false, &format!("dead_letter_topic: {problem}"));
+        }
+        ConfigError::unless_empty(problems)
+    }
+}
+
+impl Default for SqlSubscriberConfig {
+    fn default() -> Self {
+        Self {
+            group: String::new(),
+            start: StartPosition::Earliest,
+            batch_size: 100,
+            max_ahead: 1_000,
+            poll_interval_min: Duration::from_millis(5),
+            poll_interval_max: Duration::from_millis(250),
+            ack_interval: Duration::from_millis(20),
+            lease: Duration::from_secs(5),
+            retry: Backoff::default(),
+            dead_letter_topic: None,
+            initialize_schema: true,
+        }
+    }
+}
+
+impl ConfigError {
+    /// Every problem, as `option: what is wrong with it`.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "use this configuration: {}", self.problems.join("; "))
+    }
+}
+
+impl Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(SqlPublisherConfig::default().validate(), Ok(()));
+        assert_eq!(SqlSubscriberConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let config = SqlSubscriberConfig::default()
+            .group("g".repeat(256))
+            .batch_size(0)
+            .poll_interval_min(Duration::ZERO)
+            .lease(Duration::ZERO)
+            .dead_letter_topic("no spaces");
+        let error = config.validate().unwrap_err();
+        let options: Vec<_> = error.problems().iter().map(|p| p.split(':').next().unwrap()).collect();
+        assert_eq!(
+            options,
+            ["group", "batch_size", "poll_interval_min", "lease", "ack_interval", "dead_letter_topic"]
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! [`Lease`]: the right to read a topic for a group.
+//!
+//! The table `_watermill_leases` has a row for each topic and group: who owns it, until when by the
+//! database's clock, and a fencing token that grows with every change of hands. No topic can have a
+//! table of that name. The owner also keeps `locked_until` of Go's offsets table in the future, so that a Go reader
+//! and this one exclude each other at a hand-over.
+
+use std::time::Duration;
+
+use crate::{StartPosition, progress::Progress, topic::Tables};
+
+/// The table of leases.
+pub(crate) const LEASES: &str = "_watermill_leases";
+
+/// Who wants a lease, and for how long.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    pub(crate) tables: &'a Tables,
+    pub(crate) group: &'a str,
+    /// Unique to the subscription.
+    pub(crate) owner: &'a str,
+    pub(crate) duration: Duration,
+    /// Where a group begins whose row has gone.
+    pub(crate) start: StartPosition,
+}
+
+/// The answer to a [`Claim`].
+#[derive(Debug)]
+pub enum Claimed {
+    /// It is ours.
+    Ours(Taken),
+    /// Another has it.
+    Held {
+        /// Who, for people.
+        by: String,
+        /// How long at most, unless it is renewed.
+        remaining: Duration,
+    },
+}
+
+/// A lease that was just taken, and what the owners before have left.
+#[derive(Debug)]
+pub struct Taken {
+    pub(crate) lease: Lease,
+    pub(crate) progress: Progress,
+    /// Rows up to this offset may have been delivered by an owner that did not say goodbye.
+    pub(crate) unclear_up_to: Option<i64>,
+}
+
+/// A lease that is ours as far as we know. What is written under it is compared with what was read.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub(crate) tables: Tables,
+    pub(crate) group: String,
+    pub(crate) owner: String,
+    /// The fencing token.
+    pub(crate) token: i64,
+    /// The position that we last read or wrote: everything up to it is done.
+    pub(crate) position: i64,
+    /// What we last wrote to Go's column: a Go reader that takes over changes it.
+    pub(crate) locked_until: i64,
+}

@@ -1,0 +1,384 @@
+//! [`Ledger`]: the rows in hand, from the oldest unsettled one on. A state machine without I/O or
+//! clock.
+//!
+//! A row is fetched, handed out, and settled: done, or nacked and due again later. What is done from
+//! the front on moves the position; what is done behind an unsettled row is kept as
+//! [`Progress::ahead`].
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use watermill_core::{
+    Message, Window,
+    delivery::{Outcome, Receipt},
+    error::SettleError,
+};
+
+use crate::progress::Progress;
+
+/// The rows of one term of ownership.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// In the order of their offsets. The sequence number of `rows[i]` is `first + i`; it names the row
+    /// in tokens, is never used twice by a subscription, and so tells terms of ownership apart.
+    rows: VecDeque<Row>,
+    first: u64,
+    /// `rows[..handed]` have been handed out at least once, or need not be.
+    handed: usize,
+    /// How many are handed out and unsettled.
+    out: usize,
+    /// Nacked rows, and when they are due.
+    nacked: BTreeMap<u64, Instant>,
+    window: Window,
+    /// Every row up to here is done.
+    position: i64,
+    /// Every row up to here has been fetched.
+    read: i64,
+    /// What owners before have left for rows not yet fetched.
+    inherited: Progress,
+    unclear_up_to: Option<i64>,
+    unsaved: Unsaved,
+    /// Whether the progress that is stored may have to be replaced.
+    stored_progress: bool,
+}
+
+#[derive(Debug)]
+struct Row {
+    offset: i64,
+    /// `None` once the row is done.
+    message: Option<Message>,
+    published_at: Option<SystemTime>,
+    /// How often it has been handed out.
+    attempts: u32,
+    out: bool,
+}
+
+/// What is settled and not recorded yet.
+#[derive(Debug, Default)]
+struct Unsaved {
+    acks: usize,
+    since: Option<Instant>,
+    receipts: Vec<Receipt>,
+    dead: Vec<Dead>,
+}
+
+/// A message that is to be moved to the dead-letter topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Dead {
+    pub(crate) offset: i64,
+    pub(crate) message: Message,
+    pub(crate) reason: String,
+    pub(crate) attempts: u32,
+}
+
+/// A row that is handed out.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) sequence: u64,
+    pub(crate) offset: i64,
+    pub(crate) message: Message,
+    pub(crate) published_at: Option<SystemTime>,
+    pub(crate) attempt: u32,
+    pub(crate) redelivered: bool,
+}
+
+/// What is to be recorded in one go. Given back with [`Ledger::keep`] when that fails.
+#[derive(Debug)]
+pub(crate) struct Save {
+    pub(crate) position: i64,
+    /// `None` when the stored one may stay as it is.
+    pub(crate) progress: Option<String>,
+    pub(crate) dead: Vec<Dead>,
+    acks: usize,
+    receipts: Vec<Receipt>,
+    stores_progress: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            rows: VecDeque::new(),
+            first: 1,
+            handed: 0,
+            out: 0,
+            nacked: BTreeMap::new(),
+            window: Window::ONE,
+            position: 0,
+            read: 0,
+            inherited: Progress::default(),
+            unclear_up_to: None,
+            unsaved: Unsaved::default(),
+            stored_progress: false,
+        }
+    }
+
+    /// Begins a term of ownership at a position, with what the owners before have left.
+    pub(crate) fn begin(&mut self, position: i64, inherited: Progress, unclear_up_to: Option<i64>) {
+        self.lose(SettleError::lost);
+        (self.position, self.read) = (position, position);
+        self.stored_progress = !inherited.is_empty();
+        (self.inherited, self.unclear_up_to) = (inherited, unclear_up_to);
+    }
+
+    /// Ends the term of ownership: nothing in hand is ours any more, which is what those hear who wait.
+    pub(crate) fn lose(&mut self, why: impl Fn() -> SettleError) {
+        self.first += self.rows.len() as u64;
+        self.rows.clear();
+        self.nacked.clear();
+        (self.handed, self.out) = (0, 0);
+        self.unsaved.dead.clear();
+        (self.unsaved.acks, self.unsaved.since) = (0, None);
+        self.unsaved.receipts.drain(..).for_each(|receipt| receipt.complete(Err(why())));
+    }
+
+    pub(crate) fn set_window(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    /// Adds the next row that was fetched.
+    pub(crate) fn push(&mut self, offset: i64, message: Message, published_at: Option<SystemTime>) {
+        self.read = offset;
+        let done = self.inherited.is_done(offset);
+        let attempts = self.inherited.attempts(offset);
+        if done && self.handed == self.rows.len() {
+            self.handed += 1;
+        }
+        let message = (!done).then_some(message);
+        self.rows.push_back(Row { offset, message, published_at, attempts, out: false });
+        self.inherited.forget_up_to(offset);
+        self.pop_done();
+    }
+
+    /// Adds the next row that was fetched, which cannot be delivered: it is done with, and moved to
+    /// the dead-letter topic.
+    pub(crate) fn push_dead(&mut self, offset: i64, message: Message, reason: String, now: Instant) {
+        let done = self.inherited.is_done(offset);
+        self.push(offset, message.clone(), None);
+        if done {
+            return;
+        }
+        let sequence = self.first + self.rows.len() as u64 - 1;
+        if let Some(row) = self.row(sequence) {
+            row.message = None;
+        }
+        self.unsaved.dead.push(Dead { offset, message, reason, attempts: 0 });
+        self.note(now);
+        self.pop_done();
+    }
+
+    /// The next row to hand out, if there is one and the window has room.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Handed> {
+        if self.out >= self.window.size() {
+            return None;
+        }
+        let sequence = match self.next_nacked(now) {
+            Some(Ok(sequence)) => {
+                self.nacked.remove(&sequence);
+                sequence
+            }
+            Some(Err(_)) if self.window.is_ordered() => return None,
+            _ => {
+                while self.rows.get(self.handed)?.message.is_none() {
+                    self.handed += 1;
+                }
+                self.handed += 1;
+                self.first + self.handed as u64 - 1
+            }
+        };
+        self.out += 1;
+        let unclear_up_to = self.unclear_up_to;
+        let row = self.row(sequence)?;
+        row.out = true;
+        row.attempts = row.attempts.saturating_add(1);
+        Some(Handed {
+            sequence,
+            offset: row.offset,
+            message: row.message.clone()?,
+            published_at: row.published_at,
+            attempt: row.attempts,
+            redelivered: row.attempts > 1 || unclear_up_to.is_some_and(|offset| row.offset <= offset),
+        })
+    }
+
+    /// When something can be handed out that cannot now, if nothing else happens.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.nacked.values().min().copied()
+    }
+
+    /// Takes note of an outcome; false when the row is not out. `dead_letters` says whether a
+    /// rejected message is kept.
+    pub(crate) fn settle(
+        &mut self,
+        sequence: u64,
+        outcome: Outcome,
+        receipt: Option<Receipt>,
+        dead_letters: bool,
+        now: Instant,
+    ) -> bool {
+        let Some(row) = self.row(sequence).filter(|row| row.out) else {
+            if let Some(receipt) = receipt {
+                receipt.complete(Err(SettleError::lost()));
+            }
+            return false;
+        };
+        row.out = false;
+        match outcome {
+            Outcome::Ack => row.message = None,
+            Outcome::Reject { reason } => {
+                let (offset, attempts) = (row.offset, row.attempts);
+                if let Some(message) = row.message.take().filter(|_| dead_letters) {
+                    self.unsaved.dead.push(Dead { offset, message, reason, attempts });
+                }
+            }
+            // A delay too long to be added up is as good as a year.
+            Outcome::Nack { delay } => self.nack(sequence, delay, now),
+            _ => self.nack(sequence, Duration::ZERO, now),
+        }
+        self.out -= 1;
+        let done = self.row(sequence).is_some_and(|row| row.message.is_none());
+        if done {
+            self.note(now);
+            self.unsaved.receipts.extend(receipt);
+            self.pop_done();
+        } else if let Some(receipt) = receipt {
+            receipt.complete(Ok(()));
+        }
+        true
+    }
+
+    /// Nacks what is out and forgets what was fetched and never handed out: the end of a graceful
+    /// stop. What is settled after this is too late.
+    pub(crate) fn give_back(&mut self, now: Instant) {
+        for at in 0..self.rows.len() {
+            if std::mem::take(&mut self.rows[at].out) {
+                self.nacked.insert(self.first + at as u64, now);
+            }
+        }
+        self.out = 0;
+    }
+
+    /// How many are handed out and unsettled.
+    pub(crate) fn out(&self) -> usize {
+        self.out
+    }
+
+    /// How many rows wait that were never handed out.
+    pub(crate) fn fresh(&self) -> usize {
+        self.rows.len() - self.handed
+    }
+
+    /// How many rows there are from the oldest unsettled one on.
+    pub(crate) fn span(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
+    /// After which offset to fetch.
+    pub(crate) fn read_up_to(&self) -> i64 {
+        self.read
+    }
+
+    /// How many rows are done and not recorded, since when something is to be recorded (the attempts of
+    /// nacked rows are, too), and whether somebody waits for that.
+    pub(crate) fn unsaved(&self) -> (usize, Option<Instant>, bool) {
+        (self.unsaved.acks, self.unsaved.since, !self.unsaved.receipts.is_empty())
+    }
+
+    /// Whether there is anything to record before the lease is given back, attempts included.
+    pub(crate) fn has_unsaved(&self) -> bool {
+        self.unsaved.since.is_some() || !self.nacked.is_empty()
+    }
+
+    /// What is to be recorded now.
+    pub(crate) fn save(&mut self) -> Save {
+        let progress = self.progress();
+        let stores_progress = !progress.is_empty();
+        let replace = stores_progress || self.stored_progress;
+        let Unsaved { acks, receipts, dead, .. } = std::mem::take(&mut self.unsaved);
+        Save {
+            position: self.position,
+            progress: replace.then(|| progress.encode(self.position)),
+            dead,
+            acks,
+            receipts,
+            stores_progress,
+        }
+    }
+
+    /// It was recorded.
+    pub(crate) fn saved(&mut self, save: Save) {
+        self.stored_progress = save.stores_progress;
+        save.receipts.into_iter().for_each(|receipt| receipt.complete(Ok(())));
+    }
+
+    /// It was not recorded, and is to be tried again.
+    pub(crate) fn keep(&mut self, save: Save, now: Instant) {
+        let later = std::mem::take(&mut self.unsaved);
+        self.unsaved = Unsaved {
+            acks: save.acks + later.acks,
+            since: Some(now),
+            receipts: save.receipts.into_iter().chain(later.receipts).collect(),
+            dead: save.dead.into_iter().chain(later.dead).collect(),
+        };
+    }
+
+    fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        for (row, sequence) in self.rows.iter().zip(self.first..) {
+            match row.message {
+                None => progress.push_done(row.offset),
+                Some(_) if row.attempts > 1 || self.nacked.contains_key(&sequence) => {
+                    progress.attempts.push((row.offset, row.attempts));
+                }
+                Some(_) => {}
+            }
+        }
+        progress.ahead.extend(&self.inherited.ahead);
+        progress.attempts.extend(&self.inherited.attempts);
+        progress
+    }
+
+    fn nack(&mut self, sequence: u64, delay: Duration, now: Instant) {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        self.nacked.insert(sequence, now + delay.min(YEAR));
+        self.unsaved.since.get_or_insert(now);
+    }
+
+    /// The nacked row that comes next: `Err` with the time it is due when that is later.
+    fn next_nacked(&self, now: Instant) -> Option<Result<u64, Instant>> {
+        let next = if self.window.is_ordered() {
+            self.nacked.first_key_value()
+        } else {
+            self.nacked.iter().min_by_key(|(_, due)| **due)
+        };
+        next.map(|(sequence, due)| if *due <= now { Ok(*sequence) } else { Err(*due) })
+    }
+
+    fn note(&mut self, now: Instant) {
+        self.unsaved.acks += 1;
+        self.unsaved.since.get_or_insert(now);
+    }
+
+    fn pop_done(&mut self) {
+        while let Some(row) = self.rows.front().filter(|row| row.message.is_none()) {
+            self.position = row.offset;
+            self.rows.pop_front();
+            self.first += 1;
+            self.handed = self.handed.saturating_sub(1);
+        }
+    }
+
+    fn row(&mut self, sequence: u64) -> Option<&mut Row> {
+        let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.rows.get_mut(at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

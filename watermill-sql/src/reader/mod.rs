@@ -1,0 +1,295 @@
+//! [`Reader`]: the background task of a subscription. It owns the lease, fetches rows and records
+//! outcomes; everything it does is one short statement or transaction.
+
+mod intake;
+mod record;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{Pool, pool::PoolConnection};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use watermill_core::{delivery::Origin, error::SettleError, subscription::Health};
+
+use self::record::GOODBYE_MAX;
+use crate::{
+    SqlSubscriberConfig,
+    dialect::Dialect,
+    error::Failure,
+    lease::{Claim, Claimed, Lease, Taken},
+    settle::Desk,
+    topic::Tables,
+    wake,
+};
+
+pub(crate) struct Reader<D: Dialect> {
+    pub(crate) pool: Pool<D>,
+    pub(crate) config: SqlSubscriberConfig,
+    pub(crate) tables: Tables,
+    pub(crate) dead_letters: Option<Tables>,
+    /// Unique to this subscription.
+    pub(crate) owner: String,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) origin: Origin,
+}
+
+/// How a subscription ended: `None` while it has not, then whether something could not be recorded.
+pub(crate) type Ended = Option<Result<(), String>>;
+
+/// What the task knows while it owns the lease.
+struct Term {
+    lease: Lease,
+    renew_at: Instant,
+    poll_at: Instant,
+    poll_interval: Duration,
+    /// Attempts that failed in a row, and until when to leave the database alone.
+    failures: u32,
+    rest_until: Option<Instant>,
+    /// A row that cannot be read: how often it was looked at, and when to look again.
+    held: Option<(i64, u32, Instant)>,
+}
+
+/// Why a term of ownership ended.
+enum Over {
+    Closing,
+    Lost,
+}
+
+impl<D: Dialect> Reader<D> {
+    /// Runs until the subscription is closed or dropped.
+    pub(crate) async fn run(self, ended: watch::Sender<Ended>) {
+        /// However the task ends, a panic or the end of the runtime included, nobody waits for it.
+        struct End(Arc<Desk>);
+        impl Drop for End {
+            fn drop(&mut self) {
+                self.0.end();
+            }
+        }
+        let _end = End(self.desk.clone());
+        let mut waker = wake::listen(self.tables.topic());
+        let result = loop {
+            let Some(taken) = self.own(&mut waker).await else { break Ok(()) };
+            let mut term = self.begin(taken);
+            self.desk.started.notify_one();
+            match self.serve(&mut term, &mut waker).await {
+                Over::Closing => break self.finish(&mut term).await,
+                Over::Lost => self.lose(),
+            }
+        };
+        self.desk.end();
+        ended.send_replace(Some(result));
+    }
+
+    /// Waits for the lease; `None` when the subscription ends first.
+    async fn own(&self, waker: &mut wake::Waker) -> Option<Taken> {
+        let mut failures = 0;
+        loop {
+            if self.desk.is_through() {
+                return None;
+            }
+            let claim = Claim {
+                tables: &self.tables,
+                group: &self.config.group,
+                owner: &self.owner,
+                duration: self.config.lease,
+                start: self.config.start,
+            };
+            let asked = Instant::now();
+            let claimed = tokio::select! {
+                () = self.desk.closing.cancelled() => return self.give_up(&claim).await,
+                claimed = self.claim(&claim) => claimed,
+            };
+            let wait = match claimed {
+                Ok(Claimed::Ours(taken)) => {
+                    self.desk.lock().valid_until = Some(asked + self.config.lease);
+                    return Some(taken);
+                }
+                Ok(Claimed::Held { by, remaining }) => {
+                    failures = 0;
+                    self.degraded(format!("standing by: {by} has the lease"));
+                    remaining.min(self.config.poll_interval_max)
+                }
+                Err(failure) => {
+                    let wait = self.config.retry.delay(failures);
+                    failures += 1;
+                    self.trouble(failure, wait);
+                    wait
+                }
+            };
+            self.desk.started.notify_one();
+            tokio::select! {
+                () = self.desk.closing.cancelled() => return None,
+                () = self.desk.work.notified() => {}
+                () = waker.woken() => {}
+                () = sleep_until(Instant::now() + wait) => {}
+            }
+        }
+    }
+
+    /// A claim that was interrupted may have succeeded nevertheless: take it, to give it back.
+    async fn give_up(&self, claim: &Claim<'_>) -> Option<Taken> {
+        match timeout(GOODBYE_MAX, self.claim(claim)).await {
+            Ok(Ok(Claimed::Ours(taken))) => Some(taken),
+            _ => None,
+        }
+    }
+
+    async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, Failure> {
+        let mut connection = self.connect().await?;
+        D::claim(&mut connection, claim).await.map_err(Failure::of::<D>)
+    }
+
+    fn begin(&self, taken: Taken) -> Term {
+        let now = Instant::now();
+        let Taken { lease, progress, unclear_up_to } = taken;
+        tracing::debug!(
+            topic = self.tables.topic(),
+            group = self.config.group,
+            token = lease.token,
+            position = lease.position,
+            "the lease is ours"
+        );
+        let mut state = self.desk.lock();
+        state.ledger.begin(lease.position, progress, unclear_up_to);
+        state.health = Health::Healthy;
+        drop(state);
+        Term {
+            lease,
+            renew_at: now + self.config.lease / 3,
+            poll_at: now,
+            poll_interval: self.config.poll_interval_min,
+            failures: 0,
+            rest_until: None,
+            held: None,
+        }
+    }
+
+    fn lose(&self) {
+        tracing::warn!(
+            topic = self.tables.topic(),
+            group = self.config.group,
+            "the lease was lost to another reader, which gets what is outstanding"
+        );
+        let mut state = self.desk.lock();
+        state.valid_until = None;
+        state.ledger.lose(SettleError::lost);
+        drop(state);
+        self.origin.revoke(|_| true);
+        self.degraded("the lease was lost".to_owned());
+    }
+
+    async fn serve(&self, term: &mut Term, waker: &mut wake::Waker) -> Over {
+        loop {
+            // Whoever stops taking and has settled everything need not be waited for.
+            if self.desk.closing.is_cancelled() || self.desk.is_through() {
+                return Over::Closing;
+            }
+            let now = Instant::now();
+            if term.rest_until.is_none_or(|until| until <= now) {
+                term.rest_until = None;
+                match self.work(term, now).await {
+                    Ok(true) => self.recovered(term),
+                    Ok(false) => return Over::Lost,
+                    Err(failure) => {
+                        let wait = self.config.retry.delay(term.failures);
+                        term.failures = term.failures.saturating_add(1);
+                        term.rest_until = Some(Instant::now() + wait);
+                        self.trouble(failure, wait);
+                    }
+                }
+            }
+            let until = self.next_thing(term);
+            tokio::select! {
+                () = self.desk.closing.cancelled() => {}
+                () = self.desk.work.notified() => {}
+                () = waker.woken() => {
+                    term.poll_interval = self.config.poll_interval_min;
+                    term.poll_at = Instant::now();
+                }
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Does what is due; false when the lease is lost.
+    async fn work(&self, term: &mut Term, now: Instant) -> Result<bool, Failure> {
+        if now >= term.renew_at && !self.renew(term).await? {
+            return Ok(false);
+        }
+        if self.record_at().is_some_and(|at| at <= now) && !self.record(term).await? {
+            return Ok(false);
+        }
+        if self.wants_rows() && now >= term.poll_at && term.held.is_none_or(|(_, _, at)| at <= now) {
+            self.fetch(term).await?;
+        }
+        if self.desk.lock().ledger.due().is_some_and(|due| due <= now) {
+            self.desk.wake_reader();
+        }
+        Ok(true)
+    }
+
+    /// When there is something to do, if nothing happens before.
+    fn next_thing(&self, term: &Term) -> Instant {
+        let mut until = term.renew_at;
+        if let Some(at) = self.record_at() {
+            until = until.min(at);
+        }
+        if self.wants_rows() {
+            let held_until = term.held.map_or(term.poll_at, |(_, _, at)| at);
+            until = until.min(term.poll_at.max(held_until));
+        }
+        if let Some(rest_until) = term.rest_until {
+            until = until.max(rest_until);
+        }
+        // Deliveries come due without the database.
+        match self.desk.lock().ledger.due() {
+            Some(due) if due > Instant::now() => until.min(due),
+            _ => until,
+        }
+    }
+
+    async fn renew(&self, term: &mut Term) -> Result<bool, Failure> {
+        let mut connection = self.connect().await?;
+        let asked = Instant::now();
+        if !D::renew(&mut connection, &mut term.lease, self.config.lease).await.map_err(Failure::of::<D>)? {
+            return Ok(false);
+        }
+        term.renew_at = asked + self.config.lease / 3;
+        self.desk.lock().valid_until = Some(asked + self.config.lease);
+        // Had it run out meanwhile, the stream would be waiting.
+        self.desk.wake_reader();
+        Ok(true)
+    }
+
+    async fn connect(&self) -> Result<PoolConnection<D>, Failure> {
+        self.pool.acquire().await.map_err(Failure::of::<D>)
+    }
+
+    fn recovered(&self, term: &mut Term) {
+        if term.failures > 0 {
+            term.failures = 0;
+            tracing::info!(
+                topic = self.tables.topic(),
+                group = self.config.group,
+                "the database answers again"
+            );
+        }
+        let mut state = self.desk.lock();
+        if state.health != Health::Healthy {
+            state.health = Health::Healthy;
+        }
+    }
+
+    fn degraded(&self, reason: String) {
+        self.desk.lock().health = Health::Degraded { reason };
+    }
+
+    fn trouble(&self, failure: Failure, wait: Duration) {
+        let reason = failure.text();
+        tracing::warn!(topic = self.tables.topic(), group = self.config.group, reason, ?wait, "trying again");
+        self.degraded(reason);
+        self.desk.report(failure.subscribing(self.tables.topic()));
+    }
+}

@@ -1,0 +1,282 @@
+//! Leases and positions.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{NOW_MS, log};
+use crate::{
+    lease::{Claim, Claimed, LEASES, Lease, Taken},
+    progress::Progress,
+};
+
+/// The group's row beside its lease.
+struct State {
+    position: i64,
+    locked_until: i64,
+    lease: Option<LeaseRow>,
+    now_ms: i64,
+}
+
+struct LeaseRow {
+    owner: Option<String>,
+    expires_at_ms: i64,
+    /// What the owner wrote to Go's column.
+    locked_until: i64,
+    progress: String,
+}
+
+/// Whether a lease can be had.
+enum Free {
+    /// It was given back, or never taken.
+    Clean,
+    /// Its owner has let it expire.
+    Abandoned,
+    /// No.
+    Held { by: String, until_ms: i64 },
+}
+
+pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
+    // Those who stand by ask often; reading first keeps them from taking the write lock each time.
+    if let Some(state) = state(connection, claim).await?
+        && let Free::Held { by, until_ms } = state.free(claim.owner)
+    {
+        return Ok(held(by, until_ms, state.now_ms));
+    }
+    // The first statement writes: a transaction that began with a read could not be sure to write.
+    let mut transaction = connection.begin().await?;
+    log::create_group(&mut transaction, claim.tables, claim.group, claim.start).await?;
+    let Some(state) = state(&mut transaction, claim).await? else {
+        return Err(sqlx::Error::RowNotFound);
+    };
+    let clean = match state.free(claim.owner) {
+        Free::Clean => true,
+        Free::Abandoned => false,
+        Free::Held { by, until_ms } => return Ok(held(by, until_ms, state.now_ms)),
+    };
+    let (expires_at_ms, locked_until) = ends(state.now_ms, claim.duration);
+    let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+        "insert into {LEASES} (topic, consumer_group, owner, token, expires_at_ms, locked_until)
+         values (?1, ?2, ?3, 1, ?4, ?5)
+         on conflict do update set owner = ?3, token = token + 1, expires_at_ms = ?4, locked_until = ?5
+         returning token"
+    )))
+    .bind(claim.tables.topic())
+    .bind(claim.group)
+    .bind(claim.owner)
+    .bind(expires_at_ms)
+    .bind(locked_until)
+    .fetch_one(&mut *transaction)
+    .await?;
+    let offsets = claim.tables.offsets();
+    sqlx::query(AssertSqlSafe(format!("update {offsets} set locked_until = ? where consumer_group = ?")))
+        .bind(locked_until)
+        .bind(claim.group)
+        .execute(&mut *transaction)
+        .await?;
+    let unclear_up_to = if clean {
+        None
+    } else {
+        let newest = format!(r#"select max("offset") from {}"#, claim.tables.messages());
+        sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?
+    };
+    transaction.commit().await?;
+    Ok(Claimed::Ours(Taken {
+        progress: state
+            .lease
+            .map(|lease| Progress::decode(&lease.progress, state.position))
+            .unwrap_or_default(),
+        unclear_up_to,
+        lease: Lease {
+            tables: claim.tables.clone(),
+            group: claim.group.to_owned(),
+            owner: claim.owner.to_owned(),
+            token,
+            position: state.position,
+            locked_until,
+        },
+    }))
+}
+
+pub(super) async fn renew(
+    connection: &mut SqliteConnection,
+    lease: &mut Lease,
+    duration: Duration,
+) -> sqlx::Result<bool> {
+    let mut transaction = connection.begin().await?;
+    let now_ms: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "update {LEASES} set expires_at_ms = {NOW_MS} + ?
+         where topic = ? and consumer_group = ? and token = ? and owner = ? returning {NOW_MS}"
+    )))
+    .bind(millis(duration))
+    .bind(lease.tables.topic())
+    .bind(&lease.group)
+    .bind(lease.token)
+    .bind(&lease.owner)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(now_ms) = now_ms else {
+        return Ok(false);
+    };
+    let (_, locked_until) = ends(now_ms, duration);
+    // Go counts in whole seconds, so there is often nothing to change.
+    if locked_until != lease.locked_until {
+        let offsets = lease.tables.offsets();
+        let kept = sqlx::query(AssertSqlSafe(format!(
+            "update {offsets} set locked_until = ? where consumer_group = ? and locked_until = ?"
+        )))
+        .bind(locked_until)
+        .bind(&lease.group)
+        .bind(lease.locked_until)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if kept == 0 {
+            return Ok(false);
+        }
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set locked_until = ? where topic = ? and consumer_group = ?"
+        )))
+        .bind(locked_until)
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
+    lease.locked_until = locked_until;
+    Ok(true)
+}
+
+pub(super) async fn advance(
+    connection: &mut SqliteConnection,
+    lease: &Lease,
+    position: i64,
+    progress: Option<&str>,
+) -> sqlx::Result<bool> {
+    // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever lost it to
+    // Go, and notice a position that was set by hand.
+    let advanced = sqlx::query(AssertSqlSafe(format!(
+        "update {} set offset_acked = ?1
+         where consumer_group = ?2 and offset_acked = ?3 and locked_until = ?4
+           and exists (select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6)",
+        lease.tables.offsets()
+    )))
+    .bind(position)
+    .bind(&lease.group)
+    .bind(lease.position)
+    .bind(lease.locked_until)
+    .bind(lease.tables.topic())
+    .bind(lease.token)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if advanced == 0 {
+        return Ok(false);
+    }
+    if let Some(progress) = progress {
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set progress = ? where topic = ? and consumer_group = ? and token = ?"
+        )))
+        .bind(progress)
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .execute(connection)
+        .await?;
+    }
+    Ok(true)
+}
+
+pub(super) async fn release(connection: &mut SqliteConnection, lease: &Lease) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    let ours = sqlx::query(AssertSqlSafe(format!(
+        "update {LEASES} set owner = null, expires_at_ms = 0, locked_until = 0
+         where topic = ? and consumer_group = ? and token = ? and owner = ?"
+    )))
+    .bind(lease.tables.topic())
+    .bind(&lease.group)
+    .bind(lease.token)
+    .bind(&lease.owner)
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if ours > 0 {
+        let offsets = lease.tables.offsets();
+        sqlx::query(AssertSqlSafe(format!(
+            "update {offsets} set locked_until = 0 where consumer_group = ? and locked_until = ?"
+        )))
+        .bind(&lease.group)
+        .bind(lease.locked_until)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
+}
+
+async fn state(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Option<State>> {
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "select o.offset_acked, o.locked_until, {NOW_MS}, l.token, l.owner, l.expires_at_ms, l.locked_until, l.progress
+         from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = o.consumer_group
+         where o.consumer_group = ?",
+        claim.tables.offsets()
+    )))
+    .bind(claim.tables.topic())
+    .bind(claim.group)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(State::read).transpose()
+}
+
+impl State {
+    fn read(row: &SqliteRow) -> sqlx::Result<Self> {
+        let lease = match row.try_get::<Option<i64>, _>(3)? {
+            Some(_) => Some(LeaseRow {
+                owner: row.try_get(4)?,
+                expires_at_ms: row.try_get(5)?,
+                locked_until: row.try_get(6)?,
+                progress: row.try_get(7)?,
+            }),
+            None => None,
+        };
+        Ok(Self { position: row.try_get(0)?, locked_until: row.try_get(1)?, now_ms: row.try_get(2)?, lease })
+    }
+
+    fn free(&self, claimant: &str) -> Free {
+        let (owner, ours) = match &self.lease {
+            Some(lease) => {
+                (lease.owner.as_deref().map(|owner| (owner, lease.expires_at_ms)), lease.locked_until)
+            }
+            None => (None, 0),
+        };
+        // Written by somebody who does not know our table: a Go reader is at work. It holds its lock
+        // until the whole second is over.
+        let go_until_ms = self.locked_until.saturating_add(1).saturating_mul(1000);
+        if self.locked_until != ours && go_until_ms > self.now_ms {
+            return Free::Held { by: "a Go reader".to_owned(), until_ms: go_until_ms };
+        }
+        match owner {
+            None if self.locked_until == ours || self.locked_until == 0 => Free::Clean,
+            None => Free::Abandoned,
+            Some((owner, until_ms)) if owner != claimant && until_ms > self.now_ms => {
+                Free::Held { by: owner.to_owned(), until_ms }
+            }
+            Some(_) => Free::Abandoned,
+        }
+    }
+}
+
+/// When a lease that begins now ends: in milliseconds for us, in whole seconds, and not earlier, for Go.
+fn ends(now_ms: i64, duration: Duration) -> (i64, i64) {
+    let expires_at_ms = now_ms.saturating_add(millis(duration));
+    (expires_at_ms, expires_at_ms.div_euclid(1000) + 1)
+}
+
+fn held(by: String, until_ms: i64, now_ms: i64) -> Claimed {
+    let remaining = Duration::from_millis(u64::try_from(until_ms.saturating_sub(now_ms)).unwrap_or(0));
+    Claimed::Held { by, remaining }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

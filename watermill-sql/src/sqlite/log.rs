@@ -1,0 +1,98 @@
+//! Writing and reading rows.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use crate::{
+    StartPosition,
+    marshaler::{Columns, Record, Row},
+    topic::Tables,
+};
+
+/// Statements up to this many rows are worth a place in the connection's cache of prepared ones.
+const CACHED_ROWS_MAX: usize = 100;
+
+pub(super) async fn create_group(
+    connection: &mut SqliteConnection,
+    tables: &Tables,
+    group: &str,
+    start: StartPosition,
+) -> sqlx::Result<()> {
+    let position = match start {
+        StartPosition::Earliest => "0".to_owned(),
+        StartPosition::Latest => format!(r#"(select coalesce(max("offset"), 0) from {})"#, tables.messages()),
+    };
+    let offsets = tables.offsets();
+    sqlx::query(AssertSqlSafe(format!(
+        "insert into {offsets} (consumer_group, offset_acked, locked_until)
+         values (?, {position}, 0) on conflict do nothing"
+    )))
+    .bind(group)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    tables: &Tables,
+    records: &[Record],
+) -> sqlx::Result<()> {
+    const VALUES: &str = "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?)";
+    let mut statement =
+        format!("insert into {} (uuid, created_at, payload, metadata) values ", tables.messages());
+    statement.reserve(records.len() * (VALUES.len() + 1));
+    for at in 0..records.len() {
+        if at > 0 {
+            statement.push(',');
+        }
+        statement.push_str(VALUES);
+    }
+    let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
+    for record in records {
+        query = query.bind(record.uuid.as_str()).bind(&record.payload[..]).bind(record.metadata.as_str());
+    }
+    query.execute(connection).await.map(drop)
+}
+
+/// The casts make every row readable whatever its writer put into SQLite's untyped columns: text
+/// into the payload, say.
+pub(super) async fn fetch(
+    connection: &mut SqliteConnection,
+    tables: &Tables,
+    after: i64,
+    limit: usize,
+) -> sqlx::Result<Vec<Row>> {
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        r#"select "offset", cast(uuid as blob), cast(payload as blob), cast(metadata as blob),
+                  cast(unixepoch(created_at, 'subsec') * 1000 as integer)
+           from {} where "offset" > ? order by "offset" limit ?"#,
+        tables.messages()
+    )))
+    .bind(after)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let published_at = row.try_get::<Option<u64>, _>(4).ok().flatten();
+            Ok(Row {
+                offset: row.try_get(0)?,
+                published_at: published_at
+                    .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
+                columns: columns(row)?,
+            })
+        })
+        .collect()
+}
+
+fn columns(row: &SqliteRow) -> sqlx::Result<Columns> {
+    let payload: Option<Vec<u8>> = row.try_get(2)?;
+    Ok(Columns {
+        uuid: row.try_get(1)?,
+        payload: Bytes::from(payload.unwrap_or_default()),
+        metadata: row.try_get(3)?,
+    })
+}

@@ -1,0 +1,142 @@
+//! [`ConnectionPublisher`]: publishes inside the caller's transaction.
+
+use std::{collections::BTreeSet, fmt};
+
+use async_trait::async_trait;
+use sqlx::Connection as _;
+use tokio::{sync::Mutex, task::unconstrained};
+use watermill_core::{Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
+
+use crate::{
+    SqlDatabase, SqlPublisherConfig,
+    dialect::Dialect,
+    error::{Failure, Trouble},
+    marshaler::Record,
+    publisher::Batch,
+    schema,
+    topic::Tables,
+    wake,
+};
+
+/// Publishes over one borrowed connection: made by
+/// [`SqlPublisher::in_transaction`](crate::SqlPublisher::in_transaction) and
+/// [`on_connection`](crate::SqlPublisher::on_connection).
+///
+/// Nothing is visible to readers, and nothing is durable, before the caller commits. A call that
+/// fails leaves none of its messages in the transaction, and the transaction usable, unless the
+/// error says that it must be run again.
+///
+/// Readers in this process are told to look when the publisher is dropped, which is as near to the
+/// commit as it can see. They look again at short intervals, so that they see the commit soon after.
+pub struct ConnectionPublisher<'t, D: SqlDatabase> {
+    state: Mutex<State<'t, D>>,
+    config: SqlPublisherConfig,
+}
+
+struct State<'t, D: SqlDatabase> {
+    connection: &'t mut D::Connection,
+    closed: bool,
+    /// The topics whose readers are told.
+    topics: BTreeSet<String>,
+}
+
+impl<'t, D: SqlDatabase> ConnectionPublisher<'t, D> {
+    pub(crate) fn new(connection: &'t mut D::Connection) -> Self {
+        let state = State { connection, closed: false, topics: BTreeSet::new() };
+        Self { state: Mutex::new(state), config: SqlPublisherConfig::default() }
+    }
+
+    /// Sets the configuration. A missing table is created inside the transaction where the database
+    /// can do so without ending it.
+    #[must_use]
+    pub fn config(mut self, config: SqlPublisherConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+#[async_trait]
+impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
+    async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+        // The place in the queue is taken by the first poll, whatever is left of the task's budget.
+        let mut state = unconstrained(self.state.lock()).await;
+        if state.closed {
+            return Err(PublishError::closed(topic));
+        }
+        let batch = Batch::new::<D>(topic, messages)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let create = self.config.initialize_schema && D::CREATES_IN_TRANSACTION;
+        insert::<D>(state.connection, &batch, create).await?;
+        if !state.topics.contains(topic) {
+            state.topics.insert(topic.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Ends the publisher, not the transaction.
+    async fn close(&self) -> Result<(), PublishError> {
+        self.state.lock().await.closed = true;
+        Ok(())
+    }
+
+    fn capabilities(&self) -> PublisherCapabilities {
+        PublisherCapabilities::new("sql").keeps_order(true).atomic(true)
+    }
+}
+
+impl<D: SqlDatabase> Drop for ConnectionPublisher<'_, D> {
+    fn drop(&mut self) {
+        self.state.get_mut().topics.iter().for_each(|topic| wake::wake(topic));
+    }
+}
+
+impl<D: SqlDatabase> fmt::Debug for ConnectionPublisher<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionPublisher")
+            .field("database", &D::NAME)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Inserts a whole call or nothing of it, and creates the table only when the database has missed it:
+/// where it exists, a publish costs no other statement.
+pub(crate) async fn insert<D: Dialect>(
+    connection: &mut D::Connection,
+    batch: &Batch,
+    create: bool,
+) -> Result<(), PublishError> {
+    let Batch { tables, records } = batch;
+    let failure = match insert_chunks::<D>(connection, tables, records).await {
+        Ok(()) => return Ok(()),
+        Err(error) => Failure::of::<D>(error),
+    };
+    let inserted = if failure.trouble == Trouble::Statement {
+        // The table is missing, or not ours, which this says; or it exists by now.
+        match schema::ensure_messages::<D>(connection, tables, create).await {
+            Ok(()) => insert_chunks::<D>(connection, tables, records).await.map_err(Failure::of::<D>),
+            Err(failure) => Err(failure),
+        }
+    } else {
+        Err(failure)
+    };
+    inserted.map_err(|failure| failure.publishing(tables.topic()))
+}
+
+/// One statement is atomic by itself; several become a transaction, or a savepoint of the caller's.
+pub(crate) async fn insert_chunks<D: Dialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    records: &[Record],
+) -> sqlx::Result<()> {
+    if records.len() <= D::INSERT_ROWS_MAX {
+        return D::insert(connection, tables, records).await;
+    }
+    let mut transaction = connection.begin().await?;
+    for chunk in records.chunks(D::INSERT_ROWS_MAX) {
+        D::insert(&mut transaction, tables, chunk).await?;
+    }
+    transaction.commit().await
+}

@@ -1,0 +1,94 @@
+//! Wake-ups within this process: a publish tells the readers of its topic to look at once.
+//!
+//! They are keyed by the topic alone, not by the database: a wake-up for nothing costs a reader one
+//! poll, a missing one costs its user the poll interval. They carry no facts, so they may come
+//! before the commit that they are about (the publisher cannot see the caller's commit); a reader
+//! that finds nothing looks again after its shortest pause and backs off from there, so that it sees
+//! the commit after at most about the time that the transaction stayed open.
+
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+/// The readers of each topic. An entry goes when its last reader has.
+static READERS: LazyLock<Mutex<HashMap<String, watch::Sender<()>>>> = LazyLock::new(Mutex::default);
+
+/// A reader's ear for the wake-ups of one topic.
+pub(crate) struct Waker {
+    topic: String,
+    receiver: Option<watch::Receiver<()>>,
+}
+
+/// Tells the readers of `topic` to look.
+pub(crate) fn wake(topic: &str) {
+    if let Some(sender) = readers().get(&key(topic)) {
+        sender.send_replace(());
+    }
+}
+
+/// Listens for the wake-ups of `topic` from now on.
+pub(crate) fn listen(topic: &str) -> Waker {
+    let topic = key(topic);
+    let receiver = readers().entry(topic.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+    Waker { topic, receiver: Some(receiver) }
+}
+
+impl Waker {
+    /// Waits for a wake-up that came after the last one that was waited for.
+    ///
+    /// # Cancel safety
+    ///
+    /// A wake-up is not lost when the future is dropped.
+    pub(crate) async fn woken(&mut self) {
+        // The sender lives as long as this receiver does.
+        if let Some(receiver) = &mut self.receiver {
+            let _ = receiver.changed().await;
+        }
+    }
+}
+
+impl Drop for Waker {
+    fn drop(&mut self) {
+        self.receiver = None;
+        let mut readers = readers();
+        if readers.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
+            readers.remove(&self.topic);
+        }
+    }
+}
+
+/// Some databases do not tell upper case from lower case in table names.
+fn key(topic: &str) -> String {
+    topic.to_ascii_lowercase()
+}
+
+fn readers() -> MutexGuard<'static, HashMap<String, watch::Sender<()>>> {
+    READERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wake_up_before_the_wait_is_not_lost() {
+        let mut waker = listen("wake-before");
+        wake("wake-before");
+        waker.woken().await;
+        assert!(waker.woken().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_entry_goes_with_its_last_reader() {
+        let (one, two) = (listen("wake-gone"), listen("wake-gone"));
+        drop(one);
+        assert!(readers().contains_key("wake-gone"));
+        drop(two);
+        assert!(!readers().contains_key("wake-gone"));
+    }
+}
