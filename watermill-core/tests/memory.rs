@@ -540,7 +540,7 @@ async fn competing_members_and_publishers_lose_and_repeat_nothing() {
     const EACH: u32 = 500;
     let broker = with_capacity(8);
     let group = broker.subscriber().group("g");
-    let (sender, mut acked) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut acked) = tokio::sync::mpsc::channel(16);
     for size in 1..=3 {
         let mut member = group.subscribe(TOPIC).await.unwrap();
         member.set_window(unordered(size));
@@ -550,7 +550,7 @@ async fn competing_members_and_publishers_lose_and_repeat_nothing() {
                 if delivery.info().attempt() == 1 && delivery.info().offset().unwrap() % 7 == 0 {
                     delivery.nack();
                 } else {
-                    sender.send(delivery.id().parse::<u32>().unwrap()).unwrap();
+                    sender.send(delivery.id().parse::<u32>().unwrap()).await.unwrap();
                     delivery.ack();
                 }
             }
