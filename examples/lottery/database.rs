@@ -1,6 +1,6 @@
 //! [`Database`]: winners, and what the prize service knows.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use sqlx::{
     SqlitePool,
@@ -24,27 +24,27 @@ pub(crate) struct Database {
     _folder: Option<TempDir>,
 }
 
-/// What is stored about lotteries, in ascending order of their ids.
+/// The lotteries that each part knows of.
 pub(crate) struct Stored {
-    pub(crate) winners: Vec<i64>,
-    pub(crate) announcements: Vec<i64>,
-    pub(crate) prizes: Vec<i64>,
+    pub(crate) winners: BTreeSet<i64>,
+    pub(crate) announcements: BTreeSet<i64>,
+    pub(crate) prizes: BTreeSet<i64>,
 }
 
 impl Database {
     /// Opens a database and creates its tables.
     pub(crate) async fn open(url: &DatabaseUrl) -> Result<Self, BoxError> {
         match url {
-            DatabaseUrl::Sqlite(Some(file)) => Ok(Self { pool: open(file).await?, _folder: None }),
+            DatabaseUrl::Sqlite(Some(file)) => Ok(Self { pool: pool(file).await?, _folder: None }),
             DatabaseUrl::Sqlite(None) => {
                 let folder = tempfile::Builder::new().prefix("lottery-").tempdir()?;
-                let pool = open(&folder.path().join("lottery.db")).await?;
+                let pool = pool(&folder.path().join("lottery.db")).await?;
                 Ok(Self { pool, _folder: Some(folder) })
             }
         }
     }
 
-    /// The id of the first lottery that was never drawn: a database may be used for several runs.
+    /// The id of the first lottery that nobody knows of: a database may be used for several runs.
     pub(crate) async fn first_lottery(&self) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar(
             "select coalesce(max(lottery), 0) + 1
@@ -54,25 +54,32 @@ impl Database {
         .await
     }
 
+    /// How many lotteries from `first` on the prize service has heard of, and has sent prizes for.
+    pub(crate) async fn heard_from(&self, first: i64) -> Result<(i64, i64), sqlx::Error> {
+        sqlx::query_as(
+            "select (select count(*) from announcements where lottery >= ?1),
+                    (select count(*) from prizes where lottery >= ?1)",
+        )
+        .bind(first)
+        .fetch_one(&self.pool)
+        .await
+    }
+
     /// What is stored about lotteries from `first` on.
     pub(crate) async fn stored_from(&self, first: i64) -> Result<Stored, sqlx::Error> {
-        let select = async |table: &'static str| {
-            let query = match table {
-                "winners" => "select lottery from winners where lottery >= ? order by lottery",
-                "announcements" => "select lottery from announcements where lottery >= ? order by lottery",
-                _ => "select lottery from prizes where lottery >= ? order by lottery",
-            };
-            sqlx::query_scalar(query).bind(first).fetch_all(&self.pool).await
+        let lotteries = async |query: &'static str| -> Result<BTreeSet<i64>, sqlx::Error> {
+            let rows: Vec<i64> = sqlx::query_scalar(query).bind(first).fetch_all(&self.pool).await?;
+            Ok(rows.into_iter().collect())
         };
         Ok(Stored {
-            winners: select("winners").await?,
-            announcements: select("announcements").await?,
-            prizes: select("prizes").await?,
+            winners: lotteries("select lottery from winners where lottery >= ?").await?,
+            announcements: lotteries("select lottery from announcements where lottery >= ?").await?,
+            prizes: lotteries("select lottery from prizes where lottery >= ?").await?,
         })
     }
 }
 
-async fn open(file: &Path) -> Result<SqlitePool, BoxError> {
+async fn pool(file: &Path) -> Result<SqlitePool, BoxError> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)

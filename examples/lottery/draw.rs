@@ -185,15 +185,17 @@ impl Drawn {
     /// Waits until the prize service has heard of every draw that was announced and has sent every
     /// prize that it can send. Says whether it has.
     pub(crate) async fn settle(&self, database: &Database) -> Result<bool, sqlx::Error> {
-        let concluded = self.0.iter().filter(|(_, outcome)| *outcome == Outcome::Concluded).count();
-        let announced_only = self.0.iter().filter(|(draw, outcome)| {
-            *outcome == Outcome::Crashed && draw.strategy == Strategy::PublishThenStore
+        let count = |is: fn(&Draw, Outcome) -> bool| {
+            self.0.iter().filter(|(draw, outcome)| is(draw, *outcome)).count() as i64
+        };
+        let concluded = count(|_, outcome| outcome == Outcome::Concluded);
+        let announced = count(|draw, outcome| {
+            outcome == Outcome::Concluded || draw.strategy == Strategy::PublishThenStore
         });
-        let announced = concluded + announced_only.count();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let stored = database.stored_from(self.first_lottery()).await?;
-            if stored.announcements.len() >= announced && stored.prizes.len() >= concluded {
+            let (heard, prizes) = database.heard_from(self.first_lottery()).await?;
+            if heard >= announced && prizes >= concluded {
                 return Ok(true);
             }
             if Instant::now() > deadline {

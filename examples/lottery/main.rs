@@ -25,9 +25,10 @@ mod progress;
 mod relay;
 mod report;
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use clap::Parser;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use watermill_core::error::{BoxError, chain};
@@ -74,13 +75,13 @@ async fn run(options: &Options) -> Result<Report, BoxError> {
     let mut relay = Relay::start(&broker, &database).await?;
 
     let mut drawn = Drawn::default();
-    let mut progress = Progress::new(options.draws);
-    let mut pace = tokio::time::interval(options.pace.max(std::time::Duration::from_nanos(1)));
+    let progress = Progress::new(options.draws);
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     for draw in Draws::new(seed, options, database.first_lottery().await?) {
         tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => break,
-            _ = pace.tick() => {}
+            _ = &mut interrupted => break,
+            () = sleep(options.pace) => {}
         }
         if draw.relay_is_killed {
             relay.kill_and_restart().await?;

@@ -18,7 +18,7 @@ pub(crate) struct Options {
     pub(crate) broker: BrokerUrl,
 
     /// How many draws there are.
-    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) draws: u32,
 
     /// How likely a crash is between the two steps of a draw, from 0 to 1.

@@ -23,7 +23,7 @@ impl Progress {
     }
 
     /// A draw was made.
-    pub(crate) fn drew(&mut self, drawn: &Drawn, relay: &Relay) {
+    pub(crate) fn drew(&self, drawn: &Drawn, relay: &Relay) {
         let (draws, kills) = (drawn.len(), relay.kills());
         match &self.bar {
             Some(bar) => {

@@ -1,7 +1,6 @@
 //! [`Report`]: what became of the draws, as a table.
 
 use std::{
-    collections::BTreeSet,
     fmt,
     io::{IsTerminal, stdout},
 };
@@ -10,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, Table, pr
 use watermill_core::error::BoxError;
 
 use crate::{
-    database::Database,
+    database::{Database, Stored},
     draw::{Drawn, Strategy},
     options::Options,
 };
@@ -65,9 +64,7 @@ impl Report {
         database: &Database,
     ) -> Result<Self, BoxError> {
         let stored = database.stored_from(drawn.first_lottery()).await?;
-        let sets = [stored.winners, stored.announcements, stored.prizes];
-        let [winners, events, prizes] = sets.map(BTreeSet::from_iter);
-        let rows = Strategy::ALL.map(|strategy| Row::new(strategy, drawn, &winners, &events, &prizes));
+        let rows = Strategy::ALL.map(|strategy| Row::new(strategy, drawn, &stored));
         let title = format!("{} draws, failure rate {}, seed {seed}", drawn.len(), options.failure_rate);
         Ok(Self { title, rows: rows.to_vec(), kills, settled })
     }
@@ -93,22 +90,17 @@ impl Report {
 }
 
 impl Row {
-    fn new(
-        strategy: Strategy,
-        drawn: &Drawn,
-        winners: &BTreeSet<i64>,
-        events: &BTreeSet<i64>,
-        prizes: &BTreeSet<i64>,
-    ) -> Self {
+    fn new(strategy: Strategy, drawn: &Drawn, stored: &Stored) -> Self {
         let lotteries: Vec<i64> = drawn.of(strategy).map(|draw| draw.lottery).collect();
         let count = |is: &dyn Fn(&i64) -> bool| lotteries.iter().filter(|lottery| is(lottery)).count();
+        let Stored { winners, announcements, prizes } = stored;
         Self {
             strategy,
             draws: lotteries.len(),
             committed: count(&|lottery| winners.contains(lottery)),
-            events: count(&|lottery| events.contains(lottery)),
-            never_announced: count(&|lottery| winners.contains(lottery) && !events.contains(lottery)),
-            without_winner: count(&|lottery| events.contains(lottery) && !winners.contains(lottery)),
+            events: count(&|lottery| announcements.contains(lottery)),
+            never_announced: count(&|lottery| winners.contains(lottery) && !announcements.contains(lottery)),
+            without_winner: count(&|lottery| announcements.contains(lottery) && !winners.contains(lottery)),
             prizes: count(&|lottery| prizes.contains(lottery)),
         }
     }
@@ -143,6 +135,7 @@ impl fmt::Display for Report {
         match (self.settled, self.kills) {
             (false, _) => writeln!(f, "Some events that were announced have not arrived."),
             (true, 0) => Ok(()),
+            (true, 1) => writeln!(f, "Its relay was killed once meanwhile, and lost nothing."),
             (true, kills) => writeln!(f, "Its relay was killed {kills} times meanwhile, and lost nothing."),
         }
     }
