@@ -5,7 +5,7 @@
 //!
 //! 1. publish the event, then store the row;
 //! 2. store the row, then publish the event;
-//! 3. do both in one transaction of the database, and let a [relay](relay) publish what was committed.
+//! 3. do both in one transaction of the database, and let a [relay] publish what was committed.
 //!
 //! A [prize service](prize) hears of each draw, looks the winner up and sends the prize. At the end a
 //! [table](report) says what became of the draws: winners that were never announced, and events

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
-use tokio::sync::{Mutex, RwLock};
+use tokio::{
+    sync::{Mutex, RwLock},
+    task::unconstrained,
+};
 use watermill_core::{
     Message, Publisher,
     error::{PublishError, PublishErrorKind, SubscribeError},
@@ -85,7 +88,8 @@ impl<D: SqlDatabase> SqlPublisher<D> {
 #[async_trait]
 impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        let closed = self.shared.closed.read().await;
+        // The place in the queue is taken by the first poll, whatever is left of the task's budget.
+        let closed = unconstrained(self.shared.closed.read()).await;
         if *closed {
             return Err(PublishError::closed(topic));
         }
@@ -94,7 +98,10 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
             return Ok(());
         }
         {
-            let _turn = if D::ONE_WRITER { Some(self.shared.writing.lock().await) } else { None };
+            let _turn = match D::ONE_WRITER {
+                true => Some(unconstrained(self.shared.writing.lock()).await),
+                false => None,
+            };
             let mut connection =
                 self.pool.acquire().await.map_err(|error| Failure::of::<D>(error).publishing(topic))?;
             transaction::insert::<D>(&mut connection, &batch, self.config.initialize_schema).await?;

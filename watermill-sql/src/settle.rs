@@ -25,6 +25,8 @@ pub(crate) struct Desk {
     state: Mutex<State>,
     /// Tells the task that there is something to fetch or to record.
     pub(crate) work: Notify,
+    /// Told once it is known who has the lease, or that it cannot be known.
+    pub(crate) started: Notify,
     /// Cancelled to end the subscription.
     pub(crate) closing: CancellationToken,
     batch_size: usize,
@@ -56,6 +58,7 @@ impl Desk {
                 reader: None,
             }),
             work: Notify::new(),
+            started: Notify::new(),
             closing: CancellationToken::new(),
             batch_size,
             dead_letters,
@@ -135,6 +138,7 @@ impl Desk {
         state.ledger.lose(SettleError::unknown);
         drop(state);
         self.wake_reader();
+        self.started.notify_one();
     }
 
     fn settle(&self, sequence: u64, outcome: Outcome, receipt: Option<Receipt>) {

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use futures::Stream;
 use sqlx::Pool;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 use watermill_core::{
     Delivery, DeliveryInfo, Subscriber, Subscription, Window,
@@ -117,7 +117,10 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             running.handles.push(handle.clone());
             tokio::spawn(reader.run(sender));
         }
-        Ok(Subscription::new(Deliveries { desk, origin }, Control(handle)))
+        // From here on, dropping the future drops the subscription.
+        let subscription = Subscription::new(Deliveries { desk: desk.clone(), origin }, Control(handle));
+        desk.started.notified().await;
+        Ok(subscription)
     }
 
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
@@ -236,6 +239,8 @@ impl SubscriptionControl for Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
+        // At once, and not when the task gets to it: what is acked after the drop does not count.
+        self.0.desk.lock().ledger.give_back(Instant::now());
         self.0.desk.closing.cancel();
     }
 }

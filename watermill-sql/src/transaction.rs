@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use async_trait::async_trait;
 use sqlx::Connection as _;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::unconstrained};
 use watermill_core::{Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
 
 use crate::{
@@ -58,7 +58,8 @@ impl<'t, D: SqlDatabase> ConnectionPublisher<'t, D> {
 #[async_trait]
 impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        let mut state = self.state.lock().await;
+        // The place in the queue is taken by the first poll, whatever is left of the task's budget.
+        let mut state = unconstrained(self.state.lock()).await;
         if state.closed {
             return Err(PublishError::closed(topic));
         }

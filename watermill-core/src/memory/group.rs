@@ -58,7 +58,6 @@ struct Entry {
 }
 
 /// What a reader gets.
-#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for every delivery")]
 pub(super) enum Next {
     Delivery(Delivery),
     /// Nothing now: sleep until woken, or until the time given.
@@ -125,8 +124,15 @@ impl Group {
         true
     }
 
-    /// The next record for a member, or how long to sleep.
-    pub(super) fn next(&mut self, member: u64, origin: &Origin, waker: &Waker) -> Next {
+    /// The next delivery for a member, or how long to sleep. The waker of an earlier sleep is put into
+    /// `replaced`.
+    pub(super) fn next(
+        &mut self,
+        member: u64,
+        origin: &Origin,
+        waker: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> Next {
         let Some(at) = self.position(member).filter(|at| self.members[*at].takes) else {
             return Next::Ended;
         };
@@ -146,9 +152,9 @@ impl Group {
                 Err(due) => until = due,
             }
         }
-        match &mut self.members[at].waker {
-            Some(old) => old.clone_from(waker),
-            none => *none = Some(waker.clone()),
+        let old = &mut self.members[at].waker;
+        if !old.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *replaced = old.replace(waker.clone());
         }
         Next::Sleep(until)
     }

@@ -44,11 +44,6 @@ impl Record {
         Self { message, sequence, published_at, attempt: 0, confirm }
     }
 
-    /// A copy for the history, which no publisher waits for.
-    pub(super) fn for_history(&self) -> Self {
-        Self { confirm: None, ..self.clone() }
-    }
-
     /// Counts an attempt and makes the delivery of it.
     #[inline]
     pub(super) fn deliver(&mut self, origin: &Origin) -> Delivery {

@@ -16,6 +16,7 @@ use super::{
     BACKEND,
     broker::Shared,
     error,
+    marshaler::strip,
     topic::{Batch, Topic},
 };
 use crate::{Message, Publisher, error::PublishError, handling, publisher::PublisherCapabilities};
@@ -58,7 +59,11 @@ impl MemoryPublisher {
     }
 
     /// All of a call that can be done without waiting.
-    fn begin(&self, topic: &str, messages: Vec<Message>) -> Result<Option<Box<Unfinished>>, PublishError> {
+    fn begin(
+        &self,
+        topic: &str,
+        mut messages: Vec<Message>,
+    ) -> Result<Option<Box<Unfinished>>, PublishError> {
         let config = &self.broker.config;
         if self.calls.is_closed() {
             return Err(PublishError::closed(topic));
@@ -71,6 +76,10 @@ impl MemoryPublisher {
         }
         if messages.len() > config.capacity {
             return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
+        }
+        // Before any lock is taken: what an extension does when it is dropped is not ours to know.
+        for message in &mut messages {
+            strip(message, config.preserve_extensions);
         }
         let (confirm, acked) = if config.publish_waits_for_ack.is_some() && !handling::is_handling() {
             let (confirm, acked) = oneshot::channel();

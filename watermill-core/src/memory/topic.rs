@@ -9,12 +9,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::SystemTime,
+    vec,
 };
 
 use super::{
     config::{History, MemoryConfig},
     group::{Group, Next},
-    marshaler::{Confirm, Record, strip},
+    marshaler::{Confirm, Record},
     wakers::Wakers,
 };
 use crate::{
@@ -63,6 +64,13 @@ struct State {
     forgotten: bool,
 }
 
+/// What an appended batch leaves behind, to be dropped without the lock.
+struct Leftover {
+    _messages: vec::IntoIter<Message>,
+    _confirm: Option<Confirm>,
+    _history: Option<VecDeque<Record>>,
+}
+
 struct Waiting {
     ticket: u64,
     batch: Batch,
@@ -93,10 +101,10 @@ impl Topic {
         if !state.waiting.is_empty() || !state.has_room(batch.messages.len(), &self.config) {
             return Offer::Full(batch);
         }
-        let history = state.append(batch, &self.config);
+        let leftover = state.append(batch, &self.config);
         state.wake(&mut wakers);
         drop(state);
-        drop(history);
+        drop(leftover);
         wakers.wake();
         Offer::Accepted
     }
@@ -116,7 +124,9 @@ impl Topic {
     pub(super) fn is_admitted(&self, ticket: u64, waker: &Waker) -> bool {
         let mut state = self.lock();
         let Ok(at) = state.find(ticket) else { return true };
-        state.waiting[at].waker = Some(waker.clone());
+        let replaced = state.waiting[at].waker.replace(waker.clone());
+        drop(state);
+        drop(replaced);
         false
     }
 
@@ -170,8 +180,12 @@ impl Topic {
     }
 
     pub(super) fn next(&self, reader: Reader, origin: &Origin, waker: &Waker) -> Next {
+        // Dropped after the lock is released, because it is declared before.
+        let mut replaced = None;
         let mut state = self.lock();
-        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, origin, waker))
+        state
+            .group(reader.group)
+            .map_or(Next::Ended, |group| group.next(reader.member, origin, waker, &mut replaced))
     }
 
     /// Takes note of an outcome; false if the reader had no such delivery outstanding. A record that
@@ -232,13 +246,13 @@ impl Topic {
     /// Admits what has room now, and wakes whom that concerns once the lock is released.
     fn admit_and_wake(&self, mut state: MutexGuard<'_, State>) {
         let mut wakers = Wakers::default();
-        let mut forgotten = Vec::new();
+        let mut leftovers = Vec::new();
         let mut admitted = false;
         while let Some(first) = state.waiting.front()
             && state.has_room(first.batch.messages.len(), &self.config)
             && let Some(first) = state.waiting.pop_front()
         {
-            forgotten.push(state.append(first.batch, &self.config));
+            leftovers.push(state.append(first.batch, &self.config));
             wakers.extend(first.waker);
             admitted = true;
         }
@@ -246,7 +260,7 @@ impl Topic {
             state.wake(&mut wakers);
         }
         drop(state);
-        drop(forgotten);
+        drop(leftovers);
         wakers.wake();
     }
 
@@ -273,32 +287,34 @@ impl State {
         self.groups.iter().all(|group| group.len().saturating_add(messages) <= config.capacity)
     }
 
-    /// Gives the messages their place, in every group. Returns what the history gave up for them, to
-    /// be dropped without the lock.
-    fn append(&mut self, batch: Batch, config: &MemoryConfig) -> Option<VecDeque<Record>> {
+    /// Gives the messages their place, in every group.
+    fn append(&mut self, batch: Batch, config: &MemoryConfig) -> Leftover {
         // One look at the clock for a call.
         let published_at = SystemTime::now();
         let keeps_history = config.history != History::None;
+        let (mut messages, confirm) = (batch.messages.into_iter(), batch.confirm);
         if self.groups.is_empty() && !keeps_history {
-            return None;
+            return Leftover { _messages: messages, _confirm: confirm, _history: None };
         }
-        for mut message in batch.messages {
-            strip(&mut message, config.preserve_extensions);
-            let record = Record::new(message, self.next_sequence, published_at, batch.confirm.clone());
+        for message in messages.by_ref() {
+            let sequence = self.next_sequence;
             self.next_sequence += 1;
+            let record = |message, confirm| Record::new(message, sequence, published_at, confirm);
             if keeps_history {
-                self.history.push_back(record.for_history());
+                // Without the confirmation: no publisher waits for the history.
+                self.history.push_back(record(message.clone(), None));
             }
             // The last group gets the original: with one group and no history nothing is cloned.
             if let Some((last, others)) = self.groups.split_last_mut() {
                 for group in others {
-                    group.push(record.clone());
+                    group.push(record(message.clone(), confirm.clone()));
                 }
-                last.push(record);
+                last.push(record(message, confirm.clone()));
             }
         }
         let excess = self.history.len().saturating_sub(config.history.limit());
-        (excess > 0).then(|| self.history.drain(..excess).collect())
+        let history = (excess > 0).then(|| self.history.drain(..excess).collect());
+        Leftover { _messages: messages, _confirm: confirm, _history: history }
     }
 
     fn wake(&mut self, wakers: &mut Wakers) {

@@ -72,6 +72,7 @@ impl<D: Dialect> Reader<D> {
         let result = loop {
             let Some(taken) = self.own(&mut waker).await else { break Ok(()) };
             let mut term = self.begin(taken);
+            self.desk.started.notify_one();
             match self.serve(&mut term, &mut waker).await {
                 Over::Closing => break self.finish(&mut term).await,
                 Over::Lost => self.lose(),
@@ -117,6 +118,7 @@ impl<D: Dialect> Reader<D> {
                     wait
                 }
             };
+            self.desk.started.notify_one();
             tokio::select! {
                 () = self.desk.closing.cancelled() => return None,
                 () = self.desk.work.notified() => {}
