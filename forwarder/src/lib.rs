@@ -1,1 +1,22 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod envelope;
+mod error;
+mod forwarder;
+mod publisher;
+mod relay;
+mod report;
+
+pub use config::{ForwarderConfig, OnUnreadable};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind};
+pub use error::{ForwarderError, ForwarderErrorKind};
+pub use forwarder::{Forwarder, ForwarderBuilder};
+pub use publisher::ForwarderPublisher;
+pub use report::{DestinationReport, ForwarderReport};
+
+/// The topic that envelopes travel through unless said otherwise, the same as in Go Watermill.
+pub const DEFAULT_TOPIC: &str = "forwarder_topic";
+
+/// The topic for what cannot be forwarded, unless said otherwise.
+pub const DEFAULT_DEAD_LETTER_TOPIC: &str = "forwarder_dead_letter";

@@ -123,7 +123,6 @@ impl Subscription {
     }
 
     /// Changes every delivery that passes; for wrappers.
-    #[must_use]
     pub fn map_stream<S>(
         self,
         wrap: impl FnOnce(BoxStream<'static, Result<Delivery, SubscribeError>>) -> S,

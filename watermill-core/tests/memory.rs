@@ -1,6 +1,6 @@
 //! What the in-memory backend promises beyond the contract of the traits.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, poll};
 use tokio::time::Instant;
@@ -540,7 +540,7 @@ async fn competing_members_and_publishers_lose_and_repeat_nothing() {
     const EACH: u32 = 500;
     let broker = with_capacity(8);
     let group = broker.subscriber().group("g");
-    let (sender, mut acked) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut acked) = tokio::sync::mpsc::channel(16);
     for size in 1..=3 {
         let mut member = group.subscribe(TOPIC).await.unwrap();
         member.set_window(unordered(size));
@@ -550,7 +550,7 @@ async fn competing_members_and_publishers_lose_and_repeat_nothing() {
                 if delivery.info().attempt() == 1 && delivery.info().offset().unwrap() % 7 == 0 {
                     delivery.nack();
                 } else {
-                    sender.send(delivery.id().parse::<u32>().unwrap()).unwrap();
+                    sender.send(delivery.id().parse::<u32>().unwrap()).await.unwrap();
                     delivery.ack();
                 }
             }
@@ -577,4 +577,15 @@ async fn competing_members_and_publishers_lose_and_repeat_nothing() {
     assert_eq!(acked.recv().await, None, "a message was acked twice");
     ids.sort_unstable();
     assert_eq!(ids, (0..PUBLISHERS * EACH).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_delivery_that_rides_on_the_message_it_caused_is_settled_without_a_deadlock() {
+    let broker = MemoryBroker::new();
+    let mut subscription = broker.subscriber().subscribe(TOPIC).await.unwrap();
+    publish(&broker, [1]).await;
+    let held = Arc::new(next(&mut subscription).await);
+    let message = Message::with_id("2", "2").with_extension(held);
+    broker.publisher().publish(TOPIC, vec![message]).await.unwrap();
+    assert_eq!(drain(&mut subscription), ["1", "2"]);
 }

@@ -100,8 +100,8 @@ fn every_backend_joins_the_suite_in_a_file_one_reads_at_a_glance() {
             continue;
         }
         let text = read(&path);
-        if !text.contains("watermill_testkit") {
-            faults.push(format!("{} does not join the suite of watermill_testkit", backend.conformance));
+        if !text.contains("watermill_testkit::conformance!") {
+            faults.push(format!("{} does not use `watermill_testkit::conformance!`", backend.conformance));
         }
         if text.lines().count() > CONFORMANCE_LINES_MAX {
             faults.push(format!(

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 
-use figure::{Figure, print};
+use figure::{Figure, Options, print_and_check};
 use workloads::{Running, Workload};
 
 /// Messages in a round: long enough for start-up to vanish, short enough for many rounds.
@@ -23,29 +23,20 @@ const ROUND: u64 = 20_000;
 const ROUNDS: usize = 15;
 
 fn main() {
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    let (mut json, mut filter, mut workload, mut messages) = (false, None, None, ROUND);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--json" => json = true,
-            "--count-workload" => workload = args.next(),
-            "--messages" => messages = args.next().and_then(|n| n.parse().ok()).expect("--messages N"),
-            _ => filter = Some(arg),
-        }
-    }
-    if let Some(name) = workload {
-        let workload = Workload::named(&name).unwrap_or_else(|| panic!("no workload {name:?}"));
+    let options = Options::parse(std::env::args());
+    if let Some((name, messages)) = &options.workload {
+        let workload = Workload::named(name).unwrap_or_else(|| panic!("no workload {name:?}"));
         return current_thread().block_on(async {
             let running = workload.start().await;
-            running.move_messages(messages).await;
+            running.move_messages(*messages).await;
         });
     }
     let figures: Vec<Figure> = times().into_iter().chain([pipelining()]).collect();
-    let wanted = |figure: &Figure| filter.as_ref().is_none_or(|filter| figure.name.contains(filter.as_str()));
-    print(figures.into_iter().filter(wanted), json);
+    print_and_check(figures, &options);
 }
 
 /// Microseconds per message, on one thread and on two.
+#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
 fn times() -> Vec<Figure> {
     let mut figures = Vec::new();
     for (threads, runtime) in [("current-thread", current_thread()), ("two-workers", two_workers())] {

@@ -4,14 +4,14 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use super::{
     ConfigError, History, MemoryConfig, MemoryPublisher, MemorySubscriber,
-    topic::{Batch, Reader, Topic},
+    topic::{Batch, Offer, Reader, Topic},
 };
 
 /// Topics in the memory of this process. Clones are the same broker; it lives for as long as any
@@ -60,24 +60,48 @@ impl MemoryBroker {
 
 impl Shared {
     /// Accepts a batch at once, or gives it back with the topic to wait at.
-    pub(super) fn offer(&self, name: &str, batch: Batch) -> Result<(), (Arc<Topic>, Batch)> {
-        {
-            // The guard is held to the end: cheaper than counting a reference to the topic.
-            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(topic) = topics.get(name) {
-                return topic.offer(batch).map_err(|batch| (topic.clone(), batch));
+    ///
+    /// `recent` has the topic that the publisher used last: comparing a name is cheaper than hashing
+    /// it, and publishers of different topics share no lock. Whoever finds it locked does without.
+    pub(super) fn offer(
+        &self,
+        recent: &Mutex<Option<Arc<Topic>>>,
+        name: &str,
+        mut batch: Batch,
+    ) -> Result<(), (Arc<Topic>, Batch)> {
+        let mut recent = recent.try_lock().ok();
+        // Taken out and put back, so that no reference is counted.
+        let mut known = recent.as_mut().and_then(|recent| recent.take_if(|topic| *topic.name == *name));
+        loop {
+            let Some(topic) = known.take().or_else(|| self.find(name)) else {
+                tracing::debug!(
+                    topic = name,
+                    messages = batch.messages.len(),
+                    "discarded: the topic has no group"
+                );
+                return Ok(());
+            };
+            match topic.offer(batch) {
+                Offer::Accepted => {
+                    if let Some(mut recent) = recent {
+                        *recent = Some(topic);
+                    }
+                    return Ok(());
+                }
+                Offer::Full(batch) => return Err((topic, batch)),
+                Offer::Forgotten(returned) => batch = returned,
             }
         }
-        if self.config.history == History::None {
-            tracing::debug!(
-                topic = name,
-                messages = batch.messages.len(),
-                "discarded: the topic has no group"
-            );
-            return Ok(());
+    }
+
+    /// The topic, which is made if there is none and it would have a history.
+    fn find(&self, name: &str) -> Option<Arc<Topic>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = topics.get(name) {
+            return Some(topic.clone());
         }
-        let topic = self.with_topic(name, |topic| topic.clone());
-        topic.offer(batch).map_err(|batch| (topic, batch))
+        drop(topics);
+        (self.config.history != History::None).then(|| self.with_topic(name, Arc::clone))
     }
 
     /// Does something with a topic that is made if there is none. It cannot be forgotten meanwhile.
@@ -104,7 +128,7 @@ impl Shared {
         }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         // Asked of the one in the map, under its lock: another of this name may be in use by now.
-        if topics.get(&topic.name).is_some_and(|known| known.is_dead()) {
+        if topics.get(&topic.name).is_some_and(|known| known.forget()) {
             topics.remove(&topic.name);
         }
     }
@@ -123,6 +147,8 @@ impl fmt::Debug for MemoryBroker {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+
     use super::*;
     use crate::{Message, Publisher, Subscriber};
 
@@ -137,6 +163,19 @@ mod tests {
         assert_eq!(broker.shared.topics_known(), 2);
         drop(dropped);
         closed.close().await.unwrap();
+        assert_eq!(broker.shared.topics_known(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_publisher_finds_the_successor_of_a_forgotten_topic() {
+        let broker = MemoryBroker::new();
+        let publisher = broker.publisher();
+        for payload in ["a", "b"] {
+            let mut subscription = broker.subscriber().subscribe("t").await.unwrap();
+            publisher.publish("t", vec![Message::new(payload)]).await.unwrap();
+            assert_eq!(subscription.next().await.unwrap().unwrap().payload(), payload);
+        }
+        publisher.publish("t", vec![Message::new("discarded")]).await.unwrap();
         assert_eq!(broker.shared.topics_known(), 0);
     }
 

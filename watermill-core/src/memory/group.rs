@@ -58,7 +58,6 @@ struct Entry {
 }
 
 /// What a reader gets.
-#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for every delivery")]
 pub(super) enum Next {
     Delivery(Delivery),
     /// Nothing now: sleep until woken, or until the time given.
@@ -93,6 +92,7 @@ impl Group {
         !self.members.is_empty()
     }
 
+    #[inline]
     pub(super) fn push(&mut self, record: Record) {
         let sequence = record.sequence;
         let slot = self.store.insert(record);
@@ -124,8 +124,15 @@ impl Group {
         true
     }
 
-    /// The next record for a member, or how long to sleep.
-    pub(super) fn next(&mut self, member: u64, origin: &Origin, waker: &Waker) -> Next {
+    /// The next delivery for a member, or how long to sleep. The waker of an earlier sleep is put into
+    /// `replaced`.
+    pub(super) fn next(
+        &mut self,
+        member: u64,
+        origin: &Origin,
+        waker: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> Next {
         let Some(at) = self.position(member).filter(|at| self.members[*at].takes) else {
             return Next::Ended;
         };
@@ -145,9 +152,9 @@ impl Group {
                 Err(due) => until = due,
             }
         }
-        match &mut self.members[at].waker {
-            Some(old) => old.clone_from(waker),
-            none => *none = Some(waker.clone()),
+        let old = &mut self.members[at].waker;
+        if !old.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *replaced = old.replace(waker.clone());
         }
         Next::Sleep(until)
     }
@@ -168,7 +175,7 @@ impl Group {
         if let Outcome::Nack { delay } = outcome {
             self.nack(entry, *delay);
         } else {
-            *left = self.store.remove(entry.slot);
+            self.store.remove(entry.slot, left);
         }
         self.wake(wakers);
         true

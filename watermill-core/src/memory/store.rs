@@ -16,6 +16,7 @@ impl Store {
         self.slots.len() - self.free.len()
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, record: Record) -> u32 {
         match self.free.pop() {
             Some(slot) => {
@@ -34,11 +35,12 @@ impl Store {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Record> {
-        let record = self.slots.get_mut(slot as usize)?.take();
-        if record.is_some() {
+    /// Moves a record into `into`.
+    #[inline]
+    pub(super) fn remove(&mut self, slot: u32, into: &mut Option<Record>) {
+        if let Some(record @ Some(_)) = self.slots.get_mut(slot as usize) {
+            *into = record.take();
             self.free.push(slot);
         }
-        record
     }
 }

@@ -9,12 +9,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::SystemTime,
+    vec,
 };
 
 use super::{
     config::{History, MemoryConfig},
     group::{Group, Next},
-    marshaler::{Confirm, Record, stored},
+    marshaler::{Confirm, Record},
     wakers::Wakers,
 };
 use crate::{
@@ -34,6 +35,15 @@ pub(super) struct Batch {
     pub(super) confirm: Option<Confirm>,
 }
 
+/// What became of a batch that was offered.
+pub(super) enum Offer {
+    Accepted,
+    /// There is no room, or others wait already.
+    Full(Batch),
+    /// The broker does not know this topic any more: look for its successor.
+    Forgotten(Batch),
+}
+
 /// Names a reader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {
@@ -45,11 +55,20 @@ struct State {
     /// Sorted by id. A vector: nearly always one, and a publish goes through all of them.
     groups: Vec<Group>,
     history: VecDeque<Record>,
-    /// Calls that wait for room, in the order of their first polls. Admitted from the front only.
+    /// Calls that wait for room, in the order in which they were made. Admitted from the front only.
     waiting: VecDeque<Waiting>,
     next_sequence: u64,
     next_group: u64,
     next_ticket: u64,
+    /// Set when the broker forgets the topic, for publishers that still have it at hand.
+    forgotten: bool,
+}
+
+/// What an appended batch leaves behind, to be dropped without the lock.
+struct Leftover {
+    _messages: vec::IntoIter<Message>,
+    _confirm: Option<Confirm>,
+    _history: Option<VecDeque<Record>>,
 }
 
 struct Waiting {
@@ -67,23 +86,27 @@ impl Topic {
             next_sequence: 0,
             next_group: 0,
             next_ticket: 0,
+            forgotten: false,
         };
         Self { name: name.into(), config, state: Mutex::new(state) }
     }
 
-    /// Accepts a batch at once, or gives it back: there is no room, or others wait already.
-    pub(super) fn offer(&self, batch: Batch) -> Result<(), Batch> {
+    /// Accepts a batch at once, or gives it back.
+    pub(super) fn offer(&self, batch: Batch) -> Offer {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
-        if !state.waiting.is_empty() || !state.has_room(batch.messages.len(), &self.config) {
-            return Err(batch);
+        if state.forgotten {
+            return Offer::Forgotten(batch);
         }
-        let history = state.append(batch, &self.config);
+        if !state.waiting.is_empty() || !state.has_room(batch.messages.len(), &self.config) {
+            return Offer::Full(batch);
+        }
+        let leftover = state.append(batch, &self.config);
         state.wake(&mut wakers);
         drop(state);
-        drop(history);
+        drop(leftover);
         wakers.wake();
-        Ok(())
+        Offer::Accepted
     }
 
     /// Lets a batch wait behind those that wait already, and returns its ticket.
@@ -101,7 +124,9 @@ impl Topic {
     pub(super) fn is_admitted(&self, ticket: u64, waker: &Waker) -> bool {
         let mut state = self.lock();
         let Ok(at) = state.find(ticket) else { return true };
-        state.waiting[at].waker = Some(waker.clone());
+        let replaced = state.waiting[at].waker.replace(waker.clone());
+        drop(state);
+        drop(replaced);
         false
     }
 
@@ -155,8 +180,12 @@ impl Topic {
     }
 
     pub(super) fn next(&self, reader: Reader, origin: &Origin, waker: &Waker) -> Next {
+        // Dropped after the lock is released, because it is declared before.
+        let mut replaced = None;
         let mut state = self.lock();
-        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, origin, waker))
+        state
+            .group(reader.group)
+            .map_or(Next::Ended, |group| group.next(reader.member, origin, waker, &mut replaced))
     }
 
     /// Takes note of an outcome; false if the reader had no such delivery outstanding. A record that
@@ -196,8 +225,14 @@ impl Topic {
 
     /// Whether forgetting the topic would lose nothing.
     pub(super) fn is_dead(&self) -> bool {
-        let state = self.lock();
-        state.groups.is_empty() && state.waiting.is_empty() && self.config.history == History::None
+        self.lock().is_dead(&self.config)
+    }
+
+    /// Marks it as forgotten, if that loses nothing; says whether it did.
+    pub(super) fn forget(&self) -> bool {
+        let mut state = self.lock();
+        state.forgotten = state.is_dead(&self.config);
+        state.forgotten
     }
 
     fn change(&self, reader: Reader, change: impl FnOnce(&mut Group, &mut Wakers)) {
@@ -211,13 +246,13 @@ impl Topic {
     /// Admits what has room now, and wakes whom that concerns once the lock is released.
     fn admit_and_wake(&self, mut state: MutexGuard<'_, State>) {
         let mut wakers = Wakers::default();
-        let mut forgotten = Vec::new();
+        let mut leftovers = Vec::new();
         let mut admitted = false;
         while let Some(first) = state.waiting.front()
             && state.has_room(first.batch.messages.len(), &self.config)
             && let Some(first) = state.waiting.pop_front()
         {
-            forgotten.push(state.append(first.batch, &self.config));
+            leftovers.push(state.append(first.batch, &self.config));
             wakers.extend(first.waker);
             admitted = true;
         }
@@ -225,7 +260,7 @@ impl Topic {
             state.wake(&mut wakers);
         }
         drop(state);
-        drop(forgotten);
+        drop(leftovers);
         wakers.wake();
     }
 
@@ -244,36 +279,42 @@ impl State {
         self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket)
     }
 
+    fn is_dead(&self, config: &MemoryConfig) -> bool {
+        self.groups.is_empty() && self.waiting.is_empty() && config.history == History::None
+    }
+
     fn has_room(&self, messages: usize, config: &MemoryConfig) -> bool {
         self.groups.iter().all(|group| group.len().saturating_add(messages) <= config.capacity)
     }
 
-    /// Gives the messages their place, in every group. Returns what the history gave up for them, to
-    /// be dropped without the lock.
-    fn append(&mut self, batch: Batch, config: &MemoryConfig) -> Option<VecDeque<Record>> {
+    /// Gives the messages their place, in every group.
+    fn append(&mut self, batch: Batch, config: &MemoryConfig) -> Leftover {
         // One look at the clock for a call.
         let published_at = SystemTime::now();
         let keeps_history = config.history != History::None;
+        let (mut messages, confirm) = (batch.messages.into_iter(), batch.confirm);
         if self.groups.is_empty() && !keeps_history {
-            return None;
+            return Leftover { _messages: messages, _confirm: confirm, _history: None };
         }
-        for message in batch.messages {
-            let message = stored(message, config.preserve_extensions);
-            let record = Record::new(message, self.next_sequence, published_at, batch.confirm.clone());
+        for message in messages.by_ref() {
+            let sequence = self.next_sequence;
             self.next_sequence += 1;
+            let record = |message, confirm| Record::new(message, sequence, published_at, confirm);
             if keeps_history {
-                self.history.push_back(record.for_history());
+                // Without the confirmation: no publisher waits for the history.
+                self.history.push_back(record(message.clone(), None));
             }
             // The last group gets the original: with one group and no history nothing is cloned.
             if let Some((last, others)) = self.groups.split_last_mut() {
                 for group in others {
-                    group.push(record.clone());
+                    group.push(record(message.clone(), confirm.clone()));
                 }
-                last.push(record);
+                last.push(record(message, confirm.clone()));
             }
         }
         let excess = self.history.len().saturating_sub(config.history.limit());
-        (excess > 0).then(|| self.history.drain(..excess).collect())
+        let history = (excess > 0).then(|| self.history.drain(..excess).collect());
+        Leftover { _messages: messages, _confirm: confirm, _history: history }
     }
 
     fn wake(&mut self, wakers: &mut Wakers) {

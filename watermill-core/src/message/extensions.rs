@@ -9,7 +9,7 @@ use std::{
 #[derive(Clone, Default)]
 pub struct Extensions {
     /// A vector: a message has a handful of extensions, and comparing type ids beats hashing them.
-    #[expect(clippy::box_collection, reason = "every message carries the pointer, few carry extensions")]
+    #[expect(clippy::type_complexity, reason = "every message carries the pointer, few carry extensions")]
     values: Option<Box<Vec<(TypeId, Box<dyn Value>)>>>,
 }
 

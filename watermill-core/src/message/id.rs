@@ -22,7 +22,6 @@ enum Repr {
 
 impl MessageId {
     /// A fresh UUID version 7: ids of one process sort by the time they were made.
-    #[expect(clippy::new_without_default, reason = "the default id is the empty one")]
     pub fn new() -> Self {
         let mut bytes = [0; INLINE_BYTES_MAX];
         let text = Uuid::now_v7().hyphenated().encode_lower(&mut bytes);

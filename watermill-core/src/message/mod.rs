@@ -201,8 +201,13 @@ impl Message {
     /// This message without its context: no delivery info, no handler, no extensions.
     #[must_use]
     pub fn without_context(mut self) -> Self {
-        self.context = Context::default();
+        self.clear_context();
         self
+    }
+
+    /// As [`without_context`](Self::without_context), in place.
+    pub(crate) fn clear_context(&mut self) {
+        self.context = Context::default();
     }
 
     /// Takes the message apart: id, key, metadata, payload. What a marshaler writes.

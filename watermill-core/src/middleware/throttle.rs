@@ -22,6 +22,7 @@ use crate::{Message, Outputs};
 ///
 /// The messages are spaced evenly unless [`burst`](Self::burst) says otherwise. Each handler that the
 /// layer is put around has a bucket of its own; [`shared`](Self::shared) makes it one for all.
+/// [`ThrottleByKey`](super::ThrottleByKey) limits each customer, tenant or device by itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,16 +44,6 @@ pub struct Throttle {
     shared: Option<Arc<Bucket>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    /// From one message to the next.
-    interval: Duration,
-    /// How many intervals may be saved up, the current one not counted.
-    saved_max: u32,
-}
-
-const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
-
 impl Throttle {
     /// Lets `count` messages pass in each `per`, evenly spaced.
     ///
@@ -60,18 +51,13 @@ impl Throttle {
     ///
     /// [`InvalidRate`] when `count` or `per` is zero.
     pub fn new(count: u32, per: Duration) -> Result<Self, InvalidRate> {
-        if count == 0 || per.is_zero() {
-            return Err(InvalidRate { count, per });
-        }
-        // Within what an `Instant` can be moved by: nothing is no limit, and a century is forever.
-        let interval = (per / count).clamp(Duration::from_nanos(1), CENTURY);
-        Ok(Self { rate: Rate { interval, saved_max: 0 }, shared: None })
+        Ok(Self { rate: Rate::new(count, per)?, shared: None })
     }
 
     /// Sets how many messages may pass at once after a quiet time. Zero counts as one.
     #[must_use]
     pub fn burst(mut self, burst: u32) -> Self {
-        self.rate.saved_max = burst.max(1) - 1;
+        self.rate = self.rate.burst(burst);
         self.shared = self.shared.is_some().then(|| Arc::new(Bucket::new(self.rate)));
         self
     }
@@ -164,6 +150,48 @@ impl fmt::Display for InvalidRate {
 
 impl Error for InvalidRate {}
 
+const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// How fast a bucket fills, and how much it holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    /// From one message to the next.
+    interval: Duration,
+    /// How many intervals may be saved up, the current one not counted.
+    saved_max: u32,
+}
+
+impl Rate {
+    pub(super) fn new(count: u32, per: Duration) -> Result<Self, InvalidRate> {
+        if count == 0 || per.is_zero() {
+            return Err(InvalidRate { count, per });
+        }
+        // Within what an `Instant` can be moved by: nothing is no limit, and a century is forever.
+        let interval = (per / count).clamp(Duration::from_nanos(1), CENTURY);
+        Ok(Self { interval, saved_max: 0 })
+    }
+
+    pub(super) fn burst(self, burst: u32) -> Self {
+        Self { saved_max: burst.max(1) - 1, ..self }
+    }
+
+    /// How long until a bucket that is full again at `full_at` has a token.
+    pub(super) fn wait(self, full_at: Instant, now: Instant) -> Duration {
+        let taken_ahead = full_at.saturating_duration_since(now);
+        taken_ahead.saturating_sub(self.interval.saturating_mul(self.saved_max))
+    }
+
+    /// When the bucket is full again after one more token was taken.
+    pub(super) fn take(self, full_at: Instant, now: Instant) -> Instant {
+        full_at.max(now) + self.interval
+    }
+
+    /// The same after a token was given back.
+    pub(super) fn give_back(self, full_at: Instant) -> Instant {
+        full_at.checked_sub(self.interval).unwrap_or(full_at)
+    }
+}
+
 /// A token bucket, written down as the time when it will be full again: every message taken moves
 /// that time on by one interval (the generic cell rate algorithm of ATM networks).
 #[derive(Debug)]
@@ -189,15 +217,13 @@ struct Token(Option<Arc<Bucket>>);
 impl Token {
     /// A token, or when there will be one.
     fn take(bucket: &Arc<Bucket>) -> Result<Self, Instant> {
-        let Rate { interval, saved_max } = bucket.rate;
         let now = Instant::now();
         bucket.change(|full_at| {
-            let taken_ahead = full_at.saturating_duration_since(now);
-            let wait = taken_ahead.saturating_sub(interval.saturating_mul(saved_max));
+            let wait = bucket.rate.wait(*full_at, now);
             if !wait.is_zero() {
                 return Err(now + wait);
             }
-            *full_at = (*full_at).max(now) + interval;
+            *full_at = bucket.rate.take(*full_at, now);
             Ok(Self(Some(bucket.clone())))
         })
     }
@@ -215,7 +241,7 @@ impl Token {
 impl Drop for Token {
     fn drop(&mut self) {
         if let Some(bucket) = self.0.take() {
-            bucket.change(|full_at| *full_at -= bucket.rate.interval);
+            bucket.change(|full_at| *full_at = bucket.rate.give_back(*full_at));
         }
     }
 }

@@ -13,14 +13,17 @@ use crate::{
 pub struct Outputs {
     /// For the topic that the handler was given with [`Handler::to`](crate::Handler::to).
     messages: Vec<Message>,
-    /// For topics that the handler named itself.
-    addressed: Vec<(String, Message)>,
+    /// For topics that the handler named itself. Boxed, because it is rare and this is moved a lot.
+    addressed: Option<Box<Addresses>>,
 }
+
+#[derive(Clone, Debug, Default)]
+struct Addresses(Vec<(String, Message)>);
 
 impl Outputs {
     /// No messages.
     pub const fn none() -> Self {
-        Self { messages: Vec::new(), addressed: Vec::new() }
+        Self { messages: Vec::new(), addressed: None }
     }
 
     /// Adds a message for the handler's own topic.
@@ -30,23 +33,25 @@ impl Outputs {
 
     /// Adds a message for `topic`.
     pub fn push_to(&mut self, topic: impl Into<String>, message: Message) {
-        self.addressed.push((topic.into(), message));
+        self.addressed.get_or_insert_default().0.push((topic.into(), message));
     }
 
     /// Adds everything of `other`.
     pub fn append(&mut self, mut other: Self) {
         self.messages.append(&mut other.messages);
-        self.addressed.append(&mut other.addressed);
+        for (topic, message) in other.addressed.into_iter().flat_map(|addressed| addressed.0) {
+            self.push_to(topic, message);
+        }
     }
 
     /// Whether there is nothing to publish.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.addressed.is_empty()
+        self.messages.is_empty() && self.addressed.is_none()
     }
 
     /// How many messages there are, for all topics together.
     pub fn len(&self) -> usize {
-        self.messages.len() + self.addressed.len()
+        self.messages.len() + self.addressed().len()
     }
 
     /// The messages for the handler's own topic.
@@ -56,28 +61,29 @@ impl Outputs {
 
     /// The messages for topics that the handler named.
     pub fn addressed(&self) -> &[(String, Message)] {
-        &self.addressed
+        self.addressed.as_deref().map_or(&[], |addressed| &addressed.0)
     }
 
     /// Every message, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Message> {
-        self.messages.iter_mut().chain(self.addressed.iter_mut().map(|(_, message)| message))
+        let addressed = self.addressed.iter_mut().flat_map(|addressed| &mut addressed.0);
+        self.messages.iter_mut().chain(addressed.map(|(_, message)| message))
     }
 
     pub(super) fn into_parts(self) -> (Vec<Message>, Vec<(String, Message)>) {
-        (self.messages, self.addressed)
+        (self.messages, self.addressed.map(|addressed| addressed.0).unwrap_or_default())
     }
 }
 
 impl From<Message> for Outputs {
     fn from(message: Message) -> Self {
-        Self { messages: vec![message], addressed: Vec::new() }
+        vec![message].into()
     }
 }
 
 impl From<Vec<Message>> for Outputs {
     fn from(messages: Vec<Message>) -> Self {
-        Self { messages, addressed: Vec::new() }
+        Self { messages, addressed: None }
     }
 }
 
@@ -148,9 +154,11 @@ impl<T: Into<String>, O: IntoOutputs<Kind = Messages>> IntoOutputs for To<T, O> 
 
     fn into_outputs(self) -> Result<Outputs, BoxError> {
         let topic = self.0.into();
-        let (messages, _) = self.1.into_outputs()?.into_parts();
-        let addressed = messages.into_iter().map(|message| (topic.clone(), message)).collect();
-        Ok(Outputs { messages: Vec::new(), addressed })
+        let mut outputs = Outputs::none();
+        for message in self.1.into_outputs()?.messages {
+            outputs.push_to(topic.clone(), message);
+        }
+        Ok(outputs)
     }
 }
 

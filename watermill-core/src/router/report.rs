@@ -95,7 +95,7 @@ impl RunError {
     pub(super) fn check(report: Report) -> Result<Report, Self> {
         let names = |ended: fn(&Ended) -> bool| {
             let names = report.failed().filter(|handler| ended(&handler.ended));
-            names.map(|handler| describe(handler)).collect::<Vec<_>>().join("; ")
+            names.map(describe).collect::<Vec<_>>().join("; ")
         };
         let failed = names(|ended| matches!(ended, Ended::Failed { .. }));
         let abandoned = names(|ended| matches!(ended, Ended::Abandoned));

@@ -168,6 +168,7 @@ impl<S, L> Router<S, L> {
     }
 
     /// Adds a handler.
+    #[expect(clippy::should_implement_trait, reason = "handlers are added to a router, not summed")]
     pub fn add<M, Out, HL>(mut self, handler: Handler<M, From, Out, HL>) -> Self
     where
         S: Clone,

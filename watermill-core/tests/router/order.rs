@@ -90,7 +90,8 @@ async fn concurrency_is_a_limit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn key_lanes_keep_the_order_of_every_key_and_run_keys_in_parallel() {
-    async fn record(State(seen): State<Arc<Mutex<HashMap<String, Vec<u32>>>>>, message: Message) {
+    type Seen = Arc<Mutex<HashMap<String, Vec<u32>>>>;
+    async fn record(State(seen): State<Seen>, message: Message) {
         for _ in 0..fastrand::usize(0..4) {
             tokio::task::yield_now().await;
         }

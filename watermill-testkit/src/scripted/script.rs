@@ -58,7 +58,6 @@ pub(super) enum Barrier {
 }
 
 /// What a subscription does next.
-#[expect(clippy::large_enum_variant, reason = "it is passed once, from the callee to its caller")]
 pub(super) enum Next {
     Item(Result<Delivery, SubscribeError>),
     End,

@@ -13,7 +13,18 @@ struct Case {
 }
 
 /// Every run. The arguments must make the output repeatable: a seed, no pauses.
-const CASES: &[Case] = &[];
+const CASES: &[Case] = &[
+    Case {
+        binary: "lottery",
+        args: &["--seed", "7", "--draws", "120", "--pace", "0ms"],
+        expected: "lottery.txt",
+    },
+    Case {
+        binary: "lottery",
+        args: &["--seed", "7", "--draws", "60", "--pace", "0ms", "--failure-rate", "0"],
+        expected: "lottery-without-failures.txt",
+    },
+];
 
 /// Runs every case and compares; with `bless`, writes the files instead.
 pub(super) fn check(bless: bool) -> Result {

@@ -12,6 +12,7 @@ use futures::{Stream, future::BoxFuture, stream::FuturesOrdered};
 use super::state::{Job, Outcome};
 use crate::{
     error::{BoxError, PublishError},
+    handling::while_handling,
     panic::catch,
 };
 
@@ -76,7 +77,8 @@ pub(super) fn poll_call<E: Into<BoxError>>(
     call: &mut BoxFuture<'_, Result<(), E>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), BoxError>> {
-    match catch(|| call.as_mut().poll(cx)) {
+    // Still part of handling the message: a publisher that waits for acks must not wait for this one.
+    match catch(|| while_handling(|| call.as_mut().poll(cx))) {
         Ok(poll) => poll.map_err(Into::into),
         Err(panicked) => Poll::Ready(Err(panicked.into())),
     }

@@ -19,6 +19,7 @@ use crate::{
     Delivery, Message, Outputs, Settlement,
     dead_letter::DeadLetterError,
     error::{BoxError, chain},
+    handling::while_handling,
     router::failure::Decision,
 };
 
@@ -162,6 +163,9 @@ impl<'w> State<'w> {
 
     /// Settles what has reached its turn.
     pub(super) fn poll_pipeline(&mut self, cx: &mut Context<'_>) {
+        if self.pipeline.is_empty() && !self.doomed {
+            return;
+        }
         while let Poll::Ready(Some((job, turn))) = self.pipeline.poll_next(cx) {
             match turn {
                 Ok(outcome) => self.settle(job, outcome),
@@ -274,7 +278,7 @@ impl<'w> State<'w> {
 
     fn publish(&mut self, job: Job, outputs: Outputs, cx: &mut Context<'_>) {
         let env = self.env;
-        let mut call = match env.sink.publish(outputs) {
+        let mut call = match while_handling(|| env.sink.publish(outputs)) {
             Ok(call) => call,
             Err(error) => return self.fail(job, error),
         };

@@ -1,0 +1,122 @@
+//! The command line.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::Parser;
+use watermill_core::go_duration;
+
+/// Draws lottery winners in three ways, with faults, and shows which of them keep their promises.
+#[derive(Debug, Parser)]
+#[command(name = "lottery")]
+pub(crate) struct Options {
+    /// Where winners are stored: sqlite://PATH. Default: an SQLite file in a temporary folder.
+    #[arg(long, value_name = "URL", default_value = "sqlite://", hide_default_value = true)]
+    pub(crate) database: DatabaseUrl,
+
+    /// Where events are published: memory.
+    #[arg(long, value_name = "URL", default_value = "memory")]
+    pub(crate) broker: BrokerUrl,
+
+    /// How many draws there are.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) draws: u32,
+
+    /// How likely a crash is between the two steps of a draw, from 0 to 1.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.25, value_parser = probability)]
+    pub(crate) failure_rate: f64,
+
+    /// What decides winners, strategies and faults: the same seed gives the same draws. Default: another
+    /// one each time.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+
+    /// The pause from one draw to the next: 5ms, 1s, 0ms.
+    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = go_duration::parse)]
+    pub(crate) pace: Duration,
+}
+
+/// A database by its URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DatabaseUrl {
+    /// A file, or one in a temporary folder.
+    Sqlite(Option<PathBuf>),
+}
+
+/// A broker by its URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BrokerUrl {
+    /// The memory of this process.
+    Memory,
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+        match scheme {
+            "sqlite" if rest.is_empty() => Ok(Self::Sqlite(None)),
+            "sqlite" => Ok(Self::Sqlite(Some(rest.into()))),
+            _ => Err(unsupported(scheme, "sqlite://PATH")),
+        }
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+        match scheme {
+            "memory" if rest.is_empty() => Ok(Self::Memory),
+            "memory" => Err("the memory of this process has no address: write `memory`".to_owned()),
+            _ => Err(unsupported(scheme, "memory")),
+        }
+    }
+}
+
+fn unsupported(scheme: &str, supported: &str) -> String {
+    format!("`{scheme}` is not supported by this build, which has: {supported}")
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    (0.0..=1.0).contains(&number).then_some(number).ok_or_else(|| "not between 0 and 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn databases_and_brokers_are_named_by_urls() {
+        assert_eq!("sqlite://".parse(), Ok(DatabaseUrl::Sqlite(None)));
+        assert_eq!("sqlite:///tmp/a.db".parse(), Ok(DatabaseUrl::Sqlite(Some("/tmp/a.db".into()))));
+        assert_eq!("sqlite://a.db".parse(), Ok(DatabaseUrl::Sqlite(Some("a.db".into()))));
+        assert_eq!("memory".parse(), Ok(BrokerUrl::Memory));
+        assert_eq!("memory://".parse(), Ok(BrokerUrl::Memory));
+    }
+
+    #[test]
+    fn what_this_build_has_not_is_refused_with_what_it_has() {
+        let broker = "kafka://localhost:9092".parse::<BrokerUrl>().unwrap_err();
+        assert_eq!(broker, "`kafka` is not supported by this build, which has: memory");
+        let database = "postgres://localhost/lottery".parse::<DatabaseUrl>().unwrap_err();
+        assert_eq!(database, "`postgres` is not supported by this build, which has: sqlite://PATH");
+    }
+
+    #[test]
+    fn a_probability_is_between_0_and_1() {
+        assert_eq!(probability("0.5"), Ok(0.5));
+        for wrong in ["1.5", "-0.1", "NaN", "often"] {
+            assert!(probability(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! [`Forwarder`]: brings messages from the forwarder topic to their destinations.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use watermill_core::{HandlerInfo, Publisher, Subscriber};
+
+use crate::{ForwarderConfig, ForwarderError, ForwarderReport, relay};
+
+/// What dead letters name as the handler that failed.
+const HANDLER: &str = "forwarder";
+
+/// Reads envelopes from the forwarder topic and publishes what is in them.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use tokio_util::sync::CancellationToken;
+/// # use watermill_core::{Publisher, Subscriber};
+/// # use watermill_forwarder::{Forwarder, ForwarderConfig};
+/// # async fn run(
+/// #     outbox: Arc<dyn Subscriber>, broker: Arc<dyn Publisher>, token: CancellationToken,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// let forwarder = Forwarder::builder(outbox, broker)
+///     .config(ForwarderConfig::default().batch_size(1000))
+///     .build()?;
+/// // Beside a router or another forwarder in one process: each is a future of its own.
+/// let running = tokio::spawn(forwarder.run_until(token.clone().cancelled_owned()));
+/// # token.cancel();
+/// let report = running.await??;
+/// println!("{} messages forwarded", report.forwarded);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It works in batches: what is ready is taken, grouped by destination, and published with one call
+/// for each destination, all of them at once, while the next batch is taken. A message is acked when
+/// its destination has accepted it. The guarantee is at-least-once: see the
+/// [crate's page](crate#what-is-guaranteed).
+#[derive(Clone)]
+pub struct Forwarder {
+    pub(crate) subscriber: Arc<dyn Subscriber>,
+    pub(crate) publisher: Arc<dyn Publisher>,
+    pub(crate) dead_letters: Arc<dyn Publisher>,
+    pub(crate) config: ForwarderConfig,
+    pub(crate) handler: Arc<HandlerInfo>,
+}
+
+/// Puts a [`Forwarder`] together.
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ForwarderBuilder {
+    subscriber: Arc<dyn Subscriber>,
+    publisher: Arc<dyn Publisher>,
+    dead_letters: Option<Arc<dyn Publisher>>,
+    config: ForwarderConfig,
+}
+
+impl Forwarder {
+    /// Starts a forwarder that reads from `subscriber` and publishes to `publisher`.
+    ///
+    /// The consumer group is the subscriber's. All forwarders of one forwarder topic belong to one
+    /// group; where the backend lets one member of a group read at a time, the others stand by.
+    pub fn builder(
+        subscriber: impl Subscriber + 'static,
+        publisher: impl Publisher + 'static,
+    ) -> ForwarderBuilder {
+        ForwarderBuilder {
+            subscriber: Arc::new(subscriber),
+            publisher: Arc::new(publisher),
+            dead_letters: None,
+            config: ForwarderConfig::default(),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ForwarderConfig {
+        &self.config
+    }
+
+    /// Forwards until `shutdown` is ready, then stops gracefully: nothing more is taken, what is in
+    /// hand is published and acked, and the subscription is closed, so that nothing that was forwarded
+    /// is forwarded again. Destinations that fail at that moment are not waited for: their messages
+    /// stay in the source. The publisher is left open, it may have other users.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwarderError`] when the topic cannot be subscribed to, when the subscription ends by
+    /// itself, when the publisher is closed, or when the subscription could not be closed properly.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future is like killing the process: no message is lost. What was published and
+    /// not yet acked is published again by the next forwarder, at most what was in hand: twice
+    /// [`batch_size`](ForwarderConfig::batch_size), and what was blocked.
+    pub async fn run_until(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<ForwarderReport, ForwarderError> {
+        relay::run(&self, shutdown).await
+    }
+}
+
+impl ForwarderBuilder {
+    /// Sets the options.
+    pub fn config(mut self, config: ForwarderConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sends dead letters to another publisher than the messages.
+    pub fn dead_letters(mut self, publisher: impl Publisher + 'static) -> Self {
+        self.dead_letters = Some(Arc::new(publisher));
+        self
+    }
+
+    /// Finishes.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwarderError`] of kind `Config` that lists everything that is wrong with the configuration.
+    pub fn build(self) -> Result<Forwarder, ForwarderError> {
+        let Self { subscriber, publisher, dead_letters, config } = self;
+        let problems = config.validate();
+        if !problems.is_empty() {
+            return Err(ForwarderError::config(&config.topic, &problems));
+        }
+        let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
+        let dead_letters = dead_letters.unwrap_or_else(|| publisher.clone());
+        Ok(Forwarder { subscriber, publisher, dead_letters, config, handler: Arc::new(handler) })
+    }
+}
+
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder")
+            .field("from", &self.subscriber.capabilities().backend)
+            .field("to", &self.publisher.capabilities().backend)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ForwarderBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwarderBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

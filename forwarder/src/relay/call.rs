@@ -1,0 +1,194 @@
+//! One call: publishes messages of a lane, and decides what becomes of those that were not accepted.
+
+use std::sync::Arc;
+
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use watermill_core::{
+    Message, Publisher,
+    dead_letter::DeadLetter,
+    error::{NotAccepted, PublishError, PublishErrorKind, chain},
+};
+
+use super::{item::Item, lane::Load, lanes::LaneId};
+use crate::Forwarder;
+
+/// How a call ended.
+pub(super) struct Ended {
+    pub(super) lane: LaneId,
+    pub(super) forwarded: usize,
+    pub(super) dead_lettered: usize,
+    /// What is still in hand, in order.
+    pub(super) remaining: Vec<Item>,
+    pub(super) verdict: Verdict,
+}
+
+/// What is to become of what remains, and of its lane.
+pub(super) enum Verdict {
+    /// Nothing remains, and nothing is wrong with the destination.
+    Done,
+    /// Nothing remains, because the destination failed too often and its messages were given up.
+    GaveUp,
+    /// Try again in smaller calls: one message among the others is at fault.
+    Narrow,
+    /// Try again after a wait.
+    Retry,
+    /// Nothing was tried, since the forwarder stops.
+    Stopped,
+    /// The publisher was closed: nothing can be forwarded any more.
+    Closed(PublishError),
+}
+
+/// What can be done about a failure.
+#[derive(Debug, PartialEq, Eq)]
+enum Remedy {
+    Retry,
+    Narrow,
+    GiveUp,
+    Stop,
+}
+
+/// Waits until the call may begin, publishes, and acks what was accepted.
+pub(super) async fn call(
+    forwarder: &Forwarder,
+    stopping: &CancellationToken,
+    lane: LaneId,
+    load: Load,
+) -> Ended {
+    let Load { mut items, retry_at, failures } = load;
+    if let Some(retry_at) = retry_at {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => return Ended::new(lane, items, Verdict::Stopped),
+            () = sleep_until(retry_at) => {}
+        }
+    }
+    // A forwarder that lost its place while it waited, or while it was paused, publishes no duplicates
+    // of what its successor has.
+    items.retain(|item| !item.is_lost());
+    if items.is_empty() {
+        return Ended::new(lane, items, Verdict::Done);
+    }
+
+    let attempts = failures.saturating_add(1);
+    let Some(destination) = lane.destination.clone() else {
+        return bury(forwarder, Ended::new(lane, items, Verdict::Done), None, attempts).await;
+    };
+    let size = items.len();
+    let messages = items.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
+    let (accepted, error) = publish(&*forwarder.publisher, &destination, messages).await;
+    let mut ended = Ended::new(lane, items, Verdict::Done);
+    ended.forwarded = ended.ack(&accepted);
+    let Some(error) = error else { return ended };
+
+    // What was accepted beside a failure shows that the destination works: counting begins again.
+    let attempts = if ended.forwarded > 0 { 1 } else { attempts };
+    let remedy = remedy(&error, forwarder.config.attempts, attempts, ended.remaining.len());
+    tracing::warn!(
+        topic = %forwarder.config.topic, %destination, messages = ended.remaining.len(), of = size, attempts,
+        error = %chain(&error), ?remedy, "not accepted",
+    );
+    ended.verdict = match remedy {
+        Remedy::Retry => Verdict::Retry,
+        Remedy::Narrow => Verdict::Narrow,
+        Remedy::Stop => Verdict::Closed(error),
+        Remedy::GiveUp => return bury(forwarder, ended, Some(&error), attempts).await,
+    };
+    ended
+}
+
+/// Dead-letters what remains. When that fails, the next attempt begins with the destination again: it
+/// may have recovered first.
+async fn bury(forwarder: &Forwarder, mut ended: Ended, error: Option<&PublishError>, attempts: u32) -> Ended {
+    let letters = ended.remaining.iter().map(|item| letter(forwarder, item, error, attempts)).collect();
+    let topic = &*forwarder.config.dead_letter_topic;
+    let (accepted, trouble) = publish(&*forwarder.dead_letters, topic, letters).await;
+    ended.dead_lettered = ended.ack(&accepted);
+    if ended.dead_lettered > 0 {
+        tracing::error!(
+            topic = %forwarder.config.topic, destination = ended.lane.destination.as_deref(),
+            messages = ended.dead_lettered, dead_letter_topic = topic,
+            error = error.map(|error| chain(error)), "dead-lettered",
+        );
+    }
+    ended.verdict = match trouble {
+        None if error.is_some_and(PublishError::is_retryable) => Verdict::GaveUp,
+        None => Verdict::Done,
+        Some(trouble) if trouble.kind() == PublishErrorKind::Closed => Verdict::Closed(trouble),
+        Some(trouble) => {
+            tracing::error!(
+                dead_letter_topic = topic, messages = ended.remaining.len(), error = %chain(&trouble),
+                "not dead-lettered, the messages are held",
+            );
+            Verdict::Retry
+        }
+    };
+    ended
+}
+
+/// The dead letter of a message: the envelope as it came, so that publishing it to the forwarder topic
+/// again is all it takes to try again.
+fn letter(forwarder: &Forwarder, item: &Item, error: Option<&PublishError>, attempts: u32) -> Message {
+    let outer = item.outer.clone().with_handler(Arc::clone(&forwarder.handler));
+    match (&item.inner, error) {
+        (Err(unreadable), _) => DeadLetter::message(outer, unreadable, attempts),
+        (Ok(_), Some(error)) => DeadLetter::message(outer, error, attempts),
+        (Ok(_), None) => unreachable!("what can be read is given up because of an error"),
+    }
+}
+
+/// Publishes, and says of each message whether it was accepted.
+async fn publish(
+    publisher: &dyn Publisher,
+    topic: &str,
+    messages: Vec<Message>,
+) -> (Vec<bool>, Option<PublishError>) {
+    let count = messages.len();
+    match publisher.publish(topic, messages).await {
+        Ok(()) => (vec![true; count], None),
+        Err(error) => {
+            let mut accepted = vec![matches!(error.not_accepted(), NotAccepted::At(_)); count];
+            if let NotAccepted::At(positions) = error.not_accepted() {
+                for position in positions {
+                    if let Some(accepted) = accepted.get_mut(*position) {
+                        *accepted = false;
+                    }
+                }
+            }
+            (accepted, Some(error))
+        }
+    }
+}
+
+fn remedy(error: &PublishError, attempts_max: Option<u32>, attempts: u32, remaining: usize) -> Remedy {
+    match error.kind() {
+        PublishErrorKind::Closed => Remedy::Stop,
+        PublishErrorKind::Topic => Remedy::GiveUp,
+        // One message may be at fault, or there are too many for one call: no message is given up for
+        // what its neighbours are.
+        _ if !error.is_retryable() && remaining > 1 => Remedy::Narrow,
+        _ if !error.is_retryable() => Remedy::GiveUp,
+        _ if attempts_max.is_some_and(|max| attempts >= max) => Remedy::GiveUp,
+        _ => Remedy::Retry,
+    }
+}
+
+impl Ended {
+    fn new(lane: LaneId, remaining: Vec<Item>, verdict: Verdict) -> Self {
+        Self { lane, forwarded: 0, dead_lettered: 0, remaining, verdict }
+    }
+
+    /// Acks what was accepted, in order, keeps the rest, and says how many were acked.
+    fn ack(&mut self, accepted: &[bool]) -> usize {
+        let before = self.remaining.len();
+        let items = std::mem::take(&mut self.remaining);
+        for (item, accepted) in items.into_iter().zip(accepted) {
+            if *accepted {
+                item.ack();
+            } else {
+                self.remaining.push(item);
+            }
+        }
+        before - self.remaining.len()
+    }
+}

@@ -1,0 +1,67 @@
+//! [`Source`]: the subscription, with its errors kept apart from its deliveries.
+
+use std::task::Poll;
+
+use futures::{StreamExt, poll};
+use watermill_core::{
+    Delivery, Subscription, Window,
+    error::{SubscribeError, chain},
+};
+
+/// A subscription to the forwarder topic.
+pub(super) struct Source {
+    subscription: Subscription,
+    last_error: Option<SubscribeError>,
+    ended: bool,
+}
+
+impl Source {
+    pub(super) fn new(subscription: Subscription, window: Window) -> Self {
+        subscription.set_window(window);
+        Self { subscription, last_error: None, ended: false }
+    }
+
+    /// The next delivery; `None` when there will be none. Errors go to the log: the subscription
+    /// reconnects by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// A delivery is either returned or still to come.
+    pub(super) async fn next(&mut self) -> Option<Delivery> {
+        while !self.ended {
+            match self.subscription.next().await {
+                Some(Ok(delivery)) => return Some(delivery),
+                Some(Err(error)) => {
+                    let topic = error.topic();
+                    tracing::warn!(topic, error = %chain(&error), "trouble with the forwarder topic");
+                    self.last_error = Some(error);
+                    // A source that has nothing but errors must not keep everything else from running.
+                    tokio::task::yield_now().await;
+                }
+                None => self.ended = true,
+            }
+        }
+        None
+    }
+
+    /// A delivery that is there already.
+    pub(super) async fn ready(&mut self) -> Option<Delivery> {
+        match poll!(std::pin::pin!(self.next())) {
+            Poll::Ready(delivery) => delivery,
+            Poll::Pending => None,
+        }
+    }
+
+    pub(super) fn stop_intake(&self) {
+        self.subscription.stop_intake();
+    }
+
+    pub(super) async fn close(self) -> Result<(), SubscribeError> {
+        self.subscription.close().await
+    }
+
+    /// What went wrong last.
+    pub(super) fn take_last_error(&mut self) -> Option<SubscribeError> {
+        self.last_error.take()
+    }
+}

@@ -1,0 +1,8 @@
+//! The forwarder between a scripted source and a recording destination.
+
+mod failing;
+mod forwarding;
+mod publisher;
+mod stopping;
+mod support;
+mod unreadable;
