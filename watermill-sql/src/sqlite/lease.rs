@@ -119,21 +119,24 @@ pub(super) async fn renew(
         return Ok(false);
     };
     let (_, locked_until) = ends(now_ms, duration);
+    // Somebody who has taken over without our table, or has set the position by hand, has changed one of these.
+    let offsets = lease.tables.offsets();
+    let kept = sqlx::query(AssertSqlSafe(format!(
+        "update {offsets} set locked_until = ?
+         where consumer_group = ? and locked_until = ? and offset_acked = ?"
+    )))
+    .bind(locked_until)
+    .bind(&lease.group)
+    .bind(lease.locked_until)
+    .bind(lease.position)
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if kept == 0 {
+        return Ok(false);
+    }
     // Go counts in whole seconds, so there is often nothing to change.
     if locked_until != lease.locked_until {
-        let offsets = lease.tables.offsets();
-        let kept = sqlx::query(AssertSqlSafe(format!(
-            "update {offsets} set locked_until = ? where consumer_group = ? and locked_until = ?"
-        )))
-        .bind(locked_until)
-        .bind(&lease.group)
-        .bind(lease.locked_until)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if kept == 0 {
-            return Ok(false);
-        }
         sqlx::query(AssertSqlSafe(format!(
             "update {LEASES} set locked_until = ? where topic = ? and consumer_group = ?"
         )))
