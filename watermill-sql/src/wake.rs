@@ -13,30 +13,41 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The readers of each topic. An entry goes when its last reader has.
+/// Those who listen, by topic, or by topic and group. An entry goes with the last of them.
 static READERS: LazyLock<Mutex<HashMap<String, watch::Sender<()>>>> = LazyLock::new(Mutex::default);
 
-/// A reader's ear for the wake-ups of one topic.
+/// A reader's ear for one kind of wake-up.
 pub(crate) struct Waker {
-    topic: String,
+    key: String,
     receiver: Option<watch::Receiver<()>>,
 }
 
 /// Tells the readers of `topic` to look.
 pub(crate) fn wake(topic: &str) {
-    if let Some(sender) = readers().get(&key(topic)) {
-        sender.send_replace(());
-    }
+    call(&key(topic, None));
 }
 
-/// Listens for the wake-ups of `topic` from now on.
+/// Tells those who stand by for a group that the lease is free.
+pub(crate) fn wake_standbys(topic: &str, group: &str) {
+    call(&key(topic, Some(group)));
+}
+
+/// Listens for what is published to `topic` from now on.
 pub(crate) fn listen(topic: &str) -> Waker {
-    let topic = key(topic);
-    let receiver = readers().entry(topic.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
-    Waker { topic, receiver: Some(receiver) }
+    Waker::new(key(topic, None))
+}
+
+/// Listens for leases of a group that are given back from now on.
+pub(crate) fn listen_for_lease(topic: &str, group: &str) -> Waker {
+    Waker::new(key(topic, Some(group)))
 }
 
 impl Waker {
+    fn new(key: String) -> Self {
+        let receiver = readers().entry(key.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        Self { key, receiver: Some(receiver) }
+    }
+
     /// Waits for a wake-up that came after the last one that was waited for.
     ///
     /// # Cancel safety
@@ -54,15 +65,26 @@ impl Drop for Waker {
     fn drop(&mut self) {
         self.receiver = None;
         let mut readers = readers();
-        if readers.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
-            readers.remove(&self.topic);
+        if readers.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
+            readers.remove(&self.key);
         }
     }
 }
 
-/// Some databases do not tell upper case from lower case in table names.
-fn key(topic: &str) -> String {
-    topic.to_ascii_lowercase()
+fn call(key: &str) {
+    if let Some(sender) = readers().get(key) {
+        sender.send_replace(());
+    }
+}
+
+/// Some databases do not tell upper case from lower case in table names; no topic has a space.
+fn key(topic: &str, group: Option<&str>) -> String {
+    let mut key = topic.to_ascii_lowercase();
+    if let Some(group) = group {
+        key.push(' ');
+        key.push_str(group);
+    }
+    key
 }
 
 fn readers() -> MutexGuard<'static, HashMap<String, watch::Sender<()>>> {

@@ -163,8 +163,10 @@ async fn publish(
 fn remedy(error: &PublishError, attempts_max: Option<u32>, attempts: u32, remaining: usize) -> Remedy {
     match error.kind() {
         PublishErrorKind::Closed => Remedy::Stop,
-        // The messages are at fault, or one of them is.
-        PublishErrorKind::Message | PublishErrorKind::Unsupported if remaining > 1 => Remedy::Narrow,
+        PublishErrorKind::Topic => Remedy::GiveUp,
+        // One message may be at fault, or there are too many for one call: no message is given up for
+        // what its neighbours are.
+        _ if !error.is_retryable() && remaining > 1 => Remedy::Narrow,
         _ if !error.is_retryable() => Remedy::GiveUp,
         _ if attempts_max.is_some_and(|max| attempts >= max) => Remedy::GiveUp,
         _ => Remedy::Retry,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::{time::Instant, time::sleep};
-use watermill_core::error::PublishErrorKind;
+use futures::StreamExt;
+use tokio::time::{Instant, sleep};
+use watermill_core::{MemoryBroker, Subscriber, error::PublishErrorKind, memory::MemoryConfig};
 use watermill_forwarder::{Envelope, Forwarder};
 use watermill_testkit::ScriptedSubscriber;
 
@@ -119,15 +120,17 @@ async fn a_message_that_cannot_be_represented_is_dead_lettered_at_once_and_its_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_the_backend_refuses_is_dead_lettered_without_waiting() {
+async fn what_is_refused_for_good_is_dead_lettered_without_waiting() {
     for kind in [PublishErrorKind::Topic, PublishErrorKind::Refused, PublishErrorKind::Unsupported] {
         let source = source_of("no such topic", 10);
         source.push(envelope("orders", "10"));
         let destination = Picky::new();
         destination.take_down("no such topic", kind);
+        let begun = Instant::now();
         let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config()));
         source.settled(11).await;
         let report = running.stop().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
         assert_eq!((report.forwarded, report.dead_lettered), (1, 10), "{kind:?}");
     }
 }
@@ -146,4 +149,21 @@ async fn while_dead_letters_cannot_be_published_either_nothing_is_lost_and_a_rec
     source.settled(10).await;
     let report = running.stop().await;
     assert_eq!((report.forwarded, report.dead_lettered), (10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_takes_fewer_messages_at_once_than_a_batch_gets_them_all() {
+    // A group of the in-memory broker refuses a call that could never fit.
+    let broker = MemoryBroker::with_config(MemoryConfig::default().capacity(3)).unwrap();
+    let mut orders = broker.subscriber().subscribe("orders").await.unwrap();
+    let source = source_of("orders", 50);
+    let running = start(Forwarder::builder(source.clone(), broker.publisher()).config(config()));
+    for id in 0..50 {
+        let delivery = orders.next().await.unwrap().unwrap();
+        assert_eq!(delivery.id().as_str(), id.to_string());
+        delivery.ack();
+    }
+    source.settled(50).await;
+    let report = running.stop().await;
+    assert_eq!((report.forwarded, report.dead_lettered), (50, 0));
 }

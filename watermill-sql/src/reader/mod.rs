@@ -68,12 +68,13 @@ impl<D: Dialect> Reader<D> {
             }
         }
         let _end = End(self.desk.clone());
-        let mut waker = wake::listen(self.tables.topic());
+        let mut published = wake::listen(self.tables.topic());
+        let mut released = wake::listen_for_lease(self.tables.topic(), &self.config.group);
         let result = loop {
-            let Some(taken) = self.own(&mut waker).await else { break Ok(()) };
+            let Some(taken) = self.own(&mut released).await else { break Ok(()) };
             let mut term = self.begin(taken);
             self.desk.started.notify_one();
-            match self.serve(&mut term, &mut waker).await {
+            match self.serve(&mut term, &mut published).await {
                 Over::Closing => break self.finish(&mut term).await,
                 Over::Lost => self.lose(),
             }
@@ -83,7 +84,7 @@ impl<D: Dialect> Reader<D> {
     }
 
     /// Waits for the lease; `None` when the subscription ends first.
-    async fn own(&self, waker: &mut wake::Waker) -> Option<Taken> {
+    async fn own(&self, released: &mut wake::Waker) -> Option<Taken> {
         let mut failures = 0;
         loop {
             if self.desk.is_through() {
@@ -122,7 +123,7 @@ impl<D: Dialect> Reader<D> {
             tokio::select! {
                 () = self.desk.closing.cancelled() => return None,
                 () = self.desk.work.notified() => {}
-                () = waker.woken() => {}
+                () = released.woken() => {}
                 () = sleep_until(Instant::now() + wait) => {}
             }
         }
@@ -180,7 +181,7 @@ impl<D: Dialect> Reader<D> {
         self.degraded("the lease was lost".to_owned());
     }
 
-    async fn serve(&self, term: &mut Term, waker: &mut wake::Waker) -> Over {
+    async fn serve(&self, term: &mut Term, published: &mut wake::Waker) -> Over {
         loop {
             // Whoever stops taking and has settled everything need not be waited for.
             if self.desk.closing.is_cancelled() || self.desk.is_through() {
@@ -204,7 +205,7 @@ impl<D: Dialect> Reader<D> {
             tokio::select! {
                 () = self.desk.closing.cancelled() => {}
                 () = self.desk.work.notified() => {}
-                () = waker.woken() => {
+                () = published.woken() => {
                     term.poll_interval = self.config.poll_interval_min;
                     term.poll_at = Instant::now();
                 }

@@ -118,7 +118,7 @@ impl<D: Dialect> Reader<D> {
             }
         };
         let result = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
-        wake::wake(self.tables.topic());
+        wake::wake_standbys(self.tables.topic(), &self.config.group);
         result.unwrap_or_else(|_| Err(format!("the database did not answer within {GOODBYE_MAX:?}")))
     }
 
