@@ -20,7 +20,7 @@ use crate::{Message, error::PublishError};
 ///    accept a call as a whole does: then it is all or none.
 /// 4. **Order.** The messages of one call keep their order within their ordering scope. Calls that
 ///    follow one another keep theirs. Where [`PublisherCapabilities::keeps_order`] is set, so do calls
-///    that are in progress together, in the order of their first polls.
+///    that are in progress together, if each was polled before the next was made.
 /// 5. **Unchanged.** Id, key, metadata and payload arrive as they were given, or the call fails with
 ///    [`PublishErrorKind::Message`](crate::error::PublishErrorKind::Message) before anything is sent.
 ///    The empty payload, the empty id and the empty metadata value are values like any other.
@@ -51,8 +51,8 @@ pub trait Publisher: Send + Sync {
 pub struct PublisherCapabilities {
     /// The backend's short name: `memory`, `sql`, `kafka`.
     pub backend: &'static str,
-    /// Whether calls that are in progress together are kept in the order of their first polls, so
-    /// that a router may begin the next before the one before has been confirmed.
+    /// Whether calls that are in progress together keep the order in which they were made and polled
+    /// first, so that a router may begin the next before the one before has been confirmed.
     pub keeps_order: bool,
     /// Whether a call with several messages is accepted as a whole or not at all.
     pub atomic: bool,

@@ -1,16 +1,24 @@
 #![doc = include_str!("../README.md")]
 
+pub mod allocations;
 pub mod backend;
 pub mod collector;
+pub mod faulty;
+pub mod figures;
 mod names;
 pub mod recording;
 pub mod scripted;
+pub mod services;
 pub mod suite;
 mod wait;
+pub mod workload;
 
 pub use backend::{Backend, Connection, Lack};
 pub use collector::Collector;
+pub use faulty::{Faults, Faulty};
+pub use figures::{Figure, Figures, Limit};
 pub use names::unique;
 pub use recording::RecordingPublisher;
 pub use scripted::{ScriptedDelivery, ScriptedSubscriber};
+pub use services::Service;
 pub use wait::patience;

@@ -144,6 +144,11 @@ impl DeliveryInfo {
         self.origin.on_settled(self.token, Box::new(listener));
     }
 
+    /// Drops the listeners of an earlier try of this delivery, whose outputs were not published.
+    pub(crate) fn forget_listeners(&self) {
+        self.origin.forget_listeners(self.token);
+    }
+
     /// How long ago the message was published.
     pub fn age(&self) -> Option<Duration> {
         self.published_at()?.elapsed().ok()

@@ -150,6 +150,18 @@ impl Origin {
         self.0.notes.change(|notes| notes.entry(token).or_default().listeners.push(listener));
     }
 
+    pub(super) fn forget_listeners(&self, token: Token) {
+        if self.0.notes.is_empty() {
+            return;
+        }
+        // Dropped outside of the lock: a listener may hold anything.
+        let forgotten = self
+            .0
+            .notes
+            .change(|notes| notes.get_mut(&token).map(|note| std::mem::take(&mut note.listeners)));
+        drop(forgotten);
+    }
+
     pub(super) fn count_dropped(&self) {
         self.0.dropped.fetch_add(1, Ordering::Relaxed);
     }

@@ -2,14 +2,15 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
 use async_trait::async_trait;
-use tokio::{sync::oneshot, time};
+use futures::future::BoxFuture;
+use tokio::{sync::oneshot, task::coop, time};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
@@ -24,12 +25,13 @@ use crate::{Message, Publisher, error::PublishError, handling, publisher::Publis
 /// Publishes to the topics of a [`MemoryBroker`](super::MemoryBroker).
 ///
 /// A call is accepted as a whole, by every group of the topic at once, or not at all. Without room it
-/// waits, and waiting calls are accepted in the order of their first polls. Clones are the same
+/// waits, and waiting calls are accepted in the order in which they were made. Clones are the same
 /// publisher: closing one closes all.
 ///
 /// # Cancel safety
 ///
-/// A dropped `publish` future has published all of its messages or, while it waited for room, none.
+/// The messages are accepted by the call itself where there is room; its future, dropped before, has
+/// published all of them. One that waits for room has published none.
 pub struct MemoryPublisher {
     broker: Arc<Shared>,
     /// The topic used last.
@@ -121,14 +123,23 @@ impl MemoryPublisher {
 
 #[async_trait]
 impl Publisher for MemoryPublisher {
-    async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        if let Some(unfinished) = self.begin(topic, messages)? {
-            return Box::pin(self.finish(topic, unfinished)).await;
+    // Written out, because most calls are over before there is anything to wait for: their future has
+    // no state, and a box without content is no allocation.
+    fn publish<'this, 'topic, 'call>(
+        &'this self,
+        topic: &'topic str,
+        messages: Vec<Message>,
+    ) -> BoxFuture<'call, Result<(), PublishError>>
+    where
+        'this: 'call,
+        'topic: 'call,
+        Self: 'call,
+    {
+        match self.begin(topic, messages) {
+            Ok(None) => Box::pin(Accepted),
+            Ok(Some(unfinished)) => Box::pin(self.finish(topic, unfinished)),
+            Err(error) => Box::pin(ready(Err(error))),
         }
-        // A task that only publishes lets others run, too. After the messages are accepted, because a
-        // wait before would change the order of calls that are in progress together.
-        tokio::task::coop::consume_budget().await;
-        Ok(())
     }
 
     async fn close(&self) -> Result<(), PublishError> {
@@ -139,6 +150,22 @@ impl Publisher for MemoryPublisher {
 
     fn capabilities(&self) -> PublisherCapabilities {
         PublisherCapabilities::new(BACKEND).keeps_order(true).atomic(true)
+    }
+}
+
+/// The call was accepted when it was made.
+struct Accepted;
+
+impl Future for Accepted {
+    type Output = Result<(), PublishError>;
+
+    /// A task that only publishes lets others run, too: after its messages are accepted, because a
+    /// wait before would change the order of calls.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        coop::poll_proceed(cx).map(|budget| {
+            budget.made_progress();
+            Ok(())
+        })
     }
 }
 
@@ -184,8 +211,8 @@ mod tests {
         let publisher = broker.publisher();
         let mut cx = Context::from_waker(Waker::noop());
 
-        let mut inside = publisher.publish("own", vec![Message::new("x")]);
-        let inside = handling::while_handling(|| inside.as_mut().poll(&mut cx));
+        let publish = || publisher.publish("own", vec![Message::new("x")]).as_mut().poll(&mut cx);
+        let inside = handling::while_handling(publish);
         assert!(matches!(inside, Poll::Ready(Ok(()))));
 
         let mut outside = publisher.publish("own", vec![Message::new("x")]);

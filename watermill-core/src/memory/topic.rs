@@ -55,7 +55,7 @@ struct State {
     /// Sorted by id. A vector: nearly always one, and a publish goes through all of them.
     groups: Vec<Group>,
     history: VecDeque<Record>,
-    /// Calls that wait for room, in the order of their first polls. Admitted from the front only.
+    /// Calls that wait for room, in the order in which they were made. Admitted from the front only.
     waiting: VecDeque<Waiting>,
     next_sequence: u64,
     next_group: u64,

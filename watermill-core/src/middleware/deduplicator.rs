@@ -158,6 +158,11 @@ where
     let Some(key) = key else {
         return inner.call(message).await.map_err(Into::into);
     };
+    let delivery = message.delivery().cloned();
+    if let Some(delivery) = &delivery {
+        // A try in place after outputs that could not be published: the key is this delivery's own.
+        delivery.forget_listeners();
+    }
     // Prefixed: a handler and a topic of the same name are two scopes.
     let scope = format!("handler:{}", message.handler().map_or("", |handler| &handler.name));
     let reservation = match store.reserve(DeduplicationKey { scope: &scope, key: &key }).await? {
@@ -168,7 +173,6 @@ where
         }
         Reserved::InProgress => return Err(InProgress { key }.into()),
     };
-    let delivery = message.delivery().cloned();
     // From here on an error, a panic or a drop sets the key free, as dropping the reservation does.
     let outputs = inner.call(message).await.map_err(Into::into)?;
     match delivery {
@@ -284,6 +288,21 @@ mod tests {
         let (message, settlement) = Outcomes::default().deliver(Message::with_id("1", "x")).split();
         assert_eq!(handle(&message).await.unwrap().len(), 0);
         settlement.ack();
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn another_try_of_the_same_delivery_is_no_repeat() {
+        // A failure policy tries again in place when the outputs of the first try were refused.
+        let (calls, handler) = handler(0);
+        let layer = deduplicator();
+        let (message, settlement) = Outcomes::default().deliver(Message::with_id("1", "x")).split();
+        for _ in 0..2 {
+            let outputs = layer.layer(handler.clone()).oneshot(message.clone()).await.unwrap();
+            assert_eq!(outputs.len(), 1);
+        }
+        settlement.ack();
+        assert_eq!(layer.layer(handler).oneshot(message).await.unwrap().len(), 0);
         assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
 

@@ -8,7 +8,7 @@ use std::{
 use futures::future::join_all;
 use watermill_core::{PublisherExt, subscriber::Ordering};
 
-use super::stage::{Crew, Stage, close, keyed, message, next, ok, ordered, quiet, take};
+use super::stage::{Crew, Stage, close, keyed, message, next, ok, ordered, quiet, take, within};
 use crate::{Backend, Collector, Lack};
 
 /// S3: the order that is promised is the order that the list of lacks leaves.
@@ -154,7 +154,7 @@ pub async fn calls_in_progress_together_keep_their_order(backend: Arc<dyn Backen
     let publisher = stage.publisher();
     let calls = messages.iter().map(|message| publisher.publish_one(&stage.topic, message.clone()));
     // `join_all` polls for the first time in this order.
-    for result in join_all(calls).await {
+    for result in within("every call ends", join_all(calls)).await {
         result.expect("every call is accepted");
     }
     let mut subscription = stage.subscribe().await;

@@ -1,0 +1,173 @@
+//! Subscribing, with faults.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use tokio::runtime::Handle;
+use watermill_core::{
+    Delivery, DeliveryInfo, Settlement, Subscriber, Subscription,
+    delivery::{Origin, Outcome, Receipt, Settle, Token},
+    error::{SettleError, SubscribeError, SubscribeErrorKind},
+    subscriber::SubscriberCapabilities,
+};
+
+use super::{Dice, Faulty};
+
+#[async_trait]
+impl<S: Subscriber> Subscriber for Faulty<S> {
+    async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
+        if self.dice.happens(|faults| faults.subscribe, |injected| &mut injected.failed_subscribe) {
+            return Err(unavailable(topic));
+        }
+        let subscription = self.inner.subscribe(topic).await?;
+        let (dice, topic) = (self.dice.clone(), topic.to_owned());
+        let mut wrapper = Wrapper::new(dice.clone());
+        Ok(subscription.map_stream(|deliveries| {
+            deliveries.flat_map(move |next| {
+                let fails = next.is_ok()
+                    && dice.happens(|faults| faults.stream, |injected| &mut injected.stream_errors);
+                let error = fails.then(|| Err(unavailable(&topic)));
+                let next = next.map(|delivery| wrapper.wrap(delivery));
+                stream::iter(error.into_iter().chain([next]))
+            })
+        }))
+    }
+
+    async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
+        self.inner.initialize(topic).await
+    }
+
+    fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
+        Ok(Arc::new(Faulty { inner: self.inner.in_group(group)?, dice: self.dice.clone() }))
+    }
+
+    async fn close(&self) -> Result<(), SubscribeError> {
+        self.inner.close().await
+    }
+
+    fn capabilities(&self) -> SubscriberCapabilities {
+        self.inner.capabilities()
+    }
+}
+
+fn unavailable(topic: &str) -> SubscribeError {
+    SubscribeError::new(SubscribeErrorKind::Unavailable, topic).because("an injected fault")
+}
+
+/// Puts itself between the deliveries of one subscription and their backend.
+struct Wrapper {
+    dice: Arc<Dice>,
+    /// Made for the first delivery, from what it says of its own origin.
+    origin: Option<(Origin, Arc<Outstanding>)>,
+}
+
+/// The backend's own settlements of what is handed out.
+#[derive(Default)]
+struct Outstanding(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    settlements: HashMap<Token, (u64, Settlement)>,
+    /// Tells a delivery from a later one in the same place.
+    next: u64,
+}
+
+struct FaultySettle {
+    dice: Arc<Dice>,
+    /// Settling may happen on any thread, also on one without a runtime.
+    runtime: Handle,
+    outstanding: Arc<Outstanding>,
+}
+
+impl Wrapper {
+    fn new(dice: Arc<Dice>) -> Self {
+        Self { dice, origin: None }
+    }
+
+    fn wrap(&mut self, delivery: Delivery) -> Delivery {
+        let (origin, outstanding) = self.origin.get_or_insert_with(|| {
+            let inner = delivery.info().origin();
+            let outstanding = Arc::<Outstanding>::default();
+            let (dice, runtime) = (self.dice.clone(), Handle::current());
+            let settle = FaultySettle { dice, runtime, outstanding: outstanding.clone() };
+            let origin = Origin::builder(inner.backend(), inner.topic()).group(inner.group()).build(settle);
+            (origin, outstanding)
+        });
+        let token = delivery.info().token();
+        let lost = delivery.cancellation();
+        let mut info = DeliveryInfo::new(origin.clone(), token)
+            .with_attempt(delivery.info().attempt())
+            .with_redelivered(delivery.info().redelivered())
+            .with_published_at(delivery.info().published_at());
+        if let Some(partition) = delivery.info().partition() {
+            info = info.with_partition(partition);
+        }
+        if let Some(offset) = delivery.info().offset() {
+            info = info.with_offset(offset);
+        }
+        let (message, settlement) = delivery.split();
+        let number = outstanding.insert(token, settlement);
+
+        // The backend may lose the delivery before it is settled: whoever watches it is told.
+        let (origin, outstanding) = (origin.clone(), Arc::downgrade(outstanding));
+        tokio::spawn(async move {
+            lost.cancelled().await;
+            if Outstanding::forget(&outstanding, token, number) {
+                origin.revoke(|of| of == token);
+            }
+        });
+        Delivery::new(message, info)
+    }
+}
+
+impl Settle for FaultySettle {
+    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
+        let Some((_, settlement)) = self.outstanding.entries().settlements.remove(&token) else {
+            if let Some(receipt) = receipt {
+                receipt.complete(Err(SettleError::lost()));
+            }
+            return;
+        };
+        if self.dice.happens(|faults| faults.settlement, |injected| &mut injected.lost_settlements) {
+            // Dropped, the settlement nacks. A dropped receipt says that nothing is known.
+            return;
+        }
+        match (outcome, receipt) {
+            (Outcome::Nack { delay }, _) => settlement.nack_after(delay),
+            (Outcome::Reject { reason }, _) => settlement.reject(reason),
+            (_, None) => settlement.ack(),
+            (_, Some(receipt)) => {
+                self.runtime.spawn(async move { receipt.complete(settlement.ack_confirmed().await) });
+            }
+        }
+    }
+}
+
+impl Outstanding {
+    fn insert(&self, token: Token, settlement: Settlement) -> u64 {
+        let mut entries = self.entries();
+        entries.next += 1;
+        let number = entries.next;
+        entries.settlements.insert(token, (number, settlement));
+        number
+    }
+
+    /// Forgets a delivery, if it is still the one that is meant.
+    fn forget(outstanding: &Weak<Self>, token: Token, number: u64) -> bool {
+        let Some(outstanding) = outstanding.upgrade() else { return false };
+        let mut entries = outstanding.entries();
+        let is_meant = entries.settlements.get(&token).is_some_and(|(current, _)| *current == number);
+        let forgotten = is_meant.then(|| entries.settlements.remove(&token));
+        drop(entries);
+        // Its settlement goes here, after the lock: it nacks in vain.
+        forgotten.is_some()
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
