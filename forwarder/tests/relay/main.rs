@@ -1,5 +1,6 @@
 //! The forwarder between a scripted source and a recording destination.
 
+mod chaos;
 mod failing;
 mod forwarding;
 mod publisher;

@@ -77,6 +77,10 @@ impl Running {
         self.task.await.expect("no panic")
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// As a crash does it: the future is dropped wherever it is.
     pub(crate) async fn kill(self) {
         self.task.abort();
