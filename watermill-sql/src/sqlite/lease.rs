@@ -119,7 +119,7 @@ pub(super) async fn renew(
         return Ok(false);
     };
     let (_, locked_until) = ends(now_ms, duration);
-    // Somebody who has taken over without our table, or has set the position by hand, has changed one of these.
+    // Whoever has taken over without our table, or has set the position by hand, has changed one of these.
     let offsets = lease.tables.offsets();
     let kept = sqlx::query(AssertSqlSafe(format!(
         "update {offsets} set locked_until = ?
@@ -157,8 +157,8 @@ pub(super) async fn advance(
     position: i64,
     progress: Option<&str>,
 ) -> sqlx::Result<bool> {
-    // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever lost it to
-    // Go, and notice a position that was set by hand.
+    // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever
+    // lost it to Go, and notice a position that was set by hand.
     let advanced = sqlx::query(AssertSqlSafe(format!(
         "update {} set offset_acked = ?1
          where consumer_group = ?2 and offset_acked = ?3 and locked_until = ?4
@@ -219,7 +219,8 @@ pub(super) async fn release(connection: &mut SqliteConnection, lease: &Lease) ->
 
 async fn state(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Option<State>> {
     let row = sqlx::query(AssertSqlSafe(format!(
-        "select o.offset_acked, o.locked_until, {NOW_MS}, l.token, l.owner, l.expires_at_ms, l.locked_until, l.progress
+        "select o.offset_acked, o.locked_until, {NOW_MS},
+                l.token, l.owner, l.expires_at_ms, l.locked_until, l.progress
          from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = o.consumer_group
          where o.consumer_group = ?",
         claim.tables.offsets()

@@ -161,7 +161,8 @@ async fn acks_of_a_batch_are_recorded_together() {
         subscriber_with(&pool, SqlSubscriberConfig::default().ack_interval(Duration::from_secs(4)));
     subscriber.initialize("t").await.unwrap();
     sqlx::query(
-        "create trigger counted after update of offset_acked on watermill_offsets_t begin insert into updates values (1); end",
+        "create trigger counted after update of offset_acked on watermill_offsets_t
+         begin insert into updates values (1); end",
     )
     .execute(&pool)
     .await
@@ -267,4 +268,17 @@ async fn what_the_reader_of_dead_letters_rejects_does_not_come_back_to_it() {
     next(&mut subscription).await.reject("no");
     subscription.close().await.unwrap();
     assert_eq!((position(&pool, "dead", "").await, count(&pool, "dead").await), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_published_in_this_process_is_not_polled_for() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    let hour = Duration::from_secs(3600);
+    let config = SqlSubscriberConfig::default().poll_interval_max(hour).poll_interval_min(hour);
+    let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
+    for n in 0..3 {
+        publisher(&pool).publish("t", numbered(n..n + 1)).await.unwrap();
+        assert_eq!(payload(&mut subscription).await, n.to_string());
+    }
 }
