@@ -11,9 +11,10 @@
 mod pipelining;
 mod workloads;
 
-use std::time::Instant;
-
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
 use watermill_testkit::{Figure, Figures};
 
 use workloads::{Running, Workload};
