@@ -151,7 +151,8 @@ impl SqlSubscriberConfig {
 
     /// Sets a topic of the same database that rejected messages and unreadable rows are moved to, in
     /// the transaction that advances past them. Default: none. Without one, a rejected message is
-    /// passed with an error in the log, and the subscription holds at an unreadable row.
+    /// passed with an error in the log, and the subscription holds at an unreadable row; so does a
+    /// subscription to that topic itself.
     #[must_use]
     pub fn dead_letter_topic(mut self, topic: impl Into<String>) -> Self {
         self.dead_letter_topic = Some(topic.into());

@@ -2,8 +2,8 @@
 //!
 //! The table `_watermill_leases` has a row for each topic and group: who owns it, until when by the
 //! database's clock, and a fencing token that grows with every change of hands. No topic can have a
-//! table of that name. The owner also keeps `locked_until` of Go's offsets table in the future, so that a Go reader
-//! and this one exclude each other at a hand-over.
+//! table of that name. The owner also keeps `locked_until` of Go's offsets table in the future, so that
+//! a Go reader and this one exclude each other at a hand-over.
 
 use std::time::Duration;
 

@@ -44,9 +44,7 @@ impl Record {
         let (uuid, metadata) = (message.id(), message.metadata());
         let chars = uuid.chars().count();
         if chars > ID_CHARS_MAX {
-            return Err(format!(
-                "the id {uuid:?} has {chars} characters, the column that Go and Rust share holds {ID_CHARS_MAX}"
-            ));
+            return Err(format!("the id {uuid:?} has {chars} characters, its column holds {ID_CHARS_MAX}"));
         }
         // With these in the metadata the message would come back with another key.
         for reserved in [metadata_keys::KEY, metadata_keys::KEY_BASE64] {

@@ -67,7 +67,7 @@ impl Progress {
             }
             Ok(_) => Self::default(),
             Err(error) => {
-                tracing::warn!(%error, "the progress of a consumer group is unreadable, some messages may come again");
+                tracing::warn!(%error, "a group's progress is unreadable, some messages may come again");
                 Self::default()
             }
         }

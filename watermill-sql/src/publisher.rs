@@ -39,8 +39,8 @@ pub struct SqlPublisher<D: SqlDatabase> {
 struct Shared {
     /// True once closed. Calls in progress hold it for reading.
     closed: RwLock<bool>,
-    /// A fair queue in front of a database that has one writer: calls are written in the order of their first polls,
-    /// and do not wear out the busy timeout against one another.
+    /// A fair queue in front of a database that has one writer: calls are written in the order of their
+    /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
 }
 

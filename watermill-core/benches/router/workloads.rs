@@ -38,17 +38,18 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const ALL: [(&'static str, Self); 6] = [
-        ("floor", Self::Floor),
-        ("publish-handle", Self::OneHop),
-        ("publish-handle-publish-handle", Self::TwoHops),
-        ("layers-5", Self::HandlerLayers),
-        ("router-layers-5", Self::RouterLayers),
-        ("boxed-layer", Self::BoxedLayer),
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Floor, Self::OneHop, Self::TwoHops, Self::HandlerLayers, Self::RouterLayers, Self::BoxedLayer];
 
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, workload)| workload)
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::OneHop => "publish-handle",
+            Self::TwoHops => "publish-handle-publish-handle",
+            Self::HandlerLayers => "layers-5",
+            Self::RouterLayers => "router-layers-5",
+            Self::BoxedLayer => "boxed-layer",
+        }
     }
 
     /// Sets everything up; the returned [`Running`] moves messages.
@@ -256,33 +257,4 @@ impl<S: Service<Message, Future: Send + 'static>> Service<Message> for BoxedServ
     fn call(&mut self, message: Message) -> Self::Future {
         Box::pin(self.0.call(message))
     }
-}
-
-/// How long `outputs` messages take through a handler whose publisher reports 2 ms later, in the
-/// paused clock: with outputs on their way behind each other, and one at a time.
-pub(crate) async fn pipelining(outputs: usize) -> (f64, f64) {
-    use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
-
-    let mut seconds = [0.0; 2];
-    for (at, pipeline) in [(0, 1_000), (1, 0)] {
-        let source = ScriptedSubscriber::new();
-        let target =
-            RecordingPublisher::new().keeps_order(true).with_latency(std::time::Duration::from_millis(2));
-        for _ in 0..outputs {
-            source.push(Message::new(Bytes::copy_from_slice(&BODY)));
-        }
-        let handler = Handler::new("pass", pass)
-            .from(source.clone(), "in")
-            .to(target.clone(), "out")
-            .pipeline(pipeline);
-        let router = Router::new().add(handler);
-        let control = router.control();
-        let started = tokio::time::Instant::now();
-        let task = tokio::spawn(router.run());
-        source.settled(outputs).await;
-        seconds[at] = started.elapsed().as_secs_f64();
-        control.stop();
-        task.await.expect("no panic").expect("a clean end");
-    }
-    (seconds[0], seconds[1])
 }

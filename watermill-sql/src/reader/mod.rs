@@ -17,7 +17,7 @@ use self::record::GOODBYE_MAX;
 use crate::{
     SqlSubscriberConfig,
     dialect::Dialect,
-    error::Failure,
+    error::{Failure, Trouble},
     lease::{Claim, Claimed, Lease, Taken},
     settle::Desk,
     topic::Tables,
@@ -112,10 +112,14 @@ impl<D: Dialect> Reader<D> {
                     self.degraded(format!("standing by: {by} has the lease"));
                     remaining.min(self.config.poll_interval_max)
                 }
+                Err(failure) if failure.trouble == Trouble::Closed => {
+                    self.trouble(failure, None);
+                    return None;
+                }
                 Err(failure) => {
                     let wait = self.config.retry.delay(failures);
                     failures += 1;
-                    self.trouble(failure, wait);
+                    self.trouble(failure, Some(wait));
                     wait
                 }
             };
@@ -188,16 +192,24 @@ impl<D: Dialect> Reader<D> {
                 return Over::Closing;
             }
             let now = Instant::now();
+            // Whether or not the database is there, a delay ends when it ends.
+            if self.desk.lock().ledger.due().is_some_and(|due| due <= now) {
+                self.desk.wake_reader();
+            }
             if term.rest_until.is_none_or(|until| until <= now) {
                 term.rest_until = None;
                 match self.work(term, now).await {
                     Ok(true) => self.recovered(term),
                     Ok(false) => return Over::Lost,
+                    Err(failure) if failure.trouble == Trouble::Closed => {
+                        self.trouble(failure, None);
+                        return Over::Closing;
+                    }
                     Err(failure) => {
                         let wait = self.config.retry.delay(term.failures);
                         term.failures = term.failures.saturating_add(1);
                         term.rest_until = Some(Instant::now() + wait);
-                        self.trouble(failure, wait);
+                        self.trouble(failure, Some(wait));
                     }
                 }
             }
@@ -224,9 +236,6 @@ impl<D: Dialect> Reader<D> {
         }
         if self.wants_rows() && now >= term.poll_at && term.held.is_none_or(|(_, _, at)| at <= now) {
             self.fetch(term).await?;
-        }
-        if self.desk.lock().ledger.due().is_some_and(|due| due <= now) {
-            self.desk.wake_reader();
         }
         Ok(true)
     }
@@ -287,10 +296,14 @@ impl<D: Dialect> Reader<D> {
         self.desk.lock().health = Health::Degraded { reason };
     }
 
-    fn trouble(&self, failure: Failure, wait: Duration) {
-        let reason = failure.text();
-        tracing::warn!(topic = self.tables.topic(), group = self.config.group, reason, ?wait, "trying again");
+    /// Trouble, and how long to wait before trying again; `None` ends the subscription.
+    fn trouble(&self, failure: Failure, wait: Option<Duration>) {
+        let (reason, topic, group) = (failure.text(), self.tables.topic(), &self.config.group);
+        match wait {
+            Some(wait) => tracing::warn!(topic, group, reason, ?wait, "the database fails, trying again"),
+            None => tracing::error!(topic, group, reason, "the subscription ends"),
+        }
         self.degraded(reason);
-        self.desk.report(failure.subscribing(self.tables.topic()));
+        self.desk.report(failure.subscribing(topic));
     }
 }

@@ -1,6 +1,6 @@
 //! Recording outcomes, and the graceful end.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sqlx::Connection as _;
 use tokio::time::Instant;
@@ -95,6 +95,9 @@ impl<D: Dialect> Reader<D> {
         metadata.insert(metadata_keys::SUBSCRIBER_POISONED, "sql");
         metadata.insert(metadata_keys::OFFSET_POISONED, dead.offset.to_string());
         metadata.insert(metadata_keys::ATTEMPTS_POISONED, dead.attempts.to_string());
+        if let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            metadata.insert(metadata_keys::FAILED_AT_POISONED, now.as_millis().to_string());
+        }
         Record::of_row(message)
     }
 

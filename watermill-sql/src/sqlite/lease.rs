@@ -119,21 +119,24 @@ pub(super) async fn renew(
         return Ok(false);
     };
     let (_, locked_until) = ends(now_ms, duration);
+    // Whoever has taken over without our table, or has set the position by hand, has changed one of these.
+    let offsets = lease.tables.offsets();
+    let kept = sqlx::query(AssertSqlSafe(format!(
+        "update {offsets} set locked_until = ?
+         where consumer_group = ? and locked_until = ? and offset_acked = ?"
+    )))
+    .bind(locked_until)
+    .bind(&lease.group)
+    .bind(lease.locked_until)
+    .bind(lease.position)
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if kept == 0 {
+        return Ok(false);
+    }
     // Go counts in whole seconds, so there is often nothing to change.
     if locked_until != lease.locked_until {
-        let offsets = lease.tables.offsets();
-        let kept = sqlx::query(AssertSqlSafe(format!(
-            "update {offsets} set locked_until = ? where consumer_group = ? and locked_until = ?"
-        )))
-        .bind(locked_until)
-        .bind(&lease.group)
-        .bind(lease.locked_until)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if kept == 0 {
-            return Ok(false);
-        }
         sqlx::query(AssertSqlSafe(format!(
             "update {LEASES} set locked_until = ? where topic = ? and consumer_group = ?"
         )))
@@ -154,8 +157,8 @@ pub(super) async fn advance(
     position: i64,
     progress: Option<&str>,
 ) -> sqlx::Result<bool> {
-    // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever lost it to
-    // Go, and notice a position that was set by hand.
+    // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever
+    // lost it to Go, and notice a position that was set by hand.
     let advanced = sqlx::query(AssertSqlSafe(format!(
         "update {} set offset_acked = ?1
          where consumer_group = ?2 and offset_acked = ?3 and locked_until = ?4
@@ -216,7 +219,8 @@ pub(super) async fn release(connection: &mut SqliteConnection, lease: &Lease) ->
 
 async fn state(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Option<State>> {
     let row = sqlx::query(AssertSqlSafe(format!(
-        "select o.offset_acked, o.locked_until, {NOW_MS}, l.token, l.owner, l.expires_at_ms, l.locked_until, l.progress
+        "select o.offset_acked, o.locked_until, {NOW_MS},
+                l.token, l.owner, l.expires_at_ms, l.locked_until, l.progress
          from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = o.consumer_group
          where o.consumer_group = ?",
         claim.tables.offsets()

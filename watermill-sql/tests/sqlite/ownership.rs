@@ -201,3 +201,15 @@ async fn closing_the_subscriber_closes_its_subscriptions() {
     assert_eq!(position(&pool, "t", "").await, 1);
     assert_eq!(subscriber.subscribe("t").await.unwrap_err().kind(), SubscribeErrorKind::Closed);
 }
+
+#[tokio::test]
+async fn a_position_that_is_set_back_is_noticed_by_an_idle_reader_too() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..1)).await.unwrap();
+    let config = SqlSubscriberConfig::default().lease(Duration::from_millis(300));
+    let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
+    next(&mut subscription).await.ack_confirmed().await.unwrap();
+    sqlx::query("update watermill_offsets_t set offset_acked = 0").execute(&pool).await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "0");
+}

@@ -161,7 +161,8 @@ async fn acks_of_a_batch_are_recorded_together() {
         subscriber_with(&pool, SqlSubscriberConfig::default().ack_interval(Duration::from_secs(4)));
     subscriber.initialize("t").await.unwrap();
     sqlx::query(
-        "create trigger counted after update of offset_acked on watermill_offsets_t begin insert into updates values (1); end",
+        "create trigger counted after update of offset_acked on watermill_offsets_t
+         begin insert into updates values (1); end",
     )
     .execute(&pool)
     .await
@@ -176,17 +177,108 @@ async fn acks_of_a_batch_are_recorded_together() {
 }
 
 #[tokio::test]
-async fn a_closed_pool_is_an_error_and_not_silence() {
+async fn a_closed_pool_ends_the_stream_with_an_error_and_not_in_silence() {
     let database = Database::new();
     let pool = database.pool().await;
-    let config = SqlSubscriberConfig::default().retry(Backoff::constant(Duration::from_millis(5)));
-    let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
+    let subscription = subscriber(&pool).subscribe("t").await.unwrap();
     pool.close().await;
-    assert!(
-        tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.unwrap().unwrap().is_err()
-    );
-    assert_eq!(
-        publisher(&pool).publish("t", numbered(0..1)).await.unwrap_err().kind(),
-        PublishErrorKind::Closed
-    );
+    let items = tokio::time::timeout(Duration::from_secs(20), subscription.collect::<Vec<_>>());
+    let items = items.await.expect("the stream ends");
+    let errors: Vec<_> = items.into_iter().map(|item| item.unwrap_err().kind()).collect();
+    assert_eq!(errors, [SubscribeErrorKind::Closed]);
+    let error = publisher(&pool).publish("t", numbered(0..1)).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn publishers_do_not_wait_for_handlers() {
+    // P36: Go's reader keeps a transaction open while it waits for the handler, and writers wait for it.
+    let database = Database::new();
+    let pool = database.pool().await;
+    let options = (*pool.connect_options()).clone().busy_timeout(Duration::ZERO);
+    let hasty = publisher(&SqlitePoolOptions::new().connect_with(options).await.unwrap());
+    hasty.publish("t", numbered(0..1)).await.unwrap();
+    // Nothing is due while the handler works: not a renewal, and there is nothing to record.
+    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(3600));
+    let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
+    let in_the_handler = next(&mut subscription).await;
+    for n in 1..50 {
+        hasty.publish("t", numbered(n..n + 1)).await.unwrap();
+    }
+    in_the_handler.ack();
+    for n in 1..50 {
+        assert_eq!(payload(&mut subscription).await, n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn an_in_memory_database_of_one_connection_will_do() {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect("sqlite::memory:")
+        .await
+        .unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    publisher(&pool).publish("t", numbered(0..300)).await.unwrap();
+    for n in 0..300 {
+        assert_eq!(payload(&mut subscription).await, n.to_string());
+    }
+    subscription.close().await.unwrap();
+    assert_eq!(position(&pool, "t", "").await, 300);
+}
+
+#[tokio::test]
+async fn the_rows_ahead_of_an_unsettled_one_are_bounded() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..100)).await.unwrap();
+    let config = SqlSubscriberConfig::default().batch_size(5).max_ahead(10);
+    let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
+    subscription.set_window(Window::unordered(NonZeroUsize::new(3).unwrap()));
+    let first = next(&mut subscription).await;
+    let mut ahead = 0;
+    while ahead < 9 {
+        next(&mut subscription).await.ack();
+        ahead += 1;
+    }
+    // One more batch may have been on its way when the bound was reached; then the first is waited for.
+    while let Ok(delivery) = tokio::time::timeout(Duration::from_millis(300), subscription.next()).await {
+        delivery.unwrap().unwrap().ack();
+        ahead += 1;
+        assert!(ahead < 14, "nothing holds it back");
+    }
+    first.ack();
+    for _ in ahead..99 {
+        next(&mut subscription).await.ack();
+    }
+    subscription.close().await.unwrap();
+    assert_eq!(position(&pool, "t", "").await, 100);
+}
+
+#[tokio::test]
+async fn what_the_reader_of_dead_letters_rejects_does_not_come_back_to_it() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("dead", numbered(0..1)).await.unwrap();
+    let config = SqlSubscriberConfig::default().dead_letter_topic("dead");
+    let mut subscription = subscriber_with(&pool, config).subscribe("dead").await.unwrap();
+    next(&mut subscription).await.reject("no");
+    subscription.close().await.unwrap();
+    assert_eq!((position(&pool, "dead", "").await, count(&pool, "dead").await), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_published_in_this_process_is_not_polled_for() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    let hour = Duration::from_secs(3600);
+    let config = SqlSubscriberConfig::default().poll_interval_max(hour).poll_interval_min(hour);
+    let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
+    for n in 0..3 {
+        publisher(&pool).publish("t", numbered(n..n + 1)).await.unwrap();
+        assert_eq!(payload(&mut subscription).await, n.to_string());
+    }
 }

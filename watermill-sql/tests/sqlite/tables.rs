@@ -12,7 +12,8 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
         r#"create table "watermill_offsets_t" (consumer_group text not null, offset_acked integer not null,
            locked_until integer not null, primary key (consumer_group))"#,
         r#"insert into "watermill_t" (uuid, created_at, payload, metadata) values
-           ('a', '2024-05-01T10:00:00+02:00', x'00ff', '{"k":"v"}'), ('b', '2024-05-01T10:00:01Z', 'text', 'null')"#,
+           ('a', '2024-05-01T10:00:00+02:00', x'00ff', '{"k":"v"}'),
+           ('b', '2024-05-01T10:00:01Z', 'text', 'null')"#,
         r#"insert into "watermill_offsets_t" values ('', 1, 0)"#,
     ] {
         sqlx::query(statement).execute(&pool).await.unwrap();

@@ -15,6 +15,7 @@ use super::Faulty;
 const INJECTED: &str = "an injected fault";
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<P: Publisher> Publisher for Faulty<P> {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let fail = |kind| Err(PublishError::new(kind, topic).because(INJECTED));

@@ -18,6 +18,7 @@ use watermill_core::{
 use super::{Dice, Faulty};
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<S: Subscriber> Subscriber for Faulty<S> {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         if self.dice.happens(|faults| faults.subscribe, |injected| &mut injected.failed_subscribe) {

@@ -15,9 +15,9 @@ use crate::{Result, workspace};
 use state::State;
 
 pub(crate) const USAGE: &str = "\
-Usage: cargo xtask services <up|down|status>
+Usage: cargo xtask services <up|down|status> [name...]
 
-  up      start the servers that tests need and write target/services/services.json
+  up      start the servers that tests need, or those named, and write target/services/services.json
   down    stop what `up` started; their data stays until `cargo clean`
   status  say what is up, what the environment names, and what is embedded
 ";
@@ -27,7 +27,7 @@ trait Service {
     /// Its key in `services.json`: `postgres`.
     fn name(&self) -> &'static str;
 
-    /// The variable that names one to use instead: `WATERMILL_TEST_POSTGRES`.
+    /// The variable that names one to use instead: `WATERMILL_TEST_POSTGRES_URL`.
     fn variable(&self) -> &'static str;
 
     /// Starts a private instance with its data in `dir` and returns its URL once it accepts
@@ -47,11 +47,14 @@ trait Service {
 const SERVICES: &[&dyn Service] = &[];
 
 pub(crate) fn run(args: &[String]) -> Result {
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["up"] => up().map(|_| ()),
-        ["down"] => down(),
-        ["status"] => status(),
-        _ => Err(format!("say up, down or status\n\n{USAGE}")),
+    let unclear = || format!("say up, down or status\n\n{USAGE}");
+    let (verb, names) = args.split_first().ok_or_else(unclear)?;
+    let services = chosen(SERVICES, names)?;
+    match verb.as_str() {
+        "up" => start(&services).map(|_| ()),
+        "down" => stop(&services),
+        "status" => status(&services),
+        _ => Err(unclear()),
     }
 }
 
@@ -66,7 +69,29 @@ pub(crate) enum Started {
 
 /// Starts what is not up yet and writes the state file.
 pub(crate) fn up() -> Result<Started> {
-    let started = start_all(SERVICES, &workspace::services_dir(), environment)?;
+    start(SERVICES)
+}
+
+/// Stops what [`up`] started.
+pub(crate) fn down() -> Result {
+    stop(SERVICES)
+}
+
+/// The services of these names; all of them without names.
+fn chosen<'s>(services: &[&'s dyn Service], names: &[String]) -> Result<Vec<&'s dyn Service>> {
+    if let Some(name) = names.iter().find(|name| services.iter().all(|service| service.name() != **name)) {
+        let known: Vec<&str> = services.iter().map(|service| service.name()).collect();
+        let known =
+            if known.is_empty() { "none: every backend is embedded".to_owned() } else { known.join(", ") };
+        return Err(format!("there is no service `{name}`; there are {known}"));
+    }
+    let wanted =
+        |service: &&&dyn Service| names.is_empty() || names.iter().any(|name| name == service.name());
+    Ok(services.iter().filter(wanted).copied().collect())
+}
+
+fn start(services: &[&dyn Service]) -> Result<Started> {
+    let started = start_all(services, &workspace::services_dir(), environment)?;
     if SERVICES.is_empty() {
         println!("services: nothing needs starting; every backend of this workspace is embedded");
         embedded::print()?;
@@ -74,21 +99,20 @@ pub(crate) fn up() -> Result<Started> {
     Ok(started)
 }
 
-/// Stops what `up` started.
-pub(crate) fn down() -> Result {
-    stop_all(SERVICES, &workspace::services_dir())?;
+fn stop(services: &[&dyn Service]) -> Result {
+    stop_all(services, &workspace::services_dir())?;
     if SERVICES.is_empty() {
         println!("services: nothing to stop");
     }
     Ok(())
 }
 
-fn status() -> Result {
+fn status(services: &[&dyn Service]) -> Result {
     let dir = workspace::services_dir();
     let state = State::load(&dir)?;
-    for service in SERVICES {
+    for service in services {
         let name = service.name();
-        let line = match (environment(service.variable()), state.url(name)) {
+        let line = match (environment(service.variable())?, state.url(name)) {
             (Some(url), _) => format!("{url} (from {})", service.variable()),
             (None, Some(url)) if service.is_up(&dir.join(name)) => format!("{url} (private instance)"),
             (None, Some(_)) => "has ended; `cargo xtask services up` starts it again".to_owned(),
@@ -102,22 +126,26 @@ fn status() -> Result {
     embedded::print()
 }
 
-fn environment(variable: &str) -> Option<String> {
-    std::env::var(variable).ok().filter(|url| !url.is_empty())
+/// What a variable says. Half a configuration is a mistake, and the test kit sees it so too.
+fn environment(variable: &str) -> Result<Option<String>> {
+    match std::env::var(variable) {
+        Ok(url) if url.trim().is_empty() => Err(format!("{variable} is set and empty; set it or unset it")),
+        Ok(url) => Ok(Some(url)),
+        Err(_) => Ok(None),
+    }
 }
 
 fn start_all(
     services: &[&dyn Service],
     dir: &Path,
-    environment: impl Fn(&str) -> Option<String>,
+    environment: impl Fn(&str) -> Result<Option<String>>,
 ) -> Result<Started> {
     let mut state = State::load(dir)?;
     let mut started = Started::Nothing;
     for service in services {
         let (name, own) = (service.name(), dir.join(service.name()));
-        if let Some(url) = environment(service.variable()) {
+        if let Some(url) = environment(service.variable())? {
             println!("{name}: {url} (from {})", service.variable());
-            state.remove(name);
             continue;
         }
         if let Some(url) = state.url(name)
@@ -141,9 +169,10 @@ fn stop_all(services: &[&dyn Service], dir: &Path) -> Result {
     let mut state = State::load(dir)?;
     let mut failures = Vec::new();
     // Every one is tried: a server that does not stop must not keep the others running.
-    for service in
-        services.iter().rev().filter(|service| state.url(service.name()).is_some()).collect::<Vec<_>>()
-    {
+    for service in services.iter().rev() {
+        if state.url(service.name()).is_none() {
+            continue;
+        }
         match service.stop(&dir.join(service.name())) {
             Ok(()) => {
                 println!("{}: stopped", service.name());

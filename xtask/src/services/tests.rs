@@ -60,8 +60,8 @@ impl Drop for Folder {
     }
 }
 
-fn nothing(_: &str) -> Option<String> {
-    None
+fn nothing(_: &str) -> Result<Option<String>> {
+    Ok(None)
 }
 
 #[test]
@@ -91,7 +91,8 @@ fn a_server_that_ended_by_itself_is_started_again() {
 fn what_the_environment_names_is_used_and_never_stopped() {
     let folder = Folder::new("environment");
     let services: &[&dyn Service] = &[&Fake { name: "fake", fails: true }];
-    let named = |variable: &str| (variable == "WATERMILL_TEST_FAKE").then(|| "fake://elsewhere".to_owned());
+    let named =
+        |variable: &str| Ok((variable == "WATERMILL_TEST_FAKE").then(|| "fake://elsewhere".to_owned()));
     assert_eq!(start_all(services, &folder.0, named), Ok(Started::Nothing));
     stop_all(services, &folder.0).unwrap();
 }
@@ -111,4 +112,19 @@ fn a_state_file_that_is_not_an_object_is_named() {
     let folder = Folder::new("rubbish");
     fs::write(folder.0.join("services.json"), "[]").unwrap();
     assert!(State::load(&folder.0).unwrap_err().contains("services.json is not a JSON object"));
+}
+
+#[test]
+fn servers_are_chosen_by_name_and_unknown_names_are_refused() {
+    let services: &[&dyn Service] = &[&Fake::new("first"), &Fake::new("second")];
+    let choose = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let chosen = chosen(services, &names)?;
+        Ok::<_, String>(chosen.iter().map(|service| service.name()).collect::<Vec<_>>())
+    };
+    assert_eq!(choose(&[]).unwrap(), ["first", "second"]);
+    assert_eq!(choose(&["second"]).unwrap(), ["second"]);
+    assert_eq!(choose(&["third"]).unwrap_err(), "there is no service `third`; there are first, second");
+    let message = chosen(&[], &["postgres".to_owned()]).err().unwrap();
+    assert_eq!(message, "there is no service `postgres`; there are none: every backend is embedded");
 }
