@@ -35,7 +35,7 @@ async fn a_destination_that_fails_blocks_nobody_but_itself_and_keeps_its_order()
 #[tokio::test(start_paused = true)]
 async fn a_key_that_fails_alone_blocks_only_itself() {
     let source = ScriptedSubscriber::new();
-    let destination = Picky::new().accepting_in_part();
+    let destination = Picky::new().accepting_in_part().slowly();
     destination.refuse("a0");
     for id in 0..20 {
         source.push(keyed("orders", "a", &format!("a{id}")));

@@ -109,6 +109,12 @@ impl Picky {
         self
     }
 
+    /// Answers later, so that the next batch waits already when a call ends.
+    pub(crate) fn slowly(mut self) -> Self {
+        self.record = RecordingPublisher::new().with_latency(Duration::from_millis(1));
+        self
+    }
+
     pub(crate) fn take_down(&self, topic: &str, kind: PublishErrorKind) {
         self.down.lock().unwrap().push((topic.to_owned(), kind));
     }
