@@ -64,7 +64,7 @@ pub(super) struct Settings {
 pub struct NoSource(());
 
 /// Where a handler's messages come from.
-pub struct From {
+pub struct FromTopic {
     pub(super) subscriber: Arc<dyn Subscriber>,
     pub(super) topic: String,
 }
@@ -165,8 +165,8 @@ impl<M, Out, L> Handler<M, NoSource, Out, L> {
         self,
         subscriber: impl Subscriber + 'static,
         topic: impl Into<String>,
-    ) -> Handler<M, From, Out, L> {
-        let source = From { subscriber: Arc::new(subscriber), topic: topic.into() };
+    ) -> Handler<M, FromTopic, Out, L> {
+        let source = FromTopic { subscriber: Arc::new(subscriber), topic: topic.into() };
         let Self { make, output, layer, settings, .. } = self;
         Handler { make, source, output, layer, settings }
     }

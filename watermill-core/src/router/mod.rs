@@ -31,7 +31,7 @@ pub use extract::{
 };
 pub use failure::{FailurePolicy, Verdict};
 pub use handler::{
-    From, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
+    FromTopic, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
 };
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
 pub use info::HandlerInfo;

@@ -21,7 +21,7 @@ use tower::{
 use super::{
     Handler, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
     RunErrorKind,
-    handler::{From, Output, sink},
+    handler::{FromTopic, Output, sink},
     supervisor::{Addition, DecoratePublisher, DecorateSubscriber, Prepared, Supervisor},
     worker::drive,
 };
@@ -169,7 +169,7 @@ impl<S, L> Router<S, L> {
 
     /// Adds a handler.
     #[expect(clippy::should_implement_trait, reason = "handlers are added to a router, not summed")]
-    pub fn add<M, Out, HL>(mut self, handler: Handler<M, From, Out, HL>) -> Self
+    pub fn add<M, Out, HL>(mut self, handler: Handler<M, FromTopic, Out, HL>) -> Self
     where
         S: Clone,
         M: MakeService<S>,
@@ -309,7 +309,7 @@ impl<S, L> RouterHandle<S, L> {
     /// # Cancel safety
     ///
     /// Once the future has been polled the handler may start, even if the future is dropped.
-    pub async fn add<M, Out, HL>(&self, handler: Handler<M, From, Out, HL>) -> Result<(), RunError>
+    pub async fn add<M, Out, HL>(&self, handler: Handler<M, FromTopic, Out, HL>) -> Result<(), RunError>
     where
         S: Clone,
         M: MakeService<S>,
@@ -372,7 +372,7 @@ impl<L> Clone for SharedLayer<L> {
 
 /// Puts the layers around the service and forgets its type.
 fn prepare<S, L, M, Out, HL>(
-    handler: Handler<M, From, Out, HL>,
+    handler: Handler<M, FromTopic, Out, HL>,
     state: S,
     layers: &SharedLayer<L>,
     chain: &[&'static str],
