@@ -66,8 +66,8 @@
 //! # What a layer costs
 //!
 //! Futures are written by hand and allocate nothing for a message that is handled, except where a
-//! layer's docs say so: [`Deduplicator`] and [`Duplicator`] box theirs, and a [`PoisonQueue`] and a
-//! [`Retry`] keep a copy of the message's metadata.
+//! layer's docs say so: [`Deduplicator`] and [`Duplicator`] box theirs. A [`PoisonQueue`] and a
+//! [`Retry`] keep a clone of the message, which shares its content.
 
 mod circuit_breaker;
 mod correlation;

@@ -35,6 +35,7 @@ use crate::{
 #[derive(Clone)]
 pub struct FailurePolicy {
     max_retries: u32,
+    max_deliveries: u32,
     backoff: Backoff,
     nack_backoff: Backoff,
     classify: Option<Arc<Classify>>,
@@ -85,6 +86,7 @@ impl FailurePolicy {
     pub fn retry(max_retries: u32) -> Self {
         Self {
             max_retries,
+            max_deliveries: 1,
             backoff: Backoff::default(),
             nack_backoff: Backoff::default(),
             classify: None,
@@ -105,6 +107,15 @@ impl FailurePolicy {
     #[must_use]
     pub fn nack_backoff(mut self, backoff: Backoff) -> Self {
         self.nack_backoff = backoff;
+        self
+    }
+
+    /// Nacks until the message has been delivered this often, by the backend's count, before it goes
+    /// where the policy ends; 1 by default. Unlike tries in place, deliveries outlive this process,
+    /// and another one may have more luck. An error that is given up on is not nacked first.
+    #[must_use]
+    pub fn max_deliveries(mut self, deliveries: u32) -> Self {
+        self.max_deliveries = deliveries;
         self
     }
 
@@ -179,6 +190,7 @@ impl FailurePolicy {
             (Verdict::Retry, _) if tries <= self.max_retries => {
                 Decision::RetryAfter(self.backoff.delay(tries.saturating_sub(1)))
             }
+            (Verdict::Retry, _) if attempt < self.max_deliveries => Decision::Nack(self.nack_delay(attempt)),
             (_, Then::Nack) => Decision::Nack(self.nack_delay(attempt)),
             (_, Then::DeadLetter(dead_letter)) => Decision::DeadLetter(dead_letter),
             (_, Then::Reject) => Decision::Reject,
@@ -207,6 +219,9 @@ impl fmt::Display for FailurePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.max_retries > 0 {
             write!(f, "retry {} times, then ", self.max_retries)?;
+        }
+        if self.max_deliveries > 1 {
+            write!(f, "nack until delivered {} times, then ", self.max_deliveries)?;
         }
         match &self.then {
             Then::Nack => f.write_str("nack"),

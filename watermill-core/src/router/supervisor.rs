@@ -1,6 +1,11 @@
 //! Runs the handlers of a router: starts them, watches them, drains them.
 
-use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
 
 use futures::future::BoxFuture;
 use tokio::{
@@ -151,6 +156,7 @@ impl Supervisor {
             ordering: subscriber.capabilities().ordering,
             counters: Arc::new(Counters::default()),
             stop: self.control.shared.stop.child_token(),
+            broken: OnceLock::new(),
         };
         let entry = Entry {
             info: info.clone(),

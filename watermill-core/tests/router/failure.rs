@@ -163,6 +163,30 @@ async fn the_delay_of_a_nack_grows_with_the_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_is_nacked_until_its_deliveries_are_used_up() {
+    let (source, dead, tries) =
+        (ScriptedSubscriber::new().redeliver(true), RecordingPublisher::new(), Tries::default());
+    source.push(message("a"));
+    let policy = FailurePolicy::retry(1)
+        .backoff(constant(1))
+        .nack_backoff(constant(1))
+        .max_deliveries(3)
+        .then_dead_letter(dead.clone(), "dead");
+    assert_eq!(
+        policy.to_string(),
+        "retry 1 times, then nack until delivered 3 times, then dead-letter to \"dead\""
+    );
+    let handler = Handler::new("fail", fail).from(source.clone(), "in").on_failure(policy);
+    let running = Running::start(router().with_state(tries.clone()).add(handler)).await;
+    dead.await_published(1).await;
+    let outcomes = source.settled(3).await;
+    assert!(outcomes[..2].iter().all(|(_, outcome)| matches!(outcome, Outcome::Nack { .. })), "{outcomes:?}");
+    assert_eq!(outcomes[2].1, Outcome::Ack);
+    assert_eq!(tries.load(Ordering::SeqCst), 6, "two tries for each of three deliveries");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_can_drop_reject_and_classify() {
     let cases: [(FailurePolicy, Outcome, u32); 4] = [
         (FailurePolicy::retry(1).backoff(constant(1)).then_drop(), Outcome::Ack, 2),

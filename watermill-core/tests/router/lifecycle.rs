@@ -18,7 +18,7 @@ use watermill_core::{
         Ended, HandlerInfo, Phase, Plugin, Report, RouterConfig, RouterControl, RunErrorKind, StartPolicy,
     },
 };
-use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
+use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 
 use crate::{Running, ids, message, router};
 
@@ -200,6 +200,38 @@ async fn when_every_handler_has_failed_the_router_returns_their_names() {
     let error = router().add(Handler::new("only", nothing).from(source, "in")).run().await.unwrap_err();
     assert_eq!(error.kind(), RunErrorKind::HandlersFailed);
     assert!(error.to_string().contains("only"), "{error}");
+}
+
+#[tokio::test]
+async fn a_handler_whose_publisher_was_closed_ends_and_gives_its_messages_back() {
+    // P18: in Go it goes on failing as fast as it can.
+    let (source, target) = (ScriptedSubscriber::new(), Arc::new(RecordingPublisher::new()));
+    source.push(message(1));
+    source.push(message(2));
+    watermill_core::Publisher::close(&*target).await.unwrap();
+    let handler = Handler::new("pass", pass).from(source.clone(), "in").to(target, "out");
+    let error = router().add(handler).run().await.unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::HandlersFailed);
+    assert!(error.to_string().contains("the publisher is closed"), "{error}");
+    assert!(source.outcomes().iter().all(|(_, outcome)| matches!(outcome, Outcome::Nack { .. })));
+    assert_eq!(source.handed_out(), 1, "nothing more was taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_ends_by_itself_does_not_wait_for_retries() {
+    async fn fail() -> Result<(), &'static str> {
+        Err("no")
+    }
+    let source = ScriptedSubscriber::new();
+    source.push(ScriptedDelivery::new(message(1)).scope(1));
+    source.push(ScriptedDelivery::new(message(2)).scope(2));
+    source.end();
+    let hour = watermill_core::Backoff::constant(Duration::from_secs(3600));
+    let policy = watermill_core::FailurePolicy::retry(1).backoff(hour);
+    let started = tokio::time::Instant::now();
+    let router = router().add(Handler::new("fail", fail).from(source, "in").on_failure(policy));
+    assert_eq!(router.run().await.unwrap_err().kind(), RunErrorKind::HandlersFailed);
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ mod state;
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Environment {
     pub(super) counters: Arc<Counters>,
     /// Cancelled to stop intake; what was taken is finished.
     pub(super) stop: CancellationToken,
+    /// Set by a lane that met an error which no other message can escape.
+    pub(super) broken: OnceLock<String>,
 }
 
 /// Why a worker ended.
@@ -70,14 +72,22 @@ pub(super) async fn drive<S: MessageService>(
     let mut stop = pin!(env.stop.cancelled());
     let mut end = None;
     poll_fn(|cx| {
+        lanes.register(cx);
         if end.is_none() && stop.as_mut().poll(cx).is_ready() {
             subscription.stop_intake();
             lanes.stop_waiting();
             end = Some(End::Stopped);
         }
-        lanes.register(cx);
         lanes.poll(cx);
         for _ in 0..YIELD_AFTER {
+            if end.is_none()
+                && let Some(error) = env.broken.get()
+            {
+                subscription.stop_intake();
+                lanes.stop_waiting();
+                lanes.poll(cx);
+                end = Some(End::Failed(error.as_str().into()));
+            }
             let step = if lanes.has_call_due() || (end.is_none() && lanes.has_room()) {
                 step(&mut service, &mut subscription, &mut lanes, end.is_none(), env, cx)
             } else {
@@ -88,6 +98,7 @@ pub(super) async fn drive<S: MessageService>(
                 Poll::Ready(Err(ended)) => {
                     subscription.stop_intake();
                     lanes.stop_waiting();
+                    lanes.poll(cx);
                     end = Some(ended);
                 }
                 Poll::Pending if end.is_some() && lanes.is_quiet() => return Poll::Ready(()),

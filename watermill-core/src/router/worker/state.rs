@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Delivery, Message, Outputs, Settlement,
     dead_letter::DeadLetterError,
-    error::{BoxError, chain},
+    error::{BoxError, PublishError, PublishErrorKind, chain, find},
     handling::while_handling,
     router::failure::Decision,
 };
@@ -292,8 +292,15 @@ impl<'w> State<'w> {
     /// The outputs of a message were not accepted. Whatever comes after it in the lane goes back with
     /// it, even if its own outputs have been accepted: order before the fewest duplicates.
     fn publish_failed(&mut self, job: Job, error: BoxError) {
+        let closed =
+            find::<PublishError>(&*error).is_some_and(|error| error.kind() == PublishErrorKind::Closed);
+        if closed {
+            // No later message has more luck: the handler ends, with this one and those behind it back
+            // in the subscription.
+            let _ = self.env.broken.set(chain(&*error));
+        }
         let alone = self.pipeline.is_empty() && matches!(self.stage, Stage::Idle);
-        if alone {
+        if alone && !closed {
             return self.fail(job, error);
         }
         let delay = self.env.policy.nack_delay(job.attempt);
