@@ -19,6 +19,7 @@
 mod broker;
 mod database;
 mod draw;
+mod draws;
 mod options;
 mod prize;
 mod progress;
@@ -36,7 +37,7 @@ use watermill_core::error::{BoxError, chain};
 use crate::{
     broker::Broker,
     database::Database,
-    draw::{Drawn, Draws},
+    draws::{Drawn, Draws},
     options::Options,
     progress::Progress,
     relay::Relay,

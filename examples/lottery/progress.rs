@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{draw::Drawn, relay::Relay};
+use crate::{draws::Drawn, relay::Relay};
 
 /// A bar on a terminal, and a line now and then elsewhere.
 pub(crate) struct Progress {

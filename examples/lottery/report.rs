@@ -10,7 +10,8 @@ use watermill_core::error::BoxError;
 
 use crate::{
     database::{Database, Stored},
-    draw::{Drawn, Strategy},
+    draw::Strategy,
+    draws::Drawn,
     options::Options,
 };
 

@@ -10,7 +10,10 @@ mod lane;
 mod lanes;
 mod source;
 
-use std::{future::Future, pin::pin};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -33,8 +36,13 @@ pub(crate) async fn run(
     forwarder: &Forwarder,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ForwarderReport, ForwarderError> {
+    let mut shutdown = pin!(shutdown);
     let topic = &*forwarder.config.topic;
-    let subscribed = forwarder.subscriber.subscribe(topic).await;
+    let subscribed = tokio::select! {
+        biased;
+        () = &mut shutdown => return Ok(ForwarderReport::default()),
+        subscribed = forwarder.subscriber.subscribe(topic) => subscribed,
+    };
     let subscription = subscribed.map_err(|error| ForwarderError::subscribe(topic, error))?;
     let mut source = Source::new(subscription, forwarder.config.window());
 
@@ -104,8 +112,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Takes and forwards until something ends it.
-    async fn flow(&mut self, source: &mut Source, shutdown: impl Future<Output = ()>) -> End {
-        let mut shutdown = pin!(shutdown);
+    async fn flow(&mut self, source: &mut Source, mut shutdown: Pin<&mut impl Future<Output = ()>>) -> End {
         loop {
             self.begin_calls();
             let room = self.room();

@@ -7,7 +7,7 @@ use watermill_core::{
     Publisher,
     error::{PublishErrorKind, SubscribeError, SubscribeErrorKind},
 };
-use watermill_forwarder::{Forwarder, ForwarderConfig, ForwarderErrorKind};
+use watermill_forwarder::{Forwarder, ForwarderConfig, ForwarderErrorKind, ForwarderReport};
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
 use super::support::{Picky, acked, config, envelope, ids, numbers, source_of, start};
@@ -154,4 +154,12 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_runs() {
     assert_eq!(error.kind(), ForwarderErrorKind::Config);
     let text = error.to_string();
     assert!(text.contains("batch_size is zero") && text.contains("topic is empty"), "{text}");
+}
+
+#[tokio::test]
+async fn asked_to_stop_before_it_has_begun_it_does_nothing() {
+    let source = source_of("orders", 3);
+    let running = start(Forwarder::builder(source.clone(), RecordingPublisher::new()).config(config()));
+    assert_eq!(running.stop().await, ForwarderReport::default());
+    assert_eq!(source.subscribe_calls(), 0);
 }
