@@ -38,6 +38,34 @@ fn what_a_go_writer_may_emit_instead_of_empty_values_is_read() {
     assert_eq!(message, Message::with_id("", ""));
 }
 
+/// `messages.json` has messages, `envelopes.jsonl` what `forwarder.Publisher` of Watermill v1.5.1, built with
+/// Go 1.26.8, has made of each of them.
+#[test]
+fn the_envelopes_that_go_has_written_are_ours() {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let messages: Vec<serde_json::Value> = serde_json::from_str(include_str!("go/messages.json")).unwrap();
+    let envelopes: Vec<&str> = include_str!("go/envelopes.jsonl").lines().collect();
+    assert_eq!(messages.len(), envelopes.len());
+    for (message, json) in messages.iter().zip(envelopes) {
+        let payload = BASE64_STANDARD.decode(message["payload"].as_str().unwrap_or_default()).unwrap();
+        let mut expected = Message::with_id(message["uuid"].as_str().unwrap(), payload);
+        *expected.metadata_mut() = serde_json::from_value(message["metadata"].clone()).unwrap();
+        let envelope = Envelope::new(message["topic"].as_str().unwrap(), expected);
+
+        assert_eq!(Envelope::from_json(json.as_bytes()).unwrap(), envelope, "{json}");
+        // Where Go tells nothing at all from what is empty, we write what is empty.
+        let empty = [("payload", "\"\""), ("metadata", "{}")];
+        let written = empty.iter().filter(|(name, _)| message[name].is_null()).fold(
+            json.to_owned(),
+            |json, (name, empty)| {
+                assert!(json.contains(&format!("\"{name}\":null")), "{json}");
+                json.replace(&format!("\"{name}\":null"), &format!("\"{name}\":{empty}"))
+            },
+        );
+        assert_eq!(String::from_utf8(envelope.to_json()).unwrap(), written);
+    }
+}
+
 fn messages() -> impl Strategy<Value = Message> {
     let metadata = collection::btree_map(any::<String>(), any::<String>(), 0..4);
     let key = proptest::option::of(collection::vec(any::<u8>(), 0..8));
