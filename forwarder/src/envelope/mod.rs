@@ -95,7 +95,9 @@ impl Envelope {
     }
 
     /// Reads the JSON. Fields in any order, unknown ones, and `null` for the payload and the metadata
-    /// are accepted; of a field that is there twice the last one counts, as in Go.
+    /// are accepted. Of a field that is there twice the last one counts, except that metadata adds up and
+    /// that `null` does not take a text away, as in Go. Text that is not Unicode is an error, where Go
+    /// would change it: no Go writer writes any.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Reads the JSON of an envelope as leniently as Go's `encoding/json`.
+//! Reads the JSON of an envelope: everything that Go's forwarder writes, and nearly everything that it reads.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -55,15 +55,19 @@ impl<'de> Visitor<'de> for Object {
         let mut fields = Fields::default();
         while let Some(name) = map.next_key::<Name>()? {
             match name {
-                Name::Destination => fields.destination = or_empty(&mut map)?,
-                Name::Uuid => fields.uuid = or_empty(&mut map)?,
+                Name::Destination => replace(&mut fields.destination, &mut map)?,
+                Name::Uuid => replace(&mut fields.uuid, &mut map)?,
                 Name::Payload => fields.payload = map.next_value::<Base64>()?.0,
-                Name::Metadata => {
-                    // Go reads a `null` among the values as the empty text.
-                    let entries = or_empty::<A, BTreeMap<String, Option<String>>>(&mut map)?;
-                    fields.metadata =
-                        entries.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
-                }
+                Name::Metadata => match map.next_value::<Option<BTreeMap<String, Option<String>>>>()? {
+                    // Into what is there already, as Go does with a map.
+                    Some(entries) => {
+                        for (name, value) in entries {
+                            // Go reads a `null` among the values as the empty text.
+                            fields.metadata.insert(name, value.unwrap_or_default());
+                        }
+                    }
+                    None => fields.metadata = Metadata::new(),
+                },
                 Name::Unknown => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -71,12 +75,12 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-fn or_empty<'de, A, T>(map: &mut A) -> Result<T, A::Error>
-where
-    A: MapAccess<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(map.next_value::<Option<T>>()?.unwrap_or_default())
+/// A `null` leaves a text as it was, as in Go.
+fn replace<'de, A: MapAccess<'de>>(text: &mut String, map: &mut A) -> Result<(), A::Error> {
+    if let Some(value) = map.next_value()? {
+        *text = value;
+    }
+    Ok(())
 }
 
 enum Name {
@@ -179,6 +183,25 @@ mod tests {
         let fields = read(r#"{"uuid":"1","metadata":{"k":"1","k":"2"},"uuid":"2"}"#);
         assert_eq!(fields.uuid, "2");
         assert_eq!(fields.metadata.get("k"), Some("2"));
+    }
+
+    #[test]
+    fn what_go_keeps_of_the_first_one_is_kept() {
+        // What Go 1.26 makes of each of these.
+        assert_eq!(read(r#"{"uuid":"1","uuid":null}"#).uuid, "1");
+        assert!(read(r#"{"payload":"eA==","payload":null}"#).payload.is_empty());
+        let fields = read(r#"{"metadata":{"a":"1","b":"1"},"metadata":{"b":"2","c":"2"}}"#);
+        assert_eq!(fields.metadata.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2"), ("c", "2")]);
+        assert!(read(r#"{"metadata":{"a":"1"},"metadata":null}"#).metadata.is_empty());
+    }
+
+    #[test]
+    fn text_that_is_not_unicode_is_refused_rather_than_changed() {
+        // Go reads a replacement character in its place. No Go writer writes such text.
+        for json in [&br#"{"uuid":"\ud800"}"#[..], br#"{"metadata":{"k":"\udc00x"}}"#, b"{\"uuid\":\"\xff\"}"]
+        {
+            assert!(fields(json).is_err(), "{}", json.escape_ascii());
+        }
     }
 
     #[test]
