@@ -78,7 +78,10 @@ impl Default for SqlPublisherConfig {
 }
 
 impl SqlSubscriberConfig {
-    /// Sets the consumer group: each group receives every message. Default: the empty name, as in Go.
+    /// Sets the consumer group: each group receives every message. Default: the empty name.
+    ///
+    /// To share a group with Go on SQLite, name it: Go's default there is `default`, and it takes no group
+    /// whose name could not be a topic, the empty one included.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = group.into();

@@ -14,7 +14,7 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
         r#"insert into "watermill_t" (uuid, created_at, payload, metadata) values
            ('a', '2024-05-01T10:00:00+02:00', x'00ff', '{"k":"v"}'),
            ('b', '2024-05-01T10:00:01Z', 'text', 'null')"#,
-        r#"insert into "watermill_offsets_t" values ('', 1, 0)"#,
+        r#"insert into "watermill_offsets_t" values ('default', 1, 0)"#,
     ] {
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
@@ -27,13 +27,14 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
     assert_eq!(published_at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(), 1_714_550_400);
     a.ack();
 
-    // The group that Go has left goes on where it stopped.
-    let mut resumed = subscriber(&pool).subscribe("t").await.unwrap();
+    // The group that Go has left, by the name that Go gives it, goes on where it stopped.
+    let group = SqlSubscriberConfig::default().group("default");
+    let mut resumed = subscriber_with(&pool, group).subscribe("t").await.unwrap();
     let b = next(&mut resumed).await;
     assert_eq!((b.id().as_str(), b.payload().as_ref()), ("b", &b"text"[..]));
     b.ack_confirmed().await.unwrap();
     let locked: i64 = sqlx::query_scalar(
-        "select locked_until - unixepoch() from watermill_offsets_t where consumer_group = ''",
+        "select locked_until - unixepoch() from watermill_offsets_t where consumer_group = 'default'",
     )
     .fetch_one(&pool)
     .await
@@ -41,7 +42,7 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
     assert!(locked > 0, "a Go reader stays out while this one reads");
     resumed.close().await.unwrap();
     let (acked, locked_until): (i64, i64) = sqlx::query_as(
-        "select offset_acked, locked_until from watermill_offsets_t where consumer_group = ''",
+        "select offset_acked, locked_until from watermill_offsets_t where consumer_group = 'default'",
     )
     .fetch_one(&pool)
     .await
