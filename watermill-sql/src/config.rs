@@ -22,7 +22,8 @@ pub struct SqlPublisherConfig {
 /// How an [`SqlSubscriber`](crate::SqlSubscriber) reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlSubscriberConfig {
-    pub(crate) group: String,
+    /// `None` until the database is known, whose default it is then.
+    group: Option<String>,
     pub(crate) start: StartPosition,
     pub(crate) batch_size: usize,
     pub(crate) max_ahead: usize,
@@ -78,14 +79,23 @@ impl Default for SqlPublisherConfig {
 }
 
 impl SqlSubscriberConfig {
-    /// Sets the consumer group: each group receives every message. Default: the empty name.
+    /// Sets the consumer group: each group receives every message. Default: what Go's library defaults
+    /// to, which on SQLite is `default`, so that both share it.
     ///
-    /// To share a group with Go on SQLite, name it: Go's default there is `default`, and it takes no group
-    /// whose name could not be a topic, the empty one included.
+    /// On SQLite Go takes no group whose name could not be a topic, the empty one included.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.group = group.into();
+        self.group = Some(group.into());
         self
+    }
+
+    pub(crate) fn group_or(mut self, default: &str) -> Self {
+        self.group.get_or_insert_with(|| default.to_owned());
+        self
+    }
+
+    pub(crate) fn group_name(&self) -> &str {
+        self.group.as_deref().unwrap_or_default()
     }
 
     /// Sets where a new group begins. Default: [`StartPosition::Earliest`].
@@ -182,8 +192,8 @@ impl SqlSubscriberConfig {
                 problems.push(problem.to_owned());
             }
         };
-        check(self.group.chars().count() <= GROUP_CHARS_MAX, "group: longer than 255 characters");
-        check(!self.group.contains('\0'), "group: contains a NUL character");
+        check(self.group_name().chars().count() <= GROUP_CHARS_MAX, "group: longer than 255 characters");
+        check(!self.group_name().contains('\0'), "group: contains a NUL character");
         check(self.batch_size > 0, "batch_size: zero would read nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 10,000 rows at once");
         check(self.max_ahead >= self.batch_size, "max_ahead: less than batch_size");
@@ -207,7 +217,7 @@ impl SqlSubscriberConfig {
 impl Default for SqlSubscriberConfig {
     fn default() -> Self {
         Self {
-            group: String::new(),
+            group: None,
             start: StartPosition::Earliest,
             batch_size: 100,
             max_ahead: 1_000,

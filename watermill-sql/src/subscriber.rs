@@ -62,6 +62,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     /// [`ConfigError`] as [`SqlSubscriberConfig::validate`].
     pub fn new(pool: Pool<D>, config: SqlSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
+        let config = config.group_or(D::DEFAULT_GROUP);
         Ok(Self { pool, config, running: Mutex::default() })
     }
 
@@ -72,7 +73,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         if let Some(dead_letters) = dead_letters {
             schema::ensure_messages::<D>(&mut connection, dead_letters, create).await?;
         }
-        D::create_group(&mut connection, tables, &self.config.group, self.config.start)
+        D::create_group(&mut connection, tables, self.config.group_name(), self.config.start)
             .await
             .map_err(Failure::of::<D>)
     }
@@ -95,7 +96,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         self.prepare(&tables, dead_letters.as_ref()).await.map_err(|failure| failure.subscribing(topic))?;
 
         let desk = Arc::new(Desk::new(self.config.batch_size, dead_letters.is_some()));
-        let group = Some(self.config.group.as_str()).filter(|group| !group.is_empty());
+        let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
         let origin = Origin::builder("sql", topic).group(group).build(Settler(desk.clone()));
         let reader = Reader {
             pool: self.pool.clone(),

@@ -75,7 +75,7 @@ impl<D: Dialect> Reader<D> {
                 "the subscription holds before it"
             };
             let detail = format!("the row at offset {offset} cannot be read, {fate}");
-            tracing::error!(topic = self.tables.topic(), group = self.config.group, %error, "{detail}");
+            tracing::error!(topic = self.tables.topic(), group = self.config.group_name(), %error, "{detail}");
             self.desk.report(
                 SubscribeError::new(SubscribeErrorKind::Undecodable, self.tables.topic())
                     .because(detail)

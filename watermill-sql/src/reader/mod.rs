@@ -69,7 +69,7 @@ impl<D: Dialect> Reader<D> {
         }
         let _end = End(self.desk.clone());
         let mut published = wake::listen(self.tables.topic());
-        let mut released = wake::listen_for_lease(self.tables.topic(), &self.config.group);
+        let mut released = wake::listen_for_lease(self.tables.topic(), self.config.group_name());
         let result = loop {
             let Some(taken) = self.own(&mut released).await else { break Ok(()) };
             let mut term = self.begin(taken);
@@ -92,7 +92,7 @@ impl<D: Dialect> Reader<D> {
             }
             let claim = Claim {
                 tables: &self.tables,
-                group: &self.config.group,
+                group: self.config.group_name(),
                 owner: &self.owner,
                 duration: self.config.lease,
                 start: self.config.start,
@@ -151,7 +151,7 @@ impl<D: Dialect> Reader<D> {
         let Taken { lease, progress, unclear_up_to } = taken;
         tracing::debug!(
             topic = self.tables.topic(),
-            group = self.config.group,
+            group = self.config.group_name(),
             token = lease.token,
             position = lease.position,
             "the lease is ours"
@@ -174,7 +174,7 @@ impl<D: Dialect> Reader<D> {
     fn lose(&self) {
         tracing::warn!(
             topic = self.tables.topic(),
-            group = self.config.group,
+            group = self.config.group_name(),
             "the lease was lost to another reader, which gets what is outstanding"
         );
         let mut state = self.desk.lock();
@@ -282,7 +282,7 @@ impl<D: Dialect> Reader<D> {
             term.failures = 0;
             tracing::info!(
                 topic = self.tables.topic(),
-                group = self.config.group,
+                group = self.config.group_name(),
                 "the database answers again"
             );
         }
@@ -298,7 +298,7 @@ impl<D: Dialect> Reader<D> {
 
     /// Trouble, and how long to wait before trying again; `None` ends the subscription.
     fn trouble(&self, failure: Failure, wait: Option<Duration>) {
-        let (reason, topic, group) = (failure.text(), self.tables.topic(), &self.config.group);
+        let (reason, topic, group) = (failure.text(), self.tables.topic(), self.config.group_name());
         match wait {
             Some(wait) => tracing::warn!(topic, group, reason, ?wait, "the database fails, trying again"),
             None => tracing::error!(topic, group, reason, "the subscription ends"),

@@ -121,7 +121,7 @@ impl<D: Dialect> Reader<D> {
             }
         };
         let result = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
-        wake::wake_standbys(self.tables.topic(), &self.config.group);
+        wake::wake_standbys(self.tables.topic(), self.config.group_name());
         result.unwrap_or_else(|_| Err(format!("the database did not answer within {GOODBYE_MAX:?}")))
     }
 

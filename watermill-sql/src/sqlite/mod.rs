@@ -30,6 +30,7 @@ impl Dialect for Sqlite {
     const IDENTIFIER_BYTES_MAX: usize = 255;
     /// Far below the limit of 32,766 bound values: longer statements gain nothing more.
     const INSERT_ROWS_MAX: usize = 1_000;
+    const DEFAULT_GROUP: &str = "default";
     const ONE_WRITER: bool = true;
     const CREATES_IN_TRANSACTION: bool = true;
 
