@@ -57,6 +57,9 @@ fn subscriber_with(pool: &SqlitePool, config: SqlSubscriberConfig) -> SqlSubscri
     SqlSubscriber::new(pool.clone(), config).unwrap()
 }
 
+/// The group of Go's SQLite reader when none is named, and so ours.
+const GO_DEFAULT_GROUP: &str = "default";
+
 fn numbered(range: std::ops::Range<usize>) -> Vec<Message> {
     range.map(|n| Message::new(n.to_string())).collect()
 }

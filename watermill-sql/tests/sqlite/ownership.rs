@@ -21,7 +21,7 @@ async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
     assert_eq!(again.payload(), "0");
     assert!(again.info().redelivered());
     again.ack_confirmed().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 1);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 1);
 
     // It hands out nothing any more, though it has fetched more.
     assert!(!watch.is_cancelled());
@@ -34,7 +34,7 @@ async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
     assert!(matches!(zombie.health(), Health::Degraded { .. }));
     assert_eq!(payload(&mut successor).await, "1");
     successor.close().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 2);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 2);
     // And it stands by: what is left is its own again.
     assert_eq!(payload(&mut zombie).await, "2");
 }
@@ -105,7 +105,7 @@ fn a_process_that_dies_loses_no_message() {
     first.shutdown_background();
     run().block_on(async {
         let pool = database.pool().await;
-        let recorded = position(&pool, "t", "").await;
+        let recorded = position(&pool, "t", GO_DEFAULT_GROUP).await;
         assert!(recorded >= 10);
         let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
         let resumed = next(&mut subscription).await;
@@ -144,7 +144,7 @@ async fn a_go_reader_at_work_is_waited_for_and_one_that_takes_over_is_noticed() 
     let delivery = next(&mut subscription).await;
     sqlx::query(lock).execute(&pool).await.unwrap();
     assert_eq!(delivery.ack_confirmed().await.unwrap_err().kind(), SettleErrorKind::Lost);
-    assert_eq!(position(&pool, "t", "").await, 0);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 0);
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn what_was_acked_out_of_order_does_not_come_again_and_attempts_are_kept()
     two.ack_confirmed().await.unwrap();
     one.ack();
     first.close().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 0);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 0);
 
     let mut second = subscriber.subscribe("t").await.unwrap();
     let zero = next(&mut second).await;
@@ -168,7 +168,7 @@ async fn what_was_acked_out_of_order_does_not_come_again_and_attempts_are_kept()
     zero.ack();
     assert_eq!(payload(&mut second).await, "3");
     second.close().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 4);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 4);
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn closing_the_subscriber_closes_its_subscriptions() {
     subscriber.close().await.unwrap();
     assert!(subscription.next().await.is_none());
     assert_eq!(subscription.health(), Health::Ended);
-    assert_eq!(position(&pool, "t", "").await, 1);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 1);
     assert_eq!(subscriber.subscribe("t").await.unwrap_err().kind(), SubscribeErrorKind::Closed);
 }
 

@@ -21,7 +21,7 @@ async fn what_is_published_in_a_transaction_comes_with_its_commit_and_in_order()
         assert_eq!(payload(&mut subscription).await, n.to_string());
     }
     subscription.close().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 3);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 3);
 }
 
 #[tokio::test]

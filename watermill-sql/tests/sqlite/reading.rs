@@ -138,7 +138,7 @@ async fn with_a_dead_letter_topic_unreadable_and_rejected_rows_are_moved_there()
     let accepted = next(&mut subscription).await;
     assert_eq!(accepted.id(), &"yes");
     accepted.ack_confirmed().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 3);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 3);
 
     let mut dead = subscriber(&pool).subscribe("dead").await.unwrap();
     let unreadable = next(&mut dead).await;
@@ -227,7 +227,7 @@ async fn an_in_memory_database_of_one_connection_will_do() {
         assert_eq!(payload(&mut subscription).await, n.to_string());
     }
     subscription.close().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 300);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 300);
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn the_rows_ahead_of_an_unsettled_one_are_bounded() {
         next(&mut subscription).await.ack();
     }
     subscription.close().await.unwrap();
-    assert_eq!(position(&pool, "t", "").await, 100);
+    assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 100);
 }
 
 #[tokio::test]
@@ -267,7 +267,7 @@ async fn what_the_reader_of_dead_letters_rejects_does_not_come_back_to_it() {
     let mut subscription = subscriber_with(&pool, config).subscribe("dead").await.unwrap();
     next(&mut subscription).await.reject("no");
     subscription.close().await.unwrap();
-    assert_eq!((position(&pool, "dead", "").await, count(&pool, "dead").await), (1, 1));
+    assert_eq!((position(&pool, "dead", GO_DEFAULT_GROUP).await, count(&pool, "dead").await), (1, 1));
 }
 
 #[tokio::test]

@@ -27,8 +27,8 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
     assert_eq!(published_at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(), 1_714_550_400);
     a.ack();
 
-    // The group that Go has left, by the name that Go gives it, goes on where it stopped.
-    let group = SqlSubscriberConfig::default().group("default");
+    // The group that Go reads for when none is named goes on where Go stopped, with no name here either.
+    let group = SqlSubscriberConfig::default();
     let mut resumed = subscriber_with(&pool, group).subscribe("t").await.unwrap();
     let b = next(&mut resumed).await;
     assert_eq!((b.id().as_str(), b.payload().as_ref()), ("b", &b"text"[..]));
