@@ -196,6 +196,12 @@ impl Message {
         self
     }
 
+    /// As [`with_handler`](Self::with_handler), in place.
+    #[inline]
+    pub(crate) fn set_handler(&mut self, handler: Arc<HandlerInfo>) {
+        self.context.handler = Some(handler);
+    }
+
     /// Typed values that travel inside this process only.
     pub fn extensions(&self) -> &Extensions {
         &self.context.extensions
