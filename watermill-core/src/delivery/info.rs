@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -15,50 +15,55 @@ pub struct DeliveryInfo {
     origin: Origin,
     token: Token,
     // Every message carries this, so it is kept small: what may be missing has a value for that.
-    /// Nanoseconds since the Unix epoch; 0 when it is not known.
-    published_at_ns: u64,
+    /// As the clock gave it: to turn it into a number and back costs more than the eight bytes.
+    published_at: Option<SystemTime>,
     /// `i64::MIN` when there is none.
     offset: i64,
     /// `i32::MIN` when there is none.
     partition: i32,
+    /// The attempt, and [`REDELIVERED`].
     attempt: u32,
-    redelivered: bool,
 }
+
+/// The bit of `attempt` that says that the message may have been delivered before.
+const REDELIVERED: u32 = 1 << 31;
 
 impl DeliveryInfo {
     /// The first delivery named by `token`; for backends.
+    #[inline]
     pub fn new(origin: Origin, token: Token) -> Self {
         Self {
             origin,
             token,
-            published_at_ns: 0,
+            published_at: None,
             offset: i64::MIN,
             partition: i32::MIN,
             attempt: 1,
-            redelivered: false,
         }
     }
 
-    /// Sets the attempt; more than one means redelivered.
+    /// Sets the attempt; more than one means redelivered. Beyond two thousand million it counts no
+    /// further.
     #[must_use]
+    #[inline]
     pub fn with_attempt(mut self, attempt: u32) -> Self {
-        self.attempt = attempt.max(1);
-        self.redelivered |= attempt > 1;
+        let redelivered = if attempt > 1 { REDELIVERED } else { self.attempt & REDELIVERED };
+        self.attempt = attempt.clamp(1, !REDELIVERED) | redelivered;
         self
     }
 
     /// Says that the backend may have delivered this message before, even if it cannot count.
     #[must_use]
     pub fn with_redelivered(mut self, redelivered: bool) -> Self {
-        self.redelivered = redelivered;
+        self.attempt = self.attempt() | if redelivered { REDELIVERED } else { 0 };
         self
     }
 
-    /// Sets the time of publishing. Times before 1970 and after 2554 count as not known.
+    /// Sets the time of publishing.
     #[must_use]
+    #[inline]
     pub fn with_published_at(mut self, published_at: Option<SystemTime>) -> Self {
-        let since_epoch = published_at.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        self.published_at_ns = since_epoch.and_then(|since| since.as_nanos().try_into().ok()).unwrap_or(0);
+        self.published_at = published_at;
         self
     }
 
@@ -71,6 +76,7 @@ impl DeliveryInfo {
 
     /// Sets the offset.
     #[must_use]
+    #[inline]
     pub fn with_offset(mut self, offset: i64) -> Self {
         self.offset = offset;
         self
@@ -98,17 +104,17 @@ impl DeliveryInfo {
 
     /// Which delivery of this message to this group this is, from 1, as far as the backend can count.
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.attempt & !REDELIVERED
     }
 
     /// Whether the message may have been delivered before.
     pub fn redelivered(&self) -> bool {
-        self.redelivered
+        self.attempt & REDELIVERED != 0
     }
 
     /// When it was published, by the backend's clock.
     pub fn published_at(&self) -> Option<SystemTime> {
-        (self.published_at_ns > 0).then(|| UNIX_EPOCH + Duration::from_nanos(self.published_at_ns))
+        self.published_at
     }
 
     /// The partition it came from, where the backend has them.

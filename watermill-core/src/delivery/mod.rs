@@ -34,6 +34,7 @@ pub struct Delivery {
 impl Delivery {
     /// Makes a delivery; for backends. Within the subscription that `info` names as its origin, no
     /// other outstanding delivery may have the same [`Token`].
+    #[inline]
     pub fn new(mut message: Message, info: DeliveryInfo) -> Self {
         let settlement = Settlement::new(info.origin().clone(), info.token());
         message.set_delivery(info);
@@ -51,6 +52,7 @@ impl Delivery {
     }
 
     /// Separates the message from the right to settle it.
+    #[inline]
     pub fn split(self) -> (Message, Settlement) {
         (self.message, self.settlement)
     }

@@ -116,10 +116,17 @@ impl Origin {
         self.0.notes.change(|notes| notes.entry(token).or_default().watch.get_or_insert_default().clone())
     }
 
+    #[inline]
     pub(super) fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         if self.0.notes.is_empty() {
-            return self.0.settle.settle(token, outcome, receipt);
+            self.0.settle.settle(token, outcome, receipt);
+        } else {
+            self.settle_noted(token, outcome, receipt);
         }
+    }
+
+    #[cold]
+    fn settle_noted(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         let note = self.0.notes.change(|notes| notes.remove(&token)).unwrap_or_default();
         for listener in note.listeners {
             listener(&outcome);

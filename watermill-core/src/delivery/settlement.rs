@@ -57,6 +57,7 @@ impl Settlement {
     }
 
     /// Done: do not deliver it again. Returns at once; the backend records it in the background.
+    #[inline]
     pub fn ack(self) {
         self.settle(Outcome::Ack, None);
     }
@@ -95,6 +96,7 @@ impl Settlement {
         self.settle(Outcome::Reject { reason: reason.into() }, None);
     }
 
+    #[inline]
     fn settle(mut self, outcome: Outcome, receipt: Option<Receipt>) {
         if let Some(origin) = self.origin.take() {
             origin.settle(self.token, outcome, receipt);
@@ -103,12 +105,19 @@ impl Settlement {
 }
 
 impl Drop for Settlement {
+    #[inline]
     fn drop(&mut self) {
         if let Some(origin) = self.origin.take() {
-            origin.count_dropped();
-            origin.settle(self.token, Outcome::Nack { delay: Duration::ZERO }, None);
+            dropped(&origin, self.token);
         }
     }
+}
+
+/// Out of the way of the settlements that are settled.
+#[cold]
+fn dropped(origin: &Origin, token: Token) {
+    origin.count_dropped();
+    origin.settle(token, Outcome::Nack { delay: Duration::ZERO }, None);
 }
 
 impl fmt::Debug for Settlement {

@@ -9,11 +9,12 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-use super::{marshaler::Record, store::Store, wakers::Wakers};
-use crate::{
-    Delivery, Window,
-    delivery::{Origin, Outcome},
+use super::{
+    marshaler::{Handed, Record},
+    store::Store,
+    wakers::Wakers,
 };
+use crate::{Window, delivery::Outcome};
 
 /// A delay that a clock cannot express waits this long: a lifetime.
 const DELAY_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
@@ -35,6 +36,8 @@ pub(super) struct Group {
     ordered: bool,
     /// Of all members together.
     outstanding: usize,
+    /// Members with a waker. Nearly always none: whoever has messages does not sleep.
+    asleep: usize,
 }
 
 struct Member {
@@ -59,7 +62,7 @@ struct Entry {
 
 /// What a reader gets.
 pub(super) enum Next {
-    Delivery(Delivery),
+    Handed(Handed),
     /// Nothing now: sleep until woken, or until the time given.
     Sleep(Option<Instant>),
     Ended,
@@ -76,6 +79,7 @@ impl Group {
             members: Vec::new(),
             ordered: false,
             outstanding: 0,
+            asleep: 0,
         };
         for record in history {
             group.push(record.clone());
@@ -114,7 +118,7 @@ impl Group {
     pub(super) fn leave(&mut self, member: u64, wakers: &mut Wakers) -> bool {
         let Some(at) = self.position(member) else { return false };
         let mut member = self.members.remove(at);
-        wakers.extend(member.waker.take());
+        self.rouse_into(member.waker.take(), wakers);
         self.outstanding -= member.outstanding.len();
         while let Some(entry) = member.outstanding.pop_back() {
             self.put_back(entry);
@@ -126,13 +130,8 @@ impl Group {
 
     /// The next delivery for a member, or how long to sleep. The waker of an earlier sleep is put into
     /// `replaced`.
-    pub(super) fn next(
-        &mut self,
-        member: u64,
-        origin: &Origin,
-        waker: &Waker,
-        replaced: &mut Option<Waker>,
-    ) -> Next {
+    #[inline]
+    pub(super) fn next(&mut self, member: u64, waker: &Waker, replaced: &mut Option<Waker>) -> Next {
         let Some(at) = self.position(member).filter(|at| self.members[*at].takes) else {
             return Next::Ended;
         };
@@ -144,10 +143,10 @@ impl Group {
         if self.may_take(at) {
             match self.take() {
                 Ok((entry, record)) => {
-                    let delivery = record.deliver(origin);
+                    let handed = record.hand_out();
                     self.members[at].keep(entry);
                     self.outstanding += 1;
-                    return Next::Delivery(delivery);
+                    return Next::Handed(handed);
                 }
                 Err(due) => until = due,
             }
@@ -155,6 +154,7 @@ impl Group {
         let old = &mut self.members[at].waker;
         if !old.as_ref().is_some_and(|old| old.will_wake(waker)) {
             *replaced = old.replace(waker.clone());
+            self.asleep += usize::from(replaced.is_none());
         }
         Next::Sleep(until)
     }
@@ -191,7 +191,8 @@ impl Group {
     pub(super) fn stop_intake(&mut self, member: u64, wakers: &mut Wakers) {
         let Some(at) = self.position(member) else { return };
         self.members[at].takes = false;
-        wakers.extend(self.members[at].waker.take());
+        let waker = self.members[at].waker.take();
+        self.rouse_into(waker, wakers);
         // It may have been woken for a record that it does not take any more.
         self.wake(wakers);
     }
@@ -202,15 +203,29 @@ impl Group {
 
     /// Wakes every sleeper that could take something. All of them, because whoever is woken need not
     /// come: a reader may be polled once and then left alone for as long as its owner likes.
+    #[inline]
     pub(super) fn wake(&mut self, wakers: &mut Wakers) {
+        if self.asleep > 0 {
+            self.wake_sleepers(wakers);
+        }
+    }
+
+    fn wake_sleepers(&mut self, wakers: &mut Wakers) {
         if self.ready.is_empty() && self.delayed.is_empty() {
             return;
         }
         for at in 0..self.members.len() {
             if self.members[at].waker.is_some() && self.may_take(at) {
-                wakers.extend(self.members[at].waker.take());
+                let waker = self.members[at].waker.take();
+                self.rouse_into(waker, wakers);
             }
         }
+    }
+
+    /// Hands on the waker that a member had, if it had one.
+    fn rouse_into(&mut self, waker: Option<Waker>, wakers: &mut Wakers) {
+        self.asleep -= usize::from(waker.is_some());
+        wakers.extend(waker);
     }
 
     fn position(&self, member: u64) -> Option<usize> {

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::sync::oneshot;
 
 use crate::{
-    Delivery, DeliveryInfo, Message,
+    Delivery, DeliveryInfo, Message, MessageId,
     delivery::{Origin, Token},
+    message::Stored,
 };
 
 /// The backend has one ordering scope for each subscription.
@@ -16,14 +17,14 @@ const SCOPE: u64 = 0;
 /// gone, so is the sender, and the receiver learns of it.
 pub(super) type Confirm = Arc<oneshot::Sender<()>>;
 
-/// A stored message. It stays in its group until it is settled; a delivery carries a clone.
+/// A stored message. It stays in its group until it is settled; a delivery carries a [`Handed`].
 ///
 /// A clone shares the payload, at the price of one small allocation for the first clone of a payload
 /// that nobody shared before (`Bytes` begins to count references then). Handing out the original and
 /// asking for it back would save that one, but a delivery gives its message away by value.
 #[derive(Clone)]
 pub(super) struct Record {
-    message: Message,
+    message: Stored,
     /// Its place in the topic.
     pub(super) sequence: u64,
     published_at: SystemTime,
@@ -31,6 +32,14 @@ pub(super) struct Record {
     attempt: u32,
     #[expect(dead_code, reason = "it speaks by being dropped")]
     confirm: Option<Confirm>,
+}
+
+/// What a delivery is made of: taken under the lock, made into one without it, where it is to lie.
+pub(super) struct Handed {
+    message: Stored,
+    sequence: u64,
+    published_at: SystemTime,
+    attempt: u32,
 }
 
 impl Record {
@@ -41,26 +50,39 @@ impl Record {
         published_at: SystemTime,
         confirm: Option<Confirm>,
     ) -> Self {
-        Self { message, sequence, published_at, attempt: 0, confirm }
+        Self { message: message.into_stored(), sequence, published_at, attempt: 0, confirm }
     }
 
-    /// Counts an attempt and makes the delivery of it.
+    /// Counts an attempt and copies what its delivery carries.
     #[inline]
-    pub(super) fn deliver(&mut self, origin: &Origin) -> Delivery {
+    pub(super) fn hand_out(&mut self) -> Handed {
         self.attempt = self.attempt.saturating_add(1);
-        let info = DeliveryInfo::new(origin.clone(), Token { scope: SCOPE, position: self.sequence })
-            .with_attempt(self.attempt)
-            .with_published_at(Some(self.published_at))
-            .with_offset(self.sequence.cast_signed());
-        Delivery::new(self.message.clone(), info)
+        let Self { message, sequence, published_at, attempt, .. } = self;
+        Handed {
+            message: message.clone(),
+            sequence: *sequence,
+            published_at: *published_at,
+            attempt: *attempt,
+        }
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &MessageId {
         self.message.id()
     }
 
     pub(super) fn attempt(&self) -> u32 {
         self.attempt
+    }
+}
+
+impl Handed {
+    #[inline]
+    pub(super) fn into_delivery(self, origin: &Origin) -> Delivery {
+        let info = DeliveryInfo::new(origin.clone(), Token { scope: SCOPE, position: self.sequence })
+            .with_attempt(self.attempt)
+            .with_published_at(Some(self.published_at))
+            .with_offset(self.sequence.cast_signed());
+        Delivery::new(self.message.into_message(), info)
     }
 }
 

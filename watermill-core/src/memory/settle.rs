@@ -56,7 +56,7 @@ impl Settle for MemorySettle {
         if let (Some(record), Outcome::Reject { reason }) = (&left, &outcome) {
             tracing::error!(
                 topic = &*self.0.topic.name,
-                message = record.id(),
+                message = record.id().as_str(),
                 attempt = record.attempt(),
                 reason,
                 "rejected: the message is dropped, this backend has no dead letters"

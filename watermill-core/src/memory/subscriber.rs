@@ -205,10 +205,10 @@ impl Stream for Deliveries {
         // A consumer that is always ready lets other tasks run, above all one that nacks at once.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         loop {
-            match this.place.topic.next(this.place.reader, &this.origin, cx.waker()) {
-                Next::Delivery(delivery) => {
+            match this.place.topic.next(this.place.reader, cx.waker()) {
+                Next::Handed(handed) => {
                     coop.made_progress();
-                    return Poll::Ready(Some(Ok(delivery)));
+                    return Poll::Ready(Some(Ok(handed.into_delivery(&this.origin))));
                 }
                 Next::Ended => return Poll::Ready(None),
                 Next::Sleep(None) => return Poll::Pending,

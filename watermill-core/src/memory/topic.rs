@@ -9,7 +9,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::SystemTime,
-    vec,
 };
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     Message, Window,
-    delivery::{Origin, Outcome},
+    delivery::Outcome,
 };
 
 pub(super) struct Topic {
@@ -64,13 +63,6 @@ struct State {
     forgotten: bool,
 }
 
-/// What an appended batch leaves behind, to be dropped without the lock.
-struct Leftover {
-    _messages: vec::IntoIter<Message>,
-    _confirm: Option<Confirm>,
-    _history: Option<VecDeque<Record>>,
-}
-
 struct Waiting {
     ticket: u64,
     batch: Batch,
@@ -92,7 +84,7 @@ impl Topic {
     }
 
     /// Accepts a batch at once, or gives it back.
-    pub(super) fn offer(&self, batch: Batch) -> Offer {
+    pub(super) fn offer(&self, mut batch: Batch) -> Offer {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
         if state.forgotten {
@@ -101,10 +93,10 @@ impl Topic {
         if !state.waiting.is_empty() || !state.has_room(batch.messages.len(), &self.config) {
             return Offer::Full(batch);
         }
-        let leftover = state.append(batch, &self.config);
+        let excess = state.append(&mut batch, &self.config);
         state.wake(&mut wakers);
         drop(state);
-        drop(leftover);
+        drop(excess);
         wakers.wake();
         Offer::Accepted
     }
@@ -179,13 +171,13 @@ impl Topic {
         drop(removed);
     }
 
-    pub(super) fn next(&self, reader: Reader, origin: &Origin, waker: &Waker) -> Next {
+    pub(super) fn next(&self, reader: Reader, waker: &Waker) -> Next {
         // Dropped after the lock is released, because it is declared before.
         let mut replaced = None;
         let mut state = self.lock();
         state
             .group(reader.group)
-            .map_or(Next::Ended, |group| group.next(reader.member, origin, waker, &mut replaced))
+            .map_or(Next::Ended, |group| group.next(reader.member, waker, &mut replaced))
     }
 
     /// Takes note of an outcome; false if the reader had no such delivery outstanding. A record that
@@ -250,9 +242,9 @@ impl Topic {
         let mut admitted = false;
         while let Some(first) = state.waiting.front()
             && state.has_room(first.batch.messages.len(), &self.config)
-            && let Some(first) = state.waiting.pop_front()
+            && let Some(mut first) = state.waiting.pop_front()
         {
-            leftovers.push(state.append(first.batch, &self.config));
+            leftovers.push((state.append(&mut first.batch, &self.config), first.batch));
             wakers.extend(first.waker);
             admitted = true;
         }
@@ -271,7 +263,10 @@ impl Topic {
 
 impl State {
     fn group(&mut self, id: u64) -> Option<&mut Group> {
-        let at = self.groups.binary_search_by_key(&id, |group| group.id).ok()?;
+        let at = match &*self.groups {
+            [first, ..] if first.id == id => 0,
+            groups => groups.binary_search_by_key(&id, |group| group.id).ok()?,
+        };
         self.groups.get_mut(at)
     }
 
@@ -287,16 +282,18 @@ impl State {
         self.groups.iter().all(|group| group.len().saturating_add(messages) <= config.capacity)
     }
 
-    /// Gives the messages their place, in every group.
-    fn append(&mut self, batch: Batch, config: &MemoryConfig) -> Leftover {
+    /// Gives the messages their place, in every group. What is left of the batch, and what is returned,
+    /// is to be dropped without the lock.
+    #[inline]
+    fn append(&mut self, batch: &mut Batch, config: &MemoryConfig) -> Option<VecDeque<Record>> {
+        let keeps_history = config.history != History::None;
+        if self.groups.is_empty() && !keeps_history {
+            return None;
+        }
         // One look at the clock for a call.
         let published_at = SystemTime::now();
-        let keeps_history = config.history != History::None;
-        let (mut messages, confirm) = (batch.messages.into_iter(), batch.confirm);
-        if self.groups.is_empty() && !keeps_history {
-            return Leftover { _messages: messages, _confirm: confirm, _history: None };
-        }
-        for message in messages.by_ref() {
+        let Batch { messages, confirm } = batch;
+        for message in messages.drain(..) {
             let sequence = self.next_sequence;
             self.next_sequence += 1;
             let record = |message, confirm| Record::new(message, sequence, published_at, confirm);
@@ -313,10 +310,10 @@ impl State {
             }
         }
         let excess = self.history.len().saturating_sub(config.history.limit());
-        let history = (excess > 0).then(|| self.history.drain(..excess).collect());
-        Leftover { _messages: messages, _confirm: confirm, _history: history }
+        (excess > 0).then(|| self.history.drain(..excess).collect())
     }
 
+    #[inline]
     fn wake(&mut self, wakers: &mut Wakers) {
         for group in &mut self.groups {
             group.wake(wakers);

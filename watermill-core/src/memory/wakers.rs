@@ -26,12 +26,19 @@ impl Wakers {
         }
     }
 
+    #[inline]
     pub(super) fn wake(self) {
         if let Some(first) = self.first {
-            first.wake();
-            for waker in self.others {
-                waker.wake();
-            }
+            wake_all(first, self.others);
         }
+    }
+}
+
+/// Out of the way of the many calls that wake nobody.
+#[cold]
+fn wake_all(first: Waker, others: Vec<Waker>) {
+    first.wake();
+    for waker in others {
+        waker.wake();
     }
 }

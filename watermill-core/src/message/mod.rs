@@ -66,6 +66,14 @@ struct Context {
     extensions: Extensions,
 }
 
+/// A message as a broker in this process keeps it: without how it was delivered and who handled it,
+/// so that what is moved from queue to queue is two pointers.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    content: Arc<Content>,
+    extensions: Extensions,
+}
+
 impl Message {
     /// A message with a fresh [`MessageId`] (UUID version 7), which is made when it is first looked at.
     ///
@@ -123,7 +131,7 @@ impl Message {
 
     /// The id.
     pub fn id(&self) -> &MessageId {
-        self.content.id.get_or_init(MessageId::new)
+        self.content.id()
     }
 
     /// The ordering and partition key. Messages of one key keep their order; every backend carries
@@ -188,6 +196,12 @@ impl Message {
         self
     }
 
+    /// As [`with_handler`](Self::with_handler), in place.
+    #[inline]
+    pub(crate) fn set_handler(&mut self, handler: Arc<HandlerInfo>) {
+        self.context.handler = Some(handler);
+    }
+
     /// Typed values that travel inside this process only.
     pub fn extensions(&self) -> &Extensions {
         &self.context.extensions
@@ -206,8 +220,12 @@ impl Message {
     }
 
     /// As [`without_context`](Self::without_context), in place.
+    #[inline]
     pub(crate) fn clear_context(&mut self) {
-        self.context = Context::default();
+        // One by one: mostly there is nothing in any of them, and that is then all there is to see.
+        self.context.delivery = None;
+        self.context.handler = None;
+        self.context.extensions = Extensions::default();
     }
 
     /// Takes the message apart: id, key, metadata, payload. What a marshaler writes.
@@ -225,8 +243,35 @@ impl Message {
         Arc::make_mut(&mut self.content)
     }
 
+    #[inline]
     pub(crate) fn set_delivery(&mut self, info: DeliveryInfo) {
         self.context.delivery = Some(info);
+    }
+
+    /// Takes what a broker keeps. The context should have been cleared before, wherever dropping it
+    /// could do harm.
+    #[inline]
+    pub(crate) fn into_stored(self) -> Stored {
+        Stored { content: self.content, extensions: self.context.extensions }
+    }
+}
+
+impl Stored {
+    /// The message again, without a delivery.
+    #[inline]
+    pub(crate) fn into_message(self) -> Message {
+        let context = Context { delivery: None, handler: None, extensions: self.extensions };
+        Message { content: self.content, context }
+    }
+
+    pub(crate) fn id(&self) -> &MessageId {
+        self.content.id()
+    }
+}
+
+impl Content {
+    fn id(&self) -> &MessageId {
+        self.id.get_or_init(MessageId::new)
     }
 }
 

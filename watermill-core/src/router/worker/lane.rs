@@ -49,20 +49,27 @@ impl<'w, S: MessageService> Lane<'w, S> {
         &self.state
     }
 
-    /// Hands the delivery to the service, which is ready, or lets it wait its turn.
-    pub(super) fn accept(self: Pin<&mut Self>, delivery: Delivery, service: &mut S) {
+    /// Hands the delivery to the service, which is ready, or lets it wait its turn; and goes on.
+    #[inline]
+    pub(super) fn accept(
+        mut self: Pin<&mut Self>,
+        delivery: Delivery,
+        service: &mut S,
+        cx: &mut Context<'_>,
+    ) {
         if self.state.is_free() && self.state.waiting() == 0 {
             let (message, job) = self.state.begin(delivery);
-            self.call(message, job, service);
+            self.call(message, job, service, cx);
         } else {
-            self.project().state.wait_turn(delivery);
+            self.as_mut().project().state.wait_turn(delivery);
+            self.poll(cx);
         }
     }
 
-    /// Hands what is due to the service, which is ready.
-    pub(super) fn call_due(mut self: Pin<&mut Self>, service: &mut S) {
+    /// Hands what is due to the service, which is ready, and goes on.
+    pub(super) fn call_due(mut self: Pin<&mut Self>, service: &mut S, cx: &mut Context<'_>) {
         if let Some((message, job)) = self.as_mut().project().state.take_due() {
-            self.call(message, job, service);
+            self.call(message, job, service, cx);
         }
     }
 
@@ -72,7 +79,14 @@ impl<'w, S: MessageService> Lane<'w, S> {
     }
 
     /// Goes on with what is in hand as far as it can.
-    pub(super) fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+    #[inline]
+    pub(super) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        if !self.state.is_idle() {
+            self.go_on(cx);
+        }
+    }
+
+    fn go_on(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         while !self.state.is_idle() {
             let mut this = self.as_mut().project();
             this.state.poll_pipeline(cx);
@@ -82,46 +96,65 @@ impl<'w, S: MessageService> Lane<'w, S> {
                 }
                 continue;
             }
-            match poll_handler(this.call.as_mut(), cx) {
-                Poll::Pending => return,
-                Poll::Ready(result) => {
-                    // What the future held (permits, connections) goes before the message is settled.
-                    this.call.set(Call::None);
-                    this.state.handled(result, cx);
-                }
+            let polled = caught(|| this.call.as_mut().poll(cx));
+            let Poll::Ready(result) = polled else { return };
+            // What the future held (permits, connections) goes before the message is settled.
+            this.call.set(Call::None);
+            if let Some(job) = this.state.take_called() {
+                this.state.handled(job, result, cx);
             }
         }
     }
 
-    fn call(self: Pin<&mut Self>, message: Message, job: Job, service: &mut S) {
-        let mut this = self.project();
-        match catch(|| while_handling(|| service.call(message))) {
-            Ok(future) => {
-                let spawns = this.state.env().concurrency.spawns();
-                this.call.set(if spawns {
-                    Call::Task { task: AbortOnDrop::spawn(future) }
-                } else {
-                    Call::Here { future }
-                });
-                this.state.set_stage(Stage::Calling(job));
+    /// Calls the service and polls its future at once. Most handlers are over by then: their job was
+    /// never put away, and one net catches the panics of the call and of the poll.
+    #[inline]
+    fn call(mut self: Pin<&mut Self>, message: Message, job: Job, service: &mut S, cx: &mut Context<'_>) {
+        let mut this = self.as_mut().project();
+        let spawns = this.state.env().concurrency.spawns();
+        let polled = caught(|| {
+            let future = service.call(message);
+            this.call.set(if spawns {
+                Call::Task { task: AbortOnDrop::spawn(future) }
+            } else {
+                Call::Here { future }
+            });
+            this.call.as_mut().poll(cx)
+        });
+        match polled {
+            Poll::Ready(result) => {
+                this.call.set(Call::None);
+                this.state.handled(job, result, cx);
+                self.poll(cx);
             }
-            Err(panicked) => this.state.fail(job, panicked.into()),
+            Poll::Pending => {
+                this.state.set_stage(Stage::Calling(job));
+                this.state.poll_pipeline(cx);
+            }
         }
     }
 }
 
-fn poll_handler<F, E>(call: Pin<&mut Call<F>>, cx: &mut Context<'_>) -> Poll<Result<Outputs, BoxError>>
+/// Polls a part of handling a message, and turns a panic into a failure of the handler.
+#[inline]
+fn caught(poll: impl FnOnce() -> Poll<Result<Outputs, BoxError>>) -> Poll<Result<Outputs, BoxError>> {
+    catch(|| while_handling(poll)).unwrap_or_else(|panicked| Poll::Ready(Err(panicked.into())))
+}
+
+impl<F, E> Future for Call<F>
 where
     F: Future<Output = Result<Outputs, E>>,
     E: Into<BoxError>,
 {
-    match call.project() {
-        CallProject::Here { future } => match catch(|| while_handling(|| future.poll(cx))) {
-            Ok(poll) => poll.map_err(Into::into),
-            Err(panicked) => Poll::Ready(Err(panicked.into())),
-        },
-        CallProject::Task { task } => Pin::new(task).poll(cx),
-        CallProject::None => unreachable!("a lane that calls has a future"),
+    type Output = Result<Outputs, BoxError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            CallProject::Here { future } => future.poll(cx).map_err(Into::into),
+            CallProject::Task { task } => Pin::new(task).poll(cx),
+            CallProject::None => unreachable!("a lane that calls has a future"),
+        }
     }
 }
 

@@ -123,10 +123,7 @@ impl<'w, S: MessageService> Lanes<'w, S> {
     /// Hands a delivery to its lane, and goes on there; the service is ready.
     pub(super) fn accept(&mut self, delivery: Delivery, service: &mut S, cx: &mut Context<'_>) {
         match self {
-            Self::One(lane) => {
-                lane.as_mut().accept(delivery, service);
-                lane.as_mut().poll(cx);
-            }
+            Self::One(lane) => lane.as_mut().accept(delivery, service, cx),
             Self::Many(table) => table.accept(delivery, service),
         }
     }
@@ -135,8 +132,7 @@ impl<'w, S: MessageService> Lanes<'w, S> {
     pub(super) fn call_due(&mut self, service: &mut S, cx: &mut Context<'_>) -> bool {
         match self {
             Self::One(lane) if lane.state().has_call_due() => {
-                lane.as_mut().call_due(service);
-                lane.as_mut().poll(cx);
+                lane.as_mut().call_due(service, cx);
             }
             Self::One(_) => return false,
             Self::Many(table) => return table.call_due(service),
@@ -163,18 +159,19 @@ impl<S: MessageService> Table<'_, S> {
         // One round: a lane that wakes itself again has its next turn when the worker has.
         let woken = std::mem::take(&mut *self.awake.lock());
         for at in woken {
-            self.poll_slot(at);
+            self.with_lane(at, |lane, cx| lane.poll(cx));
         }
     }
 
-    fn poll_slot(&mut self, at: usize) {
+    /// Lets a lane go on, with its own waker.
+    fn with_lane(&mut self, at: usize, go_on: impl FnOnce(Pin<&mut Lane<'_, S>>, &mut Context<'_>)) {
         let slot = &mut self.slots[at];
         // Before the poll: a wake-up during it must not be lost.
         slot.waker.is_awake.store(false, Ordering::Release);
         let waker = Waker::from(slot.waker.clone());
-        let waiting = slot.lane.state().waiting();
-        slot.lane.as_mut().poll(&mut Context::from_waker(&waker));
-        self.waiting -= waiting - slot.lane.state().waiting();
+        let waiting_elsewhere = self.waiting - slot.lane.state().waiting();
+        go_on(slot.lane.as_mut(), &mut Context::from_waker(&waker));
+        self.waiting = waiting_elsewhere + slot.lane.state().waiting();
         self.note(at);
     }
 
@@ -207,11 +204,7 @@ impl<S: MessageService> Table<'_, S> {
                 at
             }
         };
-        let lane = &mut self.slots[at].lane;
-        let waiting = lane.state().waiting();
-        lane.as_mut().accept(delivery, service);
-        self.waiting += lane.state().waiting() - waiting;
-        self.poll_slot(at);
+        self.with_lane(at, |lane, cx| lane.accept(delivery, service, cx));
     }
 
     fn call_due(&mut self, service: &mut S) -> bool {
@@ -219,10 +212,7 @@ impl<S: MessageService> Table<'_, S> {
             let slot = &mut self.slots[at];
             slot.is_due = false;
             if slot.lane.state().has_call_due() {
-                let waiting = slot.lane.state().waiting();
-                slot.lane.as_mut().call_due(service);
-                self.waiting -= waiting - slot.lane.state().waiting();
-                self.poll_slot(at);
+                self.with_lane(at, |lane, cx| lane.call_due(service, cx));
                 return true;
             }
         }

@@ -136,10 +136,11 @@ impl<'w> State<'w> {
     }
 
     /// Takes a delivery in hand, for its first try.
+    #[inline]
     pub(super) fn begin(&self, delivery: Delivery) -> (Message, Job) {
         let attempt = delivery.info().attempt();
-        let (message, settlement) = delivery.split();
-        let message = message.with_handler(self.env.info.clone());
+        let (mut message, settlement) = delivery.split();
+        message.set_handler(self.env.info.clone());
         let copy = self.env.keeps_copies.then(|| Box::new(message.clone()));
         (message, Job { settlement, copy, tries: 1, attempt })
     }
@@ -205,14 +206,23 @@ impl<'w> State<'w> {
         Poll::Ready(())
     }
 
+    /// Takes the job whose handler has returned.
+    pub(super) fn take_called(&mut self) -> Option<Job> {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Calling(job) => Some(job),
+            stage => {
+                self.stage = stage;
+                None
+            }
+        }
+    }
+
     /// The handler has returned.
-    pub(super) fn handled(&mut self, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
-        let Stage::Calling(job) = std::mem::replace(&mut self.stage, Stage::Idle) else {
-            return;
-        };
+    #[inline]
+    pub(super) fn handled(&mut self, job: Job, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
         match result {
             Ok(_) if self.doomed => self.settle(job, Outcome::Nack(Duration::ZERO)),
-            Ok(outputs) if outputs.is_empty() => self.decide(job, Outcome::Ack),
+            Ok(outputs) if outputs.is_empty() => self.succeeded(job),
             Ok(outputs) => self.publish(job, outputs, cx),
             Err(error) => self.fail(job, error),
         }
@@ -283,7 +293,7 @@ impl<'w> State<'w> {
             Err(error) => return self.fail(job, error),
         };
         match poll_call(&mut call, cx) {
-            Poll::Ready(Ok(())) => self.decide(job, Outcome::Ack),
+            Poll::Ready(Ok(())) => self.succeeded(job),
             Poll::Ready(Err(error)) => self.publish_failed(job, error),
             Poll::Pending => self.pipeline.push_call(job, call),
         }
@@ -344,6 +354,17 @@ impl<'w> State<'w> {
             }
         };
         self.decide(job, outcome);
+    }
+
+    /// The usual end, without the choices of the others.
+    #[inline]
+    fn succeeded(&mut self, job: Job) {
+        if self.pipeline.is_empty() {
+            self.env.counters.acked.increment();
+            job.settlement.ack();
+        } else {
+            self.pipeline.push_outcome(job, Outcome::Ack);
+        }
     }
 
     /// Settles a job now, or when those before it are settled.
