@@ -32,14 +32,7 @@ impl DeliveryInfo {
     /// The first delivery named by `token`; for backends.
     #[inline]
     pub fn new(origin: Origin, token: Token) -> Self {
-        Self {
-            origin,
-            token,
-            published_at: None,
-            offset: i64::MIN,
-            partition: i32::MIN,
-            attempt: 1,
-        }
+        Self { origin, token, published_at: None, offset: i64::MIN, partition: i32::MIN, attempt: 1 }
     }
 
     /// Sets the attempt; more than one means redelivered. Beyond two thousand million it counts no

@@ -17,10 +17,7 @@ use super::{
     marshaler::{Confirm, Record},
     wakers::Wakers,
 };
-use crate::{
-    Message, Window,
-    delivery::Outcome,
-};
+use crate::{Message, Window, delivery::Outcome};
 
 pub(super) struct Topic {
     pub(super) name: Box<str>,
@@ -175,9 +172,7 @@ impl Topic {
         // Dropped after the lock is released, because it is declared before.
         let mut replaced = None;
         let mut state = self.lock();
-        state
-            .group(reader.group)
-            .map_or(Next::Ended, |group| group.next(reader.member, waker, &mut replaced))
+        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, waker, &mut replaced))
     }
 
     /// Takes note of an outcome; false if the reader had no such delivery outstanding. A record that
