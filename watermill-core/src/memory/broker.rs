@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -61,37 +61,43 @@ impl MemoryBroker {
 impl Shared {
     /// Accepts a batch at once, or gives it back with the topic to wait at.
     ///
-    /// `recent` has the topic that the publisher used last: comparing a name is cheaper than hashing
-    /// it, and publishers of different topics share no lock. Whoever finds it locked does without.
+    /// `usual` has the topic that the publisher used first, and nearly always uses: comparing a name is
+    /// cheaper than hashing it, and publishers of different topics share no lock.
     pub(super) fn offer(
         &self,
-        recent: &Mutex<Option<Arc<Topic>>>,
+        usual: &OnceLock<Arc<Topic>>,
+        name: &str,
+        batch: Batch,
+    ) -> Result<(), (Arc<Topic>, Batch)> {
+        match usual.get() {
+            Some(topic) if *topic.name == *name => match topic.offer(batch) {
+                Offer::Accepted => Ok(()),
+                Offer::Full(batch) => Err((topic.clone(), batch)),
+                // Another topic of this name may be in use by now.
+                Offer::Forgotten(batch) => self.offer_by_name(usual, name, batch),
+            },
+            _ => self.offer_by_name(usual, name, batch),
+        }
+    }
+
+    fn offer_by_name(
+        &self,
+        usual: &OnceLock<Arc<Topic>>,
         name: &str,
         mut batch: Batch,
     ) -> Result<(), (Arc<Topic>, Batch)> {
-        let mut recent = recent.try_lock().ok();
-        // Taken out and put back, so that no reference is counted.
-        let mut known = recent.as_mut().and_then(|recent| recent.take_if(|topic| *topic.name == *name));
-        loop {
-            let Some(topic) = known.take().or_else(|| self.find(name)) else {
-                tracing::debug!(
-                    topic = name,
-                    messages = batch.messages.len(),
-                    "discarded: the topic has no group"
-                );
-                return Ok(());
-            };
+        while let Some(topic) = self.find(name) {
             match topic.offer(batch) {
                 Offer::Accepted => {
-                    if let Some(mut recent) = recent {
-                        *recent = Some(topic);
-                    }
+                    let _ = usual.set(topic);
                     return Ok(());
                 }
                 Offer::Full(batch) => return Err((topic, batch)),
                 Offer::Forgotten(returned) => batch = returned,
             }
         }
+        tracing::debug!(topic = name, messages = batch.messages.len(), "discarded: the topic has no group");
+        Ok(())
     }
 
     /// The topic, which is made if there is none and it would have a history.

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::{Future, ready},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -34,8 +34,8 @@ use crate::{Message, Publisher, error::PublishError, handling, publisher::Publis
 /// published all of them. One that waits for room has published none.
 pub struct MemoryPublisher {
     broker: Arc<Shared>,
-    /// The topic used last.
-    recent: Mutex<Option<Arc<Topic>>>,
+    /// The topic used first.
+    usual: OnceLock<Arc<Topic>>,
     /// Closed with the publisher. Counts the calls that have to wait; the others are over at their
     /// first poll.
     calls: TaskTracker,
@@ -57,7 +57,7 @@ struct Room {
 
 impl MemoryPublisher {
     pub(super) fn new(broker: Arc<Shared>) -> Self {
-        Self { broker, recent: Mutex::default(), calls: TaskTracker::new() }
+        Self { broker, usual: OnceLock::new(), calls: TaskTracker::new() }
     }
 
     /// All of a call that can be done without waiting.
@@ -89,7 +89,7 @@ impl MemoryPublisher {
         } else {
             (None, None)
         };
-        let rejected = self.broker.offer(&self.recent, topic, Batch { messages, confirm }).err();
+        let rejected = self.broker.offer(&self.usual, topic, Batch { messages, confirm }).err();
         if rejected.is_none() && acked.is_none() {
             return Ok(None);
         }
@@ -185,7 +185,7 @@ impl Drop for Room {
 
 impl Clone for MemoryPublisher {
     fn clone(&self) -> Self {
-        Self { broker: self.broker.clone(), recent: Mutex::default(), calls: self.calls.clone() }
+        Self { broker: self.broker.clone(), usual: OnceLock::new(), calls: self.calls.clone() }
     }
 }
 

@@ -304,6 +304,9 @@ impl State {
                 last.push(record(message, confirm.clone()));
             }
         }
+        if !keeps_history {
+            return None;
+        }
         let excess = self.history.len().saturating_sub(config.history.limit());
         (excess > 0).then(|| self.history.drain(..excess).collect())
     }

@@ -11,8 +11,9 @@ use crate::{
 /// The messages a handler produced: the response type of every service in a router.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
-    /// For the topic that the handler was given with [`Handler::to`](crate::Handler::to).
-    messages: Vec<Message>,
+    /// For the topic that the handler was given with [`Handler::to`](crate::Handler::to). `None` is the
+    /// same as none: what a handler without outputs returns takes one look to drop.
+    messages: Option<Vec<Message>>,
     /// For topics that the handler named itself. Boxed, because it is rare and this is moved a lot.
     addressed: Option<Box<Addresses>>,
 }
@@ -23,12 +24,12 @@ struct Addresses(Vec<(String, Message)>);
 impl Outputs {
     /// No messages.
     pub const fn none() -> Self {
-        Self { messages: Vec::new(), addressed: None }
+        Self { messages: None, addressed: None }
     }
 
     /// Adds a message for the handler's own topic.
     pub fn push(&mut self, message: Message) {
-        self.messages.push(message);
+        self.messages.get_or_insert_default().push(message);
     }
 
     /// Adds a message for `topic`.
@@ -37,8 +38,12 @@ impl Outputs {
     }
 
     /// Adds everything of `other`.
-    pub fn append(&mut self, mut other: Self) {
-        self.messages.append(&mut other.messages);
+    pub fn append(&mut self, other: Self) {
+        match (&mut self.messages, other.messages) {
+            (Some(messages), Some(mut others)) => messages.append(&mut others),
+            (messages @ None, others) => *messages = others,
+            (Some(_), None) => {}
+        }
         for (topic, message) in other.addressed.into_iter().flat_map(|addressed| addressed.0) {
             self.push_to(topic, message);
         }
@@ -46,17 +51,17 @@ impl Outputs {
 
     /// Whether there is nothing to publish.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.addressed.is_none()
+        self.messages().is_empty() && self.addressed.is_none()
     }
 
     /// How many messages there are, for all topics together.
     pub fn len(&self) -> usize {
-        self.messages.len() + self.addressed().len()
+        self.messages().len() + self.addressed().len()
     }
 
     /// The messages for the handler's own topic.
     pub fn messages(&self) -> &[Message] {
-        &self.messages
+        self.messages.as_deref().unwrap_or_default()
     }
 
     /// The messages for topics that the handler named.
@@ -67,11 +72,11 @@ impl Outputs {
     /// Every message, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Message> {
         let addressed = self.addressed.iter_mut().flat_map(|addressed| &mut addressed.0);
-        self.messages.iter_mut().chain(addressed.map(|(_, message)| message))
+        self.messages.iter_mut().flatten().chain(addressed.map(|(_, message)| message))
     }
 
     pub(super) fn into_parts(self) -> (Vec<Message>, Vec<(String, Message)>) {
-        (self.messages, self.addressed.map(|addressed| addressed.0).unwrap_or_default())
+        (self.messages.unwrap_or_default(), self.addressed.map(|addressed| addressed.0).unwrap_or_default())
     }
 }
 
@@ -83,7 +88,7 @@ impl From<Message> for Outputs {
 
 impl From<Vec<Message>> for Outputs {
     fn from(messages: Vec<Message>) -> Self {
-        Self { messages, addressed: None }
+        Self { messages: Some(messages), addressed: None }
     }
 }
 
@@ -155,7 +160,7 @@ impl<T: Into<String>, O: IntoOutputs<Kind = Messages>> IntoOutputs for To<T, O> 
     fn into_outputs(self) -> Result<Outputs, BoxError> {
         let topic = self.0.into();
         let mut outputs = Outputs::none();
-        for message in self.1.into_outputs()?.messages {
+        for message in self.1.into_outputs()?.messages.into_iter().flatten() {
             outputs.push_to(topic.clone(), message);
         }
         Ok(outputs)

@@ -136,7 +136,7 @@ impl<'w> State<'w> {
     }
 
     /// Takes a delivery in hand, for its first try.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&self, delivery: Delivery) -> (Message, Job) {
         let attempt = delivery.info().attempt();
         let (mut message, settlement) = delivery.split();
