@@ -20,6 +20,7 @@ use crate::{
     dead_letter::DeadLetterError,
     error::{BoxError, PublishError, PublishErrorKind, chain, find},
     handling::while_handling,
+    panic::catch,
     router::failure::Decision,
 };
 
@@ -63,6 +64,12 @@ pub(super) enum Stage {
     RetryDue(Job),
     /// It is on its way to its dead-letter topic.
     DeadLettering(Job, BoxFuture<'static, Result<(), DeadLetterError>>),
+}
+
+/// A publish call after its first poll.
+enum Begun<'w> {
+    Over(Result<(), PublishError>),
+    GoesOn(BoxFuture<'w, Result<(), PublishError>>),
 }
 
 /// How a job ends.
@@ -288,14 +295,22 @@ impl<'w> State<'w> {
 
     fn publish(&mut self, job: Job, outputs: Outputs, cx: &mut Context<'_>) {
         let env = self.env;
-        let mut call = match while_handling(|| env.sink.publish(outputs)) {
-            Ok(call) => call,
-            Err(error) => return self.fail(job, error),
-        };
-        match poll_call(&mut call, cx) {
-            Poll::Ready(Ok(())) => self.succeeded(job),
-            Poll::Ready(Err(error)) => self.publish_failed(job, error),
-            Poll::Pending => self.pipeline.push_call(job, call),
+        // One net for the call and its first poll, which is also the last where nothing is waited for.
+        let begun = catch(|| {
+            while_handling(|| {
+                let mut call = env.sink.publish(outputs)?;
+                Ok(match call.as_mut().poll(cx) {
+                    Poll::Ready(result) => Begun::Over(result),
+                    Poll::Pending => Begun::GoesOn(call),
+                })
+            })
+        });
+        match begun {
+            Ok(Ok(Begun::Over(Ok(())))) => self.succeeded(job),
+            Ok(Ok(Begun::Over(Err(error)))) => self.publish_failed(job, error.into()),
+            Ok(Ok(Begun::GoesOn(call))) => self.pipeline.push_call(job, call),
+            Ok(Err(misdirected)) => self.fail(job, misdirected),
+            Err(panicked) => self.publish_failed(job, panicked.into()),
         }
     }
 
