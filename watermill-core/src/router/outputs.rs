@@ -75,8 +75,10 @@ impl Outputs {
         self.messages.iter_mut().flatten().chain(addressed.map(|(_, message)| message))
     }
 
-    pub(super) fn into_parts(self) -> (Vec<Message>, Vec<(String, Message)>) {
-        (self.messages.unwrap_or_default(), self.addressed.map(|addressed| addressed.0).unwrap_or_default())
+    /// The messages for the handler's own topic, and those for topics that it named, if there are any.
+    #[inline]
+    pub(super) fn into_parts(self) -> (Vec<Message>, Option<Vec<(String, Message)>>) {
+        (self.messages.unwrap_or_default(), self.addressed.map(|addressed| addressed.0))
     }
 }
 

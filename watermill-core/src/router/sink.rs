@@ -36,13 +36,13 @@ impl Sink {
             return Err(misdirected("the handler has no publisher, but a layer produced messages"));
         };
         let (messages, addressed) = outputs.into_parts();
-        if addressed.is_empty() {
+        let Some(addressed) = addressed else {
             let Some(topic) = &self.topic else {
                 return Err(misdirected("a message names no topic, and the handler has none of its own"));
             };
             // What nearly every handler does; no allocation beyond the publisher's own future.
             return Ok(publisher.publish(topic, messages));
-        }
+        };
         let mut calls: Vec<(String, Vec<Message>)> = Vec::new();
         if !messages.is_empty() {
             let Some(topic) = &self.topic else {

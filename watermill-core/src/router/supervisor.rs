@@ -152,6 +152,7 @@ impl Supervisor {
             sink,
             keeps_copies: prepared.policy.needs_copy(),
             policy: prepared.policy,
+            spawns: prepared.concurrency.spawns(),
             concurrency: prepared.concurrency,
             ordering: subscriber.capabilities().ordering,
             counters: Arc::new(Counters::default()),

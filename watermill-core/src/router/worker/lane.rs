@@ -111,7 +111,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
     #[inline]
     fn call(mut self: Pin<&mut Self>, message: Message, job: Job, service: &mut S, cx: &mut Context<'_>) {
         let mut this = self.as_mut().project();
-        let spawns = this.state.env().concurrency.spawns();
+        let spawns = this.state.env().spawns;
         let polled = caught(|| {
             let future = service.call(message);
             this.call.set(if spawns {

@@ -38,6 +38,8 @@ pub(super) struct Environment {
     pub(super) policy: FailurePolicy,
     /// Whether the policy can need a message after the handler has consumed it.
     pub(super) keeps_copies: bool,
+    /// Whether handlers run on tasks of their own.
+    pub(super) spawns: bool,
     pub(super) concurrency: Concurrency,
     pub(super) ordering: Ordering,
     /// How many outputs may be on their way while the next message is handled.
@@ -88,8 +90,9 @@ pub(super) async fn drive<S: MessageService>(
                 lanes.poll(cx);
                 end = Some(End::Failed(error.as_str().into()));
             }
-            let step = if lanes.has_call_due() || (end.is_none() && lanes.has_room()) {
-                step(&mut service, &mut subscription, &mut lanes, end.is_none(), env, cx)
+            let due = lanes.has_call_due();
+            let step = if due || (end.is_none() && lanes.has_room()) {
+                step(&mut service, &mut subscription, &mut lanes, due, end.is_none(), env, cx)
             } else {
                 Poll::Pending
             };
@@ -118,6 +121,7 @@ fn step<S: MessageService>(
     service: &mut S,
     subscription: &mut Subscription,
     lanes: &mut Lanes<'_, S>,
+    due: bool,
     intake: bool,
     env: &Environment,
     cx: &mut Context<'_>,
@@ -127,7 +131,7 @@ fn step<S: MessageService>(
         Poll::Ready(Ok(())) => {}
         Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Failed(error.into()))),
     }
-    if lanes.call_due(service, cx) {
+    if due && lanes.call_due(service, cx) {
         return Poll::Ready(Ok(()));
     }
     if !intake {
