@@ -108,6 +108,7 @@ async fn count(State(counter): State<Arc<Counter>>) {
     counter.add_one();
 }
 
+/// A handler that hands a message on.
 async fn pass(message: Message) -> Message {
     message
 }
