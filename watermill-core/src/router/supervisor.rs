@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock},
 };
 
@@ -23,11 +23,12 @@ use super::{
     failure::FailurePolicy,
     report::failed,
     sink::Sink,
-    worker::{End, Environment},
+    worker::{self, Environment},
 };
 use crate::{
     Publisher, Subscriber, Subscription,
     error::{SubscribeError, chain},
+    panic::CatchPanic,
 };
 
 /// Changes the publisher of every handler.
@@ -36,7 +37,7 @@ pub(super) type DecoratePublisher = Arc<dyn Fn(Arc<dyn Publisher>) -> Arc<dyn Pu
 pub(super) type DecorateSubscriber = Arc<dyn Fn(Arc<dyn Subscriber>) -> Arc<dyn Subscriber> + Send + Sync>;
 /// Drives the service of one handler, whose type is known only to whoever made this.
 pub(super) type Drive =
-    Box<dyn FnOnce(Subscription, Environment) -> BoxFuture<'static, (Subscription, End)> + Send>;
+    Box<dyn FnOnce(Subscription, Environment) -> BoxFuture<'static, (Subscription, worker::End)> + Send>;
 
 /// A handler that waits to be started, with its service's type erased.
 pub(super) struct Prepared {
@@ -77,23 +78,29 @@ impl Supervisor {
         problems: Vec<String>,
         signal: impl Future,
     ) -> Result<Report, RunError> {
-        let started = self.start_all(handlers, problems).await;
+        let _end = End::of(&self.control);
+        let mut signal = pin!(signal);
+        let control = self.control.clone();
+        let started = control.stopped_by(signal.as_mut(), self.start_all(handlers, problems)).await;
         if let Err(error) = started {
             // Whoever had subscribed has handled nothing: dropping gives everything back.
             self.tasks.shutdown().await;
-            self.control.shared.handlers().clear();
-            self.control.shared.enter(Phase::Ended);
             return Err(error);
         }
         self.control.shared.enter(Phase::Running);
         self.watch(signal).await;
         self.control.shared.enter(Phase::Draining);
+        // Whoever waits to add a handler need not wait for the drain.
+        self.additions.close();
+        while self.additions.try_recv().is_ok() {}
         self.drain().await;
-        self.close_publishers().await;
+        let abort = self.control.shared.abort.clone();
+        if abort.run_until_cancelled(self.close_publishers()).await.is_none() {
+            tracing::warn!("the router was aborted before its publishers were closed");
+        }
         for plugin in &self.plugins {
             plugin.on_stop(&self.report).await;
         }
-        self.control.shared.enter(Phase::Ended);
         RunError::check(self.report)
     }
 
@@ -124,15 +131,24 @@ impl Supervisor {
         // In both directions a message passes the decorators in the order they were added.
         let subscriber = self.decorate_subscriber.iter().fold(subscriber, |inner, decorate| decorate(inner));
         let subscribed = match self.config.start {
-            StartPolicy::FailFast => Ok(subscriber.subscribe(&prepared.topic).await.map_err(cannot)?),
+            StartPolicy::FailFast => {
+                let subscribe = subscriber.subscribe(&prepared.topic);
+                match self.control.shared.stop.run_until_cancelled(subscribe).await {
+                    Some(subscribed) => Ok(subscribed.map_err(cannot)?),
+                    // Asked to stop before it had begun: there is nothing to drain.
+                    None => return Ok(()),
+                }
+            }
             StartPolicy::Retry(backoff) => Err(backoff),
         };
 
         let mut sink = prepared.sink;
         if let Some(publisher) = sink.publisher.take() {
+            let publisher =
+                self.decorate_publisher.iter().rev().fold(publisher, |inner, decorate| decorate(inner));
+            // The outermost: a decorator that holds something closes it, then what it wraps.
             self.publishers.push(publisher.clone());
-            sink.publisher =
-                Some(self.decorate_publisher.iter().rev().fold(publisher, |inner, decorate| decorate(inner)));
+            sink.publisher = Some(publisher);
         }
         if let Some(dead_letter) = prepared.policy.dead_letter() {
             self.publishers.push(dead_letter.publisher().clone());
@@ -170,34 +186,40 @@ impl Supervisor {
         self.control.shared.handlers().insert(prepared.name, entry);
         let control = self.control.clone();
         let (topic, drive) = (prepared.topic, prepared.drive);
-        self.tasks.spawn(async move {
+        let of_task = info.clone();
+        let run = async move {
             let subscribed = match subscribed {
                 Ok(subscription) => Ok(Some(subscription)),
                 Err(backoff) => subscribe(&*subscriber, &topic, backoff, &env).await,
             };
-            let ended = match subscribed {
-                Ok(None) => Ended::Stopped,
-                Err(error) => failed(&error),
-                Ok(Some(subscription)) => {
-                    if let Some(entry) = control.shared.handlers().get_mut(&info.name) {
-                        entry.subscription = Some(subscription.control());
-                    }
-                    let (subscription, end) = drive(subscription, env).await;
-                    match (end, subscription.close().await) {
-                        (End::Failed(error), _) => failed(&*error),
-                        (End::Stopped, Err(error)) => failed(&error),
-                        (End::Stopped, Ok(())) => Ended::Stopped,
-                    }
-                }
+            let subscription = match subscribed {
+                Ok(None) => return Ended::Stopped,
+                Err(error) => return failed(&error),
+                Ok(Some(subscription)) => subscription,
             };
+            if let Some(entry) = control.shared.handlers().get_mut(&of_task.name) {
+                entry.subscription = Some(subscription.control());
+            }
+            // Not before the others have subscribed too: a start that fails has handled nothing.
+            control.reached(Phase::Running).await;
+            let (subscription, end) = drive(subscription, env).await;
+            match (end, subscription.close().await) {
+                (worker::End::Failed(error), _) => failed(&*error),
+                (worker::End::Stopped, Err(error)) => failed(&error),
+                (worker::End::Stopped, Ok(())) => Ended::Stopped,
+            }
+        };
+        self.tasks.spawn(async move {
+            // Panics of handlers are their messages' failures. One of a layer's readiness, of a policy or
+            // of a backend ends its handler, and is told like any other end.
+            let ended = CatchPanic::new(|| run).await.unwrap_or_else(|panicked| failed(&panicked));
             (info, ended)
         });
         Ok(())
     }
 
     /// Runs until it is time to drain.
-    async fn watch(&mut self, signal: impl Future) {
-        let mut signal = pin!(signal);
+    async fn watch(&mut self, mut signal: Pin<&mut impl Future>) {
         let control = self.control.clone();
         loop {
             tokio::select! {
@@ -207,7 +229,7 @@ impl Supervisor {
                 Some((prepared, answer)) = self.additions.recv() => {
                     let problems = check(std::slice::from_ref(&prepared), Vec::new());
                     let added = match problems {
-                        Ok(()) => self.start(prepared).await,
+                        Ok(()) => control.stopped_by(signal.as_mut(), self.start(prepared)).await,
                         Err(error) => Err(error),
                     };
                     // Nobody may be waiting any more; the handler runs all the same.
@@ -265,7 +287,7 @@ impl Supervisor {
                     self.record(entry, ended);
                 }
             }
-            // Handlers' own panics are caught; what is left is a panic of a backend or a layer's drop.
+            // Panics are caught; what is left is one while the task itself is dropped.
             Err(error) => tracing::error!(error = chain(&error), "a handler's task has panicked"),
         }
     }
@@ -283,6 +305,37 @@ impl Supervisor {
                 tracing::error!(error = chain(&error), "a publisher could not be closed");
             }
         }
+    }
+}
+
+impl RouterControl {
+    /// Runs `work` to its end, and stops the router when `signal` comes meanwhile: `work` notices.
+    async fn stopped_by<R>(&self, mut signal: Pin<&mut impl Future>, work: impl Future<Output = R>) -> R {
+        let mut work = pin!(work);
+        if !self.shared.stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                result = &mut work => return result,
+                _ = &mut signal => self.stop(),
+            }
+        }
+        work.await
+    }
+}
+
+/// Ends the router for whoever looks at it from outside, also when its future is dropped.
+struct End(RouterControl);
+
+impl End {
+    fn of(control: &RouterControl) -> Self {
+        Self(control.clone())
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.shared.handlers().clear();
+        self.0.shared.enter(Phase::Ended);
     }
 }
 

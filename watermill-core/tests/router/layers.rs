@@ -181,3 +181,30 @@ async fn a_service_that_is_broken_for_good_ends_its_handler_with_the_reason() {
     assert!(error.to_string().contains("the buffer's worker is gone"), "{error}");
     assert_eq!(source.handed_out(), 0, "nothing was taken that could not be handled");
 }
+
+#[tokio::test]
+async fn a_layer_that_panics_when_asked_whether_it_is_ready_ends_its_handler_with_the_reason() {
+    struct Panicking;
+    impl Service<Message> for Panicking {
+        type Response = Outputs;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<Outputs, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            panic!("the limiter's clock went backwards")
+        }
+
+        fn call(&mut self, _: Message) -> Self::Future {
+            unreachable!("never ready")
+        }
+    }
+    let source = ScriptedSubscriber::new();
+    let error = router()
+        .add(Handler::service("panicking", Panicking).from(source.clone(), "in"))
+        .run()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::HandlersFailed);
+    assert!(error.to_string().contains("the limiter's clock went backwards"), "{error}");
+    assert_eq!(error.report().handlers.len(), 1);
+}

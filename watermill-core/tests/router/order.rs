@@ -13,7 +13,12 @@ use tokio::{
     sync::{Barrier, Notify, Semaphore},
     time::sleep,
 };
-use watermill_core::{DeliveryInfo, Handler, Message, State, delivery::Outcome, error::PublishErrorKind};
+use watermill_core::{
+    DeliveryInfo, Handler, Message, Publisher, State,
+    delivery::Outcome,
+    error::{PublishError, PublishErrorKind},
+    publisher::PublisherCapabilities,
+};
 use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 
 use crate::{Running, ids, message, router};
@@ -241,4 +246,49 @@ async fn the_window_asked_for_follows_the_concurrency() {
         assert_eq!(source.windows().last().map(|window| window.size()), Some(expected));
         running.stop().await.unwrap();
     }
+}
+
+/// Accepts the first call when it is told to, and refuses all later ones at once.
+#[derive(Default)]
+struct FirstOnly {
+    calls: AtomicUsize,
+    accept: Notify,
+}
+
+#[async_trait::async_trait]
+impl Publisher for FirstOnly {
+    async fn publish(&self, topic: &str, _: Vec<Message>) -> Result<(), PublishError> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Err(PublishError::new(PublishErrorKind::Unavailable, topic));
+        }
+        self.accept.notified().await;
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    fn capabilities(&self) -> PublisherCapabilities {
+        PublisherCapabilities::new("first-only").keeps_order(true)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_refused_at_once_leave_those_before_them_alone() {
+    let (source, target) = (ScriptedSubscriber::new(), Arc::new(FirstOnly::default()));
+    for n in 0..3 {
+        source.push(message(n));
+    }
+    let handler = Handler::new("pass", pass).from(source.clone(), "in").to(target.clone(), "out");
+    let running = Running::start(router().add(handler)).await;
+    while target.calls.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(source.outcomes(), [], "the second waits for its turn to fail");
+    target.accept.notify_one();
+    let settled = source.settled(2).await;
+    assert_eq!(settled[0], ("0".into(), Outcome::Ack));
+    assert!(matches!(&settled[1], (id, Outcome::Nack { .. }) if &**id == "1"), "{settled:?}");
+    running.stop().await.unwrap();
 }

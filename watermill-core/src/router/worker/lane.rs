@@ -78,6 +78,11 @@ impl<'w, S: MessageService> Lane<'w, S> {
         self.project().state.hurry();
     }
 
+    /// Gives back what has not begun, and tries nothing again.
+    pub(super) fn give_back(self: Pin<&mut Self>) {
+        self.project().state.give_back();
+    }
+
     /// Goes on with what is in hand as far as it can.
     #[inline]
     pub(super) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) {

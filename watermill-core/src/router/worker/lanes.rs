@@ -93,10 +93,10 @@ impl<'w, S: MessageService> Lanes<'w, S> {
     }
 
     /// Whether a message in some lane needs the service.
-    pub(super) fn has_call_due(&self) -> bool {
+    pub(super) fn has_call_due(&mut self) -> bool {
         match self {
             Self::One(lane) => lane.state().has_call_due(),
-            Self::Many(table) => !table.due.is_empty(),
+            Self::Many(table) => table.has_call_due(),
         }
     }
 
@@ -140,6 +140,24 @@ impl<'w, S: MessageService> Lanes<'w, S> {
         true
     }
 
+    /// The handler has failed for good: gives back what it has not begun, and lets the rest end.
+    pub(super) fn give_back(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::One(lane) => {
+                lane.as_mut().give_back();
+                lane.as_mut().poll(cx);
+            }
+            Self::Many(table) => {
+                for at in 0..table.slots.len() {
+                    table.with_lane(at, |mut lane, cx| {
+                        lane.as_mut().give_back();
+                        lane.poll(cx);
+                    });
+                }
+            }
+        }
+    }
+
     /// Waits for no retry any more.
     pub(super) fn stop_waiting(&mut self) {
         match self {
@@ -155,6 +173,19 @@ impl<'w, S: MessageService> Lanes<'w, S> {
 }
 
 impl<S: MessageService> Table<'_, S> {
+    /// Whether a lane needs the service; forgets those that needed it and have given back since.
+    fn has_call_due(&mut self) -> bool {
+        while let Some(at) = self.due.front() {
+            let slot = &mut self.slots[*at];
+            if slot.lane.state().has_call_due() {
+                return true;
+            }
+            slot.is_due = false;
+            self.due.pop_front();
+        }
+        false
+    }
+
     fn poll(&mut self) {
         // One round: a lane that wakes itself again has its next turn when the worker has.
         let woken = std::mem::take(&mut *self.awake.lock());

@@ -86,8 +86,7 @@ pub(super) async fn drive<S: MessageService>(
                 && let Some(error) = env.broken.get()
             {
                 subscription.stop_intake();
-                lanes.stop_waiting();
-                lanes.poll(cx);
+                lanes.give_back(cx);
                 end = Some(End::Failed(error.as_str().into()));
             }
             let due = lanes.has_call_due();
@@ -100,8 +99,8 @@ pub(super) async fn drive<S: MessageService>(
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(ended)) => {
                     subscription.stop_intake();
-                    lanes.stop_waiting();
-                    lanes.poll(cx);
+                    // A service that is broken is not asked again.
+                    lanes.give_back(cx);
                     end = Some(ended);
                 }
                 Poll::Pending if end.is_some() && lanes.is_quiet() => return Poll::Ready(()),

@@ -32,7 +32,7 @@ pub(super) type Turn = Result<Outcome, BoxError>;
 
 enum Entry<'w> {
     Publishing(BoxFuture<'w, Result<(), PublishError>>),
-    Decided(Option<Outcome>),
+    Decided(Option<Turn>),
 }
 
 impl<'w> Pipeline<'w> {
@@ -50,10 +50,10 @@ impl<'w> Pipeline<'w> {
         self.entries.push_back(Entry::Publishing(call));
     }
 
-    /// Adds an outcome that waits for its turn.
-    pub(super) fn push_outcome(&mut self, job: Job, outcome: Outcome) {
+    /// Adds what is known already and waits for its turn.
+    pub(super) fn push_turn(&mut self, job: Job, turn: Turn) {
         self.jobs.push_back(job);
-        self.entries.push_back(Entry::Decided(Some(outcome)));
+        self.entries.push_back(Entry::Decided(Some(turn)));
     }
 
     /// The next job whose turn has come; `None` when there are no jobs.
@@ -90,7 +90,7 @@ impl Future for Entry<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Turn> {
         Poll::Ready(match &mut *self {
             Self::Publishing(call) => ready!(poll_call(call, cx)).map(|()| Outcome::Ack),
-            Self::Decided(outcome) => Ok(outcome.take().expect("polled again after it was ready")),
+            Self::Decided(turn) => turn.take().expect("polled again after it was ready"),
         })
     }
 }

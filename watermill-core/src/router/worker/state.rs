@@ -34,8 +34,12 @@ pub(super) struct State<'w> {
     stage: Stage,
     pipeline: Pipeline<'w>,
     waiting: VecDeque<Delivery>,
-    /// An earlier message goes back: so does everything until nothing is in hand.
+    /// An earlier message goes back or has failed: what is handled now goes back too, and nothing more
+    /// is taken until nothing is in hand.
     doomed: bool,
+    /// Its outputs were not accepted; it is tried again in place, or put aside, once what was being
+    /// handled behind it has gone back.
+    failed: Option<(Job, BoxError)>,
     /// No retry is waited for any more.
     hurried: bool,
 }
@@ -90,6 +94,7 @@ impl<'w> State<'w> {
             pipeline: Pipeline::default(),
             waiting: VecDeque::new(),
             doomed: false,
+            failed: None,
             hurried: false,
         }
     }
@@ -100,9 +105,7 @@ impl<'w> State<'w> {
 
     /// Whether the next message can be handed to the service now.
     pub(super) fn is_free(&self) -> bool {
-        matches!(self.stage, Stage::Idle)
-            && !self.doomed
-            && (self.pipeline.is_empty() || self.pipeline.len() < self.env.pipeline)
+        matches!(self.stage, Stage::Idle) && !self.doomed && self.pipeline.len() <= self.env.pipeline
     }
 
     /// Whether nothing is in hand.
@@ -140,6 +143,12 @@ impl<'w> State<'w> {
     /// Waits for no retry any more: what would have been tried again is nacked.
     pub(super) fn hurry(&mut self) {
         self.hurried = true;
+    }
+
+    /// The handler is at its end: what has not begun is given back.
+    pub(super) fn give_back(&mut self) {
+        self.hurried = true;
+        self.give_back_waiting();
     }
 
     /// Takes a delivery in hand, for its first try.
@@ -182,6 +191,9 @@ impl<'w> State<'w> {
         }
         if self.doomed && self.pipeline.is_empty() && matches!(self.stage, Stage::Idle) {
             self.doomed = false;
+            if let Some((job, error)) = self.failed.take() {
+                self.fail(job, error);
+            }
         }
     }
 
@@ -307,15 +319,26 @@ impl<'w> State<'w> {
         });
         match begun {
             Ok(Ok(Begun::Over(Ok(())))) => self.succeeded(job),
-            Ok(Ok(Begun::Over(Err(error)))) => self.publish_failed(job, error.into()),
+            Ok(Ok(Begun::Over(Err(error)))) => self.not_accepted(job, error.into()),
             Ok(Ok(Begun::GoesOn(call))) => self.pipeline.push_call(job, call),
             Ok(Err(misdirected)) => self.fail(job, misdirected),
-            Err(panicked) => self.publish_failed(job, panicked.into()),
+            Err(panicked) => self.not_accepted(job, panicked.into()),
         }
     }
 
-    /// The outputs of a message were not accepted. Whatever comes after it in the lane goes back with
-    /// it, even if its own outputs have been accepted: order before the fewest duplicates.
+    /// The outputs of a message were refused at once. Those before it are none the worse for it: it fails
+    /// when its turn comes.
+    fn not_accepted(&mut self, job: Job, error: BoxError) {
+        if self.pipeline.is_empty() {
+            return self.publish_failed(job, error);
+        }
+        self.doomed = true;
+        self.pipeline.push_turn(job, Err(error));
+    }
+
+    /// The outputs of a message were not accepted, and those of all before it were. Whatever comes after
+    /// it in the lane goes back, even if its own outputs have been accepted: order before the fewest
+    /// duplicates. The message itself is the policy's.
     fn publish_failed(&mut self, job: Job, error: BoxError) {
         let closed =
             find::<PublishError>(&*error).is_some_and(|error| error.kind() == PublishErrorKind::Closed);
@@ -326,9 +349,23 @@ impl<'w> State<'w> {
         }
         let alone = self.pipeline.is_empty() && matches!(self.stage, Stage::Idle);
         if alone && !closed {
+            self.doomed = false;
             return self.fail(job, error);
         }
-        let delay = self.env.policy.nack_delay(job.attempt);
+        let delay = match self.env.policy.decide(&*error, job.tries, job.attempt) {
+            _ if closed => self.env.policy.nack_delay(job.attempt),
+            Decision::Nack(delay) => delay,
+            _ => {
+                self.give_back_behind();
+                if matches!(self.stage, Stage::Idle) {
+                    self.doomed = false;
+                    self.fail(job, error);
+                } else {
+                    self.failed = Some((job, error));
+                }
+                return;
+            }
+        };
         tracing::warn!(
             handler = self.env.info.name,
             topic = self.env.info.subscribe_topic,
@@ -338,6 +375,11 @@ impl<'w> State<'w> {
             "outputs could not be published; the message and those after it will be delivered again"
         );
         self.settle(job, Outcome::Nack(delay));
+        self.give_back_behind();
+    }
+
+    /// Nacks what comes behind a message whose outputs were not accepted.
+    fn give_back_behind(&mut self) {
         let behind: Vec<Job> = self.pipeline.abandon().collect();
         for job in behind {
             self.settle(job, Outcome::Nack(Duration::ZERO));
@@ -378,7 +420,7 @@ impl<'w> State<'w> {
             self.env.counters.acked.increment();
             job.settlement.ack();
         } else {
-            self.pipeline.push_outcome(job, Outcome::Ack);
+            self.pipeline.push_turn(job, Ok(Outcome::Ack));
         }
     }
 
@@ -389,7 +431,7 @@ impl<'w> State<'w> {
             return;
         }
         self.doomed |= matches!(outcome, Outcome::Nack(_));
-        self.pipeline.push_outcome(job, outcome);
+        self.pipeline.push_turn(job, Ok(outcome));
     }
 
     fn settle(&mut self, job: Job, outcome: Outcome) {
@@ -414,11 +456,15 @@ impl<'w> State<'w> {
             Outcome::Nack(delay) => {
                 counters.nacked.increment();
                 job.settlement.nack_after(delay);
-                for delivery in self.waiting.drain(..) {
-                    counters.nacked.increment();
-                    delivery.nack();
-                }
+                self.give_back_waiting();
             }
+        }
+    }
+
+    fn give_back_waiting(&mut self) {
+        for delivery in self.waiting.drain(..) {
+            self.env.counters.nacked.increment();
+            delivery.nack();
         }
     }
 }
