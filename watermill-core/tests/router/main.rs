@@ -6,6 +6,7 @@ mod handling;
 mod layers;
 mod lifecycle;
 mod order;
+mod properties;
 
 use tokio::task::JoinHandle;
 use tower::layer::util::Identity;
