@@ -7,6 +7,7 @@ mod control;
 mod counters;
 mod extract;
 mod failure;
+mod handle;
 mod handler;
 mod handler_fn;
 mod info;
@@ -30,6 +31,7 @@ pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
 };
 pub use failure::{FailurePolicy, Verdict};
+pub use handle::RouterHandle;
 pub use handler::{
     FromTopic, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
 };
@@ -38,7 +40,7 @@ pub use info::HandlerInfo;
 pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
 pub use plugin::Plugin;
 pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
-pub use router::{Router, RouterHandle, SharedLayer};
+pub use router::{Router, SharedLayer};
 pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;

@@ -4,15 +4,11 @@ use std::{
     any::type_name,
     fmt,
     future::{Future, pending},
-    ops::Deref,
     sync::Arc,
 };
 
 use futures::FutureExt;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tower::{
     Layer,
     layer::util::{Identity, Stack},
@@ -20,7 +16,7 @@ use tower::{
 
 use super::{
     Handler, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
-    RunErrorKind,
+    handle::RouterHandle,
     handler::{FromTopic, Output, sink},
     supervisor::{Addition, DecoratePublisher, DecorateSubscriber, Prepared, Supervisor},
     worker::drive,
@@ -288,70 +284,6 @@ impl<S, L> fmt::Debug for Router<S, L> {
     }
 }
 
-/// A [`RouterControl`] that can also add handlers, with the router's state and layers.
-pub struct RouterHandle<S = (), L = Identity> {
-    state: S,
-    layers: SharedLayer<L>,
-    chain: Vec<&'static str>,
-    control: RouterControl,
-    additions: mpsc::Sender<Addition>,
-}
-
-impl<S, L> RouterHandle<S, L> {
-    /// Starts a handler in the running router (or as soon as it runs) and returns when it has
-    /// subscribed.
-    ///
-    /// # Errors
-    ///
-    /// [`RunErrorKind::Build`] for a name that is taken, `Start` when it cannot subscribe,
-    /// `NotRunning` when the router has ended. The router goes on in every case.
-    ///
-    /// # Cancel safety
-    ///
-    /// Once the future has been polled the handler may start, even if the future is dropped.
-    pub async fn add<M, Out, HL>(&self, handler: Handler<M, FromTopic, Out, HL>) -> Result<(), RunError>
-    where
-        S: Clone,
-        M: MakeService<S>,
-        Out: Output<M::Kind>,
-        HL: Layer<M::Service>,
-        L: Layer<HL::Service>,
-        L::Service: MessageService,
-    {
-        let prepared = prepare(handler, self.state.clone(), &self.layers, &self.chain);
-        let (answer, answered) = oneshot::channel();
-        let ended = || RunError::new(RunErrorKind::NotRunning, "the router has ended");
-        self.additions.send((prepared, answer)).await.map_err(|_| ended())?;
-        answered.await.unwrap_or_else(|_| Err(ended()))
-    }
-}
-
-impl<S, L> Deref for RouterHandle<S, L> {
-    type Target = RouterControl;
-
-    fn deref(&self) -> &RouterControl {
-        &self.control
-    }
-}
-
-impl<S: Clone, L> Clone for RouterHandle<S, L> {
-    fn clone(&self) -> Self {
-        Self {
-            state: self.state.clone(),
-            layers: self.layers.clone(),
-            chain: self.chain.clone(),
-            control: self.control.clone(),
-            additions: self.additions.clone(),
-        }
-    }
-}
-
-impl<S, L> fmt::Debug for RouterHandle<S, L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.control.fmt(f)
-    }
-}
-
 /// A layer that a router shares with its handles; no layer needs to be `Clone`.
 #[derive(Debug)]
 pub struct SharedLayer<L>(Arc<L>);
@@ -371,7 +303,7 @@ impl<L> Clone for SharedLayer<L> {
 }
 
 /// Puts the layers around the service and forgets its type.
-fn prepare<S, L, M, Out, HL>(
+pub(super) fn prepare<S, L, M, Out, HL>(
     handler: Handler<M, FromTopic, Out, HL>,
     state: S,
     layers: &SharedLayer<L>,

@@ -10,7 +10,8 @@ use pin_project_lite::pin_project;
 
 use super::{
     Environment,
-    state::{Job, Stage, State},
+    job::{Job, Stage},
+    state::State,
 };
 use crate::{
     Delivery, Message, Outputs,

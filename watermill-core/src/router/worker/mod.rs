@@ -5,6 +5,7 @@
 //! returned future runs on this task, in a [`Lane`](lane::Lane): at concurrency one a message crosses
 //! no channel, spawns no task and is not boxed.
 
+mod job;
 mod lane;
 mod lanes;
 mod pipeline;

@@ -9,7 +9,7 @@ use std::{
 
 use futures::{Stream, future::BoxFuture, stream::FuturesOrdered};
 
-use super::state::{Job, Outcome};
+use super::job::{Job, Outcome};
 use crate::{
     error::{BoxError, PublishError},
     handling::while_handling,

@@ -3,21 +3,20 @@
 use std::{
     collections::VecDeque,
     future::Future,
-    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures::future::BoxFuture;
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
 
 use super::{
     Environment,
+    job::{Job, Outcome, Stage},
     pipeline::{Pipeline, poll_call},
 };
 use crate::{
-    Delivery, Message, Outputs, Settlement,
-    dead_letter::DeadLetterError,
+    Delivery, Message, Outputs,
     error::{BoxError, PublishError, PublishErrorKind, chain, find},
     handling::while_handling,
     panic::catch,
@@ -42,48 +41,6 @@ pub(super) struct State<'w> {
     failed: Option<(Job, BoxError)>,
     /// No retry is waited for any more.
     hurried: bool,
-}
-
-/// A message in hand.
-pub(super) struct Job {
-    settlement: Settlement,
-    /// For retries and dead letters; only kept where the policy can need it, and boxed because jobs
-    /// are moved more often than copied.
-    copy: Option<Box<Message>>,
-    /// Tries in place so far.
-    tries: u32,
-    /// Which delivery this is, by the backend's count.
-    attempt: u32,
-}
-
-/// What happens to the message that is being handled.
-pub(super) enum Stage {
-    /// There is none.
-    Idle,
-    /// The handler runs.
-    Calling(Job),
-    /// A failed try waits for the next.
-    Waiting(Job, Pin<Box<Sleep>>),
-    /// The next try is due: it needs the service.
-    RetryDue(Job),
-    /// It is on its way to its dead-letter topic.
-    DeadLettering(Job, BoxFuture<'static, Result<(), DeadLetterError>>),
-}
-
-/// A publish call after its first poll.
-enum Begun<'w> {
-    Over(Result<(), PublishError>),
-    GoesOn(BoxFuture<'w, Result<(), PublishError>>),
-}
-
-/// How a job ends.
-#[derive(Clone, Debug)]
-pub(super) enum Outcome {
-    Ack,
-    DeadLettered,
-    Dropped,
-    Rejected(String),
-    Nack(Duration),
 }
 
 impl<'w> State<'w> {
@@ -467,4 +424,10 @@ impl<'w> State<'w> {
             delivery.nack();
         }
     }
+}
+
+/// A publish call after its first poll.
+enum Begun<'w> {
+    Over(Result<(), PublishError>),
+    GoesOn(BoxFuture<'w, Result<(), PublishError>>),
 }
