@@ -123,8 +123,8 @@ impl DeliveryInfo {
     /// A token that is cancelled when this delivery is settled, or when the subscription loses it (a
     /// lost lease, a revoked partition): work done for it afterwards is done in vain.
     ///
-    /// Ask for it while the delivery is unsettled, inside the handler for instance; asked for later,
-    /// it is never cancelled.
+    /// Ask for it while the delivery is unsettled, inside the handler for instance; asked for after it
+    /// was settled, it is cancelled only when the subscription ends.
     pub fn cancellation(&self) -> CancellationToken {
         self.origin.watch(self.token)
     }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -39,6 +39,8 @@ struct Shared {
     /// Deliveries that were dropped unsettled, and so nacked.
     dropped: AtomicU64,
     notes: Notes,
+    /// The subscription is over.
+    revoked: AtomicBool,
     settle: Box<dyn Settle>,
 }
 
@@ -112,8 +114,28 @@ impl Origin {
         });
     }
 
+    /// The same for all deliveries, those made before and those still to come: the subscription is over.
+    /// Who asks afterwards is told, too.
+    pub fn revoke_all(&self) {
+        self.0.revoked.store(true, Ordering::Release);
+        // Always under the lock, in whose order a watch is made before or after.
+        self.0.notes.change(|notes| {
+            for watch in notes.values_mut().filter_map(|note| note.watch.take()) {
+                watch.cancel();
+            }
+        });
+    }
+
     pub(super) fn watch(&self, token: Token) -> CancellationToken {
-        self.0.notes.change(|notes| notes.entry(token).or_default().watch.get_or_insert_default().clone())
+        let watch = self
+            .0
+            .notes
+            .change(|notes| notes.entry(token).or_default().watch.get_or_insert_default().clone());
+        // Looked at after the note was made: whoever revokes either sees the note or is seen here.
+        if self.0.revoked.load(Ordering::Acquire) {
+            watch.cancel();
+        }
+        watch
     }
 
     #[inline]
@@ -190,6 +212,7 @@ impl OriginBuilder {
             group: self.group,
             dropped: AtomicU64::new(0),
             notes: Notes::default(),
+            revoked: AtomicBool::new(false),
             settle: Box::new(settle),
         }))
     }

@@ -44,7 +44,7 @@ impl Place {
         }
         let origin = self.origin.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(origin) = origin {
-            origin.revoke(|_| true);
+            origin.revoke_all();
         }
     }
 }

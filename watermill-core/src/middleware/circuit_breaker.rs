@@ -66,7 +66,8 @@ impl CircuitBreaker {
     pub fn new(failures: u32, open_for: Duration) -> Self {
         let rules = Rules {
             failures_max: failures.max(1),
-            open_for,
+            // Within what an `Instant` can be moved by: a century is for ever.
+            open_for: open_for.min(Duration::from_hours(100 * 365 * 24)),
             counts: ErrorPredicate::new(|error| !Permanent::is(error)),
             on_change: None,
         };

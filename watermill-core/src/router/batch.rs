@@ -92,6 +92,8 @@ pub struct BatchService {
 }
 
 type Outcomes = Vec<Result<Outputs, BoxError>>;
+type Member = oneshot::Sender<Result<Outputs, BoxError>>;
+type Members = (Vec<Message>, Vec<Member>);
 
 struct Shared {
     size: BatchSize,
@@ -103,12 +105,13 @@ struct Shared {
 #[derive(Default)]
 struct Open {
     messages: Vec<Message>,
-    members: Vec<oneshot::Sender<Result<Outputs, BoxError>>>,
+    /// One for each message.
+    members: Vec<Member>,
     /// Counts batches: a timer that fires late must not flush the next one.
     number: u64,
     running: bool,
-    /// Whoever waits for the running batch to end.
-    waker: Option<Waker>,
+    /// Whoever waits for the running batch to end: the worker, and layers that call again themselves.
+    wakers: Vec<Waker>,
 }
 
 impl Service<Message> for BatchService {
@@ -118,11 +121,7 @@ impl Service<Message> for BatchService {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut open = self.shared.lock();
-        if open.running {
-            open.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
+        open.poll_free(cx).map(Ok)
     }
 
     fn call(&mut self, message: Message) -> BatchFuture {
@@ -130,15 +129,16 @@ impl Service<Message> for BatchService {
         let mut open = self.shared.lock();
         open.messages.push(message);
         open.members.push(sender);
+        let number = open.number;
         let role = if open.messages.len() >= self.shared.size.max.get() {
-            Role::Runs(Shared::flush(&self.shared, &mut open))
+            Role::Leads { linger: None }
         } else if open.messages.len() == 1 {
-            Role::Leads { number: open.number, linger: Box::pin(sleep(self.shared.size.linger)) }
+            Role::Leads { linger: Some(Box::pin(sleep(self.shared.size.linger))) }
         } else {
             Role::Waits
         };
         drop(open);
-        BatchFuture { shared: self.shared.clone(), role, outcome }
+        BatchFuture { shared: self.shared.clone(), number, role, outcome }
     }
 }
 
@@ -166,16 +166,50 @@ impl Shared {
     }
 }
 
+impl Open {
+    /// Ready when no batch runs.
+    fn poll_free(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if !self.running {
+            return Poll::Ready(());
+        }
+        if !self.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Gives up the batch that is being collected: its members fail, and come again. What they leave
+    /// is dropped by the caller, without the lock.
+    fn give_up(&mut self) -> Members {
+        self.number += 1;
+        (std::mem::take(&mut self.messages), std::mem::take(&mut self.members))
+    }
+
+    /// Takes out the members that have nobody listening.
+    fn take_closed(&mut self) -> Members {
+        let mut closed = Members::default();
+        let mut at = 0;
+        while at < self.members.len() {
+            if self.members[at].is_closed() {
+                closed.0.push(self.messages.remove(at));
+                closed.1.push(self.members.remove(at));
+            } else {
+                at += 1;
+            }
+        }
+        closed
+    }
+}
+
 struct Running(Arc<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
         let mut open = self.0.lock();
         open.running = false;
-        if let Some(waker) = open.waker.take() {
-            drop(open);
-            waker.wake();
-        }
+        let wakers = std::mem::take(&mut open.wakers);
+        drop(open);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -183,15 +217,16 @@ impl Drop for Running {
 #[must_use = "futures do nothing unless polled"]
 pub struct BatchFuture {
     shared: Arc<Shared>,
+    /// The batch it belongs to.
+    number: u64,
     role: Role,
     outcome: oneshot::Receiver<Result<Outputs, BoxError>>,
 }
 
 enum Role {
-    /// The first of a batch: begins it when the linger time is over.
+    /// The first of a batch begins it when the linger time is over, the one that makes it full at once.
     Leads {
-        number: u64,
-        linger: Pin<Box<Sleep>>,
+        linger: Option<Pin<Box<Sleep>>>,
     },
     Runs(BoxFuture<'static, ()>),
     Waits,
@@ -202,14 +237,17 @@ impl Future for BatchFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Role::Leads { number, linger } = &mut this.role
-            && linger.as_mut().poll(cx).is_ready()
+        if let Role::Leads { linger } = &mut this.role
+            && linger.as_mut().is_none_or(|linger| linger.as_mut().poll(cx).is_ready())
         {
             let mut open = this.shared.lock();
-            this.role = if open.number == *number {
+            this.role = if open.number != this.number {
+                Role::Waits
+            } else if open.poll_free(cx).is_ready() {
                 Role::Runs(Shared::flush(&this.shared, &mut open))
             } else {
-                Role::Waits
+                // Layers may call a service that was ready some time ago: batches do not overlap.
+                Role::Leads { linger: None }
             };
         }
         if let Role::Runs(batch) = &mut this.role
@@ -222,8 +260,27 @@ impl Future for BatchFuture {
     }
 }
 
+impl Drop for BatchFuture {
+    /// A member that gives up before its batch has begun is not handled with it. Without the one that
+    /// would begin it, the batch ends: its members must not wait for ever.
+    fn drop(&mut self) {
+        if matches!(self.role, Role::Runs(_)) {
+            return;
+        }
+        let mut open = self.shared.lock();
+        if open.number != self.number {
+            return;
+        }
+        self.outcome.close();
+        let given_up =
+            if matches!(self.role, Role::Leads { .. }) { open.give_up() } else { open.take_closed() };
+        drop(open);
+        drop(given_up);
+    }
+}
+
 /// The batch this message was in did not run to its end: its handler panicked, or was dropped by a
-/// timeout of another member. The message is tried again as its policy says.
+/// timeout of another member, perhaps before it began. The message is tried again as its policy says.
 #[derive(Debug)]
 pub struct BatchInterrupted(());
 

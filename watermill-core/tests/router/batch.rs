@@ -112,3 +112,19 @@ async fn a_batch_of_nothing_is_refused_when_the_router_is_built() {
     let error = router().add(handler).run().await.unwrap_err();
     assert!(error.to_string().contains("at least one message"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn members_of_a_batch_whose_first_gave_up_do_not_wait_for_ever() {
+    async fn store(_: Vec<Message>) {}
+    let source = ScriptedSubscriber::new();
+    source.push(message(1));
+    source.push(message(2));
+    // The first has waited long enough before the batch begins.
+    let handler = Handler::batch("store", 10, Duration::from_secs(60), store)
+        .from(source.clone(), "in")
+        .layer(tower::timeout::TimeoutLayer::new(Duration::from_secs(1)));
+    let running = Running::start(router().add(handler)).await;
+    let settled = source.settled(2).await;
+    assert!(settled.iter().all(|(_, outcome)| matches!(outcome, Outcome::Nack { .. })), "{settled:?}");
+    running.stop().await.unwrap();
+}
