@@ -17,6 +17,9 @@ const LEASE_MIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlPublisherConfig {
     pub(crate) initialize_schema: bool,
+    /// `None` until the database is known, whose default it is then.
+    pub(crate) payload_column: Option<PayloadColumn>,
+    pub(crate) notify: bool,
 }
 
 /// How an [`SqlSubscriber`](crate::SqlSubscriber) reads.
@@ -34,6 +37,10 @@ pub struct SqlSubscriberConfig {
     pub(crate) retry: Backoff,
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) initialize_schema: bool,
+    pub(crate) payload_column: Option<PayloadColumn>,
+    pub(crate) commit_order: CommitOrder,
+    pub(crate) gap_grace: Duration,
+    pub(crate) listen: bool,
 }
 
 /// Where a consumer group that has never read a topic begins.
@@ -45,6 +52,36 @@ pub enum StartPosition {
     Earliest,
     /// After the newest row there is when the group is made, by `initialize` or the first `subscribe`.
     Latest,
+}
+
+/// What the payload column of a topic's table holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PayloadColumn {
+    /// JSON text. A payload that is none is refused before anything is sent.
+    Json,
+    /// Any bytes.
+    Bytes,
+}
+
+/// How a reader knows on PostgreSQL that no row can come any more before one that it has read.
+///
+/// Offsets are drawn when rows are inserted, and rows are seen when their transactions commit, so a
+/// later offset may be there earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitOrder {
+    /// [`LockHolders`](Self::LockHolders) where the table has an index on its offset, as the tables made
+    /// here have, and the group was never read by [`Snapshot`](Self::Snapshot) or by Go; otherwise
+    /// `Snapshot`.
+    #[default]
+    Auto,
+    /// Reads in the order of offsets, up to where every transaction that wrote to this topic has ended.
+    /// Only writers to this topic hold a reader back.
+    LockHolders,
+    /// Reads in the order of transactions, up to the oldest one that is open: Go's rule, for groups that
+    /// Go reads too. Any write transaction that stays open in the whole cluster holds every reader back.
+    Snapshot,
 }
 
 /// A configuration that cannot work, with every problem it has.
@@ -62,6 +99,23 @@ impl SqlPublisherConfig {
         self
     }
 
+    /// Sets what the payload column holds, and of which type a missing table's is made. Default: what
+    /// Go's library makes, JSON on PostgreSQL and MySQL, bytes on SQLite.
+    #[must_use]
+    pub fn payload_column(mut self, payload_column: PayloadColumn) -> Self {
+        self.payload_column = Some(payload_column);
+        self
+    }
+
+    /// Whether readers in other processes are woken by the publishing transaction, with `NOTIFY` on
+    /// PostgreSQL; other databases have no such thing. Default: true. PostgreSQL lets transactions that
+    /// notify commit one at a time: turned off, readers find rows at their next poll.
+    #[must_use]
+    pub fn notify(mut self, notify: bool) -> Self {
+        self.notify = notify;
+        self
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -74,7 +128,7 @@ impl SqlPublisherConfig {
 
 impl Default for SqlPublisherConfig {
     fn default() -> Self {
-        Self { initialize_schema: true }
+        Self { initialize_schema: true, payload_column: None, notify: true }
     }
 }
 
@@ -180,6 +234,42 @@ impl SqlSubscriberConfig {
         self
     }
 
+    /// Sets of which type the payload column of a missing table is made, here and for dead letters.
+    /// Default: what Go's library makes, JSON on PostgreSQL and MySQL, bytes on SQLite. Reading takes
+    /// either.
+    #[must_use]
+    pub fn payload_column(mut self, payload_column: PayloadColumn) -> Self {
+        self.payload_column = Some(payload_column);
+        self
+    }
+
+    /// Sets how rows that commit late are waited for, on PostgreSQL. Default: [`CommitOrder::Auto`].
+    /// Choose [`CommitOrder::Snapshot`] for a group that a Go reader is to take over.
+    #[must_use]
+    pub fn commit_order(mut self, commit_order: CommitOrder) -> Self {
+        self.commit_order = commit_order;
+        self
+    }
+
+    /// Sets how far apart a missing offset must be found empty twice before it is passed, on MySQL and
+    /// MariaDB, where the account cannot see the statements of others (the `PROCESS` privilege).
+    /// Default: 100 ms. A statement that takes longer between drawing an offset and inserting its row
+    /// would be skipped. With the privilege nothing depends on time.
+    #[must_use]
+    pub fn gap_grace(mut self, gap_grace: Duration) -> Self {
+        self.gap_grace = gap_grace;
+        self
+    }
+
+    /// Whether to `LISTEN` for what other processes publish, on PostgreSQL, with one more connection for
+    /// each subscriber. Default: true. Polling goes on, so that a pooler that swallows notifications costs
+    /// time and no message.
+    #[must_use]
+    pub fn listen(mut self, listen: bool) -> Self {
+        self.listen = listen;
+        self
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -204,6 +294,7 @@ impl SqlSubscriberConfig {
         );
         check(self.lease >= LEASE_MIN, "lease: less than 100 ms");
         check(self.lease <= Duration::from_secs(3600), "lease: more than an hour");
+        check(!self.gap_grace.is_zero(), "gap_grace: zero would pass rows that are being written");
         check(self.ack_interval < self.lease, "ack_interval: not less than the lease");
         if let Some(topic) = &self.dead_letter_topic
             && let Err(problem) = topic::check_characters(topic)
@@ -228,6 +319,10 @@ impl Default for SqlSubscriberConfig {
             retry: Backoff::default(),
             dead_letter_topic: None,
             initialize_schema: true,
+            payload_column: None,
+            commit_order: CommitOrder::Auto,
+            gap_grace: Duration::from_millis(100),
+            listen: true,
         }
     }
 }

@@ -1,18 +1,21 @@
 //! [`Dialect`]: everything that differs between databases. The rest of the crate knows no SQL.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::{
-    StartPosition,
-    error::Trouble,
+    PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
+    error::{Failure, Trouble},
+    held_back::Holder,
     lease::{Claim, Claimed, Lease},
     marshaler::{Record, Row},
+    position::Position,
     topic::Tables,
 };
 
-/// A database of sqlx that this crate speaks to: [`sqlx::Sqlite`] with the feature `sqlite`.
+/// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
+/// with the features `postgres`, `mysql` and `sqlite`.
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase: Dialect {}
@@ -22,6 +25,9 @@ impl<D: Dialect> SqlDatabase for D {}
 /// The statements of one database. Each works on a connection that may be inside a transaction.
 #[async_trait]
 pub trait Dialect: sqlx::Database {
+    /// What a reader remembers from one fetch to the next.
+    type Cursor: Cursor;
+
     /// Quotes an identifier.
     const QUOTE: char;
     /// The longest name of a table, in bytes.
@@ -36,6 +42,13 @@ pub trait Dialect: sqlx::Database {
     /// Whether a table can be created inside a transaction without ending it, even after a statement
     /// that has failed for want of it.
     const CREATES_IN_TRANSACTION: bool;
+    /// Whether a statement that fails ends the caller's transaction, so that what can be known before
+    /// must be looked up before.
+    const FAILURE_ENDS_TRANSACTION: bool;
+    /// What else a caller can do whose transaction cannot go on: a fragment, or nothing.
+    const AGAIN: &str;
+    /// The payload column of the tables that Go's library makes.
+    const PAYLOAD_COLUMN: PayloadColumn;
 
     /// What a native error means.
     fn trouble(error: &dyn sqlx::error::DatabaseError) -> Trouble;
@@ -44,7 +57,11 @@ pub trait Dialect: sqlx::Database {
     async fn columns(connection: &mut Self::Connection, table: &str) -> sqlx::Result<Vec<String>>;
 
     /// Creates the messages table unless it exists.
-    async fn create_messages(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
+    async fn create_messages(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        payload: PayloadColumn,
+    ) -> sqlx::Result<()>;
 
     /// Creates the offsets table unless it exists.
     async fn create_offsets(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
@@ -56,24 +73,36 @@ pub trait Dialect: sqlx::Database {
     async fn create_group(
         connection: &mut Self::Connection,
         tables: &Tables,
-        group: &str,
-        start: StartPosition,
+        config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()>;
 
-    /// Inserts at most [`INSERT_ROWS_MAX`](Self::INSERT_ROWS_MAX) rows with one statement.
+    /// Checks that nothing will be lost or stay undelivered when this group reads this topic, and begins
+    /// a term of fetching. Called by `subscribe`, so that what cannot be decided is refused there, and at
+    /// the start of every term. The group's row exists.
+    async fn open_cursor(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        config: &SqlSubscriberConfig,
+    ) -> Result<Self::Cursor, Failure>;
+
+    /// Inserts at most [`INSERT_ROWS_MAX`](Self::INSERT_ROWS_MAX) rows with one statement, which wakes
+    /// readers in other processes where the database can do that.
     async fn insert(
         connection: &mut Self::Connection,
         tables: &Tables,
         records: &[Record],
+        config: &SqlPublisherConfig,
     ) -> sqlx::Result<()>;
 
-    /// Reads the next rows after an offset, in commit order, by key.
+    /// Reads the next rows after a position, in an order in which no row can come later before one that
+    /// was read.
     async fn fetch(
         connection: &mut Self::Connection,
         tables: &Tables,
-        after: i64,
+        cursor: &mut Self::Cursor,
+        after: Position,
         limit: usize,
-    ) -> sqlx::Result<Vec<Row>>;
+    ) -> sqlx::Result<Fetched>;
 
     /// Takes the lease if it is free, or says who has it.
     async fn claim(connection: &mut Self::Connection, claim: &Claim<'_>) -> sqlx::Result<Claimed>;
@@ -90,10 +119,35 @@ pub trait Dialect: sqlx::Database {
     async fn advance(
         connection: &mut Self::Connection,
         lease: &Lease,
-        position: i64,
+        position: Position,
         progress: Option<&str>,
     ) -> sqlx::Result<bool>;
 
     /// Gives a lease back, so that others need not wait for its end. A lost one is left alone.
     async fn release(connection: &mut Self::Connection, lease: &Lease) -> sqlx::Result<()>;
+}
+
+/// What a reader remembers from one fetch to the next, to decide which rows are complete.
+pub trait Cursor: fmt::Debug + Send + 'static {
+    /// Whether what is remembered is worth nothing with another connection than the one of the last fetch.
+    fn keeps_connection(&self) -> bool {
+        false
+    }
+
+    /// Forgets what does not outlive a connection.
+    fn lose_connection(&mut self) {}
+}
+
+/// Nothing need be remembered where rows commit in order.
+impl Cursor for () {}
+
+/// The answer to a fetch.
+#[derive(Debug)]
+pub struct Fetched {
+    /// In order.
+    pub(crate) rows: Vec<Row>,
+    /// Whether there are likely more that can be read at once.
+    pub(crate) more: bool,
+    /// Who keeps later rows from being read, if anybody does.
+    pub(crate) holder: Option<Holder>,
 }

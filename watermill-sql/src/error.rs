@@ -25,7 +25,7 @@ pub enum Trouble {
 
 /// A native error, or a finding of our own, and what is wrong.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     pub(crate) trouble: Trouble,
     detail: Option<String>,
     source: Option<BoxError>,
@@ -44,11 +44,8 @@ impl Failure {
             | sqlx::Error::BeginFailed => Trouble::Unavailable,
             _ => Trouble::Refused,
         };
-        let detail = (trouble == Trouble::Transaction).then(|| {
-            "another writer came between: roll back and run the whole transaction again, \
-             or begin it as a writer (BEGIN IMMEDIATE)"
-                .to_owned()
-        });
+        let detail = (trouble == Trouble::Transaction)
+            .then(|| format!("the transaction cannot go on: roll back and run all of it again{}", D::AGAIN));
         Self { trouble, detail, source: Some(error.into()) }
     }
 

@@ -7,21 +7,19 @@
 
 use std::time::Duration;
 
-use crate::{StartPosition, progress::Progress, topic::Tables};
+use crate::{SqlSubscriberConfig, position::Position, progress::Progress, topic::Tables};
 
 /// The table of leases.
 pub(crate) const LEASES: &str = "_watermill_leases";
 
-/// Who wants a lease, and for how long.
+/// Who wants a lease.
 #[derive(Debug)]
 pub struct Claim<'a> {
     pub(crate) tables: &'a Tables,
-    pub(crate) group: &'a str,
     /// Unique to the subscription.
     pub(crate) owner: &'a str,
-    pub(crate) duration: Duration,
-    /// Where a group begins whose row has gone.
-    pub(crate) start: StartPosition,
+    /// The group, how long the lease is, and where a group begins whose row has gone.
+    pub(crate) config: &'a SqlSubscriberConfig,
 }
 
 /// The answer to a [`Claim`].
@@ -43,8 +41,8 @@ pub enum Claimed {
 pub struct Taken {
     pub(crate) lease: Lease,
     pub(crate) progress: Progress,
-    /// Rows up to this offset may have been delivered by an owner that did not say goodbye.
-    pub(crate) unclear_up_to: Option<i64>,
+    /// Rows up to here may have been delivered by an owner that did not say goodbye.
+    pub(crate) unclear_up_to: Option<Position>,
 }
 
 /// A lease that is ours as far as we know. What is written under it is compared with what was read.
@@ -56,7 +54,7 @@ pub struct Lease {
     /// The fencing token.
     pub(crate) token: i64,
     /// The position that we last read or wrote: everything up to it is done.
-    pub(crate) position: i64,
-    /// What we last wrote to Go's column: a Go reader that takes over changes it.
+    pub(crate) position: Position,
+    /// What we last wrote to Go's column, where there is one: a Go reader that takes over changes it.
     pub(crate) locked_until: i64,
 }

@@ -17,12 +17,12 @@ use watermill_core::{
     error::SettleError,
 };
 
-use crate::progress::Progress;
+use crate::{position::Position, progress::Progress};
 
 /// The rows of one term of ownership.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// In the order of their offsets. The sequence number of `rows[i]` is `first + i`; it names the row
+    /// In the order of their positions. The sequence number of `rows[i]` is `first + i`; it names the row
     /// in tokens, is never used twice by a subscription, and so tells terms of ownership apart.
     rows: VecDeque<Row>,
     first: u64,
@@ -34,12 +34,12 @@ pub(crate) struct Ledger {
     nacked: BTreeMap<u64, Instant>,
     window: Window,
     /// Every row up to here is done.
-    position: i64,
+    position: Position,
     /// Every row up to here has been fetched.
-    read: i64,
+    read: Position,
     /// What owners before have left for rows not yet fetched.
     inherited: Progress,
-    unclear_up_to: Option<i64>,
+    unclear_up_to: Option<Position>,
     unsaved: Unsaved,
     /// Whether the progress that is stored may have to be replaced.
     stored_progress: bool,
@@ -47,7 +47,7 @@ pub(crate) struct Ledger {
 
 #[derive(Debug)]
 struct Row {
-    offset: i64,
+    position: Position,
     /// `None` once the row is done.
     message: Option<Message>,
     published_at: Option<SystemTime>,
@@ -88,7 +88,7 @@ pub(crate) struct Handed {
 /// What is to be recorded in one go. Given back with [`Ledger::keep`] when that fails.
 #[derive(Debug)]
 pub(crate) struct Save {
-    pub(crate) position: i64,
+    pub(crate) position: Position,
     /// `None` when the stored one may stay as it is.
     pub(crate) progress: Option<String>,
     pub(crate) dead: Vec<Dead>,
@@ -106,8 +106,8 @@ impl Ledger {
             out: 0,
             nacked: BTreeMap::new(),
             window: Window::ONE,
-            position: 0,
-            read: 0,
+            position: Position::default(),
+            read: Position::default(),
             inherited: Progress::default(),
             unclear_up_to: None,
             unsaved: Unsaved::default(),
@@ -116,7 +116,7 @@ impl Ledger {
     }
 
     /// Begins a term of ownership at a position, with what the owners before have left.
-    pub(crate) fn begin(&mut self, position: i64, inherited: Progress, unclear_up_to: Option<i64>) {
+    pub(crate) fn begin(&mut self, position: Position, inherited: Progress, unclear_up_to: Option<Position>) {
         self.lose(SettleError::lost);
         (self.position, self.read) = (position, position);
         self.stored_progress = !inherited.is_empty();
@@ -139,24 +139,24 @@ impl Ledger {
     }
 
     /// Adds the next row that was fetched.
-    pub(crate) fn push(&mut self, offset: i64, message: Message, published_at: Option<SystemTime>) {
-        self.read = offset;
-        let done = self.inherited.is_done(offset);
-        let attempts = self.inherited.attempts(offset);
+    pub(crate) fn push(&mut self, position: Position, message: Message, published_at: Option<SystemTime>) {
+        self.read = position;
+        let done = self.inherited.is_done(position);
+        let attempts = self.inherited.attempts(position);
         if done && self.handed == self.rows.len() {
             self.handed += 1;
         }
         let message = (!done).then_some(message);
-        self.rows.push_back(Row { offset, message, published_at, attempts, out: false });
-        self.inherited.forget_up_to(offset);
+        self.rows.push_back(Row { position, message, published_at, attempts, out: false });
+        self.inherited.forget_up_to(position);
         self.pop_done();
     }
 
     /// Adds the next row that was fetched, which cannot be delivered: it is done with, and moved to
     /// the dead-letter topic.
-    pub(crate) fn push_dead(&mut self, offset: i64, message: Message, reason: String, now: Instant) {
-        let done = self.inherited.is_done(offset);
-        self.push(offset, message.clone(), None);
+    pub(crate) fn push_dead(&mut self, position: Position, message: Message, reason: String, now: Instant) {
+        let done = self.inherited.is_done(position);
+        self.push(position, message.clone(), None);
         if done {
             return;
         }
@@ -164,7 +164,7 @@ impl Ledger {
         if let Some(row) = self.row(sequence) {
             row.message = None;
         }
-        self.unsaved.dead.push(Dead { offset, message, reason, attempts: 0 });
+        self.unsaved.dead.push(Dead { offset: position.offset, message, reason, attempts: 0 });
         self.note(now);
         self.pop_done();
     }
@@ -195,11 +195,11 @@ impl Ledger {
         row.attempts = row.attempts.saturating_add(1);
         Some(Handed {
             sequence,
-            offset: row.offset,
+            offset: row.position.offset,
             message: row.message.clone()?,
             published_at: row.published_at,
             attempt: row.attempts,
-            redelivered: row.attempts > 1 || unclear_up_to.is_some_and(|offset| row.offset <= offset),
+            redelivered: row.attempts > 1 || unclear_up_to.is_some_and(|unclear| row.position <= unclear),
         })
     }
 
@@ -228,7 +228,7 @@ impl Ledger {
         match outcome {
             Outcome::Ack => row.message = None,
             Outcome::Reject { reason } => {
-                let (offset, attempts) = (row.offset, row.attempts);
+                let (offset, attempts) = (row.position.offset, row.attempts);
                 if let Some(message) = row.message.take().filter(|_| dead_letters) {
                     self.unsaved.dead.push(Dead { offset, message, reason, attempts });
                 }
@@ -279,8 +279,8 @@ impl Ledger {
         self.window
     }
 
-    /// After which offset to fetch.
-    pub(crate) fn read_up_to(&self) -> i64 {
+    /// After which position to fetch.
+    pub(crate) fn read_up_to(&self) -> Position {
         self.read
     }
 
@@ -332,9 +332,9 @@ impl Ledger {
         let mut progress = Progress::default();
         for (row, sequence) in self.rows.iter().zip(self.first..) {
             match row.message {
-                None => progress.push_done(row.offset),
+                None => progress.push_done(row.position),
                 Some(_) if row.attempts > 1 || self.nacked.contains_key(&sequence) => {
-                    progress.attempts.push((row.offset, row.attempts));
+                    progress.attempts.push((row.position, row.attempts));
                 }
                 Some(_) => {}
             }
@@ -367,7 +367,7 @@ impl Ledger {
 
     fn pop_done(&mut self) {
         while let Some(row) = self.rows.front().filter(|row| row.message.is_none()) {
-            self.position = row.offset;
+            self.position = row.position;
             self.rows.pop_front();
             self.first += 1;
             self.handed = self.handed.saturating_sub(1);

@@ -3,14 +3,19 @@
     not(feature = "sqlite"),
     doc = "SQL publisher and subscriber for watermill; choose a database by its feature."
 )]
-#![cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "what only a database's own files use"))]
+#![cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+    expect(dead_code, reason = "what only a database's own files use")
+)]
 
 mod config;
 mod dialect;
 mod error;
+mod held_back;
 mod lease;
 mod ledger;
 mod marshaler;
+mod position;
 mod progress;
 mod publisher;
 mod reader;
@@ -24,8 +29,11 @@ mod wake;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use config::{ConfigError, SqlPublisherConfig, SqlSubscriberConfig, StartPosition};
+pub use config::{
+    CommitOrder, ConfigError, PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig, StartPosition,
+};
 pub use dialect::SqlDatabase;
+pub use held_back::HeldBack;
 pub use publisher::SqlPublisher;
 pub use subscriber::SqlSubscriber;
 pub use transaction::ConnectionPublisher;

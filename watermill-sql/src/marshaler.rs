@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use watermill_core::{Message, MessageId, Metadata, error::BoxError, metadata_keys};
+
+use crate::{PayloadColumn, position::Position};
 
 /// The width of the id's column on PostgreSQL and MySQL. Kept on SQLite too, so that a topic can move.
 const ID_CHARS_MAX: usize = 36;
@@ -23,8 +26,8 @@ pub struct Record {
 
 /// A row that was fetched.
 #[derive(Debug)]
-pub struct Row {
-    pub(crate) offset: i64,
+pub(crate) struct Row {
+    pub(crate) position: Position,
     pub(crate) published_at: Option<SystemTime>,
     pub(crate) columns: Columns,
 }
@@ -40,11 +43,19 @@ pub(crate) struct Columns {
 
 impl Record {
     /// The row of a message, or why no row can hold it.
-    pub(crate) fn encode(message: Message) -> Result<Self, String> {
+    pub(crate) fn encode(message: Message, payload: PayloadColumn) -> Result<Self, String> {
         let (uuid, metadata) = (message.id(), message.metadata());
         let chars = uuid.chars().count();
         if chars > ID_CHARS_MAX {
             return Err(format!("the id {uuid:?} has {chars} characters, its column holds {ID_CHARS_MAX}"));
+        }
+        if payload == PayloadColumn::Json
+            && let Err(error) = serde_json::from_slice::<IgnoredAny>(message.payload())
+        {
+            return Err(format!(
+                "the payload of message {uuid:?} is not JSON ({error}), which its column holds: \
+                 send JSON, or use PayloadColumn::Bytes"
+            ));
         }
         // With these in the metadata the message would come back with another key.
         for reserved in [metadata_keys::KEY, metadata_keys::KEY_BASE64] {
@@ -124,7 +135,7 @@ mod tests {
             Message::with_id("ü".repeat(36), "x").with_metadata("<&>\u{2028}", "\0\"\\"),
         ];
         for message in messages {
-            let record = Record::encode(message.clone()).unwrap();
+            let record = Record::encode(message.clone(), PayloadColumn::Bytes).unwrap();
             assert_eq!(columns(record).decode().unwrap(), message);
         }
     }
@@ -140,10 +151,16 @@ mod tests {
 
     #[test]
     fn what_no_row_can_hold_is_refused_with_the_reason() {
-        let long = Record::encode(Message::with_id("x".repeat(37), "")).unwrap_err();
+        let long = Record::encode(Message::with_id("x".repeat(37), ""), PayloadColumn::Bytes).unwrap_err();
         assert!(long.contains("36"), "{long}");
-        let reserved = Record::encode(Message::new("").with_metadata(metadata_keys::KEY, "k")).unwrap_err();
+        let reserved = Message::new("").with_metadata(metadata_keys::KEY, "k");
+        let reserved = Record::encode(reserved, PayloadColumn::Bytes).unwrap_err();
         assert!(reserved.contains("with_key"), "{reserved}");
+        for text in ["", "text", "{", "1 2"] {
+            let error = Record::encode(Message::new(text), PayloadColumn::Json).unwrap_err();
+            assert!(error.contains("PayloadColumn::Bytes"), "{error}");
+        }
+        Record::encode(Message::new("{\"a\":[1]}"), PayloadColumn::Json).unwrap();
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl<D: SqlDatabase> SqlPublisher<D> {
         let initialized = async {
             let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
             let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
-            schema::ensure_messages::<D>(&mut connection, &tables, true).await
+            schema::ensure_messages::<D>(&mut connection, &tables, self.config.payload_column, true).await
         };
         initialized.await.map_err(|failure| failure.subscribing(topic))
     }
@@ -93,7 +93,7 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
         if *closed {
             return Err(PublishError::closed(topic));
         }
-        let batch = Batch::new::<D>(topic, messages)?;
+        let batch = Batch::new::<D>(topic, messages, &self.config)?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -104,7 +104,8 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
             };
             let mut connection =
                 self.pool.acquire().await.map_err(|error| Failure::of::<D>(error).publishing(topic))?;
-            transaction::insert::<D>(&mut connection, &batch, self.config.initialize_schema).await?;
+            transaction::insert::<D>(&mut connection, &batch, &self.config, self.config.initialize_schema)
+                .await?;
         }
         wake::wake(topic);
         Ok(())
@@ -142,12 +143,17 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new<D: Dialect>(topic: &str, messages: Vec<Message>) -> Result<Self, PublishError> {
+    pub(crate) fn new<D: Dialect>(
+        topic: &str,
+        messages: Vec<Message>,
+        config: &SqlPublisherConfig,
+    ) -> Result<Self, PublishError> {
+        let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
         let tables = Tables::new::<D>(topic)
             .map_err(|why| PublishError::new(PublishErrorKind::Topic, topic).because(why))?;
         let records = messages
             .into_iter()
-            .map(Record::encode)
+            .map(|message| Record::encode(message, payload))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|why| PublishError::new(PublishErrorKind::Message, topic).because(why))?;
         Ok(Self { tables, records })

@@ -1,6 +1,7 @@
 //! Creating the tables on demand, and refusing tables that are not ours.
 
 use crate::{
+    PayloadColumn,
     dialect::Dialect,
     error::{Failure, Trouble},
     lease::LEASES,
@@ -9,13 +10,13 @@ use crate::{
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
-const LEASES_COLUMNS: &[&str] =
-    &["topic", "consumer_group", "owner", "token", "expires_at_ms", "locked_until", "progress"];
+const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
 
 /// Sees to the messages table of a topic. Any number of processes may do so at once.
 pub(crate) async fn ensure_messages<D: Dialect>(
     connection: &mut D::Connection,
     tables: &Tables,
+    payload: Option<PayloadColumn>,
     create: bool,
 ) -> Result<(), Failure> {
     let name = tables.messages_name();
@@ -23,16 +24,19 @@ pub(crate) async fn ensure_messages<D: Dialect>(
         return Ok(());
     }
     may_create(name, create)?;
-    D::create_messages(connection, tables).await.map_err(Failure::of::<D>)
+    D::create_messages(connection, tables, payload.unwrap_or(D::PAYLOAD_COLUMN))
+        .await
+        .map_err(Failure::of::<D>)
 }
 
 /// Sees to everything that reading a topic needs.
 pub(crate) async fn ensure_all<D: Dialect>(
     connection: &mut D::Connection,
     tables: &Tables,
+    payload: Option<PayloadColumn>,
     create: bool,
 ) -> Result<(), Failure> {
-    ensure_messages::<D>(connection, tables, create).await?;
+    ensure_messages::<D>(connection, tables, payload, create).await?;
     if !is_there::<D>(connection, tables.offsets_name(), OFFSETS_COLUMNS).await? {
         may_create(tables.offsets_name(), create)?;
         D::create_offsets(connection, tables).await.map_err(Failure::of::<D>)?;

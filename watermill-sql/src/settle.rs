@@ -15,7 +15,10 @@ use watermill_core::{
     subscription::Health,
 };
 
-use crate::ledger::{Handed, Ledger};
+use crate::{
+    held_back::HeldBack,
+    ledger::{Handed, Ledger},
+};
 
 /// Errors that nobody has read yet; older ones are in the log.
 const ERRORS_MAX: usize = 16;
@@ -39,6 +42,7 @@ pub(crate) struct State {
     /// that an owner that was frozen past its lease does not go on where another has taken over.
     pub(crate) valid_until: Option<Instant>,
     pub(crate) health: Health,
+    pub(crate) held_back: Option<HeldBack>,
     errors: VecDeque<SubscribeError>,
     pub(crate) stopped: bool,
     ended: bool,
@@ -52,6 +56,7 @@ impl Desk {
                 ledger: Ledger::new(),
                 valid_until: None,
                 health: Health::Degraded { reason: "waiting for the lease".to_owned() },
+                held_back: None,
                 errors: VecDeque::new(),
                 stopped: false,
                 ended: false,
@@ -135,6 +140,7 @@ impl Desk {
         state.ended = true;
         state.valid_until = None;
         state.health = Health::Ended;
+        state.held_back = None;
         state.ledger.lose(SettleError::unknown);
         drop(state);
         self.wake_reader();

@@ -21,7 +21,7 @@ use watermill_core::{
 };
 
 use crate::{
-    ConfigError, SqlDatabase, SqlSubscriberConfig,
+    ConfigError, HeldBack, SqlDatabase, SqlSubscriberConfig,
     error::{Failure, Trouble},
     reader::{Ended, Reader},
     schema,
@@ -69,13 +69,21 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
         let create = self.config.initialize_schema;
         let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
-        schema::ensure_all::<D>(&mut connection, tables, create).await?;
+        let payload = self.config.payload_column;
+        schema::ensure_all::<D>(&mut connection, tables, payload, create).await?;
         if let Some(dead_letters) = dead_letters {
-            schema::ensure_messages::<D>(&mut connection, dead_letters, create).await?;
+            schema::ensure_messages::<D>(&mut connection, dead_letters, payload, create).await?;
         }
-        D::create_group(&mut connection, tables, self.config.group_name(), self.config.start)
-            .await
-            .map_err(Failure::of::<D>)
+        D::create_group(&mut connection, tables, &self.config).await.map_err(Failure::of::<D>)?;
+        D::open_cursor(&mut connection, tables, &self.config).await.map(drop)
+    }
+
+    /// Which of this subscriber's subscriptions wait for the transactions of others, and for whose: a gauge.
+    ///
+    /// What lasts for more than a second is in the log too, and in the subscription's health.
+    pub fn held_back(&self) -> Vec<HeldBack> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.handles.iter().filter_map(|handle| handle.desk.lock().held_back.clone()).collect()
     }
 
     fn tables(&self, topic: &str) -> Result<(Tables, Option<Tables>), Failure> {

@@ -63,13 +63,19 @@ impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
         if state.closed {
             return Err(PublishError::closed(topic));
         }
-        let batch = Batch::new::<D>(topic, messages)?;
+        let batch = Batch::new::<D>(topic, messages, &self.config)?;
         if batch.is_empty() {
             return Ok(());
         }
         let create = self.config.initialize_schema && D::CREATES_IN_TRANSACTION;
-        insert::<D>(state.connection, &batch, create).await?;
-        if !state.topics.contains(topic) {
+        let known = state.topics.contains(topic);
+        if D::FAILURE_ENDS_TRANSACTION && !known {
+            schema::ensure_messages::<D>(state.connection, &batch.tables, self.config.payload_column, create)
+                .await
+                .map_err(|failure| failure.publishing(topic))?;
+        }
+        insert::<D>(state.connection, &batch, &self.config, create).await?;
+        if !known {
             state.topics.insert(topic.to_owned());
         }
         Ok(())
@@ -106,17 +112,18 @@ impl<D: SqlDatabase> fmt::Debug for ConnectionPublisher<'_, D> {
 pub(crate) async fn insert<D: Dialect>(
     connection: &mut D::Connection,
     batch: &Batch,
+    config: &SqlPublisherConfig,
     create: bool,
 ) -> Result<(), PublishError> {
     let Batch { tables, records } = batch;
-    let failure = match insert_chunks::<D>(connection, tables, records).await {
+    let failure = match insert_chunks::<D>(connection, tables, records, config).await {
         Ok(()) => return Ok(()),
         Err(error) => Failure::of::<D>(error),
     };
     let inserted = if failure.trouble == Trouble::Statement {
         // The table is missing, or not ours, which this says; or it exists by now.
-        match schema::ensure_messages::<D>(connection, tables, create).await {
-            Ok(()) => insert_chunks::<D>(connection, tables, records).await.map_err(Failure::of::<D>),
+        match schema::ensure_messages::<D>(connection, tables, config.payload_column, create).await {
+            Ok(()) => insert_chunks::<D>(connection, tables, records, config).await.map_err(Failure::of::<D>),
             Err(failure) => Err(failure),
         }
     } else {
@@ -130,13 +137,14 @@ pub(crate) async fn insert_chunks<D: Dialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     records: &[Record],
+    config: &SqlPublisherConfig,
 ) -> sqlx::Result<()> {
     if records.len() <= D::INSERT_ROWS_MAX {
-        return D::insert(connection, tables, records).await;
+        return D::insert(connection, tables, records, config).await;
     }
     let mut transaction = connection.begin().await?;
     for chunk in records.chunks(D::INSERT_ROWS_MAX) {
-        D::insert(&mut transaction, tables, chunk).await?;
+        D::insert(&mut transaction, tables, chunk, config).await?;
     }
     transaction.commit().await
 }

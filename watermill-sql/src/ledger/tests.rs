@@ -6,14 +6,14 @@ use super::*;
 
 fn ledger(offsets: impl IntoIterator<Item = i64>) -> Ledger {
     let mut ledger = Ledger::new();
-    ledger.begin(0, Progress::default(), None);
+    ledger.begin(0.into(), Progress::default(), None);
     fill(&mut ledger, offsets);
     ledger
 }
 
 fn fill(ledger: &mut Ledger, offsets: impl IntoIterator<Item = i64>) {
     for offset in offsets {
-        ledger.push(offset, Message::new(""), None);
+        ledger.push(offset.into(), Message::new(""), None);
     }
 }
 
@@ -38,16 +38,16 @@ fn the_position_is_the_last_row_of_those_that_are_done_from_the_front_on() {
     ack(&mut ledger, &handed[2]);
     ack(&mut ledger, &handed[1]);
     let save = ledger.save();
-    assert_eq!((save.position, save.progress.as_deref()), (0, Some("[0,[[5,6]],[]]")));
+    assert_eq!((save.position.offset, save.progress.as_deref()), (0, Some("[[0,0],[[[0,5],[0,6]]],[]]")));
     ledger.saved(save);
     ack(&mut ledger, &handed[0]);
     // The stored progress has become void and is removed.
     let save = ledger.save();
-    assert_eq!((save.position, save.progress.as_deref()), (6, Some("")));
+    assert_eq!((save.position.offset, save.progress.as_deref()), (6, Some("")));
     ledger.saved(save);
     ack(&mut ledger, &handed[3]);
     let save = ledger.save();
-    assert_eq!((save.position, save.progress), (9, None));
+    assert_eq!((save.position.offset, save.progress), (9, None));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_was_handed_out_in_another_term_is_not_settled_in_this_one() {
     let now = Instant::now();
     let mut ledger = ledger([1, 2]);
     let old = ledger.next(now).unwrap();
-    ledger.begin(0, Progress::default(), Some(1));
+    ledger.begin(0.into(), Progress::default(), Some(1.into()));
     fill(&mut ledger, [1, 2]);
     let new = ledger.next(now).unwrap();
     assert_eq!((new.offset, new.redelivered), (1, true));
@@ -107,10 +107,11 @@ fn what_was_handed_out_in_another_term_is_not_settled_in_this_one() {
 fn what_the_owner_before_has_done_is_not_handed_out() {
     let now = Instant::now();
     let mut ledger = Ledger::new();
-    let inherited = Progress { ahead: vec![(2, 3), (5, 6)], attempts: vec![(4, 7)] };
-    ledger.begin(1, inherited, None);
+    let inherited =
+        Progress { ahead: vec![(2.into(), 3.into()), (5.into(), 6.into())], attempts: vec![(4.into(), 7)] };
+    ledger.begin(1.into(), inherited, None);
     fill(&mut ledger, [2, 3]);
-    assert_eq!(ledger.save().position, 3);
+    assert_eq!(ledger.save().position.offset, 3);
     fill(&mut ledger, [4, 5]);
     assert_eq!(ledger.fresh(), 2);
     let four = ledger.next(now).unwrap();
@@ -123,7 +124,7 @@ fn what_the_owner_before_has_done_is_not_handed_out() {
     fill(&mut ledger, [6, 7]);
     ledger.set_window(window(9));
     assert_eq!(ledger.next(now).unwrap().offset, 7);
-    assert_eq!(ledger.save().position, 6);
+    assert_eq!(ledger.save().position.offset, 6);
 }
 
 #[test]
@@ -133,12 +134,12 @@ fn what_could_not_be_recorded_is_kept() {
     let one = ledger.next(now).unwrap();
     ledger.settle(one.sequence, Outcome::Reject { reason: "no".to_owned() }, None, true, now);
     let save = ledger.save();
-    assert_eq!((save.position, save.dead.len(), ledger.unsaved().0), (1, 1, 0));
+    assert_eq!((save.position.offset, save.dead.len(), ledger.unsaved().0), (1, 1, 0));
     ledger.keep(save, now);
     let two = ledger.next(now).unwrap();
     ack(&mut ledger, &two);
     let save = ledger.save();
-    assert_eq!((save.position, save.dead.len(), save.acks), (2, 1, 2));
+    assert_eq!((save.position.offset, save.dead.len(), save.acks), (2, 1, 2));
     assert_eq!(save.dead[0].reason, "no");
 }
 
@@ -146,12 +147,12 @@ fn what_could_not_be_recorded_is_kept() {
 fn an_unreadable_row_is_passed_in_its_place() {
     let now = Instant::now();
     let mut ledger = ledger([1]);
-    ledger.push_dead(2, Message::new(""), "why".to_owned(), now);
+    ledger.push_dead(2.into(), Message::new(""), "why".to_owned(), now);
     fill(&mut ledger, [3]);
     let one = ledger.next(now).unwrap();
-    assert_eq!(ledger.save().position, 0);
+    assert_eq!(ledger.save().position.offset, 0);
     ack(&mut ledger, &one);
-    assert_eq!(ledger.save().position, 2);
+    assert_eq!(ledger.save().position.offset, 2);
     assert_eq!(ledger.next(now).unwrap().offset, 3);
 }
 

@@ -5,8 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watermill_core::error::{SubscribeError, SubscribeErrorKind};
 
-use super::{Reader, Term};
-use crate::{dialect::Dialect, error::Failure, marshaler::Row, settle::refill_below};
+use super::{Reader, Term, connection::Kept};
+use crate::{
+    dialect::{Cursor, Dialect, Fetched},
+    error::Failure,
+    marshaler::Row,
+    settle::refill_below,
+};
 
 impl<D: Dialect> Reader<D> {
     pub(super) fn wants_rows(&self) -> bool {
@@ -17,14 +22,33 @@ impl<D: Dialect> Reader<D> {
             && state.ledger.span() < bound
     }
 
-    pub(super) async fn fetch(&self, term: &mut Term) -> Result<(), Failure> {
+    pub(super) async fn fetch(&self, term: &mut Term<D>) -> Result<(), Failure> {
         let after = self.desk.lock().ledger.read_up_to();
-        let mut connection = self.connect().await?;
-        let rows = D::fetch(&mut connection, &self.tables, after, self.config.batch_size)
-            .await
-            .map_err(Failure::of::<D>)?;
-        drop(connection);
+        let kept = term.connection.take();
+        if kept.is_none()
+            && let Some(cursor) = &mut term.cursor
+        {
+            cursor.lose_connection();
+        }
+        let mut connection = match kept {
+            Some(kept) => kept,
+            None => Kept::Pooled(self.connect().await?),
+        };
+        let cursor = match &mut term.cursor {
+            Some(cursor) => cursor,
+            none => none.insert(D::open_cursor(connection.get(), &self.tables, &self.config).await?),
+        };
+        let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
+        let Fetched { rows, more, holder } = fetched.map_err(Failure::of::<D>)?;
         let now = Instant::now();
+        let keep = cursor.keeps_connection();
+        term.waiting.note(&self.desk, self.tables.topic(), self.config.group_name(), holder, now);
+        if keep {
+            // Others may need those of the pool to let this reader go on.
+            term.connection = Some(if term.waiting.lasts(now) { connection.detach() } else { connection });
+        } else {
+            drop(connection);
+        }
         if rows.is_empty() {
             // A row that was held may have been deleted.
             term.held = None;
@@ -32,8 +56,7 @@ impl<D: Dialect> Reader<D> {
             term.poll_interval = (term.poll_interval * 2).min(self.config.poll_interval_max);
         } else {
             term.poll_interval = self.config.poll_interval_min;
-            // A full batch has a next one.
-            let pause = if rows.len() < self.config.batch_size { term.poll_interval } else { Duration::ZERO };
+            let pause = if more { Duration::ZERO } else { term.poll_interval };
             term.poll_at = now + pause;
         }
         if !rows.is_empty() {
@@ -43,26 +66,26 @@ impl<D: Dialect> Reader<D> {
         Ok(())
     }
 
-    fn take_in(&self, term: &mut Term, rows: Vec<Row>, now: Instant) {
+    fn take_in(&self, term: &mut Term<D>, rows: Vec<Row>, now: Instant) {
         let mut unreadable = Vec::new();
         let held_before = term.held.take();
         let mut state = self.desk.lock();
-        for Row { offset, published_at, columns } in rows {
+        for Row { position, published_at, columns } in rows {
             match columns.decode() {
-                Ok(message) => state.ledger.push(offset, message, published_at),
+                Ok(message) => state.ledger.push(position, message, published_at),
                 Err(error) => {
                     let reason = error.to_string();
                     let kept = self.dead_letters.is_some();
-                    unreadable.push((offset, error, kept));
+                    unreadable.push((position.offset, error, kept));
                     if kept {
-                        state.ledger.push_dead(offset, columns.remains(), reason, now);
+                        state.ledger.push_dead(position, columns.remains(), reason, now);
                         continue;
                     }
                     let looks = match held_before {
-                        Some((at, looks, _)) if at == offset => looks + 1,
+                        Some((at, looks, _)) if at == position => looks + 1,
                         _ => 0,
                     };
-                    term.held = Some((offset, looks, now + self.config.retry.delay(looks)));
+                    term.held = Some((position, looks, now + self.config.retry.delay(looks)));
                     break;
                 }
             }

@@ -1,6 +1,7 @@
 //! [`Reader`]: the background task of a subscription. It owns the lease, fetches rows and records
 //! outcomes; everything it does is one short statement or transaction.
 
+mod connection;
 mod intake;
 mod record;
 
@@ -13,12 +14,14 @@ use tokio::{
 };
 use watermill_core::{delivery::Origin, error::SettleError, subscription::Health};
 
-use self::record::GOODBYE_MAX;
+use self::{connection::Kept, record::GOODBYE_MAX};
 use crate::{
     SqlSubscriberConfig,
     dialect::Dialect,
     error::{Failure, Trouble},
+    held_back::Waiting,
     lease::{Claim, Claimed, Lease, Taken},
+    position::Position,
     settle::Desk,
     topic::Tables,
     wake,
@@ -39,8 +42,13 @@ pub(crate) struct Reader<D: Dialect> {
 pub(crate) type Ended = Option<Result<(), String>>;
 
 /// What the task knows while it owns the lease.
-struct Term {
+struct Term<D: Dialect> {
     lease: Lease,
+    /// `None` before the first fetch.
+    cursor: Option<D::Cursor>,
+    /// What the cursor cannot do without between two fetches.
+    connection: Option<Kept<D>>,
+    waiting: Waiting,
     renew_at: Instant,
     poll_at: Instant,
     poll_interval: Duration,
@@ -48,7 +56,7 @@ struct Term {
     failures: u32,
     rest_until: Option<Instant>,
     /// A row that cannot be read: how often it was looked at, and when to look again.
-    held: Option<(i64, u32, Instant)>,
+    held: Option<(Position, u32, Instant)>,
 }
 
 /// Why a term of ownership ended.
@@ -90,13 +98,7 @@ impl<D: Dialect> Reader<D> {
             if self.desk.is_through() {
                 return None;
             }
-            let claim = Claim {
-                tables: &self.tables,
-                group: self.config.group_name(),
-                owner: &self.owner,
-                duration: self.config.lease,
-                start: self.config.start,
-            };
+            let claim = Claim { tables: &self.tables, owner: &self.owner, config: &self.config };
             let asked = Instant::now();
             let claimed = tokio::select! {
                 () = self.desk.closing.cancelled() => return self.give_up(&claim).await,
@@ -146,14 +148,14 @@ impl<D: Dialect> Reader<D> {
         D::claim(&mut connection, claim).await.map_err(Failure::of::<D>)
     }
 
-    fn begin(&self, taken: Taken) -> Term {
+    fn begin(&self, taken: Taken) -> Term<D> {
         let now = Instant::now();
         let Taken { lease, progress, unclear_up_to } = taken;
         tracing::debug!(
             topic = self.tables.topic(),
             group = self.config.group_name(),
             token = lease.token,
-            position = lease.position,
+            position = ?lease.position,
             "the lease is ours"
         );
         let mut state = self.desk.lock();
@@ -162,6 +164,9 @@ impl<D: Dialect> Reader<D> {
         drop(state);
         Term {
             lease,
+            cursor: None,
+            connection: None,
+            waiting: Waiting::default(),
             renew_at: now + self.config.lease / 3,
             poll_at: now,
             poll_interval: self.config.poll_interval_min,
@@ -179,13 +184,14 @@ impl<D: Dialect> Reader<D> {
         );
         let mut state = self.desk.lock();
         state.valid_until = None;
+        state.held_back = None;
         state.ledger.lose(SettleError::lost);
         drop(state);
         self.origin.revoke(|_| true);
         self.degraded("the lease was lost".to_owned());
     }
 
-    async fn serve(&self, term: &mut Term, published: &mut wake::Waker) -> Over {
+    async fn serve(&self, term: &mut Term<D>, published: &mut wake::Waker) -> Over {
         loop {
             // Whoever stops taking and has settled everything need not be waited for.
             if self.desk.closing.is_cancelled() || self.desk.is_through() {
@@ -227,7 +233,7 @@ impl<D: Dialect> Reader<D> {
     }
 
     /// Does what is due; false when the lease is lost.
-    async fn work(&self, term: &mut Term, now: Instant) -> Result<bool, Failure> {
+    async fn work(&self, term: &mut Term<D>, now: Instant) -> Result<bool, Failure> {
         if now >= term.renew_at && !self.renew(term).await? {
             return Ok(false);
         }
@@ -241,7 +247,7 @@ impl<D: Dialect> Reader<D> {
     }
 
     /// When there is something to do, if nothing happens before.
-    fn next_thing(&self, term: &Term) -> Instant {
+    fn next_thing(&self, term: &Term<D>) -> Instant {
         let mut until = term.renew_at;
         if let Some(at) = self.record_at() {
             until = until.min(at);
@@ -260,7 +266,7 @@ impl<D: Dialect> Reader<D> {
         }
     }
 
-    async fn renew(&self, term: &mut Term) -> Result<bool, Failure> {
+    async fn renew(&self, term: &mut Term<D>) -> Result<bool, Failure> {
         let mut connection = self.connect().await?;
         let asked = Instant::now();
         if !D::renew(&mut connection, &mut term.lease, self.config.lease).await.map_err(Failure::of::<D>)? {
@@ -277,7 +283,7 @@ impl<D: Dialect> Reader<D> {
         self.pool.acquire().await.map_err(Failure::of::<D>)
     }
 
-    fn recovered(&self, term: &mut Term) {
+    fn recovered(&self, term: &mut Term<D>) {
         if term.failures > 0 {
             term.failures = 0;
             tracing::info!(
@@ -287,7 +293,7 @@ impl<D: Dialect> Reader<D> {
             );
         }
         let mut state = self.desk.lock();
-        if state.health != Health::Healthy {
+        if state.health != Health::Healthy && state.held_back.is_none() {
             state.health = Health::Healthy;
         }
     }

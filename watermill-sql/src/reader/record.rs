@@ -8,11 +8,13 @@ use watermill_core::metadata_keys;
 
 use super::{Reader, Term};
 use crate::{
+    SqlPublisherConfig,
     dialect::Dialect,
     error::{Failure, Trouble},
     lease::Lease,
     ledger::Dead,
     marshaler::Record,
+    position::Position,
     transaction, wake,
 };
 
@@ -34,7 +36,7 @@ impl<D: Dialect> Reader<D> {
     }
 
     /// Records everything that is settled, with one statement when that is contiguous and alive.
-    pub(super) async fn record(&self, term: &mut Term) -> Result<bool, Failure> {
+    pub(super) async fn record(&self, term: &mut Term<D>) -> Result<bool, Failure> {
         let save = self.desk.lock().ledger.save();
         let recorded = self.write(&term.lease, save.position, save.progress.as_deref(), &save.dead).await;
         let mut state = self.desk.lock();
@@ -59,7 +61,7 @@ impl<D: Dialect> Reader<D> {
     async fn write(
         &self,
         lease: &Lease,
-        position: i64,
+        position: Position,
         progress: Option<&str>,
         dead: &[Dead],
     ) -> Result<bool, Failure> {
@@ -76,7 +78,7 @@ impl<D: Dialect> Reader<D> {
             && !dead.is_empty()
         {
             let records: Vec<_> = dead.iter().map(|dead| self.dead_letter(dead)).collect();
-            transaction::insert_chunks::<D>(&mut transaction, tables, &records)
+            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &self.dead_letter_config())
                 .await
                 .map_err(Failure::of::<D>)?;
         }
@@ -85,6 +87,15 @@ impl<D: Dialect> Reader<D> {
             wake::wake(tables.topic());
         }
         Ok(true)
+    }
+
+    /// Dead letters lie in a table of the same kind.
+    fn dead_letter_config(&self) -> SqlPublisherConfig {
+        let config = SqlPublisherConfig::default();
+        match self.config.payload_column {
+            Some(payload_column) => config.payload_column(payload_column),
+            None => config,
+        }
     }
 
     fn dead_letter(&self, dead: &Dead) -> Record {
@@ -102,7 +113,7 @@ impl<D: Dialect> Reader<D> {
     }
 
     /// Records what is settled and gives the lease back: the graceful end.
-    pub(super) async fn finish(&self, term: &mut Term) -> Result<(), String> {
+    pub(super) async fn finish(&self, term: &mut Term<D>) -> Result<(), String> {
         self.desk.stop_intake();
         self.desk.lock().ledger.give_back(Instant::now());
         self.origin.revoke(|_| true);
@@ -125,7 +136,7 @@ impl<D: Dialect> Reader<D> {
         result.unwrap_or_else(|_| Err(format!("the database did not answer within {GOODBYE_MAX:?}")))
     }
 
-    async fn say_goodbye(&self, term: &mut Term) -> Result<(), Failure> {
+    async fn say_goodbye(&self, term: &mut Term<D>) -> Result<(), Failure> {
         let unsaved = self.desk.lock().ledger.has_unsaved();
         if unsaved && !self.record(term).await? {
             return Err(Failure::because(

@@ -7,12 +7,13 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::S
 use super::{NOW_MS, log};
 use crate::{
     lease::{Claim, Claimed, LEASES, Lease, Taken},
+    position::Position,
     progress::Progress,
 };
 
 /// The group's row beside its lease.
 struct State {
-    position: i64,
+    position: Position,
     locked_until: i64,
     lease: Option<LeaseRow>,
     now_ms: i64,
@@ -45,7 +46,7 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) 
     }
     // The first statement writes: a transaction that began with a read could not be sure to write.
     let mut transaction = connection.begin().await?;
-    log::create_group(&mut transaction, claim.tables, claim.group, claim.start).await?;
+    log::create_group(&mut transaction, claim.tables, claim.config).await?;
     let Some(state) = state(&mut transaction, claim).await? else {
         return Err(sqlx::Error::RowNotFound);
     };
@@ -54,7 +55,7 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) 
         Free::Abandoned => false,
         Free::Held { by, until_ms } => return Ok(held(by, until_ms, state.now_ms)),
     };
-    let (expires_at_ms, locked_until) = ends(state.now_ms, claim.duration);
+    let (expires_at_ms, locked_until) = ends(state.now_ms, claim.config.lease);
     let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
         "insert into {LEASES} (topic, consumer_group, owner, token, expires_at_ms, locked_until)
          values (?1, ?2, ?3, 1, ?4, ?5)
@@ -62,7 +63,7 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) 
          returning token"
     )))
     .bind(claim.tables.topic())
-    .bind(claim.group)
+    .bind(claim.config.group_name())
     .bind(claim.owner)
     .bind(expires_at_ms)
     .bind(locked_until)
@@ -71,14 +72,16 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) 
     let offsets = claim.tables.offsets();
     sqlx::query(AssertSqlSafe(format!("update {offsets} set locked_until = ? where consumer_group = ?")))
         .bind(locked_until)
-        .bind(claim.group)
+        .bind(claim.config.group_name())
         .execute(&mut *transaction)
         .await?;
     let unclear_up_to = if clean {
         None
     } else {
         let newest = format!(r#"select max("offset") from {}"#, claim.tables.messages());
-        sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?
+        let newest: Option<i64> =
+            sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?;
+        newest.map(Position::from)
     };
     transaction.commit().await?;
     Ok(Claimed::Ours(Taken {
@@ -89,7 +92,7 @@ pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) 
         unclear_up_to,
         lease: Lease {
             tables: claim.tables.clone(),
-            group: claim.group.to_owned(),
+            group: claim.config.group_name().to_owned(),
             owner: claim.owner.to_owned(),
             token,
             position: state.position,
@@ -128,7 +131,7 @@ pub(super) async fn renew(
     .bind(locked_until)
     .bind(&lease.group)
     .bind(lease.locked_until)
-    .bind(lease.position)
+    .bind(lease.position.offset)
     .execute(&mut *transaction)
     .await?
     .rows_affected();
@@ -154,7 +157,7 @@ pub(super) async fn renew(
 pub(super) async fn advance(
     connection: &mut SqliteConnection,
     lease: &Lease,
-    position: i64,
+    position: Position,
     progress: Option<&str>,
 ) -> sqlx::Result<bool> {
     // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever
@@ -165,9 +168,9 @@ pub(super) async fn advance(
            and exists (select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6)",
         lease.tables.offsets()
     )))
-    .bind(position)
+    .bind(position.offset)
     .bind(&lease.group)
-    .bind(lease.position)
+    .bind(lease.position.offset)
     .bind(lease.locked_until)
     .bind(lease.tables.topic())
     .bind(lease.token)
@@ -226,7 +229,7 @@ async fn state(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Re
         claim.tables.offsets()
     )))
     .bind(claim.tables.topic())
-    .bind(claim.group)
+    .bind(claim.config.group_name())
     .fetch_optional(connection)
     .await?;
     row.as_ref().map(State::read).transpose()
@@ -243,7 +246,12 @@ impl State {
             }),
             None => None,
         };
-        Ok(Self { position: row.try_get(0)?, locked_until: row.try_get(1)?, now_ms: row.try_get(2)?, lease })
+        Ok(Self {
+            position: row.try_get::<i64, _>(0)?.into(),
+            locked_until: row.try_get(1)?,
+            now_ms: row.try_get(2)?,
+            lease,
+        })
     }
 
     fn free(&self, claimant: &str) -> Free {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    StartPosition,
+    SqlSubscriberConfig, StartPosition,
     marshaler::{Columns, Record, Row},
+    position::Position,
     topic::Tables,
 };
 
@@ -17,10 +18,9 @@ const CACHED_ROWS_MAX: usize = 100;
 pub(super) async fn create_group(
     connection: &mut SqliteConnection,
     tables: &Tables,
-    group: &str,
-    start: StartPosition,
+    config: &SqlSubscriberConfig,
 ) -> sqlx::Result<()> {
-    let position = match start {
+    let position = match config.start {
         StartPosition::Earliest => "0".to_owned(),
         StartPosition::Latest => format!(r#"(select coalesce(max("offset"), 0) from {})"#, tables.messages()),
     };
@@ -29,7 +29,7 @@ pub(super) async fn create_group(
         "insert into {offsets} (consumer_group, offset_acked, locked_until)
          values (?, {position}, 0) on conflict do nothing"
     )))
-    .bind(group)
+    .bind(config.group_name())
     .execute(connection)
     .await
     .map(drop)
@@ -62,7 +62,7 @@ pub(super) async fn insert(
 pub(super) async fn fetch(
     connection: &mut SqliteConnection,
     tables: &Tables,
-    after: i64,
+    after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
     let rows = sqlx::query(AssertSqlSafe(format!(
@@ -71,7 +71,7 @@ pub(super) async fn fetch(
            from {} where "offset" > ? order by "offset" limit ?"#,
         tables.messages()
     )))
-    .bind(after)
+    .bind(after.offset)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
@@ -79,7 +79,7 @@ pub(super) async fn fetch(
         .map(|row| {
             let published_at = row.try_get::<Option<u64>, _>(4).ok().flatten();
             Ok(Row {
-                offset: row.try_get(0)?,
+                position: row.try_get::<i64, _>(0)?.into(),
                 published_at: published_at
                     .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
                 columns: columns(row)?,

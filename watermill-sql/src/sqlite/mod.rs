@@ -12,11 +12,12 @@ use async_trait::async_trait;
 use sqlx::{Sqlite, SqliteConnection, error::DatabaseError};
 
 use crate::{
-    StartPosition,
-    dialect::Dialect,
-    error::Trouble,
+    PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
+    dialect::{Dialect, Fetched},
+    error::{Failure, Trouble},
     lease::{Claim, Claimed, Lease},
-    marshaler::{Record, Row},
+    marshaler::Record,
+    position::Position,
     topic::Tables,
 };
 
@@ -25,6 +26,8 @@ const NOW_MS: &str = "cast(unixepoch('now', 'subsec') * 1000 as integer)";
 
 #[async_trait]
 impl Dialect for Sqlite {
+    type Cursor = ();
+
     const QUOTE: char = '"';
     /// SQLite itself has no limit; a file name is as long at most, and nobody reads longer ones.
     const IDENTIFIER_BYTES_MAX: usize = 255;
@@ -33,6 +36,9 @@ impl Dialect for Sqlite {
     const DEFAULT_GROUP: &str = "default";
     const ONE_WRITER: bool = true;
     const CREATES_IN_TRANSACTION: bool = true;
+    const FAILURE_ENDS_TRANSACTION: bool = false;
+    const AGAIN: &str = ", or begin it as a writer (BEGIN IMMEDIATE)";
+    const PAYLOAD_COLUMN: PayloadColumn = PayloadColumn::Bytes;
 
     fn trouble(error: &dyn DatabaseError) -> Trouble {
         // https://www.sqlite.org/rescode.html; the low byte is the primary code.
@@ -54,7 +60,12 @@ impl Dialect for Sqlite {
         schema::columns(connection, table).await
     }
 
-    async fn create_messages(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+    /// The column holds anything, whatever is put into it.
+    async fn create_messages(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        _payload: PayloadColumn,
+    ) -> sqlx::Result<()> {
         schema::create_messages(connection, tables).await
     }
 
@@ -69,16 +80,24 @@ impl Dialect for Sqlite {
     async fn create_group(
         connection: &mut SqliteConnection,
         tables: &Tables,
-        group: &str,
-        start: StartPosition,
+        config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()> {
-        log::create_group(connection, tables, group, start).await
+        log::create_group(connection, tables, config).await
+    }
+
+    async fn open_cursor(
+        _connection: &mut SqliteConnection,
+        _tables: &Tables,
+        _config: &SqlSubscriberConfig,
+    ) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn insert(
         connection: &mut SqliteConnection,
         tables: &Tables,
         records: &[Record],
+        _config: &SqlPublisherConfig,
     ) -> sqlx::Result<()> {
         log::insert(connection, tables, records).await
     }
@@ -86,10 +105,12 @@ impl Dialect for Sqlite {
     async fn fetch(
         connection: &mut SqliteConnection,
         tables: &Tables,
-        after: i64,
+        (): &mut (),
+        after: Position,
         limit: usize,
-    ) -> sqlx::Result<Vec<Row>> {
-        log::fetch(connection, tables, after, limit).await
+    ) -> sqlx::Result<Fetched> {
+        let rows = log::fetch(connection, tables, after, limit).await?;
+        Ok(Fetched { more: rows.len() == limit, rows, holder: None })
     }
 
     async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
@@ -107,7 +128,7 @@ impl Dialect for Sqlite {
     async fn advance(
         connection: &mut SqliteConnection,
         lease: &Lease,
-        position: i64,
+        position: Position,
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
         lease::advance(connection, lease, position, progress).await
