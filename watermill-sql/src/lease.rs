@@ -2,8 +2,8 @@
 //!
 //! The table `_watermill_leases` has a row for each topic and group: who owns it, until when by the
 //! database's clock, and a fencing token that grows with every change of hands. No topic can have a
-//! table of that name. The owner also keeps `locked_until` of Go's offsets table in the future, so that
-//! a Go reader and this one exclude each other at a hand-over.
+//! table of that name. Go knows nothing of it:
+//! each database's `lease.rs` says how a Go reader at work is noticed.
 
 use std::time::Duration;
 
@@ -55,6 +55,7 @@ pub struct Lease {
     pub(crate) token: i64,
     /// The position that we last read or wrote: everything up to it is done.
     pub(crate) position: Position,
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite's tables have that column"))]
     /// What we last wrote to Go's column, where there is one: a Go reader that takes over changes it.
     pub(crate) locked_until: i64,
 }

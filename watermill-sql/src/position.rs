@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Most groups read in the order of offsets, and their positions have transaction 0. A group that
 /// follows PostgreSQL's snapshots, as Go's readers do, reads in the order of transactions first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "(u64, i64)", into = "(u64, i64)")]
+#[serde(from = "Written", into = "Written")]
 pub struct Position {
     // The order of the fields is the order of positions.
     pub(crate) transaction: u64,
@@ -40,9 +40,29 @@ impl From<(u64, i64)> for Position {
     }
 }
 
-impl From<Position> for (u64, i64) {
+/// As JSON: `7`, or `[4711,7]` with a transaction.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Offset(i64),
+    Both(u64, i64),
+}
+
+impl From<Position> for Written {
     fn from(position: Position) -> Self {
-        (position.transaction, position.offset)
+        match position {
+            Position { transaction: 0, offset } => Self::Offset(offset),
+            Position { transaction, offset } => Self::Both(transaction, offset),
+        }
+    }
+}
+
+impl From<Written> for Position {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Offset(offset) => offset.into(),
+            Written::Both(transaction, offset) => (transaction, offset).into(),
+        }
     }
 }
 
@@ -54,6 +74,14 @@ mod tests {
     fn transactions_come_before_offsets() {
         assert!(Position::from((1, 9)) < Position::from((2, 1)));
         assert!(Position::from(3) < Position::from(4));
+    }
+
+    #[test]
+    fn it_is_written_and_read_as_json() {
+        for (position, text) in [(Position::from(7), "7"), (Position::from((4711, 7)), "[4711,7]")] {
+            assert_eq!(serde_json::to_string(&position).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Position>(text).unwrap(), position);
+        }
     }
 
     #[test]

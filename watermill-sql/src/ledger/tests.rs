@@ -38,7 +38,7 @@ fn the_position_is_the_last_row_of_those_that_are_done_from_the_front_on() {
     ack(&mut ledger, &handed[2]);
     ack(&mut ledger, &handed[1]);
     let save = ledger.save();
-    assert_eq!((save.position.offset, save.progress.as_deref()), (0, Some("[[0,0],[[[0,5],[0,6]]],[]]")));
+    assert_eq!((save.position.offset, save.progress.as_deref()), (0, Some("[0,[[5,6]],[]]")));
     ledger.saved(save);
     ack(&mut ledger, &handed[0]);
     // The stored progress has become void and is removed.

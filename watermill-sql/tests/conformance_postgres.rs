@@ -1,0 +1,71 @@
+//! Joins PostgreSQL to the conformance suite, with each payload column and each commit order.
+
+#![cfg(feature = "postgres")]
+
+mod postgres_database;
+
+use async_trait::async_trait;
+use postgres_database::Database;
+use watermill_sql::{
+    CommitOrder, PayloadColumn, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig,
+};
+use watermill_testkit::{Backend, Connection, Lack};
+
+/// A database of its own for each test.
+struct Postgres {
+    database: Database,
+    payload_column: PayloadColumn,
+    commit_order: CommitOrder,
+}
+
+impl Postgres {
+    fn new(payload_column: PayloadColumn, commit_order: CommitOrder) -> Self {
+        Self { database: Database::new(), payload_column, commit_order }
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    async fn connect(&self) -> Connection {
+        let pool = self.database.pool().await;
+        let publishing = SqlPublisherConfig::default().payload_column(self.payload_column);
+        let reading = SqlSubscriberConfig::default()
+            .dead_letter_topic("dead")
+            .payload_column(self.payload_column)
+            .commit_order(self.commit_order);
+        let publisher = SqlPublisher::new(pool.clone(), publishing).expect("a valid config");
+        Connection::new(publisher, SqlSubscriber::new(pool, reading).expect("a valid config"))
+    }
+
+    /// `tests/postgres/reconnecting.rs` restarts a server of its own.
+    fn lacks(&self) -> &[Lack] {
+        match self.payload_column {
+            PayloadColumn::Json => &[Lack::PublishOrder, Lack::BinaryPayloads, Lack::Restart],
+            _ => &[Lack::PublishOrder, Lack::Restart],
+        }
+    }
+
+    fn invalid_topics(&self) -> Vec<String> {
+        ["", "a b", "a\"b", "ü", "a/b", &"t".repeat(46)].map(str::to_owned).to_vec()
+    }
+
+    fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
+        Some("dead".to_owned())
+    }
+}
+
+mod json_by_lock_holders {
+    use super::*;
+    watermill_testkit::conformance!(Postgres::new(PayloadColumn::Json, CommitOrder::LockHolders));
+}
+
+mod bytes_by_lock_holders {
+    use super::*;
+    watermill_testkit::conformance!(Postgres::new(PayloadColumn::Bytes, CommitOrder::LockHolders));
+}
+
+/// As it would be shared with Go.
+mod bytes_by_snapshot {
+    use super::*;
+    watermill_testkit::conformance!(Postgres::new(PayloadColumn::Bytes, CommitOrder::Snapshot));
+}
