@@ -55,6 +55,13 @@ pub(crate) fn read_lines(command: &mut Command, mut line: impl FnMut(&str)) -> R
     finish(command, status)
 }
 
+/// Runs a command without a word and returns what it wrote.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().map_err(|error| cannot_start(command, &error))?;
+    finish(command, output.status)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Whether a program answers to its name on this machine.
 pub(crate) fn is_installed(program: &str, probe: &[&str]) -> bool {
     Command::new(program)

@@ -9,8 +9,8 @@ use crate::{
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask test [arguments of cargo test]
 
-Starts the servers that tests need, runs `cargo test --workspace`, and stops what it started. An ignored
-test is a failure: what is not run is not green.
+Starts the servers that tests need, runs `cargo test --workspace --all-features`, and stops what it
+started. An ignored test is a failure: what is not run is not green.
 
   cargo xtask test                          everything
   cargo xtask test -p watermill-sql         one crate
@@ -49,6 +49,10 @@ fn command(args: &[String]) -> std::process::Command {
     let mut command = process::cargo(&["test"]);
     if !own.iter().any(chooses) {
         command.arg("--workspace");
+    }
+    // A backend behind a feature is tested like the others.
+    if !own.iter().any(|arg| arg.contains("-features")) {
+        command.arg("--all-features");
     }
     command.args(args);
     command
@@ -117,12 +121,13 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        assert_eq!(words(&[]), "test --workspace");
+        assert_eq!(words(&[]), "test --workspace --all-features");
         assert_eq!(
             words(&["-p", "watermill-sql", "--", "redelivery"]),
-            "test -p watermill-sql -- redelivery"
+            "test --all-features -p watermill-sql -- redelivery"
         );
-        assert_eq!(words(&["--", "-p"]), "test --workspace -- -p");
-        assert_eq!(words(&["--package=xtask"]), "test --package=xtask");
+        assert_eq!(words(&["--", "-p"]), "test --workspace --all-features -- -p");
+        assert_eq!(words(&["--features", "x"]), "test --workspace --features x");
+        assert_eq!(words(&["--package=xtask"]), "test --all-features --package=xtask");
     }
 }

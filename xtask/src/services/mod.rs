@@ -6,20 +6,30 @@
 //!
 //! A new server is one file here with one [`Service`], and one line in [`SERVICES`].
 
+mod daemon;
 mod embedded;
+mod mysql;
+mod packages;
+mod postgres;
+mod private;
 mod state;
 
-use std::path::Path;
+use std::{fs, io::ErrorKind, path::Path};
 
 use crate::{Result, workspace};
 use state::State;
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask services <up|down|status> [name...]
+       cargo xtask services private <up|kill|down> <name> <folder>
 
   up      start the servers that tests need, or those named, and write target/services/services.json
   down    stop what `up` started; their data stays until `cargo clean`
   status  say what is up, what the environment names, and what is embedded
+  private start a server for one test in a folder of its own, below target/services/private, and print
+          its URL; kill it abruptly; stop it and remove its folder
+
+A server that is not installed is installed from the system's packages, with apt-get.
 ";
 
 /// A server that tests need.
@@ -39,16 +49,23 @@ trait Service {
 
     /// Stops the instance in `dir`. One that has ended already is not an error.
     fn stop(&self, dir: &Path) -> Result;
+
+    /// Ends the instance in `dir` as a crash does. Its data stay.
+    fn kill(&self, dir: &Path) -> Result;
+
+    /// Removes the data of an instance that has ended.
+    fn remove(&self, dir: &Path) -> Result;
 }
 
 /// Every server, in the order of their start.
-///
-/// Empty: the backends of this workspace are the in-memory one and SQLite, and both are compiled in.
-const SERVICES: &[&dyn Service] = &[];
+const SERVICES: &[&dyn Service] = &[&postgres::Postgres, &mysql::MySql];
 
 pub(crate) fn run(args: &[String]) -> Result {
     let unclear = || format!("say up, down or status\n\n{USAGE}");
     let (verb, names) = args.split_first().ok_or_else(unclear)?;
+    if verb == "private" {
+        return private::run(SERVICES, names);
+    }
     let services = chosen(SERVICES, names)?;
     match verb.as_str() {
         "up" => start(&services).map(|_| ()),
@@ -81,9 +98,7 @@ pub(crate) fn down() -> Result {
 fn chosen<'s>(services: &[&'s dyn Service], names: &[String]) -> Result<Vec<&'s dyn Service>> {
     if let Some(name) = names.iter().find(|name| services.iter().all(|service| service.name() != **name)) {
         let known: Vec<&str> = services.iter().map(|service| service.name()).collect();
-        let known =
-            if known.is_empty() { "none: every backend is embedded".to_owned() } else { known.join(", ") };
-        return Err(format!("there is no service `{name}`; there are {known}"));
+        return Err(format!("there is no service `{name}`; there are {}", known.join(", ")));
     }
     let wanted =
         |service: &&&dyn Service| names.is_empty() || names.iter().any(|name| name == service.name());
@@ -91,20 +106,14 @@ fn chosen<'s>(services: &[&'s dyn Service], names: &[String]) -> Result<Vec<&'s 
 }
 
 fn start(services: &[&dyn Service]) -> Result<Started> {
-    let started = start_all(services, &workspace::services_dir(), environment)?;
-    if SERVICES.is_empty() {
-        println!("services: nothing needs starting; every backend of this workspace is embedded");
-        embedded::print()?;
-    }
-    Ok(started)
+    start_all(services, &workspace::services_dir(), environment)
 }
 
 fn stop(services: &[&dyn Service]) -> Result {
-    stop_all(services, &workspace::services_dir())?;
-    if SERVICES.is_empty() {
-        println!("services: nothing to stop");
-    }
-    Ok(())
+    let dir = workspace::services_dir();
+    // What a test has left that was killed.
+    private::stop_all(services, &dir)?;
+    stop_all(services, &dir)
 }
 
 fn status(services: &[&dyn Service]) -> Result {
@@ -119,9 +128,6 @@ fn status(services: &[&dyn Service]) -> Result {
             (None, None) => "down".to_owned(),
         };
         println!("{name}: {line}");
-    }
-    if SERVICES.is_empty() {
-        println!("services: no servers are needed; every backend of this workspace is embedded");
     }
     embedded::print()
 }
@@ -183,6 +189,18 @@ fn stop_all(services: &[&dyn Service], dir: &Path) -> Result {
     }
     state.save(dir)?;
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+fn remove_dirs(dirs: &[&Path]) -> Result {
+    for dir in dirs {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(format!("failed to remove {}: {error}", dir.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,96 @@
+//! MariaDB, which speaks MySQL's protocol and its SQL.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{
+    Service,
+    daemon::{self, Account},
+    packages,
+};
+use crate::Result;
+
+pub(super) struct MySql;
+
+const PACKAGE: &str = "mariadb-server";
+const ACCOUNT: &str = "mysql";
+
+impl Service for MySql {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn variable(&self) -> &'static str {
+        "WATERMILL_TEST_MYSQL_URL"
+    }
+
+    fn start(&self, dir: &Path) -> Result<String> {
+        let server = find("mariadbd")?;
+        let account = Account::for_server(ACCOUNT)?;
+        let data = daemon::data_dir(dir, account);
+        if !data.join("mysql").exists() {
+            daemon::create_dir(&data, account)?;
+            let mut install = daemon::command(&find("mariadb-install-db")?, account);
+            install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+            daemon::quietly(install.arg(format!("--datadir={}", data.display())))?;
+        }
+        let port = daemon::port(dir)?;
+        let log = dir.join("server.log");
+        let mut start = daemon::command(&server, account);
+        start.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+        start.arg(format!("--socket={}", data.join("socket").display()));
+        start.arg(format!("--pid-file={}", pid_file(&data).display())).arg(format!("--port={port}"));
+        start.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=500"]);
+        // Tests have no power cuts.
+        start.args([
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-doublewrite=0",
+            "--max-allowed-packet=64M",
+        ]);
+        daemon::spawn(&mut start, &log)?;
+        let admin = find("mariadb-admin")?;
+        daemon::wait(&log, || answers(&admin, port))?;
+        Ok(format!("mysql://root@127.0.0.1:{port}/mysql"))
+    }
+
+    fn is_up(&self, dir: &Path) -> bool {
+        pid_file_of(dir).is_ok_and(|file| daemon::living(&file).is_some())
+    }
+
+    fn stop(&self, dir: &Path) -> Result {
+        daemon::end(&pid_file_of(dir)?, "-TERM")
+    }
+
+    fn kill(&self, dir: &Path) -> Result {
+        daemon::end(&pid_file_of(dir)?, "-KILL")
+    }
+
+    fn remove(&self, dir: &Path) -> Result {
+        super::remove_dirs(&[&daemon::data_dir(dir, Account::for_server(ACCOUNT)?), dir])
+    }
+}
+
+fn answers(admin: &Path, port: u16) -> bool {
+    Command::new(admin)
+        .args(["--no-defaults", "--host=127.0.0.1", "--user=root", "ping"])
+        .arg(format!("--port={port}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn find(program: &str) -> Result<PathBuf> {
+    let folders = || vec![PathBuf::from("/usr/sbin"), PathBuf::from("/usr/libexec")];
+    packages::find_or_install(program, folders, PACKAGE, || packages::install(PACKAGE))
+}
+
+fn pid_file_of(dir: &Path) -> Result<PathBuf> {
+    Ok(pid_file(&daemon::data_dir(dir, Account::for_server(ACCOUNT)?)))
+}
+
+fn pid_file(data: &Path) -> PathBuf {
+    data.join("server.pid")
+}

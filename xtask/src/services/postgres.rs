@@ -1,0 +1,111 @@
+//! PostgreSQL.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Service,
+    daemon::{self, Account},
+    packages,
+};
+use crate::Result;
+
+pub(super) struct Postgres;
+
+/// Tests have no power cuts, but many connections and prepared transactions.
+const SETTINGS: &str = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off \
+                        -c max_connections=400 -c max_prepared_transactions=100";
+
+impl Service for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn variable(&self) -> &'static str {
+        "WATERMILL_TEST_POSTGRES_URL"
+    }
+
+    fn start(&self, dir: &Path) -> Result<String> {
+        let programs = Programs::find_or_install()?;
+        let account = Account::for_server("postgres")?;
+        let data = daemon::data_dir(dir, account);
+        if !data.join("PG_VERSION").exists() {
+            daemon::create_dir(&data, account)?;
+            let mut initdb = daemon::command(&programs.0.join("initdb"), account);
+            initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
+            daemon::quietly(initdb.arg("--no-sync").arg("--pgdata").arg(&data))?;
+        }
+        let port = daemon::port(dir)?;
+        let log = data.join("server.log");
+        let mut start = programs.control(&data, account);
+        start.args(["start", "--silent", "--wait", "--timeout=60", "--options"]);
+        start.arg(format!("-p {port} {SETTINGS}")).arg("--log").arg(&log);
+        // With pipes for its output, this would wait until the server ends.
+        start.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let status = start.status().map_err(|error| format!("failed to start pg_ctl: {error}"))?;
+        if !status.success() {
+            return Err(format!("it does not answer; its log ends with\n{}", daemon::end_of(&log)));
+        }
+        Ok(format!("postgres://postgres@127.0.0.1:{port}/postgres"))
+    }
+
+    fn is_up(&self, dir: &Path) -> bool {
+        Account::for_server("postgres")
+            .is_ok_and(|account| daemon::living(&pid_file(&daemon::data_dir(dir, account))).is_some())
+    }
+
+    fn stop(&self, dir: &Path) -> Result {
+        stop(dir, "fast")
+    }
+
+    fn kill(&self, dir: &Path) -> Result {
+        stop(dir, "immediate")
+    }
+
+    fn remove(&self, dir: &Path) -> Result {
+        super::remove_dirs(&[&daemon::data_dir(dir, Account::for_server("postgres")?), dir])
+    }
+}
+
+fn stop(dir: &Path, mode: &str) -> Result {
+    let account = Account::for_server("postgres")?;
+    let data = daemon::data_dir(dir, account);
+    if daemon::living(&pid_file(&data)).is_none() {
+        return Ok(());
+    }
+    let mut stop = Programs::find_or_install()?.control(&data, account);
+    daemon::quietly(stop.args(["stop", "--silent", "--wait", "--timeout=60", "--mode", mode]))
+}
+
+fn pid_file(data: &Path) -> PathBuf {
+    data.join("postmaster.pid")
+}
+
+/// The folder of the server's programs, which are not on the path of Debian.
+struct Programs(PathBuf);
+
+impl Programs {
+    fn find_or_install() -> Result<Self> {
+        let folders = || packages::versions(Path::new("/usr/lib/postgresql"));
+        let initdb = packages::find_or_install("initdb", folders, "postgresql", install)?;
+        Ok(Self(initdb.parent().unwrap_or(Path::new("/")).to_owned()))
+    }
+
+    fn control(&self, data: &Path, account: Option<Account>) -> std::process::Command {
+        let mut command = daemon::command(&self.0.join("pg_ctl"), account);
+        command.arg("--pgdata").arg(data);
+        command
+    }
+}
+
+/// Without a cluster of the distribution's own, which would be started at once.
+fn install() -> Result {
+    const CONFIG: &str = "/etc/postgresql-common/createcluster.conf";
+    if !fs::exists(CONFIG).unwrap_or(false) {
+        packages::install("postgresql-common")?;
+        packages::as_root(&["sh", "-c", &format!("echo 'create_main_cluster = false' >> {CONFIG}")])?;
+    }
+    packages::install("postgresql")
+}

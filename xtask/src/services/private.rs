@@ -1,0 +1,41 @@
+//! Servers for one test, which may kill them: each in a folder of its own, `<name>-<anything>` below
+//! `target/services/private`.
+
+use std::{fs, path::Path};
+
+use super::{Service, USAGE, chosen};
+use crate::Result;
+
+/// `private <up|kill|down> <name> <folder>`. `up` prints the URL and nothing else on standard output.
+pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
+    let [verb, name, folder] = args else {
+        return Err(format!("say up, kill or down, a name and a folder\n\n{USAGE}"));
+    };
+    let dir = Path::new(folder);
+    for service in chosen(services, std::slice::from_ref(name))? {
+        match verb.as_str() {
+            "up" => println!("{}", service.start(dir)?),
+            "kill" => service.kill(dir)?,
+            "down" => end(service, dir)?,
+            _ => return Err(format!("say up, kill or down\n\n{USAGE}")),
+        }
+    }
+    Ok(())
+}
+
+/// Stops and removes what is left of tests that were killed.
+pub(super) fn stop_all(services: &[&dyn Service], dir: &Path) -> Result {
+    for entry in fs::read_dir(dir.join("private")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let of_name = |service: &&&dyn Service| name.starts_with(&format!("{}-", service.name()));
+        if let Some(service) = services.iter().find(of_name) {
+            end(*service, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn end(service: &dyn Service, dir: &Path) -> Result {
+    service.kill(dir)?;
+    service.remove(dir)
+}
