@@ -34,6 +34,8 @@ pub trait Dialect: sqlx::Database {
     const IDENTIFIER_BYTES_MAX: usize;
     /// The most rows of one insert, below the limit of bound values.
     const INSERT_ROWS_MAX: usize;
+    /// The most bytes of one insert, unless a single row has more.
+    const INSERT_BYTES_MAX: usize = usize::MAX;
     /// The group that Go's library reads for when none is named.
     const DEFAULT_GROUP: &str;
     /// Whether the database has one writer at a time, so that writers of one publisher had better

@@ -26,6 +26,8 @@ mod topic;
 mod transaction;
 mod wake;
 
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]

@@ -139,12 +139,29 @@ pub(crate) async fn insert_chunks<D: Dialect>(
     records: &[Record],
     config: &SqlPublisherConfig,
 ) -> sqlx::Result<()> {
-    if records.len() <= D::INSERT_ROWS_MAX {
-        return D::insert(connection, tables, records, config).await;
+    let mut rest = records;
+    let first = first_chunk::<D>(&mut rest);
+    if rest.is_empty() {
+        return D::insert(connection, tables, first, config).await;
     }
     let mut transaction = connection.begin().await?;
-    for chunk in records.chunks(D::INSERT_ROWS_MAX) {
+    D::insert(&mut transaction, tables, first, config).await?;
+    while !rest.is_empty() {
+        let chunk = first_chunk::<D>(&mut rest);
         D::insert(&mut transaction, tables, chunk, config).await?;
     }
     transaction.commit().await
+}
+
+/// Takes as many records as one statement holds, and at least one.
+fn first_chunk<'r, D: Dialect>(records: &mut &'r [Record]) -> &'r [Record] {
+    let mut bytes = 0;
+    let fits = |record: &&Record| {
+        bytes += record.payload.len() + record.metadata.len();
+        bytes <= D::INSERT_BYTES_MAX
+    };
+    let count = records.iter().take(D::INSERT_ROWS_MAX).take_while(fits).count().max(1);
+    let (chunk, rest) = records.split_at(count.min(records.len()));
+    *records = rest;
+    chunk
 }

@@ -37,7 +37,6 @@ impl Backend for Postgres {
         Connection::new(publisher, SqlSubscriber::new(pool, reading).expect("a valid config"))
     }
 
-    /// `tests/postgres/reconnecting.rs` restarts a server of its own.
     fn lacks(&self) -> &[Lack] {
         match self.payload_column {
             PayloadColumn::Json => &[Lack::PublishOrder, Lack::BinaryPayloads, Lack::Restart],

@@ -1,0 +1,78 @@
+//! The tables. Columns are Go's; defaults are ours, and let plain SQL leave them out.
+
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use crate::{PayloadColumn, lease::LEASES, topic::Tables};
+
+pub(super) async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select cast(column_name as char) from information_schema.columns
+         where table_schema = database() and table_name = ?",
+    )
+    .bind(table)
+    .fetch_all(connection)
+    .await
+}
+
+pub(super) async fn create_messages(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    payload: PayloadColumn,
+) -> sqlx::Result<()> {
+    let payload = match payload {
+        PayloadColumn::Json => "json",
+        PayloadColumn::Bytes => "longblob",
+    };
+    execute(
+        connection,
+        format!(
+            "create table if not exists {} (
+                `offset` bigint not null auto_increment primary key,
+                uuid varchar(36) not null default (uuid()),
+                created_at timestamp not null default current_timestamp,
+                payload {payload} null,
+                metadata json null
+            ) engine = InnoDB default charset = utf8mb4",
+            tables.messages()
+        ),
+    )
+    .await
+}
+
+/// Groups are told apart by their bytes, as elsewhere.
+pub(super) async fn create_offsets(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+    execute(
+        connection,
+        format!(
+            "create table if not exists {} (
+                consumer_group varchar(255) not null primary key,
+                offset_acked bigint null,
+                offset_consumed bigint not null
+            ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin",
+            tables.offsets()
+        ),
+    )
+    .await
+}
+
+pub(super) async fn create_leases(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+    execute(
+        connection,
+        format!(
+            "create table if not exists {LEASES} (
+                topic varchar(64) not null,
+                consumer_group varchar(255) not null,
+                owner varchar(64) null,
+                token bigint not null,
+                expires_at_ms bigint not null,
+                progress longtext not null,
+                primary key (topic, consumer_group)
+            ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin"
+        ),
+    )
+    .await
+}
+
+async fn execute(connection: &mut MySqlConnection, statement: String) -> sqlx::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+}

@@ -1,0 +1,61 @@
+//! A database on the test server that goes with the test.
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, MySqlPool,
+    mysql::{MySqlConnectOptions, MySqlPoolOptions},
+};
+use watermill_testkit::{Service, unique};
+
+pub(crate) struct Database {
+    server: MySqlConnectOptions,
+    name: String,
+}
+
+impl Database {
+    /// Creates the database. Blocks.
+    pub(crate) fn new() -> Self {
+        Self::on(&Service::MYSQL.url())
+    }
+
+    /// Creates a database on another server. Blocks.
+    pub(crate) fn on(url: &str) -> Self {
+        let server: MySqlConnectOptions = url.parse().expect("a URL of MySQL");
+        let name = unique("watermill");
+        execute(server.clone(), format!("create database {name}"));
+        Self { server, name }
+    }
+
+    pub(crate) fn options(&self) -> MySqlConnectOptions {
+        self.server.clone().database(&self.name)
+    }
+
+    pub(crate) async fn pool(&self) -> MySqlPool {
+        let options = self.options();
+        MySqlPoolOptions::new().max_connections(5).connect_with(options).await.expect("the server answers")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        execute(self.server.clone(), format!("drop database {}", self.name));
+    }
+}
+
+/// On a thread of its own, because a test's runtime cannot be blocked on.
+fn execute(server: MySqlConnectOptions, statement: String) {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut connection = server.connect().await?;
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+            connection.close().await
+        })
+    });
+    let outcome: Result<(), sqlx::Error> = thread.join().expect("no panic");
+    // A server that was stopped has dropped nothing, and matters to nobody.
+    if let Err(error) = outcome
+        && !std::thread::panicking()
+    {
+        eprintln!("{error}");
+    }
+}
