@@ -50,12 +50,15 @@ impl Record {
             return Err(format!("the id {uuid:?} has {chars} characters, its column holds {ID_CHARS_MAX}"));
         }
         if payload == PayloadColumn::Json
-            && let Err(error) = serde_json::from_slice::<IgnoredAny>(message.payload())
+            && let Err(error) = check_json(message.payload())
         {
             return Err(format!(
                 "the payload of message {uuid:?} is not JSON ({error}), which its column holds: \
                  send JSON, or use PayloadColumn::Bytes"
             ));
+        }
+        if uuid.contains('\0') {
+            return Err(format!("the id {uuid:?} contains a NUL character, which no text column holds"));
         }
         // With these in the metadata the message would come back with another key.
         for reserved in [metadata_keys::KEY, metadata_keys::KEY_BASE64] {
@@ -81,6 +84,12 @@ impl Record {
         let metadata = serde_json::to_string(&metadata).expect("text is JSON");
         Self { uuid, payload, metadata }
     }
+}
+
+/// Text first, because the parser does not look into what it ignores.
+fn check_json(payload: &[u8]) -> Result<(), BoxError> {
+    serde_json::from_str::<IgnoredAny>(std::str::from_utf8(payload)?)?;
+    Ok(())
 }
 
 impl Columns {

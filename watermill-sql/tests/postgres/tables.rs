@@ -1,0 +1,199 @@
+//! The tables: made by us, by Go, by others, and written by plain SQL.
+
+use std::process::Command;
+
+use sqlx::ConnectOptions;
+
+use super::*;
+
+#[tokio::test]
+async fn tables_that_go_made_are_read_and_written_without_migration() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    create_go_tables(&pool, "t", "json").await;
+    for (uuid, metadata) in [("a", r#"{"k":"v"}"#), ("b", "null"), ("c", "{}")] {
+        sqlx::query(
+            "insert into watermill_t (uuid, payload, metadata, transaction_id)
+             values ($1, '{\"n\": 1}', $2::json, pg_current_xact_id())",
+        )
+        .bind(uuid)
+        .bind(metadata)
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    // Go has processed the first row for the group without a name.
+    execute(
+        &pool,
+        "insert into watermill_offsets_t
+         select '', \"offset\", transaction_id from watermill_t where uuid = 'a'",
+    )
+    .await;
+
+    let group = SqlSubscriberConfig::default().group("rust");
+    let mut subscription = subscriber_with(&pool, group).subscribe("t").await.unwrap();
+    let a = next(&mut subscription).await;
+    assert_eq!((a.id().as_str(), a.payload().as_ref()), ("a", &br#"{"n": 1}"#[..]));
+    assert_eq!(a.metadata().get("k"), Some("v"));
+    let age = a.info().published_at().unwrap().elapsed().unwrap_or_default();
+    assert!(age < Duration::from_secs(600), "{age:?}");
+    drop(a);
+    drop(subscription);
+
+    let mut resumed = subscriber(&pool).subscribe("t").await.unwrap();
+    let b = next(&mut resumed).await;
+    assert_eq!(b.id(), "b");
+    assert!(b.metadata().is_empty());
+    b.ack_confirmed().await.unwrap();
+    resumed.close().await.unwrap();
+    // It is where a Go reader goes on.
+    let (transaction, offset): (String, i64) =
+        sqlx::query_as("select transaction_id::text, \"offset\" from watermill_t where uuid = 'b'")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(position(&pool, "t", "").await, (transaction, offset));
+
+    let out = Message::with_id("d", "{}").with_metadata("a", "b");
+    publisher(&pool).publish("t", vec![out]).await.unwrap();
+    let metadata: String = sqlx::query_scalar(
+        "select metadata::text from watermill_t where uuid = 'd' and transaction_id > '0'::xid8",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(metadata, r#"{"a":"b"}"#);
+    let mut resumed = subscriber(&pool).subscribe("t").await.unwrap();
+    assert_eq!(next(&mut resumed).await.id(), "c");
+}
+
+#[tokio::test]
+async fn payload_columns_of_any_kind_are_read() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    for (topic, column, value, expected) in [
+        ("j", "json", "'{\"a\" : 1}'", &b"{\"a\" : 1}"[..]),
+        ("jb", "jsonb", "'{\"a\":1}'", b"{\"a\": 1}"),
+        ("b", "bytea", "'\\x00ff'", b"\0\xff"),
+        ("x", "text", "'text'", b"text"),
+        ("n", "json", "null", b""),
+    ] {
+        create_go_tables(&pool, topic, column).await;
+        execute(
+            &pool,
+            &format!(
+                "insert into watermill_{topic} (uuid, payload, transaction_id)
+                 values ('1', {value}, pg_current_xact_id())"
+            ),
+        )
+        .await;
+        let mut subscription = subscriber(&pool).subscribe(topic).await.unwrap();
+        assert_eq!(next(&mut subscription).await.payload().as_ref(), expected, "{column}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_made_here_has_every_column_that_go_names() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    subscriber(&pool).initialize("t").await.unwrap();
+    // The statements of Go's adapters, less their values.
+    execute(
+        &pool,
+        r#"insert into "watermill_t" (uuid, payload, metadata, transaction_id)
+               values ('1', '{}', '{}', pg_current_xact_id());
+           insert into "watermill_offsets_t" (consumer_group, offset_acked, last_processed_transaction_id)
+               values ('go', 0, '0');
+           select "offset", transaction_id, uuid, payload, metadata from "watermill_t"
+               where transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+               order by transaction_id, "offset" limit 100"#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_psql_inserts_is_delivered_and_wakes_the_reader() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    // What is after the question mark is for sqlx alone.
+    let url = database.options().to_url_lossy();
+    let url = url.as_str().split('?').next().unwrap().to_owned();
+    let statement = r#"insert into "watermill_t" (uuid, payload, metadata)
+                       values ('from-psql', '{"order": 7}', '{"source": "shell"}');"#;
+    let inserted = tokio::task::spawn_blocking(move || {
+        Command::new("psql").args(["--quiet", "-v", "ON_ERROR_STOP=1", "-c", statement, &url]).status()
+    });
+    assert!(inserted.await.unwrap().unwrap().success());
+    let delivery = next(&mut subscription).await;
+    assert_eq!((delivery.id().as_str(), delivery.payload().as_ref()), ("from-psql", &b"{\"order\": 7}"[..]));
+    assert_eq!(delivery.metadata().get("source"), Some("shell"));
+}
+
+#[tokio::test]
+async fn many_may_initialise_an_empty_database_at_once() {
+    // P37: of two Go processes that do, one dies.
+    let database = Database::new();
+    let pools = [database.pool().await, database.pool().await, database.pool().await];
+    let tasks = (0..24).map(|n| {
+        let pool = pools[n % pools.len()].clone();
+        tokio::spawn(async move {
+            match n % 4 {
+                0 => subscriber(&pool).initialize("t").await.unwrap(),
+                1 => publisher(&pool).initialize("t").await.unwrap(),
+                2 => publisher(&pool).publish("t", numbered(n..n + 1)).await.unwrap(),
+                _ => {
+                    let mut transaction = pool.begin().await.unwrap();
+                    let publisher = SqlPublisher::in_transaction(&mut transaction);
+                    publisher.publish("t", numbered(n..n + 1)).await.unwrap();
+                    drop(publisher);
+                    transaction.commit().await.unwrap();
+                }
+            }
+        })
+    });
+    for task in futures::future::join_all(tasks).await {
+        task.unwrap();
+    }
+    assert_eq!(count(&pools[0], "t").await, 12);
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_ours_is_refused_by_name() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    execute(&pool, "create table watermill_t (id integer)").await;
+    let error = publisher(&pool).publish("t", numbered(0..1)).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Topic);
+    assert!(error.to_string().contains("watermill_t") && error.to_string().contains("uuid"), "{error}");
+    let error = subscriber(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Topic);
+}
+
+#[tokio::test]
+async fn an_account_without_the_right_to_create_works_with_tables_that_exist() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    let role = watermill_testkit::unique("poor");
+    subscriber(&pool).initialize("t").await.unwrap();
+    execute(
+        &pool,
+        &format!(
+            "create role {role} login;
+             revoke create on schema public from public;
+             grant select, insert on watermill_t to {role};
+             grant usage, select on all sequences in schema public to {role};
+             grant select, insert, update on watermill_offsets_t, _watermill_leases to {role}"
+        ),
+    )
+    .await;
+    let poor = PgPool::connect_with(database.options().username(&role)).await.unwrap();
+    publisher(&poor).publish("t", numbered(0..1)).await.unwrap();
+    let mut subscription = subscriber(&poor).subscribe("t").await.unwrap();
+    next(&mut subscription).await.ack_confirmed().await.unwrap();
+    let error = publisher(&poor).publish("missing", numbered(0..1)).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Refused);
+    subscription.close().await.unwrap();
+    poor.close().await;
+    execute(&pool, &format!("drop owned by {role}; drop role {role}")).await;
+}
