@@ -59,7 +59,7 @@ impl Server for Private {
             r#"select "offset", payload::text from watermill_{TOPIC} where "offset" > $1 order by 1"#
         );
         let rows: Vec<(i64, String)> =
-            sqlx::query_as(AssertSqlSafe(query)).bind(offset).fetch_all(&self.writing).await?;
+            sqlx::query_as(AssertSqlSafe(query)).bind(offset).fetch_all(&self.reading).await?;
         Ok(rows.into_iter().map(|(offset, payload)| (offset, row_id(payload.as_bytes()))).collect())
     }
 }

@@ -24,7 +24,7 @@ pub(crate) trait Server: Sized + Send + Sync + 'static {
     /// For the writers: as many connections as they want.
     fn pool(&self) -> &Pool<Self::Database>;
 
-    /// For the readers.
+    /// For the readers, and for what must not fail: none of its connections is killed.
     fn reading_pool(&self) -> &Pool<Self::Database>;
 
     async fn begin(&self) -> sqlx::Result<Tx<Self>>;

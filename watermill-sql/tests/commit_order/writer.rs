@@ -124,7 +124,7 @@ impl<S: Server> Writer<S> {
             // Without a server, to die is to be rolled back by whoever opens the file next.
             return Ok(transaction.rollback().await?);
         };
-        let mut killer = self.server.pool().acquire().await?;
+        let mut killer = self.server.reading_pool().acquire().await?;
         if self.random.bool() {
             S::execute(&mut killer, kill).await?;
             transaction.commit().await?;
@@ -148,9 +148,9 @@ impl<S: Server> Writer<S> {
     async fn decide(&mut self) {
         let Some(name) = self.prepared.take() else { return };
         let verb = if self.random.u32(0..4) == 0 { "rollback" } else { "commit" };
-        // Left undecided, it would hold readers back for ever: no failure may go unnoticed. The one
-        // of a pooled connection that was killed is noticed by the pool.
-        let mut connection = self.server.pool().acquire().await.unwrap();
+        // Left undecided, it would hold readers back for ever: no failure may go unnoticed. A connection
+        // of the writers might just be killed.
+        let mut connection = self.server.reading_pool().acquire().await.unwrap();
         S::execute(&mut connection, format!("{verb} prepared '{name}'")).await.unwrap();
     }
 
