@@ -6,6 +6,8 @@
 
 #![cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -22,7 +24,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use watermill_core::{Message, PublisherExt};
-use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
+use watermill_sql::{SqlDatabase, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
 
 use crate::{reader::MARKER, server::Server, verdict::Verdict};
 
@@ -46,9 +48,13 @@ enum Foreign {
 }
 
 /// Reads with two groups, one of which is handed from subscription to subscription, while writers write.
-async fn prove<S: Server>(server: S, load: Load, config: SqlSubscriberConfig, foreign: Foreign) {
+async fn prove<S>(server: S, load: Load, config: SqlSubscriberConfig, foreign: Foreign)
+where
+    S: Server<Database: SqlDatabase>,
+{
     let server = Arc::new(server);
-    let publisher = set_up(&*server).await;
+    set_up(&*server).await;
+    let publisher = SqlPublisher::new(server.reading_pool().clone(), SqlPublisherConfig::default()).unwrap();
     let mut open = server.begin_elsewhere().await;
 
     let subscriber =
@@ -73,7 +79,6 @@ async fn prove<S: Server>(server: S, load: Load, config: SqlSubscriberConfig, fo
 }
 
 /// How many rows a reader misses that asks for offsets above its last one.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 async fn missing_above_last<S: Server>(server: S, load: Load) -> usize {
     let server = Arc::new(server);
     set_up(&*server).await;
@@ -87,11 +92,9 @@ async fn missing_above_last<S: Server>(server: S, load: Load) -> usize {
     verdict.missing.len()
 }
 
-async fn set_up<S: Server>(server: &S) -> SqlPublisher<S::Database> {
-    let publisher = SqlPublisher::new(server.pool().clone(), SqlPublisherConfig::default()).unwrap();
-    publisher.initialize(TOPIC).await.unwrap();
+async fn set_up<S: Server>(server: &S) {
+    server.create_topic().await;
     server.prepare().await.unwrap();
-    publisher
 }
 
 async fn write<S: Server>(server: &Arc<S>, load: &Load) {

@@ -6,11 +6,12 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use tempfile::TempDir;
+use watermill_core::Message;
 use watermill_sql::SqlSubscriberConfig;
 
 use crate::{
-    Foreign, Load, TOPIC, prove,
-    server::{RowId, Server, Tx, row_id},
+    Foreign, Load, TOPIC, missing_above_last, prove,
+    server::{self, Outcome, RowId, Server, Tx, row_id},
 };
 
 struct File {
@@ -56,6 +57,14 @@ impl Server for File {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
     }
 
+    async fn create_topic(&self) {
+        server::create_topic(&self.pool).await;
+    }
+
+    async fn publish(tx: &mut Tx<Self>, messages: Vec<Message>, notify: bool) -> Outcome {
+        server::publish(tx, messages, notify).await
+    }
+
     async fn killer(_victim: &mut SqliteConnection) -> sqlx::Result<Option<String>> {
         Ok(None)
     }
@@ -74,4 +83,10 @@ impl Server for File {
 async fn nothing_is_lost() {
     let load = Load { writers: 4, transactions: 50, seed: 4 };
     prove(File::new().await, load, SqlSubscriberConfig::default(), Foreign::AllAlong).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn even_a_reader_above_its_last_offset_loses_nothing() {
+    let load = Load { writers: 4, transactions: 50, seed: 5 };
+    assert_eq!(missing_above_last(File::new().await, load).await, 0);
 }

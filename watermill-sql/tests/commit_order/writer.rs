@@ -1,19 +1,16 @@
 //! The writers: everything that makes rows visible late, in another order, or not at all.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use uuid::Uuid;
-use watermill_core::{Message, Publisher};
-use watermill_sql::{SqlPublisher, SqlPublisherConfig};
+use watermill_core::Message;
 use watermill_testkit::unique;
 
 use crate::{
     TOPIC,
-    server::{Server, Tx},
+    server::{Outcome, Server, Tx},
 };
-
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// How a transaction ends.
 #[derive(Clone, Copy, PartialEq)]
@@ -103,9 +100,8 @@ impl<S: Server> Writer<S> {
         let payloads = (first..self.next).map(|number| format!("[{},{number}]", self.id));
         if self.random.bool() {
             // PostgreSQL prepares no transaction that has notified.
-            let config = SqlPublisherConfig::default().notify(end != End::Prepared);
-            let publisher = SqlPublisher::<S::Database>::in_transaction(transaction).config(config);
-            publisher.publish(TOPIC, payloads.map(Message::new).collect()).await?;
+            let notify = end != End::Prepared;
+            S::publish(transaction, payloads.map(Message::new).collect(), notify).await?;
         } else {
             let quote = S::QUOTE;
             let values: Vec<_> =
