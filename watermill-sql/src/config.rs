@@ -109,7 +109,8 @@ impl SqlPublisherConfig {
 
     /// Whether readers in other processes are woken by the publishing transaction, with `NOTIFY` on
     /// PostgreSQL; other databases have no such thing. Default: true. PostgreSQL lets transactions that
-    /// notify commit one at a time: turned off, readers find rows at their next poll.
+    /// notify commit one at a time, and prepares none of them for a two-phase commit: turned off, readers
+    /// find rows at their next poll.
     #[must_use]
     pub fn notify(mut self, notify: bool) -> Self {
         self.notify = notify;

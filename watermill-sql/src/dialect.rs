@@ -3,6 +3,8 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use sqlx::Pool;
+use tokio_util::sync::DropGuard;
 
 use crate::{
     PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
@@ -78,6 +80,12 @@ pub trait Dialect: sqlx::Database {
         config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()>;
 
+    /// Begins to wake readers of what other processes publish, until the ear is dropped; `None` where the
+    /// database tells nobody. Called within a runtime, once for all subscriptions of a subscriber.
+    fn listen(_pool: &Pool<Self>, _config: &SqlSubscriberConfig) -> Option<Ear> {
+        None
+    }
+
     /// Checks that nothing will be lost or stay undelivered when this group reads this topic, and begins
     /// a term of fetching. Called by `subscribe`, so that what cannot be decided is refused there, and at
     /// the start of every term. The group's row exists.
@@ -142,6 +150,19 @@ pub trait Cursor: fmt::Debug + Send + 'static {
 
 /// Nothing need be remembered where rows commit in order.
 impl Cursor for () {}
+
+/// Ends the listening of [`Dialect::listen`] when it is dropped.
+#[derive(Debug)]
+pub struct Ear {
+    _listening: DropGuard,
+}
+
+impl Ear {
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "other databases tell nobody"))]
+    pub(crate) fn new(listening: DropGuard) -> Self {
+        Self { _listening: listening }
+    }
+}
 
 /// The answer to a fetch.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
 };
 
@@ -22,6 +22,7 @@ use watermill_core::{
 
 use crate::{
     ConfigError, HeldBack, SqlDatabase, SqlSubscriberConfig,
+    dialect::Ear,
     error::{Failure, Trouble},
     reader::{Ended, Reader},
     schema,
@@ -33,11 +34,15 @@ use crate::{
 ///
 /// Of all subscriptions to a topic for the same group, in all processes, one reads and the others
 /// stand by. A subscription needs one connection of the pool at a time, and none while nothing
-/// happens.
+/// happens. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on PostgreSQL, which
+/// is not the pool's, while there are subscriptions of this subscriber or of those that
+/// [`in_group`](Subscriber::in_group) made of it.
 pub struct SqlSubscriber<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlSubscriberConfig,
     running: Mutex<Running>,
+    /// Shared with the subscribers for other groups; there while one of their subscriptions is.
+    ear: Arc<Mutex<Weak<Ear>>>,
 }
 
 #[derive(Default)]
@@ -63,7 +68,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     pub fn new(pool: Pool<D>, config: SqlSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let config = config.group_or(D::DEFAULT_GROUP);
-        Ok(Self { pool, config, running: Mutex::default() })
+        Ok(Self { pool, config, running: Mutex::default(), ear: Arc::default() })
     }
 
     async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
@@ -84,6 +89,20 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     pub fn held_back(&self) -> Vec<HeldBack> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.handles.iter().filter_map(|handle| handle.desk.lock().held_back.clone()).collect()
+    }
+
+    /// The ear that there is, or a new one, if there is to be one.
+    fn listen(&self) -> Option<Arc<Ear>> {
+        if !self.config.listen {
+            return None;
+        }
+        let mut shared = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
+        let ear = match shared.upgrade() {
+            Some(ear) => ear,
+            None => Arc::new(D::listen(&self.pool, &self.config)?),
+        };
+        *shared = Arc::downgrade(&ear);
+        Some(ear)
     }
 
     fn tables(&self, topic: &str) -> Result<(Tables, Option<Tables>), Failure> {
@@ -126,7 +145,11 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
                 .handles
                 .retain(|handle| handle.ended.has_changed().is_ok() && handle.ended.borrow().is_none());
             running.handles.push(handle.clone());
-            tokio::spawn(reader.run(sender));
+            let ear = self.listen();
+            tokio::spawn(async move {
+                reader.run(sender).await;
+                drop(ear);
+            });
         }
         // From here on, dropping the future drops the subscription.
         let subscription = Subscription::new(Deliveries { desk: desk.clone(), origin }, Control(handle));
@@ -146,7 +169,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let config = self.config.clone().group(group);
         let subscriber = Self::new(self.pool.clone(), config)
             .map_err(|error| SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error))?;
-        Ok(Arc::new(subscriber))
+        Ok(Arc::new(Self { ear: self.ear.clone(), ..subscriber }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -4,6 +4,7 @@
 mod commit_order;
 mod holder;
 mod lease;
+mod listen;
 mod log;
 mod look;
 mod schema;
@@ -11,11 +12,11 @@ mod schema;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Postgres, error::DatabaseError};
+use sqlx::{PgConnection, PgPool, Postgres, error::DatabaseError};
 
 use crate::{
     PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
-    dialect::{Dialect, Fetched},
+    dialect::{Dialect, Ear, Fetched},
     error::{Failure, Trouble},
     lease::{Claim, Claimed, Lease},
     marshaler::Record,
@@ -91,6 +92,10 @@ impl Dialect for Postgres {
         config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()> {
         log::create_group(connection, tables, config).await
+    }
+
+    fn listen(pool: &PgPool, config: &SqlSubscriberConfig) -> Option<Ear> {
+        Some(listen::begin(pool, config))
     }
 
     async fn open_cursor(

@@ -6,6 +6,7 @@
 mod postgres_database;
 
 mod commit_order;
+mod listening;
 mod ownership;
 mod publishing;
 mod reconnecting;
