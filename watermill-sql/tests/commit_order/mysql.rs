@@ -11,10 +11,11 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 use watermill_core::Message;
+use watermill_sql::SqlSubscriberConfig;
 use watermill_testkit::{Service, unique};
 
 use crate::{
-    Load, TOPIC, missing_above_last,
+    Foreign, Load, TOPIC, missing_above_last, prove,
     server::{Outcome, RowId, Server, Tx, row_id},
 };
 
@@ -159,4 +160,10 @@ impl Drop for Private {
 async fn a_reader_above_its_last_offset_loses_rows() {
     let missing = missing_above_last(Private::new().await, Load { writers: 12, transactions: 60, seed: 6 });
     assert_ne!(missing.await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_decides_gaps_by_statements_loses_nothing() {
+    let load = Load { writers: 12, transactions: 60, seed: 7 };
+    prove(Private::new().await, load, SqlSubscriberConfig::default(), Foreign::AllAlong).await;
 }

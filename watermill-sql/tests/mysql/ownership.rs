@@ -1,0 +1,108 @@
+//! Who reads: leases, hand-overs, take-overs.
+
+use super::*;
+
+#[tokio::test]
+async fn a_graceful_stop_hands_over_at_once() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..4)).await.unwrap();
+    // With a lease of an hour only the hand-over can make this test end.
+    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(3600));
+    let subscriber = subscriber_with(&pool, config);
+    let mut first = subscriber.subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut first).await, "0");
+    let mut second = subscriber.subscribe("t").await.unwrap();
+    let outstanding = next(&mut first).await;
+    assert!(second.next().now_or_never().is_none());
+    first.close().await.unwrap();
+    let again = next(&mut second).await;
+    assert_eq!((again.payload().as_ref(), again.info().attempt()), (&b"1"[..], 2));
+    again.ack();
+    assert_eq!(outstanding.ack_confirmed().await.unwrap_err().kind(), SettleErrorKind::Lost);
+}
+
+#[tokio::test]
+async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
+    let config = SqlSubscriberConfig::default().lease(Duration::from_millis(300));
+    let frozen_pool = sqlx::mysql::MySqlPoolOptions::new()
+        .max_connections(1)
+        .connect_with(database.options())
+        .await
+        .unwrap();
+    let mut zombie = subscriber_with(&frozen_pool, config.clone()).subscribe("t").await.unwrap();
+    let outstanding = next(&mut zombie).await;
+    // Without its only connection it can neither renew its lease nor notice that it is gone.
+    let ice = frozen_pool.acquire().await.unwrap();
+    let mut successor = subscriber_with(&pool, config).subscribe("t").await.unwrap();
+    let again = next(&mut successor).await;
+    assert_eq!(again.payload(), "0");
+    assert!(again.info().redelivered());
+    again.ack_confirmed().await.unwrap();
+    drop(ice);
+    assert_eq!(outstanding.ack_confirmed().await.unwrap_err().kind(), SettleErrorKind::Lost);
+    assert_eq!(payload(&mut successor).await, "1");
+    successor.close().await.unwrap();
+    assert_eq!(position(&pool, "t", "").await, (2, 2));
+    assert_eq!(payload(&mut zombie).await, "2");
+}
+
+#[tokio::test]
+async fn a_go_reader_at_work_is_waited_for_and_its_progress_taken_over() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..2)).await.unwrap();
+    let subscriber = subscriber(&pool);
+    subscriber.initialize("t").await.unwrap();
+    // It holds its group's row while its handler runs, and then moves it.
+    let mut go = pool.begin().await.unwrap();
+    sqlx::query("select * from watermill_offsets_t where consumer_group = '' for update")
+        .execute(&mut *go)
+        .await
+        .unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    assert!(matches!(subscription.health(), Health::Degraded { reason } if reason.contains("Go")));
+    sqlx::query("update watermill_offsets_t set offset_acked = 1, offset_consumed = 1")
+        .execute(&mut *go)
+        .await
+        .unwrap();
+    go.commit().await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "1");
+}
+
+#[tokio::test]
+async fn a_subscription_goes_on_by_itself_after_every_connection_was_killed() {
+    let database = Database::new();
+    let (pool, other) = (database.pool().await, database.pool().await);
+    publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "0");
+    let others: Vec<u64> = sqlx::query_scalar(
+        "select cast(id as unsigned) from information_schema.processlist
+         where db = database() and id <> connection_id()",
+    )
+    .fetch_all(&other)
+    .await
+    .unwrap();
+    assert!(!others.is_empty());
+    for id in others {
+        // One may have gone by itself, or be another of this pool.
+        let _ = sqlx::raw_sql(AssertSqlSafe(format!("kill {id}"))).execute(&other).await;
+    }
+    for n in 1..3 {
+        let delivery = within("the next delivery", async {
+            loop {
+                match subscription.next().await.expect("the stream goes on") {
+                    Ok(delivery) => return delivery,
+                    Err(error) => assert_eq!(error.kind(), SubscribeErrorKind::Unavailable, "{error}"),
+                }
+            }
+        })
+        .await;
+        assert_eq!(delivery.payload(), n.to_string().as_str());
+        delivery.ack();
+    }
+}
