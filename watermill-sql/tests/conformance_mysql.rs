@@ -17,7 +17,7 @@ struct MySql {
 
 impl MySql {
     fn new(payload_column: PayloadColumn) -> Self {
-        Self { database: Database::new(), payload_column }
+        Self { database: Database::default(), payload_column }
     }
 }
 

@@ -6,10 +6,11 @@ mod postgres_database;
 
 use async_trait::async_trait;
 use postgres_database::Database;
+use sqlx::postgres::PgConnectOptions;
 use watermill_sql::{
     CommitOrder, PayloadColumn, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig,
 };
-use watermill_testkit::{Backend, Connection, Lack};
+use watermill_testkit::{Backend, Connection, Lack, Service, unique};
 
 /// A database of its own for each test.
 struct Postgres {
@@ -20,8 +21,22 @@ struct Postgres {
 
 impl Postgres {
     fn new(payload_column: PayloadColumn, commit_order: CommitOrder) -> Self {
-        Self { database: Database::new(), payload_column, commit_order }
+        let database = match commit_order {
+            CommitOrder::Snapshot => schema(),
+            _ => Database::default(),
+        };
+        Self { database, payload_column, commit_order }
     }
+}
+
+/// A schema of its own. Dropping a database is a long transaction, and whoever reads by snapshot waits for
+/// those of the whole cluster.
+fn schema() -> Database {
+    let server: PgConnectOptions = Service::POSTGRES.url().parse().expect("a URL of PostgreSQL");
+    let name = unique("watermill");
+    postgres_database::execute(server.clone(), format!("create schema {name}"));
+    let options = server.clone().options([("search_path", &name)]);
+    Database { server, options, drop: format!("drop schema {name} cascade") }
 }
 
 #[async_trait]

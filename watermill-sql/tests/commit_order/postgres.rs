@@ -20,8 +20,8 @@ struct Private {
 
 impl Private {
     async fn new() -> Self {
-        let database = Database::new();
-        let writing = PgPoolOptions::new().max_connections(40).connect_with(database.options()).await;
+        let database = Database::default();
+        let writing = PgPoolOptions::new().max_connections(40).connect_with(database.options.clone()).await;
         Self { writing: writing.unwrap(), reading: database.pool().await, _database: database }
     }
 }

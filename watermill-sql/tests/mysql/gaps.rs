@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_row_that_commits_late_comes_before_later_ones_and_its_writer_is_named() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let subscriber = subscriber(&pool);
     subscriber.initialize("t").await.unwrap();
@@ -34,7 +34,7 @@ async fn a_row_that_commits_late_comes_before_later_ones_and_its_writer_is_named
 
 #[tokio::test]
 async fn what_was_rolled_back_or_deleted_is_passed() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let publisher = publisher(&pool);
     publisher.publish("t", numbered(0..10)).await.unwrap();
@@ -51,7 +51,7 @@ async fn what_was_rolled_back_or_deleted_is_passed() {
 
 #[tokio::test]
 async fn what_a_killed_writer_had_drawn_is_passed() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..1)).await.unwrap();
     let mut victim = pool.begin().await.unwrap();
@@ -71,7 +71,7 @@ async fn what_a_killed_writer_had_drawn_is_passed() {
 
 #[tokio::test]
 async fn an_account_that_cannot_see_others_waits_the_grace_period_and_needs_no_right_to_create() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let user = watermill_testkit::unique("poor");
     subscriber(&pool).initialize("t").await.unwrap();
@@ -81,7 +81,7 @@ async fn an_account_that_cannot_see_others_waits_the_grace_period_and_needs_no_r
         &format!("create user {user}; grant select, insert, update, delete on `{name}`.* to {user}"),
     )
     .await;
-    let poor = MySqlPool::connect_with(database.options().username(&user)).await.unwrap();
+    let poor = MySqlPool::connect_with(database.options.clone().username(&user)).await.unwrap();
     let mut late = pool.begin().await.unwrap();
     SqlPublisher::in_transaction(&mut late).publish("t", numbered(0..1)).await.unwrap();
     publisher(&poor).publish("t", numbered(1..2)).await.unwrap();
@@ -105,7 +105,7 @@ async fn an_account_that_cannot_see_others_waits_the_grace_period_and_needs_no_r
 
 #[tokio::test]
 async fn a_table_without_transactions_is_refused() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     subscriber(&pool).initialize("t").await.unwrap();
     execute(&pool, "alter table watermill_t engine = MyISAM").await;
@@ -116,7 +116,7 @@ async fn a_table_without_transactions_is_refused() {
 
 #[tokio::test]
 async fn a_group_that_starts_at_the_latest_row_gets_what_comes_after() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..2)).await.unwrap();
     let config = SqlSubscriberConfig::default().start(StartPosition::Latest);

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_graceful_stop_hands_over_at_once() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..4)).await.unwrap();
     // With a lease of an hour only the hand-over can make this test end.
@@ -24,13 +24,13 @@ async fn a_graceful_stop_hands_over_at_once() {
 
 #[tokio::test]
 async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
     let config = SqlSubscriberConfig::default().lease(Duration::from_millis(300));
     let frozen_pool = sqlx::mysql::MySqlPoolOptions::new()
         .max_connections(1)
-        .connect_with(database.options())
+        .connect_with(database.options.clone())
         .await
         .unwrap();
     let mut zombie = subscriber_with(&frozen_pool, config.clone()).subscribe("t").await.unwrap();
@@ -52,7 +52,7 @@ async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
 
 #[tokio::test]
 async fn a_go_reader_at_work_is_waited_for_and_its_progress_taken_over() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..2)).await.unwrap();
     let subscriber = subscriber(&pool);
@@ -75,7 +75,7 @@ async fn a_go_reader_at_work_is_waited_for_and_its_progress_taken_over() {
 
 #[tokio::test]
 async fn a_subscription_goes_on_by_itself_after_every_connection_was_killed() {
-    let database = Database::new();
+    let database = Database::default();
     let (pool, other) = (database.pool().await, database.pool().await);
     publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
     let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();

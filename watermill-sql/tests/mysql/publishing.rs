@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn what_is_published_in_a_transaction_comes_with_its_commit_and_in_order() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
     let mut transaction = pool.begin().await.unwrap();
@@ -24,7 +24,7 @@ async fn what_is_published_in_a_transaction_comes_with_its_commit_and_in_order()
 
 #[tokio::test]
 async fn a_table_is_not_created_inside_a_transaction_which_that_would_commit() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     execute(&pool, "create table winners (name varchar(9))").await;
     let mut transaction = pool.begin().await.unwrap();
@@ -39,7 +39,7 @@ async fn a_table_is_not_created_inside_a_transaction_which_that_would_commit() {
 
 #[tokio::test]
 async fn a_call_with_very_many_or_very_large_messages_is_all_or_nothing() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..2_500)).await.unwrap();
     execute(&pool, "create unique index one on watermill_t (uuid)").await;

@@ -23,7 +23,7 @@ async fn create_go_tables(pool: &MySqlPool, topic: &str, payload: &str) {
 
 #[tokio::test]
 async fn tables_that_go_made_are_read_and_written_without_migration() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     create_go_tables(&pool, "t", "json").await;
     execute(
@@ -63,7 +63,7 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
 
 #[tokio::test]
 async fn payload_columns_of_any_kind_are_read() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     for (topic, column, value, expected) in [
         ("j", "json", "'{\"a\":1}'", &b"{\"a\":1}"[..]),
@@ -81,7 +81,7 @@ async fn payload_columns_of_any_kind_are_read() {
 
 #[tokio::test]
 async fn a_table_made_here_has_every_column_that_go_names() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     subscriber(&pool).initialize("t").await.unwrap();
     execute(
@@ -95,10 +95,10 @@ async fn a_table_made_here_has_every_column_that_go_names() {
 
 #[tokio::test]
 async fn what_the_mariadb_client_inserts_is_delivered() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
-    let options = database.options();
+    let options = database.options.clone();
     let name: String = sqlx::query_scalar("select database()").fetch_one(&pool).await.unwrap();
     let statement = r#"insert into `watermill_t` (uuid, payload, metadata)
                        values ('from-a-shell', '{"order": 7}', '{"source": "shell"}')"#;
@@ -121,7 +121,7 @@ async fn what_the_mariadb_client_inserts_is_delivered() {
 
 #[tokio::test]
 async fn many_may_initialise_an_empty_database_at_once() {
-    let database = Database::new();
+    let database = Database::default();
     let pools = [database.pool().await, database.pool().await, database.pool().await];
     let tasks = (0..24).map(|n| {
         let pool = pools[n % pools.len()].clone();
@@ -141,7 +141,7 @@ async fn many_may_initialise_an_empty_database_at_once() {
 
 #[tokio::test]
 async fn a_table_that_is_not_ours_is_refused_by_name() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     execute(&pool, "create table watermill_t (id integer)").await;
     let error = publisher(&pool).publish("t", numbered(0..1)).await.unwrap_err();

@@ -8,30 +8,30 @@ use watermill_testkit::{Service, unique};
 
 pub(crate) struct Database {
     server: MySqlConnectOptions,
+    pub(crate) options: MySqlConnectOptions,
     name: String,
 }
 
 impl Database {
-    /// Creates the database. Blocks.
-    pub(crate) fn new() -> Self {
-        Self::on(&Service::MYSQL.url())
-    }
-
     /// Creates a database on another server. Blocks.
     pub(crate) fn on(url: &str) -> Self {
         let server: MySqlConnectOptions = url.parse().expect("a URL of MySQL");
         let name = unique("watermill");
         execute(server.clone(), format!("create database {name}"));
-        Self { server, name }
-    }
-
-    pub(crate) fn options(&self) -> MySqlConnectOptions {
-        self.server.clone().database(&self.name)
+        let options = server.clone().database(&name);
+        Self { server, options, name }
     }
 
     pub(crate) async fn pool(&self) -> MySqlPool {
-        let options = self.options();
+        let options = self.options.clone();
         MySqlPoolOptions::new().max_connections(5).connect_with(options).await.expect("the server answers")
+    }
+}
+
+/// A database on the server of all tests. Blocks.
+impl Default for Database {
+    fn default() -> Self {
+        Self::on(&Service::MYSQL.url())
     }
 }
 

@@ -10,7 +10,7 @@ async fn refusal(pool: &PgPool, config: SqlSubscriberConfig) -> String {
 
 #[tokio::test]
 async fn a_row_that_commits_late_comes_before_later_ones_and_foreign_transactions_hold_nothing_back() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     subscriber(&pool).initialize("t").await.unwrap();
     publisher(&pool).initialize("other").await.unwrap();
@@ -51,7 +51,7 @@ async fn a_row_that_commits_late_comes_before_later_ones_and_foreign_transaction
 
 #[tokio::test]
 async fn by_snapshot_any_open_write_transaction_holds_a_reader_back_and_is_named() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).initialize("other").await.unwrap();
     let mut foreign = pool.begin().await.unwrap();
@@ -72,7 +72,7 @@ async fn by_snapshot_any_open_write_transaction_holds_a_reader_back_and_is_named
 
 #[tokio::test]
 async fn a_prepared_transaction_holds_back_until_it_ends() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     subscriber(&pool).initialize("t").await.unwrap();
     let gid = watermill_testkit::unique("prepared");
@@ -100,7 +100,7 @@ async fn a_prepared_transaction_holds_back_until_it_ends() {
 
 #[tokio::test]
 async fn a_sequence_that_hands_out_offsets_ahead_is_refused() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).initialize("t").await.unwrap();
     execute(&pool, "alter sequence watermill_t_offset_seq cache 20").await;
@@ -113,7 +113,7 @@ async fn a_sequence_that_hands_out_offsets_ahead_is_refused() {
 
 #[tokio::test]
 async fn a_table_without_the_index_is_read_by_snapshot_and_not_by_lock_holders() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     create_go_tables(&pool, "t", "json").await;
     publisher(&pool).publish("t", numbered(0..1)).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_table_without_the_index_is_read_by_snapshot_and_not_by_lock_holders()
 
 #[tokio::test]
 async fn a_group_cannot_change_its_order_half_way() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..2)).await.unwrap();
     for (order, other) in
@@ -145,7 +145,7 @@ async fn a_group_cannot_change_its_order_half_way() {
 
 #[tokio::test]
 async fn a_restored_dump_from_a_cluster_that_was_further_is_refused_and_the_remedy_works() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     create_go_tables(&pool, "t", "json").await;
     execute(
@@ -167,7 +167,7 @@ async fn a_restored_dump_from_a_cluster_that_was_further_is_refused_and_the_reme
 
 #[tokio::test]
 async fn a_position_ahead_of_the_sequence_is_refused() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     subscriber(&pool).initialize("t").await.unwrap();
     execute(&pool, "update watermill_offsets_t set offset_acked = 100").await;
@@ -176,7 +176,7 @@ async fn a_position_ahead_of_the_sequence_is_refused() {
 
 #[tokio::test]
 async fn a_group_that_starts_at_the_latest_row_gets_what_comes_after() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..2)).await.unwrap();
     for order in [CommitOrder::LockHolders, CommitOrder::Snapshot] {

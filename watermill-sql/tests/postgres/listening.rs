@@ -34,7 +34,7 @@ async fn until_ears_are(pool: &PgPool, wanted: impl Fn(&[i32]) -> bool) -> Vec<i
 
 #[tokio::test]
 async fn what_another_process_publishes_is_heard() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscriber_with(&pool, sleeper("g")).subscribe("heard").await.unwrap();
     until_ears_are(&pool, |ears| ears.len() == 1).await;
@@ -48,7 +48,7 @@ async fn what_another_process_publishes_is_heard() {
 
 #[tokio::test]
 async fn the_publisher_notifies_with_the_commit() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut listener = sqlx::postgres::PgListener::connect_with(&pool).await.unwrap();
     listener.listen("watermill").await.unwrap();
@@ -62,7 +62,7 @@ async fn the_publisher_notifies_with_the_commit() {
 
 #[tokio::test]
 async fn a_new_connection_wakes_readers_of_what_was_missed() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscriber_with(&pool, sleeper("g")).subscribe("missed").await.unwrap();
     let first = until_ears_are(&pool, |ears| ears.len() == 1).await;
@@ -77,7 +77,7 @@ async fn a_new_connection_wakes_readers_of_what_was_missed() {
 
 #[tokio::test]
 async fn one_connection_listens_while_there_are_subscriptions_of_any_group() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let subscriber = subscriber_with(&pool, sleeper("one"));
     let other = subscriber.in_group("two").unwrap();
@@ -104,7 +104,7 @@ async fn one_connection_listens_while_there_are_subscriptions_of_any_group() {
 
 #[tokio::test]
 async fn nobody_listens_where_it_is_turned_off() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let config = SqlSubscriberConfig::default().listen(false);
     let mut subscription = subscriber_with(&pool, config).subscribe("off").await.unwrap();

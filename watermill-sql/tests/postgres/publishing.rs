@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn what_is_published_in_a_transaction_comes_with_its_commit_and_in_order() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
     let mut transaction = pool.begin().await.unwrap();
@@ -24,7 +24,7 @@ async fn what_is_published_in_a_transaction_comes_with_its_commit_and_in_order()
 
 #[tokio::test]
 async fn a_rollback_publishes_nothing_and_takes_the_new_table_with_it() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut transaction = pool.begin().await.unwrap();
     SqlPublisher::in_transaction(&mut transaction).publish("t", numbered(0..2)).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_rollback_publishes_nothing_and_takes_the_new_table_with_it() {
 
 #[tokio::test]
 async fn a_call_that_is_refused_before_it_is_sent_leaves_the_transaction_usable() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut transaction = pool.begin().await.unwrap();
     let publisher = SqlPublisher::in_transaction(&mut transaction);
@@ -63,7 +63,7 @@ async fn a_call_that_is_refused_before_it_is_sent_leaves_the_transaction_usable(
 
 #[tokio::test]
 async fn a_call_with_very_many_messages_is_all_or_nothing() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..2_500)).await.unwrap();
     assert_eq!(count(&pool, "t").await, 2_500);
@@ -77,7 +77,7 @@ async fn a_call_with_very_many_messages_is_all_or_nothing() {
 
 #[tokio::test]
 async fn a_killed_backend_fails_a_publish_retryably_and_the_next_one_succeeds() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let publisher = publisher(&pool);
     publisher.publish("t", numbered(0..1)).await.unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_subscription_goes_on_by_itself_after_every_backend_was_killed() {
-    let database = Database::new();
+    let database = Database::default();
     let (pool, other) = (database.pool().await, database.pool().await);
     publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
     let retry = watermill_core::Backoff::default();

@@ -8,7 +8,7 @@ use super::*;
 
 #[tokio::test]
 async fn tables_that_go_made_are_read_and_written_without_migration() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     create_go_tables(&pool, "t", "json").await;
     for (uuid, metadata) in [("a", r#"{"k":"v"}"#), ("b", "null"), ("c", "{}")] {
@@ -69,7 +69,7 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
 
 #[tokio::test]
 async fn payload_columns_of_any_kind_are_read() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     for (topic, column, value, expected) in [
         ("j", "json", "'{\"a\" : 1}'", &b"{\"a\" : 1}"[..]),
@@ -94,7 +94,7 @@ async fn payload_columns_of_any_kind_are_read() {
 
 #[tokio::test]
 async fn a_table_made_here_has_every_column_that_go_names() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     subscriber(&pool).initialize("t").await.unwrap();
     // The statements of Go's adapters, less their values.
@@ -113,11 +113,11 @@ async fn a_table_made_here_has_every_column_that_go_names() {
 
 #[tokio::test]
 async fn what_psql_inserts_is_delivered_and_wakes_the_reader() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
     // What is after the question mark is for sqlx alone.
-    let url = database.options().to_url_lossy();
+    let url = database.options.clone().to_url_lossy();
     let url = url.as_str().split('?').next().unwrap().to_owned();
     let statement = r#"insert into "watermill_t" (uuid, payload, metadata)
                        values ('from-psql', '{"order": 7}', '{"source": "shell"}');"#;
@@ -133,7 +133,7 @@ async fn what_psql_inserts_is_delivered_and_wakes_the_reader() {
 #[tokio::test]
 async fn many_may_initialise_an_empty_database_at_once() {
     // P37: of two Go processes that do, one dies.
-    let database = Database::new();
+    let database = Database::default();
     let pools = [database.pool().await, database.pool().await, database.pool().await];
     let tasks = (0..24).map(|n| {
         let pool = pools[n % pools.len()].clone();
@@ -160,7 +160,7 @@ async fn many_may_initialise_an_empty_database_at_once() {
 
 #[tokio::test]
 async fn a_table_that_is_not_ours_is_refused_by_name() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     execute(&pool, "create table watermill_t (id integer)").await;
     let error = publisher(&pool).publish("t", numbered(0..1)).await.unwrap_err();
@@ -172,7 +172,7 @@ async fn a_table_that_is_not_ours_is_refused_by_name() {
 
 #[tokio::test]
 async fn an_account_without_the_right_to_create_works_with_tables_that_exist() {
-    let database = Database::new();
+    let database = Database::default();
     let pool = database.pool().await;
     let role = watermill_testkit::unique("poor");
     subscriber(&pool).initialize("t").await.unwrap();
@@ -187,7 +187,7 @@ async fn an_account_without_the_right_to_create_works_with_tables_that_exist() {
         ),
     )
     .await;
-    let poor = PgPool::connect_with(database.options().username(&role)).await.unwrap();
+    let poor = PgPool::connect_with(database.options.clone().username(&role)).await.unwrap();
     publisher(&poor).publish("t", numbered(0..1)).await.unwrap();
     let mut subscription = subscriber(&poor).subscribe("t").await.unwrap();
     next(&mut subscription).await.ack_confirmed().await.unwrap();

@@ -1,4 +1,4 @@
-//! A database on the test server that goes with the test.
+//! A place on the test server that goes with the test.
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgPool,
@@ -6,48 +6,53 @@ use sqlx::{
 };
 use watermill_testkit::{Service, unique};
 
+/// A database, or a schema of the server's own one.
 pub(crate) struct Database {
-    server: PgConnectOptions,
-    name: String,
+    pub(crate) server: PgConnectOptions,
+    pub(crate) options: PgConnectOptions,
+    /// How it is dropped.
+    pub(crate) drop: String,
 }
 
 impl Database {
-    /// Creates the database. Blocks.
-    pub(crate) fn new() -> Self {
-        Self::on(&Service::POSTGRES.url())
-    }
-
-    /// Creates a database on another server. Blocks.
+    /// Creates a database. Blocks.
     pub(crate) fn on(url: &str) -> Self {
         let server: PgConnectOptions = url.parse().expect("a URL of PostgreSQL");
         let name = unique("watermill");
         execute(server.clone(), format!("create database {name}"));
-        Self { server, name }
-    }
-
-    pub(crate) fn options(&self) -> PgConnectOptions {
-        self.server.clone().database(&self.name)
+        let options = server.clone().database(&name);
+        Self { server, options, drop: format!("drop database {name} with (force)") }
     }
 
     pub(crate) async fn pool(&self) -> PgPool {
-        let options = self.options();
+        let options = self.options.clone();
         PgPoolOptions::new().max_connections(5).connect_with(options).await.expect("the server answers")
+    }
+}
+
+/// A database on the server of all tests. Blocks.
+impl Default for Database {
+    fn default() -> Self {
+        Self::on(&Service::POSTGRES.url())
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
-        execute(self.server.clone(), format!("drop database {} with (force)", self.name));
+        execute(self.server.clone(), format!("set lock_timeout = '10s'; {}", self.drop));
     }
 }
 
 /// On a thread of its own, because a test's runtime cannot be blocked on.
-fn execute(server: PgConnectOptions, statement: String) {
+pub(crate) fn execute(server: PgConnectOptions, statements: String) {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut connection = server.connect().await?;
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+            // One by one: a database is not dropped inside a transaction.
+            for statement in statements.split("; ") {
+                sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await?;
+            }
             connection.close().await
         })
     });

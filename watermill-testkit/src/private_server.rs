@@ -1,0 +1,97 @@
+//! Servers for one test, which it may kill.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{Service, unique};
+
+/// A server of a test's own, which goes with it.
+///
+/// It is started by `cargo xtask services private`, so that this works in the workspace of watermill
+/// only, and for the services that has. All methods block.
+pub struct PrivateServer {
+    service: Service,
+    folder: PathBuf,
+    url: String,
+}
+
+impl PrivateServer {
+    /// Starts a server with no data.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started; the text says why.
+    #[track_caller]
+    pub fn start(service: Service) -> Self {
+        // The name tells `services down` what it is, if this test is killed.
+        let folder = workspace().join("target/services/private").join(unique(&format!("{}-", service.name)));
+        let url = run("up", service, &folder).unwrap_or_else(|why| panic!("start {}: {why}", service.name));
+        Self { service, folder, url }
+    }
+
+    /// Where it is. A restart does not change it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends it as a crash does.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    #[track_caller]
+    pub fn kill(&self) {
+        run("kill", self.service, &self.folder)
+            .unwrap_or_else(|why| panic!("kill {}: {why}", self.service.name));
+    }
+
+    /// Starts it again, with the data that it has stored.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started, or not where it was.
+    #[track_caller]
+    pub fn start_again(&self) {
+        let url = run("up", self.service, &self.folder)
+            .unwrap_or_else(|why| panic!("start {} again: {why}", self.service.name));
+        assert_eq!(url, self.url, "another program has taken its port");
+    }
+}
+
+impl Drop for PrivateServer {
+    fn drop(&mut self) {
+        if let Err(why) = run("down", self.service, &self.folder) {
+            eprintln!("stop {}: {why}", self.service.name);
+        }
+    }
+}
+
+impl fmt::Debug for PrivateServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateServer").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// What the command prints last.
+fn run(verb: &str, service: Service, folder: &Path) -> Result<String, String> {
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(workspace())
+        .args(["run", "--quiet", "--package", "xtask", "--", "services", "private", verb, service.name])
+        .arg(folder)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("run cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().last().unwrap_or_default().to_owned())
+}
+
+fn workspace() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
