@@ -65,6 +65,8 @@ impl Hearing {
             }
             if failures == 0 {
                 tracing::warn!(%error, "not listening for notifications, trying again; polling goes on");
+            } else {
+                tracing::debug!(%error, failures, "still not listening for notifications");
             }
             sleep(self.retry.delay(failures)).await;
             failures = failures.saturating_add(1);

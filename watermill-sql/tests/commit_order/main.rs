@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use watermill_core::{Message, PublisherExt};
-use watermill_sql::{SqlDatabase, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
+use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
 
 use crate::{reader::MARKER, server::Server, verdict::Verdict};
 
@@ -48,13 +48,9 @@ enum Foreign {
 }
 
 /// Reads with two groups, one of which is handed from subscription to subscription, while writers write.
-async fn prove<S>(server: S, load: Load, config: SqlSubscriberConfig, foreign: Foreign)
-where
-    S: Server<Database: SqlDatabase>,
-{
+async fn prove<S: Server>(server: S, load: Load, config: SqlSubscriberConfig, foreign: Foreign) {
     let server = Arc::new(server);
-    set_up(&*server).await;
-    let publisher = SqlPublisher::new(server.reading_pool().clone(), SqlPublisherConfig::default()).unwrap();
+    let publisher = set_up(&*server).await;
     let mut open = server.begin_elsewhere().await;
 
     let subscriber =
@@ -92,9 +88,12 @@ async fn missing_above_last<S: Server>(server: S, load: Load) -> usize {
     verdict.missing.len()
 }
 
-async fn set_up<S: Server>(server: &S) {
-    server.create_topic().await;
+async fn set_up<S: Server>(server: &S) -> SqlPublisher<S::Database> {
+    let pool = server.reading_pool().clone();
+    let publisher = SqlPublisher::new(pool, SqlPublisherConfig::default()).unwrap();
+    publisher.initialize(TOPIC).await.unwrap();
     server.prepare().await.unwrap();
+    publisher
 }
 
 async fn write<S: Server>(server: &Arc<S>, load: &Load) {

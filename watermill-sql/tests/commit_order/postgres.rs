@@ -2,14 +2,13 @@
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, postgres::PgPoolOptions};
-use watermill_core::Message;
 use watermill_sql::{CommitOrder, SqlSubscriberConfig};
 
 use crate::{
     Foreign, Load, TOPIC, missing_above_last,
     postgres_database::Database,
     prove,
-    server::{self, Outcome, RowId, Server, Tx, row_id},
+    server::{RowId, Server, Tx, row_id},
 };
 
 struct Private {
@@ -48,14 +47,6 @@ impl Server for Private {
 
     async fn execute(connection: &mut PgConnection, statement: String) -> sqlx::Result<()> {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
-    }
-
-    async fn create_topic(&self) {
-        server::create_topic(&self.writing).await;
-    }
-
-    async fn publish(tx: &mut Tx<Self>, messages: Vec<Message>, notify: bool) -> Outcome {
-        server::publish(tx, messages, notify).await
     }
 
     async fn killer(victim: &mut PgConnection) -> sqlx::Result<Option<String>> {

@@ -1,18 +1,11 @@
 //! [`Server`]: what the writers need to know of a database.
 
-use std::error::Error;
-
 use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
-use watermill_core::{Message, Publisher};
-use watermill_sql::{SqlDatabase, SqlPublisher, SqlPublisherConfig};
-
-use crate::TOPIC;
+use watermill_sql::SqlDatabase;
 
 pub(crate) type Tx<S> = Transaction<'static, <S as Server>::Database>;
 pub(crate) type Connection<S> = <<S as Server>::Database as sqlx::Database>::Connection;
-
-pub(crate) type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// Whose row it is, and its number among the rows of that writer, in the order of inserting.
 pub(crate) type RowId = (u32, u32);
@@ -20,7 +13,7 @@ pub(crate) type RowId = (u32, u32);
 /// A database of its own for one test.
 #[async_trait]
 pub(crate) trait Server: Sized + Send + Sync + 'static {
-    type Database: sqlx::Database;
+    type Database: SqlDatabase;
 
     const QUOTE: char;
     /// Whether one transaction may write while another does.
@@ -37,12 +30,6 @@ pub(crate) trait Server: Sized + Send + Sync + 'static {
     async fn begin(&self) -> sqlx::Result<Tx<Self>>;
 
     async fn execute(connection: &mut Connection<Self>, statement: String) -> sqlx::Result<()>;
-
-    /// Creates the topic's table.
-    async fn create_topic(&self);
-
-    /// Inserts with our publisher, in a transaction.
-    async fn publish(transaction: &mut Tx<Self>, messages: Vec<Message>, notify: bool) -> Outcome;
 
     /// The statement by which another connection kills this one, where there is such a thing.
     async fn killer(victim: &mut Connection<Self>) -> sqlx::Result<Option<String>>;
@@ -78,20 +65,4 @@ pub(crate) trait Server: Sized + Send + Sync + 'static {
 /// What a payload says.
 pub(crate) fn row_id(payload: &[u8]) -> RowId {
     serde_json::from_slice(payload).expect("a writer and a number")
-}
-
-/// [`Server::create_topic`] of a database that we can publish to.
-pub(crate) async fn create_topic<D: SqlDatabase>(pool: &Pool<D>) {
-    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
-    publisher.initialize(TOPIC).await.unwrap();
-}
-
-/// [`Server::publish`] of a database that we can publish to.
-pub(crate) async fn publish<D: SqlDatabase>(
-    transaction: &mut Transaction<'_, D>,
-    messages: Vec<Message>,
-    notify: bool,
-) -> Outcome {
-    let config = SqlPublisherConfig::default().notify(notify);
-    Ok(SqlPublisher::in_transaction(transaction).config(config).publish(TOPIC, messages).await?)
 }

@@ -6,12 +6,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use tempfile::TempDir;
-use watermill_core::Message;
 use watermill_sql::SqlSubscriberConfig;
 
 use crate::{
     Foreign, Load, TOPIC, missing_above_last, prove,
-    server::{self, Outcome, RowId, Server, Tx, row_id},
+    server::{RowId, Server, Tx, row_id},
 };
 
 struct File {
@@ -55,14 +54,6 @@ impl Server for File {
 
     async fn execute(connection: &mut SqliteConnection, statement: String) -> sqlx::Result<()> {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
-    }
-
-    async fn create_topic(&self) {
-        server::create_topic(&self.pool).await;
-    }
-
-    async fn publish(tx: &mut Tx<Self>, messages: Vec<Message>, notify: bool) -> Outcome {
-        server::publish(tx, messages, notify).await
     }
 
     async fn killer(_victim: &mut SqliteConnection) -> sqlx::Result<Option<String>> {

@@ -1,11 +1,14 @@
 //! [`Verdict`]: what was delivered, compared with what is in the table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::server::RowId;
 
 /// What is wrong; by default nothing.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Default, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) missing: Vec<RowId>,
     pub(crate) twice: Vec<RowId>,
@@ -33,6 +36,17 @@ impl Verdict {
         }
         verdict.missing = table.difference(&seen).copied().collect();
         verdict
+    }
+}
+
+/// There may be thousands: how many, and the first few.
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { missing, twice, invented, late } = self;
+        for (name, rows) in [("missing", missing), ("twice", twice), ("invented", invented), ("late", late)] {
+            write!(f, "{} {name} {:?}; ", rows.len(), &rows[..rows.len().min(5)])?;
+        }
+        Ok(())
     }
 }
 

@@ -1,16 +1,19 @@
 //! The writers: everything that makes rows visible late, in another order, or not at all.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use uuid::Uuid;
-use watermill_core::Message;
+use watermill_core::{Message, Publisher};
+use watermill_sql::{SqlPublisher, SqlPublisherConfig};
 use watermill_testkit::unique;
 
 use crate::{
     TOPIC,
-    server::{Outcome, Server, Tx},
+    server::{Server, Tx},
 };
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// How a transaction ends.
 #[derive(Clone, Copy, PartialEq)]
@@ -101,7 +104,9 @@ impl<S: Server> Writer<S> {
         if self.random.bool() {
             // PostgreSQL prepares no transaction that has notified.
             let notify = end != End::Prepared;
-            S::publish(transaction, payloads.map(Message::new).collect(), notify).await?;
+            let config = SqlPublisherConfig::default().notify(notify);
+            let publisher = SqlPublisher::in_transaction(transaction).config(config);
+            publisher.publish(TOPIC, payloads.map(Message::new).collect()).await?;
         } else {
             let quote = S::QUOTE;
             let values: Vec<_> =

@@ -17,7 +17,7 @@ impl Database {
     pub(crate) fn on(url: &str) -> Self {
         let server: MySqlConnectOptions = url.parse().expect("a URL of MySQL");
         let name = unique("watermill");
-        execute(server.clone(), format!("create database {name}"));
+        execute(server.clone(), format!("create database {name}"), None);
         let options = server.clone().database(&name);
         Self { server, options, name }
     }
@@ -37,16 +37,28 @@ impl Default for Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        execute(self.server.clone(), format!("drop database {}", self.name));
+        let name = &self.name;
+        let others =
+            format!("select concat('kill ', id) from information_schema.processlist where db = '{name}'");
+        execute(self.server.clone(), format!("drop database {name}"), Some(others));
     }
 }
 
-/// On a thread of its own, because a test's runtime cannot be blocked on.
-fn execute(server: MySqlConnectOptions, statement: String) {
+/// On a thread of its own, because a test's runtime cannot be blocked on. First executes what a query
+/// returns: connections of that runtime may have transactions open, for whose locks a drop would wait.
+fn execute(server: MySqlConnectOptions, statement: String, before: Option<String>) {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut connection = server.connect().await?;
+            if let Some(query) = before {
+                let statements: Vec<String> =
+                    sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut connection).await?;
+                for statement in statements {
+                    // Some end by themselves meanwhile.
+                    let _ = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
+                }
+            }
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
             connection.close().await
         })
