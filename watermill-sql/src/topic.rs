@@ -8,6 +8,7 @@ pub struct Tables {
     topic: String,
     messages: String,
     offsets: String,
+    claims: String,
     quote: char,
 }
 
@@ -19,9 +20,10 @@ impl Tables {
             topic: topic.to_owned(),
             messages: format!("watermill_{topic}"),
             offsets: format!("watermill_offsets_{topic}"),
+            claims: format!("_watermill_claims_{topic}"),
             quote: D::QUOTE,
         };
-        // The longer of the two names decides, so that every topic published to can be read.
+        // The longest of the names decides, so that every topic published to can be read.
         let (bytes, limit) = (tables.offsets.len(), D::IDENTIFIER_BYTES_MAX);
         if bytes > limit {
             return Err(format!(
@@ -46,6 +48,11 @@ impl Tables {
         self.quoted(&self.offsets)
     }
 
+    /// The table of a queue's claims, quoted. It is ours, and no topic has a table of that name.
+    pub(crate) fn claims(&self) -> String {
+        self.quoted(&self.claims)
+    }
+
     /// The name of the messages table, as the database's catalogue has it.
     pub(crate) fn messages_name(&self) -> &str {
         &self.messages
@@ -54,6 +61,17 @@ impl Tables {
     /// The name of the offsets table, as the database's catalogue has it.
     pub(crate) fn offsets_name(&self) -> &str {
         &self.offsets
+    }
+
+    /// The name of the table of claims, as the database's catalogue has it.
+    pub(crate) fn claims_name(&self) -> &str {
+        &self.claims
+    }
+
+    /// The index of a queue's due times, quoted.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn due_index(&self) -> String {
+        self.quoted(&format!("{}_due", self.messages))
     }
 
     fn quoted(&self, name: &str) -> String {
