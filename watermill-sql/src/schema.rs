@@ -33,9 +33,9 @@ pub(crate) async fn ensure_messages<D: Dialect>(
     create: bool,
 ) -> Result<Found, Failure> {
     let name = tables.messages_name();
-    let columns = D::columns(connection, name).await.map_err(Failure::of::<D>)?;
+    let columns = D::columns(connection, &name).await.map_err(Failure::of::<D>)?;
     let has = |column: &str| columns.iter().any(|name| name == column);
-    if check(name, &columns, MESSAGES_COLUMNS)? {
+    if check(&name, &columns, MESSAGES_COLUMNS)? {
         let why = match config.layout {
             Layout::Log if has(ACKED) => "is a queue: use Layout::Queue and SqlQueueSubscriber",
             Layout::Queue if !has(ACKED) => "is a log: use Layout::Log and SqlSubscriber",
@@ -43,7 +43,7 @@ pub(crate) async fn ensure_messages<D: Dialect>(
         };
         return Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")));
     }
-    may_create(name, create)?;
+    may_create(&name, create)?;
     let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
     match config.layout {
         Layout::Log => D::create_messages(connection, tables, payload).await,
@@ -62,8 +62,8 @@ pub(crate) async fn ensure_log<D: Dialect>(
 ) -> Result<(), Failure> {
     let config = SqlPublisherConfig::for_table(Layout::Log, payload);
     ensure_messages::<D>(connection, tables, &config, create).await?;
-    if !is_there::<D>(connection, tables.offsets_name(), OFFSETS_COLUMNS).await? {
-        may_create(tables.offsets_name(), create)?;
+    if !is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await? {
+        may_create(&tables.offsets_name(), create)?;
         D::create_offsets(connection, tables).await.map_err(Failure::of::<D>)?;
     }
     if !is_there::<D>(connection, LEASES, LEASES_COLUMNS).await? {
@@ -82,8 +82,8 @@ pub(crate) async fn ensure_queue<D: Dialect>(
 ) -> Result<Found, Failure> {
     let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
     let found = ensure_messages::<D>(connection, tables, &config, create).await?;
-    if !is_there::<D>(connection, tables.claims_name(), CLAIMS_COLUMNS).await? {
-        may_create(tables.claims_name(), create)?;
+    if !is_there::<D>(connection, &tables.claims_name(), CLAIMS_COLUMNS).await? {
+        may_create(&tables.claims_name(), create)?;
         D::create_claims(connection, tables).await.map_err(Failure::of::<D>)?;
     }
     Ok(found)

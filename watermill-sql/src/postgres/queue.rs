@@ -73,42 +73,39 @@ impl QueueDialect for Postgres {
                    (select c.due_ms from {claims} c where c."offset" = m."offset"), 0
                ) <= (select now_ms from clock)"#
         );
-        let (due, fresh, delayed) = match queue.delays {
+        let columns = log::COLUMNS;
+        let (due, is_fresh, picked) = match queue.delays {
             true => (
                 format!(
                     r#"due as (
-                        select m."offset" from {messages} m
+                        select {columns}, true from {messages} m
                         where {free} and m.delayed_until <= statement_timestamp()
                         order by m.delayed_until limit $1 for update of m skip locked
                     ),"#
                 ),
-                r#"and m.delayed_until is null"#,
-                "m.delayed_until is not null",
+                "and m.delayed_until is null",
+                "table due union all table fresh limit $1",
             ),
-            false => (String::new(), "", "false"),
-        };
-        let picked = match queue.delays {
-            true => r#"(select "offset" from due union all select "offset" from fresh limit $1)"#,
-            false => r#"(select "offset" from fresh)"#,
+            false => (String::new(), "", "table fresh"),
         };
         let statement = format!(
             r#"with clock as materialized (select {NOW_MS} as now_ms), {due}
             fresh as (
-                select m."offset" from {messages} m
-                where {free} {fresh} and m."offset" > $2
+                select {columns}, false from {messages} m
+                where {free} {is_fresh} and m."offset" > $2
                 order by m."offset" limit $1 for update of m skip locked
             ),
+            picked ("offset", uuid, payload, metadata, published_ms, delayed) as materialized ({picked}),
             claimed as (
                 insert into {claims} as c ("offset", owner, due_ms, attempts)
-                select picked."offset", $3, now_ms + $4, 1 from {picked} picked, clock
+                select picked."offset", $3, now_ms + $4, 1 from picked, clock
                 on conflict ("offset") do update
                     set owner = excluded.owner, due_ms = excluded.due_ms, attempts = c.attempts + 1
                     where c.due_ms <= excluded.due_ms - $4
                 returning c."offset", c.attempts
             )
-            select {}, claimed.attempts, {delayed}, clock.now_ms
-            from claimed join {messages} m using ("offset"), clock order by 1"#,
-            log::COLUMNS,
+            select "offset", uuid, payload, metadata, published_ms, attempts, delayed, now_ms
+            from picked join claimed using ("offset"), clock order by 1"#
         );
         let rows = sqlx::query(AssertSqlSafe(statement))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))

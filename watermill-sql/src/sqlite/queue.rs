@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection};
 use super::{NOW_MS, log, schema};
 use crate::{
     PayloadColumn, SqlPublisherConfig,
-    error::Failure,
+    error::{Failure, Trouble},
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
     topic::Tables,
@@ -34,8 +34,19 @@ impl QueueDialect for Sqlite {
         schema::create_claims(connection, tables).await
     }
 
-    async fn check_queue(_connection: &mut SqliteConnection, _tables: &Tables) -> Result<(), Failure> {
-        Ok(())
+    /// There are no queues of Go's here, which could lack a column.
+    async fn check_queue(connection: &mut SqliteConnection, tables: &Tables) -> Result<(), Failure> {
+        let name = tables.messages_name();
+        let columns = schema::columns(connection, &name).await.map_err(Failure::of::<Sqlite>)?;
+        match columns.iter().any(|column| column == "delayed_until") {
+            true => Ok(()),
+            false => Err(Failure::because(
+                Trouble::Topic,
+                format!(
+                    "the table {name:?} has no column delayed_until: add one, an integer that may be null"
+                ),
+            )),
+        }
     }
 
     async fn enqueue(
