@@ -1,6 +1,8 @@
 //! Messages that are due later.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::server::insert;

@@ -24,8 +24,8 @@ use watermill_core::{
     error::{PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
 };
 use watermill_sql::{
-    Layout, OnAck, SqlDatabase, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber,
-    SqlQueueSubscriberConfig, SqlSubscriber, SqlSubscriberConfig,
+    Layout, OnAck, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig,
+    SqlSubscriber, SqlSubscriberConfig,
 };
 
 use crate::server::Server;
