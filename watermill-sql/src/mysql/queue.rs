@@ -13,7 +13,7 @@ use crate::{
     PayloadColumn, SqlPublisherConfig,
     error::Failure,
     marshaler::Record,
-    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json, json_pairs},
     topic::Tables,
 };
 
@@ -123,7 +123,7 @@ impl QueueDialect for MySql {
         )))
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
-        .bind(pairs(&held))
+        .bind(json_pairs(&held))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -157,7 +157,7 @@ impl QueueDialect for MySql {
             "update {HELD} straight_join {table} c on c.`offset` = held.o and c.attempts = held.a
              set c.due_ms = {NOW_MS} + ? where c.owner = ?"
         )))
-        .bind(pairs(claims))
+        .bind(json_pairs(claims))
         .bind(queue.timeout_ms())
         .bind(&queue.owner)
         .execute(&mut *connection)
@@ -277,17 +277,8 @@ async fn ours(
          where c.owner = ? {lock}",
         queue.tables.claims()
     )))
-    .bind(pairs(claims))
+    .bind(json_pairs(claims))
     .bind(&queue.owner)
     .fetch_all(connection)
     .await
-}
-
-fn pairs(claims: &[Claim]) -> String {
-    json(&claims.iter().map(|claim| (claim.offset, claim.attempt)).collect::<Vec<_>>())
-}
-
-fn json(numbers: &impl serde::Serialize) -> String {
-    // Numbers always serialise.
-    serde_json::to_string(numbers).unwrap_or_default()
 }

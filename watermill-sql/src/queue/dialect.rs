@@ -89,6 +89,10 @@ pub struct Queue {
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,
     /// Whether the table has a column for due times.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "SQLite has no tables of Go's without that column")
+    )]
     pub(crate) delays: bool,
 }
 
@@ -138,4 +142,17 @@ impl Release {
         const CENTURY: i64 = 100 * 365 * 24 * 3_600 * 1_000;
         i64::try_from(self.delay.as_millis()).unwrap_or(CENTURY).min(CENTURY)
     }
+}
+
+/// Claims as a JSON array of pairs of offset and attempt, for databases that bind no arrays.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) fn json_pairs(claims: &[Claim]) -> String {
+    json(&claims.iter().map(|claim| (claim.offset, claim.attempt)).collect::<Vec<_>>())
+}
+
+/// Numbers as a JSON array.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) fn json(numbers: &impl serde::Serialize) -> String {
+    // Numbers always serialise.
+    serde_json::to_string(numbers).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use crate::{
     PayloadColumn, SqlPublisherConfig,
     error::{Failure, Trouble},
     marshaler::Record,
-    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json, json_pairs},
     topic::Tables,
 };
 
@@ -149,7 +149,7 @@ impl QueueDialect for Sqlite {
                where ("offset", attempts) in {HELD} and owner = ?2 returning "offset""#,
             queue.tables.claims()
         )))
-        .bind(held(claims))
+        .bind(json_pairs(claims))
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
         .fetch_all(connection)
@@ -166,7 +166,7 @@ impl QueueDialect for Sqlite {
             r#"delete from {} where ("offset", attempts) in {HELD} and owner = ?2 returning "offset""#,
             queue.tables.claims()
         )))
-        .bind(held(claims))
+        .bind(json_pairs(claims))
         .bind(&queue.owner)
         .fetch_all(&mut *transaction)
         .await?;
@@ -225,13 +225,4 @@ impl QueueDialect for Sqlite {
         .await
         .map(drop)
     }
-}
-
-fn held(claims: &[Claim]) -> String {
-    json(&claims.iter().map(|claim| (claim.offset, claim.attempt)).collect::<Vec<_>>())
-}
-
-fn json(numbers: &impl serde::Serialize) -> String {
-    // Numbers always serialise.
-    serde_json::to_string(numbers).unwrap_or_default()
 }
