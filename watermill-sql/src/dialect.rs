@@ -15,6 +15,7 @@ use crate::{
     marshaler::{Record, Row},
     position::Position,
     queue::QueueDialect,
+    retention::RetentionDialect,
     topic::Tables,
 };
 
@@ -28,7 +29,7 @@ impl<D: Dialect> SqlDatabase for D {}
 
 /// The statements of one database for logs, and what else differs. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait Dialect: QueueDialect {
+pub trait Dialect: QueueDialect + RetentionDialect {
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
 

@@ -7,6 +7,7 @@ mod lease;
 mod log;
 mod probe;
 mod queue;
+mod retention;
 mod schema;
 
 use std::time::Duration;

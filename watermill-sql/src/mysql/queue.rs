@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// A locking read of READ COMMITTED leaves no locks behind on what it passes over.
-const BEGIN: &str = "set transaction isolation level read committed; start transaction";
+pub(super) const BEGIN: &str = "set transaction isolation level read committed; start transaction";
 /// Pairs of offset and attempt, as rows.
 const HELD: &str = "json_table(?, '$[*]' columns (o bigint path '$[0]', a int path '$[1]')) held";
 /// Offsets, as rows.
-const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
+pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
 
 #[async_trait]
 impl QueueDialect for MySql {

@@ -8,6 +8,7 @@ mod listen;
 mod log;
 mod look;
 mod queue;
+mod retention;
 mod schema;
 
 use std::time::Duration;

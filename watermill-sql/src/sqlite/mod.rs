@@ -5,6 +5,7 @@
 mod lease;
 mod log;
 mod queue;
+mod retention;
 mod schema;
 
 use std::time::Duration;
