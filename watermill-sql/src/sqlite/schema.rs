@@ -14,7 +14,7 @@ pub(super) async fn create_messages(connection: &mut SqliteConnection, tables: &
         format!(
             r#"create table if not exists {} (
                 "offset" integer primary key autoincrement,
-                uuid text not null,
+                uuid text not null default (lower(hex(randomblob(16)))),
                 created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
                 payload blob,
                 metadata json not null default '{{}}'
@@ -34,7 +34,7 @@ pub(super) async fn create_queue(connection: &mut SqliteConnection, tables: &Tab
         format!(
             r#"create table if not exists {messages} (
                 "offset" integer primary key autoincrement,
-                uuid text not null,
+                uuid text not null default (lower(hex(randomblob(16)))),
                 created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
                 payload blob,
                 metadata json not null default '{{}}',
