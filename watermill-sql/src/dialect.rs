@@ -60,6 +60,12 @@ pub trait Dialect: QueueDialect + RetentionDialect {
     /// What a native error means.
     fn trouble(error: &dyn sqlx::error::DatabaseError) -> Trouble;
 
+    /// Refuses a server that cannot be written to, with the remedy: before anything is, so that it is not
+    /// taken for one that is away.
+    async fn check_server(_connection: &mut Self::Connection) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// The columns of a table, by its name in the catalogue; none when there is no such table.
     async fn columns(connection: &mut Self::Connection, table: &str) -> sqlx::Result<Vec<String>>;
 

@@ -76,6 +76,10 @@ impl Dialect for MySql {
         }
     }
 
+    async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
+        probe::check_server(connection).await
+    }
+
     async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
         schema::columns(connection, table).await
     }

@@ -20,6 +20,10 @@ use crate::{
     topic::Tables,
 };
 
+/// Why a replica will not do.
+const READ_ONLY: &str = "the server is read-only: a replica shows neither writers nor takes acks or claims; \
+                         connect to the primary";
+
 /// What a probe of a gap has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probed {
@@ -72,6 +76,19 @@ pub(super) async fn open(
         }
     };
     Ok(Cursor { proof, gaps: Gaps::default(), held_since: None })
+}
+
+/// Refuses servers that cannot be written to.
+pub(super) async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
+    let read_only: i64 =
+        sqlx::query_scalar("select cast(@@global.read_only or @@global.innodb_read_only as signed)")
+            .fetch_one(connection)
+            .await
+            .map_err(Failure::of::<sqlx::MySql>)?;
+    match read_only {
+        0 => Ok(()),
+        _ => Err(Failure::because(Trouble::Refused, READ_ONLY)),
+    }
 }
 
 /// Refuses servers that cannot be written to, and tables without transactions.
@@ -130,9 +147,7 @@ impl Facts {
 
     fn check_writable(&self) -> Result<(), String> {
         if self.is_read_only {
-            return Err("the server is read-only: a replica shows neither writers nor takes acks; \
-                        connect to the primary"
-                .to_owned());
+            return Err(READ_ONLY.to_owned());
         }
         match self.engine.as_deref() {
             Some(engine) if !engine.eq_ignore_ascii_case("InnoDB") => Err(format!(

@@ -70,6 +70,17 @@ impl Dialect for Postgres {
         }
     }
 
+    async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
+        let is_standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
+            .fetch_one(connection)
+            .await
+            .map_err(Failure::of::<Postgres>)?;
+        match is_standby {
+            true => Err(Failure::because(Trouble::Refused, commit_order::STANDBY)),
+            false => Ok(()),
+        }
+    }
+
     async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
         schema::columns(connection, table).await
     }
