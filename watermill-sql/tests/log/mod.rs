@@ -33,12 +33,6 @@ impl Log {
             }
         }
     }
-
-    /// The next line, if there is one.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only its tests look at all lines"))]
-    pub(crate) fn next_now(&mut self) -> Option<String> {
-        self.lines.try_recv().ok()
-    }
 }
 
 struct Lines(mpsc::Sender<String>);
