@@ -8,6 +8,8 @@ mod database;
 
 use crate::raw::{Raw, Row};
 
+const NOW_MS: &str = "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000)";
+
 #[derive(Default)]
 pub(crate) struct MySql(database::Database);
 
@@ -81,7 +83,7 @@ impl Raw for MySql {
 
         let select = format!(
             "select `offset`, uuid, payload, metadata from `watermill_{topic}`
-             where acked = 0 and delayed_until is null order by `offset` limit ? for update skip locked"
+             where acked = 0 and due_ms <= {NOW_MS} order by due_ms, `offset` limit ? for update skip locked"
         );
         let mut connection = pool.acquire().await.expect("a connection");
         loop {
@@ -99,7 +101,7 @@ impl Raw for MySql {
                 rows.iter().map(|row| std::hint::black_box(copy(row)).0.to_string()).collect();
             let offsets = offsets.join(",");
             sqlx::raw_sql(AssertSqlSafe(format!(
-                "update `watermill_{topic}` set delayed_until = now() + interval 30 second where `offset` in ({offsets})"
+                "update `watermill_{topic}` set due_ms = {NOW_MS} + 30000 where `offset` in ({offsets})"
             )))
             .execute(&mut *transaction)
             .await
@@ -118,7 +120,6 @@ impl Raw for MySql {
         let (id, payload, metadata) = &crate::raw::rows(&[watermill_testkit::workload::message(0)])[0];
         let table = format!("`watermill_{topic}`");
         Self::execute(pool, &format!("truncate {table}")).await;
-        Self::execute(pool, &format!("truncate `_watermill_claims_{topic}`")).await;
         Self::execute(
             pool,
             &format!(

@@ -85,11 +85,11 @@ impl Raw for Postgres {
 
     async fn claim_and_delete(pool: &Pool<sqlx::Postgres>, topic: &str, batch: usize) {
         let claim = format!(
-            r#"update "watermill_{topic}" set delayed_until = now() + interval '30 seconds'
+            r#"update "watermill_{topic}" set due_ms = (extract(epoch from statement_timestamp()) * 1000)::bigint + 30000
                where "offset" in (
                    select "offset" from "watermill_{topic}"
-                   where not acked and delayed_until is null
-                   order by "offset" limit $1 for update skip locked
+                   where not acked and due_ms <= (extract(epoch from statement_timestamp()) * 1000)::bigint
+                   order by due_ms, "offset" limit $1 for update skip locked
                )
                returning "offset", uuid, payload::text, metadata::text"#
         );
@@ -125,15 +125,13 @@ impl Raw for Postgres {
         Self::execute(
             pool,
             &format!(
-                r#"truncate "watermill_{topic}", "_watermill_claims_{topic}";
+                r#"truncate "watermill_{topic}";
                    insert into "watermill_{topic}" (uuid, payload, metadata)
                    select '{id}', '{payload}', '{metadata}' from generate_series(1, {rows})"#
             ),
         )
         .await;
-        for table in [format!("watermill_{topic}"), format!("_watermill_claims_{topic}")] {
-            Self::execute(pool, &format!(r#"vacuum analyze "{table}""#)).await;
-        }
+        Self::execute(pool, &format!(r#"vacuum analyze "watermill_{topic}""#)).await;
     }
 
     async fn statements(pool: &Pool<sqlx::Postgres>) -> u64 {
