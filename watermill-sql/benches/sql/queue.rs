@@ -60,7 +60,7 @@ pub(crate) async fn measure<R: Raw>(server: &R, chosen: &mut Chosen) {
         }
         work::<R>(&pool, "backlog", 1, 8, MESSAGES).await
     };
-    chosen.compare(name("backlog"), MESSAGES, Some(0.9), with_backlog, few).await;
+    chosen.compare(name("backlog"), MESSAGES, None, with_backlog, few).await;
 }
 
 /// So many subscriptions with a window each work off so many messages together.

@@ -1,6 +1,6 @@
 //! Queues: rows that are claimed with `skip locked`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
@@ -17,11 +17,11 @@ use crate::{
 /// As [`NOW_MS`], the same in all of a statement, so that an index can be searched for it.
 const STATEMENT_MS: &str = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
 
-/// A row that is ours, of the arrays that [`unzip`] makes: the first two parameters, with the owner as third.
-/// The first condition says nothing new but to the planner, which does not see how many keys there are, and
-/// looks them up whatever it believes about a table that is full and empty by turns.
-const IS_HELD: &str = r#"m."offset" = any(array(select unnest($1))) and m."offset" = held."offset" and m.attempts = held.attempt
-    and m.owner = $3"#;
+/// A row that is ours: its offset is in the first parameter, the others are the attempt and the owner. The
+/// planner does not see how many keys there are, and so looks them up whatever it believes about a table
+/// that is full and empty by turns.
+const IS_HELD: &str =
+    r#""offset" = any(array(select unnest($1::bigint[]))) and attempts = $2 and owner = $3"#;
 
 #[async_trait]
 impl QueueDialect for Postgres {
@@ -118,19 +118,22 @@ impl QueueDialect for Postgres {
         queue: &Queue,
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>> {
-        let (offsets, attempts) = unzip(claims);
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            r#"update {} m set due_ms = {NOW_MS} + $4
-               from unnest($1::bigint[], $2::int[]) as held ("offset", attempt)
-               where {IS_HELD} returning m."offset"::bigint"#,
+        let extend = format!(
+            r#"update {} set due_ms = {NOW_MS} + $4 where {IS_HELD} returning "offset"::bigint"#,
             queue.tables.messages()
-        )))
-        .bind(offsets)
-        .bind(attempts)
-        .bind(&queue.owner)
-        .bind(queue.timeout_ms())
-        .fetch_all(connection)
-        .await
+        );
+        let mut ours = Vec::with_capacity(claims.len());
+        for (attempt, offsets) in by_attempt(claims) {
+            let extended: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(extend.clone()))
+                .bind(offsets)
+                .bind(attempt)
+                .bind(&queue.owner)
+                .bind(queue.timeout_ms())
+                .fetch_all(&mut *connection)
+                .await?;
+            ours.extend(extended);
+        }
+        Ok(ours)
     }
 
     async fn finish_rows(
@@ -138,21 +141,23 @@ impl QueueDialect for Postgres {
         queue: &Queue,
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>> {
-        let (offsets, attempts) = unzip(claims);
         let messages = queue.tables.messages();
-        let (finish, from) = match queue.on_ack {
-            OnAck::Delete => (format!("delete from {messages} m"), "using"),
-            OnAck::Mark => (format!("update {messages} m set acked = true, owner = null"), "from"),
+        let finish = match queue.on_ack {
+            OnAck::Delete => format!("delete from {messages}"),
+            OnAck::Mark => format!("update {messages} set acked = true, owner = null"),
         };
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            r#"{finish} {from} unnest($1::bigint[], $2::int[]) as held ("offset", attempt)
-               where {IS_HELD} returning m."offset"::bigint"#
-        )))
-        .bind(offsets)
-        .bind(attempts)
-        .bind(&queue.owner)
-        .fetch_all(connection)
-        .await
+        let finish = format!(r#"{finish} where {IS_HELD} returning "offset"::bigint"#);
+        let mut ours = Vec::with_capacity(claims.len());
+        for (attempt, offsets) in by_attempt(claims) {
+            let finished: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(finish.clone()))
+                .bind(offsets)
+                .bind(attempt)
+                .bind(&queue.owner)
+                .fetch_all(&mut *connection)
+                .await?;
+            ours.extend(finished);
+        }
+        Ok(ours)
     }
 
     async fn unclaim_rows(
@@ -160,30 +165,37 @@ impl QueueDialect for Postgres {
         queue: &Queue,
         releases: &[Release],
     ) -> sqlx::Result<()> {
-        let claims: Vec<Claim> = releases.iter().map(|release| release.claim).collect();
-        let (offsets, held) = unzip(&claims);
-        let tried: Vec<i32> = releases.iter().map(|release| attempts(release.attempts())).collect();
-        let delays: Vec<i64> = releases.iter().map(|release| release.delay_ms()).collect();
-        sqlx::query(AssertSqlSafe(format!(
-            r#"update {} m set owner = null, due_ms = {NOW_MS} + held.delay_ms, attempts = held.tried
-               from unnest($1::bigint[], $2::int[], $4::int[], $5::bigint[])
-                   as held ("offset", attempt, tried, delay_ms)
-               where {IS_HELD}"#,
+        let unclaim = format!(
+            "update {} set owner = null, due_ms = {NOW_MS} + $4, attempts = $5 where {IS_HELD}",
             queue.tables.messages()
-        )))
-        .bind(offsets)
-        .bind(held)
-        .bind(&queue.owner)
-        .bind(tried)
-        .bind(delays)
-        .execute(connection)
-        .await
-        .map(drop)
+        );
+        let mut alike: BTreeMap<(i32, i32, i64), Vec<i64>> = BTreeMap::new();
+        for release in releases {
+            let kind = (attempts(release.claim.attempt), attempts(release.attempts()), release.delay_ms());
+            alike.entry(kind).or_default().push(release.claim.offset);
+        }
+        for ((attempt, tried, delay_ms), offsets) in alike {
+            sqlx::query(AssertSqlSafe(unclaim.clone()))
+                .bind(offsets)
+                .bind(attempt)
+                .bind(&queue.owner)
+                .bind(delay_ms)
+                .bind(tried)
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
     }
 }
 
-fn unzip(claims: &[Claim]) -> (Vec<i64>, Vec<i32>) {
-    claims.iter().map(|claim| (claim.offset, attempts(claim.attempt))).unzip()
+/// Nearly always all claims are of one attempt, and then it is one statement. To join with pairs instead
+/// would have them compared each with each.
+fn by_attempt(claims: &[Claim]) -> BTreeMap<i32, Vec<i64>> {
+    let mut by_attempt: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+    for claim in claims {
+        by_attempt.entry(attempts(claim.attempt)).or_default().push(claim.offset);
+    }
+    by_attempt
 }
 
 fn attempts(attempts: u32) -> i32 {
