@@ -97,6 +97,25 @@ pub(crate) async fn ensure_queue<D: Dialect>(
     })
 }
 
+/// What a topic's table is, if it has one.
+pub(crate) async fn layout_of<D: Dialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<Option<Layout>, Failure> {
+    let name = tables.messages_name();
+    let columns = D::columns(connection, &name).await.map_err(Failure::of::<D>)?;
+    let layout = if columns.iter().any(|column| column == ACKED) { Layout::Queue } else { Layout::Log };
+    Ok(check(&name, &columns, MESSAGES_COLUMNS)?.then_some(layout))
+}
+
+/// Whether a log has ever been read.
+pub(crate) async fn has_offsets<D: Dialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<bool, Failure> {
+    is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await
+}
+
 async fn is_there<D: Dialect>(
     connection: &mut D::Connection,
     table: &str,

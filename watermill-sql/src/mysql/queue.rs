@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, log, probe, schema};
+use super::{NOW_MS, checks, log, schema};
 use crate::{
     PayloadColumn, SqlPublisherConfig,
     error::Failure,
@@ -15,10 +15,13 @@ use crate::{
 };
 
 /// A locking read of READ COMMITTED leaves no locks behind on what it passes over.
-const BEGIN: &str = "set transaction isolation level read committed; start transaction";
+pub(super) const BEGIN: &str = "set transaction isolation level read committed; start transaction";
 
 /// The rows of [`json_pairs`], to be joined with the messages.
 const HELD: &str = "json_table(?, '$[*]' columns (o bigint path '$[0]', a int path '$[1]')) held";
+
+/// The same for offsets alone.
+pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
 
 #[async_trait]
 impl QueueDialect for MySql {
@@ -38,7 +41,7 @@ impl QueueDialect for MySql {
     }
 
     async fn check_queue(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
-        probe::check_writable(connection, tables).await
+        checks::check_writable(connection, tables).await
     }
 
     async fn enqueue(

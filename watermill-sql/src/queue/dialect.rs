@@ -143,7 +143,12 @@ impl Release {
 /// Claims as a JSON array of pairs of offset and attempt, for databases that bind no arrays.
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) fn json_pairs(claims: &[Claim]) -> String {
-    let pairs: Vec<(i64, u32)> = claims.iter().map(|claim| (claim.offset, claim.attempt)).collect();
+    json(&claims.iter().map(|claim| (claim.offset, claim.attempt)).collect::<Vec<_>>())
+}
+
+/// Numbers as a JSON array.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) fn json(numbers: &impl serde::Serialize) -> String {
     // Numbers always serialise.
-    serde_json::to_string(&pairs).unwrap_or_default()
+    serde_json::to_string(numbers).unwrap_or_default()
 }

@@ -14,9 +14,9 @@ mod subscriber;
 
 pub(crate) use claims::Claims;
 pub use config::{OnAck, SqlQueueSubscriberConfig};
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
-pub(crate) use dialect::json_pairs;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use dialect::{Claim, Claimed, Release};
 pub(crate) use dialect::{Queue, QueueDialect};
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) use dialect::{json, json_pairs};
 pub use subscriber::SqlQueueSubscriber;

@@ -63,6 +63,7 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
         let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+        D::check_server(&mut connection).await?;
         schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
         let dead_letters = match dead {
             Some(dead) => {

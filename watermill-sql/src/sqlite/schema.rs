@@ -15,7 +15,7 @@ pub(super) async fn create_messages(connection: &mut SqliteConnection, tables: &
         format!(
             r#"create table if not exists {} (
                 "offset" integer primary key autoincrement,
-                uuid text not null,
+                uuid text not null default (lower(hex(randomblob(16)))),
                 created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
                 payload blob,
                 metadata json not null default '{{}}'
@@ -33,7 +33,7 @@ pub(super) async fn create_queue(connection: &mut SqliteConnection, tables: &Tab
         format!(
             r#"create table if not exists {} (
                 "offset" integer primary key autoincrement,
-                uuid text not null,
+                uuid text not null default (lower(hex(randomblob(16)))),
                 created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
                 payload blob,
                 metadata json not null default '{{}}',
