@@ -1,0 +1,74 @@
+//! How fast messages are published and read, beside what one would write by hand with sqlx, in the same
+//! run.
+//!
+//! ```text
+//! cargo xtask bench [sql|publish|subscribe|queue] [--quick] [--json]
+//! cargo bench -p watermill-sql --all-features --bench sql -- [part of a figure's name] [--quick] [--json]
+//! ```
+//!
+//! Rates are those of the best of several rounds, taken in turn; the rounds are shown on the standard
+//! error. The servers' settings decide how fast a commit is: the slower, the nearer ratios are to one.
+
+mod database;
+mod idle;
+mod mysql;
+mod postgres;
+mod publish;
+mod raw;
+mod rounds;
+mod sqlite;
+mod statements;
+mod subscribe;
+
+use sqlx::{MySql, Postgres, Sqlite};
+use tokio::runtime::Builder;
+use watermill_testkit::Figures;
+
+fn main() {
+    let options = Options::from_args();
+    let mut figures = Figures::from_args();
+    // As a service has it: several threads, and none that is special.
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        publish::measure::<Postgres>(&options, &mut figures).await;
+        publish::measure::<MySql>(&options, &mut figures).await;
+        publish::measure::<Sqlite>(&options, &mut figures).await;
+        subscribe::measure::<Postgres>(&options, &mut figures).await;
+        subscribe::measure::<MySql>(&options, &mut figures).await;
+        subscribe::measure::<Sqlite>(&options, &mut figures).await;
+        idle::measure(&options, &mut figures).await;
+        // Last, because to be counted costs time.
+        statements::measure::<Postgres>(&options, &mut figures).await;
+        statements::measure::<MySql>(&options, &mut figures).await;
+        statements::measure::<Sqlite>(&options, &mut figures).await;
+    });
+    figures.print();
+    assert!(figures.are_within(), "a figure misses its limit");
+}
+
+/// The arguments: `[part of a figure's name] [--quick] [--json]`.
+#[derive(Debug)]
+struct Options {
+    quick: bool,
+    filter: Option<String>,
+}
+
+impl Options {
+    fn from_args() -> Self {
+        let args: Vec<String> = std::env::args().skip(1).collect();
+        Self {
+            quick: args.iter().any(|arg| arg == "--quick"),
+            filter: args.into_iter().find(|arg| !arg.starts_with('-')),
+        }
+    }
+
+    /// A size: of a full run, or of a quick one, whose figures say less.
+    fn size(&self, full: usize, quick: usize) -> usize {
+        if self.quick { quick } else { full }
+    }
+
+    /// Whether the figures are wanted whose names begin so.
+    fn wants(&self, name: &str) -> bool {
+        self.filter.as_deref().is_none_or(|filter| name.contains(filter) || filter.starts_with(name))
+    }
+}

@@ -1,0 +1,86 @@
+//! MySQL and MariaDB.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
+use watermill_core::Message;
+
+use crate::raw::{self, Raw};
+
+#[async_trait]
+impl Raw for MySql {
+    fn insert_text(topic: &str, rows: usize) -> Arc<str> {
+        let values = vec!["(?, ?, ?)"; rows].join(", ");
+        format!("insert into `watermill_{topic}` (uuid, payload, metadata) values {values}").into()
+    }
+
+    async fn write_rows(
+        connection: &mut MySqlConnection,
+        text: &Arc<str>,
+        messages: &[Message],
+    ) -> sqlx::Result<()> {
+        let mut query = sqlx::query(AssertSqlSafe(text.clone()));
+        for message in messages {
+            query =
+                query.bind(message.id().as_str()).bind(raw::payload(message)).bind(raw::metadata(message));
+        }
+        query.execute(connection).await.map(drop)
+    }
+
+    async fn begin_group(connection: &mut MySqlConnection, topic: &str, group: &str) -> sqlx::Result<()> {
+        sqlx::query(AssertSqlSafe(format!(
+            "insert into `watermill_offsets_{topic}` (consumer_group, offset_acked, offset_consumed)
+             values (?, 0, 0)"
+        )))
+        .bind(group)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
+
+    fn read_text(topic: &str) -> Arc<str> {
+        format!(
+            "select `offset`, uuid, payload, metadata from `watermill_{topic}`
+             where `offset` > ? order by `offset` limit ?"
+        )
+        .into()
+    }
+
+    async fn read_rows(
+        connection: &mut MySqlConnection,
+        text: &Arc<str>,
+        after: i64,
+        limit: i64,
+    ) -> sqlx::Result<(i64, usize)> {
+        let query = sqlx::query(AssertSqlSafe(text.clone())).bind(after).bind(limit);
+        let rows = query.fetch_all(connection).await?;
+        let mut last = after;
+        for row in &rows {
+            last = row.try_get(0)?;
+            let message: (String, String, String) =
+                (row.try_get(1)?, row.try_get_unchecked(2)?, row.try_get_unchecked(3)?);
+            std::hint::black_box(message);
+        }
+        Ok((last, rows.len()))
+    }
+
+    fn advance_text(topic: &str) -> Arc<str> {
+        format!("update `watermill_offsets_{topic}` set offset_acked = ? where consumer_group = ?").into()
+    }
+
+    async fn move_position(
+        connection: &mut MySqlConnection,
+        text: &Arc<str>,
+        group: &str,
+        position: i64,
+    ) -> sqlx::Result<()> {
+        let query = sqlx::query(AssertSqlSafe(text.clone())).bind(position).bind(group);
+        query.execute(connection).await.map(drop)
+    }
+
+    async fn settle_down(connection: &mut MySqlConnection, topic: &str) -> sqlx::Result<()> {
+        let text = format!("analyze table `watermill_{topic}`");
+        sqlx::query(AssertSqlSafe(text)).execute(connection).await.map(drop)
+    }
+}

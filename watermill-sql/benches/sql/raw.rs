@@ -1,0 +1,65 @@
+//! What one would write by hand with sqlx, and no more than that.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use watermill_core::Message;
+use watermill_sql::SqlDatabase;
+
+/// The statements of one database. Their texts are made once.
+#[async_trait]
+pub(crate) trait Raw: SqlDatabase {
+    /// A multi-row insert of `rows` rows.
+    fn insert_text(topic: &str, rows: usize) -> Arc<str>;
+
+    /// Inserts messages with that statement. Metadata are made JSON here, as by everybody who has some.
+    async fn write_rows(
+        connection: &mut Self::Connection,
+        text: &Arc<str>,
+        messages: &[Message],
+    ) -> sqlx::Result<()>;
+
+    /// The same insert with the notification that ours sends, where there is such a thing.
+    fn notifying_text(_topic: &str, _rows: usize) -> Option<Arc<str>> {
+        None
+    }
+
+    /// Gives a group its first position.
+    async fn begin_group(connection: &mut Self::Connection, topic: &str, group: &str) -> sqlx::Result<()>;
+
+    /// The statement of [`read_rows`](Self::read_rows).
+    fn read_text(topic: &str) -> Arc<str>;
+
+    /// Reads up to `limit` rows after an offset: offset, id, payload and metadata as text. Returns the
+    /// last offset and how many rows there were.
+    async fn read_rows(
+        connection: &mut Self::Connection,
+        text: &Arc<str>,
+        after: i64,
+        limit: i64,
+    ) -> sqlx::Result<(i64, usize)>;
+
+    /// The statement of [`move_position`](Self::move_position).
+    fn advance_text(topic: &str) -> Arc<str>;
+
+    /// Moves a group's position.
+    async fn move_position(
+        connection: &mut Self::Connection,
+        text: &Arc<str>,
+        group: &str,
+        position: i64,
+    ) -> sqlx::Result<()>;
+
+    /// Makes the server do now what it would do in the background later.
+    async fn settle_down(connection: &mut Self::Connection, topic: &str) -> sqlx::Result<()>;
+}
+
+/// Metadata as JSON text.
+pub(crate) fn metadata(message: &Message) -> String {
+    serde_json::to_string(message.metadata()).expect("text is JSON")
+}
+
+/// A payload as text.
+pub(crate) fn payload(message: &Message) -> &str {
+    std::str::from_utf8(message.payload()).expect("the workload's bodies are text")
+}
