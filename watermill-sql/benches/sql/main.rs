@@ -14,6 +14,7 @@ mod idle;
 mod mysql;
 mod postgres;
 mod publish;
+mod queue;
 mod raw;
 mod rounds;
 mod sqlite;
@@ -36,6 +37,7 @@ fn main() {
         subscribe::measure::<Postgres>(&options, &mut figures).await;
         subscribe::measure::<MySql>(&options, &mut figures).await;
         subscribe::measure::<Sqlite>(&options, &mut figures).await;
+        queue::measure(&options, &mut figures).await;
         idle::measure(&options, &mut figures).await;
         // Last, because to be counted costs time.
         statements::measure::<Postgres>(&options, &mut figures).await;

@@ -1,10 +1,19 @@
 //! What one would write by hand with sqlx, and no more than that.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 use async_trait::async_trait;
 use watermill_core::Message;
 use watermill_sql::SqlDatabase;
+
+/// How much is made of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Owned copies of its columns.
+    Columns,
+    /// The same with the metadata as a map, without which nobody could use them.
+    Message,
+}
 
 /// The statements of one database. Their texts are made once.
 #[async_trait]
@@ -30,13 +39,14 @@ pub(crate) trait Raw: SqlDatabase {
     /// The statement of [`read_rows`](Self::read_rows).
     fn read_text(topic: &str) -> Arc<str>;
 
-    /// Reads up to `limit` rows after an offset: offset, id, payload and metadata as text. Returns the
-    /// last offset and how many rows there were.
+    /// Reads up to `limit` rows after an offset: offset, id, payload and metadata. Returns the last offset
+    /// and how many rows there were.
     async fn read_rows(
         connection: &mut Self::Connection,
         text: &Arc<str>,
         after: i64,
         limit: i64,
+        depth: Depth,
     ) -> sqlx::Result<(i64, usize)>;
 
     /// The statement of [`move_position`](Self::move_position).
@@ -52,6 +62,18 @@ pub(crate) trait Raw: SqlDatabase {
 
     /// Makes the server do now what it would do in the background later.
     async fn settle_down(connection: &mut Self::Connection, topic: &str) -> sqlx::Result<()>;
+}
+
+/// A message as it is read by hand: its columns as they are sent, or with the metadata as something that one
+/// can look into.
+pub(crate) fn use_message(uuid: String, payload: impl AsRef<[u8]>, metadata: &str, depth: Depth) {
+    match depth {
+        Depth::Columns => drop(black_box((uuid, payload, metadata.to_owned()))),
+        Depth::Message => {
+            let metadata: BTreeMap<String, String> = serde_json::from_str(metadata).expect("text to text");
+            drop(black_box((uuid, payload, metadata)));
+        }
+    }
 }
 
 /// Metadata as JSON text.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 use watermill_core::Message;
 
-use crate::raw::{self, Raw};
+use crate::raw::{self, Depth, Raw};
 
 #[async_trait]
 impl Raw for Sqlite {
@@ -55,15 +55,15 @@ impl Raw for Sqlite {
         text: &Arc<str>,
         after: i64,
         limit: i64,
+        depth: Depth,
     ) -> sqlx::Result<(i64, usize)> {
         let query = sqlx::query(AssertSqlSafe(text.clone())).bind(after).bind(limit);
         let rows = query.fetch_all(connection).await?;
         let mut last = after;
         for row in &rows {
             last = row.try_get(0)?;
-            let message: (String, Vec<u8>, String) =
-                (row.try_get(1)?, row.try_get_unchecked(2)?, row.try_get_unchecked(3)?);
-            std::hint::black_box(message);
+            let metadata: &str = row.try_get_unchecked(3)?;
+            raw::use_message(row.try_get(1)?, row.try_get_unchecked::<Vec<u8>, _>(2)?, metadata, depth);
         }
         Ok((last, rows.len()))
     }

@@ -13,6 +13,7 @@ use watermill_testkit::{Figure, Figures, Limit, unique, workload};
 use crate::{
     Options,
     database::Bench,
+    raw::Depth,
     rounds::{Contender, in_turn},
 };
 
@@ -64,14 +65,7 @@ async fn batches<D: Bench>(
     figures: &mut Figures,
 ) {
     let name = format!("subscribe/{}/batch-{batch}", D::LABEL);
-    let raw = format!("{name}/raw");
-    let contenders = vec![
-        Contender::new(&name, subscribed(pool, topic, batch, count, true)),
-        Contender::new(&raw, by_hand(pool, topic, batch, count)),
-    ];
-    let results = in_turn(ROUNDS, count, contenders).await;
-    let figure = Figure::new(&name, results.best(&name), "messages per second").baseline(results.best(&raw));
-    figures.push(figure.limit(Limit::AtLeast(0.7)));
+    compare(&name, pool, topic, batch, count, ROUNDS, figures).await;
 }
 
 /// The rate must not depend on how many rows are unread.
@@ -90,14 +84,30 @@ async fn backlog<D: Bench>(pool: &Pool<D>, topics: [&Arc<str>; 2], many: usize, 
 /// Everything there is, once.
 async fn whole<D: Bench>(pool: &Pool<D>, topic: &Arc<str>, count: usize, figures: &mut Figures) {
     let name = format!("subscribe/{}/all-{count}", D::LABEL);
-    let raw = format!("{name}/raw");
+    compare(&name, pool, topic, 100, count, 1, figures).await;
+}
+
+async fn compare<D: Bench>(
+    name: &str,
+    pool: &Pool<D>,
+    topic: &Arc<str>,
+    batch: usize,
+    count: usize,
+    rounds: usize,
+    figures: &mut Figures,
+) {
+    let (raw, columns) = (format!("{name}/raw"), format!("{name}/raw-columns"));
     let contenders = vec![
-        Contender::new(&name, subscribed(pool, topic, 100, count, true)),
-        Contender::new(&raw, by_hand(pool, topic, 100, count)),
+        Contender::new(name, subscribed(pool, topic, batch, count, true)),
+        Contender::new(&raw, by_hand(pool, topic, batch, count, Depth::Message)),
+        Contender::new(&columns, by_hand(pool, topic, batch, count, Depth::Columns)),
     ];
-    let results = in_turn(1, count, contenders).await;
-    let figure = Figure::new(&name, results.best(&name), "messages per second").baseline(results.best(&raw));
-    figures.push(figure.limit(Limit::AtLeast(0.7)));
+    let results = in_turn(rounds, count, contenders).await;
+    let figure =
+        |of: &str| Figure::new(of, results.best(of), "messages per second").baseline(results.best(&raw));
+    figures.push(figure(name).limit(Limit::AtLeast(0.7)));
+    // What is left out by whoever leaves metadata as text.
+    figures.push(figure(&columns));
 }
 
 /// Reads `count` messages for a group of its own. The time ends with the last ack or, `through`, when that
@@ -133,6 +143,7 @@ fn by_hand<D: Bench>(
     topic: &Arc<str>,
     batch: usize,
     count: usize,
+    depth: Depth,
 ) -> impl Fn() -> BoxFuture<'static, Duration> + 'static {
     let (pool, topic) = (pool.clone(), topic.clone());
     let (read, advance) = (D::read_text(&topic), D::advance_text(&topic));
@@ -146,8 +157,9 @@ fn by_hand<D: Bench>(
             let started = Instant::now();
             let (mut position, mut done) = (0, 0);
             while done < count {
-                let (last, rows) =
-                    D::read_rows(&mut connection, &read, position, limit).await.expect("a topic of ours");
+                let (last, rows) = D::read_rows(&mut connection, &read, position, limit, depth)
+                    .await
+                    .expect("a topic of ours");
                 (position, done) = (last, done + rows);
                 D::move_position(&mut connection, &advance, &group, position).await.expect("a group of ours");
             }

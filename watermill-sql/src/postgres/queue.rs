@@ -95,7 +95,7 @@ impl QueueDialect for Postgres {
                 where {free} {is_fresh} and m."offset" > $2
                 order by m."offset" limit $1 for update of m skip locked
             ),
-            picked ("offset", uuid, payload, metadata, published_ms, delayed) as materialized ({picked}),
+            picked ("offset", uuid, payload, metadata, created_at, delayed) as materialized ({picked}),
             claimed as (
                 insert into {claims} as c ("offset", owner, due_ms, attempts)
                 select picked."offset", $3, now_ms + $4, 1 from picked, clock
@@ -104,7 +104,7 @@ impl QueueDialect for Postgres {
                     where c.due_ms <= excluded.due_ms - $4
                 returning c."offset", c.attempts
             )
-            select "offset", uuid, payload, metadata, published_ms, attempts, delayed, now_ms
+            select "offset", uuid, payload, metadata, created_at, attempts, delayed, now_ms
             from picked join claimed using ("offset"), clock order by 1"#
         );
         let rows = sqlx::query(AssertSqlSafe(statement))
