@@ -335,8 +335,9 @@ impl Hand for Ledger {
         self.rows.len() - self.handed
     }
 
+    /// A batch is fetched while another is handled.
     fn refill_below(&self, batch_size: usize) -> usize {
-        batch_size.div_ceil(2)
+        batch_size
     }
 
     /// The attempts of nacked rows are recorded, too.

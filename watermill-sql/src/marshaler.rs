@@ -31,16 +31,24 @@ pub struct Record {
 pub(crate) struct Row {
     pub(crate) position: Position,
     pub(crate) published_at: Option<SystemTime>,
-    pub(crate) columns: Columns,
+    pub(crate) message: Result<Message, Unreadable>,
+}
+
+/// A row that is no message.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) error: BoxError,
+    /// What can be kept of it: its id, its payload, and the metadata column as text.
+    pub(crate) remains: Message,
 }
 
 /// The columns of a row, as bytes: not every writer writes text where text belongs.
-#[derive(Debug)]
-pub(crate) struct Columns {
-    pub(crate) uuid: Vec<u8>,
-    pub(crate) payload: Bytes,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns<'r> {
+    pub(crate) uuid: &'r [u8],
+    pub(crate) payload: &'r [u8],
     /// `None` for SQL's null.
-    pub(crate) metadata: Option<Vec<u8>>,
+    pub(crate) metadata: Option<&'r [u8]>,
 }
 
 impl Record {
@@ -105,14 +113,21 @@ fn check_json(payload: &[u8]) -> Result<(), BoxError> {
     Ok(())
 }
 
-impl Columns {
+impl Columns<'_> {
     /// The message of a row.
-    pub(crate) fn decode(&self) -> Result<Message, BoxError> {
-        let uuid = std::str::from_utf8(&self.uuid).map_err(|error| format!("uuid is not text: {error}"))?;
-        let mut metadata: Metadata = match &self.metadata {
-            Some(text) => serde_json::from_slice(text)
-                .map_err(|error| format!("metadata is not an object of text: {error}"))?,
-            None => Metadata::new(),
+    pub(crate) fn decode(self) -> Result<Message, Unreadable> {
+        self.message().map_err(|error| Unreadable { error, remains: self.remains() })
+    }
+
+    fn message(self) -> Result<Message, BoxError> {
+        let uuid = std::str::from_utf8(self.uuid).map_err(|error| format!("uuid is not text: {error}"))?;
+        let mut message = Message::with_id(uuid, Bytes::copy_from_slice(self.payload));
+        let mut metadata = match self.metadata {
+            // By far the most frequent ones that say nothing.
+            None | Some(b"{}" | b"null") => return Ok(message),
+            Some(text) => {
+                metadata(text).map_err(|error| format!("metadata is not an object of text: {error}"))?
+            }
         };
         let key = match (metadata.remove(metadata_keys::KEY), metadata.remove(metadata_keys::KEY_BASE64)) {
             (None, None) => None,
@@ -122,29 +137,37 @@ impl Columns {
             )),
             (Some(_), Some(_)) => return Err("the row has two keys".into()),
         };
-        let mut message = Message::with_id(uuid, self.payload.clone());
-        *message.metadata_mut() = metadata;
-        message.set_key(key);
+        if !metadata.is_empty() {
+            *message.metadata_mut() = metadata;
+        }
+        if key.is_some() {
+            message.set_key(key);
+        }
         Ok(message)
     }
 
-    /// What can be kept of a row that is no message: its id, its payload, and the metadata column as text.
-    pub(crate) fn remains(&self) -> Message {
-        let uuid = String::from_utf8_lossy(&self.uuid).into_owned();
-        let metadata = String::from_utf8_lossy(self.metadata.as_deref().unwrap_or_default());
-        Message::with_id(uuid, self.payload.clone()).with_metadata(UNREADABLE_METADATA, metadata)
+    fn remains(self) -> Message {
+        let uuid = String::from_utf8_lossy(self.uuid).into_owned();
+        let metadata = String::from_utf8_lossy(self.metadata.unwrap_or_default());
+        Message::with_id(uuid, Bytes::copy_from_slice(self.payload))
+            .with_metadata(UNREADABLE_METADATA, metadata)
     }
+}
+
+/// Text first, because the parser need not check what it takes out of text.
+fn metadata(column: &[u8]) -> Result<Metadata, BoxError> {
+    Ok(serde_json::from_str(std::str::from_utf8(column)?)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn columns(record: Record) -> Columns {
+    fn columns(record: &Record) -> Columns<'_> {
         Columns {
-            uuid: record.uuid.as_bytes().to_vec(),
-            payload: record.payload,
-            metadata: Some(record.metadata.into_bytes()),
+            uuid: record.uuid.as_bytes(),
+            payload: &record.payload,
+            metadata: Some(record.metadata.as_bytes()),
         }
     }
 
@@ -158,15 +181,16 @@ mod tests {
         ];
         for message in messages {
             let record = Record::encode(message.clone(), PayloadColumn::Bytes, Layout::Log).unwrap();
-            assert_eq!(columns(record).decode().unwrap(), message);
+            assert_eq!(columns(&record).decode().unwrap(), message);
         }
     }
 
     #[test]
     fn null_metadata_reads_as_empty() {
         // Go writes JSON's null for a message without metadata.
-        for metadata in [None, Some(b"null".to_vec()), Some(b"{}".to_vec())] {
-            let columns = Columns { uuid: b"1".to_vec(), payload: Bytes::new(), metadata };
+        for metadata in [None, Some("null"), Some("{}"), Some(" null "), Some("{ }")] {
+            let metadata = metadata.map(str::as_bytes);
+            let columns = Columns { uuid: b"1", payload: b"", metadata };
             assert!(columns.decode().unwrap().metadata().is_empty());
         }
     }
@@ -189,11 +213,10 @@ mod tests {
     #[test]
     fn metadata_that_is_not_an_object_of_text_is_an_error() {
         for text in ["", "[]", "1", r#"{"a":1}"#, r#"{"a":null}"#, "{"] {
-            let metadata = Some(text.as_bytes().to_vec());
-            let columns = Columns { uuid: b"1".to_vec(), payload: Bytes::from("kept"), metadata };
-            assert!(columns.decode().is_err(), "{text}");
-            assert_eq!(columns.remains().payload(), "kept");
-            assert_eq!(columns.remains().metadata().get(UNREADABLE_METADATA), Some(text));
+            let columns = Columns { uuid: b"1", payload: b"kept", metadata: Some(text.as_bytes()) };
+            let remains = columns.decode().expect_err(text).remains;
+            assert_eq!(remains.payload(), "kept");
+            assert_eq!(remains.metadata().get(UNREADABLE_METADATA), Some(text));
         }
     }
 }

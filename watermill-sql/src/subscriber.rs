@@ -87,7 +87,8 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
         self.prepare(&tables, dead_letters.as_ref()).await.map_err(|failure| failure.subscribing(topic))?;
 
-        let desk = Arc::new(Desk::new(self.config.batch_size, dead_letters.is_some()));
+        let SqlSubscriberConfig { batch_size, ack_interval, .. } = self.config;
+        let desk = Arc::new(Desk::new(batch_size, ack_interval, dead_letters.is_some()));
         let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
         let origin = Origin::builder("sql", topic).group(group).build(Settler(desk.clone()));
         let reader = Reader {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, mysql::MySqlRow};
 
 use crate::{
@@ -107,15 +107,16 @@ pub(super) async fn visible(
     after: i64,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
+    sqlx::query(AssertSqlSafe(format!(
         "select {COLUMNS} from {} where `offset` > ? order by `offset` limit ?",
         tables.messages()
     )))
     .bind(after)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    .fetch(connection)
+    .map(|row| read(&row?))
+    .try_collect()
+    .await
 }
 
 pub(super) const COLUMNS: &str =
@@ -127,11 +128,12 @@ pub(super) fn read(row: &MySqlRow) -> sqlx::Result<Row> {
         position: row.try_get::<i64, _>(0)?.into(),
         published_at: published_at
             .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
-        columns: Columns {
-            uuid: bytes(row, 1)?.unwrap_or_default().to_vec(),
-            payload: Bytes::copy_from_slice(bytes(row, 2)?.unwrap_or_default()),
-            metadata: bytes(row, 3)?.map(<[u8]>::to_vec),
-        },
+        message: Columns {
+            uuid: bytes(row, 1)?.unwrap_or_default(),
+            payload: bytes(row, 2)?.unwrap_or_default(),
+            metadata: bytes(row, 3)?,
+        }
+        .decode(),
     })
 }
 

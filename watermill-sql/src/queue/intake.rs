@@ -9,7 +9,12 @@ use super::{
     dialect::{Claim, Claimed, Release},
     reader::QueueReader,
 };
-use crate::{dead::Dead, dialect::Dialect, error::Failure, marshaler};
+use crate::{
+    dead::Dead,
+    dialect::Dialect,
+    error::Failure,
+    marshaler::{self, Unreadable},
+};
 
 /// The answer to one claim.
 pub(super) struct Intake {
@@ -37,13 +42,12 @@ impl<D: Dialect> QueueReader<D> {
         let mut unreadable = Vec::new();
         let mut state = self.desk.lock();
         for Claimed { claim, row, now_ms, go_due_ms } in intake.rows {
-            let message = match row.columns.decode() {
+            let message = match row.message {
                 Ok(message) => message,
-                Err(error) => {
+                Err(Unreadable { error, remains: message }) => {
                     let reason = error.to_string();
                     unreadable.push((claim, error));
                     if self.dead_letters.is_some() {
-                        let message = row.columns.remains();
                         let dead = Dead { offset: claim.offset, message, reason, attempts: claim.attempt };
                         state.hand.push_dead(claim, dead, now);
                     } else {

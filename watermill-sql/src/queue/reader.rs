@@ -22,7 +22,7 @@ use crate::{
     dialect::Dialect,
     error::{Failure, Trouble},
     schema::Found,
-    settle::{Desk, Hand as _},
+    settle::{Desk, Hand as _, State, Tell},
     subscription::Ended,
     topic::Tables,
     wake,
@@ -79,17 +79,19 @@ impl<D: Dialect> QueueReader<D> {
         // Whoever stops taking and has settled everything need not be waited for.
         while !self.desk.closing.is_cancelled() && !self.desk.is_through() {
             let now = Instant::now();
+            self.desk.lock().tell = Tell::default();
             if plan.rest_until.is_none_or(|until| until <= now) {
                 plan.rest_until = None;
                 let wanted = self.wanted();
                 if wanted > 0 && plan.poll_at <= now && claiming.is_terminated() {
                     claiming.set(self.claim(wanted).fuse());
                 }
-                if self.write_at(&plan).is_some_and(|at| at <= now) && writing.is_terminated() {
+                let write_at = self.write_at(&plan, &self.desk.lock());
+                if write_at.is_some_and(|at| at <= now) && writing.is_terminated() {
                     writing.set(self.write(plan.renew_at <= now).fuse());
                 }
             }
-            let until = self.next_thing(&plan, claiming.is_terminated(), writing.is_terminated());
+            let until = self.sleeps_until(&plan, claiming.is_terminated(), writing.is_terminated());
             let failure = tokio::select! {
                 () = self.desk.closing.cancelled() => None,
                 claimed = &mut claiming => match claimed {
@@ -126,29 +128,29 @@ impl<D: Dialect> QueueReader<D> {
     }
 
     fn wanted(&self) -> usize {
-        let state = self.desk.lock();
+        self.wanted_in(&self.desk.lock())
+    }
+
+    fn wanted_in(&self, state: &State<Claims>) -> usize {
         if state.stopped { 0 } else { state.hand.wanted(self.config.batch_size) }
     }
 
     /// When outcomes are to be recorded or claims to be renewed.
-    fn write_at(&self, plan: &Plan) -> Option<Instant> {
-        let state = self.desk.lock();
+    fn write_at(&self, plan: &Plan, state: &State<Claims>) -> Option<Instant> {
         let renew_at = (!state.hand.is_empty()).then_some(plan.renew_at);
-        let (settled, since, awaited) = state.hand.unsaved();
-        let record_at = match since {
-            Some(since) if awaited || settled >= self.config.batch_size => Some(since),
-            Some(since) => Some(since + self.config.ack_interval),
-            None => None,
-        };
+        let record_at = self.desk.record_at(state);
         renew_at.into_iter().chain(record_at).min()
     }
 
-    /// When there is something to do, if nothing happens before.
-    fn next_thing(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
+    /// When there is something to do, if nothing happens before that the desk tells of. What is under way
+    /// tells by itself when it is done.
+    fn sleeps_until(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
         let a_while = Instant::now() + self.config.visibility_timeout;
-        let claim_at = (may_claim && self.wanted() > 0).then_some(plan.poll_at);
-        let write_at = if may_write { self.write_at(plan) } else { None };
+        let mut state = self.desk.lock();
+        let claim_at = (may_claim && self.wanted_in(&state) > 0).then_some(plan.poll_at);
+        let write_at = if may_write { self.write_at(plan, &state) } else { None };
         let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
+        state.tell = Tell { wanted: may_claim, recording_before: may_write.then_some(until) };
         plan.rest_until.map_or(until, |rest_until| until.max(rest_until))
     }
 

@@ -85,7 +85,8 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
         let Prepared { tables, dead_letters } = prepared;
 
-        let desk = Arc::new(Desk::new(self.config.batch_size, dead_letters.is_some()));
+        let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
+        let desk = Arc::new(Desk::new(batch_size, ack_interval, dead_letters.is_some()));
         let origin = Origin::builder("sql", topic).build(Settler(desk.clone()));
         let reader = QueueReader {
             pool: self.pool.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::schema;
@@ -125,15 +125,16 @@ pub(super) async fn fetch(
     after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
+    sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS} from {} where "offset" > ? order by "offset" limit ?"#,
         tables.messages()
     )))
     .bind(after.offset)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    .fetch(connection)
+    .map(|row| read(&row?))
+    .try_collect()
+    .await
 }
 
 /// The casts make every row readable whatever its writer put into SQLite's untyped columns: text
@@ -147,15 +148,11 @@ pub(super) fn read(row: &SqliteRow) -> sqlx::Result<Row> {
         position: row.try_get::<i64, _>(0)?.into(),
         published_at: published_at
             .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
-        columns: columns(row)?,
-    })
-}
-
-fn columns(row: &SqliteRow) -> sqlx::Result<Columns> {
-    let payload: Option<Vec<u8>> = row.try_get(2)?;
-    Ok(Columns {
-        uuid: row.try_get(1)?,
-        payload: Bytes::from(payload.unwrap_or_default()),
-        metadata: row.try_get(3)?,
+        message: Columns {
+            uuid: row.try_get(1)?,
+            payload: row.try_get::<Option<&[u8]>, _>(2)?.unwrap_or_default(),
+            metadata: row.try_get(3)?,
+        }
+        .decode(),
     })
 }
