@@ -34,8 +34,6 @@ pub enum Cursor {
 pub struct LockHolders {
     /// The sequence of the offset, quoted.
     sequence: String,
-    /// The table's id, as the catalogue of locks has it.
-    table: i64,
     looks: Looks,
     /// Every decided row up to here has been read.
     read: i64,
@@ -52,7 +50,6 @@ struct Facts {
     sequence: Option<String>,
     can_read_sequence: bool,
     cache: i64,
-    table: i64,
     position: Position,
     /// The first transaction id that this cluster has not given out.
     next_transaction: u64,
@@ -88,7 +85,6 @@ pub(super) async fn open(
             }
             Ok(Cursor::LockHolders(LockHolders {
                 sequence,
-                table: facts.table,
                 looks: Looks::default(),
                 read: 0,
                 open_since: None,
@@ -144,7 +140,14 @@ impl LockHolders {
         self.read = self.read.max(after);
         let mut rows = self.read_decided(connection, tables, after, limit).await?;
         if rows.is_empty() {
-            let look = look(connection, &self.sequence, self.table).await?;
+            let look = look(connection, &self.sequence, tables).await?;
+            if look.drawn < self.read {
+                // What to do about it is said when this cursor is opened again, as after any failure.
+                return Err(sqlx::Error::Protocol(format!(
+                    "the table's offsets have begun anew: {} was read, and none above {} is drawn",
+                    self.read, look.drawn
+                )));
+            }
             self.looks.note(look);
             rows = self.read_decided(connection, tables, after, limit).await?;
         }
@@ -265,7 +268,6 @@ async fn facts(
                             and i.indpred is null),
                   s.name, coalesce(has_sequence_privilege(s.name, 'select'), false),
                   coalesce((select seqcache from pg_sequence where seqrelid = s.name::regclass), 1),
-                  c.oid::bigint,
                   coalesce(o.offset_acked, 0), coalesce(o.last_processed_transaction_id, '0')::text,
                   pg_snapshot_xmax(pg_current_snapshot())::text,
                   (select transaction_id::text from {messages} m
@@ -281,7 +283,7 @@ async fn facts(
     .bind(config.group_name())
     .fetch_one(connection)
     .await?;
-    let newest: Option<String> = row.try_get(10)?;
+    let newest: Option<String> = row.try_get(9)?;
     Ok(Facts {
         is_standby: row.try_get(0)?,
         is_plain_table: row.try_get(1)?,
@@ -289,9 +291,8 @@ async fn facts(
         sequence: row.try_get(3)?,
         can_read_sequence: row.try_get(4)?,
         cache: row.try_get(5)?,
-        table: row.try_get(6)?,
-        position: Position { transaction: log::transaction_id(&row, 8)?, offset: row.try_get(7)? },
-        next_transaction: log::transaction_id(&row, 9)?,
+        position: Position { transaction: log::transaction_id(&row, 7)?, offset: row.try_get(6)? },
+        next_transaction: log::transaction_id(&row, 8)?,
         newest_transaction: newest
             .map(|text| text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error))))
             .transpose()?,
@@ -305,20 +306,26 @@ async fn drawn(connection: &mut PgConnection, sequence: &str) -> sqlx::Result<i6
 }
 
 /// The sequence first and then the locks: the inner select refers to the row of the sequence, so that it
-/// cannot be run before that was read.
-async fn look(connection: &mut PgConnection, sequence: &str, table: i64) -> sqlx::Result<Look> {
+/// cannot be run before that was read. Every look asks anew whether the server shows writers, and which
+/// table it is: a connection of the pool may have come to a standby since the cursor was opened, and a table
+/// may have been made anew.
+async fn look(connection: &mut PgConnection, sequence: &str, tables: &Tables) -> sqlx::Result<Look> {
     let row = sqlx::query(AssertSqlSafe(format!(
         "select case when s.is_called then s.last_value else s.last_value - 1 end,
                 array(select l.virtualtransaction || ' ' || coalesce(l.pid::text, '') from pg_locks l
                       where l.locktype = 'relation' and l.mode = 'RowExclusiveLock' and l.granted
-                        and l.relation = $1::bigint::oid
+                        and l.relation = to_regclass($1)
                         and l.database = (select oid from pg_database where datname = current_database())
-                        and s.last_value is not null)
+                        and s.last_value is not null),
+                pg_is_in_recovery()
          from {sequence} s"
     )))
-    .bind(table)
+    .bind(tables.messages())
     .fetch_one(connection)
     .await?;
+    if row.try_get(2)? {
+        return Err(sqlx::Error::Protocol(STANDBY.to_owned()));
+    }
     let holders: Vec<String> = row.try_get(1)?;
     let holders = holders
         .iter()
@@ -339,7 +346,6 @@ mod tests {
             sequence: Some("s".to_owned()),
             can_read_sequence: true,
             cache: 1,
-            table: 1,
             position: position.into(),
             next_transaction: 100,
             newest_transaction: Some(50),

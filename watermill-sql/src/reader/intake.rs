@@ -39,9 +39,16 @@ impl<D: Dialect> Reader<D> {
             none => none.insert(D::open_cursor(connection.get(), &self.tables, &self.config).await?),
         };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
-        let Fetched { rows, more, holder } = fetched.map_err(Failure::of::<D>)?;
-        let now = Instant::now();
         let keep = cursor.keeps_connection();
+        let Fetched { rows, more, holder } = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                // The server, or the table, may be another by now: check again what was checked at the start.
+                term.cursor = None;
+                return Err(Failure::of::<D>(error));
+            }
+        };
+        let now = Instant::now();
         term.waiting.note(&self.desk, self.tables.topic(), self.config.group_name(), holder, now);
         if keep {
             // Others may need those of the pool to let this reader go on.
