@@ -8,6 +8,7 @@ mod mysql_database;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use mysql_database::Database;
 use sqlx::{AssertSqlSafe, MySqlPool};
 use watermill_core::{
@@ -94,6 +95,34 @@ async fn a_server_that_has_become_a_replica_is_unavailable_to_publishers_and_ref
     assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
     execute(&pool, "set global read_only = 0").await;
     publisher.publish("t", vec![Message::new("1")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_decides_no_gap_on_a_server_that_has_become_a_replica() {
+    let server = PrivateServer::start(Service::MYSQL);
+    let database = Database::on(server.url());
+    let pool = database.pool().await;
+    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    publisher.publish("t", vec![Message::new("0")]).await.unwrap();
+    let subscriber = SqlSubscriber::new(pool.clone(), SqlSubscriberConfig::default()).unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    subscription.next().await.unwrap().unwrap().ack_confirmed().await.unwrap();
+
+    // Who administers the server may write to it all the same, as its replication does.
+    execute(&pool, "set global read_only = 1").await;
+    execute(&pool, "alter table watermill_t auto_increment = 3").await;
+    publisher.publish("t", vec![Message::new("2")]).await.unwrap();
+    let error = subscription.next().await.unwrap().expect_err("nothing is delivered behind the gap");
+    assert!(error.to_string().contains("unavailable"), "{error}");
+    let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(why.contains("connect to the primary"), "{why}");
+    execute(&pool, "set global read_only = 0").await;
+    let delivery = loop {
+        if let Ok(delivery) = subscription.next().await.unwrap() {
+            break delivery;
+        }
+    };
+    assert_eq!(delivery.payload(), "2");
 }
 
 async fn execute(pool: &MySqlPool, statements: &str) {

@@ -80,15 +80,15 @@ pub(super) async fn open(
 
 /// Refuses servers that cannot be written to.
 pub(super) async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
-    let read_only: i64 =
-        sqlx::query_scalar("select cast(@@global.read_only or @@global.innodb_read_only as signed)")
-            .fetch_one(connection)
-            .await
-            .map_err(Failure::of::<sqlx::MySql>)?;
-    match read_only {
-        0 => Ok(()),
-        _ => Err(Failure::because(Trouble::Refused, READ_ONLY)),
+    match is_read_only(connection).await.map_err(Failure::of::<sqlx::MySql>)? {
+        false => Ok(()),
+        true => Err(Failure::because(Trouble::Refused, READ_ONLY)),
     }
+}
+
+async fn is_read_only(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
+    let settings = "select cast(@@global.read_only or @@global.innodb_read_only as signed)";
+    Ok(sqlx::query_scalar::<_, i64>(settings).fetch_one(connection).await? != 0)
 }
 
 /// Refuses servers that cannot be written to, and tables without transactions.
@@ -212,6 +212,11 @@ impl Cursor {
         rows: &[Row],
         now: Instant,
     ) -> sqlx::Result<bool> {
+        // A connection of the pool may have come to a replica since the cursor was opened. There the rows of
+        // one offset may be applied after those of a later one, by threads that are not among the writers.
+        if is_read_only(connection).await? {
+            return Err(sqlx::Error::Protocol(READ_ONLY.to_owned()));
+        }
         let up_to = rows.last().map_or(0, |row| row.position.offset);
         let running = running(connection, self.proof).await?;
         self.gaps.note_running(up_to, running, now);
