@@ -40,14 +40,11 @@ impl<D: Dialect> Reader<D> {
         };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
         let keep = cursor.keeps_connection();
-        let Fetched { rows, more, holder } = match fetched {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                // The server, or the table, may be another by now: check again what was checked at the start.
-                term.cursor = None;
-                return Err(Failure::of::<D>(error));
-            }
-        };
+        if fetched.is_err() {
+            // The server, or the table, may be another by now: check again what was checked at the start.
+            term.cursor = None;
+        }
+        let Fetched { rows, more, holder } = fetched.map_err(Failure::of::<D>)?;
         let now = Instant::now();
         term.waiting.note(&self.desk, self.tables.topic(), self.config.group_name(), holder, now);
         if keep {
