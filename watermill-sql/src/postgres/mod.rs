@@ -2,6 +2,7 @@
 //! see is decided by one of the two rules in [`commit_order`].
 
 mod commit_order;
+mod facts;
 mod holder;
 mod lease;
 mod listen;

@@ -206,6 +206,44 @@ async fn offsets_that_begin_anew_under_a_reader_are_refused_and_the_remedy_works
 }
 
 #[tokio::test]
+async fn a_table_that_others_inherit_from_is_not_read_by_lock_holders() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).initialize("t").await.unwrap();
+    // Its rows are seen in the table above and draw the same offsets; its writers lock this one.
+    execute(&pool, "create table child () inherits (watermill_t)").await;
+    let error = by_lock_holders(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused);
+    let mut late = pool.begin().await.unwrap();
+    sqlx::raw_sql("insert into child (payload) values ('0')").execute(&mut *late).await.unwrap();
+    publisher(&pool).publish("t", numbered(1..2)).await.unwrap();
+    let subscriber = subscriber(&pool);
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    let holder = format!("backend {}", pid(&mut late).await);
+    within("the gauge", async {
+        while subscriber.held_back().is_empty() {
+            assert!(subscription.next().now_or_never().is_none(), "{holder} is not waited for");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    late.commit().await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "0");
+    assert_eq!(payload(&mut subscription).await, "1");
+}
+
+#[tokio::test]
+async fn a_sequence_that_counts_as_with_several_primaries_is_refused() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).initialize("t").await.unwrap();
+    execute(&pool, "alter sequence watermill_t_offset_seq increment 2").await;
+    let error = subscriber(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused);
+    assert!(error.to_string().contains("increment 1"), "{error}");
+}
+
+#[tokio::test]
 async fn a_partitioned_table_is_refused_with_the_remedy() {
     let database = Database::default();
     let pool = database.pool().await;
