@@ -90,8 +90,10 @@ async fn a_standby_is_refused_until_it_is_the_primary() {
     let pool = database.pool().await;
     publisher(&pool).publish("t", vec![Message::new("0")]).await.unwrap();
     subscriber(&pool).initialize("t").await.unwrap();
+    let running = SqlSubscriber::new(pool.clone(), by_lock_holders().group("running")).unwrap();
+    let mut running = running.subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut running).await, "0");
     let data: String = sqlx::query_scalar("show data_directory").fetch_one(&pool).await.unwrap();
-    pool.close().await;
     let _server = restarted(server, move || {
         std::fs::write(PathBuf::from(data).join("standby.signal"), "").unwrap();
     })
@@ -111,6 +113,12 @@ async fn a_standby_is_refused_until_it_is_the_primary() {
     for expected in ["0", "1"] {
         assert_eq!(payload(&mut subscription).await, expected);
     }
+    // One that was there before has gone on by itself; its ack may have been lost with the server.
+    let mut next = payload(&mut running).await;
+    if next == "0" {
+        next = payload(&mut running).await;
+    }
+    assert_eq!(next, "1");
 }
 
 /// As behind an address that is moved from server to server.

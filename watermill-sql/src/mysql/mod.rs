@@ -1,6 +1,7 @@
 //! MySQL and MariaDB. A transaction may commit rows whose offsets are below those that others have
 //! committed before, so a reader decides the gaps in what it sees: [`gaps`].
 
+mod checks;
 mod gaps;
 mod holder;
 mod lease;
@@ -77,7 +78,7 @@ impl Dialect for MySql {
     }
 
     async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
-        probe::check_server(connection).await
+        checks::check_server(connection).await
     }
 
     async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, log, probe, schema};
+use super::{NOW_MS, checks, log, schema};
 use crate::{
     PayloadColumn, SqlPublisherConfig,
     error::Failure,
@@ -42,7 +42,7 @@ impl QueueDialect for MySql {
     }
 
     async fn check_queue(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
-        probe::check_writable(connection, tables).await
+        checks::check_writable(connection, tables).await
     }
 
     async fn enqueue(

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use tokio::time::Instant;
 
 use super::{
-    facts::Facts,
+    checks::{Facts, STANDBY},
     holder, log,
     look::{Holding, Look, Looks},
 };
@@ -16,10 +16,6 @@ use crate::{
     position::Position,
     topic::Tables,
 };
-
-/// Why a standby will not do.
-pub(super) const STANDBY: &str = "the server is a standby, which neither shows writers nor takes acks or claims: \
-                                  connect to the primary";
 
 /// The rule that a group reads by, and what it remembers.
 #[derive(Debug)]

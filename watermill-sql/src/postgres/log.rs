@@ -143,11 +143,13 @@ pub(super) async fn by_transaction(
     after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    // Ordered by the table's columns, with the table's name: without it, by those of the result, of which one
+    // is text, where 99 comes after 100.
     let rows = sqlx::query(AssertSqlSafe(format!(
-        r#"select {COLUMNS}, transaction_id::text from {}
+        r#"select {COLUMNS}, transaction_id::text from {} m
            where (transaction_id, "offset") > ($1::text::xid8, $2)
              and transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-           order by transaction_id, "offset" limit $3"#,
+           order by m.transaction_id, m."offset" limit $3"#,
         tables.messages()
     )))
     .bind(after.transaction.to_string())

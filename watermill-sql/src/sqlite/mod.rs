@@ -88,11 +88,11 @@ impl Dialect for Sqlite {
     }
 
     async fn open_cursor(
-        _connection: &mut SqliteConnection,
-        _tables: &Tables,
-        _config: &SqlSubscriberConfig,
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        config: &SqlSubscriberConfig,
     ) -> Result<(), Failure> {
-        Ok(())
+        log::check_position(connection, tables, config).await
     }
 
     async fn insert(

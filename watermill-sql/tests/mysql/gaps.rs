@@ -130,3 +130,27 @@ async fn a_group_that_starts_at_the_latest_row_gets_what_comes_after() {
     publisher(&pool).publish("t", numbered(2..3)).await.unwrap();
     assert_eq!(payload(&mut subscription).await, "2");
 }
+
+#[tokio::test]
+async fn a_position_ahead_of_the_table_is_refused_and_the_remedy_works() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    for _ in 0..3 {
+        next(&mut subscription).await.ack_confirmed().await.unwrap();
+    }
+    subscription.close().await.unwrap();
+    // Rows that are deleted leave the table its counter; this does not.
+    execute(&pool, "delete from watermill_t").await;
+    subscriber(&pool).subscribe("t").await.unwrap().close().await.unwrap();
+    execute(&pool, "truncate table watermill_t").await;
+    let error = subscriber(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
+    let text = error.to_string();
+    let (_, remedy) = text.split_once("delivered: ").unwrap();
+    execute(&pool, remedy.split_once(',').unwrap().0).await;
+    publisher(&pool).publish("t", numbered(3..4)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "3");
+}

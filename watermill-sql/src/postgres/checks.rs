@@ -1,10 +1,27 @@
-//! [`Facts`]: what the catalogue and the tables say before the first row is read, and what follows from it:
-//! by which rule a group reads, or why it cannot.
+//! By which rule a group reads, and refusing at the start what neither can decide, with the remedy.
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::log;
-use crate::{CommitOrder, SqlSubscriberConfig, position::Position, topic::Tables};
+use crate::{
+    CommitOrder, SqlSubscriberConfig,
+    error::{Failure, Trouble},
+    position::Position,
+    topic::Tables,
+};
+
+/// Why a standby will not do.
+pub(super) const STANDBY: &str = "the server is a standby, which neither shows writers nor takes acks or claims: \
+                                  connect to the primary";
+
+/// Refuses servers that cannot be written to.
+pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
+    let is_standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await;
+    match is_standby.map_err(Failure::of::<sqlx::Postgres>)? {
+        true => Err(Failure::because(Trouble::Refused, STANDBY)),
+        false => Ok(()),
+    }
+}
 
 /// What decides which rule will do.
 pub(super) struct Facts {
