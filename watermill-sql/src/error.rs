@@ -54,6 +54,11 @@ impl Failure {
         Self { trouble, detail: Some(detail.into()), source: None }
     }
 
+    /// The same, with what to do about it.
+    pub(crate) fn explained(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
     /// As the failure of a call to publish. Nothing of the call was accepted.
     pub(crate) fn publishing(self, topic: &str) -> PublishError {
         let kind = match self.trouble {

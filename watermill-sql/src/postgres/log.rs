@@ -50,9 +50,9 @@ pub(super) async fn create_group(
 }
 
 /// What a layout's insert names beside what every layout has.
-pub(super) struct Extra {
-    pub(super) columns: &'static str,
-    pub(super) values: &'static str,
+pub(super) struct Extra<'a> {
+    pub(super) columns: &'a str,
+    pub(super) values: &'a str,
     /// Whether `due_ms` is among the values.
     pub(super) due: bool,
 }
@@ -74,7 +74,7 @@ pub(super) async fn insert_into(
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
-    extra: &Extra,
+    extra: &Extra<'_>,
 ) -> sqlx::Result<()> {
     let payload_column = config.payload_column.unwrap_or(sqlx::Postgres::PAYLOAD_COLUMN);
     let (bound, cast) = match payload_column {

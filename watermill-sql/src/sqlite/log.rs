@@ -72,31 +72,46 @@ pub(super) async fn check_position(
     ))
 }
 
-/// With `queue`, the columns are written that only a queue has. That a log has none of them keeps
-/// messages for a queue out of one.
+/// What a layout's insert names beside what every layout has.
+pub(super) struct Extra<'a> {
+    pub(super) columns: &'a str,
+    pub(super) values: &'a str,
+    /// Whether `due_ms` is among the values.
+    pub(super) due: bool,
+}
+
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    tables: &Tables,
+    records: &[Record],
+) -> sqlx::Result<()> {
+    let extra = Extra { columns: "", values: "", due: false };
+    insert_into(connection, tables, records, &extra).await
+}
+
 pub(super) async fn insert_into(
     connection: &mut SqliteConnection,
     tables: &Tables,
     records: &[Record],
-    queue: bool,
+    extra: &Extra<'_>,
 ) -> sqlx::Result<()> {
-    let (columns, values) = match queue {
-        true => (", acked, delayed_until", "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?, false, ?)"),
-        false => ("", "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?)"),
-    };
-    let mut statement =
-        format!("insert into {} (uuid, created_at, payload, metadata{columns}) values ", tables.messages());
+    let values = format!("(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?{})", extra.values);
+    let mut statement = format!(
+        "insert into {} (uuid, created_at, payload, metadata{}) values ",
+        tables.messages(),
+        extra.columns
+    );
     statement.reserve(records.len() * (values.len() + 1));
     for at in 0..records.len() {
         if at > 0 {
             statement.push(',');
         }
-        statement.push_str(values);
+        statement.push_str(&values);
     }
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
     for record in records {
         query = query.bind(record.uuid.as_str()).bind(&record.payload[..]).bind(record.metadata.as_str());
-        if queue {
+        if extra.due {
             query = query.bind(record.due_ms);
         }
     }

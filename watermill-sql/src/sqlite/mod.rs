@@ -101,7 +101,7 @@ impl Dialect for Sqlite {
         records: &[Record],
         _config: &SqlPublisherConfig,
     ) -> sqlx::Result<()> {
-        log::insert_into(connection, tables, records, false).await
+        log::insert(connection, tables, records).await
     }
 
     async fn fetch(
