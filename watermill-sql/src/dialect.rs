@@ -99,8 +99,8 @@ pub trait Dialect: QueueDialect + RetentionDialect {
     }
 
     /// Checks that nothing will be lost or stay undelivered when this group reads this topic, and begins
-    /// a term of fetching. Called by `subscribe`, so that what cannot be decided is refused there, and at
-    /// the start of every term. The group's row exists.
+    /// a term of fetching. Called by `subscribe`, so that what cannot be decided is refused there, at the
+    /// start of every term, and after a fetch that failed. The group's row exists.
     async fn open_cursor(
         connection: &mut Self::Connection,
         tables: &Tables,

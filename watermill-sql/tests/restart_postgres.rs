@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 use postgres_database::Database;
-use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, Postgres, postgres::PgConnectOptions};
 use watermill_core::{
     Message, Publisher, Subscriber, Subscription,
     error::{PublishErrorKind, SubscribeErrorKind},
@@ -124,6 +124,55 @@ async fn a_standby_is_refused_until_it_is_the_primary() {
         next = payload(&mut running).await;
     }
     assert_eq!(next, "1");
+}
+
+/// As behind an address that is moved from server to server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_whose_connections_come_to_a_standby_reads_nothing_there() {
+    let server = Arc::new(started().await);
+    let database = Database::on(server.url());
+    let (writing, reading) = (database.pool().await, database.pool().await);
+    publisher(&writing).publish("t", vec![Message::new("0")]).await.unwrap();
+    // It is not to meet the standby with a renewal or an ack, which fail there anyhow.
+    let config = by_lock_holders().lease(Duration::from_secs(3_600));
+    let subscriber = SqlSubscriber::new(reading.clone(), config).unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    within("a delivery", subscription.next()).await.unwrap().unwrap().ack_confirmed().await.unwrap();
+
+    let standby = tokio::task::spawn_blocking({
+        let server = server.clone();
+        move || server.standby()
+    })
+    .await
+    .expect("it starts");
+    let name: String = sqlx::query_scalar("select current_database()").fetch_one(&writing).await.unwrap();
+    reading.set_connect_options(standby.url().parse::<PgConnectOptions>().unwrap().database(&name));
+    let mut late = writing.begin().await.unwrap();
+    SqlPublisher::in_transaction(&mut late).publish("t", vec![Message::new("1")]).await.unwrap();
+    publisher(&writing).publish("t", vec![Message::new("2")]).await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *late).await.unwrap();
+    let others = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid not in ({pid}, pg_backend_pid())"
+    );
+    execute(&writing, &others).await;
+    within("a refusal", async {
+        loop {
+            let next = subscription.next().await.expect("the stream goes on");
+            if next.expect_err("nothing is delivered").to_string().contains("connect to the primary") {
+                return;
+            }
+        }
+    })
+    .await;
+
+    // The address is moved back.
+    reading.set_connect_options(database.options.clone());
+    tokio::task::spawn_blocking(move || standby.kill()).await.expect("it ends");
+    late.commit().await.unwrap();
+    for expected in ["1", "2"] {
+        assert_eq!(payload(&mut subscription).await, expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

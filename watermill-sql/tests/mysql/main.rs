@@ -21,7 +21,7 @@ use mysql_database::Database;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool};
 use watermill_core::{
     Delivery, Message, Publisher, Subscriber, Subscription,
-    error::{PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
+    error::{NotAccepted, PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
     subscription::Health,
 };
 use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig, StartPosition};
