@@ -14,6 +14,7 @@ use crate::{
     error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    stored::Store,
     topic::Tables,
 };
 
@@ -102,11 +103,12 @@ impl QueueDialect for MySql {
         .fetch_all(&mut *transaction)
         .await?;
         let mut claimed = Vec::with_capacity(rows.len());
+        let mut store = Store::default();
         for row in &rows {
             if row.try_get::<i64, _>(6)? == 0 {
                 continue;
             }
-            let read = log::read(row)?;
+            let read = log::read(row, &mut store)?;
             let attempts = u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or(0);
             claimed.push(Claimed {
                 claim: Claim { offset: read.position.offset, attempt: attempts.saturating_add(1) },

@@ -15,6 +15,7 @@ use crate::{
     error::{Failure, Trouble},
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    stored::Store,
     topic::Tables,
 };
 
@@ -114,9 +115,10 @@ impl QueueDialect for Postgres {
             .bind(queue.timeout_ms())
             .fetch_all(connection)
             .await?;
+        let mut store = Store::default();
         rows.iter()
             .map(|row| {
-                let read = log::read(row, 0)?;
+                let read = log::read(row, 0, &mut store)?;
                 let attempt = u32::try_from(row.try_get::<i32, _>(5)?).unwrap_or(1);
                 Ok(Claimed {
                     claim: Claim { offset: read.position.offset, attempt },

@@ -1,6 +1,9 @@
 //! [`SqlQueueSubscriber`]: makes subscriptions to queues.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use sqlx::Pool;
@@ -102,6 +105,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             dead_letters,
             desk: desk.clone(),
             origin: origin.clone(),
+            kept: Mutex::default(),
         };
         let (handle, ended) = self.open.add(&desk, topic)?;
         let ear = match self.config.listen {

@@ -11,6 +11,7 @@ use crate::{
     error::{Failure, Trouble},
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    stored::Store,
     topic::Tables,
 };
 
@@ -115,9 +116,10 @@ impl QueueDialect for Sqlite {
         .fetch_all(connection)
         .await?;
         let attempts: std::collections::HashMap<i64, u32> = claimed.into_iter().collect();
+        let mut store = Store::default();
         rows.iter()
             .map(|row| {
-                let read = log::read(row)?;
+                let read = log::read(row, &mut store)?;
                 let offset = read.position.offset;
                 Ok(Claimed {
                     claim: Claim { offset, attempt: attempts.get(&offset).copied().unwrap_or(1) },
