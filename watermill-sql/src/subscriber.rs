@@ -28,7 +28,7 @@ use crate::{
 ///
 /// Of all subscriptions to a topic for the same group, in all processes, one reads and the others
 /// stand by. A subscription needs one connection of the pool at a time, and none while nothing
-/// happens. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on PostgreSQL, which
+/// happens: busy, it keeps it from one statement to the next while the pool has others to lend. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on PostgreSQL, which
 /// is not the pool's, while there are subscriptions of this subscriber or of those that
 /// [`in_group`](Subscriber::in_group) made of it.
 pub struct SqlSubscriber<D: SqlDatabase> {

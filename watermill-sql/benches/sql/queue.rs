@@ -17,7 +17,7 @@ use crate::{
     rounds::{Contender, in_turn},
 };
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const WORKERS: usize = 8;
 /// Rows of a claim, here and by hand.
 const BATCH: usize = 100;
@@ -31,7 +31,8 @@ pub(crate) async fn measure(options: &Options, figures: &mut Figures) {
     let database = Postgres::database();
     let pool = Postgres::pool(&database, 20).await;
     let waiting = options.size(1_000_000, 100_000);
-    let each = options.size(40_000, 8_000);
+    // Of those waiting, half are taken in all rounds together.
+    let each = options.size(40_000, 4_000);
     let topic = filled(&pool, waiting).await;
     beside_raw(&pool, &topic, each, figures).await;
     scaling(&pool, &topic, each, figures).await;

@@ -10,6 +10,7 @@ use crate::{
     dialect::Dialect,
     marshaler::{Columns, Record, Row},
     position::Position,
+    stored::Store,
     topic::Tables,
 };
 
@@ -124,6 +125,7 @@ pub(super) async fn by_offset(
     up_to: i64,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    let mut store = Store::default();
     sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS} from {} where "offset" > $1 and "offset" <= $2 order by "offset" limit $3"#,
         tables.messages()
@@ -132,7 +134,7 @@ pub(super) async fn by_offset(
     .bind(up_to)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| read(&row?, 0))
+    .map(|row| read(&row?, 0, &mut store))
     .try_collect()
     .await
 }
@@ -144,6 +146,7 @@ pub(super) async fn by_transaction(
     after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    let mut store = Store::default();
     // Ordered by the table's columns, with the table's name: without it, by those of the result, of which one
     // is text, where 99 comes after 100.
     sqlx::query(AssertSqlSafe(format!(
@@ -157,7 +160,7 @@ pub(super) async fn by_transaction(
     .bind(after.offset)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| row.and_then(|row| read(&row, transaction_id(&row, 5)?)))
+    .map(|row| row.and_then(|row| read(&row, transaction_id(&row, 5)?, &mut store)))
     .try_collect()
     .await
 }
@@ -172,16 +175,15 @@ pub(super) fn transaction_id(row: &PgRow, column: usize) -> sqlx::Result<u64> {
 pub(super) const COLUMNS: &str = r#""offset"::bigint, uuid, payload, metadata::text,
     created_at::timestamptz"#;
 
-pub(super) fn read(row: &PgRow, transaction: u64) -> sqlx::Result<Row> {
+pub(super) fn read(row: &PgRow, transaction: u64, store: &mut Store) -> sqlx::Result<Row> {
     Ok(Row {
         position: Position { transaction, offset: row.try_get(0)? },
         published_at: bytes(row, 4)?.and_then(timestamp),
-        message: Columns {
+        message: store.keep(Columns {
             uuid: bytes(row, 1)?.unwrap_or_default(),
             payload: bytes(row, 2)?.unwrap_or_default(),
             metadata: bytes(row, 3)?,
-        }
-        .decode(),
+        }),
     })
 }
 

@@ -27,13 +27,15 @@ pub(super) struct Intake {
 
 impl<D: Dialect> QueueReader<D> {
     pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
-        let mut connection = self.connect().await?;
+        let mut pooled = self.connect().await?;
         let asked = Instant::now();
-        let rows = D::claim_rows(&mut connection, &self.queue, limit).await.map_err(Failure::of::<D>)?;
+        let rows =
+            D::claim_rows(&mut pooled.connection, &self.queue, limit).await.map_err(Failure::of::<D>)?;
         let due = match rows.is_empty() {
-            true => D::next_due(&mut connection, &self.queue).await.map_err(Failure::of::<D>)?,
+            true => D::next_due(&mut pooled.connection, &self.queue).await.map_err(Failure::of::<D>)?,
             false => None,
         };
+        self.keep(pooled);
         Ok(Intake { asked, limit, rows, due })
     }
 
@@ -43,7 +45,7 @@ impl<D: Dialect> QueueReader<D> {
         let mut state = self.desk.lock();
         for Claimed { claim, row, now_ms, go_due_ms } in intake.rows {
             let message = match row.message {
-                Ok(message) => message,
+                Ok(stored) => stored.message(),
                 Err(Unreadable { error, remains: message }) => {
                     let reason = error.to_string();
                     unreadable.push((claim, error));

@@ -1,32 +1,24 @@
 //! [`Kept`]: a connection that a reader keeps from one statement to the next.
 
-use std::time::Duration;
-
-use sqlx::{Pool, pool::PoolConnection};
 use tokio::time::Instant;
 
 use super::{Reader, Term};
 use crate::{
     dialect::{Cursor as _, Dialect},
     error::Failure,
+    pooled::{IDLE_MAX, Pooled},
 };
-
-/// How long a connection is kept while nothing is asked of it.
-const IDLE_MAX: Duration = Duration::from_millis(5);
-/// How long it is kept by a reader that always has work, so that the pool's own rules for its connections
-/// (their age, the tests before they are lent) apply to it, too.
-const KEPT_MAX: Duration = Duration::from_secs(1);
 
 /// Of the pool, or no longer.
 pub(super) enum Kept<D: Dialect> {
-    Pooled { connection: PoolConnection<D>, since: Instant },
+    Pooled(Pooled<D>),
     Detached(D::Connection),
 }
 
 impl<D: Dialect> Kept<D> {
     pub(super) fn get(&mut self) -> &mut D::Connection {
         match self {
-            Self::Pooled { connection, .. } => connection,
+            Self::Pooled(pooled) => &mut pooled.connection,
             Self::Detached(connection) => connection,
         }
     }
@@ -34,7 +26,7 @@ impl<D: Dialect> Kept<D> {
     /// Takes it out of the pool, which may open another one in its place.
     fn detach(self) -> Self {
         match self {
-            Self::Pooled { connection, .. } => Self::Detached(connection.detach()),
+            Self::Pooled(pooled) => Self::Detached(pooled.connection.detach()),
             detached @ Self::Detached(_) => detached,
         }
     }
@@ -50,7 +42,7 @@ impl<D: Dialect> Reader<D> {
         if let Some(cursor) = &mut term.cursor {
             cursor.lose_connection();
         }
-        Ok(Kept::Pooled { connection: self.connect().await?, since: Instant::now() })
+        Ok(Kept::Pooled(Pooled::of(&self.pool).await?))
     }
 
     /// Keeps a connection for the next statement, where nobody waits for it.
@@ -63,9 +55,7 @@ impl<D: Dialect> Reader<D> {
             return;
         }
         term.kept_until = match &connection {
-            Kept::Pooled { since, .. } if now < *since + KEPT_MAX && has_others(&self.pool) => {
-                Some(now + IDLE_MAX)
-            }
+            Kept::Pooled(pooled) if pooled.may_be_kept(&self.pool, now) => Some(now + IDLE_MAX),
             _ => None,
         };
         term.connection = term.kept_until.map(|_| connection);
@@ -75,9 +65,4 @@ impl<D: Dialect> Reader<D> {
     pub(super) fn let_go(&self, term: &mut Term<D>) {
         (term.connection, term.kept_until) = (None, None);
     }
-}
-
-/// Whether somebody who wants a connection of the pool now would get one.
-fn has_others<D: Dialect>(pool: &Pool<D>) -> bool {
-    pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections()
 }

@@ -30,7 +30,6 @@ impl<D: Dialect> Reader<D> {
             none => none.insert(D::open_cursor(connection.get(), &self.tables, &self.config).await?),
         };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
-        let keep = cursor.keeps_connection();
         if fetched.is_err() {
             // The server, or the table, may be another by now: check again what was checked at the start.
             term.cursor = None;

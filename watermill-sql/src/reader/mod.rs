@@ -184,6 +184,9 @@ impl<D: Dialect> Reader<D> {
     }
 
     async fn serve(&self, term: &mut Term<D>, published: &mut wake::Waker) -> Over {
+        // Set anew only to end earlier, because that takes a system call: it may end too early, which
+        // does no harm.
+        let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             // Whoever stops taking and has settled everything need not be waited for.
             if self.desk.closing.is_cancelled() || self.desk.is_through() {
@@ -224,6 +227,9 @@ impl<D: Dialect> Reader<D> {
             if until <= Instant::now() {
                 continue;
             }
+            if until < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(until);
+            }
             tokio::select! {
                 () = self.desk.closing.cancelled() => {}
                 () = self.desk.work.notified() => {}
@@ -231,7 +237,7 @@ impl<D: Dialect> Reader<D> {
                     term.poll_interval = self.config.poll_interval_min;
                     term.poll_at = Instant::now();
                 }
-                () = sleep_until(until) => {}
+                () = timer.as_mut() => {}
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     error::{Failure, Trouble},
     marshaler::{Columns, Record, Row},
     position::Position,
+    stored::Store,
     topic::Tables,
 };
 
@@ -125,6 +126,7 @@ pub(super) async fn fetch(
     after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    let mut store = Store::default();
     sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS} from {} where "offset" > ? order by "offset" limit ?"#,
         tables.messages()
@@ -132,7 +134,7 @@ pub(super) async fn fetch(
     .bind(after.offset)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| read(&row?))
+    .map(|row| read(&row?, &mut store))
     .try_collect()
     .await
 }
@@ -142,17 +144,16 @@ pub(super) async fn fetch(
 pub(super) const COLUMNS: &str = r#""offset", cast(uuid as blob), cast(payload as blob),
     cast(metadata as blob), cast(unixepoch(created_at, 'subsec') * 1000 as integer)"#;
 
-pub(super) fn read(row: &SqliteRow) -> sqlx::Result<Row> {
+pub(super) fn read(row: &SqliteRow, store: &mut Store) -> sqlx::Result<Row> {
     let published_at = row.try_get::<Option<u64>, _>(4).ok().flatten();
     Ok(Row {
         position: row.try_get::<i64, _>(0)?.into(),
         published_at: published_at
             .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
-        message: Columns {
+        message: store.keep(Columns {
             uuid: row.try_get(1)?,
             payload: row.try_get::<Option<&[u8]>, _>(2)?.unwrap_or_default(),
             metadata: row.try_get(3)?,
-        }
-        .decode(),
+        }),
     })
 }
