@@ -34,7 +34,7 @@ impl<D: SqlDatabase> Plugin for SqlRetention<D> {
     async fn on_stop(&self, _report: &Report) {
         if let Some(task) = self.hold(None) {
             task.abort();
-            // Its connection is back in the pool, which may be closed next.
+            // A batch in progress ends by itself; a pool that is closed next waits for its connection.
             let _ = task.await;
         }
     }
