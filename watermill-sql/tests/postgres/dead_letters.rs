@@ -16,7 +16,8 @@ async fn rows_without_a_payload_are_moved_to_the_dead_letters_and_hold_nothing_u
     let error = within("an error", subscription.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), SubscribeErrorKind::Undecodable, "{error}");
     next(&mut subscription).await.reject("it says nothing");
-    next(&mut subscription).await.ack_confirmed().await.unwrap();
+    let last = next(&mut subscription).await;
+    within("the ack", last.ack_confirmed()).await.unwrap();
 
     let mut dead = subscriber(&pool).subscribe("dead").await.unwrap();
     let unreadable = next(&mut dead).await;
