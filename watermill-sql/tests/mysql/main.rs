@@ -8,6 +8,7 @@ mod log;
 mod mysql_database;
 
 mod dead_letters;
+mod dropping;
 mod gaps;
 mod ownership;
 mod publishing;
