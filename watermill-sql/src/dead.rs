@@ -2,9 +2,17 @@
 
 use std::time::SystemTime;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use watermill_core::{Message, metadata_keys};
 
-use crate::marshaler::Record;
+use crate::{
+    PayloadColumn,
+    marshaler::{Record, check_json},
+};
+
+/// The metadata entry of a dead letter that holds, in base64, a payload that its column cannot hold.
+const UNSTORABLE_PAYLOAD: &str = "payload_poisoned";
 
 /// A message that is to be moved to the dead-letter topic.
 #[derive(Clone, Debug)]
@@ -16,9 +24,15 @@ pub(crate) struct Dead {
 }
 
 impl Dead {
-    /// The row there, which says why it is there, and where it was.
-    pub(crate) fn record(&self, topic: &str) -> Record {
+    /// The row there, which says why it is there, and where it was. Whatever the message is, `column` can
+    /// hold it: one that cannot be moved would hold up everything that is to be recorded with it.
+    pub(crate) fn record(&self, topic: &str, column: PayloadColumn) -> Record {
         let mut message = self.message.clone();
+        let payload = message.payload().clone();
+        if column == PayloadColumn::Json && !payload.is_empty() && check_json(&payload).is_err() {
+            message.metadata_mut().insert(UNSTORABLE_PAYLOAD, BASE64_STANDARD.encode(&payload));
+            message.set_payload(Bytes::new());
+        }
         let metadata = message.metadata_mut();
         metadata.insert(metadata_keys::REASON_POISONED, &self.reason);
         metadata.insert(metadata_keys::TOPIC_POISONED, topic);
@@ -29,5 +43,38 @@ impl Dead {
             metadata.insert(metadata_keys::FAILED_AT_POISONED, now.as_millis().to_string());
         }
         Record::of_row(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(payload: &'static [u8], column: PayloadColumn) -> (Bytes, String) {
+        let message = Message::new(payload);
+        let dead = Dead { offset: 7, message, reason: "no".to_owned(), attempts: 1 };
+        let Record { payload, metadata, .. } = dead.record("t", column);
+        (payload, metadata)
+    }
+
+    #[test]
+    fn what_a_column_of_json_cannot_hold_is_kept_in_the_metadata() {
+        let (payload, metadata) = record(b"\xff", PayloadColumn::Json);
+        assert_eq!(payload, "");
+        assert!(metadata.contains(r#""payload_poisoned":"/w==""#), "{metadata}");
+    }
+
+    #[test]
+    fn what_the_column_can_hold_stays_where_it_is() {
+        for (bytes, column) in [
+            (&b"\xff"[..], PayloadColumn::Bytes),
+            (b"", PayloadColumn::Bytes),
+            (b"{}", PayloadColumn::Json),
+            (b"", PayloadColumn::Json),
+        ] {
+            let (payload, metadata) = record(bytes, column);
+            assert_eq!(payload, bytes);
+            assert!(!metadata.contains("payload_poisoned"), "{metadata}");
+        }
     }
 }

@@ -72,6 +72,14 @@ pub trait Dialect: QueueDialect + RetentionDialect {
     /// The columns of a table, by its name in the catalogue; none when there is no such table.
     async fn columns(connection: &mut Self::Connection, table: &str) -> sqlx::Result<Vec<String>>;
 
+    /// What the payload column of a topic's table holds, whoever made it.
+    async fn payload_column(
+        _connection: &mut Self::Connection,
+        _tables: &Tables,
+    ) -> sqlx::Result<PayloadColumn> {
+        Ok(Self::PAYLOAD_COLUMN)
+    }
+
     /// Creates the messages table unless it exists.
     async fn create_messages(
         connection: &mut Self::Connection,

@@ -22,6 +22,7 @@ const UNREADABLE_METADATA: &str = "metadata_poisoned";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub(crate) uuid: MessageId,
+    /// An empty one is null where the column holds JSON.
     pub(crate) payload: Bytes,
     /// A JSON object of text.
     pub(crate) metadata: String,
@@ -111,7 +112,7 @@ pub(crate) fn due_ms(message: &Message) -> Result<Option<i64>, DelayError> {
 }
 
 /// Text first, because the parser does not look into what it ignores.
-fn check_json(payload: &[u8]) -> Result<(), BoxError> {
+pub(crate) fn check_json(payload: &[u8]) -> Result<(), BoxError> {
     serde_json::from_str::<IgnoredAny>(std::str::from_utf8(payload)?)?;
     Ok(())
 }

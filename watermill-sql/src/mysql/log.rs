@@ -88,9 +88,10 @@ pub(super) async fn insert_into(
         query = query.bind(record.uuid.as_str());
         // MySQL takes no JSON from bytes.
         query = match json {
-            true => query.bind(
-                std::str::from_utf8(&record.payload).map_err(|error| sqlx::Error::Encode(error.into()))?,
-            ),
+            true => query.bind(match &record.payload[..] {
+                b"" => None,
+                bytes => Some(std::str::from_utf8(bytes).map_err(|error| sqlx::Error::Encode(error.into()))?),
+            }),
             false => query.bind(&record.payload[..]),
         };
         query = query.bind(record.metadata.as_str());

@@ -87,6 +87,13 @@ impl Dialect for MySql {
         schema::columns(connection, table).await
     }
 
+    async fn payload_column(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+    ) -> sqlx::Result<PayloadColumn> {
+        schema::payload_column(connection, tables).await
+    }
+
     async fn create_messages(
         connection: &mut MySqlConnection,
         tables: &Tables,

@@ -15,6 +15,21 @@ pub(super) async fn columns(connection: &mut MySqlConnection, table: &str) -> sq
     .await
 }
 
+pub(super) async fn payload_column(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+) -> sqlx::Result<PayloadColumn> {
+    let holds_bytes: i64 = sqlx::query_scalar(
+        "select count(*) from information_schema.columns
+         where table_schema = database() and table_name = ? and column_name = 'payload'
+           and (data_type like '%blob' or data_type like '%binary')",
+    )
+    .bind(tables.messages_name())
+    .fetch_one(connection)
+    .await?;
+    Ok(if holds_bytes > 0 { PayloadColumn::Bytes } else { PayloadColumn::Json })
+}
+
 pub(super) async fn create_messages(
     connection: &mut MySqlConnection,
     tables: &Tables,

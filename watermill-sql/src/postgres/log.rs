@@ -78,14 +78,14 @@ pub(super) async fn insert_into(
     extra: &Extra<'_>,
 ) -> sqlx::Result<()> {
     let payload_column = config.payload_column.unwrap_or(sqlx::Postgres::PAYLOAD_COLUMN);
-    let (bound, cast) = match payload_column {
-        PayloadColumn::Json => ("text", "::json"),
-        PayloadColumn::Bytes => ("bytea", ""),
+    let (bound, payload) = match payload_column {
+        PayloadColumn::Json => ("text", "nullif(payload, '')::json"),
+        PayloadColumn::Bytes => ("bytea", "payload"),
     };
     let (due, due_ms) = if extra.due { (", $4::bigint[]", ", due_ms") } else { ("", "") };
     let insert = format!(
         "insert into {} (uuid, payload, metadata{})
-         select uuid, payload{cast}, metadata::json{}
+         select uuid, {payload}, metadata::json{}
          from unnest($1::text[], $2::{bound}[], $3::text[]{due}) as new (uuid, payload, metadata{due_ms})",
         tables.messages(),
         extra.columns,

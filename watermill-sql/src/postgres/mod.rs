@@ -79,6 +79,10 @@ impl Dialect for Postgres {
         schema::columns(connection, table).await
     }
 
+    async fn payload_column(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<PayloadColumn> {
+        schema::payload_column(connection, tables).await
+    }
+
     async fn create_messages(
         connection: &mut PgConnection,
         tables: &Tables,

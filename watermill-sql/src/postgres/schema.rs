@@ -19,6 +19,20 @@ pub(super) async fn columns(connection: &mut PgConnection, table: &str) -> sqlx:
     .await
 }
 
+pub(super) async fn payload_column(
+    connection: &mut PgConnection,
+    tables: &Tables,
+) -> sqlx::Result<PayloadColumn> {
+    let holds_bytes: bool = sqlx::query_scalar(
+        "select exists (select from pg_attribute where attrelid = to_regclass($1)
+                            and attname = 'payload' and atttypid = 'bytea'::regtype)",
+    )
+    .bind(tables.messages())
+    .fetch_one(connection)
+    .await?;
+    Ok(if holds_bytes { PayloadColumn::Bytes } else { PayloadColumn::Json })
+}
+
 /// The index on the offset alone is what Go's tables lack; reading by lock holders needs it.
 pub(super) async fn create_messages(
     connection: &mut PgConnection,

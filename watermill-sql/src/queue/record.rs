@@ -120,14 +120,15 @@ impl<D: Dialect> QueueReader<D> {
         // First, because it compares: what follows is written by the owner of the rows.
         let ours = D::finish_rows(&mut transaction, &self.queue, &claims).await.map_err(Failure::of::<D>)?;
         let ours: HashSet<i64> = ours.into_iter().collect();
+        let payload = D::payload_column(&mut transaction, tables).await.map_err(Failure::of::<D>)?;
         let records: Vec<Record> = done
             .iter()
             .filter(|row| ours.contains(&row.claim.offset))
             .filter_map(|row| row.dead.as_ref())
-            .map(|dead| dead.record(self.queue.tables.topic()))
+            .map(|dead| dead.record(self.queue.tables.topic(), payload))
             .collect();
         if !records.is_empty() {
-            let config = SqlPublisherConfig::for_table(Layout::Queue, self.config.payload_column);
+            let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
             transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, found.delays)
                 .await
                 .map_err(Failure::of::<D>)?;

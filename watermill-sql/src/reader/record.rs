@@ -69,8 +69,9 @@ impl<D: Dialect> Reader<D> {
         if let Some(tables) = &self.dead_letters
             && !dead.is_empty()
         {
-            let records: Vec<_> = dead.iter().map(|dead| dead.record(self.tables.topic())).collect();
-            let config = SqlPublisherConfig::for_table(Layout::Log, self.config.payload_column);
+            let payload = D::payload_column(&mut transaction, tables).await.map_err(Failure::of::<D>)?;
+            let records: Vec<_> = dead.iter().map(|dead| dead.record(self.tables.topic(), payload)).collect();
+            let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
             transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, false)
                 .await
                 .map_err(Failure::of::<D>)?;

@@ -7,6 +7,7 @@ mod log;
 #[path = "../mysql_database/mod.rs"]
 mod mysql_database;
 
+mod dead_letters;
 mod dropping;
 mod gaps;
 mod ownership;

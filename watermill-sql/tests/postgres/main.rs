@@ -8,6 +8,7 @@ mod log;
 mod postgres_database;
 
 mod commit_order;
+mod dead_letters;
 mod limits;
 mod listening;
 mod ownership;

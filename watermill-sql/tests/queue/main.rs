@@ -69,6 +69,7 @@ on_every_database! {
     settling::a_rejected_message_is_moved_to_the_dead_letters,
     settling::a_row_that_cannot_be_read_comes_ever_less_often_and_holds_nothing_up,
     settling::a_row_that_cannot_be_read_is_moved_to_the_dead_letters,
+    settling::a_row_without_a_payload_is_moved_to_the_dead_letters_and_holds_nothing_up,
     settling::what_a_transaction_publishes_is_there_after_the_commit,
     tables::the_tables_of_go_are_worked_on_as_they_are,
     tables::logs_and_queues_are_told_apart,

@@ -96,6 +96,19 @@ pub(crate) async fn a_row_that_cannot_be_read_is_moved_to_the_dead_letters<S: Se
     assert!(subscription.next().now_or_never().is_none());
 }
 
+pub(crate) async fn a_row_without_a_payload_is_moved_to_the_dead_letters_and_holds_nothing_up<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    worker::<S>(&pool).initialize("t").await.unwrap();
+    S::execute(&pool, "insert into watermill_t (uuid, metadata) values ('a', '{}')").await;
+    let config = SqlQueueSubscriberConfig::default().dead_letter_topic("dead");
+    let mut subscription = worker_with::<S>(&pool, config).subscribe("t").await.unwrap();
+    next(&mut subscription).await.reject("it says nothing");
+    let mut dead = worker::<S>(&pool).subscribe("dead").await.unwrap();
+    let letter = next(&mut dead).await;
+    assert_eq!((payload(&letter), letter.metadata().get("reason_poisoned")), ("", Some("it says nothing")));
+}
+
 pub(crate) async fn what_a_transaction_publishes_is_there_after_the_commit<S: Server>() {
     let server = S::default();
     let pool = server.connect().await;
