@@ -17,7 +17,9 @@ use crate::{
     rounds::{Contender, in_turn},
 };
 
-const ROUNDS: usize = 7;
+/// Many short ones, so that some have the machine for themselves.
+const ROUNDS: usize = 21;
+const COUNT: usize = 40_000;
 /// Unread rows of the small topic, and what is read of either to compare them.
 const FEW: usize = 1_000;
 const FEW_ROUNDS: usize = 25;
@@ -33,7 +35,7 @@ pub(crate) async fn measure<D: Bench>(options: &Options, figures: &mut Figures) 
     let large = filled(&pool, many).await;
     let small = filled(&pool, FEW).await;
     for batch in [100, 1_000] {
-        batches(&pool, &large, batch, many.min(100_000), figures).await;
+        batches(&pool, &large, batch, many.min(COUNT), figures).await;
     }
     backlog(&pool, [&small, &large], many, figures).await;
     whole(&pool, &large, many, figures).await;
