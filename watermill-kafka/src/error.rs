@@ -1,9 +1,7 @@
 //! The only mapping from native errors to those of the core, with what is retryable.
 
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
-use watermill_core::error::{
-    BoxError, PublishError, PublishErrorKind, SettleError, SubscribeError, SubscribeErrorKind,
-};
+use watermill_core::error::{BoxError, PublishError, PublishErrorKind, SubscribeError, SubscribeErrorKind};
 
 /// What is wrong, in terms of what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,22 +95,7 @@ impl Failure {
     }
 }
 
-/// What became of an ack whose commit failed.
-pub(crate) fn not_committed(error: &KafkaError) -> SettleError {
-    match error.rdkafka_error_code() {
-        // The group goes on without this member, or has moved the partition.
-        Some(
-            Code::IllegalGeneration
-            | Code::UnknownMemberId
-            | Code::FencedInstanceId
-            | Code::RebalanceInProgress,
-        ) => SettleError::lost(),
-        _ => SettleError::failed(error.clone()),
-    }
-}
-
-/// Whether a client that met this goes on by itself, so that it is news for the log only.
-pub(crate) fn trouble(code: Code) -> Trouble {
+fn trouble(code: Code) -> Trouble {
     match code {
         Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::InvalidTopic => {
             Trouble::Topic

@@ -6,11 +6,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use rdkafka::{
-    Message as _,
-    message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders},
-};
-use watermill_core::{Message, MessageId, Metadata, message::Record, metadata_keys::MESSAGE_UUID};
+use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
+use watermill_core::{Message, MessageId, Metadata, metadata_keys::MESSAGE_UUID};
 
 /// A message that no record can hold, and why.
 pub(crate) type Unrepresentable = String;

@@ -41,6 +41,14 @@ impl Options {
         }
     }
 
+    /// Those that say how to connect, which is the same for consumers and producers.
+    pub(crate) fn connection(&self) -> Self {
+        const CONNECTION: &[&str] =
+            &["security.", "ssl.", "sasl.", "enable.ssl", "client.", "socket.", "broker.", "reconnect."];
+        let connects = |name: &&String| CONNECTION.iter().any(|prefix| name.starts_with(prefix));
+        Self(self.0.iter().filter(|(name, _)| connects(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+
     /// Everything that is wrong: options that break a promise, and what librdkafka itself does not know.
     pub(super) fn problems(&self, refused: &[Refused]) -> Vec<String> {
         let mut problems = Vec::new();
