@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+mod bell;
+mod client;
+mod config;
+mod context;
+mod dead_letters;
+mod error;
+mod lag;
+mod ledger;
+mod marshaler;
+mod publisher;
+mod queue;
+mod service;
+mod settle;
+mod subscriber;
+mod topics;
+
+pub use config::{ConfigError, CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition};
+pub use lag::PartitionLag;
+pub use publisher::KafkaPublisher;
+pub use subscriber::KafkaSubscriber;
+
+/// The backend's short name.
+const BACKEND: &str = "kafka";

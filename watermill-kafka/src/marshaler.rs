@@ -1,0 +1,69 @@
+//! [`Message`] to and from Kafka's record, without I/O: Go Watermill's headers.
+//!
+//! The value is the payload, the key is the message's key, and the headers are the id under
+//! `_watermill_message_uuid` and one for each metadata entry.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
+use watermill_core::{Message, MessageId, Metadata, metadata_keys::MESSAGE_UUID};
+
+/// A message that no record can hold, and why.
+pub(crate) type Unrepresentable = String;
+
+/// The headers of a message.
+pub(crate) fn headers(message: &Message) -> Result<OwnedHeaders, Unrepresentable> {
+    let metadata = message.metadata();
+    let mut headers = OwnedHeaders::new_with_capacity(metadata.len() + 1)
+        .insert(Header { key: MESSAGE_UUID, value: Some(message.id().as_str()) });
+    for (name, value) in metadata.iter() {
+        if name == MESSAGE_UUID {
+            return Err(format!("the metadata has an entry {MESSAGE_UUID:?}, which is where the id goes"));
+        }
+        // Clients in C, ours included, read names up to the first NUL.
+        if name.contains('\0') {
+            return Err(format!("the metadata has an entry {name:?}, with a NUL in its name"));
+        }
+        headers = headers.insert(Header { key: name, value: Some(value) });
+    }
+    Ok(headers)
+}
+
+/// What a record's message is read from. `M` is librdkafka's record, in whatever keeps it alive.
+pub(crate) fn read<M>(record: &M) -> (MessageId, Option<Bytes>, Metadata)
+where
+    M: rdkafka::Message<Headers = BorrowedHeaders>,
+{
+    let key = record.key().map(Bytes::copy_from_slice);
+    let (id, metadata) = record.headers().map(read_headers).unwrap_or_default();
+    (id, key, metadata)
+}
+
+/// Reads what any writer may have written: of headers of one name the last counts, no value is the
+/// empty one, and what is not UTF-8 is shown with replacement characters. So no record is ever
+/// undecodable.
+fn read_headers(headers: &BorrowedHeaders) -> (MessageId, Metadata) {
+    let mut id = MessageId::default();
+    let mut pairs = Vec::with_capacity(headers.count().saturating_sub(1));
+    for at in 0..headers.count() {
+        let Some((name, value)) = header(headers, at) else { continue };
+        if name == MESSAGE_UUID {
+            id = MessageId::from(&*value);
+        } else {
+            pairs.push((name, value.into_owned()));
+        }
+    }
+    (id, pairs.into_iter().collect())
+}
+
+/// One header; `None` for one whose name is not UTF-8, which has no place in metadata.
+fn header(headers: &BorrowedHeaders, at: usize) -> Option<(&str, std::borrow::Cow<'_, str>)> {
+    // The client panics on such a name. Without this, one foreign record would stop its partition.
+    let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(at)));
+    let Header { key, value } = header.unwrap_or_else(|_| {
+        tracing::warn!("left out a header whose name is not UTF-8");
+        None
+    })?;
+    Some((key, String::from_utf8_lossy(value.unwrap_or_default())))
+}

@@ -1,0 +1,307 @@
+//! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
+//! records never pass through it.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use rdkafka::{
+    Message as _,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, KafkaResult},
+    message::BorrowedMessage,
+    topic_partition_list::{Offset, TopicPartitionList},
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    client::{Client, Order},
+    config::KafkaSubscriberConfig,
+    context::{Context, Subscribed},
+    error::{Failure, Trouble},
+    queue::ClientHandle,
+    settle::Desk,
+    topics::{self, Found},
+};
+
+/// The longest sleep: far below every interval in which librdkafka wants to be polled.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// The longest sleep while a subscription is leaving, whose end is seen by looking.
+const SLEEP_LEAVING: Duration = Duration::from_millis(5);
+
+pub(crate) struct Service {
+    client: Arc<Client>,
+    handle: Arc<ClientHandle>,
+    context: Arc<Context>,
+    grouped: bool,
+    commit_interval: Duration,
+    discovery_interval: Duration,
+    request_timeout: Duration,
+    next_commit: Instant,
+    next_discovery: Instant,
+    leaving: Vec<Leaving>,
+}
+
+/// A subscription on its way out.
+struct Leaving {
+    desk: Arc<Desk>,
+    done: oneshot::Sender<Result<(), Failure>>,
+    /// After this it is not waited for any longer.
+    deadline: Instant,
+    /// How the last commit went; `None` while dead letters are waited for.
+    committed: Option<Result<(), Failure>>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        client: Arc<Client>,
+        handle: Arc<ClientHandle>,
+        config: &KafkaSubscriberConfig,
+    ) -> Self {
+        let context = client.context.clone();
+        let now = Instant::now();
+        Self {
+            client,
+            handle,
+            context,
+            grouped: config.group.is_some(),
+            commit_interval: config.commit_interval,
+            discovery_interval: config.discovery_interval,
+            request_timeout: config.request_timeout,
+            next_commit: now,
+            next_discovery: now + config.discovery_interval,
+            leaving: Vec::new(),
+        }
+    }
+
+    /// Serves until the last subscription has left.
+    pub(crate) fn run(mut self) {
+        let mut left = Vec::new();
+        while !self.client.close_if_idle() {
+            self.answer();
+            self.obey();
+            self.commit();
+            self.discover();
+            left.extend(self.let_go());
+            // Who leaves a client that others use is told at once; who was the last, when it is gone.
+            if !self.client.is_idle() {
+                left.drain(..).for_each(Left::tell);
+            }
+            self.client.bell.wait(self.sleep());
+        }
+        self.context.clear();
+        self.handle.release();
+        left.into_iter().for_each(Left::tell);
+    }
+
+    fn consumer(&self) -> &BaseConsumer<Context> {
+        self.handle.consumer()
+    }
+
+    fn sleep(&self) -> Duration {
+        let longest = if self.leaving.is_empty() { SLEEP_MAX } else { SLEEP_LEAVING };
+        self.next_commit.saturating_duration_since(Instant::now()).min(longest)
+    }
+
+    /// Answers everything that librdkafka has to say.
+    fn answer(&self) {
+        loop {
+            match self.consumer().poll(Duration::ZERO) {
+                Some(Ok(record)) => self.redirect(&record),
+                Some(Err(error)) => self.report(error),
+                // A rebalance, for one, was handled, and there may be more.
+                None if self.context.take_handled() => {}
+                None => return,
+            }
+        }
+    }
+
+    /// A record came this way that should lie in its partition's own queue, because the partition that
+    /// the queue was split from is another now: the topic was deleted and made again. It is fetched again,
+    /// into a queue that is split anew.
+    fn redirect(&self, record: &BorrowedMessage<'_>) {
+        let (topic, partition) = (record.topic(), record.partition());
+        tracing::warn!(topic, partition, offset = record.offset(), "a record came beside its queue");
+        self.context.forget_queue(topic, partition);
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition(topic, partition);
+        let offset = Offset::Offset(record.offset());
+        let redirected = self
+            .context
+            .take_over(&partitions, || self.consumer().seek(topic, partition, offset, Duration::ZERO));
+        if let Err(error) = redirected {
+            self.report(error);
+        }
+    }
+
+    /// Tells the subscriptions of trouble, and ends them when librdkafka has given up.
+    fn report(&self, error: KafkaError) {
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let code = error.rdkafka_error_code();
+        // Single connections come and go; the client says so when none is left.
+        if matches!(code, Some(Code::BrokerTransportFailure | Code::Resolve | Code::PartitionEOF)) {
+            return;
+        }
+        for Subscribed { desk, .. } in self.context.subscribed() {
+            let mut failure = Failure::of(error.clone());
+            if failure.trouble == Trouble::Topic {
+                failure.trouble = Trouble::Unavailable;
+                failure = failure.explained("a topic is missing; reading goes on when it is there");
+            }
+            desk.report(failure);
+            if fatal {
+                desk.stop_intake();
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        let mut changed = false;
+        for order in self.client.take_orders() {
+            match order {
+                Order::Join(subscribed) => {
+                    self.context.insert(subscribed.clone());
+                    changed = true;
+                    if !self.grouped {
+                        self.read(&subscribed, 0..subscribed.prepared.partitions);
+                    }
+                }
+                Order::Leave(desk, done) => {
+                    let deadline = Instant::now() + self.request_timeout;
+                    self.leaving.push(Leaving { desk, done, deadline, committed: None });
+                }
+            }
+        }
+        if changed && self.grouped {
+            self.subscribe();
+        }
+    }
+
+    /// Tells the group which topics this member reads.
+    fn subscribe(&self) {
+        let leaves = |desk: &Arc<Desk>| {
+            self.leaving.iter().any(|leaving| leaving.committed.is_some() && Arc::ptr_eq(&leaving.desk, desk))
+        };
+        let subscribed = self.context.subscribed();
+        let topics: Vec<&str> =
+            subscribed.iter().filter(|s| !leaves(&s.desk)).map(|s| &*s.desk.topic).collect();
+        if topics.is_empty() {
+            self.consumer().unsubscribe();
+        } else if let Err(error) = self.consumer().subscribe(&topics) {
+            self.report(error);
+        }
+    }
+
+    /// Reads partitions without a group.
+    fn read(&self, subscribed: &Subscribed, partitions: std::ops::Range<i32>) {
+        let topic = &*subscribed.desk.topic;
+        let mut assigned = TopicPartitionList::new();
+        for partition in partitions {
+            let start = usize::try_from(partition).ok().and_then(|at| subscribed.prepared.starts.get(at));
+            let start = start.map_or(Offset::Beginning, |start| Offset::Offset(*start));
+            if let Err(error) = assigned.add_partition_offset(topic, partition, start) {
+                self.report(error);
+            }
+        }
+        let taken = self.context.take_over(&assigned, || self.consumer().incremental_assign(&assigned));
+        if let Err(error) = taken {
+            self.report(error);
+        }
+    }
+
+    /// Commits when it is time, or when somebody waits for it.
+    fn commit(&mut self) {
+        let now = Instant::now();
+        let urgent = || self.context.subscribed().iter().any(|subscribed| subscribed.desk.is_urgent());
+        if self.grouped && (now >= self.next_commit || urgent()) {
+            self.context.commit(self.consumer());
+        }
+        if now >= self.next_commit {
+            self.next_commit = now + self.commit_interval;
+        }
+    }
+
+    /// Looks for partitions that were added to topics that are read without a group.
+    fn discover(&mut self) {
+        if self.grouped || Instant::now() < self.next_discovery {
+            return;
+        }
+        self.next_discovery = Instant::now() + self.discovery_interval;
+        for subscribed in self.context.subscribed() {
+            let known = subscribed.prepared.partitions;
+            match topics::partitions(self.consumer(), &subscribed.desk.topic, self.request_timeout) {
+                Ok(Found::Ready(partitions)) if partitions > known => {
+                    let mut subscribed = subscribed;
+                    subscribed.prepared.partitions = partitions;
+                    self.read(&subscribed, known..partitions);
+                    self.context.insert(subscribed);
+                }
+                Ok(_) => {}
+                Err(error) => self.report(error),
+            }
+        }
+    }
+
+    /// Sees those off who leave, as far as they are: first their dead letters are waited for, then what is
+    /// done is committed and the topic left, and when its partitions are given up they are gone.
+    fn let_go(&mut self) -> Vec<Left> {
+        let now = Instant::now();
+        let mut left_topics = false;
+        for leaving in &mut self.leaving {
+            if leaving.committed.is_none() && (leaving.desk.condemned() == 0 || now >= leaving.deadline) {
+                let committed = self.context.commit_now(self.handle.consumer(), &leaving.desk);
+                leaving.committed = Some(committed.map_err(Failure::of));
+                left_topics = true;
+            }
+        }
+        if left_topics {
+            if let Err(error) = self.leave() {
+                self.report(error);
+            }
+        }
+        let mut left = Vec::new();
+        for leaving in mem::take(&mut self.leaving) {
+            let gone = leaving.desk.is_empty() || now >= leaving.deadline;
+            match leaving.committed {
+                Some(committed) if gone => {
+                    let Leaving { desk, done, .. } = leaving;
+                    self.context.remove(&desk.topic);
+                    self.client.release(&desk.topic);
+                    desk.left.cancel();
+                    left.push(Left { done, committed });
+                }
+                _ => self.leaving.push(leaving),
+            }
+        }
+        left
+    }
+
+    /// Leaves the topics whose last commit is made.
+    fn leave(&self) -> KafkaResult<()> {
+        if self.grouped {
+            self.subscribe();
+            return Ok(());
+        }
+        let mut partitions = TopicPartitionList::new();
+        for leaving in self.leaving.iter().filter(|leaving| leaving.committed.is_some()) {
+            for (partition, _) in leaving.desk.watermarks() {
+                partitions.add_partition(&leaving.desk.topic, partition);
+            }
+        }
+        self.context.give_up(self.consumer(), &partitions);
+        self.consumer().incremental_unassign(&partitions)
+    }
+}
+
+/// A subscription that has left.
+struct Left {
+    done: oneshot::Sender<Result<(), Failure>>,
+    committed: Result<(), Failure>,
+}
+
+impl Left {
+    fn tell(self) {
+        // Nobody waits when the subscription was dropped.
+        let _ = self.done.send(self.committed);
+    }
+}

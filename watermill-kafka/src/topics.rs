@@ -1,0 +1,219 @@
+//! Finds out about topics before they are read, and makes missing ones where that is asked for.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    error::KafkaError,
+    topic_partition_list::{Offset, TopicPartitionList},
+    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
+};
+use tokio::{task, time::Instant};
+
+use crate::{
+    config::{CreateTopics, KafkaSubscriberConfig, StartPosition, check_topic},
+    error::{Failure, Trouble},
+};
+
+/// The pause between looks at a topic that is being made.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What is known of a topic that is going to be read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) partitions: i32,
+    /// Where to begin in each partition, if not with its oldest message.
+    pub(crate) starts: Vec<i64>,
+}
+
+/// Sees to it that a topic can be read. Nothing is left behind by a dropped call but the topic that it
+/// may have made.
+pub(crate) async fn prepare(
+    config: &KafkaSubscriberConfig,
+    group: &str,
+    topic: &str,
+) -> Result<Prepared, Failure> {
+    check_topic(topic).map_err(|problem| Failure::because(Trouble::Topic, problem))?;
+    let scout = Scout::new(config, group)?;
+    let partitions = match scout.partitions(topic).await? {
+        Some(partitions) => partitions,
+        None => {
+            let create = config.create_topics.ok_or_else(|| missing(topic))?;
+            scout.create(config, create, topic).await?
+        }
+    };
+    let starts = match config.start {
+        StartPosition::Earliest => Vec::new(),
+        StartPosition::Latest => scout.ends(topic, partitions).await?,
+    };
+    Ok(Prepared { partitions, starts })
+}
+
+/// Notes for a group that has never read the topic where it begins.
+pub(crate) async fn pin(
+    config: &KafkaSubscriberConfig,
+    group: &str,
+    topic: &str,
+    prepared: &Prepared,
+) -> Result<(), Failure> {
+    let scout = Scout::new(config, group)?;
+    scout.pin(topic, prepared.starts.clone()).await
+}
+
+fn missing(topic: &str) -> Failure {
+    let detail = format!("there is no topic {topic:?}; create it, or have it created by `create_topics`");
+    Failure::of_code(Code::UnknownTopicOrPartition).explained(detail)
+}
+
+/// A client for a few questions. It joins no group.
+struct Scout {
+    consumer: Option<Arc<BaseConsumer>>,
+    timeout: Duration,
+}
+
+impl Scout {
+    fn new(config: &KafkaSubscriberConfig, group: &str) -> Result<Self, Failure> {
+        let consumer: BaseConsumer = config.client(group).create().map_err(Failure::of)?;
+        Ok(Self { consumer: Some(Arc::new(consumer)), timeout: config.request_timeout })
+    }
+
+    /// Asks on a thread that may wait.
+    async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer, Duration) -> Result<R, KafkaError> + Send + 'static,
+    ) -> Result<R, Failure> {
+        let consumer = self.consumer.clone().expect("the client is there until the scout is dropped");
+        let timeout = self.timeout;
+        match task::spawn_blocking(move || question(&consumer, timeout)).await {
+            Ok(answer) => answer.map_err(Failure::of),
+            Err(error) => Err(Failure::because(Trouble::Unavailable, error.to_string())),
+        }
+    }
+
+    /// How many partitions a topic has; `None` where there is no such topic.
+    async fn partitions(&self, topic: &str) -> Result<Option<i32>, Failure> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            let name = topic.to_owned();
+            let found = self.ask(move |consumer, timeout| partitions(consumer, &name, timeout)).await?;
+            match found {
+                Found::Ready(partitions) => return Ok(Some(partitions)),
+                Found::Missing => return Ok(None),
+                Found::NotReady(code) if Instant::now() >= until => return Err(Failure::of_code(code)),
+                Found::NotReady(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    async fn create(
+        &self,
+        config: &KafkaSubscriberConfig,
+        create: CreateTopics,
+        topic: &str,
+    ) -> Result<i32, Failure> {
+        let admin: AdminClient<DefaultClientContext> = config.client("").create().map_err(Failure::of)?;
+        let replication = TopicReplication::Fixed(create.replication);
+        let new = NewTopic::new(topic, create.partitions, replication);
+        let options =
+            AdminOptions::new().operation_timeout(Some(self.timeout)).request_timeout(Some(self.timeout));
+        let results = admin.create_topics([&new], &options).await.map_err(Failure::of);
+        // It waits for its thread.
+        task::spawn_blocking(move || drop(admin));
+        for result in results? {
+            match result {
+                // Another process was quicker.
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((_, code)) => {
+                    return Err(Failure::of_code(code).explained("the topic could not be created"));
+                }
+            }
+        }
+        // Brokers hear of a new topic one after another.
+        let until = Instant::now() + self.timeout;
+        loop {
+            match self.partitions(topic).await? {
+                Some(partitions) => return Ok(partitions),
+                None if Instant::now() >= until => return Err(missing(topic)),
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// The offset after the newest message of each partition.
+    async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>, Failure> {
+        let topic = topic.to_owned();
+        self.ask(move |consumer, timeout| {
+            (0..partitions)
+                .map(|at| consumer.fetch_watermarks(&topic, at, timeout).map(|(_, end)| end))
+                .collect()
+        })
+        .await
+    }
+
+    async fn pin(&self, topic: &str, starts: Vec<i64>) -> Result<(), Failure> {
+        let topic = topic.to_owned();
+        self.ask(move |consumer, timeout| {
+            let mut asked = TopicPartitionList::new();
+            for at in (0..).take(starts.len()) {
+                asked.add_partition(&topic, at);
+            }
+            let committed = consumer.committed_offsets(asked, timeout)?;
+            let mut pinned = TopicPartitionList::new();
+            for (element, start) in committed.elements().iter().zip(starts) {
+                if element.offset() == Offset::Invalid {
+                    pinned.add_partition_offset(&topic, element.partition(), Offset::Offset(start))?;
+                }
+            }
+            if pinned.count() == 0 {
+                return Ok(());
+            }
+            match consumer.commit(&pinned, CommitMode::Sync) {
+                // The group is at work: its members note where they begin when they get the partitions.
+                Err(error) if error.rdkafka_error_code() == Some(Code::UnknownMemberId) => Ok(()),
+                result => result,
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        // Destroying a client waits for its threads.
+        let _ = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || drop(consumer));
+    }
+}
+
+/// What the brokers know of a topic.
+pub(crate) enum Found {
+    Ready(i32),
+    Missing,
+    /// It is there, and something of it is not up yet.
+    NotReady(Code),
+}
+
+/// Asks for a topic's partitions; blocks.
+pub(crate) fn partitions<C: rdkafka::consumer::ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Found, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(Found::Missing);
+    };
+    match found.error() {
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Ok(Found::Missing),
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) => {
+            Ok(Found::NotReady(Code::LeaderNotAvailable))
+        }
+        Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+        None if found.partitions().iter().any(|partition| partition.leader() < 0) => {
+            Ok(Found::NotReady(Code::LeaderNotAvailable))
+        }
+        None => Ok(Found::Ready(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))),
+    }
+}
