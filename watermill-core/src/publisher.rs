@@ -56,12 +56,14 @@ pub struct PublisherCapabilities {
     pub keeps_order: bool,
     /// Whether a call with several messages is accepted as a whole or not at all.
     pub atomic: bool,
+    /// Whether a message is delivered when it is [due](crate::Message::delay_for), and not before.
+    pub delays: bool,
 }
 
 impl PublisherCapabilities {
     /// A publisher that promises nothing beyond the contract.
     pub const fn new(backend: &'static str) -> Self {
-        Self { backend, keeps_order: false, atomic: false }
+        Self { backend, keeps_order: false, atomic: false, delays: false }
     }
 
     /// Sets [`keeps_order`](Self::keeps_order).
@@ -75,6 +77,13 @@ impl PublisherCapabilities {
     #[must_use]
     pub const fn atomic(mut self, atomic: bool) -> Self {
         self.atomic = atomic;
+        self
+    }
+
+    /// Sets [`delays`](Self::delays).
+    #[must_use]
+    pub const fn delays(mut self, delays: bool) -> Self {
+        self.delays = delays;
         self
     }
 }

@@ -16,6 +16,7 @@ const LEASE_MIN: Duration = Duration::from_millis(100);
 /// How an [`SqlPublisher`](crate::SqlPublisher) publishes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlPublisherConfig {
+    pub(crate) layout: Layout,
     pub(crate) initialize_schema: bool,
     /// `None` until the database is known, whose default it is then.
     pub(crate) payload_column: Option<PayloadColumn>,
@@ -52,6 +53,19 @@ pub enum StartPosition {
     Earliest,
     /// After the newest row there is when the group is made, by `initialize` or the first `subscribe`.
     Latest,
+}
+
+/// What a topic's table is. A topic has one layout; each refuses tables of the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// Messages stay, and every consumer group reads all of them in order: for
+    /// [`SqlSubscriber`](crate::SqlSubscriber).
+    #[default]
+    Log,
+    /// Each message is handled by one of many workers, in no promised order, and then deleted or marked;
+    /// it may be delayed: for [`SqlQueueSubscriber`](crate::SqlQueueSubscriber).
+    Queue,
 }
 
 /// What the payload column of a topic's table holds.
@@ -91,6 +105,13 @@ pub struct ConfigError {
 }
 
 impl SqlPublisherConfig {
+    /// Sets what the topic's table is. Default: [`Layout::Log`].
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
     /// Whether a missing table is created by the first publish to its topic. Default: true. Turned
     /// off, publishing to a missing table fails and nothing is created.
     #[must_use]
@@ -117,6 +138,11 @@ impl SqlPublisherConfig {
         self
     }
 
+    /// How to publish to a table that a subscriber makes.
+    pub(crate) fn for_table(layout: Layout, payload_column: Option<PayloadColumn>) -> Self {
+        Self { layout, payload_column, ..Self::default() }
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -129,7 +155,7 @@ impl SqlPublisherConfig {
 
 impl Default for SqlPublisherConfig {
     fn default() -> Self {
-        Self { initialize_schema: true, payload_column: None, notify: true }
+        Self { layout: Layout::Log, initialize_schema: true, payload_column: None, notify: true }
     }
 }
 
@@ -297,10 +323,8 @@ impl SqlSubscriberConfig {
         check(self.lease <= Duration::from_secs(3600), "lease: more than an hour");
         check(!self.gap_grace.is_zero(), "gap_grace: zero would pass rows that are being written");
         check(self.ack_interval < self.lease, "ack_interval: not less than the lease");
-        if let Some(topic) = &self.dead_letter_topic
-            && let Err(problem) = topic::check_characters(topic)
-        {
-            check(false, &format!("dead_letter_topic: {problem}"));
+        if let Err(problem) = check_dead_letter_topic(self.dead_letter_topic.as_deref()) {
+            check(false, &problem);
         }
         ConfigError::unless_empty(problems)
     }
@@ -328,13 +352,18 @@ impl Default for SqlSubscriberConfig {
     }
 }
 
+/// Says what is wrong with the topic for dead letters, if there is one.
+pub(crate) fn check_dead_letter_topic(topic: Option<&str>) -> Result<(), String> {
+    topic.map_or(Ok(()), topic::check_characters).map_err(|problem| format!("dead_letter_topic: {problem}"))
+}
+
 impl ConfigError {
     /// Every problem, as `option: what is wrong with it`.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
 
-    fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+    pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
     }
 }

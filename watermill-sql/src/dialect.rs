@@ -4,15 +4,17 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::Pool;
-use tokio_util::sync::DropGuard;
+use watermill_core::Backoff;
 
 use crate::{
     PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
+    ear::Ear,
     error::{Failure, Trouble},
     held_back::Holder,
     lease::{Claim, Claimed, Lease},
     marshaler::{Record, Row},
     position::Position,
+    queue::QueueDialect,
     topic::Tables,
 };
 
@@ -24,9 +26,9 @@ pub trait SqlDatabase: Dialect {}
 
 impl<D: Dialect> SqlDatabase for D {}
 
-/// The statements of one database. Each works on a connection that may be inside a transaction.
+/// The statements of one database for logs, and what else differs. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait Dialect: sqlx::Database {
+pub trait Dialect: QueueDialect {
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
 
@@ -82,7 +84,7 @@ pub trait Dialect: sqlx::Database {
 
     /// Begins to wake readers of what other processes publish, until the ear is dropped; `None` where the
     /// database tells nobody. Called within a runtime, once for all subscriptions of a subscriber.
-    fn listen(_pool: &Pool<Self>, _config: &SqlSubscriberConfig) -> Option<Ear> {
+    fn listen(_pool: &Pool<Self>, _retry: Backoff) -> Option<Ear> {
         None
     }
 
@@ -150,19 +152,6 @@ pub trait Cursor: fmt::Debug + Send + 'static {
 
 /// Nothing need be remembered where rows commit in order.
 impl Cursor for () {}
-
-/// Ends the listening of [`Dialect::listen`] when it is dropped.
-#[derive(Debug)]
-pub struct Ear {
-    _listening: DropGuard,
-}
-
-impl Ear {
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "other databases tell nobody"))]
-    pub(crate) fn new(listening: DropGuard) -> Self {
-        Self { _listening: listening }
-    }
-}
 
 /// The answer to a fetch.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 use watermill_core::subscription::Health;
 
-use crate::settle::Desk;
+use crate::settle::{Desk, Hand};
 
 /// How long a reader is held back before it says so, and by how much it waits longer each time.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ impl Waiting {
     /// Takes note of what a fetch found: sets the gauge, and warns when it lasts.
     pub(crate) fn note(
         &mut self,
-        desk: &Desk,
+        desk: &Desk<impl Hand>,
         topic: &str,
         group: &str,
         holder: Option<Holder>,

@@ -17,7 +17,12 @@ use watermill_core::{
     error::SettleError,
 };
 
-use crate::{position::Position, progress::Progress};
+use crate::{
+    dead::Dead,
+    position::Position,
+    progress::Progress,
+    settle::{Hand, Handed},
+};
 
 /// The rows of one term of ownership.
 #[derive(Debug)]
@@ -65,26 +70,6 @@ struct Unsaved {
     dead: Vec<Dead>,
 }
 
-/// A message that is to be moved to the dead-letter topic.
-#[derive(Clone, Debug)]
-pub(crate) struct Dead {
-    pub(crate) offset: i64,
-    pub(crate) message: Message,
-    pub(crate) reason: String,
-    pub(crate) attempts: u32,
-}
-
-/// A row that is handed out.
-#[derive(Debug)]
-pub(crate) struct Handed {
-    pub(crate) sequence: u64,
-    pub(crate) offset: i64,
-    pub(crate) message: Message,
-    pub(crate) published_at: Option<SystemTime>,
-    pub(crate) attempt: u32,
-    pub(crate) redelivered: bool,
-}
-
 /// What is to be recorded in one go. Given back with [`Ledger::keep`] when that fails.
 #[derive(Debug)]
 pub(crate) struct Save {
@@ -98,44 +83,12 @@ pub(crate) struct Save {
 }
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
-        Self {
-            rows: VecDeque::new(),
-            first: 1,
-            handed: 0,
-            out: 0,
-            nacked: BTreeMap::new(),
-            window: Window::ONE,
-            position: Position::default(),
-            read: Position::default(),
-            inherited: Progress::default(),
-            unclear_up_to: None,
-            unsaved: Unsaved::default(),
-            stored_progress: false,
-        }
-    }
-
     /// Begins a term of ownership at a position, with what the owners before have left.
     pub(crate) fn begin(&mut self, position: Position, inherited: Progress, unclear_up_to: Option<Position>) {
         self.lose(SettleError::lost);
         (self.position, self.read) = (position, position);
         self.stored_progress = !inherited.is_empty();
         (self.inherited, self.unclear_up_to) = (inherited, unclear_up_to);
-    }
-
-    /// Ends the term of ownership: nothing in hand is ours any more, which is what those hear who wait.
-    pub(crate) fn lose(&mut self, why: impl Fn() -> SettleError) {
-        self.first += self.rows.len() as u64;
-        self.rows.clear();
-        self.nacked.clear();
-        (self.handed, self.out) = (0, 0);
-        self.unsaved.dead.clear();
-        (self.unsaved.acks, self.unsaved.since) = (0, None);
-        self.unsaved.receipts.drain(..).for_each(|receipt| receipt.complete(Err(why())));
-    }
-
-    pub(crate) fn set_window(&mut self, window: Window) {
-        self.window = window;
     }
 
     /// Adds the next row that was fetched.
@@ -169,105 +122,9 @@ impl Ledger {
         self.pop_done();
     }
 
-    /// The next row to hand out, if there is one and the window has room.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<Handed> {
-        if self.out >= self.window.size() {
-            return None;
-        }
-        let sequence = match self.next_nacked(now) {
-            Some(Ok(sequence)) => {
-                self.nacked.remove(&sequence);
-                sequence
-            }
-            Some(Err(_)) if self.window.is_ordered() => return None,
-            _ => {
-                while self.rows.get(self.handed)?.message.is_none() {
-                    self.handed += 1;
-                }
-                self.handed += 1;
-                self.first + self.handed as u64 - 1
-            }
-        };
-        self.out += 1;
-        let unclear_up_to = self.unclear_up_to;
-        let row = self.row(sequence)?;
-        row.out = true;
-        row.attempts = row.attempts.saturating_add(1);
-        Some(Handed {
-            sequence,
-            offset: row.position.offset,
-            message: row.message.clone()?,
-            published_at: row.published_at,
-            attempt: row.attempts,
-            redelivered: row.attempts > 1 || unclear_up_to.is_some_and(|unclear| row.position <= unclear),
-        })
-    }
-
     /// When something can be handed out that cannot now, if nothing else happens.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.nacked.values().min().copied()
-    }
-
-    /// Takes note of an outcome; false when the row is not out. `dead_letters` says whether a
-    /// rejected message is kept.
-    pub(crate) fn settle(
-        &mut self,
-        sequence: u64,
-        outcome: Outcome,
-        receipt: Option<Receipt>,
-        dead_letters: bool,
-        now: Instant,
-    ) -> bool {
-        let Some(row) = self.row(sequence).filter(|row| row.out) else {
-            if let Some(receipt) = receipt {
-                receipt.complete(Err(SettleError::lost()));
-            }
-            return false;
-        };
-        row.out = false;
-        match outcome {
-            Outcome::Ack => row.message = None,
-            Outcome::Reject { reason } => {
-                let (offset, attempts) = (row.position.offset, row.attempts);
-                if let Some(message) = row.message.take().filter(|_| dead_letters) {
-                    self.unsaved.dead.push(Dead { offset, message, reason, attempts });
-                }
-            }
-            // A delay too long to be added up is as good as a year.
-            Outcome::Nack { delay } => self.nack(sequence, delay, now),
-            _ => self.nack(sequence, Duration::ZERO, now),
-        }
-        self.out -= 1;
-        let done = self.row(sequence).is_some_and(|row| row.message.is_none());
-        if done {
-            self.note(now);
-            self.unsaved.receipts.extend(receipt);
-            self.pop_done();
-        } else if let Some(receipt) = receipt {
-            receipt.complete(Ok(()));
-        }
-        true
-    }
-
-    /// Nacks what is out and forgets what was fetched and never handed out: the end of a graceful
-    /// stop. What is settled after this is too late.
-    pub(crate) fn give_back(&mut self, now: Instant) {
-        for at in 0..self.rows.len() {
-            if std::mem::take(&mut self.rows[at].out) {
-                self.nacked.insert(self.first + at as u64, now);
-            }
-        }
-        self.out = 0;
-    }
-
-    /// How many are handed out and unsettled.
-    pub(crate) fn out(&self) -> usize {
-        self.out
-    }
-
-    /// How many rows wait that were never handed out.
-    pub(crate) fn fresh(&self) -> usize {
-        self.rows.len() - self.handed
     }
 
     /// How many rows there are from the oldest unsettled one on.
@@ -282,12 +139,6 @@ impl Ledger {
     /// After which position to fetch.
     pub(crate) fn read_up_to(&self) -> Position {
         self.read
-    }
-
-    /// How many rows are done and not recorded, since when something is to be recorded (the attempts of
-    /// nacked rows are, too), and whether somebody waits for that.
-    pub(crate) fn unsaved(&self) -> (usize, Option<Instant>, bool) {
-        (self.unsaved.acks, self.unsaved.since, !self.unsaved.receipts.is_empty())
     }
 
     /// Whether there is anything to record before the lease is given back, attempts included.
@@ -377,6 +228,139 @@ impl Ledger {
     fn row(&mut self, sequence: u64) -> Option<&mut Row> {
         let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         self.rows.get_mut(at)
+    }
+}
+
+impl Hand for Ledger {
+    fn next(&mut self, now: Instant) -> Option<Handed> {
+        if self.out >= self.window.size() {
+            return None;
+        }
+        let sequence = match self.next_nacked(now) {
+            Some(Ok(sequence)) => {
+                self.nacked.remove(&sequence);
+                sequence
+            }
+            Some(Err(_)) if self.window.is_ordered() => return None,
+            _ => {
+                while self.rows.get(self.handed)?.message.is_none() {
+                    self.handed += 1;
+                }
+                self.handed += 1;
+                self.first + self.handed as u64 - 1
+            }
+        };
+        self.out += 1;
+        let unclear_up_to = self.unclear_up_to;
+        let row = self.row(sequence)?;
+        row.out = true;
+        row.attempts = row.attempts.saturating_add(1);
+        Some(Handed {
+            sequence,
+            offset: row.position.offset,
+            message: row.message.clone()?,
+            published_at: row.published_at,
+            attempt: row.attempts,
+            redelivered: row.attempts > 1 || unclear_up_to.is_some_and(|unclear| row.position <= unclear),
+        })
+    }
+
+    fn settle(
+        &mut self,
+        sequence: u64,
+        outcome: Outcome,
+        receipt: Option<Receipt>,
+        dead_letters: bool,
+        now: Instant,
+    ) -> bool {
+        let Some(row) = self.row(sequence).filter(|row| row.out) else {
+            if let Some(receipt) = receipt {
+                receipt.complete(Err(SettleError::lost()));
+            }
+            return false;
+        };
+        row.out = false;
+        match outcome {
+            Outcome::Ack => row.message = None,
+            Outcome::Reject { reason } => {
+                let (offset, attempts) = (row.position.offset, row.attempts);
+                if let Some(message) = row.message.take().filter(|_| dead_letters) {
+                    self.unsaved.dead.push(Dead { offset, message, reason, attempts });
+                }
+            }
+            // A delay too long to be added up is as good as a year.
+            Outcome::Nack { delay } => self.nack(sequence, delay, now),
+            _ => self.nack(sequence, Duration::ZERO, now),
+        }
+        self.out -= 1;
+        let done = self.row(sequence).is_some_and(|row| row.message.is_none());
+        if done {
+            self.note(now);
+            self.unsaved.receipts.extend(receipt);
+            self.pop_done();
+        } else if let Some(receipt) = receipt {
+            receipt.complete(Ok(()));
+        }
+        true
+    }
+
+    fn give_back(&mut self, now: Instant) {
+        for at in 0..self.rows.len() {
+            if std::mem::take(&mut self.rows[at].out) {
+                self.nacked.insert(self.first + at as u64, now);
+            }
+        }
+        self.out = 0;
+    }
+
+    fn lose(&mut self, why: impl Fn() -> SettleError) {
+        self.first += self.rows.len() as u64;
+        self.rows.clear();
+        self.nacked.clear();
+        (self.handed, self.out) = (0, 0);
+        self.unsaved.dead.clear();
+        (self.unsaved.acks, self.unsaved.since) = (0, None);
+        self.unsaved.receipts.drain(..).for_each(|receipt| receipt.complete(Err(why())));
+    }
+
+    fn set_window(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    fn out(&self) -> usize {
+        self.out
+    }
+
+    fn fresh(&self) -> usize {
+        self.rows.len() - self.handed
+    }
+
+    fn refill_below(&self, batch_size: usize) -> usize {
+        batch_size.div_ceil(2)
+    }
+
+    /// The attempts of nacked rows are recorded, too.
+    fn unsaved(&self) -> (usize, Option<Instant>, bool) {
+        (self.unsaved.acks, self.unsaved.since, !self.unsaved.receipts.is_empty())
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            rows: VecDeque::new(),
+            first: 1,
+            handed: 0,
+            out: 0,
+            nacked: BTreeMap::new(),
+            window: Window::ONE,
+            position: Position::default(),
+            read: Position::default(),
+            inherited: Progress::default(),
+            unclear_up_to: None,
+            unsaved: Unsaved::default(),
+            stored_progress: false,
+        }
     }
 }
 

@@ -9,7 +9,9 @@
 )]
 
 mod config;
+mod dead;
 mod dialect;
+mod ear;
 mod error;
 mod held_back;
 mod lease;
@@ -18,10 +20,12 @@ mod marshaler;
 mod position;
 mod progress;
 mod publisher;
+mod queue;
 mod reader;
 mod schema;
 mod settle;
 mod subscriber;
+mod subscription;
 mod topic;
 mod transaction;
 mod wake;
@@ -34,10 +38,11 @@ mod postgres;
 mod sqlite;
 
 pub use config::{
-    CommitOrder, ConfigError, PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig, StartPosition,
+    CommitOrder, ConfigError, Layout, PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig, StartPosition,
 };
 pub use dialect::SqlDatabase;
 pub use held_back::HeldBack;
 pub use publisher::SqlPublisher;
+pub use queue::{OnAck, SqlQueueSubscriber, SqlQueueSubscriberConfig};
 pub use subscriber::SqlSubscriber;
 pub use transaction::ConnectionPublisher;

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
-use watermill_core::{Message, MessageId, Metadata, error::BoxError, metadata_keys};
+use watermill_core::{Message, MessageId, Metadata, error::BoxError, message::DelayError, metadata_keys};
 
-use crate::{PayloadColumn, position::Position};
+use crate::{Layout, PayloadColumn, position::Position};
 
 /// The width of the id's column on PostgreSQL and MySQL. Kept on SQLite too, so that a topic can move.
 const ID_CHARS_MAX: usize = 36;
@@ -22,6 +22,8 @@ pub struct Record {
     pub(crate) payload: Bytes,
     /// A JSON object of text.
     pub(crate) metadata: String,
+    /// When the message is due, in milliseconds since the Unix epoch; `None` for at once.
+    pub(crate) due_ms: Option<i64>,
 }
 
 /// A row that was fetched.
@@ -43,7 +45,7 @@ pub(crate) struct Columns {
 
 impl Record {
     /// The row of a message, or why no row can hold it.
-    pub(crate) fn encode(message: Message, payload: PayloadColumn) -> Result<Self, String> {
+    pub(crate) fn encode(message: Message, payload: PayloadColumn, layout: Layout) -> Result<Self, String> {
         let (uuid, metadata) = (message.id(), message.metadata());
         let chars = uuid.chars().count();
         if chars > ID_CHARS_MAX {
@@ -68,7 +70,11 @@ impl Record {
                 ));
             }
         }
-        Ok(Self::of_row(message))
+        let due_ms = match layout {
+            Layout::Log => None,
+            Layout::Queue => due_ms(&message).map_err(|error| error.to_string())?,
+        };
+        Ok(Self { due_ms, ..Self::of_row(message) })
     }
 
     /// The row of a message that came from a row, and so fits into one.
@@ -82,8 +88,15 @@ impl Record {
         }
         // A map of text always serialises.
         let metadata = serde_json::to_string(&metadata).expect("text is JSON");
-        Self { uuid, payload, metadata }
+        Self { uuid, payload, metadata, due_ms: None }
     }
+}
+
+/// When a message is due. A time before the epoch is as good as none.
+pub(crate) fn due_ms(message: &Message) -> Result<Option<i64>, DelayError> {
+    let due = message.delayed_until()?;
+    let since_epoch = due.and_then(|due| due.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Ok(since_epoch.map(|since| i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)))
 }
 
 /// Text first, because the parser does not look into what it ignores.
@@ -144,7 +157,7 @@ mod tests {
             Message::with_id("ü".repeat(36), "x").with_metadata("<&>\u{2028}", "\0\"\\"),
         ];
         for message in messages {
-            let record = Record::encode(message.clone(), PayloadColumn::Bytes).unwrap();
+            let record = Record::encode(message.clone(), PayloadColumn::Bytes, Layout::Log).unwrap();
             assert_eq!(columns(record).decode().unwrap(), message);
         }
     }
@@ -160,16 +173,17 @@ mod tests {
 
     #[test]
     fn what_no_row_can_hold_is_refused_with_the_reason() {
-        let long = Record::encode(Message::with_id("x".repeat(37), ""), PayloadColumn::Bytes).unwrap_err();
+        let long = Record::encode(Message::with_id("x".repeat(37), ""), PayloadColumn::Bytes, Layout::Log)
+            .unwrap_err();
         assert!(long.contains("36"), "{long}");
         let reserved = Message::new("").with_metadata(metadata_keys::KEY, "k");
-        let reserved = Record::encode(reserved, PayloadColumn::Bytes).unwrap_err();
+        let reserved = Record::encode(reserved, PayloadColumn::Bytes, Layout::Log).unwrap_err();
         assert!(reserved.contains("with_key"), "{reserved}");
         for text in ["", "text", "{", "1 2"] {
-            let error = Record::encode(Message::new(text), PayloadColumn::Json).unwrap_err();
+            let error = Record::encode(Message::new(text), PayloadColumn::Json, Layout::Log).unwrap_err();
             assert!(error.contains("PayloadColumn::Bytes"), "{error}");
         }
-        Record::encode(Message::new("{\"a\":[1]}"), PayloadColumn::Json).unwrap();
+        Record::encode(Message::new("{\"a\":[1]}"), PayloadColumn::Json, Layout::Log).unwrap();
     }
 
     #[test]

@@ -15,7 +15,7 @@ use watermill_core::{
 };
 
 use crate::{
-    ConfigError, ConnectionPublisher, SqlDatabase, SqlPublisherConfig,
+    ConfigError, ConnectionPublisher, Layout, SqlDatabase, SqlPublisherConfig,
     dialect::Dialect,
     error::{Failure, Trouble},
     marshaler::Record,
@@ -79,7 +79,7 @@ impl<D: SqlDatabase> SqlPublisher<D> {
         let initialized = async {
             let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
             let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
-            schema::ensure_messages::<D>(&mut connection, &tables, self.config.payload_column, true).await
+            schema::ensure_messages::<D>(&mut connection, &tables, &self.config, true).await.map(drop)
         };
         initialized.await.map_err(|failure| failure.subscribing(topic))
     }
@@ -104,8 +104,8 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
             };
             let mut connection =
                 self.pool.acquire().await.map_err(|error| Failure::of::<D>(error).publishing(topic))?;
-            transaction::insert::<D>(&mut connection, &batch, &self.config, self.config.initialize_schema)
-                .await?;
+            let create = self.config.initialize_schema;
+            transaction::insert::<D>(&mut connection, &batch, &self.config, create, None).await?;
         }
         wake::wake(topic);
         Ok(())
@@ -117,7 +117,10 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
     }
 
     fn capabilities(&self) -> PublisherCapabilities {
-        PublisherCapabilities::new("sql").keeps_order(D::ONE_WRITER).atomic(true)
+        PublisherCapabilities::new("sql")
+            .keeps_order(D::ONE_WRITER)
+            .atomic(true)
+            .delays(self.config.layout == Layout::Queue)
     }
 }
 
@@ -153,13 +156,24 @@ impl Batch {
             .map_err(|why| PublishError::new(PublishErrorKind::Topic, topic).because(why))?;
         let records = messages
             .into_iter()
-            .map(|message| Record::encode(message, payload))
+            .map(|message| Record::encode(message, payload, config.layout))
             .collect::<Result<Vec<_>, _>>()
+            .and_then(check_due::<D>)
             .map_err(|why| PublishError::new(PublishErrorKind::Message, topic).because(why))?;
         Ok(Self { tables, records })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+}
+
+fn check_due<D: Dialect>(records: Vec<Record>) -> Result<Vec<Record>, String> {
+    match records.iter().find(|record| record.due_ms > Some(D::DUE_MS_MAX)) {
+        Some(record) => Err(format!(
+            "message {:?} is due later than its column can hold: use a shorter delay",
+            record.uuid
+        )),
+        None => Ok(records),
     }
 }

@@ -1,7 +1,7 @@
 //! Creating the tables on demand, and refusing tables that are not ours.
 
 use crate::{
-    PayloadColumn,
+    Layout, PayloadColumn, SqlPublisherConfig,
     dialect::Dialect,
     error::{Failure, Trouble},
     lease::LEASES,
@@ -11,34 +11,59 @@ use crate::{
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
+const CLAIMS_COLUMNS: &[&str] = &["offset", "owner", "due_ms", "attempts"];
+
+/// The column that only a queue has.
+const ACKED: &str = "acked";
+/// The column for due times, which some of Go's queues lack.
+const DELAYED_UNTIL: &str = "delayed_until";
+
+/// What was found out about a messages table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// Whether it has a column for due times. Where it has none, a row's metadata says when it is due.
+    pub(crate) delays: bool,
+}
 
 /// Sees to the messages table of a topic. Any number of processes may do so at once.
 pub(crate) async fn ensure_messages<D: Dialect>(
     connection: &mut D::Connection,
     tables: &Tables,
-    payload: Option<PayloadColumn>,
+    config: &SqlPublisherConfig,
     create: bool,
-) -> Result<(), Failure> {
+) -> Result<Found, Failure> {
     let name = tables.messages_name();
-    if is_there::<D>(connection, name, MESSAGES_COLUMNS).await? {
-        return Ok(());
+    let columns = D::columns(connection, &name).await.map_err(Failure::of::<D>)?;
+    let has = |column: &str| columns.iter().any(|name| name == column);
+    if check(&name, &columns, MESSAGES_COLUMNS)? {
+        let why = match config.layout {
+            Layout::Log if has(ACKED) => "is a queue: use Layout::Queue and SqlQueueSubscriber",
+            Layout::Queue if !has(ACKED) => "is a log: use Layout::Log and SqlSubscriber",
+            _ => return Ok(Found { delays: has(DELAYED_UNTIL) }),
+        };
+        return Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")));
     }
-    may_create(name, create)?;
-    D::create_messages(connection, tables, payload.unwrap_or(D::PAYLOAD_COLUMN))
-        .await
-        .map_err(Failure::of::<D>)
+    may_create(&name, create)?;
+    let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
+    match config.layout {
+        Layout::Log => D::create_messages(connection, tables, payload).await,
+        Layout::Queue => D::create_queue(connection, tables, payload).await,
+    }
+    .map_err(Failure::of::<D>)?;
+    Ok(Found { delays: config.layout == Layout::Queue })
 }
 
-/// Sees to everything that reading a topic needs.
-pub(crate) async fn ensure_all<D: Dialect>(
+/// Sees to everything that reading a log needs.
+pub(crate) async fn ensure_log<D: Dialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     payload: Option<PayloadColumn>,
     create: bool,
 ) -> Result<(), Failure> {
-    ensure_messages::<D>(connection, tables, payload, create).await?;
-    if !is_there::<D>(connection, tables.offsets_name(), OFFSETS_COLUMNS).await? {
-        may_create(tables.offsets_name(), create)?;
+    let config = SqlPublisherConfig::for_table(Layout::Log, payload);
+    ensure_messages::<D>(connection, tables, &config, create).await?;
+    if !is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await? {
+        may_create(&tables.offsets_name(), create)?;
         D::create_offsets(connection, tables).await.map_err(Failure::of::<D>)?;
     }
     if !is_there::<D>(connection, LEASES, LEASES_COLUMNS).await? {
@@ -48,13 +73,33 @@ pub(crate) async fn ensure_all<D: Dialect>(
     Ok(())
 }
 
-/// Whether a table exists. One that exists without our columns is somebody else's: an error.
+/// Sees to everything that working on a queue needs.
+pub(crate) async fn ensure_queue<D: Dialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    payload: Option<PayloadColumn>,
+    create: bool,
+) -> Result<Found, Failure> {
+    let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
+    let found = ensure_messages::<D>(connection, tables, &config, create).await?;
+    if !is_there::<D>(connection, &tables.claims_name(), CLAIMS_COLUMNS).await? {
+        may_create(&tables.claims_name(), create)?;
+        D::create_claims(connection, tables).await.map_err(Failure::of::<D>)?;
+    }
+    Ok(found)
+}
+
 async fn is_there<D: Dialect>(
     connection: &mut D::Connection,
     table: &str,
     needed: &[&str],
 ) -> Result<bool, Failure> {
     let columns = D::columns(connection, table).await.map_err(Failure::of::<D>)?;
+    check(table, &columns, needed)
+}
+
+/// Whether a table exists. One that exists without our columns is somebody else's: an error.
+fn check(table: &str, columns: &[String], needed: &[&str]) -> Result<bool, Failure> {
     let missing: Vec<_> =
         needed.iter().copied().filter(|name| !columns.iter().any(|column| column == name)).collect();
     if columns.is_empty() || missing.is_empty() {

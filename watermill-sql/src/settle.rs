@@ -5,27 +5,78 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
+    time::SystemTime,
 };
 
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
+    Message, Window,
     delivery::{Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError},
     subscription::Health,
 };
 
-use crate::{
-    held_back::HeldBack,
-    ledger::{Handed, Ledger},
-};
+use crate::held_back::HeldBack;
 
 /// Errors that nobody has read yet; older ones are in the log.
 const ERRORS_MAX: usize = 16;
 
+/// The rows that a subscription has in hand, until they are settled and that is recorded: of a log the
+/// [`Ledger`](crate::ledger::Ledger), of a queue the [`Claims`](crate::queue::Claims). A state machine
+/// without I/O or clock.
+pub(crate) trait Hand: Default + Send + 'static {
+    /// The next row to hand out, if there is one and the window has room.
+    fn next(&mut self, now: Instant) -> Option<Handed>;
+
+    /// Takes note of an outcome; false when the row is not out. `dead_letters` says whether a rejected
+    /// message is kept.
+    fn settle(
+        &mut self,
+        sequence: u64,
+        outcome: Outcome,
+        receipt: Option<Receipt>,
+        dead_letters: bool,
+        now: Instant,
+    ) -> bool;
+
+    /// Nacks what is out and forgets what was fetched and never handed out: the end of a graceful
+    /// stop. What is settled after this is too late.
+    fn give_back(&mut self, now: Instant);
+
+    /// Nothing in hand is ours any more, which is what those hear who wait.
+    fn lose(&mut self, why: impl Fn() -> SettleError);
+
+    fn set_window(&mut self, window: Window);
+
+    /// How many are handed out and unsettled.
+    fn out(&self) -> usize;
+
+    /// How many rows wait that were never handed out.
+    fn fresh(&self) -> usize;
+
+    /// More rows are to be fetched when fewer than this are fresh.
+    fn refill_below(&self, batch_size: usize) -> usize;
+
+    /// How many rows are settled and not recorded, since when something is to be recorded, and whether
+    /// somebody waits for that.
+    fn unsaved(&self) -> (usize, Option<Instant>, bool);
+}
+
+/// A row that is handed out.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) sequence: u64,
+    pub(crate) offset: i64,
+    pub(crate) message: Message,
+    pub(crate) published_at: Option<SystemTime>,
+    pub(crate) attempt: u32,
+    pub(crate) redelivered: bool,
+}
+
 /// The place where they meet. Its lock is held for moments and never while something is awaited.
-pub(crate) struct Desk {
-    state: Mutex<State>,
+pub(crate) struct Desk<H> {
+    state: Mutex<State<H>>,
     /// Tells the task that there is something to fetch or to record.
     pub(crate) work: Notify,
     /// Told once it is known who has the lease, or that it cannot be known.
@@ -36,9 +87,9 @@ pub(crate) struct Desk {
     dead_letters: bool,
 }
 
-pub(crate) struct State {
-    pub(crate) ledger: Ledger,
-    /// Until when we own what is in the ledger, by our own clock: nothing is handed out later, so
+pub(crate) struct State<H> {
+    pub(crate) hand: H,
+    /// Until when we own what is in hand, by our own clock: nothing is handed out later, so
     /// that an owner that was frozen past its lease does not go on where another has taken over.
     pub(crate) valid_until: Option<Instant>,
     pub(crate) health: Health,
@@ -49,11 +100,11 @@ pub(crate) struct State {
     reader: Option<Waker>,
 }
 
-impl Desk {
+impl<H: Hand> Desk<H> {
     pub(crate) fn new(batch_size: usize, dead_letters: bool) -> Self {
         Self {
             state: Mutex::new(State {
-                ledger: Ledger::new(),
+                hand: H::default(),
                 valid_until: None,
                 health: Health::Degraded { reason: "waiting for the lease".to_owned() },
                 held_back: None,
@@ -70,7 +121,7 @@ impl Desk {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<H>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,17 +135,17 @@ impl Desk {
         if state.stopped || state.ended {
             return Poll::Ready(None);
         }
-        let waiting = state.ledger.fresh();
+        let waiting = state.hand.fresh();
         let next = match state.valid_until {
-            Some(valid_until) if now < valid_until => state.ledger.next(now),
+            Some(valid_until) if now < valid_until => state.hand.next(now),
             _ => None,
         };
         let Some(handed) = next else {
             state.reader = Some(waker.clone());
             return Poll::Pending;
         };
-        let enough = refill_below(self.batch_size);
-        let refill = waiting >= enough && state.ledger.fresh() < enough;
+        let enough = state.hand.refill_below(self.batch_size);
+        let refill = waiting >= enough && state.hand.fresh() < enough;
         drop(state);
         if refill {
             self.work.notify_one();
@@ -131,7 +182,18 @@ impl Desk {
     /// Whether intake has stopped and everything that was handed out is settled.
     pub(crate) fn is_through(&self) -> bool {
         let state = self.lock();
-        state.stopped && state.ledger.out() == 0
+        state.stopped && state.hand.out() == 0
+    }
+
+    /// Ends it however the task ends, a panic or the end of the runtime included: nobody waits for it.
+    pub(crate) fn end_when_dropped(self: &Arc<Self>) -> impl Drop + use<H> {
+        struct End<H: Hand>(Arc<Desk<H>>);
+        impl<H: Hand> Drop for End<H> {
+            fn drop(&mut self) {
+                self.0.end();
+            }
+        }
+        End(self.clone())
     }
 
     /// The task is gone: nothing will come or be recorded any more.
@@ -141,7 +203,7 @@ impl Desk {
         state.valid_until = None;
         state.health = Health::Ended;
         state.held_back = None;
-        state.ledger.lose(SettleError::unknown);
+        state.hand.lose(SettleError::unknown);
         drop(state);
         self.wake_reader();
         self.started.notify_one();
@@ -151,11 +213,11 @@ impl Desk {
         let now = Instant::now();
         let urgent = receipt.is_some();
         let mut state = self.lock();
-        let (_, since, _) = state.ledger.unsaved();
-        state.ledger.settle(sequence, outcome, receipt, self.dead_letters, now);
-        let (acks, ..) = state.ledger.unsaved();
+        let (_, since, _) = state.hand.unsaved();
+        state.hand.settle(sequence, outcome, receipt, self.dead_letters, now);
+        let (acks, ..) = state.hand.unsaved();
         // The task sets its timer at the first unrecorded outcome, and records when a batch is full.
-        let through = state.stopped && state.ledger.out() == 0;
+        let through = state.stopped && state.hand.out() == 0;
         let work = urgent || through || since.is_none() || acks == self.batch_size;
         let reader = state.reader.take();
         drop(state);
@@ -168,15 +230,10 @@ impl Desk {
     }
 }
 
-/// More rows are fetched when fewer than this wait.
-pub(crate) fn refill_below(batch_size: usize) -> usize {
-    batch_size.div_ceil(2)
-}
-
 /// The way of outcomes to the desk.
-pub(crate) struct Settler(pub(crate) Arc<Desk>);
+pub(crate) struct Settler<H>(pub(crate) Arc<Desk<H>>);
 
-impl Settle for Settler {
+impl<H: Hand> Settle for Settler<H> {
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         if let Outcome::Reject { reason } = &outcome
             && !self.0.dead_letters

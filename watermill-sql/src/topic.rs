@@ -6,8 +6,6 @@ use crate::dialect::Dialect;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
     topic: String,
-    messages: String,
-    offsets: String,
     quote: char,
 }
 
@@ -15,18 +13,13 @@ impl Tables {
     /// The tables of `topic`, or what is wrong with the topic.
     pub(crate) fn new<D: Dialect>(topic: &str) -> Result<Self, String> {
         check_characters(topic)?;
-        let tables = Self {
-            topic: topic.to_owned(),
-            messages: format!("watermill_{topic}"),
-            offsets: format!("watermill_offsets_{topic}"),
-            quote: D::QUOTE,
-        };
-        // The longer of the two names decides, so that every topic published to can be read.
-        let (bytes, limit) = (tables.offsets.len(), D::IDENTIFIER_BYTES_MAX);
+        let tables = Self { topic: topic.to_owned(), quote: D::QUOTE };
+        // The longest of the names decides, so that every topic published to can be read.
+        let longest = tables.offsets_name();
+        let (bytes, limit) = (longest.len(), D::IDENTIFIER_BYTES_MAX);
         if bytes > limit {
             return Err(format!(
-                "the table name {:?} has {bytes} bytes, the database allows {limit}: use a shorter topic",
-                tables.offsets
+                "the table name {longest:?} has {bytes} bytes, the database allows {limit}: use a shorter topic"
             ));
         }
         Ok(tables)
@@ -38,22 +31,39 @@ impl Tables {
 
     /// The messages table, quoted.
     pub(crate) fn messages(&self) -> String {
-        self.quoted(&self.messages)
+        self.quoted(&self.messages_name())
     }
 
-    /// The offsets table, quoted.
+    /// The offsets table of a log, quoted.
     pub(crate) fn offsets(&self) -> String {
-        self.quoted(&self.offsets)
+        self.quoted(&self.offsets_name())
+    }
+
+    /// The table of a queue's claims, quoted.
+    pub(crate) fn claims(&self) -> String {
+        self.quoted(&self.claims_name())
+    }
+
+    /// The index of a queue's due times, quoted.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn due_index(&self) -> String {
+        self.quoted(&format!("_watermill_due_{}", self.topic))
     }
 
     /// The name of the messages table, as the database's catalogue has it.
-    pub(crate) fn messages_name(&self) -> &str {
-        &self.messages
+    pub(crate) fn messages_name(&self) -> String {
+        format!("watermill_{}", self.topic)
     }
 
     /// The name of the offsets table, as the database's catalogue has it.
-    pub(crate) fn offsets_name(&self) -> &str {
-        &self.offsets
+    pub(crate) fn offsets_name(&self) -> String {
+        format!("watermill_offsets_{}", self.topic)
+    }
+
+    /// The name of the table of claims, as the database's catalogue has it. It is ours, and no topic has
+    /// a table of that name.
+    pub(crate) fn claims_name(&self) -> String {
+        format!("_watermill_claims_{}", self.topic)
     }
 
     fn quoted(&self, name: &str) -> String {

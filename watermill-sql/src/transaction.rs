@@ -1,6 +1,6 @@
 //! [`ConnectionPublisher`]: publishes inside the caller's transaction.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use sqlx::Connection as _;
@@ -8,12 +8,12 @@ use tokio::{sync::Mutex, task::unconstrained};
 use watermill_core::{Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
 
 use crate::{
-    SqlDatabase, SqlPublisherConfig,
+    Layout, SqlDatabase, SqlPublisherConfig,
     dialect::Dialect,
     error::{Failure, Trouble},
     marshaler::Record,
     publisher::Batch,
-    schema,
+    schema::{self, Found},
     topic::Tables,
     wake,
 };
@@ -36,13 +36,13 @@ pub struct ConnectionPublisher<'t, D: SqlDatabase> {
 struct State<'t, D: SqlDatabase> {
     connection: &'t mut D::Connection,
     closed: bool,
-    /// The topics whose readers are told.
-    topics: BTreeSet<String>,
+    /// The topics whose readers are told, and what is known about their tables.
+    topics: BTreeMap<String, Found>,
 }
 
 impl<'t, D: SqlDatabase> ConnectionPublisher<'t, D> {
     pub(crate) fn new(connection: &'t mut D::Connection) -> Self {
-        let state = State { connection, closed: false, topics: BTreeSet::new() };
+        let state = State { connection, closed: false, topics: BTreeMap::new() };
         Self { state: Mutex::new(state), config: SqlPublisherConfig::default() }
     }
 
@@ -68,15 +68,15 @@ impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
             return Ok(());
         }
         let create = self.config.initialize_schema && D::CREATES_IN_TRANSACTION;
-        let known = state.topics.contains(topic);
-        if D::FAILURE_ENDS_TRANSACTION && !known {
-            schema::ensure_messages::<D>(state.connection, &batch.tables, self.config.payload_column, create)
-                .await
-                .map_err(|failure| failure.publishing(topic))?;
+        let mut found = state.topics.get(topic).copied();
+        if D::FAILURE_ENDS_TRANSACTION && found.is_none() {
+            let ensured =
+                schema::ensure_messages::<D>(state.connection, &batch.tables, &self.config, create).await;
+            found = Some(ensured.map_err(|failure| failure.publishing(topic))?);
         }
-        insert::<D>(state.connection, &batch, &self.config, create).await?;
-        if !known {
-            state.topics.insert(topic.to_owned());
+        let found = insert::<D>(state.connection, &batch, &self.config, create, found).await?;
+        if !state.topics.contains_key(topic) {
+            state.topics.insert(topic.to_owned(), found);
         }
         Ok(())
     }
@@ -88,13 +88,16 @@ impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
     }
 
     fn capabilities(&self) -> PublisherCapabilities {
-        PublisherCapabilities::new("sql").keeps_order(true).atomic(true)
+        PublisherCapabilities::new("sql")
+            .keeps_order(true)
+            .atomic(true)
+            .delays(self.config.layout == Layout::Queue)
     }
 }
 
 impl<D: SqlDatabase> Drop for ConnectionPublisher<'_, D> {
     fn drop(&mut self) {
-        self.state.get_mut().topics.iter().for_each(|topic| wake::wake(topic));
+        self.state.get_mut().topics.keys().for_each(|topic| wake::wake(topic));
     }
 }
 
@@ -108,22 +111,27 @@ impl<D: SqlDatabase> fmt::Debug for ConnectionPublisher<'_, D> {
 }
 
 /// Inserts a whole call or nothing of it, and creates the table only when the database has missed it:
-/// where it exists, a publish costs no other statement.
+/// where it exists, a publish costs no other statement. Returns what is known about the table.
 pub(crate) async fn insert<D: Dialect>(
     connection: &mut D::Connection,
     batch: &Batch,
     config: &SqlPublisherConfig,
     create: bool,
-) -> Result<(), PublishError> {
+    found: Option<Found>,
+) -> Result<Found, PublishError> {
     let Batch { tables, records } = batch;
-    let failure = match insert_chunks::<D>(connection, tables, records, config).await {
-        Ok(()) => return Ok(()),
+    let found = found.unwrap_or(Found { delays: true });
+    let failure = match insert_chunks::<D>(connection, tables, records, config, found.delays).await {
+        Ok(()) => return Ok(found),
         Err(error) => Failure::of::<D>(error),
     };
     let inserted = if failure.trouble == Trouble::Statement {
-        // The table is missing, or not ours, which this says; or it exists by now.
-        match schema::ensure_messages::<D>(connection, tables, config.payload_column, create).await {
-            Ok(()) => insert_chunks::<D>(connection, tables, records, config).await.map_err(Failure::of::<D>),
+        // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
+        match schema::ensure_messages::<D>(connection, tables, config, create).await {
+            Ok(found) => insert_chunks::<D>(connection, tables, records, config, found.delays)
+                .await
+                .map(|()| found)
+                .map_err(Failure::of::<D>),
             Err(failure) => Err(failure),
         }
     } else {
@@ -133,24 +141,43 @@ pub(crate) async fn insert<D: Dialect>(
 }
 
 /// One statement is atomic by itself; several become a transaction, or a savepoint of the caller's.
+/// `delays` says whether a queue has a column for due times.
 pub(crate) async fn insert_chunks<D: Dialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
+    delays: bool,
 ) -> sqlx::Result<()> {
     let mut rest = records;
     let first = first_chunk::<D>(&mut rest);
     if rest.is_empty() {
-        return D::insert(connection, tables, first, config).await;
+        return insert_chunk::<D>(connection, tables, first, config, delays).await;
     }
     let mut transaction = connection.begin().await?;
-    D::insert(&mut transaction, tables, first, config).await?;
+    insert_chunk::<D>(&mut transaction, tables, first, config, delays).await?;
     while !rest.is_empty() {
         let chunk = first_chunk::<D>(&mut rest);
-        D::insert(&mut transaction, tables, chunk, config).await?;
+        insert_chunk::<D>(&mut transaction, tables, chunk, config, delays).await?;
     }
     transaction.commit().await
+}
+
+async fn insert_chunk<D: Dialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    records: &[Record],
+    config: &SqlPublisherConfig,
+    delays: bool,
+) -> sqlx::Result<()> {
+    match config.layout {
+        Layout::Log => D::insert(connection, tables, records, config).await,
+        Layout::Queue => {
+            // The column is named only where it is needed.
+            let delays = delays && records.iter().any(|record| record.due_ms.is_some());
+            D::enqueue(connection, tables, records, config, delays).await
+        }
+    }
 }
 
 /// Takes as many records as one statement holds, and at least one.

@@ -1,10 +1,12 @@
 //! [`Message`]: what is published and what a handler receives.
 
+pub(crate) mod delay;
 mod extensions;
 mod id;
 mod metadata;
 mod record;
 
+pub use delay::DelayError;
 pub use extensions::Extensions;
 pub use id::MessageId;
 pub use metadata::Metadata;

@@ -10,10 +10,9 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tower::{Layer, Service};
 
-use crate::{Message, Metadata, Outputs, error::BoxError, go_duration, metadata_keys};
+use crate::{Message, Metadata, Outputs, error::BoxError, go_duration, message::delay, metadata_keys};
 
 /// Attaches a delay to the error of a message that failed: longer each time, up to a maximum.
 ///
@@ -167,10 +166,7 @@ impl Delayed {
 
     /// Writes the delay where subscribers that honour delays look for it.
     pub(crate) fn write(&self, metadata: &mut Metadata) {
-        metadata.insert(metadata_keys::DELAYED_FOR, go_duration::format(self.delay));
-        if let Some(until) = rfc3339(self.until) {
-            metadata.insert(metadata_keys::DELAYED_UNTIL, until);
-        }
+        delay::write(metadata, self.delay, self.until);
     }
 }
 
@@ -184,13 +180,6 @@ impl Error for Delayed {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.error)
     }
-}
-
-/// In UTC and whole milliseconds, rounded up: due a little late is better than a little early.
-/// `None` beyond the year 9999, which a clock that is set does not reach.
-fn rfc3339(time: SystemTime) -> Option<String> {
-    let time = OffsetDateTime::from(time.checked_add(Duration::from_nanos(999_999))?);
-    time.replace_millisecond(time.millisecond()).ok()?.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]

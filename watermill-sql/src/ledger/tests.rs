@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use super::*;
 
 fn ledger(offsets: impl IntoIterator<Item = i64>) -> Ledger {
-    let mut ledger = Ledger::new();
+    let mut ledger = Ledger::default();
     ledger.begin(0.into(), Progress::default(), None);
     fill(&mut ledger, offsets);
     ledger
@@ -106,7 +106,7 @@ fn what_was_handed_out_in_another_term_is_not_settled_in_this_one() {
 #[test]
 fn what_the_owner_before_has_done_is_not_handed_out() {
     let now = Instant::now();
-    let mut ledger = Ledger::new();
+    let mut ledger = Ledger::default();
     let inherited =
         Progress { ahead: vec![(2.into(), 3.into()), (5.into(), 6.into())], attempts: vec![(4.into(), 7)] };
     ledger.begin(1.into(), inherited, None);

@@ -46,20 +46,40 @@ pub(super) async fn create_group(
     .map(drop)
 }
 
+/// What a layout's insert names beside what every layout has.
+pub(super) struct Extra {
+    pub(super) columns: &'static str,
+    pub(super) values: &'static str,
+    /// Whether `due_ms` is among the values.
+    pub(super) due: bool,
+}
+
 pub(super) async fn insert(
     connection: &mut MySqlConnection,
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
 ) -> sqlx::Result<()> {
-    const VALUES: &str = "(?,?,?)";
-    let mut statement = format!("insert into {} (uuid, payload, metadata) values ", tables.messages());
-    statement.reserve(records.len() * (VALUES.len() + 1));
+    let extra = Extra { columns: "", values: "", due: false };
+    insert_into(connection, tables, records, config, &extra).await
+}
+
+pub(super) async fn insert_into(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    records: &[Record],
+    config: &SqlPublisherConfig,
+    extra: &Extra,
+) -> sqlx::Result<()> {
+    let values = format!("(?,?,?{})", extra.values);
+    let mut statement =
+        format!("insert into {} (uuid, payload, metadata{}) values ", tables.messages(), extra.columns);
+    statement.reserve(records.len() * (values.len() + 1));
     for at in 0..records.len() {
         if at > 0 {
             statement.push(',');
         }
-        statement.push_str(VALUES);
+        statement.push_str(&values);
     }
     let json = config.payload_column.unwrap_or(sqlx::MySql::PAYLOAD_COLUMN) == PayloadColumn::Json;
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
@@ -73,6 +93,9 @@ pub(super) async fn insert(
             false => query.bind(&record.payload[..]),
         };
         query = query.bind(record.metadata.as_str());
+        if extra.due {
+            query = query.bind(record.due_ms);
+        }
     }
     query.execute(connection).await.map(drop)
 }
@@ -96,7 +119,7 @@ pub(super) async fn visible(
     rows.iter().map(read).collect()
 }
 
-fn read(row: &MySqlRow) -> sqlx::Result<Row> {
+pub(super) fn read(row: &MySqlRow) -> sqlx::Result<Row> {
     let published_at = row.try_get::<Option<i64>, _>(4)?.and_then(|seconds| u64::try_from(seconds).ok());
     Ok(Row {
         position: row.try_get::<i64, _>(0)?.into(),

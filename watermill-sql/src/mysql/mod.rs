@@ -6,6 +6,7 @@ mod holder;
 mod lease;
 mod log;
 mod probe;
+mod queue;
 mod schema;
 
 use std::time::Duration;

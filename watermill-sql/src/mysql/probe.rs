@@ -56,20 +56,7 @@ pub(super) async fn open(
     tables: &Tables,
     config: &SqlSubscriberConfig,
 ) -> Result<Cursor, Failure> {
-    let row = sqlx::query(
-        "select cast(version() as char), cast(@@global.auto_increment_increment as signed),
-                cast(@@global.read_only as signed), cast(@@global.innodb_read_only as signed),
-                (select cast(engine as char) from information_schema.tables
-                 where table_schema = database() and table_name = ?),
-                (select count(*) from information_schema.user_privileges
-                 where privilege_type = 'PROCESS'
-                   and grantee = concat('''', replace(current_user(), '@', '''@'''), ''''))",
-    )
-    .bind(tables.messages_name())
-    .fetch_one(&mut *connection)
-    .await;
-    let row = row.map_err(Failure::of::<sqlx::MySql>)?;
-    let facts = Facts::read(&row).map_err(Failure::of::<sqlx::MySql>)?;
+    let facts = facts(connection, tables).await.map_err(Failure::of::<sqlx::MySql>)?;
     facts.check().map_err(|why| Failure::because(Trouble::Refused, why))?;
     let proof = match (facts.sees_others, facts.is_mariadb) {
         (true, true) => Proof::Processes,
@@ -85,6 +72,28 @@ pub(super) async fn open(
         }
     };
     Ok(Cursor { proof, gaps: Gaps::default(), held_since: None })
+}
+
+/// Refuses servers that cannot be written to, and tables without transactions.
+pub(super) async fn check_writable(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
+    let facts = facts(connection, tables).await.map_err(Failure::of::<sqlx::MySql>)?;
+    facts.check_writable().map_err(|why| Failure::because(Trouble::Refused, why))
+}
+
+async fn facts(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<Facts> {
+    let row = sqlx::query(
+        "select cast(version() as char), cast(@@global.auto_increment_increment as signed),
+                cast(@@global.read_only as signed), cast(@@global.innodb_read_only as signed),
+                (select cast(engine as char) from information_schema.tables
+                 where table_schema = database() and table_name = ?),
+                (select count(*) from information_schema.user_privileges
+                 where privilege_type = 'PROCESS'
+                   and grantee = concat('''', replace(current_user(), '@', '''@'''), ''''))",
+    )
+    .bind(tables.messages_name())
+    .fetch_one(connection)
+    .await?;
+    Facts::read(&row)
 }
 
 /// What decides whether this server can be read from.
@@ -116,6 +125,10 @@ impl Facts {
                 self.increment
             ));
         }
+        self.check_writable()
+    }
+
+    fn check_writable(&self) -> Result<(), String> {
         if self.is_read_only {
             return Err("the server is read-only: a replica shows neither writers nor takes acks; \
                         connect to the primary"

@@ -19,10 +19,7 @@ pub(super) async fn create_messages(
     tables: &Tables,
     payload: PayloadColumn,
 ) -> sqlx::Result<()> {
-    let payload = match payload {
-        PayloadColumn::Json => "json",
-        PayloadColumn::Bytes => "longblob",
-    };
+    let payload = payload_type(payload);
     execute(
         connection,
         format!(
@@ -34,6 +31,49 @@ pub(super) async fn create_messages(
                 metadata json null
             ) engine = InnoDB default charset = utf8mb4",
             tables.messages()
+        ),
+    )
+    .await
+}
+
+/// Go's queue for delayed messages, whose due times are whole seconds; ours are milliseconds. The index
+/// serves both kinds of claims: rows that are not delayed come first in it, in the order of their offsets.
+pub(super) async fn create_queue(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    payload: PayloadColumn,
+) -> sqlx::Result<()> {
+    execute(
+        connection,
+        format!(
+            "create table if not exists {} (
+                `offset` bigint not null auto_increment primary key,
+                uuid varchar(36) not null default (uuid()),
+                created_at timestamp not null default current_timestamp,
+                payload {} null,
+                metadata json null,
+                acked boolean not null default false,
+                delayed_until timestamp(3) null default null,
+                index (acked, delayed_until)
+            ) engine = InnoDB default charset = utf8mb4",
+            tables.messages(),
+            payload_type(payload),
+        ),
+    )
+    .await
+}
+
+pub(super) async fn create_claims(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+    execute(
+        connection,
+        format!(
+            "create table if not exists {} (
+                `offset` bigint not null primary key,
+                owner varchar(64) null,
+                due_ms bigint not null,
+                attempts int unsigned not null
+            ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin",
+            tables.claims()
         ),
     )
     .await
@@ -71,6 +111,13 @@ pub(super) async fn create_leases(connection: &mut MySqlConnection) -> sqlx::Res
         ),
     )
     .await
+}
+
+fn payload_type(payload: PayloadColumn) -> &'static str {
+    match payload {
+        PayloadColumn::Json => "json",
+        PayloadColumn::Bytes => "longblob",
+    }
 }
 
 async fn execute(connection: &mut MySqlConnection, statement: String) -> sqlx::Result<()> {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use watermill_core::Backoff;
 
 use super::log::CHANNEL;
-use crate::{SqlSubscriberConfig, dialect::Ear, wake};
+use crate::{ear::Ear, wake};
 
 /// How long a notification may take that was sent through the user's pool.
 const ECHO_MAX: Duration = Duration::from_secs(5);
@@ -24,13 +24,13 @@ const ECHO_MAX: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Listens from now on, in a task of its own.
-pub(super) fn begin(pool: &PgPool, config: &SqlSubscriberConfig) -> Ear {
+pub(super) fn begin(pool: &PgPool, retry: Backoff) -> Ear {
     let own = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_MAX)
         .connect_lazy_with((*pool.connect_options()).clone());
     let listening = CancellationToken::new();
-    let hearing = Hearing { own, users: pool.clone(), retry: config.retry };
+    let hearing = Hearing { own, users: pool.clone(), retry };
     tokio::spawn({
         let listening = listening.clone();
         async move {

@@ -49,24 +49,46 @@ pub(super) async fn create_group(
     .map(drop)
 }
 
-/// Offsets are drawn in the order of the arrays. The notification is part of the statement, and so of
-/// the transaction: it is sent with the commit, if that comes.
+/// What a layout's insert names beside what every layout has.
+pub(super) struct Extra {
+    pub(super) columns: &'static str,
+    pub(super) values: &'static str,
+    /// Whether `due_ms` is among the values.
+    pub(super) due: bool,
+}
+
 pub(super) async fn insert(
     connection: &mut PgConnection,
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
 ) -> sqlx::Result<()> {
+    let extra = Extra { columns: ", transaction_id", values: ", pg_current_xact_id()", due: false };
+    insert_into(connection, tables, records, config, &extra).await
+}
+
+/// Offsets are drawn in the order of the arrays. The notification is part of the statement, and so of
+/// the transaction: it is sent with the commit, if that comes.
+pub(super) async fn insert_into(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    records: &[Record],
+    config: &SqlPublisherConfig,
+    extra: &Extra,
+) -> sqlx::Result<()> {
     let payload_column = config.payload_column.unwrap_or(sqlx::Postgres::PAYLOAD_COLUMN);
     let (bound, cast) = match payload_column {
         PayloadColumn::Json => ("text", "::json"),
         PayloadColumn::Bytes => ("bytea", ""),
     };
+    let (due, due_ms) = if extra.due { (", $4::bigint[]", ", due_ms") } else { ("", "") };
     let insert = format!(
-        "insert into {} (uuid, payload, metadata, transaction_id)
-         select uuid, payload{cast}, metadata::json, pg_current_xact_id()
-         from unnest($1::text[], $2::{bound}[], $3::text[]) as new (uuid, payload, metadata)",
-        tables.messages()
+        "insert into {} (uuid, payload, metadata{})
+         select uuid, payload{cast}, metadata::json{}
+         from unnest($1::text[], $2::{bound}[], $3::text[]{due}) as new (uuid, payload, metadata{due_ms})",
+        tables.messages(),
+        extra.columns,
+        extra.values,
     );
     let statement = match config.notify {
         true => format!("with written as ({insert}) select pg_notify('{CHANNEL}', '{}')", tables.topic()),
@@ -86,7 +108,12 @@ pub(super) async fn insert(
             query.bind(records.iter().map(|record| &record.payload[..]).collect::<Vec<&[u8]>>())
         }
     };
-    query.bind(metadata).execute(connection).await.map(drop)
+    let query = query.bind(metadata);
+    let query = match extra.due {
+        true => query.bind(records.iter().map(|record| record.due_ms).collect::<Vec<_>>()),
+        false => query,
+    };
+    query.execute(connection).await.map(drop)
 }
 
 /// The rows with offsets above `after` and up to `up_to`, in the order of offsets.
@@ -137,10 +164,11 @@ pub(super) fn transaction_id(row: &PgRow, column: usize) -> sqlx::Result<u64> {
 }
 
 /// A timestamp without a zone is in that of its writer's session; there is no better guess than ours.
-const COLUMNS: &str = r#""offset", uuid, payload, metadata::text,
+/// The cast is for Go's queues, whose offsets are narrower.
+pub(super) const COLUMNS: &str = r#""offset"::bigint, uuid, payload, metadata::text,
     (extract(epoch from created_at::timestamptz) * 1000)::bigint"#;
 
-fn read(row: &PgRow, transaction: u64) -> sqlx::Result<Row> {
+pub(super) fn read(row: &PgRow, transaction: u64) -> sqlx::Result<Row> {
     let published_at = row.try_get::<Option<i64>, _>(4)?.and_then(|ms| u64::try_from(ms).ok());
     Ok(Row {
         position: Position { transaction, offset: row.try_get(0)? },

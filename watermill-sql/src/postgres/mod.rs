@@ -7,16 +7,19 @@ mod lease;
 mod listen;
 mod log;
 mod look;
+mod queue;
 mod schema;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Postgres, error::DatabaseError};
+use watermill_core::Backoff;
 
 use crate::{
     PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
-    dialect::{Dialect, Ear, Fetched},
+    dialect::{Dialect, Fetched},
+    ear::Ear,
     error::{Failure, Trouble},
     lease::{Claim, Claimed, Lease},
     marshaler::Record,
@@ -94,8 +97,8 @@ impl Dialect for Postgres {
         log::create_group(connection, tables, config).await
     }
 
-    fn listen(pool: &PgPool, config: &SqlSubscriberConfig) -> Option<Ear> {
-        Some(listen::begin(pool, config))
+    fn listen(pool: &PgPool, retry: Backoff) -> Option<Ear> {
+        Some(listen::begin(pool, retry))
     }
 
     async fn open_cursor(

@@ -10,20 +10,20 @@ use crate::{
     dialect::{Cursor, Dialect, Fetched},
     error::Failure,
     marshaler::Row,
-    settle::refill_below,
+    settle::Hand,
 };
 
 impl<D: Dialect> Reader<D> {
     pub(super) fn wants_rows(&self) -> bool {
         let state = self.desk.lock();
-        let bound = self.config.max_ahead.max(state.ledger.window().size() + self.config.batch_size);
+        let bound = self.config.max_ahead.max(state.hand.window().size() + self.config.batch_size);
         !state.stopped
-            && state.ledger.fresh() < refill_below(self.config.batch_size)
-            && state.ledger.span() < bound
+            && state.hand.fresh() < state.hand.refill_below(self.config.batch_size)
+            && state.hand.span() < bound
     }
 
     pub(super) async fn fetch(&self, term: &mut Term<D>) -> Result<(), Failure> {
-        let after = self.desk.lock().ledger.read_up_to();
+        let after = self.desk.lock().hand.read_up_to();
         let kept = term.connection.take();
         if kept.is_none()
             && let Some(cursor) = &mut term.cursor
@@ -72,13 +72,13 @@ impl<D: Dialect> Reader<D> {
         let mut state = self.desk.lock();
         for Row { position, published_at, columns } in rows {
             match columns.decode() {
-                Ok(message) => state.ledger.push(position, message, published_at),
+                Ok(message) => state.hand.push(position, message, published_at),
                 Err(error) => {
                     let reason = error.to_string();
                     let kept = self.dead_letters.is_some();
                     unreadable.push((position.offset, error, kept));
                     if kept {
-                        state.ledger.push_dead(position, columns.remains(), reason, now);
+                        state.hand.push_dead(position, columns.remains(), reason, now);
                         continue;
                     }
                     let looks = match held_before {

@@ -21,8 +21,10 @@ use crate::{
     error::{Failure, Trouble},
     held_back::Waiting,
     lease::{Claim, Claimed, Lease, Taken},
+    ledger::Ledger,
     position::Position,
-    settle::Desk,
+    settle::{Desk, Hand as _},
+    subscription::Ended,
     topic::Tables,
     wake,
 };
@@ -34,12 +36,9 @@ pub(crate) struct Reader<D: Dialect> {
     pub(crate) dead_letters: Option<Tables>,
     /// Unique to this subscription.
     pub(crate) owner: String,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) desk: Arc<Desk<Ledger>>,
     pub(crate) origin: Origin,
 }
-
-/// How a subscription ended: `None` while it has not, then whether something could not be recorded.
-pub(crate) type Ended = Option<Result<(), String>>;
 
 /// What the task knows while it owns the lease.
 struct Term<D: Dialect> {
@@ -68,14 +67,7 @@ enum Over {
 impl<D: Dialect> Reader<D> {
     /// Runs until the subscription is closed or dropped.
     pub(crate) async fn run(self, ended: watch::Sender<Ended>) {
-        /// However the task ends, a panic or the end of the runtime included, nobody waits for it.
-        struct End(Arc<Desk>);
-        impl Drop for End {
-            fn drop(&mut self) {
-                self.0.end();
-            }
-        }
-        let _end = End(self.desk.clone());
+        let _end = self.desk.end_when_dropped();
         let mut published = wake::listen(self.tables.topic());
         let mut released = wake::listen_for_lease(self.tables.topic(), self.config.group_name());
         let result = loop {
@@ -159,7 +151,7 @@ impl<D: Dialect> Reader<D> {
             "the lease is ours"
         );
         let mut state = self.desk.lock();
-        state.ledger.begin(lease.position, progress, unclear_up_to);
+        state.hand.begin(lease.position, progress, unclear_up_to);
         state.health = Health::Healthy;
         drop(state);
         Term {
@@ -185,7 +177,7 @@ impl<D: Dialect> Reader<D> {
         let mut state = self.desk.lock();
         state.valid_until = None;
         state.held_back = None;
-        state.ledger.lose(SettleError::lost);
+        state.hand.lose(SettleError::lost);
         drop(state);
         self.origin.revoke(|_| true);
         self.degraded("the lease was lost".to_owned());
@@ -199,7 +191,7 @@ impl<D: Dialect> Reader<D> {
             }
             let now = Instant::now();
             // Whether or not the database is there, a delay ends when it ends.
-            if self.desk.lock().ledger.due().is_some_and(|due| due <= now) {
+            if self.desk.lock().hand.due().is_some_and(|due| due <= now) {
                 self.desk.wake_reader();
             }
             if term.rest_until.is_none_or(|until| until <= now) {
@@ -260,7 +252,7 @@ impl<D: Dialect> Reader<D> {
             until = until.max(rest_until);
         }
         // Deliveries come due without the database.
-        match self.desk.lock().ledger.due() {
+        match self.desk.lock().hand.due() {
             Some(due) if due > Instant::now() => until.min(due),
             _ => until,
         }

@@ -1,20 +1,19 @@
 //! Recording outcomes, and the graceful end.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sqlx::Connection as _;
 use tokio::time::Instant;
-use watermill_core::metadata_keys;
 
 use super::{Reader, Term};
 use crate::{
-    SqlPublisherConfig,
+    Layout, SqlPublisherConfig,
+    dead::Dead,
     dialect::Dialect,
     error::{Failure, Trouble},
     lease::Lease,
-    ledger::Dead,
-    marshaler::Record,
     position::Position,
+    settle::Hand as _,
     transaction, wake,
 };
 
@@ -26,7 +25,7 @@ impl<D: Dialect> Reader<D> {
     /// When outcomes are to be recorded: at once if a batch is full or somebody waits.
     pub(super) fn record_at(&self) -> Option<Instant> {
         let state = self.desk.lock();
-        let (acks, since, awaited) = state.ledger.unsaved();
+        let (acks, since, awaited) = state.hand.unsaved();
         let since = since?;
         if awaited || acks >= self.config.batch_size {
             Some(since)
@@ -37,22 +36,22 @@ impl<D: Dialect> Reader<D> {
 
     /// Records everything that is settled, with one statement when that is contiguous and alive.
     pub(super) async fn record(&self, term: &mut Term<D>) -> Result<bool, Failure> {
-        let save = self.desk.lock().ledger.save();
+        let save = self.desk.lock().hand.save();
         let recorded = self.write(&term.lease, save.position, save.progress.as_deref(), &save.dead).await;
         let mut state = self.desk.lock();
         match recorded {
             Ok(true) => {
                 term.lease.position = save.position;
-                state.ledger.saved(save);
+                state.hand.saved(save);
                 Ok(true)
             }
             // Its receipts are completed when the ledger is emptied.
             Ok(false) => {
-                state.ledger.keep(save, Instant::now());
+                state.hand.keep(save, Instant::now());
                 Ok(false)
             }
             Err(failure) => {
-                state.ledger.keep(save, Instant::now());
+                state.hand.keep(save, Instant::now());
                 Err(failure)
             }
         }
@@ -77,8 +76,9 @@ impl<D: Dialect> Reader<D> {
         if let Some(tables) = &self.dead_letters
             && !dead.is_empty()
         {
-            let records: Vec<_> = dead.iter().map(|dead| self.dead_letter(dead)).collect();
-            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &self.dead_letter_config())
+            let records: Vec<_> = dead.iter().map(|dead| dead.record(self.tables.topic())).collect();
+            let config = SqlPublisherConfig::for_table(Layout::Log, self.config.payload_column);
+            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, false)
                 .await
                 .map_err(Failure::of::<D>)?;
         }
@@ -89,33 +89,10 @@ impl<D: Dialect> Reader<D> {
         Ok(true)
     }
 
-    /// Dead letters lie in a table of the same kind.
-    fn dead_letter_config(&self) -> SqlPublisherConfig {
-        let config = SqlPublisherConfig::default();
-        match self.config.payload_column {
-            Some(payload_column) => config.payload_column(payload_column),
-            None => config,
-        }
-    }
-
-    fn dead_letter(&self, dead: &Dead) -> Record {
-        let mut message = dead.message.clone();
-        let metadata = message.metadata_mut();
-        metadata.insert(metadata_keys::REASON_POISONED, &dead.reason);
-        metadata.insert(metadata_keys::TOPIC_POISONED, self.tables.topic());
-        metadata.insert(metadata_keys::SUBSCRIBER_POISONED, "sql");
-        metadata.insert(metadata_keys::OFFSET_POISONED, dead.offset.to_string());
-        metadata.insert(metadata_keys::ATTEMPTS_POISONED, dead.attempts.to_string());
-        if let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            metadata.insert(metadata_keys::FAILED_AT_POISONED, now.as_millis().to_string());
-        }
-        Record::of_row(message)
-    }
-
     /// Records what is settled and gives the lease back: the graceful end.
     pub(super) async fn finish(&self, term: &mut Term<D>) -> Result<(), String> {
         self.desk.stop_intake();
-        self.desk.lock().ledger.give_back(Instant::now());
+        self.desk.lock().hand.give_back(Instant::now());
         self.origin.revoke(|_| true);
         let goodbye = async {
             let mut failures = 0;
@@ -137,7 +114,7 @@ impl<D: Dialect> Reader<D> {
     }
 
     async fn say_goodbye(&self, term: &mut Term<D>) -> Result<(), Failure> {
-        let unsaved = self.desk.lock().ledger.has_unsaved();
+        let unsaved = self.desk.lock().hand.has_unsaved();
         if unsaved && !self.record(term).await? {
             return Err(Failure::because(
                 Trouble::Refused,

@@ -35,30 +35,38 @@ pub(super) async fn create_group(
     .map(drop)
 }
 
-pub(super) async fn insert(
+/// With `queue`, the columns are written that only a queue has. That a log has none of them keeps
+/// messages for a queue out of one.
+pub(super) async fn insert_into(
     connection: &mut SqliteConnection,
     tables: &Tables,
     records: &[Record],
+    queue: bool,
 ) -> sqlx::Result<()> {
-    const VALUES: &str = "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?)";
+    let (columns, values) = match queue {
+        true => (", acked, delayed_until", "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?, false, ?)"),
+        false => ("", "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?)"),
+    };
     let mut statement =
-        format!("insert into {} (uuid, created_at, payload, metadata) values ", tables.messages());
-    statement.reserve(records.len() * (VALUES.len() + 1));
+        format!("insert into {} (uuid, created_at, payload, metadata{columns}) values ", tables.messages());
+    statement.reserve(records.len() * (values.len() + 1));
     for at in 0..records.len() {
         if at > 0 {
             statement.push(',');
         }
-        statement.push_str(VALUES);
+        statement.push_str(values);
     }
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
     for record in records {
         query = query.bind(record.uuid.as_str()).bind(&record.payload[..]).bind(record.metadata.as_str());
+        if queue {
+            query = query.bind(record.due_ms);
+        }
     }
     query.execute(connection).await.map(drop)
 }
 
-/// The casts make every row readable whatever its writer put into SQLite's untyped columns: text
-/// into the payload, say.
+/// The next rows, in the order of offsets.
 pub(super) async fn fetch(
     connection: &mut SqliteConnection,
     tables: &Tables,
@@ -66,26 +74,29 @@ pub(super) async fn fetch(
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
     let rows = sqlx::query(AssertSqlSafe(format!(
-        r#"select "offset", cast(uuid as blob), cast(payload as blob), cast(metadata as blob),
-                  cast(unixepoch(created_at, 'subsec') * 1000 as integer)
-           from {} where "offset" > ? order by "offset" limit ?"#,
+        r#"select {COLUMNS} from {} where "offset" > ? order by "offset" limit ?"#,
         tables.messages()
     )))
     .bind(after.offset)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let published_at = row.try_get::<Option<u64>, _>(4).ok().flatten();
-            Ok(Row {
-                position: row.try_get::<i64, _>(0)?.into(),
-                published_at: published_at
-                    .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
-                columns: columns(row)?,
-            })
-        })
-        .collect()
+    rows.iter().map(read).collect()
+}
+
+/// The casts make every row readable whatever its writer put into SQLite's untyped columns: text
+/// into the payload, say.
+pub(super) const COLUMNS: &str = r#""offset", cast(uuid as blob), cast(payload as blob),
+    cast(metadata as blob), cast(unixepoch(created_at, 'subsec') * 1000 as integer)"#;
+
+pub(super) fn read(row: &SqliteRow) -> sqlx::Result<Row> {
+    let published_at = row.try_get::<Option<u64>, _>(4).ok().flatten();
+    Ok(Row {
+        position: row.try_get::<i64, _>(0)?.into(),
+        published_at: published_at
+            .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
+        columns: columns(row)?,
+    })
 }
 
 fn columns(row: &SqliteRow) -> sqlx::Result<Columns> {

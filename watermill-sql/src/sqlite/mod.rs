@@ -4,6 +4,7 @@
 
 mod lease;
 mod log;
+mod queue;
 mod schema;
 
 use std::time::Duration;
@@ -99,7 +100,7 @@ impl Dialect for Sqlite {
         records: &[Record],
         _config: &SqlPublisherConfig,
     ) -> sqlx::Result<()> {
-        log::insert(connection, tables, records).await
+        log::insert_into(connection, tables, records, false).await
     }
 
     async fn fetch(

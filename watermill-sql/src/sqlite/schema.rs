@@ -25,6 +25,51 @@ pub(super) async fn create_messages(connection: &mut SqliteConnection, tables: &
     .await
 }
 
+/// As Go's elsewhere: it has no queue on SQLite. Due times are milliseconds since the Unix epoch. The
+/// index serves both kinds of claims.
+pub(super) async fn create_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+    let messages = tables.messages();
+    execute(
+        connection,
+        format!(
+            r#"create table if not exists {messages} (
+                "offset" integer primary key autoincrement,
+                uuid text not null,
+                created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+                payload blob,
+                metadata json not null default '{{}}',
+                acked boolean not null default false,
+                delayed_until integer
+            )"#
+        ),
+    )
+    .await?;
+    execute(
+        connection,
+        format!(
+            "create index if not exists {} on {messages} (delayed_until) where not acked",
+            tables.due_index()
+        ),
+    )
+    .await
+}
+
+pub(super) async fn create_claims(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+    execute(
+        connection,
+        format!(
+            r#"create table if not exists {} (
+                "offset" integer not null primary key,
+                owner text,
+                due_ms integer not null,
+                attempts integer not null
+            )"#,
+            tables.claims()
+        ),
+    )
+    .await
+}
+
 pub(super) async fn create_offsets(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
     execute(
         connection,

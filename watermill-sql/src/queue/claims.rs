@@ -1,0 +1,310 @@
+//! [`Claims`]: the rows of a queue that one subscription has in hand. A state machine without I/O or
+//! clock.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use watermill_core::{
+    Message, Window,
+    delivery::{Outcome, Receipt},
+    error::SettleError,
+};
+
+use super::dialect::{Claim, Release};
+use crate::{
+    dead::Dead,
+    settle::{Hand, Handed},
+};
+
+/// How long a claimed row may wait for its turn before fewer are claimed ahead.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// What is claimed, handed out, and settled without being recorded.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    rows: HashMap<u64, Held>,
+    /// Names the next row, and is never used twice by a subscription.
+    next: u64,
+    /// Claimed and not handed out, in the order of their claims.
+    fresh: VecDeque<u64>,
+    out: usize,
+    window: Window,
+    /// How many may be claimed beyond the window: as many as handlers take in a moment.
+    ahead: usize,
+    /// Whether the stream was ready for a row that was not there.
+    starved: bool,
+    /// Rows up to here have made `ahead` smaller already.
+    slow_up_to: u64,
+    unsaved: Unsaved,
+}
+
+#[derive(Debug)]
+struct Held {
+    claim: Claim,
+    message: Message,
+    published_at: Option<SystemTime>,
+    claimed_at: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Unsaved {
+    done: Vec<Done>,
+    released: Vec<Release>,
+    since: Option<Instant>,
+    awaited: bool,
+}
+
+/// A row that is to be deleted or marked.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) claim: Claim,
+    /// Set for one that is to be moved to the dead-letter topic.
+    pub(crate) dead: Option<Dead>,
+    receipt: Option<Receipt>,
+}
+
+impl Done {
+    /// It is recorded, or somebody else had the row.
+    pub(crate) fn complete(self, recorded: bool) {
+        if let Some(receipt) = self.receipt {
+            receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
+        }
+    }
+}
+
+impl Claims {
+    /// How many rows to claim, so that a moment's work is in hand.
+    pub(crate) fn wanted(&self, batch_size: usize) -> usize {
+        if self.fresh.len() >= self.refill_below(batch_size) {
+            return 0;
+        }
+        let room = self.window.size().saturating_add(self.ahead).saturating_sub(self.out + self.fresh.len());
+        room.min(batch_size)
+    }
+
+    /// Says that a claim came back full. More are claimed ahead if the stream has waited for it.
+    pub(crate) fn came_full(&mut self, batch_size: usize) {
+        if std::mem::take(&mut self.starved) {
+            self.ahead = (self.ahead * 2).min(batch_size);
+        }
+    }
+
+    /// Adds a row that was claimed.
+    pub(crate) fn push(
+        &mut self,
+        claim: Claim,
+        message: Message,
+        published_at: Option<SystemTime>,
+        claimed_at: Instant,
+    ) {
+        self.rows.insert(self.next, Held { claim, message, published_at, claimed_at });
+        self.fresh.push_back(self.next);
+        self.next += 1;
+    }
+
+    /// Adds a row that was claimed and cannot be delivered: it is moved to the dead-letter topic.
+    pub(crate) fn push_dead(&mut self, claim: Claim, dead: Dead, now: Instant) {
+        self.done(Done { claim, dead: Some(dead), receipt: None }, now);
+    }
+
+    /// Lets a row go again.
+    pub(crate) fn release(&mut self, release: Release, now: Instant) {
+        self.unsaved.released.push(release);
+        self.unsaved.since.get_or_insert(now);
+    }
+
+    /// What is in hand, handed out or not: what must stay out of sight of others.
+    pub(crate) fn held(&self) -> Vec<Claim> {
+        self.rows.values().map(|held| held.claim).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Drops those of `asked` that are not ours any more, and returns their numbers.
+    pub(crate) fn keep_only(&mut self, asked: &[Claim], ours: &HashSet<i64>) -> HashSet<u64> {
+        let lost: HashSet<Claim> =
+            asked.iter().filter(|claim| !ours.contains(&claim.offset)).copied().collect();
+        let lost: HashSet<u64> = self
+            .rows
+            .iter()
+            .filter(|(_, held)| lost.contains(&held.claim))
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        let fresh_before = self.fresh.len();
+        self.fresh.retain(|sequence| !lost.contains(sequence));
+        self.out -= lost.len() - (fresh_before - self.fresh.len());
+        self.rows.retain(|sequence, _| !lost.contains(sequence));
+        lost
+    }
+
+    /// Takes up to `limit` rows that are to be deleted or marked.
+    pub(crate) fn take_done(&mut self, limit: usize) -> Vec<Done> {
+        let limit = limit.min(self.unsaved.done.len());
+        let done = self.unsaved.done.drain(..limit).collect();
+        self.saved();
+        done
+    }
+
+    /// Takes up to `limit` rows that are let go.
+    pub(crate) fn take_released(&mut self, limit: usize) -> Vec<Release> {
+        let limit = limit.min(self.unsaved.released.len());
+        let released = self.unsaved.released.drain(..limit).collect();
+        self.saved();
+        released
+    }
+
+    /// They were not recorded, and are to be tried again.
+    pub(crate) fn keep_done(&mut self, done: Vec<Done>, now: Instant) {
+        self.unsaved.awaited |= done.iter().any(|done| done.receipt.is_some());
+        self.unsaved.done.splice(0..0, done);
+        self.unsaved.since.get_or_insert(now);
+    }
+
+    /// They were not recorded, and are to be tried again.
+    pub(crate) fn keep_released(&mut self, released: Vec<Release>, now: Instant) {
+        self.unsaved.released.splice(0..0, released);
+        self.unsaved.since.get_or_insert(now);
+    }
+
+    fn saved(&mut self) {
+        if self.unsaved.done.is_empty() {
+            self.unsaved.awaited = false;
+            if self.unsaved.released.is_empty() {
+                self.unsaved.since = None;
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done, now: Instant) {
+        self.unsaved.awaited |= done.receipt.is_some();
+        self.unsaved.done.push(done);
+        self.unsaved.since.get_or_insert(now);
+    }
+}
+
+impl Hand for Claims {
+    fn next(&mut self, now: Instant) -> Option<Handed> {
+        if self.out >= self.window.size() {
+            return None;
+        }
+        let Some(sequence) = self.fresh.pop_front() else {
+            self.starved = true;
+            return None;
+        };
+        let held = self.rows.get(&sequence)?;
+        if now.saturating_duration_since(held.claimed_at) > WAIT_MAX && sequence > self.slow_up_to {
+            self.ahead = (self.ahead / 2).max(1);
+            // Those that wait with it say nothing new.
+            self.slow_up_to = self.next;
+        }
+        self.out += 1;
+        Some(Handed {
+            sequence,
+            offset: held.claim.offset,
+            message: held.message.clone(),
+            published_at: held.published_at,
+            attempt: held.claim.attempt,
+            redelivered: held.claim.attempt > 1,
+        })
+    }
+
+    fn settle(
+        &mut self,
+        sequence: u64,
+        outcome: Outcome,
+        receipt: Option<Receipt>,
+        dead_letters: bool,
+        now: Instant,
+    ) -> bool {
+        let Some(Held { claim, message, .. }) = self.rows.remove(&sequence) else {
+            if let Some(receipt) = receipt {
+                receipt.complete(Err(SettleError::lost()));
+            }
+            return false;
+        };
+        self.out -= 1;
+        let delay = match outcome {
+            Outcome::Ack => {
+                self.done(Done { claim, dead: None, receipt }, now);
+                return true;
+            }
+            Outcome::Reject { reason } => {
+                let Claim { offset, attempt: attempts } = claim;
+                let dead = dead_letters.then_some(Dead { offset, message, reason, attempts });
+                self.done(Done { claim, dead, receipt }, now);
+                return true;
+            }
+            Outcome::Nack { delay } => delay,
+            _ => Duration::ZERO,
+        };
+        self.release(Release { claim, delay, tried: true }, now);
+        if let Some(receipt) = receipt {
+            receipt.complete(Ok(()));
+        }
+        true
+    }
+
+    fn give_back(&mut self, now: Instant) {
+        let fresh: HashSet<u64> = self.fresh.drain(..).collect();
+        for (sequence, held) in std::mem::take(&mut self.rows) {
+            let tried = !fresh.contains(&sequence);
+            self.release(Release { claim: held.claim, delay: Duration::ZERO, tried }, now);
+        }
+        self.out = 0;
+    }
+
+    fn lose(&mut self, why: impl Fn() -> SettleError) {
+        self.rows.clear();
+        self.fresh.clear();
+        self.out = 0;
+        let unsaved = std::mem::take(&mut self.unsaved);
+        for receipt in unsaved.done.into_iter().filter_map(|done| done.receipt) {
+            receipt.complete(Err(why()));
+        }
+    }
+
+    fn set_window(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    fn out(&self) -> usize {
+        self.out
+    }
+
+    fn fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
+    fn refill_below(&self, _batch_size: usize) -> usize {
+        self.ahead.div_ceil(2)
+    }
+
+    fn unsaved(&self) -> (usize, Option<Instant>, bool) {
+        let Unsaved { done, released, since, awaited } = &self.unsaved;
+        (done.len() + released.len(), *since, *awaited)
+    }
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self {
+            rows: HashMap::new(),
+            next: 1,
+            fresh: VecDeque::new(),
+            out: 0,
+            window: Window::ONE,
+            ahead: 1,
+            starved: false,
+            slow_up_to: 0,
+            unsaved: Unsaved::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

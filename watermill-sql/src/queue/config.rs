@@ -1,0 +1,212 @@
+//! [`SqlQueueSubscriberConfig`]: plain data, checked as a whole.
+
+use std::time::Duration;
+
+use watermill_core::Backoff;
+
+use crate::{ConfigError, PayloadColumn, config::check_dead_letter_topic};
+
+/// Rows of one claim are in memory at once, and their numbers in one statement.
+const BATCH_SIZE_MAX: usize = 1_000;
+/// Below this, ordinary delays of a loaded machine look like a dead worker.
+const VISIBILITY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
+const VISIBILITY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How an [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) works on its queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SqlQueueSubscriberConfig {
+    pub(crate) visibility_timeout: Duration,
+    pub(crate) on_ack: OnAck,
+    pub(crate) batch_size: usize,
+    pub(crate) poll_interval_min: Duration,
+    pub(crate) poll_interval_max: Duration,
+    pub(crate) ack_interval: Duration,
+    pub(crate) retry: Backoff,
+    pub(crate) dead_letter_topic: Option<String>,
+    pub(crate) initialize_schema: bool,
+    pub(crate) payload_column: Option<PayloadColumn>,
+    pub(crate) listen: bool,
+}
+
+/// What an ack does to a message's row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnAck {
+    /// The row is deleted.
+    #[default]
+    Delete,
+    /// The row stays, with `acked` set. Nothing deletes it but you, or
+    /// [`SqlRetention`](crate::SqlRetention).
+    Mark,
+}
+
+impl SqlQueueSubscriberConfig {
+    /// Sets how long a message stays out of sight of other workers after its worker has died.
+    /// Default: 30 s. It is renewed three times within that while its worker lives, however long the
+    /// handler takes.
+    #[must_use]
+    pub fn visibility_timeout(mut self, visibility_timeout: Duration) -> Self {
+        self.visibility_timeout = visibility_timeout;
+        self
+    }
+
+    /// Sets what an ack does to the row. Default: [`OnAck::Delete`].
+    #[must_use]
+    pub fn on_ack(mut self, on_ack: OnAck) -> Self {
+        self.on_ack = on_ack;
+        self
+    }
+
+    /// Sets how many rows one statement claims at most, and after how many outcomes they are recorded
+    /// without waiting for [`ack_interval`](Self::ack_interval). Default: 100. Beyond the window, so
+    /// many are claimed ahead at most; fewer, down to one, while handlers are slow, so that no message
+    /// waits for a busy worker while another is idle.
+    #[must_use]
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets the pause between polls right after something was found. Default: 5 ms.
+    #[must_use]
+    pub fn poll_interval_min(mut self, poll_interval_min: Duration) -> Self {
+        self.poll_interval_min = poll_interval_min;
+        self
+    }
+
+    /// Sets the pause that polling backs off to while nothing is found. Default: 250 ms. A message that
+    /// becomes due is not waited for by polling: its time is known.
+    #[must_use]
+    pub fn poll_interval_max(mut self, poll_interval_max: Duration) -> Self {
+        self.poll_interval_max = poll_interval_max;
+        self
+    }
+
+    /// Sets how long an outcome may wait for others to be recorded with it. Default: 20 ms. What is
+    /// acked and not recorded when the process dies is delivered again. `ack_confirmed` does not wait.
+    #[must_use]
+    pub fn ack_interval(mut self, ack_interval: Duration) -> Self {
+        self.ack_interval = ack_interval;
+        self
+    }
+
+    /// Sets the waits between attempts while the database is away, and before a row comes again that
+    /// cannot be read as a message. Default: [`Backoff::default`], 100 ms doubling to 30 s.
+    #[must_use]
+    pub fn retry(mut self, retry: Backoff) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sets a topic of the same database, a queue too, that rejected messages and unreadable rows are
+    /// moved to, in one transaction. Default: none. Without one, a rejected message is done with, with
+    /// an error in the log, and an unreadable row comes again and again, ever less often; so it is for a
+    /// subscription to that topic itself.
+    #[must_use]
+    pub fn dead_letter_topic(mut self, topic: impl Into<String>) -> Self {
+        self.dead_letter_topic = Some(topic.into());
+        self
+    }
+
+    /// Whether missing tables are created by `subscribe` and `initialize`. Default: true. Turned off,
+    /// subscribing to a missing table fails and nothing is created.
+    #[must_use]
+    pub fn initialize_schema(mut self, initialize_schema: bool) -> Self {
+        self.initialize_schema = initialize_schema;
+        self
+    }
+
+    /// Sets of which type the payload column of a missing table is made, here and for dead letters.
+    /// Default: what Go's library makes, JSON on PostgreSQL and MySQL, bytes on SQLite. Reading takes
+    /// either.
+    #[must_use]
+    pub fn payload_column(mut self, payload_column: PayloadColumn) -> Self {
+        self.payload_column = Some(payload_column);
+        self
+    }
+
+    /// Whether to `LISTEN` for what other processes publish, on PostgreSQL, with one more connection for
+    /// each subscriber. Default: true. Polling goes on.
+    #[must_use]
+    pub fn listen(mut self, listen: bool) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem there is.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut check = |fine: bool, problem: &str| {
+            if !fine {
+                problems.push(problem.to_owned());
+            }
+        };
+        check(
+            self.visibility_timeout >= VISIBILITY_TIMEOUT_MIN,
+            "visibility_timeout: less than 300 ms, which a busy machine takes for a dead worker",
+        );
+        check(self.visibility_timeout <= VISIBILITY_TIMEOUT_MAX, "visibility_timeout: more than a day");
+        check(self.batch_size > 0, "batch_size: zero would claim nothing");
+        check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 1,000 rows at once");
+        check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
+        check(
+            self.poll_interval_max >= self.poll_interval_min,
+            "poll_interval_max: less than poll_interval_min",
+        );
+        check(
+            self.ack_interval < self.visibility_timeout,
+            "ack_interval: not less than the visibility timeout",
+        );
+        if let Err(problem) = check_dead_letter_topic(self.dead_letter_topic.as_deref()) {
+            check(false, &problem);
+        }
+        ConfigError::unless_empty(problems)
+    }
+}
+
+impl Default for SqlQueueSubscriberConfig {
+    fn default() -> Self {
+        Self {
+            visibility_timeout: Duration::from_secs(30),
+            on_ack: OnAck::Delete,
+            batch_size: 100,
+            poll_interval_min: Duration::from_millis(5),
+            poll_interval_max: Duration::from_millis(250),
+            ack_interval: Duration::from_millis(20),
+            retry: Backoff::default(),
+            dead_letter_topic: None,
+            initialize_schema: true,
+            payload_column: None,
+            listen: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(SqlQueueSubscriberConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let config = SqlQueueSubscriberConfig::default()
+            .visibility_timeout(Duration::ZERO)
+            .batch_size(1_001)
+            .poll_interval_max(Duration::ZERO)
+            .dead_letter_topic("no spaces");
+        let error = config.validate().unwrap_err();
+        let options: Vec<_> = error.problems().iter().map(|p| p.split(':').next().unwrap()).collect();
+        assert_eq!(
+            options,
+            ["visibility_timeout", "batch_size", "poll_interval_max", "ack_interval", "dead_letter_topic"]
+        );
+    }
+}

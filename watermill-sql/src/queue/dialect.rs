@@ -1,0 +1,141 @@
+//! [`QueueDialect`]: everything about queues that differs between databases.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::OnAck;
+use crate::{
+    PayloadColumn, SqlPublisherConfig,
+    error::Failure,
+    marshaler::{Record, Row},
+    topic::Tables,
+};
+
+/// The statements of one database for queues. Each works on a connection that may be inside a
+/// transaction, unless it says otherwise.
+#[async_trait]
+pub trait QueueDialect: sqlx::Database {
+    /// The latest due time that its column holds, in milliseconds since the Unix epoch.
+    const DUE_MS_MAX: i64;
+
+    /// Creates the messages table of a queue unless it exists.
+    async fn create_queue(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        payload: PayloadColumn,
+    ) -> sqlx::Result<()>;
+
+    /// Creates the table of a queue's claims unless it exists.
+    async fn create_claims(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
+
+    /// Refuses servers and tables where claims would not hold.
+    async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
+
+    /// Inserts rows as [`Dialect::insert`](crate::dialect::Dialect::insert) does, into a queue. `delays`
+    /// says whether the column for due times is to be written.
+    async fn enqueue(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        records: &[Record],
+        config: &SqlPublisherConfig,
+        delays: bool,
+    ) -> sqlx::Result<()>;
+
+    /// Claims rows that nobody has: those of the column for due times that are due, and others with
+    /// offsets above `after`, in their order. Not inside a transaction.
+    async fn claim_rows(
+        connection: &mut Self::Connection,
+        queue: &Queue,
+        after: i64,
+        limit: usize,
+    ) -> sqlx::Result<Vec<Claimed>>;
+
+    /// In how long the next message is due that is not now, if one is known.
+    async fn next_due(connection: &mut Self::Connection, queue: &Queue) -> sqlx::Result<Option<Duration>>;
+
+    /// Keeps rows out of sight from now on for another visibility timeout. Returns the offsets of those
+    /// that are ours.
+    async fn extend_claims(
+        connection: &mut Self::Connection,
+        queue: &Queue,
+        claims: &[Claim],
+    ) -> sqlx::Result<Vec<i64>>;
+
+    /// Deletes or marks rows that are ours, and their claims. Returns the offsets of those that are done.
+    async fn finish_rows(
+        connection: &mut Self::Connection,
+        queue: &Queue,
+        claims: &[Claim],
+    ) -> sqlx::Result<Vec<i64>>;
+
+    /// Lets rows go that are ours. Those of others are left alone.
+    async fn unclaim_rows(
+        connection: &mut Self::Connection,
+        queue: &Queue,
+        releases: &[Release],
+    ) -> sqlx::Result<()>;
+
+    /// Forgets claims of rows that are no longer there, which somebody else has deleted.
+    async fn sweep(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
+}
+
+/// A queue, as one subscription works on it.
+#[derive(Debug)]
+pub struct Queue {
+    pub(crate) tables: Tables,
+    /// Unique to the subscription.
+    pub(crate) owner: String,
+    pub(crate) visibility_timeout: Duration,
+    pub(crate) on_ack: OnAck,
+    /// Whether the table has a column for due times.
+    pub(crate) delays: bool,
+}
+
+impl Queue {
+    pub(crate) fn timeout_ms(&self) -> i64 {
+        i64::try_from(self.visibility_timeout.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// A row that is ours as far as we know. With the owner, the attempt names one claim for ever: it grows
+/// with each, so that who had the row before cannot settle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    pub(crate) offset: i64,
+    pub(crate) attempt: u32,
+}
+
+/// The answer to a claim: a row, and how often it has been claimed.
+#[derive(Debug)]
+pub struct Claimed {
+    pub(crate) claim: Claim,
+    pub(crate) row: Row,
+    /// Whether it had a due time in the column for that.
+    pub(crate) delayed: bool,
+    /// The database's clock, in milliseconds since the Unix epoch.
+    pub(crate) now_ms: i64,
+}
+
+/// A row that is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub(crate) claim: Claim,
+    /// How long it stays out of sight.
+    pub(crate) delay: Duration,
+    /// Whether it was tried, which counts.
+    pub(crate) tried: bool,
+}
+
+impl Release {
+    /// The attempts that are written.
+    pub(crate) fn attempts(self) -> u32 {
+        if self.tried { self.claim.attempt } else { self.claim.attempt.saturating_sub(1) }
+    }
+
+    pub(crate) fn delay_ms(self) -> i64 {
+        // A delay too long to be added up is as good as a century.
+        const CENTURY: i64 = 100 * 365 * 24 * 3_600 * 1_000;
+        i64::try_from(self.delay.as_millis()).unwrap_or(CENTURY).min(CENTURY)
+    }
+}

@@ -1,0 +1,85 @@
+//! Claiming rows.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watermill_core::error::{BoxError, SubscribeError, SubscribeErrorKind};
+
+use super::{
+    dialect::{Claim, Claimed, Release},
+    reader::QueueReader,
+};
+use crate::{dead::Dead, dialect::Dialect, error::Failure, marshaler};
+
+/// The answer to one claim.
+pub(super) struct Intake {
+    pub(super) asked: Instant,
+    pub(super) limit: usize,
+    pub(super) rows: Vec<Claimed>,
+    /// In how long the next message is due, when there was none.
+    pub(super) due: Option<Duration>,
+}
+
+impl<D: Dialect> QueueReader<D> {
+    pub(super) async fn claim(&self, after: i64, limit: usize) -> Result<Intake, Failure> {
+        let mut connection = self.connect().await?;
+        let asked = Instant::now();
+        let rows =
+            D::claim_rows(&mut connection, &self.queue, after, limit).await.map_err(Failure::of::<D>)?;
+        let due = match rows.is_empty() && after == 0 {
+            true => D::next_due(&mut connection, &self.queue).await.map_err(Failure::of::<D>)?,
+            false => None,
+        };
+        Ok(Intake { asked, limit, rows, due })
+    }
+
+    /// Puts what was claimed into the hand.
+    pub(super) fn take_in(&self, intake: Intake, now: Instant) {
+        let mut unreadable = Vec::new();
+        let mut state = self.desk.lock();
+        for Claimed { claim, row, delayed, now_ms } in intake.rows {
+            let message = match row.columns.decode() {
+                Ok(message) => message,
+                Err(error) => {
+                    let reason = error.to_string();
+                    unreadable.push((claim, error));
+                    if self.dead_letters.is_some() {
+                        let message = row.columns.remains();
+                        let dead = Dead { offset: claim.offset, message, reason, attempts: claim.attempt };
+                        state.hand.push_dead(claim, dead, now);
+                    } else {
+                        let delay = self.config.retry.delay(claim.attempt.saturating_sub(1));
+                        state.hand.release(Release { claim, delay, tried: true }, now);
+                    }
+                    continue;
+                }
+            };
+            // A writer that knows no column for due times says it in the metadata only, as Go's on
+            // PostgreSQL; what cannot be read there delays nothing.
+            match marshaler::due_ms(&message) {
+                Ok(Some(due_ms)) if due_ms > now_ms && !delayed => {
+                    let delay = Duration::from_millis(due_ms.abs_diff(now_ms));
+                    state.hand.release(Release { claim, delay, tried: false }, now);
+                }
+                _ => state.hand.push(claim, message, row.published_at, intake.asked),
+            }
+        }
+        drop(state);
+        for (claim, error) in unreadable {
+            self.report_unreadable(claim, error);
+        }
+    }
+
+    fn report_unreadable(&self, Claim { offset, .. }: Claim, error: BoxError) {
+        let fate = match self.dead_letters {
+            Some(_) => "it is moved to the dead-letter topic",
+            None => "it comes again later, others go on",
+        };
+        let detail = format!("the row at offset {offset} cannot be read, {fate}");
+        let topic = self.queue.tables.topic();
+        tracing::error!(topic, %error, "{detail}");
+        self.desk.report(
+            SubscribeError::new(SubscribeErrorKind::Undecodable, topic).because(detail).with_source(error),
+        );
+    }
+}

@@ -1,0 +1,286 @@
+//! [`QueueReader`]: the background task of a subscription to a queue.
+//!
+//! Claiming rows and recording outcomes go on side by side, over a connection each, so that a worker
+//! whose handlers are quick waits for neither.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::{Fuse, FusedFuture, FutureExt};
+use sqlx::{Pool, pool::PoolConnection};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use watermill_core::{delivery::Origin, subscription::Health};
+
+use super::{Claims, Queue, SqlQueueSubscriberConfig, intake::Intake};
+use crate::{
+    dialect::Dialect,
+    error::{Failure, Trouble},
+    schema::Found,
+    settle::{Desk, Hand as _},
+    subscription::Ended,
+    topic::Tables,
+    wake,
+};
+
+/// How long a subscription that ends may take to record what it knows.
+const GOODBYE_MAX: Duration = Duration::from_secs(10);
+/// How long claims go on behind the last one before they look again at what has come back into sight.
+const LOOK_BACK: Duration = Duration::from_secs(1);
+/// Workers that meet at a row may deadlock, and one of them is to try again; so often it is nobody's
+/// business.
+const COLLISIONS_MAX: u32 = 3;
+
+pub(super) struct QueueReader<D: Dialect> {
+    pub(super) pool: Pool<D>,
+    pub(super) config: SqlQueueSubscriberConfig,
+    pub(super) queue: Queue,
+    pub(super) dead_letters: Option<(Tables, Found)>,
+    pub(super) desk: Arc<Desk<Claims>>,
+    pub(super) origin: Origin,
+}
+
+/// When the task does what.
+struct Plan {
+    /// Claims go on behind this offset.
+    after: i64,
+    look_back_at: Instant,
+    poll_at: Instant,
+    poll_interval: Duration,
+    renew_at: Instant,
+    /// Attempts that failed in a row, and until when to leave the database alone.
+    failures: u32,
+    rest_until: Option<Instant>,
+}
+
+impl<D: Dialect> QueueReader<D> {
+    /// Runs until the subscription is closed or dropped.
+    pub(super) async fn run(self, ended: watch::Sender<Ended>) {
+        let _end = self.desk.end_when_dropped();
+        let mut published = wake::listen(self.queue.tables.topic());
+        self.desk.lock().health = Health::Healthy;
+        self.desk.started.notify_one();
+        let result = self.work(&mut published).await;
+        self.desk.end();
+        ended.send_replace(Some(result));
+    }
+
+    async fn work(&self, published: &mut wake::Waker) -> Result<(), String> {
+        let now = Instant::now();
+        let mut plan = Plan {
+            after: 0,
+            look_back_at: now + LOOK_BACK,
+            poll_at: now,
+            poll_interval: self.config.poll_interval_min,
+            renew_at: now,
+            failures: 0,
+            rest_until: None,
+        };
+        let mut claiming = pin!(Fuse::terminated());
+        let mut writing = pin!(Fuse::terminated());
+        // Whoever stops taking and has settled everything need not be waited for.
+        while !self.desk.closing.is_cancelled() && !self.desk.is_through() {
+            let now = Instant::now();
+            if plan.rest_until.is_none_or(|until| until <= now) {
+                plan.rest_until = None;
+                let wanted = self.wanted();
+                if wanted > 0 && plan.poll_at <= now && claiming.is_terminated() {
+                    if plan.look_back_at <= now {
+                        plan.look_back_at = now + LOOK_BACK;
+                        plan.after = 0;
+                    }
+                    claiming.set(self.claim(plan.after, wanted).fuse());
+                }
+                if self.write_at(&plan).is_some_and(|at| at <= now) && writing.is_terminated() {
+                    writing.set(self.write(plan.renew_at <= now).fuse());
+                }
+            }
+            let until = self.next_thing(&plan, claiming.is_terminated(), writing.is_terminated());
+            let failure = tokio::select! {
+                () = self.desk.closing.cancelled() => None,
+                claimed = &mut claiming => match claimed {
+                    Ok(intake) => {
+                        self.recovered(&mut plan);
+                        self.claimed(&mut plan, intake);
+                        None
+                    }
+                    Err(failure) => Some(failure),
+                },
+                written = &mut writing => match written {
+                    Ok(written) => {
+                        self.recovered(&mut plan);
+                        if let Some(renew_at) = written.renew_at {
+                            plan.renew_at = renew_at;
+                        }
+                        if written.released {
+                            plan.look_back_at = Instant::now();
+                        }
+                        None
+                    }
+                    Err(failure) => Some(failure),
+                },
+                () = self.desk.work.notified() => None,
+                () = published.woken() => {
+                    plan.poll_interval = self.config.poll_interval_min;
+                    plan.poll_at = Instant::now();
+                    None
+                }
+                () = sleep_until(until) => None,
+            };
+            if let Some(failure) = failure
+                && self.failed(&mut plan, failure)
+            {
+                break;
+            }
+        }
+        self.finish(claiming, writing).await
+    }
+
+    fn wanted(&self) -> usize {
+        let state = self.desk.lock();
+        if state.stopped { 0 } else { state.hand.wanted(self.config.batch_size) }
+    }
+
+    /// When outcomes are to be recorded or claims to be renewed.
+    fn write_at(&self, plan: &Plan) -> Option<Instant> {
+        let state = self.desk.lock();
+        let renew_at = (!state.hand.is_empty()).then_some(plan.renew_at);
+        let (settled, since, awaited) = state.hand.unsaved();
+        let record_at = match since {
+            Some(since) if awaited || settled >= self.config.batch_size => Some(since),
+            Some(since) => Some(since + self.config.ack_interval),
+            None => None,
+        };
+        renew_at.into_iter().chain(record_at).min()
+    }
+
+    /// When there is something to do, if nothing happens before.
+    fn next_thing(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
+        let a_while = Instant::now() + self.config.visibility_timeout;
+        let claim_at = (may_claim && self.wanted() > 0).then_some(plan.poll_at);
+        let write_at = if may_write { self.write_at(plan) } else { None };
+        let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
+        plan.rest_until.map_or(until, |rest_until| until.max(rest_until))
+    }
+
+    /// What a claim has found, and when to claim again.
+    fn claimed(&self, plan: &mut Plan, intake: Intake) {
+        let now = Instant::now();
+        let was_empty = self.desk.lock().hand.is_empty();
+        if was_empty {
+            self.desk.lock().valid_until = Some(intake.asked + self.config.visibility_timeout);
+            plan.renew_at = intake.asked + self.config.visibility_timeout / 3;
+        }
+        let found = intake.rows.len();
+        if found == intake.limit {
+            plan.after = intake.rows.iter().rev().find(|row| !row.delayed).map_or(0, |row| row.claim.offset);
+            plan.poll_interval = self.config.poll_interval_min;
+            plan.poll_at = now;
+            self.desk.lock().hand.came_full(self.config.batch_size);
+        } else if std::mem::take(&mut plan.after) > 0 {
+            // The end, but not the beginning, has been seen.
+            plan.poll_at = now;
+        } else {
+            let due = intake.due.unwrap_or(Duration::MAX);
+            plan.poll_at = now + plan.poll_interval.min(due);
+            plan.poll_interval = match found {
+                0 => (plan.poll_interval * 2).min(self.config.poll_interval_max),
+                _ => self.config.poll_interval_min,
+            };
+        }
+        if found > 0 {
+            self.take_in(intake, now);
+            self.desk.wake_reader();
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<PoolConnection<D>, Failure> {
+        self.pool.acquire().await.map_err(Failure::of::<D>)
+    }
+
+    fn recovered(&self, plan: &mut Plan) {
+        if std::mem::take(&mut plan.failures) > COLLISIONS_MAX {
+            tracing::info!(topic = self.queue.tables.topic(), "the database answers again");
+        }
+        let mut state = self.desk.lock();
+        if state.health != Health::Healthy {
+            state.health = Health::Healthy;
+        }
+    }
+
+    /// Trouble: when to try again; true when that is never.
+    fn failed(&self, plan: &mut Plan, failure: Failure) -> bool {
+        let topic = self.queue.tables.topic();
+        let wait = self.config.retry.delay(plan.failures);
+        plan.rest_until = Some(Instant::now() + wait);
+        plan.failures = plan.failures.saturating_add(1);
+        if failure.trouble == Trouble::Transaction && plan.failures <= COLLISIONS_MAX {
+            tracing::debug!(topic, reason = failure.text(), "two workers collided, trying again");
+            return false;
+        }
+        let is_over = failure.trouble == Trouble::Closed;
+        let reason = failure.text();
+        match is_over {
+            true => tracing::error!(topic, reason, "the subscription ends"),
+            false => tracing::warn!(topic, reason, ?wait, "the database fails, trying again"),
+        }
+        self.desk.lock().health = Health::Degraded { reason };
+        self.desk.report(failure.subscribing(topic));
+        is_over
+    }
+
+    /// Records what is settled and lets everything go: the graceful end.
+    async fn finish<C, W>(
+        &self,
+        mut claiming: Pin<&mut Fuse<C>>,
+        mut writing: Pin<&mut Fuse<W>>,
+    ) -> Result<(), String>
+    where
+        C: Future<Output = Result<Intake, Failure>>,
+        W: Future,
+    {
+        self.desk.stop_intake();
+        self.desk.lock().hand.give_back(Instant::now());
+        self.origin.revoke(|_| true);
+        let goodbye = async {
+            // A claim that is under way may succeed, and what it gets is for others. Side by side, for each
+            // may have the connection that the other waits for.
+            let claimed = async {
+                match claiming.is_terminated() {
+                    true => None,
+                    false => claiming.as_mut().await.ok(),
+                }
+            };
+            let written = async {
+                if !writing.is_terminated() {
+                    writing.as_mut().await;
+                }
+            };
+            if let (Some(intake), ()) = futures::future::join(claimed, written).await {
+                self.take_in(intake, Instant::now());
+                self.desk.lock().hand.give_back(Instant::now());
+            }
+            let mut failures = 0;
+            loop {
+                match self.record().await {
+                    Ok(_) => return Ok(()),
+                    Err(failure)
+                        if matches!(failure.trouble, Trouble::Unavailable | Trouble::Transaction)
+                            && failures < 3 =>
+                    {
+                        tokio::time::sleep(self.config.retry.delay(failures)).await;
+                        failures += 1;
+                    }
+                    Err(failure) => return Err(failure.text()),
+                }
+            }
+        };
+        let result = timeout(GOODBYE_MAX, goodbye).await;
+        result.unwrap_or_else(|_| Err(format!("the database did not answer within {GOODBYE_MAX:?}")))
+    }
+}

@@ -1,0 +1,126 @@
+//! Recording outcomes, and keeping rows out of sight.
+
+use std::collections::HashSet;
+
+use sqlx::Connection as _;
+use tokio::time::Instant;
+
+use super::{claims::Done, dialect::Claim, reader::QueueReader};
+use crate::{
+    Layout, SqlPublisherConfig, dialect::Dialect, error::Failure, marshaler::Record, transaction, wake,
+};
+
+/// Rows of one statement.
+const ROWS_MAX: usize = 1_000;
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// When claims are to be renewed again, if they were.
+    pub(super) renew_at: Option<Instant>,
+    /// Whether rows have come back into sight.
+    pub(super) released: bool,
+}
+
+impl<D: Dialect> QueueReader<D> {
+    /// Renews what is in hand, if that is due, and records outcomes.
+    pub(super) async fn write(&self, renew: bool) -> Result<Written, Failure> {
+        let renew_at = if renew { Some(self.renew().await?) } else { None };
+        Ok(Written { renew_at, ..self.record().await? })
+    }
+
+    async fn renew(&self) -> Result<Instant, Failure> {
+        let asked = Instant::now();
+        let renew_at = asked + self.config.visibility_timeout / 3;
+        let held = self.desk.lock().hand.held();
+        if held.is_empty() {
+            return Ok(renew_at);
+        }
+        let mut connection = self.connect().await?;
+        let ours = D::extend_claims(&mut connection, &self.queue, &held).await.map_err(Failure::of::<D>)?;
+        let lost = {
+            let mut state = self.desk.lock();
+            state.valid_until = Some(asked + self.config.visibility_timeout);
+            state.hand.keep_only(&held, &ours.into_iter().collect())
+        };
+        if !lost.is_empty() {
+            let (topic, count) = (self.queue.tables.topic(), lost.len());
+            tracing::warn!(
+                topic,
+                count,
+                "messages were out of our sight too long and are with other workers"
+            );
+            self.origin.revoke(|token| lost.contains(&token.position));
+        }
+        // Had the time run out meanwhile, the stream would be waiting.
+        self.desk.wake_reader();
+        Ok(renew_at)
+    }
+
+    /// Records everything that is settled.
+    pub(super) async fn record(&self) -> Result<Written, Failure> {
+        let mut written = Written::default();
+        loop {
+            let done = self.desk.lock().hand.take_done(ROWS_MAX);
+            let nothing_done = done.is_empty();
+            if !nothing_done {
+                match self.finish_rows(&done).await {
+                    Ok(ours) => {
+                        done.into_iter().for_each(|row| {
+                            let recorded = ours.contains(&row.claim.offset);
+                            row.complete(recorded);
+                        });
+                    }
+                    Err(failure) => {
+                        self.desk.lock().hand.keep_done(done, Instant::now());
+                        return Err(failure);
+                    }
+                }
+            }
+            let released = self.desk.lock().hand.take_released(ROWS_MAX);
+            if !released.is_empty() {
+                let mut connection = self.connect().await?;
+                if let Err(error) = D::unclaim_rows(&mut connection, &self.queue, &released).await {
+                    self.desk.lock().hand.keep_released(released, Instant::now());
+                    return Err(Failure::of::<D>(error));
+                }
+                written.released = true;
+                wake::wake(self.queue.tables.topic());
+            } else if nothing_done {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Deletes or marks rows, and moves those to the dead-letter topic that belong there. Returns the
+    /// offsets of those that were ours.
+    async fn finish_rows(&self, done: &[Done]) -> Result<HashSet<i64>, Failure> {
+        let claims: Vec<Claim> = done.iter().map(|row| row.claim).collect();
+        let mut connection = self.connect().await?;
+        let dead_letters = self.dead_letters.as_ref().filter(|_| done.iter().any(|row| row.dead.is_some()));
+        let Some((tables, found)) = dead_letters else {
+            let ours =
+                D::finish_rows(&mut connection, &self.queue, &claims).await.map_err(Failure::of::<D>)?;
+            return Ok(ours.into_iter().collect());
+        };
+        let mut transaction = connection.begin().await.map_err(Failure::of::<D>)?;
+        // First, because it compares: what follows is written by the owner of the rows.
+        let ours = D::finish_rows(&mut transaction, &self.queue, &claims).await.map_err(Failure::of::<D>)?;
+        let ours: HashSet<i64> = ours.into_iter().collect();
+        let records: Vec<Record> = done
+            .iter()
+            .filter(|row| ours.contains(&row.claim.offset))
+            .filter_map(|row| row.dead.as_ref())
+            .map(|dead| dead.record(self.queue.tables.topic()))
+            .collect();
+        if !records.is_empty() {
+            let config = SqlPublisherConfig::for_table(Layout::Queue, self.config.payload_column);
+            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, found.delays)
+                .await
+                .map_err(Failure::of::<D>)?;
+        }
+        transaction.commit().await.map_err(Failure::of::<D>)?;
+        wake::wake(tables.topic());
+        Ok(ours)
+    }
+}

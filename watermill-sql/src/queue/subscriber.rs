@@ -1,0 +1,147 @@
+//! [`SqlQueueSubscriber`]: makes subscriptions to queues.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use sqlx::Pool;
+use uuid::Uuid;
+use watermill_core::{
+    Subscriber, Subscription,
+    delivery::Origin,
+    error::{SubscribeError, SubscribeErrorKind},
+    subscriber::{Ordering, SubscriberCapabilities},
+};
+
+use super::{Claims, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
+use crate::{
+    ConfigError, Layout, SqlDatabase, SqlPublisherConfig,
+    ear::SharedEar,
+    error::{Failure, Trouble},
+    schema::{self, Found},
+    settle::{Desk, Settler},
+    subscription::Subscriptions,
+    topic::Tables,
+};
+
+/// Works on topics of the queue layout, over a pool of connections: each message goes to one of all
+/// subscriptions, in all processes, and is deleted or marked when it is acked.
+///
+/// There are no groups and no order. A subscription needs up to two connections of the pool at a time,
+/// and none while nothing happens. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
+/// connection on PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber.
+///
+/// Publish with [`SqlPublisherConfig::layout`] set to [`Layout::Queue`].
+pub struct SqlQueueSubscriber<D: SqlDatabase> {
+    pool: Pool<D>,
+    config: SqlQueueSubscriberConfig,
+    open: Subscriptions<Claims>,
+    ear: SharedEar,
+}
+
+/// What there must be before anything is claimed.
+struct Prepared {
+    tables: Tables,
+    found: Found,
+    dead_letters: Option<(Tables, Found)>,
+}
+
+impl<D: SqlDatabase> SqlQueueSubscriber<D> {
+    /// A subscriber over `pool`. Nothing is sent before the first subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as [`SqlQueueSubscriberConfig::validate`].
+    pub fn new(pool: Pool<D>, config: SqlQueueSubscriberConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self { pool, config, open: Subscriptions::default(), ear: SharedEar::default() })
+    }
+
+    async fn prepare(&self, topic: &str) -> Result<Prepared, Failure> {
+        let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
+        // What is rejected by a worker on the dead letters themselves must not come back to it.
+        let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
+        let (tables, dead) = (tables(topic)?, dead.map(tables).transpose()?);
+
+        let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
+        let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+        let found = schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
+        let dead_letters = match dead {
+            Some(dead) => {
+                let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
+                let found = schema::ensure_messages::<D>(&mut connection, &dead, &config, create).await?;
+                Some((dead, found))
+            }
+            None => None,
+        };
+        D::check_queue(&mut connection, &tables).await?;
+        D::sweep(&mut connection, &tables).await.map_err(Failure::of::<D>)?;
+        Ok(Prepared { tables, found, dead_letters })
+    }
+}
+
+#[async_trait]
+impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
+    async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
+        self.open.check(topic)?;
+        let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
+        let Prepared { tables, found, dead_letters } = prepared;
+
+        let desk = Arc::new(Desk::new(self.config.batch_size, dead_letters.is_some()));
+        let origin = Origin::builder("sql", topic).build(Settler(desk.clone()));
+        let reader = QueueReader {
+            pool: self.pool.clone(),
+            config: self.config.clone(),
+            queue: Queue {
+                tables,
+                owner: Uuid::now_v7().to_string(),
+                visibility_timeout: self.config.visibility_timeout,
+                on_ack: self.config.on_ack,
+                delays: found.delays,
+            },
+            dead_letters,
+            desk: desk.clone(),
+            origin: origin.clone(),
+        };
+        let (handle, ended) = self.open.add(&desk, topic)?;
+        let ear = match self.config.listen {
+            true => self.ear.get(&self.pool, self.config.retry),
+            false => None,
+        };
+        tokio::spawn(async move {
+            reader.run(ended).await;
+            drop(ear);
+        });
+        Ok(handle.subscription(origin).await)
+    }
+
+    async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
+        self.prepare(topic).await.map(drop).map_err(|failure| failure.subscribing(topic))
+    }
+
+    /// A queue has no groups: each message goes to one subscription.
+    fn in_group(&self, _group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
+        Err(SubscribeError::new(SubscribeErrorKind::Unsupported, "")
+            .because("a queue has no consumer groups: use Layout::Log and SqlSubscriber"))
+    }
+
+    async fn close(&self) -> Result<(), SubscribeError> {
+        self.open.close().await
+    }
+
+    fn capabilities(&self) -> SubscriberCapabilities {
+        SubscriberCapabilities::new("sql")
+            .persistent(true)
+            .ordering(Ordering::None)
+            .nack_delay(true)
+            .dead_letters(self.config.dead_letter_topic.is_some())
+    }
+}
+
+impl<D: SqlDatabase> fmt::Debug for SqlQueueSubscriber<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlQueueSubscriber")
+            .field("database", &D::NAME)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,95 @@
+//! Messages that are due later.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::server::insert;
+
+/// One that looks when it begins, when something is published, and when something is due.
+fn sleeper() -> SqlQueueSubscriberConfig {
+    SqlQueueSubscriberConfig::default().poll_interval_min(NEVER).poll_interval_max(NEVER)
+}
+
+pub(crate) async fn a_delayed_message_comes_when_it_is_due_and_not_before<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    assert!(publisher::<S>(&pool).capabilities().delays);
+    let due = SystemTime::now() + Duration::from_millis(700);
+    let late = Message::new("1").delay_until(due);
+    let later = Message::new("2").delay_for(Duration::from_millis(900));
+    publisher::<S>(&pool).publish("t", vec![later, late, Message::new("0")]).await.unwrap();
+    let mut subscription = worker_with::<S>(&pool, sleeper()).subscribe("t").await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.info().attempt(), 1);
+        if let Some(due) = delivery.delayed_until().unwrap() {
+            assert!(SystemTime::now() >= due, "{} came before it was due", payload(&delivery));
+        }
+        seen.push(payload(&delivery).to_owned());
+        delivery.ack();
+    }
+    assert_eq!(seen[0], "0", "it was not delayed");
+    seen.sort();
+    assert_eq!(seen, ["0", "1", "2"]);
+}
+
+/// As Go writes it on PostgreSQL, and whoever writes plain SQL.
+pub(crate) async fn a_delay_that_only_the_metadata_knows_is_waited_for<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    worker::<S>(&pool).initialize("t").await.unwrap();
+    let due_ms = u64::try_from(S::number(&pool, S::SOON_MS).await).unwrap();
+    let due = Message::new("").delay_until(UNIX_EPOCH + Duration::from_millis(due_ms));
+    let until = due.metadata().get("_watermill_delayed_until").unwrap();
+    S::execute(&pool, &insert("t", "1", &format!(r#"{{"_watermill_delayed_until":"{until}"}}"#))).await;
+    S::execute(&pool, &insert("t", "2", r#"{"_watermill_delayed_until":"soon"}"#)).await;
+    let mut subscription = worker_with::<S>(&pool, sleeper()).subscribe("t").await.unwrap();
+    let unreadable = next(&mut subscription).await;
+    assert_eq!(payload(&unreadable), "2", "what is no time delays nothing");
+    unreadable.ack();
+    let delivery = next(&mut subscription).await;
+    assert_eq!(delivery.info().attempt(), 1, "looking at it was no attempt");
+    assert!(SystemTime::now() >= UNIX_EPOCH + Duration::from_millis(due_ms));
+    delivery.ack();
+}
+
+pub(crate) async fn a_nacked_message_comes_again_after_its_delay_and_others_pass_it<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    publisher::<S>(&pool).publish("t", numbered(0..2)).await.unwrap();
+    let mut subscription = worker_with::<S>(&pool, sleeper()).subscribe("t").await.unwrap();
+    let first = next(&mut subscription).await;
+    let again = payload(&first).to_owned();
+    let nacked = Instant::now();
+    first.nack_after(Duration::from_millis(600));
+    let other = next(&mut subscription).await;
+    assert_ne!(payload(&other), again);
+    other.ack();
+    let delivery = next(&mut subscription).await;
+    assert!(nacked.elapsed() >= Duration::from_millis(600));
+    assert_eq!((payload(&delivery), delivery.info().attempt()), (again.as_str(), 2));
+    delivery.nack();
+    let delivery = next(&mut subscription).await;
+    assert_eq!(delivery.info().attempt(), 3);
+    delivery.ack();
+    subscription.close().await.unwrap();
+    assert_eq!(S::number(&pool, "select count(*) from watermill_t").await, 0);
+}
+
+pub(crate) async fn a_time_that_no_column_holds_is_refused<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    let publisher = publisher::<S>(&pool);
+    let nonsense = Message::new("1").with_metadata("_watermill_delayed_until", "soon");
+    let error = publisher.publish_one("t", nonsense).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Message, "{error}");
+    // The furthest that Go can delay is another 292 years.
+    let far = Message::new("1").delay_for(Duration::MAX);
+    match publisher.publish_one("t", far).await {
+        Ok(()) => assert_eq!(S::number(&pool, "select count(*) from watermill_t").await, 1),
+        Err(error) => assert_eq!(error.kind(), PublishErrorKind::Message, "{error}"),
+    }
+}

@@ -1,0 +1,121 @@
+//! Behaviour of queues, the same on every database.
+
+#![cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+
+mod claiming;
+mod delaying;
+mod server;
+mod settling;
+mod tables;
+
+#[cfg(feature = "mysql")]
+#[path = "../mysql_database/mod.rs"]
+mod mysql_database;
+#[cfg(feature = "postgres")]
+#[path = "../postgres_database/mod.rs"]
+mod postgres_database;
+
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use sqlx::Pool;
+use watermill_core::{
+    Delivery, Message, Publisher, PublisherExt, Subscriber, Subscription,
+    error::{PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
+};
+use watermill_sql::{
+    Layout, OnAck, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig,
+    SqlSubscriber, SqlSubscriberConfig,
+};
+
+use crate::server::Server;
+
+/// A day: polling finds nothing in the time of a test, so that what is delivered was announced.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+macro_rules! on_every_database {
+    ($($area:ident::$test:ident,)*) => {
+        #[cfg(feature = "sqlite")]
+        mod sqlite { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { crate::$area::$test::<crate::server::File>().await; }
+        )* }
+        #[cfg(feature = "postgres")]
+        mod postgres { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { crate::$area::$test::<crate::postgres_database::Database>().await; }
+        )* }
+        #[cfg(feature = "mysql")]
+        mod mysql { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { crate::$area::$test::<crate::mysql_database::Database>().await; }
+        )* }
+    };
+}
+
+on_every_database! {
+    claiming::each_message_goes_to_one_of_many_workers,
+    claiming::a_slow_worker_leaves_messages_to_others,
+    claiming::a_worker_that_dies_loses_no_message,
+    claiming::a_handler_may_take_longer_than_the_visibility_timeout,
+    claiming::a_worker_whose_message_is_with_another_is_told_and_its_ack_refused,
+    claiming::what_lies_behind_a_backlog_that_waits_is_found_by_an_index,
+    delaying::a_delayed_message_comes_when_it_is_due_and_not_before,
+    delaying::a_delay_that_only_the_metadata_knows_is_waited_for,
+    delaying::a_nacked_message_comes_again_after_its_delay_and_others_pass_it,
+    delaying::a_time_that_no_column_holds_is_refused,
+    settling::an_acked_row_is_deleted,
+    settling::an_acked_row_is_marked_where_that_is_wanted,
+    settling::a_rejected_message_is_moved_to_the_dead_letters,
+    settling::a_row_that_cannot_be_read_comes_ever_less_often_and_holds_nothing_up,
+    settling::a_row_that_cannot_be_read_is_moved_to_the_dead_letters,
+    settling::what_a_transaction_publishes_is_there_after_the_commit,
+    tables::the_tables_of_go_are_worked_on_as_they_are,
+    tables::logs_and_queues_are_told_apart,
+    tables::a_queue_has_no_groups,
+    tables::claims_of_rows_that_have_gone_are_swept,
+}
+
+fn publisher<S: Server>(pool: &Pool<S::Database>) -> SqlPublisher<S::Database> {
+    SqlPublisher::new(pool.clone(), SqlPublisherConfig::default().layout(Layout::Queue)).unwrap()
+}
+
+fn worker<S: Server>(pool: &Pool<S::Database>) -> SqlQueueSubscriber<S::Database> {
+    worker_with::<S>(pool, SqlQueueSubscriberConfig::default())
+}
+
+fn worker_with<S: Server>(
+    pool: &Pool<S::Database>,
+    config: SqlQueueSubscriberConfig,
+) -> SqlQueueSubscriber<S::Database> {
+    SqlQueueSubscriber::new(pool.clone(), config).unwrap()
+}
+
+/// JSON numbers.
+fn numbered(range: std::ops::Range<usize>) -> Vec<Message> {
+    range.map(|n| Message::new(n.to_string())).collect()
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(watermill_testkit::patience(), future)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}
+
+async fn next(subscription: &mut Subscription) -> Delivery {
+    within("a delivery", subscription.next()).await.expect("the stream goes on").unwrap()
+}
+
+fn payload(delivery: &Delivery) -> &str {
+    std::str::from_utf8(delivery.payload()).unwrap()
+}
+
+/// Waits until a query says so many.
+async fn until_there_are<S: Server>(pool: &Pool<S::Database>, count: i64, query: &str) {
+    within(query, async {
+        while S::number(pool, query).await != count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
