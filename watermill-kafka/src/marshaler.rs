@@ -3,7 +3,10 @@
 //! The value is the payload, the key is the message's key, and the headers are the id under
 //! `_watermill_message_uuid` and one for each metadata entry.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use bytes::Bytes;
 use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
@@ -60,7 +63,9 @@ fn read_named<'a>(
     let mut id = MessageId::default();
     let pairs = (0..headers.count()).filter_map(|at| {
         let Header { key, value } = get(at)?;
-        let value = String::from_utf8_lossy(value.unwrap_or_default());
+        let value = value.unwrap_or_default();
+        // Checking is quicker than asking for a repair right away.
+        let value = str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed);
         if key == MESSAGE_UUID {
             id = MessageId::from(&*value);
             return None;

@@ -4,7 +4,7 @@ mod packed;
 
 use std::fmt;
 
-use self::packed::Packed;
+use self::packed::{Packed, Packer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Text values by name, in the order of their names, each name once.
@@ -19,7 +19,7 @@ pub struct Metadata(Entries);
 enum Entries {
     Apart(Vec<(String, String)>),
     /// What a marshaler has read, until it is changed.
-    Packed(Box<Packed>),
+    Packed(Packed),
 }
 
 impl Metadata {
@@ -28,20 +28,21 @@ impl Metadata {
         Self(Entries::Apart(Vec::new()))
     }
 
-    /// Metadata that is copied into one piece of memory, for marshalers: two allocations, where
+    /// Metadata that is copied into one piece of memory, for marshalers: one allocation, where
     /// collecting makes two for each entry. Of entries with the same name the last wins.
     pub fn packed<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut pairs = pairs.into_iter();
-        let mut packed = Packed::default();
+        let mut packer = Packer::default();
         while let Some((name, value)) = pairs.next() {
-            if !packed.push(name.as_ref(), value.as_ref()) {
-                let packed = packed.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-                let next = std::iter::once((name.as_ref().to_owned(), value.as_ref().to_owned()));
-                let rest = pairs.map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()));
-                return packed.chain(next).chain(rest).collect();
+            if !packer.push(name.as_ref(), value.as_ref()) {
+                let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+                let before = packer.iter().map(|(name, value)| owned(name, value));
+                let next = std::iter::once(owned(name.as_ref(), value.as_ref()));
+                let rest = pairs.map(|(name, value)| owned(name.as_ref(), value.as_ref()));
+                return before.chain(next).chain(rest).collect();
             }
         }
-        if packed.len == 0 { Self::new() } else { Self(Entries::Packed(Box::new(packed.sorted()))) }
+        packer.finish().map_or_else(Self::new, |packed| Self(Entries::Packed(packed)))
     }
 
     /// The value of `name`; `None` when there is no such entry, `Some("")` when it is empty.
@@ -93,7 +94,7 @@ impl Metadata {
     pub fn len(&self) -> usize {
         match &self.0 {
             Entries::Apart(entries) => entries.len(),
-            Entries::Packed(packed) => packed.len,
+            Entries::Packed(packed) => packed.len(),
         }
     }
 
@@ -105,16 +106,14 @@ impl Metadata {
     fn position(&self, name: &str) -> Result<usize, usize> {
         match &self.0 {
             Entries::Apart(entries) => entries.binary_search_by(|(entry, _)| entry.as_str().cmp(name)),
-            Entries::Packed(packed) => {
-                packed.places().binary_search_by(|place| packed.name(*place).cmp(name))
-            }
+            Entries::Packed(packed) => packed.position(name),
         }
     }
 
     fn entry(&self, at: usize) -> (&str, &str) {
         match &self.0 {
             Entries::Apart(entries) => (&entries[at].0, &entries[at].1),
-            Entries::Packed(packed) => packed.entry(packed.places()[at]),
+            Entries::Packed(packed) => packed.entry(at),
         }
     }
 
@@ -247,6 +246,9 @@ mod tests {
         let packed = Metadata::packed(pairs.clone());
         assert_eq!(packed, pairs.collect());
         assert_eq!((packed.len(), packed.get("07")), (50, Some("57")));
+        let long = "ü".repeat(10_000);
+        let packed = Metadata::packed([("b", long.as_str()), ("a", "")]);
+        assert_eq!((packed.get("a"), packed.get("b")), (Some(""), Some(long.as_str())));
     }
 
     #[test]

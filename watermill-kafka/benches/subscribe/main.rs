@@ -23,7 +23,7 @@ use watermill_testkit::{Figure, Figures, Limit, Service, unique, workload};
 const MESSAGES: usize = 600_000;
 const PARTITIONS: i32 = 4;
 /// Rounds, in each of which everybody reads the topic once, so that what else the machine does hits all.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 
 /// What is read, and where.
 struct Source {
