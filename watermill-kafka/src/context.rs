@@ -34,8 +34,6 @@ pub(crate) struct Context {
     client: OnceLock<Weak<ClientHandle>>,
     /// Whether a callback was called: an event that librdkafka handles looks like none from outside.
     handled: AtomicBool,
-    /// Whether a commit is on its way.
-    committing: AtomicBool,
     request_timeout: Duration,
 }
 
@@ -64,7 +62,6 @@ impl Context {
             registry: Mutex::default(),
             client: OnceLock::new(),
             handled: AtomicBool::new(false),
-            committing: AtomicBool::new(false),
             request_timeout,
         }
     }
@@ -131,30 +128,19 @@ impl Context {
         drop(forgotten);
     }
 
-    /// Commits what is done and not committed, with one request; says whether there was anything.
-    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>) -> bool {
-        if self.committing.load(Ordering::Acquire) {
-            return false;
-        }
-        let offsets = self.subscribed().iter().fold(TopicPartitionList::new(), |mut offsets, subscribed| {
-            add_uncommitted(&mut offsets, &subscribed.desk);
-            offsets
-        });
-        if offsets.count() == 0 {
-            return false;
-        }
-        self.committing.store(true, Ordering::Release);
-        if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
-            self.committing.store(false, Ordering::Release);
-            tracing::warn!(%error, "offsets could not be committed, trying again");
-        }
-        true
-    }
-
-    /// Commits what is done of one subscription, and waits for that.
-    pub(crate) fn commit_now(&self, consumer: &BaseConsumer<Self>, desk: &Desk) -> KafkaResult<()> {
+    /// Commits what is done of these subscriptions with one request, and waits for that: the client tells
+    /// nobody how a commit went that was not waited for.
+    pub(crate) fn commit<'a>(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        desks: impl IntoIterator<Item = &'a Desk>,
+    ) -> KafkaResult<()> {
         let mut offsets = TopicPartitionList::new();
-        add_uncommitted(&mut offsets, desk);
+        for desk in desks {
+            for (partition, offset) in desk.uncommitted() {
+                add(&mut offsets, &desk.topic, partition, offset);
+            }
+        }
         if offsets.count() == 0 {
             return Ok(());
         }
@@ -167,9 +153,7 @@ impl Context {
     fn recorded(&self, offsets: &TopicPartitionList) {
         for element in offsets.elements() {
             let Offset::Offset(offset) = element.offset() else { continue };
-            if let Some(subscribed) = self.subscribed_to(element.topic())
-                && element.error().is_ok()
-            {
+            if let Some(subscribed) = self.subscribed_to(element.topic()) {
                 subscribed.desk.committed(element.partition(), offset);
                 subscribed.desk.recovered();
             }
@@ -218,8 +202,7 @@ impl Context {
             if subscribed.desk.commits()
                 && let Some(offset) = ledger.uncommitted()
             {
-                let added = offsets.add_partition_offset(topic, partition, Offset::Offset(offset));
-                added.expect("an offset that was read can be committed");
+                add(&mut offsets, topic, partition, offset);
             }
             ledgers.push(ledger);
         }
@@ -303,15 +286,6 @@ impl ConsumerContext for Context {
             tracing::error!(%error, "a rebalance could not be followed");
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.handled();
-        self.committing.store(false, Ordering::Release);
-        match result {
-            Ok(()) => self.recorded(offsets),
-            Err(error) => tracing::warn!(%error, "offsets were not committed, trying again"),
-        }
-    }
 }
 
 impl ClientContext for Context {
@@ -355,12 +329,7 @@ impl ClientContext for Context {
     }
 }
 
-fn add_uncommitted(offsets: &mut TopicPartitionList, desk: &Desk) {
-    if !desk.commits() {
-        return;
-    }
-    for (partition, offset) in desk.uncommitted() {
-        let added = offsets.add_partition_offset(&desk.topic, partition, Offset::Offset(offset));
-        added.expect("an offset that was read can be committed");
-    }
+fn add(offsets: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) {
+    let added = offsets.add_partition_offset(topic, partition, Offset::Offset(offset));
+    added.expect("an offset that was read can be committed");
 }

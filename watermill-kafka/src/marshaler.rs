@@ -3,7 +3,10 @@
 //! The value is the payload, the key is the message's key, and the headers are the id under
 //! `_watermill_message_uuid` and one for each metadata entry.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use bytes::Bytes;
 use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
@@ -44,26 +47,31 @@ where
 /// empty one, and what is not UTF-8 is shown with replacement characters. So no record is ever
 /// undecodable.
 fn read_headers(headers: &BorrowedHeaders) -> (MessageId, Metadata) {
-    let mut id = MessageId::default();
-    let mut pairs = Vec::with_capacity(headers.count().saturating_sub(1));
-    for at in 0..headers.count() {
-        let Some((name, value)) = header(headers, at) else { continue };
-        if name == MESSAGE_UUID {
-            id = MessageId::from(&*value);
-        } else {
-            pairs.push((name, value.into_owned()));
-        }
-    }
-    (id, pairs.into_iter().collect())
+    let all = || read_named(headers, |at| headers.try_get(at));
+    // The client panics on a name that is not UTF-8. Without this, one foreign record would stop its
+    // partition.
+    catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| {
+        tracing::warn!("left out headers whose names are not UTF-8");
+        read_named(headers, |at| catch_unwind(AssertUnwindSafe(|| headers.try_get(at))).ok().flatten())
+    })
 }
 
-/// One header; `None` for one whose name is not UTF-8, which has no place in metadata.
-fn header(headers: &BorrowedHeaders, at: usize) -> Option<(&str, std::borrow::Cow<'_, str>)> {
-    // The client panics on such a name. Without this, one foreign record would stop its partition.
-    let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(at)));
-    let Header { key, value } = header.unwrap_or_else(|_| {
-        tracing::warn!("left out a header whose name is not UTF-8");
-        None
-    })?;
-    Some((key, String::from_utf8_lossy(value.unwrap_or_default())))
+fn read_named<'a>(
+    headers: &BorrowedHeaders,
+    get: impl Fn(usize) -> Option<Header<'a, &'a [u8]>>,
+) -> (MessageId, Metadata) {
+    let mut id = MessageId::default();
+    let pairs = (0..headers.count()).filter_map(|at| {
+        let Header { key, value } = get(at)?;
+        let value = value.unwrap_or_default();
+        // Checking is quicker than asking for a repair right away.
+        let value = str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed);
+        if key == MESSAGE_UUID {
+            id = MessageId::from(&*value);
+            return None;
+        }
+        Some((key, value))
+    });
+    let metadata = Metadata::packed(pairs);
+    (id, metadata)
 }

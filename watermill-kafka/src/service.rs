@@ -26,6 +26,9 @@ use crate::{
 /// The longest sleep: far below every interval in which librdkafka wants to be polled.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// The pause after a commit that failed.
+const COMMIT_AGAIN: Duration = Duration::from_millis(50);
+
 /// The longest sleep while a subscription is leaving, whose end is seen by looking.
 const SLEEP_LEAVING: Duration = Duration::from_millis(5);
 
@@ -38,6 +41,8 @@ pub(crate) struct Service {
     discovery_interval: Duration,
     request_timeout: Duration,
     next_commit: Instant,
+    /// Nothing is committed before this, be it ever so urgent.
+    retry_commit: Instant,
     next_discovery: Instant,
     leaving: Vec<Leaving>,
 }
@@ -69,6 +74,7 @@ impl Service {
             discovery_interval: config.discovery_interval,
             request_timeout: config.request_timeout,
             next_commit: now,
+            retry_commit: now,
             next_discovery: now + config.discovery_interval,
             leaving: Vec::new(),
         }
@@ -212,12 +218,19 @@ impl Service {
     /// Commits when it is time, or when somebody waits for it.
     fn commit(&mut self) {
         let now = Instant::now();
-        let urgent = || self.context.subscribed().iter().any(|subscribed| subscribed.desk.is_urgent());
-        if self.grouped && (now >= self.next_commit || urgent()) {
-            self.context.commit(self.consumer());
+        let subscribed = self.context.subscribed();
+        let desks = || subscribed.iter().map(|subscribed| &*subscribed.desk);
+        if now < self.next_commit && !(now >= self.retry_commit && desks().any(Desk::is_urgent)) {
+            return;
         }
-        if now >= self.next_commit {
-            self.next_commit = now + self.commit_interval;
+        self.next_commit = now + self.commit_interval;
+        if self.grouped
+            && let Err(error) = self.context.commit(self.consumer(), desks())
+        {
+            // A rebalance that is going on, for one. What is lost by it comes again to the next owner.
+            tracing::warn!(%error, "what is done could not be committed, trying again");
+            self.retry_commit = Instant::now() + COMMIT_AGAIN;
+            self.next_commit = self.next_commit.min(self.retry_commit);
         }
     }
 
@@ -248,16 +261,22 @@ impl Service {
         let now = Instant::now();
         let mut left_topics = false;
         for leaving in &mut self.leaving {
-            if leaving.committed.is_none() && (leaving.desk.condemned() == 0 || now >= leaving.deadline) {
-                let committed = self.context.commit_now(self.handle.consumer(), &leaving.desk);
-                leaving.committed = Some(committed.map_err(Failure::of));
-                left_topics = true;
+            let late = now >= leaving.deadline;
+            let waits = leaving.desk.condemned() > 0 || now < self.retry_commit;
+            if leaving.committed.is_some() || waits && !late {
+                continue;
+            }
+            match self.context.commit(self.handle.consumer(), [&*leaving.desk]) {
+                // A rebalance that is going on, for one, is over soon.
+                Err(_) if !late => self.retry_commit = now + COMMIT_AGAIN,
+                committed => {
+                    leaving.committed = Some(committed.map_err(Failure::of));
+                    left_topics = true;
+                }
             }
         }
-        if left_topics {
-            if let Err(error) = self.leave() {
-                self.report(error);
-            }
+        if left_topics && let Err(error) = self.leave() {
+            self.report(error);
         }
         let mut left = Vec::new();
         for leaving in mem::take(&mut self.leaving) {

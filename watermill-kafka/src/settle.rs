@@ -233,6 +233,9 @@ impl Desk {
     pub(crate) fn uncommitted(&self) -> Vec<(i32, i64)> {
         let mut state = self.lock();
         state.urgent = false;
+        if !self.commits {
+            return Vec::new();
+        }
         state.parts().filter_map(|(partition, part)| Some((partition, part.ledger.uncommitted()?))).collect()
     }
 

@@ -15,7 +15,8 @@ const DEAD_LETTERS: &str = "dead";
 impl Backend for Mock {
     async fn connect(&self) -> Connection {
         mock_cluster::create(DEAD_LETTERS);
-        let publishing = KafkaPublisherConfig::new(mock_cluster::brokers());
+        let publishing =
+            KafkaPublisherConfig::new(mock_cluster::brokers()).option("message.max.bytes", "4000000");
         let publisher = KafkaPublisher::new(publishing).expect("a valid config");
         let reading = mock_cluster::subscriber_config().dead_letter_topic(DEAD_LETTERS);
         Connection::new(publisher, KafkaSubscriber::new(reading).expect("a valid config"))

@@ -22,8 +22,7 @@ pub trait Record: Send + Sync + 'static {
 
 /// A record and what was read from it.
 pub(super) struct Unread<R: ?Sized> {
-    /// Boxed, so that a record that nobody looks at is of a size that allocators are quick with.
-    read: OnceLock<Box<Read>>,
+    read: OnceLock<Read>,
     record: R,
 }
 
@@ -49,7 +48,7 @@ impl<R: Record + ?Sized> Unread<R> {
     pub(super) fn read(&self) -> &Read {
         self.read.get_or_init(|| {
             let (id, key, metadata) = self.record.read();
-            Box::new(Read { id, headers: Headers { key, metadata } })
+            Read { id, headers: Headers { key, metadata } }
         })
     }
 }

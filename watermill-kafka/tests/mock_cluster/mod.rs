@@ -14,7 +14,7 @@ use rdkafka::{
 use watermill_kafka::KafkaSubscriberConfig;
 
 /// One cluster for all tests of a binary, as they share a server. It lives as long as the process.
-pub fn brokers() -> &'static str {
+pub(crate) fn brokers() -> &'static str {
     static BROKERS: OnceLock<String> = OnceLock::new();
     BROKERS.get_or_init(|| {
         let (sender, receiver) = mpsc::sync_channel(1);
@@ -31,14 +31,14 @@ pub fn brokers() -> &'static str {
 }
 
 /// Makes a topic: the cluster does when a producer asks for it.
-pub fn create(topic: &str) {
+pub(crate) fn create(topic: &str) {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a producer");
     producer.client().fetch_metadata(Some(topic), Duration::from_secs(10)).expect("the mock cluster answers");
 }
 
 /// A subscriber's configuration with which members of a group see each other come and go soon.
-pub fn subscriber_config() -> KafkaSubscriberConfig {
+pub(crate) fn subscriber_config() -> KafkaSubscriberConfig {
     KafkaSubscriberConfig::new(brokers())
         .option("heartbeat.interval.ms", "100")
         .option("session.timeout.ms", "3000")

@@ -20,6 +20,8 @@ Benchmarks:
 
   relay         messages per second through a forwarder, against publishing one by one to a destination
                 that takes 1 ms, and against unwrapping alone
+  subscribe     messages per second read from Kafka (`cargo xtask services up kafka`), against librdkafka's
+                own stream
 
 The first two are against a floor, a bare channel with a boxed service, in the same run; the ratio is a
 figure's value over its baseline's. Times have no limit here: they depend on the machine. An
@@ -31,15 +33,18 @@ struct Bench {
     /// Its name here and in its package.
     name: &'static str,
     package: &'static str,
+    /// Those of the package that it needs.
+    features: &'static [&'static str],
     /// What it can run for counting instructions.
     workloads: &'static [Workload],
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "allocations", package: "watermill-core", workloads: &[] },
+    Bench { name: "allocations", package: "watermill-core", features: &[], workloads: &[] },
     Bench {
         name: "router",
         package: "watermill-core",
+        features: &[],
         workloads: &[
             Workload { name: "floor", baseline: None, limit: None },
             Workload { name: "publish-handle", baseline: Some("floor"), limit: Some(|_| 2_300.0) },
@@ -52,7 +57,8 @@ const BENCHES: &[Bench] = &[
             Workload { name: "router-layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
         ],
     },
-    Bench { name: "relay", package: "watermill-forwarder", workloads: &[] },
+    Bench { name: "relay", package: "watermill-forwarder", features: &[], workloads: &[] },
+    Bench { name: "subscribe", package: "watermill-kafka", features: &["apache-kafka"], workloads: &[] },
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
@@ -88,8 +94,8 @@ fn measure(bench: &Bench, options: &Options) -> Result {
 }
 
 fn command(bench: &Bench, filter: Option<&str>, json: bool) -> std::process::Command {
-    let mut command = process::cargo(&["bench", "-p", bench.package, "--bench", bench.name, "--"]);
-    command.args(filter);
+    let mut command = process::cargo(&["bench", "-p", bench.package, "--bench", bench.name]);
+    command.args(bench.features.iter().flat_map(|feature| ["--features", feature])).arg("--").args(filter);
     if json {
         command.arg("--json");
     }
