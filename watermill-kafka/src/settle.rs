@@ -412,7 +412,7 @@ impl Part {
                     return Some(Ok(Handed { offset, attempt: 1, timestamp, message }));
                 }
                 Ok(_) => {}
-                Err(error) => return Some(Err(Failure::of(error))),
+                Err(error) => return Some(Err(Failure::while_reading(error))),
             }
         }
     }
