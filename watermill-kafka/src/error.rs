@@ -41,6 +41,16 @@ impl Failure {
         Self { trouble, detail: None, source: Some(error.into()) }
     }
 
+    /// What a native error means for a subscription that is running, and goes on by itself.
+    pub(crate) fn while_reading(error: KafkaError) -> Self {
+        let failure = Self::of(error);
+        if failure.trouble != Trouble::Topic {
+            return failure;
+        }
+        Self { trouble: Trouble::Unavailable, ..failure }
+            .explained("a topic is missing; reading goes on when it is there")
+    }
+
     /// What the code of an error means.
     pub(crate) fn of_code(code: Code) -> Self {
         Self { trouble: trouble(code), detail: None, source: Some(code.into()) }
@@ -134,5 +144,7 @@ mod tests {
         assert!(retryable(Code::BrokerTransportFailure));
         assert!(!retryable(Code::UnknownTopicOrPartition));
         assert!(!retryable(Code::GroupAuthorizationFailed));
+        let missing = KafkaError::MessageConsumption(Code::UnknownTopicOrPartition);
+        assert!(Failure::while_reading(missing).subscribing("t").is_retryable(), "it may come back");
     }
 }

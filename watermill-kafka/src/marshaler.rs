@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, Header, Headers, OwnedHeaders};
 use watermill_core::{Message, MessageId, Metadata, metadata_keys::MESSAGE_UUID};
 
 /// A message that no record can hold, and why.
@@ -63,25 +63,25 @@ where
     M: rdkafka::Message<Headers = BorrowedHeaders>,
 {
     let key = record.key().map(Bytes::copy_from_slice);
-    let (id, metadata) = record.headers().map(read_headers).unwrap_or_default();
+    let (id, metadata) = record.headers().map(|headers| read_headers(headers)).unwrap_or_default();
     (id, key, metadata)
 }
 
 /// Reads what any writer may have written: of headers of one name the last counts, no value is the
 /// empty one, and what is not UTF-8 is shown with replacement characters. So no record is ever
 /// undecodable.
-fn read_headers(headers: &BorrowedHeaders) -> (MessageId, Metadata) {
-    let all = || read_named(headers, |at| headers.try_get(at));
+fn read_headers(headers: &impl Headers) -> (MessageId, Metadata) {
+    let all = || read_all(headers, |at| headers.try_get(at));
     // The client panics on a name that is not UTF-8. Without this, one foreign record would stop its
     // partition.
     catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| {
         tracing::warn!("left out headers whose names are not UTF-8");
-        read_named(headers, |at| catch_unwind(AssertUnwindSafe(|| headers.try_get(at))).ok().flatten())
+        read_all(headers, |at| catch_unwind(AssertUnwindSafe(|| headers.try_get(at))).ok().flatten())
     })
 }
 
-fn read_named<'a>(
-    headers: &BorrowedHeaders,
+fn read_all<'a>(
+    headers: &'a impl Headers,
     get: impl Fn(usize) -> Option<Header<'a, &'a [u8]>>,
 ) -> (MessageId, Metadata) {
     let mut id = MessageId::default();
@@ -98,4 +98,49 @@ fn read_named<'a>(
     });
     let metadata = Metadata::packed(pairs);
     (id, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers of which some have names that the client panics on.
+    struct Foreign(Vec<Result<(&'static str, &'static [u8]), ()>>);
+
+    impl Headers for Foreign {
+        fn count(&self) -> usize {
+            self.0.len()
+        }
+
+        fn try_get(&self, at: usize) -> Option<Header<'_, &[u8]>> {
+            let (key, value) = self.0.get(at)?.expect("the client panics here");
+            Some(Header { key, value: Some(value) })
+        }
+    }
+
+    #[test]
+    fn a_header_whose_name_is_not_text_is_left_out_and_the_others_are_read() {
+        let headers =
+            Foreign(vec![Ok(("a", b"1")), Err(()), Ok((MESSAGE_UUID, b"id")), Err(()), Ok(("b", b"2"))]);
+        let (id, metadata) = read_headers(&headers);
+        assert_eq!(id, "id");
+        assert_eq!(metadata, [("a", "1"), ("b", "2")].into_iter().collect());
+    }
+
+    #[test]
+    fn the_id_comes_first_and_metadata_in_its_order() {
+        let message = Message::with_id("id", "x").with_metadata("b", "").with_metadata("a", "ü");
+        let headers = headers(&message).unwrap();
+        let written: Vec<_> = headers.iter().map(|header| (header.key, header.value.unwrap())).collect();
+        assert_eq!(written, [(MESSAGE_UUID, &b"id"[..]), ("a", "ü".as_bytes()), ("b", b"")]);
+        assert_eq!(read_headers(&headers), ("id".into(), message.metadata().clone()));
+    }
+
+    #[test]
+    fn metadata_that_no_header_can_hold_is_refused_with_the_reason() {
+        for name in [MESSAGE_UUID, "a\0b"] {
+            let refused = headers(&Message::new("x").with_metadata(name, "1")).unwrap_err();
+            assert!(refused.contains(&format!("{name:?}")), "{refused}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     client::{Client, Order},
     config::KafkaSubscriberConfig,
     context::{Context, Subscribed},
-    error::{Failure, Trouble},
+    error::Failure,
     queue::ClientHandle,
     settle::Desk,
     topics::{self, Found},
@@ -149,12 +149,7 @@ impl Service {
             return;
         }
         for Subscribed { desk, .. } in self.context.subscribed() {
-            let mut failure = Failure::of(error.clone());
-            if failure.trouble == Trouble::Topic {
-                failure.trouble = Trouble::Unavailable;
-                failure = failure.explained("a topic is missing; reading goes on when it is there");
-            }
-            desk.report(failure);
+            desk.report(Failure::while_reading(error.clone()));
             if fatal {
                 desk.stop_intake();
             }
@@ -261,14 +256,13 @@ impl Service {
         let now = Instant::now();
         let mut left_topics = false;
         for leaving in &mut self.leaving {
-            let late = now >= leaving.deadline;
             let waits = leaving.desk.condemned() > 0 || now < self.retry_commit;
-            if leaving.committed.is_some() || waits && !late {
+            if leaving.committed.is_some() || waits && now < leaving.deadline {
                 continue;
             }
             match self.context.commit(self.handle.consumer(), [&*leaving.desk]) {
                 // A rebalance that is going on, for one, is over soon.
-                Err(_) if !late => self.retry_commit = now + COMMIT_AGAIN,
+                Err(_) if Instant::now() < leaving.deadline => self.retry_commit = now + COMMIT_AGAIN,
                 committed => {
                     leaving.committed = Some(committed.map_err(Failure::of));
                     left_topics = true;

@@ -349,7 +349,7 @@ impl State {
             }
             let Some(at) = self.ours.get(self.turn) else { break };
             let Some(part) = &mut self.parts[*at] else { break };
-            let handed = match part.ledger.offer(self.window, desk.max_ahead, Instant::now) {
+            let taken = match part.ledger.offer(self.window, desk.max_ahead, Instant::now) {
                 Offer::Again(handed) => Some(Ok(handed)),
                 Offer::Fresh => part.take(),
                 Offer::Nothing(at) => {
@@ -357,9 +357,12 @@ impl State {
                     None
                 }
             };
-            match handed {
+            match taken {
                 Some(Ok(handed)) => {
                     self.left -= 1;
+                    if matches!(self.health, Health::Degraded { .. }) {
+                        self.health = Health::Healthy;
+                    }
                     return Next::Handed(part.scope, handed);
                 }
                 Some(Err(failure)) => return Next::Error(failure.subscribing(&desk.topic)),
@@ -409,7 +412,7 @@ impl Part {
                     return Some(Ok(Handed { offset, attempt: 1, timestamp, message }));
                 }
                 Ok(_) => {}
-                Err(error) => return Some(Err(Failure::of(error))),
+                Err(error) => return Some(Err(Failure::while_reading(error))),
             }
         }
     }
