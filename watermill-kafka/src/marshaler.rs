@@ -39,7 +39,7 @@ where
     M: rdkafka::Message<Headers = BorrowedHeaders>,
 {
     let key = record.key().map(Bytes::copy_from_slice);
-    let (id, metadata) = record.headers().map(|headers| read_headers(headers)).unwrap_or_default();
+    let (id, metadata) = record.headers().map(read_headers).unwrap_or_default();
     (id, key, metadata)
 }
 

@@ -1,7 +1,12 @@
 //! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
 //! records never pass through it.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     Message as _,
@@ -31,6 +36,9 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(50);
 
 /// The longest sleep while a subscription is leaving, whose end is seen by looking.
 const SLEEP_LEAVING: Duration = Duration::from_millis(5);
+
+/// How often a client that is kept by records is asked for more before it counts as gone.
+const ANSWERS_LEAVING: u32 = 5;
 
 pub(crate) struct Service {
     client: Arc<Client>,
@@ -95,9 +103,37 @@ impl Service {
             }
             self.client.bell.wait(self.sleep());
         }
+        self.end(left);
+    }
+
+    /// Sees the client off, and tells those who wait for that.
+    fn end(self, left: Vec<Left>) {
         self.context.clear();
-        self.handle.release();
+        if self.handle.is_last() {
+            // Closing says goodbye to the group and waits for the answer, which may come behind a rebalance.
+            let (gone, going) = mpsc::sync_channel(1);
+            let closing = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || {
+                self.handle.release();
+                let _ = gone.send(());
+            });
+            if let (Ok(_), Some(deadline)) = (closing, left.iter().map(|left| left.deadline).max()) {
+                let _ = going.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+            return left.into_iter().for_each(Left::tell);
+        }
+        // Records that somebody keeps lie in the client's memory. It leaves the group all the same, as soon
+        // as its fetchers have stopped.
+        for _ in 0..ANSWERS_LEAVING {
+            self.answer();
+            self.client.bell.wait(SLEEP_LEAVING);
+        }
         left.into_iter().for_each(Left::tell);
+        // A member that is caught in a rebalance has to answer it first, or the group would wait for it.
+        while !self.handle.is_last() {
+            self.answer();
+            self.client.bell.wait(SLEEP_MAX);
+        }
+        self.handle.release();
     }
 
     fn consumer(&self) -> &BaseConsumer<Context> {
@@ -277,11 +313,11 @@ impl Service {
             let gone = leaving.desk.is_empty() || now >= leaving.deadline;
             match leaving.committed {
                 Some(committed) if gone => {
-                    let Leaving { desk, done, .. } = leaving;
+                    let Leaving { desk, done, deadline, .. } = leaving;
                     self.context.remove(&desk.topic);
                     self.client.release(&desk.topic);
                     desk.left.cancel();
-                    left.push(Left { done, committed });
+                    left.push(Left { done, committed, deadline });
                 }
                 _ => self.leaving.push(leaving),
             }
@@ -310,6 +346,8 @@ impl Service {
 struct Left {
     done: oneshot::Sender<Result<(), Failure>>,
     committed: Result<(), Failure>,
+    /// After this it is told, gone or not.
+    deadline: Instant,
 }
 
 impl Left {
