@@ -22,6 +22,7 @@ use watermill_core::{delivery::Origin, error::SettleError};
 use crate::{
     lag::Measured,
     ledger::Ledger,
+    log,
     queue::{ClientHandle, Queue},
     settle::{Desk, scope},
     topics::Prepared,
@@ -291,19 +292,7 @@ impl ConsumerContext for Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.handled();
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                tracing::error!(target: "librdkafka", facility, message);
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, message),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "librdkafka", facility, message);
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, message),
-        }
+        log::line(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {

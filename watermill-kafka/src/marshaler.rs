@@ -15,12 +15,14 @@ use watermill_core::{Message, MessageId, Metadata, metadata_keys::MESSAGE_UUID};
 /// A message that no record can hold, and why.
 pub(crate) type Unrepresentable = String;
 
-/// The headers of a message.
-pub(crate) fn headers(message: &Message) -> Result<OwnedHeaders, Unrepresentable> {
-    let metadata = message.metadata();
-    let mut headers = OwnedHeaders::new_with_capacity(metadata.len() + 1)
-        .insert(Header { key: MESSAGE_UUID, value: Some(message.id().as_str()) });
-    for (name, value) in metadata.iter() {
+/// librdkafka's own bound for what a record may take beside its key, value and headers.
+const RECORD_OVERHEAD_MAX: usize = 36;
+
+/// Says what keeps a message from being a record of at most `bytes_max` bytes, counted as librdkafka does.
+pub(crate) fn check(message: &Message, bytes_max: usize) -> Result<(), Unrepresentable> {
+    let mut bytes = RECORD_OVERHEAD_MAX + message.payload().len() + message.key().map_or(0, |key| key.len());
+    bytes += header_bytes(MESSAGE_UUID, message.id().as_str());
+    for (name, value) in message.metadata().iter() {
         if name == MESSAGE_UUID {
             return Err(format!("the metadata has an entry {MESSAGE_UUID:?}, which is where the id goes"));
         }
@@ -28,9 +30,31 @@ pub(crate) fn headers(message: &Message) -> Result<OwnedHeaders, Unrepresentable
         if name.contains('\0') {
             return Err(format!("the metadata has an entry {name:?}, with a NUL in its name"));
         }
+        bytes += header_bytes(name, value);
+    }
+    if bytes > bytes_max {
+        let id = message.id();
+        return Err(format!("message {id:?} takes {bytes} bytes, more than message.max.bytes, {bytes_max}"));
+    }
+    Ok(())
+}
+
+/// The headers of a message that was checked.
+pub(crate) fn headers(message: &Message) -> OwnedHeaders {
+    let metadata = message.metadata();
+    let mut headers = OwnedHeaders::new_with_capacity(metadata.len() + 1)
+        .insert(Header { key: MESSAGE_UUID, value: Some(message.id().as_str()) });
+    for (name, value) in metadata.iter() {
         headers = headers.insert(Header { key: name, value: Some(value) });
     }
-    Ok(headers)
+    headers
+}
+
+/// A header with the lengths before its name and its value.
+fn header_bytes(name: &str, value: &str) -> usize {
+    // A zigzag varint: a bit for the sign, then seven in each byte.
+    let length = |text: &str| (usize::BITS - (text.len() << 1).leading_zeros()).max(1).div_ceil(7) as usize;
+    length(name) + name.len() + length(value) + value.len()
 }
 
 /// What a record's message is read from. `M` is librdkafka's record, in whatever keeps it alive.

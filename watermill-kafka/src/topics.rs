@@ -3,6 +3,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use rdkafka::{
+    ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
@@ -63,8 +64,36 @@ pub(crate) async fn pin(
 }
 
 fn missing(topic: &str) -> Failure {
-    let detail = format!("there is no topic {topic:?}; create it, or have it created by `create_topics`");
-    Failure::of_code(Code::UnknownTopicOrPartition).explained(detail)
+    Failure::of_code(Code::UnknownTopicOrPartition).explained(missing_detail(topic))
+}
+
+pub(crate) fn missing_detail(topic: &str) -> String {
+    format!("there is no topic {topic:?}; create it, or have it created by `create_topics`")
+}
+
+/// Makes a topic unless it is there. Brokers hear of a new one a moment later.
+pub(crate) async fn create(
+    client: ClientConfig,
+    create: CreateTopics,
+    topic: &str,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let admin: AdminClient<DefaultClientContext> = client.create().map_err(Failure::of)?;
+    let new = NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
+    let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
+    let results = admin.create_topics([&new], &options).await.map_err(Failure::of);
+    // It waits for its thread.
+    task::spawn_blocking(move || drop(admin));
+    for result in results? {
+        match result {
+            // Another process was quicker.
+            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+            Err((_, code)) => {
+                return Err(Failure::of_code(code).explained("the topic could not be created"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A client for a few questions. It joins no group.
@@ -113,23 +142,7 @@ impl Scout {
         create: CreateTopics,
         topic: &str,
     ) -> Result<i32, Failure> {
-        let admin: AdminClient<DefaultClientContext> = config.client("").create().map_err(Failure::of)?;
-        let replication = TopicReplication::Fixed(create.replication);
-        let new = NewTopic::new(topic, create.partitions, replication);
-        let options =
-            AdminOptions::new().operation_timeout(Some(self.timeout)).request_timeout(Some(self.timeout));
-        let results = admin.create_topics([&new], &options).await.map_err(Failure::of);
-        // It waits for its thread.
-        task::spawn_blocking(move || drop(admin));
-        for result in results? {
-            match result {
-                // Another process was quicker.
-                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-                Err((_, code)) => {
-                    return Err(Failure::of_code(code).explained("the topic could not be created"));
-                }
-            }
-        }
+        self::create(config.client(""), create, topic, self.timeout).await?;
         // Brokers hear of a new topic one after another.
         let until = Instant::now() + self.timeout;
         loop {
