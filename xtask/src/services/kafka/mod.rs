@@ -123,6 +123,8 @@ broker.heartbeat.interval.ms=200
 group.initial.rebalance.delay.ms=0
 # Tests kill consumers and want the others to hear of it soon.
 group.min.session.timeout.ms=1000
+# The suite's large messages are just above what a broker takes as it comes.
+message.max.bytes=8388608
 ",
         data = data.display()
     )
