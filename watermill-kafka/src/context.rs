@@ -20,11 +20,12 @@ use rdkafka::{
 use watermill_core::{delivery::Origin, error::SettleError};
 
 use crate::{
+    assigned::scope,
     lag::Measured,
     ledger::Ledger,
     log,
     queue::{ClientHandle, Queue},
-    settle::{Desk, scope},
+    settle::Desk,
     topics::Prepared,
 };
 

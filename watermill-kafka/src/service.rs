@@ -22,7 +22,7 @@ use crate::{
     client::{Client, Order},
     config::KafkaSubscriberConfig,
     context::{Context, Subscribed},
-    error::Failure,
+    error::{Failure, Trouble},
     queue::ClientHandle,
     settle::Desk,
     topics::{self, Found},
@@ -90,17 +90,19 @@ impl Service {
 
     /// Serves until the last subscription has left.
     pub(crate) fn run(mut self) {
+        let _guard = Guard(self.client.clone());
         let mut left = Vec::new();
-        while !self.client.close_if_idle() {
+        loop {
             self.answer();
             self.obey();
             self.commit();
             self.discover();
             left.extend(self.let_go());
-            // Who leaves a client that others use is told at once; who was the last, when it is gone.
-            if !self.client.is_idle() {
-                left.drain(..).for_each(Left::tell);
+            if self.client.close_if_idle() {
+                break;
             }
+            // Who leaves a client that others use is told at once; who was the last, when it is gone.
+            left.drain(..).for_each(Left::tell);
             self.client.bell.wait(self.sleep());
         }
         self.end(left);
@@ -354,5 +356,30 @@ impl Left {
     fn tell(self) {
         // Nobody waits when the subscription was dropped.
         let _ = self.done.send(self.committed);
+    }
+}
+
+/// Sees to it that nobody waits for a thread that has panicked.
+struct Guard(Arc<Client>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for order in self.0.close() {
+            match order {
+                Order::Join(subscribed) => self.0.context.insert(subscribed),
+                // Its answer is that there is none.
+                Order::Leave(..) => {}
+            }
+        }
+        for Subscribed { desk, origin, .. } in self.0.context.subscribed() {
+            desk.report(Failure::because(Trouble::Refused, "the thread that serves its client has panicked"));
+            desk.stop_intake();
+            origin.revoke_all();
+            desk.left.cancel();
+        }
+        self.0.context.clear();
     }
 }
