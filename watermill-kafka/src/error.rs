@@ -16,6 +16,8 @@ pub(crate) enum Trouble {
     Message,
     /// The configuration cannot work.
     Config,
+    /// Somebody else of the same name has begun.
+    Fenced,
     /// For good, until somebody has changed something.
     Refused,
 }
@@ -74,6 +76,7 @@ impl Failure {
             Trouble::Timeout => PublishErrorKind::Timeout,
             Trouble::Topic => PublishErrorKind::Topic,
             Trouble::Message => PublishErrorKind::Message,
+            Trouble::Fenced => PublishErrorKind::Fenced,
             Trouble::Config | Trouble::Refused => PublishErrorKind::Refused,
         };
         let mut error = PublishError::new(kind, topic);
@@ -92,7 +95,7 @@ impl Failure {
             Trouble::Unavailable | Trouble::Timeout => SubscribeErrorKind::Unavailable,
             Trouble::Topic => SubscribeErrorKind::Topic,
             Trouble::Config => SubscribeErrorKind::Config,
-            Trouble::Message | Trouble::Refused => SubscribeErrorKind::Refused,
+            Trouble::Message | Trouble::Fenced | Trouble::Refused => SubscribeErrorKind::Refused,
         };
         let mut error = SubscribeError::new(kind, topic);
         if let Some(detail) = self.detail {
@@ -112,6 +115,7 @@ fn trouble(code: Code) -> Trouble {
         }
         Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => Trouble::Message,
         Code::MessageTimedOut => Trouble::Timeout,
+        Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced => Trouble::Fenced,
         Code::InvalidArgument
         | Code::UnknownProtocol
         | Code::NotConfigured
@@ -127,7 +131,6 @@ fn trouble(code: Code) -> Trouble {
         | Code::PolicyViolation
         | Code::UnsupportedVersion
         | Code::FencedInstanceId
-        | Code::Fenced
         | Code::Fatal => Trouble::Refused,
         _ => Trouble::Unavailable,
     }

@@ -20,11 +20,13 @@ mod service;
 mod settle;
 mod subscriber;
 mod topics;
+mod transactions;
 
 pub use config::{ConfigError, CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition};
 pub use lag::PartitionLag;
 pub use publisher::KafkaPublisher;
 pub use subscriber::KafkaSubscriber;
+pub use transactions::{KafkaFencedPublisher, KafkaTransactionalPublisher};
 
 /// The backend's short name.
 const BACKEND: &str = "kafka";

@@ -143,4 +143,10 @@ mod tests {
             assert!(refused.contains(&format!("{name:?}")), "{refused}");
         }
     }
+
+    #[test]
+    fn the_length_before_a_name_grows_with_it() {
+        let bytes = |length| header_bytes("", &"x".repeat(length)) - length;
+        assert_eq!([bytes(0), bytes(63), bytes(64), bytes(8191), bytes(8192)], [2, 2, 3, 3, 4]);
+    }
 }

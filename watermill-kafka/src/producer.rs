@@ -18,7 +18,7 @@ use watermill_core::Message;
 use crate::{
     error::{Failure, Trouble},
     marshaler,
-    report::{Call, Reports},
+    report::{Call, Report, Reports},
 };
 
 /// The pause before a full queue is looked at again. librdkafka does not say when it has room, and a
@@ -32,7 +32,7 @@ pub(crate) struct Producer {
 }
 
 /// Ends on a thread of its own, since it waits for its queue and its threads.
-struct Client(Option<ThreadedProducer<Reports>>);
+pub(crate) struct Client(Option<ThreadedProducer<Reports>>);
 
 impl Producer {
     pub(crate) fn new(config: ClientConfig) -> Result<Self, KafkaError> {
@@ -90,25 +90,34 @@ impl Producer {
 }
 
 impl Client {
-    fn new(config: &ClientConfig) -> Result<Arc<Self>, KafkaError> {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Arc<Self>, KafkaError> {
         Ok(Arc::new(Self(Some(config.create_with_context(Reports)?))))
     }
 
-    fn get(&self) -> &ThreadedProducer<Reports> {
+    pub(crate) fn get(&self) -> &ThreadedProducer<Reports> {
         self.0.as_ref().expect("it is there until it is dropped")
     }
 
-    async fn enqueue(
+    /// Queues the message at this position of a call.
+    pub(crate) async fn enqueue(
         &self,
         call: &Arc<Call>,
         topic: &str,
         at: usize,
         message: &Message,
     ) -> Result<(), KafkaError> {
-        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, call.report(at))
-            .payload(message.payload())
+        let mut record = BaseRecord::with_opaque_to(topic, call.report(at))
+            .payload(&message.payload()[..])
             .headers(marshaler::headers(message));
         record.key = message.key().map(|key| &key[..]);
+        self.send(record).await
+    }
+
+    /// Queues a record, and waits for room where there is none.
+    pub(crate) async fn send(
+        &self,
+        mut record: BaseRecord<'_, [u8], [u8], Box<Report>>,
+    ) -> Result<(), KafkaError> {
         loop {
             match self.get().send(record) {
                 Ok(()) => return Ok(()),

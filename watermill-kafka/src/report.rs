@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
@@ -52,16 +52,36 @@ impl Call {
     ///
     /// Nothing is lost by dropping it; waiting again goes on.
     pub(crate) async fn failed(&self) -> Vec<(usize, KafkaError)> {
+        self.until(Self::is_over).await;
+        self.failed_so_far()
+    }
+
+    /// Waits until all are in, or until the first that says no: whether none does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`failed`](Self::failed).
+    pub(crate) async fn accepted(&self) -> bool {
+        self.until(|call| call.is_over() || !call.lock().is_empty()).await;
+        self.lock().is_empty()
+    }
+
+    async fn until(&self, done: impl Fn(&Self) -> bool) {
         poll_fn(|context| {
             self.caller.register(context.waker());
             // After the waker is registered: the last report may come in between.
-            match self.outstanding.load(Ordering::Acquire) {
-                0 => Poll::Ready(()),
-                _ => Poll::Pending,
-            }
+            if done(self) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let mut failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is_over(&self) -> bool {
+        self.outstanding.load(Ordering::Acquire) == 0
+    }
+
+    /// The positions that were not accepted as far as is known, in ascending order, and why.
+    pub(crate) fn failed_so_far(&self) -> Vec<(usize, KafkaError)> {
+        let mut failed = std::mem::take(&mut *self.lock());
         failed.sort_unstable_by_key(|(at, _)| *at);
         failed
     }
@@ -69,16 +89,22 @@ impl Call {
     /// Messages that were not even queued.
     pub(crate) fn fail(&self, positions: impl ExactSizeIterator<Item = usize>, error: &KafkaError) {
         let count = positions.len();
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.lock();
         failed.extend(positions.map(|at| (at, error.clone())));
         drop(failed);
         self.settle(count);
+        // Some callers wait for no more than this.
+        self.caller.wake();
     }
 
     fn settle(&self, count: usize) {
         if self.outstanding.fetch_sub(count, Ordering::AcqRel) == count {
             self.caller.wake();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(usize, KafkaError)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,6 +147,7 @@ mod tests {
         call.fail(std::iter::once(2), &timed_out);
         call.settle(1);
         assert!(call.failed().now_or_never().is_none());
+        assert_eq!(call.accepted().now_or_never(), Some(false));
         call.fail(std::iter::once(0), &timed_out);
         let failed = call.failed().now_or_never().expect("all reports are in");
         assert_eq!(failed.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 2]);

@@ -67,6 +67,24 @@ pub(crate) fn refused_by_client(error: KafkaError) -> ConfigError {
     ConfigError { problems: vec![format!("options: {error}")] }
 }
 
+/// Says what is wrong with a transactional id.
+pub(crate) fn check_transactional_id(id: &str) -> Result<(), ConfigError> {
+    let mut problems = Vec::new();
+    if id.is_empty() {
+        problems.push("transactional id: it is empty".to_owned());
+    }
+    if id.contains('\0') {
+        problems.push("transactional id: contains a NUL character".to_owned());
+    }
+    ConfigError::unless_empty(problems)
+}
+
+/// Says what is wrong with the name of the topic for checkpoints.
+pub(crate) fn check_checkpoint_topic(topic: &str) -> Result<(), ConfigError> {
+    let problem = check_topic(topic).err().map(|problem| format!("checkpoint topic: {problem}"));
+    ConfigError::unless_empty(problem.into_iter().collect())
+}
+
 /// Says what is wrong with the name of a topic.
 pub(crate) fn check_topic(topic: &str) -> Result<(), String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

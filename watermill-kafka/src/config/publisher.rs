@@ -22,6 +22,9 @@ pub struct KafkaPublisherConfig {
 /// librdkafka's own default of `message.max.bytes`.
 const MESSAGE_BYTES_MAX: usize = 1_000_000;
 
+/// Kafka's own default for how long a transaction may stay open.
+const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
 /// Longer waits than librdkafka can count.
 const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -31,6 +34,7 @@ const REFUSED: &[Refused] = &[
         reason: "without it a retry can write a message twice and out of order",
     },
     Refused { name: "transactional.id", reason: "give it to a transactional publisher" },
+    Refused { name: "transaction.timeout.ms", reason: "use `delivery_timeout`" },
     Refused { name: "message.timeout.ms", reason: "use `delivery_timeout`" },
     Refused { name: "delivery.timeout.ms", reason: "use `delivery_timeout`" },
     Refused { name: "topic.metadata.propagation.max.ms", reason: "use `request_timeout`" },
@@ -116,6 +120,29 @@ impl KafkaPublisherConfig {
             .set("queue.buffering.max.kbytes", "131072");
         self.options.apply(&mut config);
         config
+    }
+
+    /// How to connect, for a client of another kind.
+    pub(crate) fn connection(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        self.options.connection().apply(&mut config);
+        config
+    }
+
+    /// The same for a producer of transactions.
+    pub(crate) fn transactional_client(&self, id: &str) -> ClientConfig {
+        let mut config = self.client();
+        let timeout = self.transaction_timeout().as_millis().to_string();
+        config.set("transactional.id", id).set("message.timeout.ms", &timeout);
+        config.set("transaction.timeout.ms", timeout);
+        config
+    }
+
+    /// How long a transaction may stay open. Readers of what is committed wait for one that was left open
+    /// to end, and everybody behind it too.
+    pub(crate) fn transaction_timeout(&self) -> Duration {
+        self.delivery_timeout.min(TRANSACTION_TIMEOUT_MAX)
     }
 
     /// The most bytes that a record may have.
