@@ -275,7 +275,7 @@ impl Service {
         self.next_discovery = Instant::now() + self.discovery_interval;
         for subscribed in self.context.subscribed() {
             let known = subscribed.prepared.partitions;
-            match topics::partitions(self.consumer(), &subscribed.desk.topic, self.request_timeout) {
+            match topics::partitions(self.consumer().client(), &subscribed.desk.topic, self.request_timeout) {
                 Ok(Found::Ready(partitions)) if partitions > known => {
                     let mut subscribed = subscribed;
                     subscribed.prepared.partitions = partitions;
