@@ -115,18 +115,44 @@ fn await_leaders(
         match partitions(client, topic, timeout).map_err(Failure::of)? {
             Found::Ready(partitions) => break partitions,
             // Brokers hear of a new topic one after another.
-            Found::Missing | Found::NotReady(_) if Instant::now() < until => {
-                #[expect(clippy::disallowed_methods, reason = "this is no worker of a runtime")]
-                thread::sleep(LOOK_AGAIN);
-            }
+            Found::Missing | Found::NotReady(_) if Instant::now() < until => pause(),
             Found::Missing => return Err(missing(topic)),
             Found::NotReady(code) => return Err(Failure::of_code(code)),
         }
     };
-    for partition in 0..partitions {
-        client.fetch_watermarks(topic, partition, timeout).map_err(Failure::of)?;
-    }
+    ends(client, topic, partitions, timeout).map_err(Failure::of)?;
     Ok(partitions)
+}
+
+/// Asks the leader of each partition for the offset after its newest message; blocks.
+fn ends<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partitions: i32,
+    timeout: Duration,
+) -> Result<Vec<i64>, KafkaError> {
+    let until = Instant::now() + timeout;
+    let end = |partition| loop {
+        match client.fetch_watermarks(topic, partition, timeout) {
+            Ok((_, end)) => return Ok(end),
+            Err(error) if is_no_leader(&error) && Instant::now() < until => pause(),
+            Err(error) => return Err(error),
+        }
+    };
+    (0..partitions).map(end).collect()
+}
+
+/// Whether a partition is between two leaders, or its first one does not know yet that it is one.
+fn is_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition)
+    )
+}
+
+fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "this is no worker of a runtime")]
+    thread::sleep(LOOK_AGAIN);
 }
 
 /// A client for a few questions. It joins no group.
@@ -173,12 +199,7 @@ impl Scout {
     /// The offset after the newest message of each partition.
     async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>, Failure> {
         let topic = topic.to_owned();
-        self.ask(move |consumer, timeout| {
-            (0..partitions)
-                .map(|at| consumer.fetch_watermarks(&topic, at, timeout).map(|(_, end)| end))
-                .collect()
-        })
-        .await
+        self.ask(move |consumer, timeout| ends(consumer.client(), &topic, partitions, timeout)).await
     }
 
     async fn pin(&self, topic: &str, starts: Vec<i64>) -> Result<(), Failure> {
