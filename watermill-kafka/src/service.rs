@@ -52,6 +52,10 @@ pub(crate) struct Service {
     /// Nothing is committed before this, be it ever so urgent.
     retry_commit: Instant,
     next_discovery: Instant,
+    /// Whether the group is to be told other topics.
+    topics_changed: bool,
+    /// When the group's answer to the last ones is not waited for any longer.
+    settled_by: Instant,
     leaving: Vec<Leaving>,
 }
 
@@ -84,6 +88,8 @@ impl Service {
             next_commit: now,
             retry_commit: now,
             next_discovery: now + config.discovery_interval,
+            topics_changed: false,
+            settled_by: now,
             leaving: Vec::new(),
         }
     }
@@ -98,6 +104,7 @@ impl Service {
             self.commit();
             self.discover();
             left.extend(self.let_go());
+            self.tell_topics();
             if self.client.close_if_idle() {
                 break;
             }
@@ -195,13 +202,13 @@ impl Service {
     }
 
     fn obey(&mut self) {
-        let mut changed = false;
         for order in self.client.take_orders() {
             match order {
                 Order::Join(subscribed) => {
                     self.context.insert(subscribed.clone());
-                    changed = true;
-                    if !self.grouped {
+                    if self.grouped {
+                        self.topics_changed = true;
+                    } else {
                         self.read(&subscribed, 0..subscribed.prepared.partitions);
                     }
                 }
@@ -211,13 +218,21 @@ impl Service {
                 }
             }
         }
-        if changed && self.grouped {
-            self.subscribe();
-        }
     }
 
-    /// Tells the group which topics this member reads.
-    fn subscribe(&self) {
+    /// Whether the group has answered to the topics that it was told last. While it has not, this member is
+    /// told nothing else and does not leave: in the middle of joining librdkafka forgets an id that it was
+    /// given, and the group would wait for that member until its session ends.
+    fn is_settled(&self) -> bool {
+        self.context.is_settled() || Instant::now() >= self.settled_by
+    }
+
+    /// Tells the group which topics this member reads, if they have changed.
+    fn tell_topics(&mut self) {
+        if !self.topics_changed || !self.is_settled() {
+            return;
+        }
+        self.topics_changed = false;
         let leaves = |desk: &Arc<Desk>| {
             self.leaving.iter().any(|leaving| leaving.committed.is_some() && Arc::ptr_eq(&leaving.desk, desk))
         };
@@ -225,9 +240,14 @@ impl Service {
         let topics: Vec<&str> =
             subscribed.iter().filter(|s| !leaves(&s.desk)).map(|s| &*s.desk.topic).collect();
         if topics.is_empty() {
-            self.consumer().unsubscribe();
-        } else if let Err(error) = self.consumer().subscribe(&topics) {
-            self.report(error);
+            return self.consumer().unsubscribe();
+        }
+        match self.consumer().subscribe(&topics) {
+            Ok(()) => {
+                self.settled_by = Instant::now() + self.request_timeout;
+                self.context.unsettle();
+            }
+            Err(error) => self.report(error),
         }
     }
 
@@ -291,10 +311,10 @@ impl Service {
     /// Sees those off who leave, as far as they are: first their dead letters are waited for, then what is
     /// done is committed and the topic left, and when its partitions are given up they are gone.
     fn let_go(&mut self) -> Vec<Left> {
-        let now = Instant::now();
+        let (now, settled) = (Instant::now(), self.is_settled());
         let mut left_topics = false;
         for leaving in &mut self.leaving {
-            let waits = leaving.desk.condemned() > 0 || now < self.retry_commit;
+            let waits = !settled || leaving.desk.condemned() > 0 || now < self.retry_commit;
             if leaving.committed.is_some() || waits && now < leaving.deadline {
                 continue;
             }
@@ -328,9 +348,9 @@ impl Service {
     }
 
     /// Leaves the topics whose last commit is made.
-    fn leave(&self) -> KafkaResult<()> {
+    fn leave(&mut self) -> KafkaResult<()> {
         if self.grouped {
-            self.subscribe();
+            self.topics_changed = true;
             return Ok(());
         }
         let mut partitions = TopicPartitionList::new();
