@@ -104,9 +104,10 @@ impl Client {
         counter.closed
     }
 
-    /// Whether it serves nobody.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.lock().topics.is_empty()
+    /// Closes it, whomever it serves, and returns what it has not been able to do.
+    pub(crate) fn close(&self) -> Vec<Order> {
+        self.lock().closed = true;
+        self.take_orders()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -20,11 +20,12 @@ use rdkafka::{
 use watermill_core::{delivery::Origin, error::SettleError};
 
 use crate::{
+    assigned::scope,
     lag::Measured,
     ledger::Ledger,
     log,
     queue::{ClientHandle, Queue},
-    settle::{Desk, scope},
+    settle::Desk,
     topics::Prepared,
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     client: OnceLock<Weak<ClientHandle>>,
     /// Whether a callback was called: an event that librdkafka handles looks like none from outside.
     handled: AtomicBool,
+    /// Whether the group has answered to the topics that this member has told it last.
+    settled: AtomicBool,
     request_timeout: Duration,
 }
 
@@ -63,6 +66,7 @@ impl Context {
             registry: Mutex::default(),
             client: OnceLock::new(),
             handled: AtomicBool::new(false),
+            settled: AtomicBool::new(true),
             request_timeout,
         }
     }
@@ -78,6 +82,15 @@ impl Context {
     /// Whether a callback was called since the last time.
     pub(crate) fn take_handled(&self) -> bool {
         self.handled.swap(false, Ordering::Relaxed)
+    }
+
+    /// The member tells the group its topics, and is to wait for its answer.
+    pub(crate) fn unsettle(&self) {
+        self.settled.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
     }
 
     fn handled(&self) {
@@ -271,6 +284,7 @@ impl ConsumerContext for Context {
         self.handled();
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = if why == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.settled.store(true, Ordering::Relaxed);
             self.set_starts(consumer, partitions);
             self.take_over(partitions, || {
                 if cooperative {

@@ -9,11 +9,7 @@ use watermill_core::{
     metadata_keys as keys,
 };
 
-use crate::{
-    BACKEND,
-    ledger::Condemned,
-    settle::{Desk, scope},
-};
+use crate::{BACKEND, assigned::scope, ledger::Condemned, settle::Desk};
 
 /// How many are sent in one call.
 const CALL: usize = 100;

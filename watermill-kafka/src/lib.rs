@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod assigned;
 mod bell;
 mod client;
 mod config;

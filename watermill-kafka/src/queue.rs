@@ -118,6 +118,11 @@ impl ClientHandle {
         self.0.as_ref().expect("the client is there until the handle is dropped")
     }
 
+    /// Whether no record keeps the client.
+    pub(crate) fn is_last(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1
+    }
+
     /// Destroys the client here and now, unless records that somebody keeps lie in its memory.
     pub(crate) fn release(self: Arc<Self>) {
         if let Some(mut last) = Arc::into_inner(self) {

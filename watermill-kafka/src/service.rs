@@ -1,7 +1,12 @@
 //! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
 //! records never pass through it.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     Message as _,
@@ -17,7 +22,7 @@ use crate::{
     client::{Client, Order},
     config::KafkaSubscriberConfig,
     context::{Context, Subscribed},
-    error::Failure,
+    error::{Failure, Trouble},
     queue::ClientHandle,
     settle::Desk,
     topics::{self, Found},
@@ -32,6 +37,9 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(50);
 /// The longest sleep while a subscription is leaving, whose end is seen by looking.
 const SLEEP_LEAVING: Duration = Duration::from_millis(5);
 
+/// How often a client that is kept by records is asked for more before it counts as gone.
+const ANSWERS_LEAVING: u32 = 5;
+
 pub(crate) struct Service {
     client: Arc<Client>,
     handle: Arc<ClientHandle>,
@@ -44,6 +52,10 @@ pub(crate) struct Service {
     /// Nothing is committed before this, be it ever so urgent.
     retry_commit: Instant,
     next_discovery: Instant,
+    /// Whether the group is to be told other topics.
+    topics_changed: bool,
+    /// When the group's answer to the last ones is not waited for any longer.
+    settled_by: Instant,
     leaving: Vec<Leaving>,
 }
 
@@ -76,28 +88,61 @@ impl Service {
             next_commit: now,
             retry_commit: now,
             next_discovery: now + config.discovery_interval,
+            topics_changed: false,
+            settled_by: now,
             leaving: Vec::new(),
         }
     }
 
     /// Serves until the last subscription has left.
     pub(crate) fn run(mut self) {
+        let _guard = Guard(self.client.clone());
         let mut left = Vec::new();
-        while !self.client.close_if_idle() {
+        loop {
             self.answer();
             self.obey();
             self.commit();
             self.discover();
             left.extend(self.let_go());
-            // Who leaves a client that others use is told at once; who was the last, when it is gone.
-            if !self.client.is_idle() {
-                left.drain(..).for_each(Left::tell);
+            self.tell_topics();
+            if self.client.close_if_idle() {
+                break;
             }
+            // Who leaves a client that others use is told at once; who was the last, when it is gone.
+            left.drain(..).for_each(Left::tell);
             self.client.bell.wait(self.sleep());
         }
+        self.end(left);
+    }
+
+    /// Sees the client off, and tells those who wait for that.
+    fn end(self, left: Vec<Left>) {
         self.context.clear();
-        self.handle.release();
+        if self.handle.is_last() {
+            // Closing says goodbye to the group and waits for the answer, which may come behind a rebalance.
+            let (gone, going) = mpsc::sync_channel(1);
+            let closing = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || {
+                self.handle.release();
+                let _ = gone.send(());
+            });
+            if let (Ok(_), Some(deadline)) = (closing, left.iter().map(|left| left.deadline).max()) {
+                let _ = going.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+            return left.into_iter().for_each(Left::tell);
+        }
+        // Records that somebody keeps lie in the client's memory. It leaves the group all the same, as soon
+        // as its fetchers have stopped.
+        for _ in 0..ANSWERS_LEAVING {
+            self.answer();
+            self.client.bell.wait(SLEEP_LEAVING);
+        }
         left.into_iter().for_each(Left::tell);
+        // A member that is caught in a rebalance has to answer it first, or the group would wait for it.
+        while !self.handle.is_last() {
+            self.answer();
+            self.client.bell.wait(SLEEP_MAX);
+        }
+        self.handle.release();
     }
 
     fn consumer(&self) -> &BaseConsumer<Context> {
@@ -157,13 +202,13 @@ impl Service {
     }
 
     fn obey(&mut self) {
-        let mut changed = false;
         for order in self.client.take_orders() {
             match order {
                 Order::Join(subscribed) => {
                     self.context.insert(subscribed.clone());
-                    changed = true;
-                    if !self.grouped {
+                    if self.grouped {
+                        self.topics_changed = true;
+                    } else {
                         self.read(&subscribed, 0..subscribed.prepared.partitions);
                     }
                 }
@@ -173,13 +218,21 @@ impl Service {
                 }
             }
         }
-        if changed && self.grouped {
-            self.subscribe();
-        }
     }
 
-    /// Tells the group which topics this member reads.
-    fn subscribe(&self) {
+    /// Whether the group has answered to the topics that it was told last. While it has not, this member is
+    /// told nothing else and does not leave: in the middle of joining librdkafka forgets an id that it was
+    /// given, and the group would wait for that member until its session ends.
+    fn is_settled(&self) -> bool {
+        self.context.is_settled() || Instant::now() >= self.settled_by
+    }
+
+    /// Tells the group which topics this member reads, if they have changed.
+    fn tell_topics(&mut self) {
+        if !self.topics_changed || !self.is_settled() {
+            return;
+        }
+        self.topics_changed = false;
         let leaves = |desk: &Arc<Desk>| {
             self.leaving.iter().any(|leaving| leaving.committed.is_some() && Arc::ptr_eq(&leaving.desk, desk))
         };
@@ -187,9 +240,14 @@ impl Service {
         let topics: Vec<&str> =
             subscribed.iter().filter(|s| !leaves(&s.desk)).map(|s| &*s.desk.topic).collect();
         if topics.is_empty() {
-            self.consumer().unsubscribe();
-        } else if let Err(error) = self.consumer().subscribe(&topics) {
-            self.report(error);
+            return self.consumer().unsubscribe();
+        }
+        match self.consumer().subscribe(&topics) {
+            Ok(()) => {
+                self.settled_by = Instant::now() + self.request_timeout;
+                self.context.unsettle();
+            }
+            Err(error) => self.report(error),
         }
     }
 
@@ -237,7 +295,7 @@ impl Service {
         self.next_discovery = Instant::now() + self.discovery_interval;
         for subscribed in self.context.subscribed() {
             let known = subscribed.prepared.partitions;
-            match topics::partitions(self.consumer(), &subscribed.desk.topic, self.request_timeout) {
+            match topics::partitions(self.consumer().client(), &subscribed.desk.topic, self.request_timeout) {
                 Ok(Found::Ready(partitions)) if partitions > known => {
                     let mut subscribed = subscribed;
                     subscribed.prepared.partitions = partitions;
@@ -253,10 +311,10 @@ impl Service {
     /// Sees those off who leave, as far as they are: first their dead letters are waited for, then what is
     /// done is committed and the topic left, and when its partitions are given up they are gone.
     fn let_go(&mut self) -> Vec<Left> {
-        let now = Instant::now();
+        let (now, settled) = (Instant::now(), self.is_settled());
         let mut left_topics = false;
         for leaving in &mut self.leaving {
-            let waits = leaving.desk.condemned() > 0 || now < self.retry_commit;
+            let waits = !settled || leaving.desk.condemned() > 0 || now < self.retry_commit;
             if leaving.committed.is_some() || waits && now < leaving.deadline {
                 continue;
             }
@@ -277,11 +335,11 @@ impl Service {
             let gone = leaving.desk.is_empty() || now >= leaving.deadline;
             match leaving.committed {
                 Some(committed) if gone => {
-                    let Leaving { desk, done, .. } = leaving;
+                    let Leaving { desk, done, deadline, .. } = leaving;
                     self.context.remove(&desk.topic);
                     self.client.release(&desk.topic);
                     desk.left.cancel();
-                    left.push(Left { done, committed });
+                    left.push(Left { done, committed, deadline });
                 }
                 _ => self.leaving.push(leaving),
             }
@@ -290,9 +348,9 @@ impl Service {
     }
 
     /// Leaves the topics whose last commit is made.
-    fn leave(&self) -> KafkaResult<()> {
+    fn leave(&mut self) -> KafkaResult<()> {
         if self.grouped {
-            self.subscribe();
+            self.topics_changed = true;
             return Ok(());
         }
         let mut partitions = TopicPartitionList::new();
@@ -310,11 +368,38 @@ impl Service {
 struct Left {
     done: oneshot::Sender<Result<(), Failure>>,
     committed: Result<(), Failure>,
+    /// After this it is told, gone or not.
+    deadline: Instant,
 }
 
 impl Left {
     fn tell(self) {
         // Nobody waits when the subscription was dropped.
         let _ = self.done.send(self.committed);
+    }
+}
+
+/// Sees to it that nobody waits for a thread that has panicked.
+struct Guard(Arc<Client>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for order in self.0.close() {
+            match order {
+                Order::Join(subscribed) => self.0.context.insert(subscribed),
+                // Its answer is that there is none.
+                Order::Leave(..) => {}
+            }
+        }
+        for Subscribed { desk, origin, .. } in self.0.context.subscribed() {
+            desk.report(Failure::because(Trouble::Refused, "the thread that serves its client has panicked"));
+            desk.stop_intake();
+            origin.revoke_all();
+            desk.left.cancel();
+        }
+        self.0.context.clear();
     }
 }

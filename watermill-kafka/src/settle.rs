@@ -19,18 +19,16 @@ use watermill_core::{
 };
 
 use crate::{
+    assigned::{Assigned, Turn, scope},
     bell::Bell,
     dead_letters::Dead,
     error::Failure,
-    ledger::{Condemned, Handed, Ledger, Offer},
+    ledger::{Condemned, Handed, Ledger},
     queue::Queue,
 };
 
 /// Errors that nobody has read yet; older ones are in the log.
 const ERRORS_MAX: usize = 16;
-
-/// How many records of one partition are handed out before another has its turn.
-const TURN: u32 = 64;
 
 /// The place where they meet. Its lock is held for moments and never while something is awaited; under
 /// it librdkafka's queues are polled, so no callback of librdkafka may take it that is called under
@@ -52,13 +50,7 @@ pub(crate) struct Desk {
 }
 
 struct State {
-    /// By partition; `None` for those that are not ours.
-    parts: Vec<Option<Part>>,
-    /// The numbers of those that are ours.
-    ours: Vec<usize>,
-    /// Whose turn it is, as a place in `ours`, and how much of the turn is left.
-    turn: usize,
-    left: u32,
+    assigned: Assigned,
     window: Window,
     errors: VecDeque<SubscribeError>,
     health: Health,
@@ -70,14 +62,6 @@ struct State {
     urgent: bool,
     /// To be sent to the dead-letter topic; each is in a ledger too, whose bounds are theirs.
     dead: VecDeque<Dead>,
-}
-
-/// A partition that is ours.
-struct Part {
-    /// Tells assignments of a partition apart: the word of an earlier one does not count.
-    scope: u64,
-    queue: Arc<Queue>,
-    ledger: Ledger,
 }
 
 /// The next thing on the stream.
@@ -100,10 +84,7 @@ impl Desk {
         Self {
             topic: topic.to_owned(),
             state: Mutex::new(State {
-                parts: Vec::new(),
-                ours: Vec::new(),
-                turn: 0,
-                left: TURN,
+                assigned: Assigned::default(),
                 window: Window::ONE,
                 errors: VecDeque::new(),
                 health: Health::Healthy,
@@ -195,38 +176,26 @@ impl Desk {
 
     /// Whether no partition is ours.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().ours.is_empty()
+        self.lock().assigned.is_empty()
     }
 
     /// A partition is ours now.
     pub(crate) fn assign(&self, partition: i32, scope: u64, queue: Arc<Queue>) {
-        let Ok(at) = usize::try_from(partition) else { return };
         queue.wakes(Some(self.reader.clone()));
-        let mut state = self.lock();
-        if state.parts.len() <= at {
-            state.parts.resize_with(at + 1, || None);
-        }
-        if state.parts[at].replace(Part { scope, queue, ledger: Ledger::default() }).is_none() {
-            state.ours.push(at);
-        }
-        drop(state);
+        self.lock().assigned.assign(partition, scope, queue);
         self.reader.wake();
     }
 
     /// A partition is not ours any more. Returns its scope and what is in hand of it.
     pub(crate) fn revoke(&self, partition: i32) -> Option<(u64, Ledger)> {
-        let at = usize::try_from(partition).ok()?;
-        let mut state = self.lock();
-        let part = state.parts.get_mut(at)?.take()?;
-        state.ours.retain(|ours| *ours != at);
-        drop(state);
-        part.queue.wakes(None);
-        Some((part.scope, part.ledger))
+        let revoked = self.lock().assigned.revoke(partition)?;
+        revoked.queue.wakes(None);
+        Some((revoked.scope, revoked.ledger))
     }
 
     /// The partitions that are ours, and where the next reader of each would go on.
     pub(crate) fn watermarks(&self) -> Vec<(i32, Option<i64>)> {
-        self.lock().parts().map(|(partition, part)| (partition, part.ledger.watermark())).collect()
+        self.lock().assigned.iter().map(|(partition, part)| (partition, part.ledger.watermark())).collect()
     }
 
     /// What is to be committed.
@@ -236,7 +205,11 @@ impl Desk {
         if !self.commits {
             return Vec::new();
         }
-        state.parts().filter_map(|(partition, part)| Some((partition, part.ledger.uncommitted()?))).collect()
+        state
+            .assigned
+            .iter()
+            .filter_map(|(partition, part)| Some((partition, part.ledger.uncommitted()?)))
+            .collect()
     }
 
     /// Whether somebody waits for a commit.
@@ -246,14 +219,14 @@ impl Desk {
 
     /// The group has this offset of a partition.
     pub(crate) fn committed(&self, partition: i32, offset: i64) {
-        if let Some(part) = self.lock().part_of(partition) {
+        if let Some(part) = self.lock().assigned.partition(partition) {
             part.ledger.committed(offset);
         }
     }
 
     /// How many messages are on their way to the dead-letter topic.
     pub(crate) fn condemned(&self) -> usize {
-        self.lock().parts().map(|(_, part)| part.ledger.condemned()).sum()
+        self.lock().assigned.iter().map(|(_, part)| part.ledger.condemned()).sum()
     }
 
     /// Up to `max` messages that are to go to the dead-letter topic and are ours still.
@@ -261,13 +234,13 @@ impl Desk {
         let mut state = self.lock();
         let len = state.dead.len().min(max);
         let dead: Vec<_> = state.dead.drain(..len).collect();
-        dead.into_iter().filter(|dead| state.part(dead.token.scope).is_some()).collect()
+        dead.into_iter().filter(|dead| state.assigned.scope(dead.token.scope).is_some()).collect()
     }
 
     /// A rejected message has arrived at the dead-letter topic.
     pub(crate) fn bury(&self, token: Token) {
         let mut state = self.lock();
-        if let Some(part) = state.part(token.scope) {
+        if let Some(part) = state.assigned.scope(token.scope) {
             part.ledger.bury(token.position.cast_signed());
         }
         state.urgent = true;
@@ -281,7 +254,7 @@ impl Desk {
         let offset = token.position.cast_signed();
         let mut state = self.lock();
         let ended = state.ended;
-        let Some(part) = state.part(token.scope).filter(|_| !ended) else {
+        let Some(part) = state.assigned.scope(token.scope).filter(|_| !ended) else {
             drop(state);
             if let Some(receipt) = receipt {
                 receipt.complete(Err(SettleError::lost()));
@@ -342,55 +315,16 @@ impl State {
         if self.stopped || self.ended {
             return Next::Ended;
         }
-        let mut due: Option<Instant> = None;
-        for _ in 0..=self.ours.len() {
-            if self.left == 0 || self.turn >= self.ours.len() {
-                self.pass_turn();
-            }
-            let Some(at) = self.ours.get(self.turn) else { break };
-            let Some(part) = &mut self.parts[*at] else { break };
-            let taken = match part.ledger.offer(self.window, desk.max_ahead, Instant::now) {
-                Offer::Again(handed) => Some(Ok(handed)),
-                Offer::Fresh => part.take(),
-                Offer::Nothing(at) => {
-                    due = due.into_iter().chain(at).min();
-                    None
+        match self.assigned.next(self.window, desk.max_ahead) {
+            Turn::Handed(scope, handed) => {
+                if matches!(self.health, Health::Degraded { .. }) {
+                    self.health = Health::Healthy;
                 }
-            };
-            match taken {
-                Some(Ok(handed)) => {
-                    self.left -= 1;
-                    if matches!(self.health, Health::Degraded { .. }) {
-                        self.health = Health::Healthy;
-                    }
-                    return Next::Handed(part.scope, handed);
-                }
-                Some(Err(failure)) => return Next::Error(failure.subscribing(&desk.topic)),
-                None => self.pass_turn(),
+                Next::Handed(scope, handed)
             }
+            Turn::Failed(error) => Next::Error(Failure::while_reading(error).subscribing(&desk.topic)),
+            Turn::Nothing(due) => Next::Nothing(due),
         }
-        // In an unordered window a partition that waits for nothing but records may hold nacked ones.
-        let later = self.parts().filter_map(|(_, part)| part.ledger.due()).min();
-        Next::Nothing(due.into_iter().chain(later).min())
-    }
-
-    fn pass_turn(&mut self) {
-        self.turn = if self.turn + 1 < self.ours.len() { self.turn + 1 } else { 0 };
-        self.left = TURN;
-    }
-
-    fn parts(&self) -> impl Iterator<Item = (i32, &Part)> {
-        self.ours.iter().filter_map(|at| Some((i32::try_from(*at).ok()?, self.parts[*at].as_ref()?)))
-    }
-
-    fn part_of(&mut self, partition: i32) -> Option<&mut Part> {
-        self.parts.get_mut(usize::try_from(partition).ok()?)?.as_mut()
-    }
-
-    /// The partition in the assignment that the scope names.
-    #[inline]
-    fn part(&mut self, scope: u64) -> Option<&mut Part> {
-        self.parts.get_mut(scope::partition(scope))?.as_mut().filter(|part| part.scope == scope)
     }
 
     fn push_error(&mut self, error: SubscribeError) {
@@ -398,35 +332,6 @@ impl State {
             self.errors.pop_front();
         }
         self.errors.push_back(error);
-    }
-}
-
-impl Part {
-    /// Takes the next record that was not handed out before.
-    #[inline]
-    fn take(&mut self) -> Option<Result<Handed, Failure>> {
-        loop {
-            match self.queue.take()? {
-                Ok(taken) if self.ledger.hand_out(taken.offset, taken.timestamp, &taken.message) => {
-                    let crate::queue::Taken { offset, timestamp, message } = taken;
-                    return Some(Ok(Handed { offset, attempt: 1, timestamp, message }));
-                }
-                Ok(_) => {}
-                Err(error) => return Some(Err(Failure::while_reading(error))),
-            }
-        }
-    }
-}
-
-/// An ordering scope is a partition in one of its assignments.
-pub(crate) mod scope {
-    pub(crate) fn new(partition: i32, assignment: u32) -> u64 {
-        u64::from(assignment) << 32 | u64::from(partition.cast_unsigned())
-    }
-
-    #[inline]
-    pub(crate) fn partition(scope: u64) -> usize {
-        (scope & u64::from(u32::MAX)) as usize
     }
 }
 

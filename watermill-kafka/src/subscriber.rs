@@ -27,6 +27,7 @@ use watermill_core::{
 use crate::{
     BACKEND, ConfigError, KafkaPublisher, KafkaPublisherConfig, KafkaSubscriberConfig, PartitionLag,
     StartPosition,
+    assigned::scope,
     client::{Client, Order},
     context::Subscribed,
     dead_letters,
@@ -281,10 +282,9 @@ impl Deliveries {
         let Handed { offset, attempt, timestamp, message } = handed;
         let published_at = timestamp.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
         let token = Token { scope, position: offset.cast_unsigned() };
-        let partition = (scope & u64::from(u32::MAX)) as u32;
         let info = DeliveryInfo::new(self.origin.clone(), token)
             .with_attempt(attempt)
-            .with_partition(partition.cast_signed())
+            .with_partition(scope::partition(scope))
             .with_published_at(published_at.map(|since| UNIX_EPOCH + since))
             .with_offset(offset);
         Delivery::new(message, info)

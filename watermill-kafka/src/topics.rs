@@ -3,15 +3,15 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, ClientContext,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
+    client::{Client, DefaultClientContext},
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     error::KafkaError,
     topic_partition_list::{Offset, TopicPartitionList},
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
-use tokio::{task, time::Instant};
+use tokio::{sync::oneshot, task, time::Instant};
 
 use crate::{
     config::{CreateTopics, KafkaSubscriberConfig, StartPosition, check_topic},
@@ -42,7 +42,7 @@ pub(crate) async fn prepare(
         Some(partitions) => partitions,
         None => {
             let create = config.create_topics.ok_or_else(|| missing(topic))?;
-            scout.create(config, create, topic).await?
+            self::create(config.client(group), create, topic, config.request_timeout).await?
         }
     };
     let starts = match config.start {
@@ -71,20 +71,18 @@ pub(crate) fn missing_detail(topic: &str) -> String {
     format!("there is no topic {topic:?}; create it, or have it created by `create_topics`")
 }
 
-/// Makes a topic unless it is there. Brokers hear of a new one a moment later.
+/// Makes a topic unless it is there, waits until every partition of it can be used, and returns how many
+/// there are.
 pub(crate) async fn create(
     client: ClientConfig,
     create: CreateTopics,
     topic: &str,
     timeout: Duration,
-) -> Result<(), Failure> {
+) -> Result<i32, Failure> {
     let admin: AdminClient<DefaultClientContext> = client.create().map_err(Failure::of)?;
     let new = NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
     let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
-    let results = admin.create_topics([&new], &options).await.map_err(Failure::of);
-    // It waits for its thread.
-    task::spawn_blocking(move || drop(admin));
-    for result in results? {
+    for result in admin.create_topics([&new], &options).await.map_err(Failure::of)? {
         match result {
             // Another process was quicker.
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
@@ -93,7 +91,68 @@ pub(crate) async fn create(
             }
         }
     }
-    Ok(())
+    let (answer, answered) = oneshot::channel();
+    let topic = topic.to_owned();
+    task::spawn_blocking(move || {
+        let _ = answer.send(await_leaders(admin.inner(), &topic, timeout));
+        // Dropping the client waits for its thread, and nobody needs to wait for that.
+    });
+    answered.await.unwrap_or_else(|_| Err(Failure::because(Trouble::Unavailable, "the runtime is ending")))
+}
+
+/// Waits until the leader of every partition answers; blocks.
+///
+/// That a partition has a leader is known a moment before the leader knows. An idempotent producer that
+/// sends then can lose its first message: the leader refuses the first batch, accepts the next ones, and
+/// takes the first for a duplicate when it is sent again (seen on Kafka 4.1).
+fn await_leaders(
+    client: &Client<DefaultClientContext>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<i32, Failure> {
+    let until = Instant::now() + timeout;
+    let partitions = loop {
+        match partitions(client, topic, timeout).map_err(Failure::of)? {
+            Found::Ready(partitions) => break partitions,
+            // Brokers hear of a new topic one after another.
+            Found::Missing | Found::NotReady(_) if Instant::now() < until => pause(),
+            Found::Missing => return Err(missing(topic)),
+            Found::NotReady(code) => return Err(Failure::of_code(code)),
+        }
+    };
+    ends(client, topic, partitions, timeout).map_err(Failure::of)?;
+    Ok(partitions)
+}
+
+/// Asks the leader of each partition for the offset after its newest message; blocks.
+fn ends<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partitions: i32,
+    timeout: Duration,
+) -> Result<Vec<i64>, KafkaError> {
+    let until = Instant::now() + timeout;
+    let end = |partition| loop {
+        match client.fetch_watermarks(topic, partition, timeout) {
+            Ok((_, end)) => return Ok(end),
+            Err(error) if is_no_leader(&error) && Instant::now() < until => pause(),
+            Err(error) => return Err(error),
+        }
+    };
+    (0..partitions).map(end).collect()
+}
+
+/// Whether a partition is between two leaders, or its first one does not know yet that it is one.
+fn is_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition)
+    )
+}
+
+fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "this is no worker of a runtime")]
+    thread::sleep(LOOK_AGAIN);
 }
 
 /// A client for a few questions. It joins no group.
@@ -126,7 +185,8 @@ impl Scout {
         let until = Instant::now() + self.timeout;
         loop {
             let name = topic.to_owned();
-            let found = self.ask(move |consumer, timeout| partitions(consumer, &name, timeout)).await?;
+            let found =
+                self.ask(move |consumer, timeout| partitions(consumer.client(), &name, timeout)).await?;
             match found {
                 Found::Ready(partitions) => return Ok(Some(partitions)),
                 Found::Missing => return Ok(None),
@@ -136,33 +196,10 @@ impl Scout {
         }
     }
 
-    async fn create(
-        &self,
-        config: &KafkaSubscriberConfig,
-        create: CreateTopics,
-        topic: &str,
-    ) -> Result<i32, Failure> {
-        self::create(config.client(""), create, topic, self.timeout).await?;
-        // Brokers hear of a new topic one after another.
-        let until = Instant::now() + self.timeout;
-        loop {
-            match self.partitions(topic).await? {
-                Some(partitions) => return Ok(partitions),
-                None if Instant::now() >= until => return Err(missing(topic)),
-                None => tokio::time::sleep(LOOK_AGAIN).await,
-            }
-        }
-    }
-
     /// The offset after the newest message of each partition.
     async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>, Failure> {
         let topic = topic.to_owned();
-        self.ask(move |consumer, timeout| {
-            (0..partitions)
-                .map(|at| consumer.fetch_watermarks(&topic, at, timeout).map(|(_, end)| end))
-                .collect()
-        })
-        .await
+        self.ask(move |consumer, timeout| ends(consumer.client(), &topic, partitions, timeout)).await
     }
 
     async fn pin(&self, topic: &str, starts: Vec<i64>) -> Result<(), Failure> {
@@ -209,12 +246,12 @@ pub(crate) enum Found {
 }
 
 /// Asks for a topic's partitions; blocks.
-pub(crate) fn partitions<C: rdkafka::consumer::ConsumerContext>(
-    consumer: &BaseConsumer<C>,
+pub(crate) fn partitions<C: ClientContext>(
+    client: &Client<C>,
     topic: &str,
     timeout: Duration,
 ) -> Result<Found, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(Found::Missing);
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use watermill_core::Backoff;
 
 use super::{
@@ -189,6 +189,8 @@ impl KafkaSubscriberConfig {
     pub(crate) fn client(&self, group: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
+            // All it says: what is of interest is up to the subscriber of `tracing`.
+            .set_log_level(RDKafkaLogLevel::Debug)
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", group)
             .set("enable.auto.commit", "false")

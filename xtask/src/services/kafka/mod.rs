@@ -125,6 +125,8 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 group.initial.rebalance.delay.ms=0
 # Tests kill consumers and want the others to hear of it soon.
 group.min.session.timeout.ms=1000
+# The suite's large messages are just above what a broker takes as it comes.
+message.max.bytes=8388608
 ",
         data = data.display()
     )
