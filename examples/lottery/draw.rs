@@ -1,9 +1,7 @@
 //! [`Draw`]: one lottery, from the drawing of its winner to the announcement, or to the crash.
 
-use sqlx::{Sqlite, SqliteExecutor, SqlitePool, Transaction};
 use watermill_core::{Message, Publisher, PublisherExt, error::BoxError};
 use watermill_forwarder::ForwarderPublisher;
-use watermill_sql::SqlPublisher;
 
 use crate::{
     broker::Broker,
@@ -52,11 +50,15 @@ impl Strategy {
 
 impl Draw {
     /// Stores the winner and announces the event, each with its strategy, unless it crashes.
-    pub(crate) async fn conclude(&self, broker: &Broker, database: &Database) -> Result<Outcome, BoxError> {
+    pub(crate) async fn conclude(
+        &self,
+        broker: &Broker,
+        database: &dyn Database,
+    ) -> Result<Outcome, BoxError> {
         match self.strategy {
-            Strategy::PublishThenStore => self.publish_then_store(&*broker.publisher, &database.pool).await,
-            Strategy::StoreThenPublish => self.store_then_publish(&*broker.publisher, &database.pool).await,
-            Strategy::Transactional => self.in_one_transaction(&database.pool).await,
+            Strategy::PublishThenStore => self.publish_then_store(&*broker.publisher, database).await,
+            Strategy::StoreThenPublish => self.store_then_publish(&*broker.publisher, database).await,
+            Strategy::Transactional => self.in_one_transaction(database).await,
         }
     }
 
@@ -64,13 +66,13 @@ impl Draw {
     async fn publish_then_store(
         &self,
         publisher: &dyn Publisher,
-        database: &SqlitePool,
+        database: &dyn Database,
     ) -> Result<Outcome, BoxError> {
         publisher.publish_one(TOPIC, self.event()?).await?;
         if self.crashes {
             return Ok(Outcome::Crashed);
         }
-        self.store(database).await?;
+        database.store(self.lottery, self.winner).await?;
         Ok(Outcome::Concluded)
     }
 
@@ -78,9 +80,9 @@ impl Draw {
     async fn store_then_publish(
         &self,
         publisher: &dyn Publisher,
-        database: &SqlitePool,
+        database: &dyn Database,
     ) -> Result<Outcome, BoxError> {
-        self.store(database).await?;
+        database.store(self.lottery, self.winner).await?;
         if self.crashes {
             return Ok(Outcome::Crashed);
         }
@@ -90,26 +92,15 @@ impl Draw {
 
     /// A crash leaves nothing: before the commit there is neither a row nor an event, after it there are
     /// both, and the relay brings the event to the broker.
-    async fn in_one_transaction(&self, database: &SqlitePool) -> Result<Outcome, BoxError> {
-        let mut tx: Transaction<'_, Sqlite> = database.begin().await?;
-        self.store(&mut *tx).await?;
-        ForwarderPublisher::new(SqlPublisher::in_transaction(&mut tx))
-            .publish_one(TOPIC, self.event()?)
-            .await?;
+    async fn in_one_transaction(&self, database: &dyn Database) -> Result<Outcome, BoxError> {
+        let mut tx = database.begin().await?;
+        tx.store(self.lottery, self.winner).await?;
+        ForwarderPublisher::new(tx.publisher()).publish_one(TOPIC, self.event()?).await?;
         if self.crashes {
             return Ok(Outcome::Crashed);
         }
         tx.commit().await?;
         Ok(Outcome::Concluded)
-    }
-
-    async fn store(&self, database: impl SqliteExecutor<'_>) -> Result<(), sqlx::Error> {
-        sqlx::query("insert into winners (lottery, winner) values (?, ?)")
-            .bind(self.lottery)
-            .bind(self.winner)
-            .execute(database)
-            .await?;
-        Ok(())
     }
 
     fn event(&self) -> Result<Message, BoxError> {

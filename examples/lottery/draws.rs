@@ -72,7 +72,7 @@ impl Drawn {
 
     /// Waits until the prize service has heard of every draw that was announced and has sent every
     /// prize that it can send. Says whether it has.
-    pub(crate) async fn settle(&self, database: &Database) -> Result<bool, sqlx::Error> {
+    pub(crate) async fn settle(&self, database: &dyn Database) -> Result<bool, sqlx::Error> {
         let count = |is: fn(&Draw, Outcome) -> bool| {
             self.0.iter().filter(|(draw, outcome)| is(draw, *outcome)).count() as i64
         };

@@ -14,6 +14,7 @@
 //! ```sh
 //! cargo run --bin lottery
 //! cargo run --bin lottery -- --seed 7 --draws 1000 --failure-rate 0.5
+//! cargo run --bin lottery --features postgres -- --database postgres://postgres@localhost/lottery
 //! ```
 
 mod broker;
@@ -36,7 +37,6 @@ use watermill_core::error::{BoxError, chain};
 
 use crate::{
     broker::Broker,
-    database::Database,
     draws::{Drawn, Draws},
     options::Options,
     progress::Progress,
@@ -65,15 +65,15 @@ async fn main() -> ExitCode {
 
 /// Draws until all draws are done or the user has seen enough, and tells what became of them.
 async fn run(options: &Options) -> Result<Report, BoxError> {
-    let database = Database::open(&options.database).await?;
+    let database = database::open(&options.database).await?;
     let broker = Broker::connect(&options.broker, options.draws)?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
 
     // The prize service, as a part of its own: it knows the broker and the database, nothing else.
     let closing = CancellationToken::new();
-    let prizes = prize::service(&broker, &database).await?;
+    let prizes = prize::service(&broker, database.clone()).await?;
     let prizes = tokio::spawn(prizes.run_until(closing.clone().cancelled_owned()));
-    let mut relay = Relay::start(&broker, &database).await?;
+    let mut relay = Relay::start(&broker, database.clone()).await?;
 
     let mut drawn = Drawn::default();
     let progress = Progress::new(options.draws);
@@ -87,18 +87,18 @@ async fn run(options: &Options) -> Result<Report, BoxError> {
         if draw.relay_is_killed {
             relay.kill_and_restart().await?;
         }
-        let outcome = draw.conclude(&broker, &database).await?;
+        let outcome = draw.conclude(&broker, &*database).await?;
         drawn.push(draw, outcome);
         progress.drew(&drawn, &relay);
     }
 
     // Everything that was announced is heard before anybody goes home.
     progress.settling();
-    let settled = drawn.settle(&database).await?;
+    let settled = drawn.settle(&*database).await?;
     let kills = relay.kills();
     relay.stop().await?;
     closing.cancel();
     prizes.await??;
     progress.done();
-    Report::new(options, seed, kills, settled, &drawn, &database).await
+    Report::new(options, seed, kills, settled, &drawn, &*database).await
 }

@@ -9,7 +9,8 @@ use watermill_core::go_duration;
 #[derive(Debug, Parser)]
 #[command(name = "lottery")]
 pub(crate) struct Options {
-    /// Where winners are stored: sqlite://PATH. Default: an SQLite file in a temporary folder.
+    /// Where winners are stored: sqlite://PATH, and with the features of the same names
+    /// postgres://USER@HOST/NAME or mysql://USER@HOST/NAME. Default: an SQLite file in a temporary folder.
     #[arg(long, value_name = "URL", default_value = "sqlite://", hide_default_value = true)]
     pub(crate) database: DatabaseUrl,
 
@@ -36,11 +37,25 @@ pub(crate) struct Options {
 }
 
 /// A database by its URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum DatabaseUrl {
     /// A file, or one in a temporary folder.
     Sqlite(Option<PathBuf>),
+    /// A database on a server.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<sqlx::postgres::PgConnectOptions>),
+    /// A database on a server, of MariaDB too.
+    #[cfg(feature = "mysql")]
+    MySql(Box<sqlx::mysql::MySqlConnectOptions>),
 }
+
+/// The databases that this build has.
+const DATABASES: &str = match (cfg!(feature = "postgres"), cfg!(feature = "mysql")) {
+    (false, false) => "sqlite://PATH",
+    (true, false) => "sqlite://PATH, postgres://USER@HOST/NAME",
+    (false, true) => "sqlite://PATH, mysql://USER@HOST/NAME",
+    (true, true) => "sqlite://PATH, postgres://USER@HOST/NAME, mysql://USER@HOST/NAME",
+};
 
 /// A broker by its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +72,15 @@ impl FromStr for DatabaseUrl {
         match scheme {
             "sqlite" if rest.is_empty() => Ok(Self::Sqlite(None)),
             "sqlite" => Ok(Self::Sqlite(Some(rest.into()))),
-            _ => Err(unsupported(scheme, "sqlite://PATH")),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                url.parse().map(Box::new).map(Self::Postgres).map_err(|error| error.to_string())
+            }
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => {
+                url.parse().map(Box::new).map(Self::MySql).map_err(|error| error.to_string())
+            }
+            _ => Err(unsupported(scheme, DATABASES) + missing_feature(scheme)),
         }
     }
 }
@@ -75,6 +98,15 @@ impl FromStr for BrokerUrl {
     }
 }
 
+/// What would support a database that this build has not.
+fn missing_feature(scheme: &str) -> &'static str {
+    match scheme {
+        "postgres" | "postgresql" => "; build it with --features postgres",
+        "mysql" | "mariadb" => "; build it with --features mysql",
+        _ => "",
+    }
+}
+
 fn unsupported(scheme: &str, supported: &str) -> String {
     format!("`{scheme}` is not supported by this build, which has: {supported}")
 }
@@ -86,6 +118,8 @@ fn probability(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -97,9 +131,15 @@ mod tests {
 
     #[test]
     fn databases_and_brokers_are_named_by_urls() {
-        assert_eq!("sqlite://".parse(), Ok(DatabaseUrl::Sqlite(None)));
-        assert_eq!("sqlite:///tmp/a.db".parse(), Ok(DatabaseUrl::Sqlite(Some("/tmp/a.db".into()))));
-        assert_eq!("sqlite://a.db".parse(), Ok(DatabaseUrl::Sqlite(Some("a.db".into()))));
+        for (url, expected) in
+            [("sqlite://", None), ("sqlite:///tmp/a.db", Some("/tmp/a.db")), ("sqlite://a.db", Some("a.db"))]
+        {
+            let parsed = url.parse();
+            assert!(
+                matches!(&parsed, Ok(DatabaseUrl::Sqlite(file)) if file.as_deref() == expected.map(Path::new)),
+                "{url}: {parsed:?}"
+            );
+        }
         assert_eq!("memory".parse(), Ok(BrokerUrl::Memory));
         assert_eq!("memory://".parse(), Ok(BrokerUrl::Memory));
     }
@@ -108,8 +148,8 @@ mod tests {
     fn what_this_build_has_not_is_refused_with_what_it_has() {
         let broker = "kafka://localhost:9092".parse::<BrokerUrl>().unwrap_err();
         assert_eq!(broker, "`kafka` is not supported by this build, which has: memory");
-        let database = "postgres://localhost/lottery".parse::<DatabaseUrl>().unwrap_err();
-        assert_eq!(database, "`postgres` is not supported by this build, which has: sqlite://PATH");
+        let database = "oracle://localhost/lottery".parse::<DatabaseUrl>().unwrap_err();
+        assert_eq!(database, format!("`oracle` is not supported by this build, which has: {DATABASES}"));
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Sqlite, SqlitePool};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use watermill_core::{Publisher, Subscriber, error::BoxError};
 use watermill_forwarder::{DEFAULT_TOPIC, Forwarder, ForwarderError, ForwarderReport};
-use watermill_sql::{SqlSubscriber, SqlSubscriberConfig};
+use watermill_sql::SqlSubscriberConfig;
 
 use crate::{broker::Broker, database::Database};
 
@@ -23,7 +22,7 @@ pub(crate) struct Relay {
 
 struct Parts {
     publisher: Arc<dyn Publisher>,
-    pool: SqlitePool,
+    database: Arc<dyn Database>,
 }
 
 struct Running {
@@ -33,8 +32,8 @@ struct Running {
 
 impl Relay {
     /// Creates the outbox and starts to read it.
-    pub(crate) async fn start(broker: &Broker, database: &Database) -> Result<Self, BoxError> {
-        let parts = Parts { publisher: broker.publisher.clone(), pool: database.pool.clone() };
+    pub(crate) async fn start(broker: &Broker, database: Arc<dyn Database>) -> Result<Self, BoxError> {
+        let parts = Parts { publisher: broker.publisher.clone(), database };
         parts.subscriber()?.initialize(DEFAULT_TOPIC).await?;
         let running = parts.start()?;
         Ok(Self { parts, running, kills: 0 })
@@ -73,8 +72,7 @@ impl Parts {
         Ok(Running { task, stop })
     }
 
-    fn subscriber(&self) -> Result<SqlSubscriber<Sqlite>, BoxError> {
-        let config = SqlSubscriberConfig::default().group("relay").lease(LEASE);
-        Ok(SqlSubscriber::new(self.pool.clone(), config)?)
+    fn subscriber(&self) -> Result<Arc<dyn Subscriber>, BoxError> {
+        self.database.subscriber(SqlSubscriberConfig::default().group("relay").lease(LEASE))
     }
 }

@@ -62,7 +62,7 @@ impl Report {
         kills: u32,
         settled: bool,
         drawn: &Drawn,
-        database: &Database,
+        database: &dyn Database,
     ) -> Result<Self, BoxError> {
         let stored = database.stored_from(drawn.first_lottery()).await?;
         let rows = Strategy::ALL.map(|strategy| Row::new(strategy, drawn, &stored));

@@ -1,5 +1,9 @@
 //! The lottery as its users start it.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[path = "lottery/servers.rs"]
+mod servers;
+
 use std::process::{Command, Output};
 
 fn lottery(args: &[&str]) -> Output {
@@ -17,8 +21,9 @@ fn row(table: &str, strategy: &str) -> Vec<u32> {
     line.split('│').filter_map(|cell| cell.trim().parse().ok()).collect()
 }
 
-fn run(seed: &str) -> String {
-    let output = lottery(&["--seed", seed, "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"]);
+fn run(seed: &str, database: &str) -> String {
+    let common = ["--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
+    let output = lottery(&[&common[..], &["--seed", seed, "--database", database]].concat());
     let (table, log) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{table}{log}");
     table
@@ -27,22 +32,26 @@ fn run(seed: &str) -> String {
 #[test]
 fn the_same_seed_gives_the_same_table_and_only_the_transaction_is_consistent() {
     for seed in ["1", "2"] {
-        let table = run(seed);
-        assert_eq!(table, run(seed));
-
-        let [published, stored, both] =
-            ["publish, then store", "store, then publish", "one transaction"].map(|name| row(&table, name));
-        assert_eq!(published[0] + stored[0] + both[0], 150);
-        let inconsistent = |row: &[u32]| (row[3], row[4]);
-        assert!(inconsistent(&published).0 == 0 && inconsistent(&published).1 > 0, "{table}");
-        assert!(inconsistent(&stored).0 > 0 && inconsistent(&stored).1 == 0, "{table}");
-        assert_eq!(inconsistent(&both), (0, 0), "{table}");
-        // Some of its draws crashed, and neither their rows nor their events are there.
-        assert!(both[1] < both[0], "{table}");
-        assert_eq!((both[1], both[1]), (both[2], both[5]), "{table}");
-        assert!(table.contains("was killed"), "{table}");
+        let table = run(seed, "sqlite://");
+        assert_eq!(table, run(seed, "sqlite://"));
+        check(&table);
     }
-    assert_ne!(run("1"), run("2"));
+    assert_ne!(run("1", "sqlite://"), run("2", "sqlite://"));
+}
+
+/// What faults do to each strategy.
+fn check(table: &str) {
+    let [published, stored, both] =
+        ["publish, then store", "store, then publish", "one transaction"].map(|name| row(table, name));
+    assert_eq!(published[0] + stored[0] + both[0], 150);
+    let inconsistent = |row: &[u32]| (row[3], row[4]);
+    assert!(inconsistent(&published).0 == 0 && inconsistent(&published).1 > 0, "{table}");
+    assert!(inconsistent(&stored).0 > 0 && inconsistent(&stored).1 == 0, "{table}");
+    assert_eq!(inconsistent(&both), (0, 0), "{table}");
+    // Some of its draws crashed, and neither their rows nor their events are there.
+    assert!(both[1] < both[0], "{table}");
+    assert_eq!((both[1], both[1]), (both[2], both[5]), "{table}");
+    assert!(table.contains("was killed"), "{table}");
 }
 
 #[test]
@@ -68,7 +77,7 @@ fn a_database_can_be_used_again() {
 #[test]
 fn what_this_build_cannot_use_is_refused_with_what_it_can() {
     for (option, url, supported) in
-        [("--broker", "kafka://localhost", "memory"), ("--database", "mysql://localhost/x", "sqlite://PATH")]
+        [("--broker", "kafka://localhost", "memory"), ("--database", "oracle://localhost/x", "sqlite://PATH")]
     {
         let output = lottery(&[option, url]);
         assert_eq!(output.status.code(), Some(2));

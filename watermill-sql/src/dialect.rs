@@ -15,6 +15,7 @@ use crate::{
     marshaler::{Record, Row},
     position::Position,
     queue::QueueDialect,
+    retention::RetentionDialect,
     topic::Tables,
 };
 
@@ -28,7 +29,7 @@ impl<D: Dialect> SqlDatabase for D {}
 
 /// The statements of one database for logs, and what else differs. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait Dialect: QueueDialect {
+pub trait Dialect: QueueDialect + RetentionDialect {
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
 
@@ -58,6 +59,12 @@ pub trait Dialect: QueueDialect {
 
     /// What a native error means.
     fn trouble(error: &dyn sqlx::error::DatabaseError) -> Trouble;
+
+    /// Refuses a server that cannot be written to, with the remedy: before anything is, so that it is not
+    /// taken for one that is away.
+    async fn check_server(_connection: &mut Self::Connection) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// The columns of a table, by its name in the catalogue; none when there is no such table.
     async fn columns(connection: &mut Self::Connection, table: &str) -> sqlx::Result<Vec<String>>;

@@ -2,7 +2,7 @@
 
 use watermill_core::error::{BoxError, PublishError, PublishErrorKind, SubscribeError, SubscribeErrorKind};
 
-use crate::dialect::Dialect;
+use crate::{RetentionError, RetentionErrorKind, dialect::Dialect};
 
 /// What is wrong, in terms of what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,11 @@ impl Failure {
         Self { trouble, detail: Some(detail.into()), source: None }
     }
 
+    /// The same, with what to do about it.
+    pub(crate) fn explained(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
     /// As the failure of a call to publish. Nothing of the call was accepted.
     pub(crate) fn publishing(self, topic: &str) -> PublishError {
         let kind = match self.trouble {
@@ -89,6 +94,17 @@ impl Failure {
             Some(source) => error.with_source(source),
             None => error,
         }
+    }
+
+    /// As the failure of a run of retention.
+    pub(crate) fn retaining(self, topic: &str) -> RetentionError {
+        let kind = match self.trouble {
+            Trouble::Unavailable | Trouble::Transaction => RetentionErrorKind::Unavailable,
+            Trouble::Topic => RetentionErrorKind::Topic,
+            Trouble::Closed => RetentionErrorKind::Closed,
+            Trouble::Message | Trouble::Statement | Trouble::Refused => RetentionErrorKind::Refused,
+        };
+        RetentionError { kind, topic: topic.to_owned(), detail: self.detail, source: self.source }
     }
 
     /// What went wrong, on one line.

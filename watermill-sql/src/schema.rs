@@ -11,12 +11,11 @@ use crate::{
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
-const CLAIMS_COLUMNS: &[&str] = &["offset", "owner", "due_ms", "attempts"];
 
 /// The column that only a queue has.
 const ACKED: &str = "acked";
-/// The column for due times, which some of Go's queues lack.
-const DELAYED_UNTIL: &str = "delayed_until";
+/// The column for due times, which Go's queues lack until they are worked on here.
+const DUE: &str = "due_ms";
 
 /// What was found out about a messages table.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +38,7 @@ pub(crate) async fn ensure_messages<D: Dialect>(
         let why = match config.layout {
             Layout::Log if has(ACKED) => "is a queue: use Layout::Queue and SqlQueueSubscriber",
             Layout::Queue if !has(ACKED) => "is a log: use Layout::Log and SqlSubscriber",
-            _ => return Ok(Found { delays: has(DELAYED_UNTIL) }),
+            _ => return Ok(Found { delays: has(DUE) }),
         };
         return Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")));
     }
@@ -79,14 +78,42 @@ pub(crate) async fn ensure_queue<D: Dialect>(
     tables: &Tables,
     payload: Option<PayloadColumn>,
     create: bool,
-) -> Result<Found, Failure> {
+) -> Result<(), Failure> {
     let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
-    let found = ensure_messages::<D>(connection, tables, &config, create).await?;
-    if !is_there::<D>(connection, &tables.claims_name(), CLAIMS_COLUMNS).await? {
-        may_create(&tables.claims_name(), create)?;
-        D::create_claims(connection, tables).await.map_err(Failure::of::<D>)?;
+    if ensure_messages::<D>(connection, tables, &config, create).await?.delays {
+        return Ok(());
     }
-    Ok(found)
+    let name = tables.messages_name();
+    let why = format!(
+        "the table {name:?} was made by Go and lacks the columns that claims need: let an account that may \
+         alter it subscribe once, with initialize_schema"
+    );
+    if !create {
+        return Err(Failure::because(Trouble::Refused, why));
+    }
+    D::adopt_queue(connection, tables).await.map_err(|error| match Failure::of::<D>(error) {
+        failure if failure.trouble == Trouble::Refused => failure.explained(why),
+        failure => failure,
+    })
+}
+
+/// What a topic's table is, if it has one.
+pub(crate) async fn layout_of<D: Dialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<Option<Layout>, Failure> {
+    let name = tables.messages_name();
+    let columns = D::columns(connection, &name).await.map_err(Failure::of::<D>)?;
+    let layout = if columns.iter().any(|column| column == ACKED) { Layout::Queue } else { Layout::Log };
+    Ok(check(&name, &columns, MESSAGES_COLUMNS)?.then_some(layout))
+}
+
+/// Whether a log has ever been read.
+pub(crate) async fn has_offsets<D: Dialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<bool, Failure> {
+    is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await
 }
 
 async fn is_there<D: Dialect>(

@@ -54,6 +54,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
         let create = self.config.initialize_schema;
         let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+        D::check_server(&mut connection).await?;
         let payload = self.config.payload_column;
         schema::ensure_log::<D>(&mut connection, tables, payload, create).await?;
         if let Some(dead_letters) = dead_letters {

@@ -39,11 +39,6 @@ impl Tables {
         self.quoted(&self.offsets_name())
     }
 
-    /// The table of a queue's claims, quoted.
-    pub(crate) fn claims(&self) -> String {
-        self.quoted(&self.claims_name())
-    }
-
     /// The index of a queue's due times, quoted.
     #[cfg(feature = "sqlite")]
     pub(crate) fn due_index(&self) -> String {
@@ -58,12 +53,6 @@ impl Tables {
     /// The name of the offsets table, as the database's catalogue has it.
     pub(crate) fn offsets_name(&self) -> String {
         format!("watermill_offsets_{}", self.topic)
-    }
-
-    /// The name of the table of claims, as the database's catalogue has it. It is ours, and no topic has
-    /// a table of that name.
-    pub(crate) fn claims_name(&self) -> String {
-        format!("_watermill_claims_{}", self.topic)
     }
 
     fn quoted(&self, name: &str) -> String {

@@ -8,9 +8,6 @@ use watermill_sql::{
 };
 use watermill_testkit::{Connection, Lack};
 
-/// What no queue has, whatever the database.
-const NO_ORDER_NO_GROUPS: [Lack; 4] = [Lack::Order, Lack::Groups, Lack::History, Lack::Restart];
-
 fn connect<D: SqlDatabase>(pool: sqlx::Pool<D>) -> Connection {
     let publishing = SqlPublisherConfig::default().layout(Layout::Queue).payload_column(PayloadColumn::Bytes);
     let working =
@@ -46,7 +43,7 @@ mod sqlite {
         }
 
         fn lacks(&self) -> &[Lack] {
-            &NO_ORDER_NO_GROUPS
+            &[Lack::Order, Lack::Groups, Lack::History, Lack::Restart]
         }
 
         fn dead_letter_topic(&self, _topic: &str) -> Option<String> {

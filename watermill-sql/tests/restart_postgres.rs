@@ -1,15 +1,21 @@
-//! A server that crashes and comes back, with the test of the conformance suite for that. In a binary of
-//! its own, because each test of that suite would start a server.
+//! A server that crashes and comes back, as it was or as a standby; one test is that of the conformance
+//! suite. In a binary of its own, because each test of that suite would start a server.
 
 #![cfg(feature = "postgres")]
 
 mod postgres_database;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::{FutureExt, StreamExt};
 use postgres_database::Database;
-use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
+use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use watermill_core::{
+    Message, Publisher, Subscriber, Subscription,
+    error::{PublishErrorKind, SubscribeErrorKind},
+};
+use watermill_sql::{CommitOrder, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
 use watermill_testkit::{Backend, Connection, Lack, PrivateServer, Service, suite};
 
 /// A server for this test alone.
@@ -47,4 +53,133 @@ async fn a_restart_of_the_server_loses_nothing() {
     let database = Database::on(server.url());
     let backend = Restartable { database, server: Arc::new(server) };
     suite::delivery::a_restart_of_the_server_loses_nothing(Arc::new(backend)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_transaction_holds_a_reader_back_after_a_restart_too() {
+    let server = started().await;
+    let database = Database::on(server.url());
+    let pool = database.pool().await;
+    let subscriber = subscriber(&pool);
+    subscriber.initialize("t").await.unwrap();
+    execute(&pool, "begin; insert into watermill_t (payload) values ('0'); prepare transaction 'early'")
+        .await;
+    publisher(&pool).publish("t", vec![Message::new("1")]).await.unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    until_held_back(&subscriber, &mut subscription).await;
+
+    let _server = restarted(server, || ()).await;
+    // By the reader that has seen it under its old name, and by one that has not.
+    let fresh = database.pool().await;
+    let other = SqlSubscriber::new(fresh.clone(), by_lock_holders().group("other")).unwrap();
+    let mut others = other.subscribe("t").await.unwrap();
+    until_held_back(&other, &mut others).await;
+    until_held_back(&subscriber, &mut subscription).await;
+    execute(&fresh, "commit prepared 'early'").await;
+    for mut subscription in [subscription, others] {
+        for expected in ["0", "1"] {
+            assert_eq!(payload(&mut subscription).await, expected);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_refused_until_it_is_the_primary() {
+    let server = started().await;
+    let database = Database::on(server.url());
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", vec![Message::new("0")]).await.unwrap();
+    subscriber(&pool).initialize("t").await.unwrap();
+    let running = SqlSubscriber::new(pool.clone(), by_lock_holders().group("running")).unwrap();
+    let mut running = running.subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut running).await, "0");
+    let data: String = sqlx::query_scalar("show data_directory").fetch_one(&pool).await.unwrap();
+    let _server = restarted(server, move || {
+        std::fs::write(PathBuf::from(data).join("standby.signal"), "").unwrap();
+    })
+    .await;
+
+    let pool = database.pool().await;
+    let error = subscriber(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("primary"), "{error}");
+    let error = publisher(&pool).publish("t", vec![Message::new("1")]).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    assert!(error.is_retryable());
+
+    execute(&pool, "select pg_promote()").await;
+    publisher(&pool).publish("t", vec![Message::new("1")]).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    for expected in ["0", "1"] {
+        assert_eq!(payload(&mut subscription).await, expected);
+    }
+    // One that was there before has gone on by itself; its ack may have been lost with the server.
+    let mut next = payload(&mut running).await;
+    if next == "0" {
+        next = payload(&mut running).await;
+    }
+    assert_eq!(next, "1");
+}
+
+async fn started() -> PrivateServer {
+    tokio::task::spawn_blocking(|| PrivateServer::start(Service::POSTGRES)).await.expect("it starts")
+}
+
+/// Kills a server and starts it again, with something in between.
+async fn restarted(server: PrivateServer, meanwhile: impl FnOnce() + Send + 'static) -> PrivateServer {
+    let restarted = tokio::task::spawn_blocking(move || {
+        server.kill();
+        meanwhile();
+        server.start_again();
+        server
+    });
+    restarted.await.expect("the server comes back")
+}
+
+fn publisher(pool: &PgPool) -> SqlPublisher<Postgres> {
+    SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap()
+}
+
+fn subscriber(pool: &PgPool) -> SqlSubscriber<Postgres> {
+    SqlSubscriber::new(pool.clone(), by_lock_holders()).unwrap()
+}
+
+fn by_lock_holders() -> SqlSubscriberConfig {
+    SqlSubscriberConfig::default().commit_order(CommitOrder::LockHolders)
+}
+
+async fn execute(pool: &PgPool, statements: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap();
+}
+
+/// Waits until a reader says that the prepared transaction holds it back, and has delivered nothing.
+async fn until_held_back(subscriber: &SqlSubscriber<Postgres>, subscription: &mut Subscription) {
+    within("the gauge", async {
+        while !subscriber.held_back().iter().any(|held| held.holder.contains("\"early\"")) {
+            let next = subscription.next().now_or_never();
+            assert!(next.is_none_or(|next| next.unwrap().is_err()));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+/// Acks the next message, whatever errors come before it.
+async fn payload(subscription: &mut Subscription) -> String {
+    within("a delivery", async {
+        loop {
+            if let Ok(delivery) = subscription.next().await.expect("the stream goes on") {
+                let payload = String::from_utf8(delivery.payload().to_vec()).unwrap();
+                delivery.ack();
+                return payload;
+            }
+        }
+    })
+    .await
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(watermill_testkit::patience(), future)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }

@@ -62,7 +62,7 @@ pub(super) async fn read(
         name: name.as_bytes().to_vec(),
         request: config.request_timeout,
         // What others have left open ends by then.
-        until: Instant::now() + config.transaction_timeout() + config.request_timeout,
+        until: now() + config.transaction_timeout() + config.request_timeout,
     };
     match task::spawn_blocking(move || reader.read()).await {
         Ok(read) => read,

@@ -47,9 +47,9 @@ pub(super) async fn create_group(
 }
 
 /// What a layout's insert names beside what every layout has.
-pub(super) struct Extra {
-    pub(super) columns: &'static str,
-    pub(super) values: &'static str,
+pub(super) struct Extra<'a> {
+    pub(super) columns: &'a str,
+    pub(super) values: &'a str,
     /// Whether `due_ms` is among the values.
     pub(super) due: bool,
 }
@@ -69,7 +69,7 @@ pub(super) async fn insert_into(
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
-    extra: &Extra,
+    extra: &Extra<'_>,
 ) -> sqlx::Result<()> {
     let values = format!("(?,?,?{})", extra.values);
     let mut statement =
@@ -108,8 +108,7 @@ pub(super) async fn visible(
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
     let rows = sqlx::query(AssertSqlSafe(format!(
-        "select `offset`, uuid, payload, metadata, cast(unix_timestamp(created_at) as signed)
-         from {} where `offset` > ? order by `offset` limit ?",
+        "select {COLUMNS} from {} where `offset` > ? order by `offset` limit ?",
         tables.messages()
     )))
     .bind(after)
@@ -118,6 +117,9 @@ pub(super) async fn visible(
     .await?;
     rows.iter().map(read).collect()
 }
+
+pub(super) const COLUMNS: &str =
+    "`offset`, uuid, payload, metadata, cast(unix_timestamp(created_at) as signed)";
 
 pub(super) fn read(row: &MySqlRow) -> sqlx::Result<Row> {
     let published_at = row.try_get::<Option<i64>, _>(4)?.and_then(|seconds| u64::try_from(seconds).ok());

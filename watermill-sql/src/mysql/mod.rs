@@ -1,12 +1,14 @@
 //! MySQL and MariaDB. A transaction may commit rows whose offsets are below those that others have
 //! committed before, so a reader decides the gaps in what it sees: [`gaps`].
 
+mod checks;
 mod gaps;
 mod holder;
 mod lease;
 mod log;
 mod probe;
 mod queue;
+mod retention;
 mod schema;
 
 use std::time::Duration;
@@ -73,6 +75,10 @@ impl Dialect for MySql {
             | 1158..=1161 => Trouble::Unavailable,
             _ => Trouble::Refused,
         }
+    }
+
+    async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
+        checks::check_server(connection).await
     }
 
     async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {

@@ -1,19 +1,19 @@
-//! [`Cursor`]: reading in the order of offsets, with the statements that decide gaps; and refusing at the
-//! start what they cannot decide.
+//! [`Cursor`]: reading in the order of offsets, with the statements that decide gaps.
 
 use std::{collections::HashSet, time::Duration};
 
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _, mysql::MySqlDatabaseError};
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, mysql::MySqlDatabaseError};
 use tokio::time::Instant;
 
 use super::{
+    checks,
     gaps::{Gap, Gaps, Statement},
     holder, log,
 };
 use crate::{
     SqlSubscriberConfig,
     dialect::{self, Fetched},
-    error::{Failure, Trouble},
+    error::Failure,
     held_back::Holder,
     marshaler::Row,
     position::Position,
@@ -56,8 +56,7 @@ pub(super) async fn open(
     tables: &Tables,
     config: &SqlSubscriberConfig,
 ) -> Result<Cursor, Failure> {
-    let facts = facts(connection, tables).await.map_err(Failure::of::<sqlx::MySql>)?;
-    facts.check().map_err(|why| Failure::because(Trouble::Refused, why))?;
+    let facts = checks::check(connection, tables, config).await?;
     let proof = match (facts.sees_others, facts.is_mariadb) {
         (true, true) => Proof::Processes,
         (_, false) if running(connection, Proof::Events).await.is_ok() => Proof::Events,
@@ -72,75 +71,6 @@ pub(super) async fn open(
         }
     };
     Ok(Cursor { proof, gaps: Gaps::default(), held_since: None })
-}
-
-/// Refuses servers that cannot be written to, and tables without transactions.
-pub(super) async fn check_writable(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
-    let facts = facts(connection, tables).await.map_err(Failure::of::<sqlx::MySql>)?;
-    facts.check_writable().map_err(|why| Failure::because(Trouble::Refused, why))
-}
-
-async fn facts(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<Facts> {
-    let row = sqlx::query(
-        "select cast(version() as char), cast(@@global.auto_increment_increment as signed),
-                cast(@@global.read_only as signed), cast(@@global.innodb_read_only as signed),
-                (select cast(engine as char) from information_schema.tables
-                 where table_schema = database() and table_name = ?),
-                (select count(*) from information_schema.user_privileges
-                 where privilege_type = 'PROCESS'
-                   and grantee = concat('''', replace(current_user(), '@', '''@'''), ''''))",
-    )
-    .bind(tables.messages_name())
-    .fetch_one(connection)
-    .await?;
-    Facts::read(&row)
-}
-
-/// What decides whether this server can be read from.
-struct Facts {
-    is_mariadb: bool,
-    increment: i64,
-    is_read_only: bool,
-    engine: Option<String>,
-    sees_others: bool,
-}
-
-impl Facts {
-    fn read(row: &sqlx::mysql::MySqlRow) -> sqlx::Result<Self> {
-        let version: String = row.try_get(0)?;
-        Ok(Self {
-            is_mariadb: version.to_ascii_lowercase().contains("mariadb"),
-            increment: row.try_get(1)?,
-            is_read_only: row.try_get::<i64, _>(2)? != 0 || row.try_get::<i64, _>(3)? != 0,
-            engine: row.try_get(4)?,
-            sees_others: row.try_get::<i64, _>(5)? > 0,
-        })
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.increment != 1 {
-            return Err(format!(
-                "auto_increment_increment is {}: with several primaries no gap can be decided; \
-                 set it to 1 and write to one primary",
-                self.increment
-            ));
-        }
-        self.check_writable()
-    }
-
-    fn check_writable(&self) -> Result<(), String> {
-        if self.is_read_only {
-            return Err("the server is read-only: a replica shows neither writers nor takes acks; \
-                        connect to the primary"
-                .to_owned());
-        }
-        match self.engine.as_deref() {
-            Some(engine) if !engine.eq_ignore_ascii_case("InnoDB") => Err(format!(
-                "the messages table's engine is {engine}, which has no transactions: alter it to InnoDB"
-            )),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Cursor {
@@ -269,28 +199,4 @@ fn is_locked(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
         .is_some_and(|error| matches!(error.number(), 1205 | 3572))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_rule_can_decide_is_refused_with_the_remedy() {
-        let fine = || Facts {
-            is_mariadb: true,
-            increment: 1,
-            is_read_only: false,
-            engine: Some("InnoDB".to_owned()),
-            sees_others: true,
-        };
-        assert_eq!(fine().check(), Ok(()));
-        for (facts, remedy) in [
-            (Facts { increment: 2, ..fine() }, "set it to 1"),
-            (Facts { is_read_only: true, ..fine() }, "primary"),
-            (Facts { engine: Some("MyISAM".to_owned()), ..fine() }, "InnoDB"),
-        ] {
-            assert!(facts.check().unwrap_err().contains(remedy));
-        }
-    }
 }

@@ -1,32 +1,31 @@
 //! Queues: rows that are claimed with `skip locked`.
-//!
-//! A worker first locks rows that look free, in READ COMMITTED, and then reads their claims, with a
-//! snapshot that is newer than the locks: whoever had them before has committed.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, log, probe, schema};
+use super::{NOW_MS, checks, log, schema};
 use crate::{
     PayloadColumn, SqlPublisherConfig,
     error::Failure,
     marshaler::Record,
-    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
     topic::Tables,
 };
 
 /// A locking read of READ COMMITTED leaves no locks behind on what it passes over.
-const BEGIN: &str = "set transaction isolation level read committed; start transaction";
-/// Pairs of offset and attempt, as rows.
+pub(super) const BEGIN: &str = "set transaction isolation level read committed; start transaction";
+
+/// The rows of [`json_pairs`], to be joined with the messages.
 const HELD: &str = "json_table(?, '$[*]' columns (o bigint path '$[0]', a int path '$[1]')) held";
-/// Offsets, as rows.
-const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
+
+/// The same for offsets alone.
+pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
 
 #[async_trait]
 impl QueueDialect for MySql {
-    /// The end of what a `timestamp` holds, on the 19th of January 2038.
+    /// The end of what Go's `timestamp` holds, on the 19th of January 2038.
     const DUE_MS_MAX: i64 = 2_147_483_647_000;
 
     async fn create_queue(
@@ -37,12 +36,12 @@ impl QueueDialect for MySql {
         schema::create_queue(connection, tables, payload).await
     }
 
-    async fn create_claims(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::create_claims(connection, tables).await
+    async fn adopt_queue(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+        schema::adopt_queue(connection, tables).await
     }
 
     async fn check_queue(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
-        probe::check_writable(connection, tables).await
+        checks::check_writable(connection, tables).await
     }
 
     async fn enqueue(
@@ -52,10 +51,11 @@ impl QueueDialect for MySql {
         config: &SqlPublisherConfig,
         delays: bool,
     ) -> sqlx::Result<()> {
+        // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match delays {
             true => log::Extra {
-                columns: ", acked, delayed_until",
-                values: ",0,from_unixtime(?/1000.0)",
+                columns: ", acked, due_ms",
+                values: &format!(",0,coalesce(?,{NOW_MS})"),
                 due: true,
             },
             false => log::Extra { columns: ", acked", values: ",0", due: false },
@@ -66,83 +66,51 @@ impl QueueDialect for MySql {
     async fn claim_rows(
         connection: &mut MySqlConnection,
         queue: &Queue,
-        after: i64,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
+        let messages = queue.tables.messages();
         let mut transaction = connection.begin_with(BEGIN).await?;
-        let mut offsets = match queue.delays {
-            true => {
-                lock(&mut transaction, queue, "m.delayed_until <= now(3) order by m.delayed_until", limit)
-                    .await?
-            }
-            false => Vec::new(),
-        };
-        if offsets.len() < limit {
-            let fresh = match queue.delays {
-                true => "m.delayed_until is null and",
-                false => "",
-            };
-            let fresh = format!("{fresh} m.`offset` > {after} order by m.`offset`");
-            offsets.extend(lock(&mut transaction, queue, &fresh, limit - offsets.len()).await?);
-        }
-        if offsets.is_empty() {
-            transaction.commit().await?;
-            return Ok(Vec::new());
-        }
-        let (messages, claims) = (queue.tables.messages(), queue.tables.claims());
-        let delayed = if queue.delays { "m.delayed_until is not null" } else { "false" };
         let rows = sqlx::query(AssertSqlSafe(format!(
-            "select m.`offset`, m.uuid, m.payload, m.metadata, cast(unix_timestamp(m.created_at) as signed),
-                    cast(coalesce(c.attempts, 0) as signed), cast(coalesce(c.due_ms, 0) <= {NOW_MS} as signed),
-                    cast({delayed} as signed), cast({NOW_MS} as signed)
-             from {OFFSETS} straight_join {messages} m on m.`offset` = held.o
-             left join {claims} c on c.`offset` = m.`offset` order by m.`offset`"
+            "select {}, cast(attempts as signed), cast({NOW_MS} as signed),
+                    cast(unix_timestamp(delayed_until) * 1000 as signed)
+             from {messages} where acked = 0 and due_ms <= {NOW_MS}
+             order by due_ms, `offset` limit ? for update skip locked",
+            log::COLUMNS
         )))
-        .bind(json(&offsets))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *transaction)
         .await?;
-        let mut claimed = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if row.try_get::<i64, _>(6)? == 0 {
-                continue;
-            }
-            let read = log::read(row)?;
-            let attempts = u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or(0);
-            claimed.push(Claimed {
-                claim: Claim { offset: read.position.offset, attempt: attempts.saturating_add(1) },
-                row: read,
-                delayed: row.try_get::<i64, _>(7)? != 0,
-                now_ms: row.try_get(8)?,
-            });
+        let claimed: Vec<Claimed> = rows
+            .iter()
+            .map(|row| {
+                let attempts = u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or(0);
+                let attempt = attempts.saturating_add(1);
+                Ok(Claimed::new(log::read(row)?, attempt, row.try_get(6)?, row.try_get(7)?))
+            })
+            .collect::<sqlx::Result<_>>()?;
+        if !claimed.is_empty() {
+            let held: Vec<Claim> = claimed.iter().map(|claimed| claimed.claim).collect();
+            sqlx::query(AssertSqlSafe(format!(
+                "update {HELD} straight_join {messages} m on m.`offset` = held.o
+                 set m.owner = ?, m.due_ms = {NOW_MS} + ?, m.attempts = held.a"
+            )))
+            .bind(json_pairs(&held))
+            .bind(&queue.owner)
+            .bind(queue.timeout_ms())
+            .execute(&mut *transaction)
+            .await?;
         }
-        let held: Vec<Claim> = claimed.iter().map(|claimed| claimed.claim).collect();
-        sqlx::query(AssertSqlSafe(format!(
-            "insert into {claims} (`offset`, owner, due_ms, attempts)
-             select held.o, ?, {NOW_MS} + ?, held.a from {HELD}
-             on duplicate key update owner = values(owner), due_ms = values(due_ms), attempts = values(attempts)"
-        )))
-        .bind(&queue.owner)
-        .bind(queue.timeout_ms())
-        .bind(pairs(&held))
-        .execute(&mut *transaction)
-        .await?;
         transaction.commit().await?;
         Ok(claimed)
     }
 
     async fn next_due(connection: &mut MySqlConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {
-        let next = match queue.delays {
-            true => format!(
-                "select cast(timestampdiff(microsecond, now(6), min(delayed_until)) div 1000 as signed)
-                 from {} where acked = 0 and delayed_until > now(3)",
-                queue.tables.messages()
-            ),
-            // What is let go with a delay, the claims say.
-            false => {
-                format!("select min(due_ms) - {NOW_MS} from {} where owner is null", queue.tables.claims())
-            }
-        };
-        let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(next)).fetch_one(connection).await?;
+        let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select cast(min(due_ms) - {NOW_MS} as signed) from {} where acked = 0 and due_ms > {NOW_MS}",
+            queue.tables.messages()
+        )))
+        .fetch_one(connection)
+        .await?;
         Ok(next.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis))
     }
 
@@ -151,53 +119,61 @@ impl QueueDialect for MySql {
         queue: &Queue,
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>> {
-        let table = queue.tables.claims();
+        let messages = queue.tables.messages();
         // (The client asks for the number of rows that were found, changed or not.)
         let extended = sqlx::query(AssertSqlSafe(format!(
-            "update {HELD} straight_join {table} c on c.`offset` = held.o and c.attempts = held.a
-             set c.due_ms = {NOW_MS} + ? where c.owner = ?"
+            "update {HELD} straight_join {messages} m on m.`offset` = held.o and m.attempts = held.a
+             set m.due_ms = {NOW_MS} + ? where m.owner = ?"
         )))
-        .bind(pairs(claims))
+        .bind(json_pairs(claims))
         .bind(queue.timeout_ms())
         .bind(&queue.owner)
         .execute(&mut *connection)
         .await?
         .rows_affected();
         if extended == claims.len() as u64 {
-            return Ok(claims.iter().map(|claim| claim.offset).collect());
+            return Ok(offsets(claims));
         }
-        ours(connection, queue, claims, "").await
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            "select m.`offset` from {HELD} straight_join {messages} m
+             on m.`offset` = held.o and m.attempts = held.a where m.owner = ?"
+        )))
+        .bind(json_pairs(claims))
+        .bind(&queue.owner)
+        .fetch_all(connection)
+        .await
     }
 
+    /// What is not done afterwards is with others. (What others have done is done, too.)
     async fn finish_rows(
         connection: &mut MySqlConnection,
         queue: &Queue,
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>> {
-        let mut transaction = connection.begin().await?;
-        let ours = ours(&mut transaction, queue, claims, "for update").await?;
-        let (messages, claims) = (queue.tables.messages(), queue.tables.claims());
-        let finish = match queue.on_ack {
-            OnAck::Delete => format!(
-                "delete c, m from {OFFSETS} straight_join {claims} c on c.`offset` = held.o
-                 left join {messages} m on m.`offset` = c.`offset`"
-            ),
-            OnAck::Mark => {
-                format!("update {OFFSETS} straight_join {messages} m on m.`offset` = held.o set m.acked = 1")
-            }
+        let messages = queue.tables.messages();
+        let (delete, set) = match queue.on_ack {
+            OnAck::Delete => ("delete m from", ""),
+            OnAck::Mark => ("update", "set m.acked = 1, m.owner = null"),
         };
-        let ours_json = json(&ours);
-        sqlx::query(AssertSqlSafe(finish)).bind(&ours_json).execute(&mut *transaction).await?;
-        if queue.on_ack == OnAck::Mark {
-            sqlx::query(AssertSqlSafe(format!(
-                "delete c from {OFFSETS} straight_join {claims} c on c.`offset` = held.o"
-            )))
-            .bind(&ours_json)
-            .execute(&mut *transaction)
-            .await?;
+        let finished = sqlx::query(AssertSqlSafe(format!(
+            "{delete} {HELD} straight_join {messages} m on m.`offset` = held.o and m.attempts = held.a
+             {set} where m.owner = ?"
+        )))
+        .bind(json_pairs(claims))
+        .bind(&queue.owner)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        if finished == claims.len() as u64 {
+            return Ok(offsets(claims));
         }
-        transaction.commit().await?;
-        Ok(ours)
+        let lost: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select m.`offset` from {HELD} straight_join {messages} m on m.`offset` = held.o where m.acked = 0"
+        )))
+        .bind(json_pairs(claims))
+        .fetch_all(connection)
+        .await?;
+        Ok(offsets(claims).into_iter().filter(|offset| !lost.contains(offset)).collect())
     }
 
     async fn unclaim_rows(
@@ -205,89 +181,26 @@ impl QueueDialect for MySql {
         queue: &Queue,
         releases: &[Release],
     ) -> sqlx::Result<()> {
-        let (messages, claims) = (queue.tables.messages(), queue.tables.claims());
+        let unclaim = format!(
+            "update {} set owner = null, due_ms = {NOW_MS} + ?, attempts = ?
+             where `offset` = ? and attempts = ? and owner = ?",
+            queue.tables.messages()
+        );
         let mut transaction = connection.begin().await?;
         for release in releases {
-            let freed = sqlx::query(AssertSqlSafe(format!(
-                "update {claims} set owner = null, due_ms = {NOW_MS} + ?, attempts = ?
-                 where `offset` = ? and attempts = ? and owner = ?"
-            )))
-            .bind(release.delay_ms())
-            .bind(release.attempts())
-            .bind(release.claim.offset)
-            .bind(release.claim.attempt)
-            .bind(&queue.owner)
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected();
-            if freed > 0 && queue.delays && !release.delay.is_zero() {
-                sqlx::query(AssertSqlSafe(format!(
-                    "update {messages} set delayed_until = least(now(6) + interval ? microsecond,
-                                                                 from_unixtime(2147483647))
-                     where `offset` = ?"
-                )))
-                .bind(release.delay_ms().saturating_mul(1000))
+            sqlx::query(AssertSqlSafe(unclaim.clone()))
+                .bind(release.delay_ms())
+                .bind(release.attempts())
                 .bind(release.claim.offset)
+                .bind(release.claim.attempt)
+                .bind(&queue.owner)
                 .execute(&mut *transaction)
                 .await?;
-            }
         }
         transaction.commit().await
     }
-
-    async fn sweep(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
-        let (messages, claims) = (tables.messages(), tables.claims());
-        sqlx::query(AssertSqlSafe(format!(
-            "delete c from {claims} c left join {messages} m on m.`offset` = c.`offset` where m.`offset` is null"
-        )))
-        .execute(connection)
-        .await
-        .map(drop)
-    }
 }
 
-/// Locks rows that look free and that nobody has locked.
-async fn lock(
-    connection: &mut MySqlConnection,
-    queue: &Queue,
-    which: &str,
-    limit: usize,
-) -> sqlx::Result<Vec<i64>> {
-    let (messages, claims) = (queue.tables.messages(), queue.tables.claims());
-    sqlx::query_scalar(AssertSqlSafe(format!(
-        "select m.`offset` from {messages} m
-         where m.acked = 0
-           and coalesce((select c.due_ms from {claims} c where c.`offset` = m.`offset`), 0) <= {NOW_MS}
-           and {which} limit ? for update skip locked"
-    )))
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await
-}
-
-/// Which of these are ours.
-async fn ours(
-    connection: &mut MySqlConnection,
-    queue: &Queue,
-    claims: &[Claim],
-    lock: &str,
-) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar(AssertSqlSafe(format!(
-        "select c.`offset` from {HELD} straight_join {} c on c.`offset` = held.o and c.attempts = held.a
-         where c.owner = ? {lock}",
-        queue.tables.claims()
-    )))
-    .bind(pairs(claims))
-    .bind(&queue.owner)
-    .fetch_all(connection)
-    .await
-}
-
-fn pairs(claims: &[Claim]) -> String {
-    json(&claims.iter().map(|claim| (claim.offset, claim.attempt)).collect::<Vec<_>>())
-}
-
-fn json(numbers: &impl serde::Serialize) -> String {
-    // Numbers always serialise.
-    serde_json::to_string(numbers).unwrap_or_default()
+fn offsets(claims: &[Claim]) -> Vec<i64> {
+    claims.iter().map(|claim| claim.offset).collect()
 }

@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
+use super::NOW_MS;
 use crate::{PayloadColumn, lease::LEASES, topic::Tables};
 
 pub(super) async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
@@ -36,8 +37,8 @@ pub(super) async fn create_messages(
     .await
 }
 
-/// Go's queue for delayed messages, whose due times are whole seconds; ours are milliseconds. The index
-/// serves both kinds of claims: rows that are not delayed come first in it, in the order of their offsets.
+/// What Go's queues have is Go's, `delayed_until` of those for delayed messages included; then come the
+/// columns that claims need, and the index that serves them.
 pub(super) async fn create_queue(
     connection: &mut MySqlConnection,
     tables: &Tables,
@@ -53,8 +54,11 @@ pub(super) async fn create_queue(
                 payload {} null,
                 metadata json null,
                 acked boolean not null default false,
-                delayed_until timestamp(3) null default null,
-                index (acked, delayed_until)
+                delayed_until timestamp null default null,
+                owner varchar(64) null,
+                due_ms bigint not null default {NOW_MS},
+                attempts int unsigned not null default 0,
+                index (acked, due_ms)
             ) engine = InnoDB default charset = utf8mb4",
             tables.messages(),
             payload_type(payload),
@@ -63,20 +67,28 @@ pub(super) async fn create_queue(
     .await
 }
 
-pub(super) async fn create_claims(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            "create table if not exists {} (
-                `offset` bigint not null primary key,
-                owner varchar(64) null,
-                due_ms bigint not null,
-                attempts int unsigned not null
-            ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin",
-            tables.claims()
-        ),
-    )
-    .await
+/// Of several that do so at once one succeeds, and the others find the columns there.
+pub(super) async fn adopt_queue(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+    let present = columns(connection, &tables.messages_name()).await?;
+    let missing: Vec<&str> = [
+        ("delayed_until", "add column delayed_until timestamp null default null"),
+        ("owner", "add column owner varchar(64) null"),
+        ("attempts", "add column attempts int unsigned not null default 0"),
+        ("due_ms", "add column due_ms bigint not null default 0, add index (acked, due_ms)"),
+    ]
+    .iter()
+    .filter(|(name, _)| !present.iter().any(|there| there == name))
+    .map(|(_, add)| *add)
+    .collect();
+    let messages = tables.messages();
+    let adopted = execute(connection, format!("alter table {messages} {}", missing.join(", "))).await;
+    if let Err(error) = adopted {
+        let present = columns(connection, &tables.messages_name()).await?;
+        if !present.iter().any(|there| there == "due_ms") {
+            return Err(error);
+        }
+    }
+    execute(connection, format!("alter table {messages} alter column due_ms set default {NOW_MS}")).await
 }
 
 /// Groups are told apart by their bytes, as elsewhere.

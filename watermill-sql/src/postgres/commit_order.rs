@@ -16,6 +16,10 @@ use crate::{
     topic::Tables,
 };
 
+/// Why a standby will not do.
+pub(super) const STANDBY: &str = "the server is a standby, which neither shows writers nor takes acks or claims: \
+                                  connect to the primary";
+
 /// The rule that a group reads by, and what it remembers.
 #[derive(Debug)]
 pub enum Cursor {
@@ -63,11 +67,7 @@ pub(super) async fn open(
     let facts = facts(connection, tables, config).await.map_err(Failure::of::<sqlx::Postgres>)?;
     let refuse = |why: String| Err(Failure::because(Trouble::Refused, why));
     if facts.is_standby {
-        return refuse(
-            "the server is a standby, which neither shows writers nor takes acks: \
-                       connect to the primary"
-                .to_owned(),
-        );
+        return refuse(STANDBY.to_owned());
     }
     match facts.choose(config.commit_order) {
         Err(why) => refuse(why),

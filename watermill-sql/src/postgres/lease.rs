@@ -223,8 +223,8 @@ async fn newest(
     let newest = match by_transaction {
         false => format!(r#"select max("offset"), '0' from {messages} having max("offset") is not null"#),
         true => format!(
-            r#"select "offset", transaction_id::text from {messages}
-               order by transaction_id desc, "offset" desc limit 1"#
+            r#"select "offset", transaction_id::text from {messages} m
+               order by m.transaction_id desc, m."offset" desc limit 1"#
         ),
     };
     let row = sqlx::query(AssertSqlSafe(newest)).fetch_optional(connection).await?;

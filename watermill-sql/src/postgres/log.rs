@@ -50,9 +50,9 @@ pub(super) async fn create_group(
 }
 
 /// What a layout's insert names beside what every layout has.
-pub(super) struct Extra {
-    pub(super) columns: &'static str,
-    pub(super) values: &'static str,
+pub(super) struct Extra<'a> {
+    pub(super) columns: &'a str,
+    pub(super) values: &'a str,
     /// Whether `due_ms` is among the values.
     pub(super) due: bool,
 }
@@ -74,7 +74,7 @@ pub(super) async fn insert_into(
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
-    extra: &Extra,
+    extra: &Extra<'_>,
 ) -> sqlx::Result<()> {
     let payload_column = config.payload_column.unwrap_or(sqlx::Postgres::PAYLOAD_COLUMN);
     let (bound, cast) = match payload_column {
@@ -143,11 +143,13 @@ pub(super) async fn by_transaction(
     after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    // Ordered by the table's columns, with the table's name: without it, by those of the result, of which one
+    // is text, where 99 comes after 100.
     let rows = sqlx::query(AssertSqlSafe(format!(
-        r#"select {COLUMNS}, transaction_id::text from {}
+        r#"select {COLUMNS}, transaction_id::text from {} m
            where (transaction_id, "offset") > ($1::text::xid8, $2)
              and transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-           order by transaction_id, "offset" limit $3"#,
+           order by m.transaction_id, m."offset" limit $3"#,
         tables.messages()
     )))
     .bind(after.transaction.to_string())

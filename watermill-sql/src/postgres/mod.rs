@@ -8,6 +8,7 @@ mod listen;
 mod log;
 mod look;
 mod queue;
+mod retention;
 mod schema;
 
 use std::time::Duration;
@@ -66,6 +67,17 @@ impl Dialect for Postgres {
                 Trouble::Unavailable
             }
             _ => Trouble::Refused,
+        }
+    }
+
+    async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
+        let is_standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
+            .fetch_one(connection)
+            .await
+            .map_err(Failure::of::<Postgres>)?;
+        match is_standby {
+            true => Err(Failure::because(Trouble::Refused, commit_order::STANDBY)),
+            false => Ok(()),
         }
     }
 

@@ -1,10 +1,6 @@
 //! Queues: rows that are claimed with `skip locked`.
-//!
-//! Of two workers that look at the same row at the same time, one has it locked and the other goes on. One
-//! that has looked before the other's claim was there, and locks after it, is stopped by the primary key
-//! of the claims: what is claimed and not over is left as it is.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
@@ -12,16 +8,24 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 use super::{NOW_MS, log, schema};
 use crate::{
     PayloadColumn, SqlPublisherConfig,
-    error::{Failure, Trouble},
+    error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
     topic::Tables,
 };
 
+/// As [`NOW_MS`], the same in all of a statement, so that an index can be searched for it.
+const STATEMENT_MS: &str = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
+
+/// A row that is ours: its offset is in the first parameter, the others are the attempt and the owner. The
+/// planner does not see how many keys there are, and so looks them up whatever it believes about a table
+/// that is full and empty by turns.
+const IS_HELD: &str =
+    r#""offset" = any(array(select unnest($1::bigint[]))) and attempts = $2 and owner = $3"#;
+
 #[async_trait]
 impl QueueDialect for Postgres {
-    /// The end of the year 9999, as in the metadata.
-    const DUE_MS_MAX: i64 = 253_402_300_799_999;
+    const DUE_MS_MAX: i64 = i64::MAX;
 
     async fn create_queue(
         connection: &mut PgConnection,
@@ -31,22 +35,13 @@ impl QueueDialect for Postgres {
         schema::create_queue(connection, tables, payload).await
     }
 
-    async fn create_claims(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::create_claims(connection, tables).await
+    async fn adopt_queue(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
+        schema::adopt_queue(connection, tables).await
     }
 
-    async fn check_queue(connection: &mut PgConnection, _tables: &Tables) -> Result<(), Failure> {
-        let is_standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
-            .fetch_one(connection)
-            .await
-            .map_err(Failure::of::<Postgres>)?;
-        match is_standby {
-            true => Err(Failure::because(
-                Trouble::Refused,
-                "the server is a standby, which takes no claims: connect to the primary",
-            )),
-            false => Ok(()),
-        }
+    /// Claims hold on any table that a server takes writes to.
+    async fn check_queue(_connection: &mut PgConnection, _tables: &Tables) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn enqueue(
@@ -56,94 +51,57 @@ impl QueueDialect for Postgres {
         config: &SqlPublisherConfig,
         delays: bool,
     ) -> sqlx::Result<()> {
-        log::insert_into(connection, tables, records, config, &columns(delays)).await
+        // That a log has no `acked` keeps messages for a queue out of one.
+        let extra = match delays {
+            true => log::Extra {
+                columns: ", acked, due_ms",
+                values: &format!(", false, coalesce(due_ms, {NOW_MS})"),
+                due: true,
+            },
+            false => log::Extra { columns: ", acked", values: ", false", due: false },
+        };
+        log::insert_into(connection, tables, records, config, &extra).await
     }
 
+    /// The array is made first, for the same reason.
     async fn claim_rows(
         connection: &mut PgConnection,
         queue: &Queue,
-        after: i64,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
-        let (messages, claims) = (queue.tables.messages(), queue.tables.claims());
-        // A scalar subquery, because it is looked up row by row, whatever the planner believes about a
-        // table that is full and empty by turns.
-        let free = format!(
-            r#"not m.acked and coalesce(
-                   (select c.due_ms from {claims} c where c."offset" = m."offset"), 0
-               ) <= (select now_ms from clock)"#
-        );
-        let columns = log::COLUMNS;
-        let (due, is_fresh, picked) = match queue.delays {
-            true => (
-                format!(
-                    r#"due as (
-                        select {columns}, true from {messages} m
-                        where {free} and m.delayed_until <= statement_timestamp()
-                        order by m.delayed_until limit $1 for update of m skip locked
-                    ),"#
-                ),
-                "and m.delayed_until is null",
-                "table due union all table fresh limit $1",
-            ),
-            false => (String::new(), "", "table fresh"),
-        };
-        let statement = format!(
-            r#"with clock as materialized (select {NOW_MS} as now_ms), {due}
-            fresh as (
-                select {columns}, false from {messages} m
-                where {free} {is_fresh} and m."offset" > $2
-                order by m."offset" limit $1 for update of m skip locked
-            ),
-            picked ("offset", uuid, payload, metadata, published_ms, delayed) as materialized ({picked}),
-            claimed as (
-                insert into {claims} as c ("offset", owner, due_ms, attempts)
-                select picked."offset", $3, now_ms + $4, 1 from picked, clock
-                on conflict ("offset") do update
-                    set owner = excluded.owner, due_ms = excluded.due_ms, attempts = c.attempts + 1
-                    where c.due_ms <= excluded.due_ms - $4
-                returning c."offset", c.attempts
-            )
-            select "offset", uuid, payload, metadata, published_ms, attempts, delayed, now_ms
-            from picked join claimed using ("offset"), clock order by 1"#
-        );
-        let rows = sqlx::query(AssertSqlSafe(statement))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .bind(after)
-            .bind(&queue.owner)
-            .bind(queue.timeout_ms())
-            .fetch_all(connection)
-            .await?;
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            r#"update {messages} m
+               set owner = $1, due_ms = {STATEMENT_MS} + $2, attempts = m.attempts + 1
+               where m."offset" = any(array(
+                   select "offset" from {messages} where not acked and due_ms <= {STATEMENT_MS}
+                   order by due_ms, "offset" limit $3 for update skip locked
+               ))
+               returning {}, attempts, {STATEMENT_MS}"#,
+            log::COLUMNS,
+            messages = queue.tables.messages(),
+        )))
+        .bind(&queue.owner)
+        .bind(queue.timeout_ms())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await?;
         rows.iter()
             .map(|row| {
-                let read = log::read(row, 0)?;
                 let attempt = u32::try_from(row.try_get::<i32, _>(5)?).unwrap_or(1);
-                Ok(Claimed {
-                    claim: Claim { offset: read.position.offset, attempt },
-                    row: read,
-                    delayed: row.try_get(6)?,
-                    now_ms: row.try_get(7)?,
-                })
+                Ok(Claimed::new(log::read(row, 0)?, attempt, row.try_get(6)?, None))
             })
             .collect()
     }
 
     async fn next_due(connection: &mut PgConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {
-        let next = match queue.delays {
-            true => format!(
-                "select (extract(epoch from delayed_until) * 1000)::bigint - {NOW_MS}
-                 from {} where not acked and delayed_until > statement_timestamp()
-                 order by delayed_until limit 1",
-                queue.tables.messages()
-            ),
-            // What is let go with a delay, the claims say.
-            false => {
-                format!("select min(due_ms) - {NOW_MS} from {} where owner is null", queue.tables.claims())
-            }
-        };
-        let next: Option<Option<i64>> =
-            sqlx::query_scalar(AssertSqlSafe(next)).fetch_optional(connection).await?;
-        Ok(next.flatten().and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis))
+        let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select due_ms - {STATEMENT_MS} from {} where not acked and due_ms > {STATEMENT_MS}
+             order by due_ms limit 1",
+            queue.tables.messages()
+        )))
+        .fetch_optional(connection)
+        .await?;
+        Ok(next.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis))
     }
 
     async fn extend_claims(
@@ -151,124 +109,84 @@ impl QueueDialect for Postgres {
         queue: &Queue,
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>> {
-        let (offsets, attempts) = unzip(claims);
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            r#"update {} c set due_ms = {NOW_MS} + $1
-               from unnest($2::bigint[], $3::int[]) as held ("offset", attempt)
-               where c."offset" = held."offset" and c.attempts = held.attempt and c.owner = $4
-               returning c."offset""#,
-            queue.tables.claims()
-        )))
-        .bind(queue.timeout_ms())
-        .bind(offsets)
-        .bind(attempts)
-        .bind(&queue.owner)
-        .fetch_all(connection)
-        .await
+        let extend = format!(
+            r#"update {} set due_ms = {NOW_MS} + $4 where {IS_HELD} returning "offset"::bigint"#,
+            queue.tables.messages()
+        );
+        let mut ours = Vec::with_capacity(claims.len());
+        for (attempt, offsets) in by_attempt(claims) {
+            let extended: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(extend.clone()))
+                .bind(offsets)
+                .bind(attempt)
+                .bind(&queue.owner)
+                .bind(queue.timeout_ms())
+                .fetch_all(&mut *connection)
+                .await?;
+            ours.extend(extended);
+        }
+        Ok(ours)
     }
 
-    /// The claim goes first: it is what is compared. Only a claim that is over can be taken by another
-    /// worker meanwhile, which locks in the other order; should the two meet, one of them is told of a
-    /// deadlock and tries again.
     async fn finish_rows(
         connection: &mut PgConnection,
         queue: &Queue,
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>> {
-        let (offsets, attempts) = unzip(claims);
         let messages = queue.tables.messages();
         let finish = match queue.on_ack {
-            OnAck::Delete => {
-                format!(r#"delete from {messages} m using gone where m."offset" = gone."offset""#)
-            }
-            OnAck::Mark => {
-                format!(r#"update {messages} m set acked = true from gone where m."offset" = gone."offset""#)
-            }
+            OnAck::Delete => format!("delete from {messages}"),
+            OnAck::Mark => format!("update {messages} set acked = true, owner = null"),
         };
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            r#"with gone as (
-                   delete from {} c using unnest($1::bigint[], $2::int[]) as held ("offset", attempt)
-                   where c."offset" = held."offset" and c.attempts = held.attempt and c.owner = $3
-                   returning c."offset"
-               ), finished as ({finish})
-               select "offset" from gone"#,
-            queue.tables.claims()
-        )))
-        .bind(offsets)
-        .bind(attempts)
-        .bind(&queue.owner)
-        .fetch_all(connection)
-        .await
+        let finish = format!(r#"{finish} where {IS_HELD} returning "offset"::bigint"#);
+        let mut ours = Vec::with_capacity(claims.len());
+        for (attempt, offsets) in by_attempt(claims) {
+            let finished: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(finish.clone()))
+                .bind(offsets)
+                .bind(attempt)
+                .bind(&queue.owner)
+                .fetch_all(&mut *connection)
+                .await?;
+            ours.extend(finished);
+        }
+        Ok(ours)
     }
 
-    /// A delay is written into the messages table, where there is a column for it with an index, so that a
-    /// million rows that wait cost nobody a look.
     async fn unclaim_rows(
         connection: &mut PgConnection,
         queue: &Queue,
         releases: &[Release],
     ) -> sqlx::Result<()> {
-        let offsets: Vec<i64> = releases.iter().map(|release| release.claim.offset).collect();
-        let held: Vec<i32> = releases.iter().map(|release| attempts(release.claim.attempt)).collect();
-        let tried: Vec<i32> = releases.iter().map(|release| attempts(release.attempts())).collect();
-        let delays: Vec<i64> = releases.iter().map(|release| release.delay_ms()).collect();
-        let delay = match queue.delays {
-            true => format!(
-                r#", delayed as (
-                    update {} m set delayed_until = clock_timestamp() + freed.delay_ms * interval '1 millisecond'
-                    from freed where m."offset" = freed."offset" and freed.delay_ms > 0
-                )"#,
-                queue.tables.messages()
-            ),
-            false => String::new(),
-        };
-        sqlx::query(AssertSqlSafe(format!(
-            r#"with freed as (
-                   update {} c set owner = null, due_ms = {NOW_MS} + held.delay_ms, attempts = held.tried
-                   from unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[])
-                       as held ("offset", attempt, tried, delay_ms)
-                   where c."offset" = held."offset" and c.attempts = held.attempt and c.owner = $5
-                   returning c."offset", held.delay_ms
-               ){delay}
-               select count(*) from freed"#,
-            queue.tables.claims()
-        )))
-        .bind(offsets)
-        .bind(held)
-        .bind(tried)
-        .bind(delays)
-        .bind(&queue.owner)
-        .execute(connection)
-        .await
-        .map(drop)
-    }
-
-    async fn sweep(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
-        let (messages, claims) = (tables.messages(), tables.claims());
-        sqlx::query(AssertSqlSafe(format!(
-            r#"delete from {claims} c where not exists (select from {messages} m where m."offset" = c."offset")"#
-        )))
-        .execute(connection)
-        .await
-        .map(drop)
+        let unclaim = format!(
+            "update {} set owner = null, due_ms = {NOW_MS} + $4, attempts = $5 where {IS_HELD}",
+            queue.tables.messages()
+        );
+        let mut alike: BTreeMap<(i32, i32, i64), Vec<i64>> = BTreeMap::new();
+        for release in releases {
+            let kind = (attempts(release.claim.attempt), attempts(release.attempts()), release.delay_ms());
+            alike.entry(kind).or_default().push(release.claim.offset);
+        }
+        for ((attempt, tried, delay_ms), offsets) in alike {
+            sqlx::query(AssertSqlSafe(unclaim.clone()))
+                .bind(offsets)
+                .bind(attempt)
+                .bind(&queue.owner)
+                .bind(delay_ms)
+                .bind(tried)
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
     }
 }
 
-/// What an insert names beside the columns that every layout has. That a log has no `acked` keeps
-/// messages for a queue out of one.
-fn columns(delays: bool) -> log::Extra {
-    match delays {
-        true => log::Extra {
-            columns: ", acked, delayed_until",
-            values: ", false, to_timestamp(due_ms / 1000.0)",
-            due: true,
-        },
-        false => log::Extra { columns: ", acked", values: ", false", due: false },
+/// Nearly always all claims are of one attempt, and then it is one statement. To join with pairs instead
+/// would have them compared each with each.
+fn by_attempt(claims: &[Claim]) -> BTreeMap<i32, Vec<i64>> {
+    let mut by_attempt: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+    for claim in claims {
+        by_attempt.entry(attempts(claim.attempt)).or_default().push(claim.offset);
     }
-}
-
-fn unzip(claims: &[Claim]) -> (Vec<i64>, Vec<i32>) {
-    claims.iter().map(|claim| (claim.offset, attempts(claim.attempt))).unzip()
+    by_attempt
 }
 
 fn attempts(attempts: u32) -> i32 {

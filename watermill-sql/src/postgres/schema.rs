@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::NOW_MS;
 use crate::{PayloadColumn, lease::LEASES, topic::Tables};
 
 /// Two transactions that create the same table at once collide in the catalogue, `if not exists` or
@@ -43,53 +44,69 @@ pub(super) async fn create_messages(
     .await
 }
 
-/// Go's queue, with a column for due times, which Go has on MySQL only. The indexes serve the two kinds
-/// of claims, however many rows wait or are marked.
+/// The columns beside Go's, and the index that serves claims, however many rows are marked or wait. The
+/// server chooses the name of the index: ours could be cut to that of another.
+const QUEUE_COLUMNS: [&str; 3] =
+    ["owner text", "due_ms bigint not null default 0", "attempts int not null default 0"];
+
 pub(super) async fn create_queue(
     connection: &mut PgConnection,
     tables: &Tables,
     payload: PayloadColumn,
 ) -> sqlx::Result<()> {
     let messages = tables.messages();
-    // The server chooses the names of the indexes: ours could be cut to the same one. No name that can
-    // stand here has a quote in it.
-    create(
-        connection,
-        format!(
-            r#"do 'begin
-                if to_regclass(''{messages}'') is null then
-                    create table {messages} (
-                        "offset" bigserial not null primary key,
-                        uuid varchar(36) not null default gen_random_uuid()::text,
-                        payload {},
-                        metadata json,
-                        acked boolean not null default false,
-                        created_at timestamp with time zone not null default current_timestamp,
-                        delayed_until timestamp with time zone
-                    );
-                    create index on {messages} ("offset") where not acked and delayed_until is null;
-                    create index on {messages} (delayed_until)
-                        where not acked and delayed_until is not null;
-                end if;
-            end'"#,
-            payload_type(payload),
-        ),
-    )
-    .await
+    let create = format!(
+        r#"create table {messages} (
+            "offset" bigserial not null primary key,
+            uuid varchar(36) not null default gen_random_uuid()::text,
+            payload {},
+            metadata json,
+            acked boolean not null default false,
+            created_at timestamp with time zone not null default current_timestamp,
+            {}
+        )"#,
+        payload_type(payload),
+        QUEUE_COLUMNS.join(", "),
+    );
+    let statements = format!("{create}; {}", finish_queue(&messages));
+    unless_there(connection, tables, "offset", &statements).await
 }
 
-/// Rows come and go, and a look at the rows that have gone costs time until they are vacuumed.
-pub(super) async fn create_claims(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
+/// That the columns are filled with a constant makes it a matter of moments; only then new rows get their
+/// times. The index takes a second for a million rows.
+pub(super) async fn adopt_queue(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
+    let messages = tables.messages();
+    let columns = QUEUE_COLUMNS.map(|column| format!("add column if not exists {column}")).join(", ");
+    let adopt = format!("alter table {messages} {columns}; {}", finish_queue(&messages));
+    unless_there(connection, tables, "due_ms", &adopt).await
+}
+
+fn finish_queue(messages: &str) -> String {
+    format!(
+        r#"alter table {messages} alter column due_ms set default {NOW_MS};
+           create index on {messages} (due_ms, "offset") where not acked"#
+    )
+}
+
+/// Runs statements unless the messages table has a column. The catalogue is read with a snapshot, because
+/// what the session remembers of it may be from before it had the lock. No name that can stand here has a
+/// quote in it.
+async fn unless_there(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    column: &str,
+    statements: &str,
+) -> sqlx::Result<()> {
+    let name = tables.messages_name();
     create(
         connection,
         format!(
-            r#"create table if not exists {} (
-                "offset" bigint not null primary key,
-                owner text,
-                due_ms bigint not null,
-                attempts int not null
-            ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000)"#,
-            tables.claims()
+            "do 'begin
+                if not exists (
+                    select from pg_class c join pg_attribute a on a.attrelid = c.oid
+                    where c.relname = ''{name}'' and pg_table_is_visible(c.oid) and a.attname = ''{column}''
+                ) then {statements}; end if;
+            end'"
         ),
     )
     .await

@@ -81,14 +81,14 @@ impl Claims {
         if self.fresh.len() >= self.refill_below(batch_size) {
             return 0;
         }
-        let room = self.window.size().saturating_add(self.ahead).saturating_sub(self.out + self.fresh.len());
-        room.min(batch_size)
+        // Those that are left are gone by the time the next ones are there.
+        self.window.size().saturating_add(self.ahead).saturating_sub(self.out).min(batch_size)
     }
 
     /// Says that a claim came back full. More are claimed ahead if the stream has waited for it.
     pub(crate) fn came_full(&mut self, batch_size: usize) {
         if std::mem::take(&mut self.starved) {
-            self.ahead = (self.ahead * 2).min(batch_size);
+            self.ahead = (self.ahead * 4).min(batch_size);
         }
     }
 

@@ -26,8 +26,8 @@ pub trait QueueDialect: sqlx::Database {
         payload: PayloadColumn,
     ) -> sqlx::Result<()>;
 
-    /// Creates the table of a queue's claims unless it exists.
-    async fn create_claims(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
+    /// Gives a queue that Go made the columns that claims need, with an index. Go does not notice.
+    async fn adopt_queue(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
 
     /// Refuses servers and tables where claims would not hold.
     async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
@@ -42,16 +42,14 @@ pub trait QueueDialect: sqlx::Database {
         delays: bool,
     ) -> sqlx::Result<()>;
 
-    /// Claims rows that nobody has: those of the column for due times that are due, and others with
-    /// offsets above `after`, in their order. Not inside a transaction.
+    /// Claims rows that are due and that nobody has. Not inside a transaction.
     async fn claim_rows(
         connection: &mut Self::Connection,
         queue: &Queue,
-        after: i64,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>>;
 
-    /// In how long the next message is due that is not now, if one is known.
+    /// In how long the next message is due that is not now: a delayed one, or one whose worker may die.
     async fn next_due(connection: &mut Self::Connection, queue: &Queue) -> sqlx::Result<Option<Duration>>;
 
     /// Keeps rows out of sight from now on for another visibility timeout. Returns the offsets of those
@@ -62,7 +60,7 @@ pub trait QueueDialect: sqlx::Database {
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>>;
 
-    /// Deletes or marks rows that are ours, and their claims. Returns the offsets of those that are done.
+    /// Deletes or marks rows that are ours. Returns the offsets of those that are done.
     async fn finish_rows(
         connection: &mut Self::Connection,
         queue: &Queue,
@@ -75,9 +73,6 @@ pub trait QueueDialect: sqlx::Database {
         queue: &Queue,
         releases: &[Release],
     ) -> sqlx::Result<()>;
-
-    /// Forgets claims of rows that are no longer there, which somebody else has deleted.
-    async fn sweep(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
 }
 
 /// A queue, as one subscription works on it.
@@ -88,8 +83,6 @@ pub struct Queue {
     pub(crate) owner: String,
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,
-    /// Whether the table has a column for due times.
-    pub(crate) delays: bool,
 }
 
 impl Queue {
@@ -111,10 +104,17 @@ pub struct Claim {
 pub struct Claimed {
     pub(crate) claim: Claim,
     pub(crate) row: Row,
-    /// Whether it had a due time in the column for that.
-    pub(crate) delayed: bool,
     /// The database's clock, in milliseconds since the Unix epoch.
     pub(crate) now_ms: i64,
+    /// What Go's column for due times says, where there is one.
+    pub(crate) go_due_ms: Option<i64>,
+}
+
+impl Claimed {
+    pub(crate) fn new(row: Row, attempt: u32, now_ms: i64, go_due_ms: Option<i64>) -> Self {
+        let claim = Claim { offset: row.position.offset, attempt };
+        Self { claim, row, now_ms, go_due_ms }
+    }
 }
 
 /// A row that is let go.
@@ -138,4 +138,17 @@ impl Release {
         const CENTURY: i64 = 100 * 365 * 24 * 3_600 * 1_000;
         i64::try_from(self.delay.as_millis()).unwrap_or(CENTURY).min(CENTURY)
     }
+}
+
+/// Claims as a JSON array of pairs of offset and attempt, for databases that bind no arrays.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) fn json_pairs(claims: &[Claim]) -> String {
+    json(&claims.iter().map(|claim| (claim.offset, claim.attempt)).collect::<Vec<_>>())
+}
+
+/// Numbers as a JSON array.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) fn json(numbers: &impl serde::Serialize) -> String {
+    // Numbers always serialise.
+    serde_json::to_string(numbers).unwrap_or_default()
 }

@@ -21,12 +21,11 @@ pub(super) struct Intake {
 }
 
 impl<D: Dialect> QueueReader<D> {
-    pub(super) async fn claim(&self, after: i64, limit: usize) -> Result<Intake, Failure> {
+    pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
         let mut connection = self.connect().await?;
         let asked = Instant::now();
-        let rows =
-            D::claim_rows(&mut connection, &self.queue, after, limit).await.map_err(Failure::of::<D>)?;
-        let due = match rows.is_empty() && after == 0 {
+        let rows = D::claim_rows(&mut connection, &self.queue, limit).await.map_err(Failure::of::<D>)?;
+        let due = match rows.is_empty() {
             true => D::next_due(&mut connection, &self.queue).await.map_err(Failure::of::<D>)?,
             false => None,
         };
@@ -37,7 +36,7 @@ impl<D: Dialect> QueueReader<D> {
     pub(super) fn take_in(&self, intake: Intake, now: Instant) {
         let mut unreadable = Vec::new();
         let mut state = self.desk.lock();
-        for Claimed { claim, row, delayed, now_ms } in intake.rows {
+        for Claimed { claim, row, now_ms, go_due_ms } in intake.rows {
             let message = match row.columns.decode() {
                 Ok(message) => message,
                 Err(error) => {
@@ -54,14 +53,15 @@ impl<D: Dialect> QueueReader<D> {
                     continue;
                 }
             };
-            // A writer that knows no column for due times says it in the metadata only, as Go's on
-            // PostgreSQL; what cannot be read there delays nothing.
-            match marshaler::due_ms(&message) {
-                Ok(Some(due_ms)) if due_ms > now_ms && !delayed => {
+            // A writer that does not know our column for due times says it in Go's, or in the metadata.
+            // What cannot be read there delays nothing.
+            let due_ms = marshaler::due_ms(&message).ok().flatten().max(go_due_ms);
+            match due_ms.filter(|due_ms| *due_ms > now_ms) {
+                Some(due_ms) => {
                     let delay = Duration::from_millis(due_ms.abs_diff(now_ms));
                     state.hand.release(Release { claim, delay, tried: false }, now);
                 }
-                _ => state.hand.push(claim, message, row.published_at, intake.asked),
+                None => state.hand.push(claim, message, row.published_at, intake.asked),
             }
         }
         drop(state);

@@ -1,8 +1,8 @@
 //! The queue layout: each message is handled by one of many workers and then gone.
 //!
-//! A message is a row. A worker that takes it writes a *claim* into a table of ours beside it, so that
-//! the row is as Go made it and is not written again before it is deleted: who has it, how often it has
-//! been tried, and until when it is out of sight of others.
+//! A message is a row, and its row says when it is due. A worker that claims it makes it due when the
+//! visibility timeout ends, under its own name and with one attempt more. One column is therefore the
+//! order of the queue, the delay of a message, that of a nack, and the end of a dead worker's claim.
 
 mod claims;
 mod config;
@@ -14,5 +14,9 @@ mod subscriber;
 
 pub(crate) use claims::Claims;
 pub use config::{OnAck, SqlQueueSubscriberConfig};
-pub(crate) use dialect::{Claim, Claimed, Queue, QueueDialect, Release};
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) use dialect::{Claim, Claimed, Release};
+pub(crate) use dialect::{Queue, QueueDialect};
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) use dialect::{json, json_pairs};
 pub use subscriber::SqlQueueSubscriber;

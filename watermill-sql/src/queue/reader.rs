@@ -30,8 +30,6 @@ use crate::{
 
 /// How long a subscription that ends may take to record what it knows.
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
-/// How long claims go on behind the last one before they look again at what has come back into sight.
-const LOOK_BACK: Duration = Duration::from_secs(1);
 /// Workers that meet at a row may deadlock, and one of them is to try again; so often it is nobody's
 /// business.
 const COLLISIONS_MAX: u32 = 3;
@@ -47,9 +45,6 @@ pub(super) struct QueueReader<D: Dialect> {
 
 /// When the task does what.
 struct Plan {
-    /// Claims go on behind this offset.
-    after: i64,
-    look_back_at: Instant,
     poll_at: Instant,
     poll_interval: Duration,
     renew_at: Instant,
@@ -73,8 +68,6 @@ impl<D: Dialect> QueueReader<D> {
     async fn work(&self, published: &mut wake::Waker) -> Result<(), String> {
         let now = Instant::now();
         let mut plan = Plan {
-            after: 0,
-            look_back_at: now + LOOK_BACK,
             poll_at: now,
             poll_interval: self.config.poll_interval_min,
             renew_at: now,
@@ -90,11 +83,7 @@ impl<D: Dialect> QueueReader<D> {
                 plan.rest_until = None;
                 let wanted = self.wanted();
                 if wanted > 0 && plan.poll_at <= now && claiming.is_terminated() {
-                    if plan.look_back_at <= now {
-                        plan.look_back_at = now + LOOK_BACK;
-                        plan.after = 0;
-                    }
-                    claiming.set(self.claim(plan.after, wanted).fuse());
+                    claiming.set(self.claim(wanted).fuse());
                 }
                 if self.write_at(&plan).is_some_and(|at| at <= now) && writing.is_terminated() {
                     writing.set(self.write(plan.renew_at <= now).fuse());
@@ -112,14 +101,9 @@ impl<D: Dialect> QueueReader<D> {
                     Err(failure) => Some(failure),
                 },
                 written = &mut writing => match written {
-                    Ok(written) => {
+                    Ok(renewed) => {
                         self.recovered(&mut plan);
-                        if let Some(renew_at) = written.renew_at {
-                            plan.renew_at = renew_at;
-                        }
-                        if written.released {
-                            plan.look_back_at = Instant::now();
-                        }
+                        plan.renew_at = renewed.unwrap_or(plan.renew_at);
                         None
                     }
                     Err(failure) => Some(failure),
@@ -178,16 +162,11 @@ impl<D: Dialect> QueueReader<D> {
         }
         let found = intake.rows.len();
         if found == intake.limit {
-            plan.after = intake.rows.iter().rev().find(|row| !row.delayed).map_or(0, |row| row.claim.offset);
             plan.poll_interval = self.config.poll_interval_min;
             plan.poll_at = now;
             self.desk.lock().hand.came_full(self.config.batch_size);
-        } else if std::mem::take(&mut plan.after) > 0 {
-            // The end, but not the beginning, has been seen.
-            plan.poll_at = now;
         } else {
-            let due = intake.due.unwrap_or(Duration::MAX);
-            plan.poll_at = now + plan.poll_interval.min(due);
+            plan.poll_at = now + plan.poll_interval.min(intake.due.unwrap_or(Duration::MAX));
             plan.poll_interval = match found {
                 0 => (plan.poll_interval * 2).min(self.config.poll_interval_max),
                 _ => self.config.poll_interval_min,
@@ -268,7 +247,7 @@ impl<D: Dialect> QueueReader<D> {
             let mut failures = 0;
             loop {
                 match self.record().await {
-                    Ok(_) => return Ok(()),
+                    Ok(()) => return Ok(()),
                     Err(failure)
                         if matches!(failure.trouble, Trouble::Unavailable | Trouble::Transaction)
                             && failures < 3 =>

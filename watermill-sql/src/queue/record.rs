@@ -13,20 +13,12 @@ use crate::{
 /// Rows of one statement.
 const ROWS_MAX: usize = 1_000;
 
-/// What was written.
-#[derive(Debug, Default)]
-pub(super) struct Written {
-    /// When claims are to be renewed again, if they were.
-    pub(super) renew_at: Option<Instant>,
-    /// Whether rows have come back into sight.
-    pub(super) released: bool,
-}
-
 impl<D: Dialect> QueueReader<D> {
-    /// Renews what is in hand, if that is due, and records outcomes.
-    pub(super) async fn write(&self, renew: bool) -> Result<Written, Failure> {
+    /// Renews what is in hand, if that is due, and records outcomes. Returns when to renew again.
+    pub(super) async fn write(&self, renew: bool) -> Result<Option<Instant>, Failure> {
         let renew_at = if renew { Some(self.renew().await?) } else { None };
-        Ok(Written { renew_at, ..self.record().await? })
+        self.record().await?;
+        Ok(renew_at)
     }
 
     async fn renew(&self) -> Result<Instant, Failure> {
@@ -58,8 +50,7 @@ impl<D: Dialect> QueueReader<D> {
     }
 
     /// Records everything that is settled.
-    pub(super) async fn record(&self) -> Result<Written, Failure> {
-        let mut written = Written::default();
+    pub(super) async fn record(&self) -> Result<(), Failure> {
         loop {
             let done = self.desk.lock().hand.take_done(ROWS_MAX);
             let nothing_done = done.is_empty();
@@ -84,10 +75,10 @@ impl<D: Dialect> QueueReader<D> {
                     self.desk.lock().hand.keep_released(released, Instant::now());
                     return Err(Failure::of::<D>(error));
                 }
-                written.released = true;
+                // They may be due for anybody.
                 wake::wake(self.queue.tables.topic());
             } else if nothing_done {
-                return Ok(written);
+                return Ok(());
             }
         }
     }

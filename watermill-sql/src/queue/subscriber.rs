@@ -41,7 +41,6 @@ pub struct SqlQueueSubscriber<D: SqlDatabase> {
 /// What there must be before anything is claimed.
 struct Prepared {
     tables: Tables,
-    found: Found,
     dead_letters: Option<(Tables, Found)>,
 }
 
@@ -64,7 +63,8 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
         let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
-        let found = schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
+        D::check_server(&mut connection).await?;
+        schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
         let dead_letters = match dead {
             Some(dead) => {
                 let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
@@ -74,8 +74,7 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
             None => None,
         };
         D::check_queue(&mut connection, &tables).await?;
-        D::sweep(&mut connection, &tables).await.map_err(Failure::of::<D>)?;
-        Ok(Prepared { tables, found, dead_letters })
+        Ok(Prepared { tables, dead_letters })
     }
 }
 
@@ -84,7 +83,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.open.check(topic)?;
         let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
-        let Prepared { tables, found, dead_letters } = prepared;
+        let Prepared { tables, dead_letters } = prepared;
 
         let desk = Arc::new(Desk::new(self.config.batch_size, dead_letters.is_some()));
         let origin = Origin::builder("sql", topic).build(Settler(desk.clone()));
@@ -96,7 +95,6 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 owner: Uuid::now_v7().to_string(),
                 visibility_timeout: self.config.visibility_timeout,
                 on_ack: self.config.on_ack,
-                delays: found.delays,
             },
             dead_letters,
             desk: desk.clone(),

@@ -3,10 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use super::schema;
 
 use crate::{
     SqlSubscriberConfig, StartPosition,
+    error::{Failure, Trouble},
     marshaler::{Columns, Record, Row},
     position::Position,
     topic::Tables,
@@ -35,31 +38,80 @@ pub(super) async fn create_group(
     .map(drop)
 }
 
-/// With `queue`, the columns are written that only a queue has. That a log has none of them keeps
-/// messages for a queue out of one.
+/// Refuses a group that is ahead of its table, as when the table was made anew and the group was not.
+pub(super) async fn check_position(
+    connection: &mut SqliteConnection,
+    tables: &Tables,
+    config: &SqlSubscriberConfig,
+) -> Result<(), Failure> {
+    // The counter is in a table that there is while a table has `autoincrement`, as Go's and ours have. One
+    // without draws the highest offset that is there, and one more.
+    let counter = match schema::columns(connection, "sqlite_sequence").await.map_err(Failure::of::<Sqlite>)? {
+        columns if columns.is_empty() => "null",
+        _ => "(select seq from sqlite_sequence where name = ?2 collate nocase)",
+    };
+    let ahead: Option<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+        r#"select offset_acked, drawn from {},
+               (select coalesce({counter}, (select max("offset") from {}), 0) as drawn)
+           where consumer_group = ?1 and offset_acked > drawn"#,
+        tables.offsets(),
+        tables.messages()
+    )))
+    .bind(config.group_name())
+    .bind(tables.messages_name())
+    .fetch_optional(connection)
+    .await
+    .map_err(Failure::of::<Sqlite>)?;
+    let Some((position, drawn)) = ahead else { return Ok(()) };
+    Err(Failure::because(
+        Trouble::Refused,
+        format!(
+            "the group is at offset {position}, but the table has drawn none above {drawn}, so that nothing \
+             published next would be delivered: set the group's offset_acked"
+        ),
+    ))
+}
+
+/// What a layout's insert names beside what every layout has.
+pub(super) struct Extra<'a> {
+    pub(super) columns: &'a str,
+    pub(super) values: &'a str,
+    /// Whether `due_ms` is among the values.
+    pub(super) due: bool,
+}
+
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    tables: &Tables,
+    records: &[Record],
+) -> sqlx::Result<()> {
+    let extra = Extra { columns: "", values: "", due: false };
+    insert_into(connection, tables, records, &extra).await
+}
+
 pub(super) async fn insert_into(
     connection: &mut SqliteConnection,
     tables: &Tables,
     records: &[Record],
-    queue: bool,
+    extra: &Extra<'_>,
 ) -> sqlx::Result<()> {
-    let (columns, values) = match queue {
-        true => (", acked, delayed_until", "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?, false, ?)"),
-        false => ("", "(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?)"),
-    };
-    let mut statement =
-        format!("insert into {} (uuid, created_at, payload, metadata{columns}) values ", tables.messages());
+    let values = format!("(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?{})", extra.values);
+    let mut statement = format!(
+        "insert into {} (uuid, created_at, payload, metadata{}) values ",
+        tables.messages(),
+        extra.columns
+    );
     statement.reserve(records.len() * (values.len() + 1));
     for at in 0..records.len() {
         if at > 0 {
             statement.push(',');
         }
-        statement.push_str(values);
+        statement.push_str(&values);
     }
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
     for record in records {
         query = query.bind(record.uuid.as_str()).bind(&record.payload[..]).bind(record.metadata.as_str());
-        if queue {
+        if extra.due {
             query = query.bind(record.due_ms);
         }
     }

@@ -5,6 +5,7 @@
 mod lease;
 mod log;
 mod queue;
+mod retention;
 mod schema;
 
 use std::time::Duration;
@@ -87,11 +88,11 @@ impl Dialect for Sqlite {
     }
 
     async fn open_cursor(
-        _connection: &mut SqliteConnection,
-        _tables: &Tables,
-        _config: &SqlSubscriberConfig,
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        config: &SqlSubscriberConfig,
     ) -> Result<(), Failure> {
-        Ok(())
+        log::check_position(connection, tables, config).await
     }
 
     async fn insert(
@@ -100,7 +101,7 @@ impl Dialect for Sqlite {
         records: &[Record],
         _config: &SqlPublisherConfig,
     ) -> sqlx::Result<()> {
-        log::insert_into(connection, tables, records, false).await
+        log::insert(connection, tables, records).await
     }
 
     async fn fetch(

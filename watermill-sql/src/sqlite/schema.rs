@@ -1,7 +1,8 @@
 //! The tables. Columns are Go's; defaults are ours, and let plain SQL leave them out.
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
+use super::NOW_MS;
 use crate::{lease::LEASES, topic::Tables};
 
 pub(super) async fn columns(connection: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
@@ -14,7 +15,7 @@ pub(super) async fn create_messages(connection: &mut SqliteConnection, tables: &
         format!(
             r#"create table if not exists {} (
                 "offset" integer primary key autoincrement,
-                uuid text not null,
+                uuid text not null default (lower(hex(randomblob(16)))),
                 created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
                 payload blob,
                 metadata json not null default '{{}}'
@@ -25,46 +26,56 @@ pub(super) async fn create_messages(connection: &mut SqliteConnection, tables: &
     .await
 }
 
-/// As Go's elsewhere: it has no queue on SQLite. Due times are milliseconds since the Unix epoch. The
-/// index serves both kinds of claims.
+/// As Go's elsewhere, which has no queue on SQLite, with the columns that claims need.
 pub(super) async fn create_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
-    let messages = tables.messages();
-    execute(
-        connection,
-        format!(
-            r#"create table if not exists {messages} (
-                "offset" integer primary key autoincrement,
-                uuid text not null,
-                created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-                payload blob,
-                metadata json not null default '{{}}',
-                acked boolean not null default false,
-                delayed_until integer
-            )"#
-        ),
-    )
-    .await?;
-    execute(
-        connection,
-        format!(
-            "create index if not exists {} on {messages} (delayed_until) where not acked",
-            tables.due_index()
-        ),
-    )
-    .await
-}
-
-pub(super) async fn create_claims(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
     execute(
         connection,
         format!(
             r#"create table if not exists {} (
-                "offset" integer not null primary key,
+                "offset" integer primary key autoincrement,
+                uuid text not null default (lower(hex(randomblob(16)))),
+                created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+                payload blob,
+                metadata json not null default '{{}}',
+                acked boolean not null default false,
                 owner text,
-                due_ms integer not null,
-                attempts integer not null
+                due_ms integer not null default ({NOW_MS}),
+                attempts integer not null default 0
             )"#,
-            tables.claims()
+            tables.messages()
+        ),
+    )
+    .await?;
+    index_queue(connection, tables).await
+}
+
+/// A default that depends on the time cannot be added: rows of a writer that does not know the column
+/// come before others.
+pub(super) async fn adopt_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+    // As a writer from the beginning, so that of several that do so at once each sees what is there.
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    let present = columns(&mut transaction, &tables.messages_name()).await?;
+    for (name, column) in [
+        ("owner", "owner text"),
+        ("attempts", "attempts integer not null default 0"),
+        ("due_ms", "due_ms integer not null default 0"),
+    ] {
+        if !present.iter().any(|there| there == name) {
+            execute(&mut transaction, format!("alter table {} add column {column}", tables.messages()))
+                .await?;
+        }
+    }
+    index_queue(&mut transaction, tables).await?;
+    transaction.commit().await
+}
+
+async fn index_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+    execute(
+        connection,
+        format!(
+            r#"create index if not exists {} on {} (due_ms, "offset") where not acked"#,
+            tables.due_index(),
+            tables.messages()
         ),
     )
     .await

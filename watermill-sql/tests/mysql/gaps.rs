@@ -4,6 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_row_that_commits_late_comes_before_later_ones_and_its_writer_is_named() {
+    let mut log = Log::of_this_thread();
     let database = Database::default();
     let pool = database.pool().await;
     let subscriber = subscriber(&pool);
@@ -27,6 +28,8 @@ async fn a_row_that_commits_late_comes_before_later_ones_and_its_writer_is_named
         }
     })
     .await;
+    let line = within("a warning", log.line_about("WARN", "held back")).await;
+    assert!(line.contains("connection") && line.contains("age_ms="), "{line}");
     late.commit().await.unwrap();
     assert_eq!(payload(&mut subscription).await, "0");
     assert_eq!(payload(&mut subscription).await, "1");
@@ -86,7 +89,10 @@ async fn an_account_that_cannot_see_others_waits_the_grace_period_and_needs_no_r
     SqlPublisher::in_transaction(&mut late).publish("t", numbered(0..1)).await.unwrap();
     publisher(&poor).publish("t", numbered(1..2)).await.unwrap();
     let config = SqlSubscriberConfig::default().gap_grace(Duration::from_millis(30));
+    let mut log = Log::of_this_thread();
     let mut subscription = subscriber_with(&poor, config).subscribe("t").await.unwrap();
+    let line = within("a warning", log.line_about("WARN", "grant process")).await;
+    assert!(line.contains("gap_grace"), "{line}");
     // Longer than the grace period: an open transaction is seen by its lock, not by the clock.
     let early = tokio::time::timeout(Duration::from_millis(200), subscription.next()).await;
     assert!(early.is_err());
@@ -123,4 +129,28 @@ async fn a_group_that_starts_at_the_latest_row_gets_what_comes_after() {
     let mut subscription = subscriber_with(&pool, config).subscribe("t").await.unwrap();
     publisher(&pool).publish("t", numbered(2..3)).await.unwrap();
     assert_eq!(payload(&mut subscription).await, "2");
+}
+
+#[tokio::test]
+async fn a_position_ahead_of_the_table_is_refused_and_the_remedy_works() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    for _ in 0..3 {
+        next(&mut subscription).await.ack_confirmed().await.unwrap();
+    }
+    subscription.close().await.unwrap();
+    // Rows that are deleted leave the table its counter; this does not.
+    execute(&pool, "delete from watermill_t").await;
+    subscriber(&pool).subscribe("t").await.unwrap().close().await.unwrap();
+    execute(&pool, "truncate table watermill_t").await;
+    let error = subscriber(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
+    let text = error.to_string();
+    let (_, remedy) = text.split_once("delivered: ").unwrap();
+    execute(&pool, remedy.split_once(',').unwrap().0).await;
+    publisher(&pool).publish("t", numbered(3..4)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "3");
 }

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "mysql")]
 
+#[path = "../log/mod.rs"]
+mod log;
 #[path = "../mysql_database/mod.rs"]
 mod mysql_database;
 
@@ -13,6 +15,7 @@ mod tables;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
+use log::Log;
 use mysql_database::Database;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool};
 use watermill_core::{

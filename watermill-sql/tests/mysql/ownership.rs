@@ -106,3 +106,29 @@ async fn a_subscription_goes_on_by_itself_after_every_connection_was_killed() {
         delivery.ack();
     }
 }
+
+#[tokio::test]
+async fn no_transaction_is_open_while_a_handler_has_a_message() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..1)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    let delivery = next(&mut subscription).await;
+    within("every transaction to end", async {
+        let open = "select count(*) from information_schema.innodb_trx t
+                    join information_schema.processlist p on p.id = t.trx_mysql_thread_id
+                    where p.db = database() and p.command = 'Sleep'";
+        while sqlx::query_scalar::<_, i64>(open).fetch_one(&pool).await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // So a publisher waits for no handler, and neither does who cleans up.
+    publisher(&pool).publish("t", numbered(1..2)).await.unwrap();
+    execute(
+        &pool,
+        "set lock_wait_timeout = 5; lock tables watermill_t write, watermill_offsets_t write; unlock tables",
+    )
+    .await;
+    delivery.ack_confirmed().await.unwrap();
+}

@@ -1,6 +1,4 @@
-//! The tables: made by us, by Go, by others, and written by plain SQL.
-
-use std::process::Command;
+//! The tables: made by us, by Go, by others.
 
 use super::*;
 
@@ -91,32 +89,6 @@ async fn a_table_made_here_has_every_column_that_go_names() {
          select `offset`, `uuid`, `payload`, `metadata` from `watermill_t` order by `offset` limit 100",
     )
     .await;
-}
-
-#[tokio::test]
-async fn what_the_mariadb_client_inserts_is_delivered() {
-    let database = Database::default();
-    let pool = database.pool().await;
-    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
-    let options = database.options.clone();
-    let name: String = sqlx::query_scalar("select database()").fetch_one(&pool).await.unwrap();
-    let statement = r#"insert into `watermill_t` (uuid, payload, metadata)
-                       values ('from-a-shell', '{"order": 7}', '{"source": "shell"}')"#;
-    let inserted = tokio::task::spawn_blocking(move || {
-        Command::new("mariadb")
-            .arg(format!("--host={}", options.get_host()))
-            .arg(format!("--port={}", options.get_port()))
-            .arg(format!("--user={}", options.get_username()))
-            .args(["--execute", statement, &name])
-            .status()
-    });
-    assert!(inserted.await.unwrap().unwrap().success());
-    let delivery = next(&mut subscription).await;
-    assert_eq!(
-        (delivery.id().as_str(), delivery.payload().as_ref()),
-        ("from-a-shell", &br#"{"order": 7}"#[..])
-    );
-    assert_eq!(delivery.metadata().get("source"), Some("shell"));
 }
 
 #[tokio::test]

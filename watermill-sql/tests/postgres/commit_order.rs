@@ -188,3 +188,32 @@ async fn a_group_that_starts_at_the_latest_row_gets_what_comes_after() {
         assert_eq!(payload(&mut subscription).await, format!("\"{order:?}\""));
     }
 }
+
+#[tokio::test]
+async fn transactions_are_ordered_as_numbers_whatever_their_number_of_digits() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    create_go_tables(&pool, "t", "json").await;
+    execute(
+        &pool,
+        "insert into watermill_t (uuid, payload, transaction_id) values
+             ('a', '0', '9'), ('b', '1', '10'), ('c', '2', '99'), ('d', '3', '100')",
+    )
+    .await;
+    let subscriber = subscriber_with(&pool, by(CommitOrder::Snapshot).batch_size(1));
+    subscriber.initialize("t").await.unwrap();
+    // Somebody has died with the lease, and may have delivered every one of them.
+    execute(
+        &pool,
+        "insert into _watermill_leases (topic, consumer_group, owner, token, expires_at_ms)
+         values ('t', '', 'dead', 1, 0)",
+    )
+    .await;
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    for n in 0..4 {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.payload(), n.to_string().as_str());
+        assert!(delivery.info().redelivered(), "{n}");
+        delivery.ack();
+    }
+}

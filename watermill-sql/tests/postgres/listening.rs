@@ -1,10 +1,6 @@
 //! Wake-ups by notifications.
 
-use std::io;
-
 use sqlx::postgres::PgPoolOptions;
-use tokio::sync::mpsc;
-use tracing::subscriber::DefaultGuard;
 
 use super::*;
 
@@ -125,9 +121,9 @@ async fn a_pooler_that_swallows_notifications_is_warned_of_and_polling_goes_on()
     let pool = PgPoolOptions::new().max_connections(1).connect_with(database.options.clone()).await.unwrap();
     // The pool has its only connection, and who makes a new one hears nothing of what is sent by it.
     pool.set_connect_options(elsewhere.options.clone());
-    let (_guard, mut log) = log();
+    let mut log = Log::of_this_thread();
     let mut subscription = subscriber(&pool).subscribe("swallowed").await.unwrap();
-    line_about(&mut log, "WARN", "a pooler").await;
+    within("a pooler", log.line_about("WARN", "a pooler")).await;
     execute(&pool, "insert into watermill_swallowed (payload, metadata) values ('1', '{}')").await;
     assert_eq!(payload(&mut subscription).await, "1");
 }
@@ -143,50 +139,15 @@ async fn an_outage_is_warned_of_once_however_many_attempts_fail() {
         subscriber_with(&pool, sleeper("g").retry(retry)).subscribe("outage").await.unwrap();
     let first = until_ears_are(&pool, |ears| ears.len() == 1).await;
 
-    let (_guard, mut log) = log();
+    let mut log = Log::of_this_thread();
     execute(&outside, &format!("alter database {name} allow_connections false")).await;
     execute(&pool, &format!("select pg_terminate_backend({})", first[0])).await;
     for level in ["WARN", "DEBUG", "DEBUG", "DEBUG"] {
-        line_about(&mut log, level, "not listening").await;
+        within("not listening", log.line_about(level, "not listening")).await;
     }
     execute(&pool, "insert into watermill_outage (payload, metadata) values ('1', '{}')").await;
     execute(&outside, &format!("alter database {name} allow_connections true")).await;
     assert_eq!(payload(&mut subscription).await, "1");
-    while let Ok(line) = log.try_recv() {
-        assert!(!line.contains("WARN"), "{line}");
-    }
-}
-
-/// Waits for the next line about something, which is of that level.
-async fn line_about(log: &mut mpsc::Receiver<String>, level: &str, what: &str) {
-    loop {
-        let line = within(what, log.recv()).await.unwrap();
-        if line.contains(what) {
-            return assert!(line.contains(level), "{line}");
-        }
-    }
-}
-
-/// What we log on this thread, which is the test's own, while there is the guard.
-fn log() -> (DefaultGuard, mpsc::Receiver<String>) {
-    struct Lines(mpsc::Sender<String>);
-    impl io::Write for Lines {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let text = String::from_utf8_lossy(line);
-            if text.contains("watermill_sql") {
-                self.0.try_send(text.into_owned()).map_err(io::Error::other)?;
-            }
-            Ok(line.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let (sender, receiver) = mpsc::channel(1_000);
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || Lines(sender.clone()))
-        .finish();
-    (tracing::subscriber::set_default(subscriber), receiver)
+    // Of what else was said about it, nothing was a warning.
+    while log.line_about("DEBUG", "not listening").now_or_never().is_some() {}
 }

@@ -2,10 +2,13 @@
 
 #![cfg(feature = "postgres")]
 
+#[path = "../log/mod.rs"]
+mod log;
 #[path = "../postgres_database/mod.rs"]
 mod postgres_database;
 
 mod commit_order;
+mod limits;
 mod listening;
 mod ownership;
 mod publishing;
@@ -15,6 +18,7 @@ mod tables;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
+use log::Log;
 use postgres_database::Database;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use watermill_core::{

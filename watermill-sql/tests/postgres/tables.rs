@@ -1,8 +1,4 @@
-//! The tables: made by us, by Go, by others, and written by plain SQL.
-
-use std::process::Command;
-
-use sqlx::ConnectOptions;
+//! The tables: made by us, by Go, by others.
 
 use super::*;
 
@@ -109,25 +105,6 @@ async fn a_table_made_here_has_every_column_that_go_names() {
                order by transaction_id, "offset" limit 100"#,
     )
     .await;
-}
-
-#[tokio::test]
-async fn what_psql_inserts_is_delivered_and_wakes_the_reader() {
-    let database = Database::default();
-    let pool = database.pool().await;
-    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
-    // What is after the question mark is for sqlx alone.
-    let url = database.options.clone().to_url_lossy();
-    let url = url.as_str().split('?').next().unwrap().to_owned();
-    let statement = r#"insert into "watermill_t" (uuid, payload, metadata)
-                       values ('from-psql', '{"order": 7}', '{"source": "shell"}');"#;
-    let inserted = tokio::task::spawn_blocking(move || {
-        Command::new("psql").args(["--quiet", "-v", "ON_ERROR_STOP=1", "-c", statement, &url]).status()
-    });
-    assert!(inserted.await.unwrap().unwrap().success());
-    let delivery = next(&mut subscription).await;
-    assert_eq!((delivery.id().as_str(), delivery.payload().as_ref()), ("from-psql", &b"{\"order\": 7}"[..]));
-    assert_eq!(delivery.metadata().get("source"), Some("shell"));
 }
 
 #[tokio::test]

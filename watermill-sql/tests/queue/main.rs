@@ -73,7 +73,8 @@ on_every_database! {
     tables::the_tables_of_go_are_worked_on_as_they_are,
     tables::logs_and_queues_are_told_apart,
     tables::a_queue_has_no_groups,
-    tables::claims_of_rows_that_have_gone_are_swept,
+    tables::a_queue_that_go_made_and_nobody_may_alter_is_refused_with_the_remedy,
+    tables::many_that_begin_at_once_adopt_a_queue_once,
 }
 
 fn publisher<S: Server>(pool: &Pool<S::Database>) -> SqlPublisher<S::Database> {

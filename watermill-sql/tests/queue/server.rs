@@ -10,11 +10,9 @@ pub(crate) trait Server: Default + Send + Sync + 'static {
     type Database: SqlDatabase;
 
     /// Go's queue with the topic `go`, as its documentation has it, without due times.
-    const GO_QUEUE: Option<&str>;
+    const GO_QUEUE: &str;
     /// The time half a second from now, in milliseconds since the epoch.
     const SOON_MS: &str;
-    /// A time in the year 2033, as the column for due times has it.
-    const LATER: &str;
 
     async fn connect(&self) -> Pool<Self::Database>;
 
@@ -46,10 +44,11 @@ impl Default for File {
 impl Server for File {
     type Database = sqlx::Sqlite;
 
-    /// Go has no queue on SQLite.
-    const GO_QUEUE: Option<&str> = None;
+    /// Go has no queue on SQLite; one as Go would make it.
+    const GO_QUEUE: &str = "create table watermill_go (
+        \"offset\" integer primary key autoincrement, uuid text not null, payload blob, metadata json,
+        acked boolean not null default false, created_at text not null default current_timestamp)";
     const SOON_MS: &str = "select cast(unixepoch('now', 'subsec') * 1000 as integer) + 500";
-    const LATER: &str = "2000000000000";
 
     async fn connect(&self) -> Pool<sqlx::Sqlite> {
         let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -77,14 +76,11 @@ impl Server for File {
 impl Server for crate::postgres_database::Database {
     type Database = sqlx::Postgres;
 
-    const GO_QUEUE: Option<&str> = Some(
-        r#"create table watermill_go (
+    const GO_QUEUE: &str = r#"create table watermill_go (
         "offset" serial primary key, uuid varchar(36) not null, payload json default null,
         metadata json default null, acked boolean not null default false,
-        created_at timestamp with time zone not null default current_timestamp)"#,
-    );
+        created_at timestamp with time zone not null default current_timestamp)"#;
     const SOON_MS: &str = "select (extract(epoch from clock_timestamp()) * 1000)::bigint + 500";
-    const LATER: &str = "to_timestamp(2000000000)";
 
     async fn connect(&self) -> Pool<sqlx::Postgres> {
         self.pool().await
@@ -110,14 +106,11 @@ impl Server for crate::postgres_database::Database {
 impl Server for crate::mysql_database::Database {
     type Database = sqlx::MySql;
 
-    const GO_QUEUE: Option<&str> = Some(
-        "create table watermill_go (
+    const GO_QUEUE: &str = "create table watermill_go (
         `offset` bigint not null auto_increment primary key, uuid varchar(36) not null,
         created_at timestamp not null default current_timestamp, payload json null, metadata json null,
-        acked boolean not null default false)",
-    );
+        acked boolean not null default false)";
     const SOON_MS: &str = "select timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000 + 500";
-    const LATER: &str = "from_unixtime(2000000000)";
 
     async fn connect(&self) -> Pool<sqlx::MySql> {
         self.pool().await

@@ -12,7 +12,6 @@ pub(crate) async fn an_acked_row_is_deleted<S: Server>() {
     let mut subscription = worker::<S>(&pool).subscribe("t").await.unwrap();
     next(&mut subscription).await.ack_confirmed().await.unwrap();
     assert_eq!(S::number(&pool, "select count(*) from watermill_t").await, 0);
-    assert_eq!(S::number(&pool, "select count(*) from _watermill_claims_t").await, 0);
 }
 
 pub(crate) async fn an_acked_row_is_marked_where_that_is_wanted<S: Server>() {
@@ -26,7 +25,6 @@ pub(crate) async fn an_acked_row_is_marked_where_that_is_wanted<S: Server>() {
     next(&mut subscription).await.ack();
     subscription.close().await.unwrap();
     assert_eq!(S::number(&pool, "select count(*) from watermill_t where acked").await, 2);
-    assert_eq!(S::number(&pool, "select count(*) from _watermill_claims_t").await, 0);
 
     publisher::<S>(&pool).publish("t", numbered(2..3)).await.unwrap();
     let mut subscription = worker_with::<S>(&pool, config).subscribe("t").await.unwrap();

@@ -6,8 +6,7 @@ use crate::server::insert;
 pub(crate) async fn the_tables_of_go_are_worked_on_as_they_are<S: Server>() {
     let server = S::default();
     let pool = server.connect().await;
-    let Some(create) = S::GO_QUEUE else { return };
-    S::execute(&pool, create).await;
+    S::execute(&pool, S::GO_QUEUE).await;
     // Go's insert names these columns.
     S::execute(&pool, &insert("go", "1", r#"{"from":"go"}"#)).await;
     let mut subscription = worker::<S>(&pool).subscribe("go").await.unwrap();
@@ -60,16 +59,24 @@ pub(crate) async fn a_queue_has_no_groups<S: Server>() {
     assert_eq!(error.kind(), SubscribeErrorKind::Unsupported);
 }
 
-pub(crate) async fn claims_of_rows_that_have_gone_are_swept<S: Server>() {
+pub(crate) async fn a_queue_that_go_made_and_nobody_may_alter_is_refused_with_the_remedy<S: Server>() {
     let server = S::default();
     let pool = server.connect().await;
-    publisher::<S>(&pool).publish("t", numbered(0..2)).await.unwrap();
-    let mut subscription = worker::<S>(&pool).subscribe("t").await.unwrap();
-    next(&mut subscription).await.nack_after(NEVER);
-    subscription.close().await.unwrap();
-    // A Go reader took over, and read everything.
-    S::execute(&pool, "delete from watermill_t").await;
-    assert_ne!(S::number(&pool, "select count(*) from _watermill_claims_t").await, 0);
-    let _subscription = worker::<S>(&pool).subscribe("t").await.unwrap();
-    assert_eq!(S::number(&pool, "select count(*) from _watermill_claims_t").await, 0);
+    S::execute(&pool, S::GO_QUEUE).await;
+    let config = SqlQueueSubscriberConfig::default().initialize_schema(false);
+    let error = worker_with::<S>(&pool, config).subscribe("go").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused);
+    assert!(error.to_string().contains("initialize_schema"), "{error}");
+}
+
+pub(crate) async fn many_that_begin_at_once_adopt_a_queue_once<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    S::execute(&pool, S::GO_QUEUE).await;
+    let worker = worker::<S>(&pool);
+    let begun = futures::future::join_all((0..4).map(|_| worker.initialize("go"))).await;
+    begun.into_iter().for_each(|result| result.unwrap());
+    S::execute(&pool, &insert("go", "1", "{}")).await;
+    let mut subscription = worker.subscribe("go").await.unwrap();
+    assert_eq!(payload(&next(&mut subscription).await), "1");
 }

@@ -123,3 +123,26 @@ async fn with_initialisation_off_nothing_is_created() {
     let mut subscription = reading.subscribe("t").await.unwrap();
     assert_eq!(payload(&mut subscription).await, "0");
 }
+
+#[tokio::test]
+async fn a_position_ahead_of_the_table_is_refused() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    for _ in 0..3 {
+        next(&mut subscription).await.ack_confirmed().await.unwrap();
+    }
+    subscription.close().await.unwrap();
+    // Rows that are deleted leave the table its counter; this does not.
+    sqlx::query("delete from watermill_t").execute(&pool).await.unwrap();
+    subscriber(&pool).subscribe("t").await.unwrap().close().await.unwrap();
+    sqlx::query("drop table watermill_t").execute(&pool).await.unwrap();
+    let error = subscriber(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("at offset 3"), "{error}");
+    sqlx::query("update watermill_offsets_t set offset_acked = 0").execute(&pool).await.unwrap();
+    publisher(&pool).publish("t", numbered(7..8)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "7");
+}

@@ -119,6 +119,8 @@ share.coordinator.state.topic.num.partitions=1
 # One that was killed is let in again after this; with the usual nine seconds a restart would wait for them.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=200
+# A transaction that nobody goes on with ends soon after its timeout.
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 # A group need not wait for members that a test does not have.
 group.initial.rebalance.delay.ms=0
 # Tests kill consumers and want the others to hear of it soon.
