@@ -238,6 +238,15 @@ impl Context {
         }
     }
 
+    /// The same for everything that a subscription has.
+    pub(crate) fn give_up_all(&self, consumer: &BaseConsumer<Self>, subscribed: &Subscribed) {
+        let mut partitions = TopicPartitionList::new();
+        for (partition, _) in subscribed.desk.watermarks() {
+            partitions.add_partition(&subscribed.desk.topic, partition);
+        }
+        self.give_up(consumer, &partitions);
+    }
+
     /// Says where to begin in partitions of which the group has committed nothing.
     fn set_starts(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
         let topics =

@@ -40,6 +40,9 @@ const SLEEP_LEAVING: Duration = Duration::from_millis(5);
 /// How often a client that is kept by records is asked for more before it counts as gone.
 const ANSWERS_LEAVING: u32 = 5;
 
+/// How long a client may take to leave its group before it is closed.
+const LEAVE_TIME: Duration = Duration::from_secs(3);
+
 pub(crate) struct Service {
     client: Arc<Client>,
     handle: Arc<ClientHandle>,
@@ -132,13 +135,16 @@ impl Service {
         }
         // Records that somebody keeps lie in the client's memory. It leaves the group all the same, as soon
         // as its fetchers have stopped.
+        self.consumer().unsubscribe();
         for _ in 0..ANSWERS_LEAVING {
             self.answer();
             self.client.bell.wait(SLEEP_LEAVING);
         }
         left.into_iter().for_each(Left::tell);
-        // A member that is caught in a rebalance has to answer it first, or the group would wait for it.
-        while !self.handle.is_last() {
+        // A member that is caught in a rebalance has to answer it first, or the group would wait for it; and
+        // it is not closed before it has had the time to leave.
+        let left_by = Instant::now() + LEAVE_TIME;
+        while !self.handle.is_last() || Instant::now() < left_by {
             self.answer();
             self.client.bell.wait(SLEEP_MAX);
         }
@@ -240,7 +246,11 @@ impl Service {
         let topics: Vec<&str> =
             subscribed.iter().filter(|s| !leaves(&s.desk)).map(|s| &*s.desk.topic).collect();
         if topics.is_empty() {
-            return self.consumer().unsubscribe();
+            // It leaves when it ends. To leave twice is once too often for librdkafka: a client that is closed
+            // while it is leaving does not say goodbye.
+            return subscribed
+                .iter()
+                .for_each(|subscribed| self.context.give_up_all(self.consumer(), subscribed));
         }
         match self.consumer().subscribe(&topics) {
             Ok(()) => {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::{Stream, future::join_all};
 use tokio::{
     sync::oneshot,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 use uuid::Uuid;
 use watermill_core::{
@@ -69,6 +69,8 @@ struct Handle {
     client: Arc<Client>,
     desk: Arc<Desk>,
     origin: Origin,
+    /// How long closing may take: the client may be caught in a request that takes longer.
+    patience: Duration,
 }
 
 impl KafkaSubscriber {
@@ -162,7 +164,9 @@ impl KafkaSubscriber {
             tokio::spawn(dead_letters::send_all(desk.clone(), dead_letters, self.config.retry));
         }
         client.order(Order::Join(Subscribed { desk: desk.clone(), origin: origin.clone(), prepared }));
-        let handle = Handle { client, desk, origin };
+        // Once for the group's answer, once for the client's end.
+        let patience = self.config.request_timeout * 2;
+        let handle = Handle { client, desk, origin, patience };
         running.handles.push(handle.clone());
         Ok(handle)
     }
@@ -252,17 +256,26 @@ impl Handle {
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {
-        match self.end().await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(failure)) => Err(failure
-                .explained("what was settled last is not recorded and comes again")
-                .subscribing(&self.desk.topic)),
-            // Somebody else has ended it; it is over when the client has let go.
-            Err(_) => {
-                self.desk.left.cancelled().await;
-                Ok(())
+        let ended = async {
+            match self.end().await {
+                Ok(committed) => committed,
+                // Somebody else has ended it; it is over when the client has let go.
+                Err(_) => {
+                    self.desk.left.cancelled().await;
+                    Ok(())
+                }
             }
-        }
+        };
+        let committed = match timeout(self.patience, ended).await {
+            Ok(committed) => committed.map_err(|failure| {
+                failure.explained("what was settled last is not recorded and comes again")
+            }),
+            Err(_) => Err(Failure::because(
+                Trouble::Unavailable,
+                "Kafka has not answered in time; what was settled last may not be recorded, and comes again then",
+            )),
+        };
+        committed.map_err(|failure| failure.subscribing(&self.desk.topic))
     }
 }
 
