@@ -20,6 +20,9 @@ Benchmarks:
 
   relay         messages per second through a forwarder, against publishing one by one to a destination
                 that takes 1 ms, and against unwrapping alone
+  publish       messages per second published to Kafka in calls of 100, against librdkafka's own futures
+  topic_to_topic  messages per second from one topic of Kafka to another through a router, against
+                librdkafka with 1,000 in flight
   subscribe     messages per second read from Kafka (`cargo xtask services up kafka`), against librdkafka's
                 own stream
 
@@ -58,6 +61,8 @@ const BENCHES: &[Bench] = &[
         ],
     },
     Bench { name: "relay", package: "watermill-forwarder", features: &[], workloads: &[] },
+    Bench { name: "publish", package: "watermill-kafka", features: &["apache-kafka"], workloads: &[] },
+    Bench { name: "topic_to_topic", package: "watermill-kafka", features: &["apache-kafka"], workloads: &[] },
     Bench { name: "subscribe", package: "watermill-kafka", features: &["apache-kafka"], workloads: &[] },
 ];
 
