@@ -187,8 +187,8 @@ impl SqlSubscriberConfig {
     }
 
     /// Sets how many rows one fetch reads, and after how many acks the position is recorded without
-    /// waiting for [`ack_interval`](Self::ack_interval). Default: 100. Up to one and a half times as
-    /// many rows wait in memory.
+    /// waiting for [`ack_interval`](Self::ack_interval). Default: 100. Up to twice as many rows wait in
+    /// memory.
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;

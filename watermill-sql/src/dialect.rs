@@ -52,6 +52,9 @@ pub trait Dialect: QueueDialect + RetentionDialect {
     /// Whether a statement that fails ends the caller's transaction, so that what can be known before
     /// must be looked up before.
     const FAILURE_ENDS_TRANSACTION: bool;
+    /// Whether sqlx, when the future of a `BEGIN` is dropped, gives the connection back with the transaction
+    /// open, so that what the next one writes over it is never committed.
+    const FORGETS_BEGIN: bool = false;
     /// What else a caller can do whose transaction cannot go on: a fragment, or nothing.
     const AGAIN: &str;
     /// The payload column of the tables that Go's library makes.
@@ -96,8 +99,8 @@ pub trait Dialect: QueueDialect + RetentionDialect {
     }
 
     /// Checks that nothing will be lost or stay undelivered when this group reads this topic, and begins
-    /// a term of fetching. Called by `subscribe`, so that what cannot be decided is refused there, and at
-    /// the start of every term. The group's row exists.
+    /// a term of fetching. Called by `subscribe`, so that what cannot be decided is refused there, at the
+    /// start of every term, and after a fetch that failed. The group's row exists.
     async fn open_cursor(
         connection: &mut Self::Connection,
         tables: &Tables,
@@ -144,6 +147,24 @@ pub trait Dialect: QueueDialect + RetentionDialect {
 
     /// Gives a lease back, so that others need not wait for its end. A lost one is left alone.
     async fn release(connection: &mut Self::Connection, lease: &Lease) -> sqlx::Result<()>;
+}
+
+/// Runs work that begins transactions so that dropping this future does not interrupt it where that would do
+/// harm: there it has a task of its own.
+pub(crate) async fn to_its_end<D: Dialect, T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    if !D::FORGETS_BEGIN {
+        return work.await;
+    }
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 /// What a reader remembers from one fetch to the next, to decide which rows are complete.

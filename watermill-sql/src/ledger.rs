@@ -22,6 +22,7 @@ use crate::{
     position::Position,
     progress::Progress,
     settle::{Hand, Handed},
+    stored::Stored,
 };
 
 /// The rows of one term of ownership.
@@ -54,7 +55,7 @@ pub(crate) struct Ledger {
 struct Row {
     position: Position,
     /// `None` once the row is done.
-    message: Option<Message>,
+    message: Option<Stored>,
     published_at: Option<SystemTime>,
     /// How often it has been handed out.
     attempts: u32,
@@ -92,33 +93,30 @@ impl Ledger {
     }
 
     /// Adds the next row that was fetched.
-    pub(crate) fn push(&mut self, position: Position, message: Message, published_at: Option<SystemTime>) {
-        self.read = position;
+    pub(crate) fn push(&mut self, position: Position, message: Stored, published_at: Option<SystemTime>) {
         let done = self.inherited.is_done(position);
-        let attempts = self.inherited.attempts(position);
-        if done && self.handed == self.rows.len() {
-            self.handed += 1;
-        }
-        let message = (!done).then_some(message);
-        self.rows.push_back(Row { position, message, published_at, attempts, out: false });
-        self.inherited.forget_up_to(position);
-        self.pop_done();
+        self.push_row(position, (!done).then_some(message), published_at);
     }
 
     /// Adds the next row that was fetched, which cannot be delivered: it is done with, and moved to
     /// the dead-letter topic.
     pub(crate) fn push_dead(&mut self, position: Position, message: Message, reason: String, now: Instant) {
-        let done = self.inherited.is_done(position);
-        self.push(position, message.clone(), None);
-        if done {
-            return;
+        if !self.inherited.is_done(position) {
+            self.unsaved.dead.push(Dead { offset: position.offset, message, reason, attempts: 0 });
+            self.note(now);
         }
-        let sequence = self.first + self.rows.len() as u64 - 1;
-        if let Some(row) = self.row(sequence) {
-            row.message = None;
+        self.push_row(position, None, None);
+    }
+
+    /// Adds a row, with its message unless it is done.
+    fn push_row(&mut self, position: Position, message: Option<Stored>, published_at: Option<SystemTime>) {
+        self.read = position;
+        let attempts = self.inherited.attempts(position);
+        if message.is_none() && self.handed == self.rows.len() {
+            self.handed += 1;
         }
-        self.unsaved.dead.push(Dead { offset: position.offset, message, reason, attempts: 0 });
-        self.note(now);
+        self.rows.push_back(Row { position, message, published_at, attempts, out: false });
+        self.inherited.forget_up_to(position);
         self.pop_done();
     }
 
@@ -258,7 +256,7 @@ impl Hand for Ledger {
         Some(Handed {
             sequence,
             offset: row.position.offset,
-            message: row.message.clone()?,
+            message: row.message.as_ref()?.message(),
             published_at: row.published_at,
             attempt: row.attempts,
             redelivered: row.attempts > 1 || unclear_up_to.is_some_and(|unclear| row.position <= unclear),
@@ -285,6 +283,7 @@ impl Hand for Ledger {
             Outcome::Reject { reason } => {
                 let (offset, attempts) = (row.position.offset, row.attempts);
                 if let Some(message) = row.message.take().filter(|_| dead_letters) {
+                    let message = message.message();
                     self.unsaved.dead.push(Dead { offset, message, reason, attempts });
                 }
             }
@@ -335,8 +334,9 @@ impl Hand for Ledger {
         self.rows.len() - self.handed
     }
 
+    /// A batch is fetched while another is handled.
     fn refill_below(&self, batch_size: usize) -> usize {
-        batch_size.div_ceil(2)
+        batch_size
     }
 
     /// The attempts of nacked rows are recorded, too.

@@ -1,13 +1,16 @@
 //! [`Message`] to and from the columns of a row. No I/O.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use serde::de::IgnoredAny;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
 use watermill_core::{Message, MessageId, Metadata, error::BoxError, message::DelayError, metadata_keys};
 
-use crate::{Layout, PayloadColumn, position::Position};
+use crate::{Layout, PayloadColumn, position::Position, stored::Stored};
 
 /// The width of the id's column on PostgreSQL and MySQL. Kept on SQLite too, so that a topic can move.
 const ID_CHARS_MAX: usize = 36;
@@ -31,16 +34,24 @@ pub struct Record {
 pub(crate) struct Row {
     pub(crate) position: Position,
     pub(crate) published_at: Option<SystemTime>,
-    pub(crate) columns: Columns,
+    pub(crate) message: Result<Stored, Unreadable>,
+}
+
+/// A row that is no message.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) error: BoxError,
+    /// What can be kept of it: its id, its payload, and the metadata column as text.
+    pub(crate) remains: Message,
 }
 
 /// The columns of a row, as bytes: not every writer writes text where text belongs.
-#[derive(Debug)]
-pub(crate) struct Columns {
-    pub(crate) uuid: Vec<u8>,
-    pub(crate) payload: Bytes,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns<'r> {
+    pub(crate) uuid: &'r [u8],
+    pub(crate) payload: &'r [u8],
     /// `None` for SQL's null.
-    pub(crate) metadata: Option<Vec<u8>>,
+    pub(crate) metadata: Option<&'r [u8]>,
 }
 
 impl Record {
@@ -105,34 +116,146 @@ fn check_json(payload: &[u8]) -> Result<(), BoxError> {
     Ok(())
 }
 
-impl Columns {
-    /// The message of a row.
-    pub(crate) fn decode(&self) -> Result<Message, BoxError> {
-        let uuid = std::str::from_utf8(&self.uuid).map_err(|error| format!("uuid is not text: {error}"))?;
-        let mut metadata: Metadata = match &self.metadata {
-            Some(text) => serde_json::from_slice(text)
-                .map_err(|error| format!("metadata is not an object of text: {error}"))?,
-            None => Metadata::new(),
-        };
-        let key = match (metadata.remove(metadata_keys::KEY), metadata.remove(metadata_keys::KEY_BASE64)) {
-            (None, None) => None,
-            (Some(text), None) => Some(Bytes::from(text)),
-            (None, Some(encoded)) => Some(Bytes::from(
-                BASE64_STANDARD.decode(encoded).map_err(|error| format!("the key is not base64: {error}"))?,
-            )),
-            (Some(_), Some(_)) => return Err("the row has two keys".into()),
-        };
-        let mut message = Message::with_id(uuid, self.payload.clone());
-        *message.metadata_mut() = metadata;
-        message.set_key(key);
+impl Columns<'_> {
+    /// The message of a row, whose payload is given as it is to be kept.
+    pub(crate) fn decode(self, payload: Bytes) -> Result<Message, BoxError> {
+        let mut message = Message::with_id(self.uuid()?, payload);
+        let Some(metadata) = self.metadata()? else { return Ok(message) };
+        let mut metadata: Metadata = serde_json::from_str(metadata).map_err(not_text)?;
+        let encoded = metadata.remove(metadata_keys::KEY_BASE64);
+        let key = decode_key(metadata.remove(metadata_keys::KEY), encoded.as_deref())?;
+        if !metadata.is_empty() {
+            *message.metadata_mut() = metadata;
+        }
+        if key.is_some() {
+            message.set_key(key);
+        }
         Ok(message)
     }
 
+    /// Whether there is a message, without making it.
+    pub(crate) fn check(self) -> Result<(), BoxError> {
+        self.uuid()?;
+        let Some(metadata) = self.metadata()? else { return Ok(()) };
+        let Keys { has_key, encoded } = serde_json::from_str(metadata).map_err(not_text)?;
+        decode_key(has_key.then(String::new), encoded.as_deref()).map(drop)
+    }
+
     /// What can be kept of a row that is no message: its id, its payload, and the metadata column as text.
-    pub(crate) fn remains(&self) -> Message {
-        let uuid = String::from_utf8_lossy(&self.uuid).into_owned();
-        let metadata = String::from_utf8_lossy(self.metadata.as_deref().unwrap_or_default());
-        Message::with_id(uuid, self.payload.clone()).with_metadata(UNREADABLE_METADATA, metadata)
+    pub(crate) fn remains(self) -> Message {
+        let uuid = String::from_utf8_lossy(self.uuid).into_owned();
+        let metadata = String::from_utf8_lossy(self.metadata.unwrap_or_default());
+        Message::with_id(uuid, Bytes::copy_from_slice(self.payload))
+            .with_metadata(UNREADABLE_METADATA, metadata)
+    }
+
+    fn uuid(&self) -> Result<&str, BoxError> {
+        Ok(std::str::from_utf8(self.uuid).map_err(|error| format!("uuid is not text: {error}"))?)
+    }
+
+    /// Text, because its parser need not check what it takes out of it; `None` where it says nothing.
+    fn metadata(&self) -> Result<Option<&str>, BoxError> {
+        match self.metadata {
+            None | Some(b"{}" | b"null") => Ok(None),
+            Some(column) => Ok(Some(std::str::from_utf8(column).map_err(not_text)?)),
+        }
+    }
+}
+
+fn not_text(error: impl fmt::Display) -> String {
+    format!("metadata is not an object of text: {error}")
+}
+
+fn decode_key(text: Option<String>, encoded: Option<&str>) -> Result<Option<Bytes>, BoxError> {
+    match (text, encoded) {
+        (None, None) => Ok(None),
+        (Some(text), None) => Ok(Some(Bytes::from(text))),
+        (None, Some(encoded)) => {
+            let key = BASE64_STANDARD.decode(encoded);
+            Ok(Some(Bytes::from(key.map_err(|error| format!("the key is not base64: {error}"))?)))
+        }
+        (Some(_), Some(_)) => Err("the row has two keys".into()),
+    }
+}
+
+/// What metadata say of the key: enough to know that they can be read, without keeping them.
+#[derive(Default)]
+struct Keys {
+    has_key: bool,
+    encoded: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of text to text, or null")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Keys, E> {
+                Ok(Keys::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Keys::default();
+                while let Some(name) = map.next_key_seed(Text(Name::of))? {
+                    match name {
+                        Name::Other => map.next_value_seed(Text(|_: &str| ()))?,
+                        Name::Key => {
+                            keys.has_key = true;
+                            map.next_value_seed(Text(|_: &str| ()))?;
+                        }
+                        Name::Encoded => keys.encoded = Some(map.next_value()?),
+                    }
+                }
+                Ok(keys)
+            }
+        }
+
+        deserializer.deserialize_any(Pairs)
+    }
+}
+
+enum Name {
+    Key,
+    Encoded,
+    Other,
+}
+
+impl Name {
+    fn of(text: &str) -> Self {
+        match text {
+            metadata_keys::KEY => Self::Key,
+            metadata_keys::KEY_BASE64 => Self::Encoded,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Text that is looked at and not kept.
+struct Text<F>(F);
+
+impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for Text<F> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        Ok((self.0)(text))
     }
 }
 
@@ -140,11 +263,11 @@ impl Columns {
 mod tests {
     use super::*;
 
-    fn columns(record: Record) -> Columns {
+    fn columns(record: &Record) -> Columns<'_> {
         Columns {
-            uuid: record.uuid.as_bytes().to_vec(),
-            payload: record.payload,
-            metadata: Some(record.metadata.into_bytes()),
+            uuid: record.uuid.as_bytes(),
+            payload: &record.payload,
+            metadata: Some(record.metadata.as_bytes()),
         }
     }
 
@@ -158,16 +281,17 @@ mod tests {
         ];
         for message in messages {
             let record = Record::encode(message.clone(), PayloadColumn::Bytes, Layout::Log).unwrap();
-            assert_eq!(columns(record).decode().unwrap(), message);
+            assert_eq!(columns(&record).decode(record.payload.clone()).unwrap(), message);
         }
     }
 
     #[test]
     fn null_metadata_reads_as_empty() {
         // Go writes JSON's null for a message without metadata.
-        for metadata in [None, Some(b"null".to_vec()), Some(b"{}".to_vec())] {
-            let columns = Columns { uuid: b"1".to_vec(), payload: Bytes::new(), metadata };
-            assert!(columns.decode().unwrap().metadata().is_empty());
+        for metadata in [None, Some("null"), Some("{}"), Some(" null "), Some("{ }")] {
+            let metadata = metadata.map(str::as_bytes);
+            let columns = Columns { uuid: b"1", payload: b"", metadata };
+            assert!(columns.decode(Bytes::new()).unwrap().metadata().is_empty());
         }
     }
 
@@ -189,11 +313,11 @@ mod tests {
     #[test]
     fn metadata_that_is_not_an_object_of_text_is_an_error() {
         for text in ["", "[]", "1", r#"{"a":1}"#, r#"{"a":null}"#, "{"] {
-            let metadata = Some(text.as_bytes().to_vec());
-            let columns = Columns { uuid: b"1".to_vec(), payload: Bytes::from("kept"), metadata };
-            assert!(columns.decode().is_err(), "{text}");
-            assert_eq!(columns.remains().payload(), "kept");
-            assert_eq!(columns.remains().metadata().get(UNREADABLE_METADATA), Some(text));
+            let columns = Columns { uuid: b"1", payload: b"kept", metadata: Some(text.as_bytes()) };
+            assert!(columns.check().is_err(), "{text}");
+            let remains = columns.remains();
+            assert_eq!(remains.payload(), "kept");
+            assert_eq!(remains.metadata().get(UNREADABLE_METADATA), Some(text));
         }
     }
 }

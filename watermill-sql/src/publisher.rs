@@ -16,7 +16,7 @@ use watermill_core::{
 
 use crate::{
     ConfigError, ConnectionPublisher, Layout, SqlDatabase, SqlPublisherConfig,
-    dialect::Dialect,
+    dialect::{Dialect, to_its_end},
     error::{Failure, Trouble},
     marshaler::Record,
     schema,
@@ -102,10 +102,13 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
                 true => Some(unconstrained(self.shared.writing.lock()).await),
                 false => None,
             };
-            let mut connection =
-                self.pool.acquire().await.map_err(|error| Failure::of::<D>(error).publishing(topic))?;
-            let create = self.config.initialize_schema;
-            transaction::insert::<D>(&mut connection, &batch, &self.config, create, None).await?;
+            match batch.is_one_statement::<D>() {
+                true => insert(&self.pool, &batch, &self.config).await?,
+                false => {
+                    let (pool, config) = (self.pool.clone(), self.config.clone());
+                    to_its_end::<D, _>(async move { insert(&pool, &batch, &config).await }).await?;
+                }
+            }
         }
         wake::wake(topic);
         Ok(())
@@ -139,6 +142,17 @@ impl<D: SqlDatabase> fmt::Debug for SqlPublisher<D> {
     }
 }
 
+async fn insert<D: SqlDatabase>(
+    pool: &Pool<D>,
+    batch: &Batch,
+    config: &SqlPublisherConfig,
+) -> Result<(), PublishError> {
+    let connection = pool.acquire().await;
+    let mut connection =
+        connection.map_err(|error| Failure::of::<D>(error).publishing(batch.tables.topic()))?;
+    transaction::insert::<D>(&mut connection, batch, config, config.initialize_schema, None).await.map(drop)
+}
+
 /// The rows of one call, checked before anything is sent.
 pub(crate) struct Batch {
     pub(crate) tables: Tables,
@@ -165,6 +179,12 @@ impl Batch {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    fn is_one_statement<D: Dialect>(&self) -> bool {
+        let mut rest = &self.records[..];
+        transaction::first_chunk::<D>(&mut rest);
+        rest.is_empty()
     }
 }
 

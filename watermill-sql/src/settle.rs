@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -84,11 +84,13 @@ pub(crate) struct Desk<H> {
     /// Cancelled to end the subscription.
     pub(crate) closing: CancellationToken,
     batch_size: usize,
+    ack_interval: Duration,
     dead_letters: bool,
 }
 
 pub(crate) struct State<H> {
     pub(crate) hand: H,
+    pub(crate) tell: Tell,
     /// Until when we own what is in hand, by our own clock: nothing is handed out later, so
     /// that an owner that was frozen past its lease does not go on where another has taken over.
     pub(crate) valid_until: Option<Instant>,
@@ -100,11 +102,22 @@ pub(crate) struct State<H> {
     reader: Option<Waker>,
 }
 
+/// What the task is to be told while it sleeps, and that once. Awake, it looks at everything before it sleeps
+/// again: of all that happens to a delivery, little need wake it.
+#[derive(Debug, Default)]
+pub(crate) struct Tell {
+    /// That rows are to be fetched.
+    pub(crate) wanted: bool,
+    /// That outcomes are to be recorded before this time.
+    pub(crate) recording_before: Option<Instant>,
+}
+
 impl<H: Hand> Desk<H> {
-    pub(crate) fn new(batch_size: usize, dead_letters: bool) -> Self {
+    pub(crate) fn new(batch_size: usize, ack_interval: Duration, dead_letters: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 hand: H::default(),
+                tell: Tell::default(),
                 valid_until: None,
                 health: Health::Degraded { reason: "waiting for the lease".to_owned() },
                 held_back: None,
@@ -117,6 +130,7 @@ impl<H: Hand> Desk<H> {
             started: Notify::new(),
             closing: CancellationToken::new(),
             batch_size,
+            ack_interval,
             dead_letters,
         }
     }
@@ -145,12 +159,22 @@ impl<H: Hand> Desk<H> {
             return Poll::Pending;
         };
         let enough = state.hand.refill_below(self.batch_size);
-        let refill = waiting >= enough && state.hand.fresh() < enough;
+        let refill =
+            waiting >= enough && state.hand.fresh() < enough && std::mem::take(&mut state.tell.wanted);
         drop(state);
         if refill {
             self.work.notify_one();
         }
         Poll::Ready(Some(Ok(handed)))
+    }
+
+    /// When outcomes are to be recorded: at once if a batch is full or somebody waits.
+    pub(crate) fn record_at(&self, state: &State<H>) -> Option<Instant> {
+        let (settled, since, awaited) = state.hand.unsaved();
+        match awaited || settled >= self.batch_size {
+            true => since,
+            false => since.map(|since| since + self.ack_interval),
+        }
     }
 
     /// Wakes the stream to look again.
@@ -211,14 +235,10 @@ impl<H: Hand> Desk<H> {
 
     fn settle(&self, sequence: u64, outcome: Outcome, receipt: Option<Receipt>) {
         let now = Instant::now();
-        let urgent = receipt.is_some();
         let mut state = self.lock();
-        let (_, since, _) = state.hand.unsaved();
         state.hand.settle(sequence, outcome, receipt, self.dead_letters, now);
-        let (acks, ..) = state.hand.unsaved();
-        // The task sets its timer at the first unrecorded outcome, and records when a batch is full.
         let through = state.stopped && state.hand.out() == 0;
-        let work = urgent || through || since.is_none() || acks == self.batch_size;
+        let work = through || self.record_at(&state).is_some_and(|at| state.tell.of_outcome(at));
         let reader = state.reader.take();
         drop(state);
         if work {
@@ -227,6 +247,13 @@ impl<H: Hand> Desk<H> {
         if let Some(reader) = reader {
             reader.wake();
         }
+    }
+}
+
+impl Tell {
+    /// Whether an outcome that is to be recorded at that time is news.
+    fn of_outcome(&mut self, at: Instant) -> bool {
+        self.recording_before.take_if(|before| at < *before).is_some()
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
 ///
 /// Of all subscriptions to a topic for the same group, in all processes, one reads and the others
 /// stand by. A subscription needs one connection of the pool at a time, and none while nothing
-/// happens. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on PostgreSQL, which
+/// happens: busy, it keeps it from one statement to the next while the pool has others to lend. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on PostgreSQL, which
 /// is not the pool's, while there are subscriptions of this subscriber or of those that
 /// [`in_group`](Subscriber::in_group) made of it.
 pub struct SqlSubscriber<D: SqlDatabase> {
@@ -87,7 +87,8 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
         self.prepare(&tables, dead_letters.as_ref()).await.map_err(|failure| failure.subscribing(topic))?;
 
-        let desk = Arc::new(Desk::new(self.config.batch_size, dead_letters.is_some()));
+        let SqlSubscriberConfig { batch_size, ack_interval, .. } = self.config;
+        let desk = Arc::new(Desk::new(batch_size, ack_interval, dead_letters.is_some()));
         let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
         let origin = Origin::builder("sql", topic).group(group).build(Settler(desk.clone()));
         let reader = Reader {

@@ -26,6 +26,9 @@ use crate::{
 /// fails leaves none of its messages in the transaction, and the transaction usable, unless the
 /// error says that it must be run again.
 ///
+/// On MySQL do not drop the future of a call with more than 1,000 messages (or 4 MiB) over a connection that is
+/// not in a transaction: it may leave one open.
+///
 /// Readers in this process are told to look when the publisher is dropped, which is as near to the
 /// commit as it can see. They look again at short intervals, so that they see the commit soon after.
 pub struct ConnectionPublisher<'t, D: SqlDatabase> {
@@ -181,7 +184,7 @@ async fn insert_chunk<D: Dialect>(
 }
 
 /// Takes as many records as one statement holds, and at least one.
-fn first_chunk<'r, D: Dialect>(records: &mut &'r [Record]) -> &'r [Record] {
+pub(crate) fn first_chunk<'r, D: Dialect>(records: &mut &'r [Record]) -> &'r [Record] {
     let mut bytes = 0;
     let fits = |record: &&Record| {
         bytes += record.payload.len() + record.metadata.len();

@@ -8,11 +8,12 @@ mod mysql_database;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::{FutureExt, StreamExt};
 use mysql_database::Database;
-use sqlx::{AssertSqlSafe, MySqlPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, MySqlPool};
 use watermill_core::{
-    Message, Publisher, Subscriber,
-    error::{PublishErrorKind, SubscribeErrorKind},
+    Delivery, Message, Publisher, Subscriber, Subscription,
+    error::{PublishErrorKind, SubscribeError, SubscribeErrorKind},
 };
 use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
 use watermill_testkit::{Backend, Connection, Lack, PrivateServer, Service, suite};
@@ -55,7 +56,7 @@ async fn a_restart_of_the_server_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_where_no_gap_can_be_decided_are_refused_with_the_remedy() {
+async fn one_of_several_primaries_and_a_replica_are_refused_with_the_remedy() {
     let server = PrivateServer::start(Service::MYSQL);
     let database = Database::on(server.url());
     let pool = database.pool().await;
@@ -72,13 +73,8 @@ async fn servers_where_no_gap_can_be_decided_are_refused_with_the_remedy() {
         execute(&pool, &format!("set global {right}")).await;
         subscriber.subscribe("t").await.unwrap().close().await.unwrap();
     }
-}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_has_become_a_replica_is_unavailable_to_publishers_and_refused_to_subscribers() {
-    let server = PrivateServer::start(Service::MYSQL);
-    let database = Database::on(server.url());
-    let pool = database.pool().await;
+    // An account that may not write to a replica is told to try again, and its subscriber why.
     execute(&pool, "create user app; grant all on *.* to app; revoke super, read_only admin on *.* from app")
         .await;
     let app = MySqlPool::connect_with(database.options.clone().username("app")).await.unwrap();
@@ -94,6 +90,104 @@ async fn a_server_that_has_become_a_replica_is_unavailable_to_publishers_and_ref
     assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
     execute(&pool, "set global read_only = 0").await;
     publisher.publish("t", vec![Message::new("1")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_decides_no_gap_on_a_server_that_has_become_a_replica() {
+    let server = PrivateServer::start(Service::MYSQL);
+    let database = Database::on(server.url());
+    let pool = database.pool().await;
+    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    publisher.publish("t", vec![Message::new("0")]).await.unwrap();
+    let subscriber = SqlSubscriber::new(pool.clone(), SqlSubscriberConfig::default()).unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    next(&mut subscription).await.unwrap().ack_confirmed().await.unwrap();
+
+    // Who administers the server may write to it all the same, as its replication does.
+    execute(&pool, "set global read_only = 1").await;
+    execute(&pool, "alter table watermill_t auto_increment = 3").await;
+    publisher.publish("t", vec![Message::new("2")]).await.unwrap();
+    let error = next(&mut subscription).await.expect_err("nothing is delivered behind the gap");
+    assert!(error.to_string().contains("unavailable"), "{error}");
+    let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(why.contains("connect to the primary"), "{why}");
+    execute(&pool, "set global read_only = 0").await;
+    assert_eq!(payload(&mut subscription).await, "2");
+}
+
+/// After a crash nobody is connected who has its rows locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_prepared_holds_a_reader_back_across_a_crash() {
+    let server = Arc::new(PrivateServer::start(Service::MYSQL));
+    let database = Database::on(server.url());
+    let pool = database.pool().await;
+    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    publisher.initialize("t").await.unwrap();
+    let mut connection = database.options.connect().await.unwrap();
+    let first_phase = "xa start 'early'; insert into watermill_t (payload) values ('0'); xa end 'early'; \
+                       xa prepare 'early'";
+    sqlx::raw_sql(first_phase).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    publisher.publish("t", vec![Message::new("1")]).await.unwrap();
+    let subscriber = SqlSubscriber::new(pool.clone(), SqlSubscriberConfig::default()).unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    until_held_by_who_is_prepared(&subscriber, &mut subscription).await;
+
+    tokio::task::spawn_blocking({
+        let server = server.clone();
+        move || {
+            server.kill();
+            server.start_again();
+        }
+    })
+    .await
+    .unwrap();
+    // By a reader that has seen it before, and by one that has not.
+    let fresh = database.pool().await;
+    let other = SqlSubscriber::new(fresh.clone(), SqlSubscriberConfig::default().group("other")).unwrap();
+    let mut others = other.subscribe("t").await.unwrap();
+    until_held_by_who_is_prepared(&other, &mut others).await;
+    execute(&fresh, "xa commit 'early'").await;
+    for mut subscription in [subscription, others] {
+        for expected in ["0", "1"] {
+            assert_eq!(payload(&mut subscription).await, expected);
+        }
+    }
+}
+
+async fn until_held_by_who_is_prepared(
+    subscriber: &SqlSubscriber<sqlx::MySql>,
+    subscription: &mut Subscription,
+) {
+    within("the gauge", async {
+        while !subscriber.held_back().iter().any(|held| held.holder.contains("xa recover")) {
+            let next = subscription.next().now_or_never();
+            assert!(next.is_none_or(|next| next.unwrap().is_err()));
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+async fn next(subscription: &mut Subscription) -> Result<Delivery, SubscribeError> {
+    within("an event", subscription.next()).await.expect("the stream goes on")
+}
+
+/// Acks the next message, whatever errors come before it.
+async fn payload(subscription: &mut Subscription) -> String {
+    loop {
+        if let Ok(delivery) = next(subscription).await {
+            let payload = String::from_utf8(delivery.payload().to_vec()).unwrap();
+            delivery.ack();
+            return payload;
+        }
+    }
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(watermill_testkit::patience(), future)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
 async fn execute(pool: &MySqlPool, statements: &str) {

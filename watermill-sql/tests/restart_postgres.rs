@@ -5,12 +5,17 @@
 
 mod postgres_database;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 use postgres_database::Database;
-use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, Postgres, postgres::PgConnectOptions};
 use watermill_core::{
     Message, Publisher, Subscriber, Subscription,
     error::{PublishErrorKind, SubscribeErrorKind},
@@ -119,6 +124,111 @@ async fn a_standby_is_refused_until_it_is_the_primary() {
         next = payload(&mut running).await;
     }
     assert_eq!(next, "1");
+}
+
+/// As behind an address that is moved from server to server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_whose_connections_come_to_a_standby_reads_nothing_there() {
+    let server = Arc::new(started().await);
+    let database = Database::on(server.url());
+    let (writing, reading) = (database.pool().await, database.pool().await);
+    publisher(&writing).publish("t", vec![Message::new("0")]).await.unwrap();
+    // It is not to meet the standby with a renewal or an ack, which fail there anyhow.
+    let config = by_lock_holders().lease(Duration::from_secs(3_600));
+    let subscriber = SqlSubscriber::new(reading.clone(), config).unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    within("a delivery", subscription.next()).await.unwrap().unwrap().ack_confirmed().await.unwrap();
+
+    let standby = tokio::task::spawn_blocking({
+        let server = server.clone();
+        move || server.standby()
+    })
+    .await
+    .expect("it starts");
+    let name: String = sqlx::query_scalar("select current_database()").fetch_one(&writing).await.unwrap();
+    reading.set_connect_options(standby.url().parse::<PgConnectOptions>().unwrap().database(&name));
+    let mut late = writing.begin().await.unwrap();
+    SqlPublisher::in_transaction(&mut late).publish("t", vec![Message::new("1")]).await.unwrap();
+    publisher(&writing).publish("t", vec![Message::new("2")]).await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *late).await.unwrap();
+    let others = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid not in ({pid}, pg_backend_pid())"
+    );
+    execute(&writing, &others).await;
+    within("a refusal", async {
+        loop {
+            let next = subscription.next().await.expect("the stream goes on");
+            if next.expect_err("nothing is delivered").to_string().contains("connect to the primary") {
+                return;
+            }
+        }
+    })
+    .await;
+
+    // The address is moved back.
+    reading.set_connect_options(database.options.clone());
+    tokio::task::spawn_blocking(move || standby.kill()).await.expect("it ends");
+    late.commit().await.unwrap();
+    for expected in ["1", "2"] {
+        assert_eq!(payload(&mut subscription).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_is_restored_on_a_younger_server_is_refused_and_the_remedy_works() {
+    let source = tokio::task::spawn_blocking(Database::default).await.unwrap();
+    let pool = source.pool().await;
+    // A new server has given out fewer transaction ids than this one has then.
+    execute(&pool, "do 'begin for n in 1..3000 loop perform pg_current_xact_id(); commit; end loop; end'")
+        .await;
+    for n in 0..3 {
+        publisher(&pool).publish("t", vec![Message::new(n.to_string())]).await.unwrap();
+    }
+    let by_snapshot = SqlSubscriberConfig::default().commit_order(CommitOrder::Snapshot);
+    let reading = |pool: &PgPool| SqlSubscriber::new(pool.clone(), by_snapshot.clone()).unwrap();
+    let mut subscription = reading(&pool).subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "0");
+    subscription.close().await.unwrap();
+
+    let server = started().await;
+    let database = Database::on(server.url());
+    dump_and_restore(&source, &database).await;
+    let pool = database.pool().await;
+    let error = reading(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
+    let text = error.to_string();
+    let (_, remedy) = text.split_once("run: ").expect("a remedy");
+    execute(&pool, remedy).await;
+    publisher(&pool).publish("t", vec![Message::new("3")]).await.unwrap();
+    let mut subscription = reading(&pool).subscribe("t").await.unwrap();
+    for expected in ["1", "2", "3"] {
+        assert_eq!(payload(&mut subscription).await, expected);
+    }
+}
+
+/// As people do it, with `pg_dump` and `psql`.
+async fn dump_and_restore(from: &Database, to: &Database) {
+    let url = |database: &Database| {
+        // What is after the question mark is for sqlx alone.
+        let url = database.options.to_url_lossy();
+        url.as_str().split('?').next().unwrap_or_default().to_owned()
+    };
+    let (from, to) = (url(from), url(to));
+    let restored = tokio::task::spawn_blocking(move || {
+        let start = |command: &mut Command| {
+            command
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error}; it comes with postgresql-client"))
+        };
+        let mut dump = start(Command::new("pg_dump").arg(from).stdout(Stdio::piped()));
+        let dumped = dump.stdout.take().expect("a pipe");
+        let args = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"];
+        let mut restore = start(Command::new("psql").args(args).arg(to).stdin(dumped).stdout(Stdio::null()));
+        dump.wait().is_ok_and(|status| status.success())
+            && restore.wait().is_ok_and(|status| status.success())
+    });
+    assert!(restored.await.expect("no panic"), "see what they have said above");
 }
 
 async fn started() -> PrivateServer {

@@ -4,12 +4,22 @@
 #![cfg(feature = "sqlite")]
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use futures::StreamExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 use tracing::{Event, Metadata, Subscriber as Log, span};
 use watermill_core::{Message, Publisher, Subscriber};
 use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
@@ -38,13 +48,25 @@ impl Log for Counter {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// Counts for one test at a time.
+async fn alone() -> MutexGuard<'static, ()> {
+    static COUNTING: Once = Once::new();
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    COUNTING.call_once(|| tracing::subscriber::set_global_default(Counter).unwrap());
+    ALONE.lock().await
+}
+
+async fn pool(folder: &tempfile::TempDir) -> SqlitePool {
+    let options = SqliteConnectOptions::new().filename(folder.path().join("test.db")).create_if_missing(true);
+    SqlitePoolOptions::new().connect_with(options).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_batch_is_written_and_read_and_acked_with_a_statement_each() {
     const MESSAGES: usize = 10_000;
-    tracing::subscriber::set_global_default(Counter).unwrap();
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
-    let options = SqliteConnectOptions::new().filename(folder.path().join("test.db")).create_if_missing(true);
-    let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+    let pool = pool(&folder).await;
 
     let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
     publisher.initialize("t").await.unwrap();
@@ -68,4 +90,26 @@ async fn a_batch_is_written_and_read_and_acked_with_a_statement_each() {
     let statements = STATEMENTS.load(Ordering::Relaxed);
     // At least a fetch for each batch, or the count is broken.
     assert!((MESSAGES / 100..MESSAGES / 40).contains(&statements), "{statements} statements");
+}
+
+#[tokio::test]
+async fn a_reader_that_finds_nothing_polls_ever_more_rarely() {
+    const POLLS: u32 = 10;
+    let _alone = alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let pool = pool(&folder).await;
+    let hour = Duration::from_secs(3600);
+    let config = SqlSubscriberConfig::default()
+        .lease(hour)
+        .poll_interval_min(Duration::from_millis(1))
+        .poll_interval_max(hour);
+    let subscriber = SqlSubscriber::new(pool, config).unwrap();
+    let _subscription = subscriber.subscribe("t").await.unwrap();
+    let (begun, before) = (Instant::now(), STATEMENTS.load(Ordering::Relaxed));
+    while STATEMENTS.load(Ordering::Relaxed) < before + POLLS as usize {
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_micros(100)).await;
+    }
+    // Up to three of the statements belong to its beginning. A slow machine makes this no shorter.
+    assert!(begun.elapsed() >= Duration::from_millis(1 << (POLLS - 4)), "{:?}", begun.elapsed());
 }

@@ -26,9 +26,23 @@ impl PrivateServer {
     /// When it cannot be started; the text says why.
     #[track_caller]
     pub fn start(service: Service) -> Self {
-        // The name tells `services down` what it is, if this test is killed.
-        let folder = workspace().join("target/services/private").join(unique(&format!("{}-", service.name)));
-        let url = run("up", service, &folder).unwrap_or_else(|why| panic!("start {}: {why}", service.name));
+        let folder = folder(service);
+        let url =
+            run("up", service, &[&folder]).unwrap_or_else(|why| panic!("start {}: {why}", service.name));
+        Self { service, folder, url }
+    }
+
+    /// Starts a server that follows this one: it has its data, soon what is written to it from now on, and
+    /// takes no writes.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started; the text says why. Only PostgreSQL has standbys here.
+    #[track_caller]
+    pub fn standby(&self) -> Self {
+        let (service, folder) = (self.service, folder(self.service));
+        let url = run("follow", service, &[&folder, &self.folder])
+            .unwrap_or_else(|why| panic!("start a standby of {}: {why}", service.name));
         Self { service, folder, url }
     }
 
@@ -44,7 +58,7 @@ impl PrivateServer {
     /// When it does not end.
     #[track_caller]
     pub fn kill(&self) {
-        run("kill", self.service, &self.folder)
+        run("kill", self.service, &[&self.folder])
             .unwrap_or_else(|why| panic!("kill {}: {why}", self.service.name));
     }
 
@@ -55,7 +69,7 @@ impl PrivateServer {
     /// When it cannot be started, or not where it was.
     #[track_caller]
     pub fn start_again(&self) {
-        let url = run("up", self.service, &self.folder)
+        let url = run("up", self.service, &[&self.folder])
             .unwrap_or_else(|why| panic!("start {} again: {why}", self.service.name));
         assert_eq!(url, self.url, "another program has taken its port");
     }
@@ -63,7 +77,7 @@ impl PrivateServer {
 
 impl Drop for PrivateServer {
     fn drop(&mut self) {
-        if let Err(why) = run("down", self.service, &self.folder) {
+        if let Err(why) = run("down", self.service, &[&self.folder]) {
             eprintln!("stop {}: {why}", self.service.name);
         }
     }
@@ -75,12 +89,17 @@ impl fmt::Debug for PrivateServer {
     }
 }
 
+/// A folder that is not there yet. Its name tells `services down` what it is, if this test is killed.
+fn folder(service: Service) -> PathBuf {
+    workspace().join("target/services/private").join(unique(&format!("{}-", service.name)))
+}
+
 /// What the command prints last.
-fn run(verb: &str, service: Service, folder: &Path) -> Result<String, String> {
+fn run(verb: &str, service: Service, folders: &[&Path]) -> Result<String, String> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(workspace())
         .args(["run", "--quiet", "--package", "xtask", "--", "services", "private", verb, service.name])
-        .arg(folder)
+        .args(folders)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("run cargo: {error}"))?;

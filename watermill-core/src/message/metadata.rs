@@ -207,7 +207,11 @@ impl<'de> Deserialize<'de> for Metadata {
                 while let Some(pair) = map.next_entry::<String, String>()? {
                     pairs.push(pair);
                 }
-                Ok(pairs.into_iter().collect())
+                // What was written from metadata comes as they are.
+                match pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
+                    true => Ok(Metadata { entries: pairs }),
+                    false => Ok(pairs.into_iter().collect()),
+                }
             }
         }
 
@@ -268,5 +272,7 @@ mod tests {
         assert_eq!(json, r#"{"a":"ü","z":"1"}"#);
         assert_eq!(serde_json::from_str::<Metadata>(&json).unwrap(), metadata);
         assert!(serde_json::from_str::<Metadata>("null").unwrap().is_empty());
+        let unsorted: Metadata = serde_json::from_str(r#"{"z":"0","a":"ü","z":"1"}"#).unwrap();
+        assert_eq!(unsorted, metadata);
     }
 }

@@ -1,7 +1,7 @@
 //! How fast messages are published, beside librdkafka's own futures.
 //!
 //! ```text
-//! cargo bench -p watermill-kafka --features apache-kafka --bench publish -- [--json] [part of a figure's name]
+//! cargo bench -p watermill-kafka --features apache-kafka --bench kafka_publish -- [--json] [part of a figure's name]
 //! ```
 //!
 //! The server is the one that tests use: `cargo xtask services up kafka`.
@@ -30,8 +30,8 @@ struct Load {
 }
 
 const LOADS: [Load; 2] = [
-    Load { name: "publish/1-caller", callers: 1, messages: 60_000 },
-    Load { name: "publish/8-callers", callers: 8, messages: 160_000 },
+    Load { name: "kafka-publish/1-caller", callers: 1, messages: 60_000 },
+    Load { name: "kafka-publish/8-callers", callers: 8, messages: 160_000 },
 ];
 
 fn main() {

@@ -1,7 +1,7 @@
 //! How fast messages are read, beside librdkafka's own stream.
 //!
 //! ```text
-//! cargo bench -p watermill-kafka --features apache-kafka --bench subscribe -- [--json] [part of a figure's name]
+//! cargo bench -p watermill-kafka --features apache-kafka --bench kafka_subscribe -- [--json] [part of a figure's name]
 //! ```
 //!
 //! The server is the one that tests use: `cargo xtask services up kafka`.
@@ -48,9 +48,9 @@ fn main() {
 
     let mut raw = contender("raw", None, raw::copied);
     let mut contenders = vec![
-        contender("subscribe/metadata", Some(0.75), ours::metadata),
-        contender("subscribe/payload", Some(1.0), ours::payload),
-        contender("subscribe/router", Some(0.6), ours::router),
+        contender("kafka-subscribe/metadata", Some(0.75), ours::metadata),
+        contender("kafka-subscribe/payload", Some(1.0), ours::payload),
+        contender("kafka-subscribe/router", Some(0.6), ours::router),
     ];
     contenders
         .retain(|contender| filter.as_ref().is_none_or(|filter| contender.name.contains(filter.as_str())));

@@ -1,7 +1,7 @@
 //! How fast messages go from one topic to another, in order, beside librdkafka with 1,000 in flight.
 //!
 //! ```text
-//! cargo bench -p watermill-kafka --features apache-kafka --bench topic_to_topic -- [--json]
+//! cargo bench -p watermill-kafka --features apache-kafka --bench kafka_topics -- [--json]
 //! ```
 //!
 //! The server is the one that tests use: `cargo xtask services up kafka`.
@@ -45,7 +45,7 @@ fn main() {
         best_ours = best_ours.min(runtime.block_on(ours::move_all(&way)));
     }
     let per_second = |took| workload::per_second(MESSAGES, took);
-    let figure = Figure::new("topic-to-topic/router", per_second(best_ours), "messages per second");
+    let figure = Figure::new("kafka-topics/router", per_second(best_ours), "messages per second");
     let mut figures = Figures::from_args();
     figures.push(figure.baseline(per_second(best_raw)).limit(Limit::AtLeast(0.5)));
     figures.print();

@@ -1,49 +1,76 @@
-//! Publishing and reading, beside sqlx doing the same work over the same server in the same run.
+//! How fast messages are published and read, beside what one would write by hand with sqlx, in the same
+//! run.
 //!
 //! ```text
-//! cargo xtask bench sql [--json]
-//! cargo bench -p watermill-sql --all-features --bench sql -- [part of a figure's name] [--json]
+//! cargo xtask bench [sql|publish|subscribe|queue] [--quick] [--json]
+//! cargo bench -p watermill-sql --all-features --bench sql -- [part of a figure's name] [--quick] [--json]
 //! ```
 //!
-//! Rounds of ours and of the raw client take turns, and the middle one of each counts: what else the
-//! machine does hits both. `WATERMILL_BENCH_ROWS` is the size of the large backlog, by default a million.
+//! Rates are those of the best of several rounds, taken in turn; the rounds are shown on the standard
+//! error. The servers' settings decide how fast a commit is: the slower, the nearer ratios are to one.
 
-mod figure;
-mod log;
+mod database;
+mod idle;
+mod mysql;
+mod postgres;
 mod publish;
 mod queue;
 mod raw;
+mod rounds;
+mod sqlite;
+mod statements;
+mod subscribe;
 
-#[cfg(feature = "mysql")]
-mod mysql;
-#[cfg(feature = "postgres")]
-mod postgres;
-
+use sqlx::{MySql, Postgres, Sqlite};
+use tokio::runtime::Builder;
 use watermill_testkit::Figures;
 
-use crate::{figure::Chosen, raw::Raw};
-
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
-    let mut chosen = Chosen::new(Figures::from_args());
+    let options = Options::from_args();
+    let mut figures = Figures::from_args();
+    // As a service has it: several threads, and none that is special.
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        #[cfg(feature = "postgres")]
-        measure::<postgres::Postgres>(&mut chosen).await;
-        #[cfg(feature = "mysql")]
-        measure::<mysql::MySql>(&mut chosen).await;
+        publish::measure::<Postgres>(&options, &mut figures).await;
+        publish::measure::<MySql>(&options, &mut figures).await;
+        publish::measure::<Sqlite>(&options, &mut figures).await;
+        subscribe::measure::<Postgres>(&options, &mut figures).await;
+        subscribe::measure::<MySql>(&options, &mut figures).await;
+        subscribe::measure::<Sqlite>(&options, &mut figures).await;
+        queue::measure(&options, &mut figures).await;
+        idle::measure(&options, &mut figures).await;
+        // Last, because to be counted costs time.
+        statements::measure::<Postgres>(&options, &mut figures).await;
+        statements::measure::<MySql>(&options, &mut figures).await;
+        statements::measure::<Sqlite>(&options, &mut figures).await;
     });
-    let figures = chosen.figures;
     figures.print();
     assert!(figures.are_within(), "a figure misses its limit");
 }
 
-async fn measure<R: Raw>(chosen: &mut Chosen) {
-    let server = R::default();
-    publish::measure(&server, chosen).await;
-    log::measure(&server, chosen).await;
-    queue::measure(&server, chosen).await;
+/// The arguments: `[part of a figure's name] [--quick] [--json]`.
+#[derive(Debug)]
+struct Options {
+    quick: bool,
+    filter: Option<String>,
+}
+
+impl Options {
+    fn from_args() -> Self {
+        let args: Vec<String> = std::env::args().skip(1).collect();
+        Self {
+            quick: args.iter().any(|arg| arg == "--quick"),
+            filter: args.into_iter().find(|arg| !arg.starts_with('-')),
+        }
+    }
+
+    /// A size: of a full run, or of a quick one, whose figures say less.
+    fn size(&self, full: usize, quick: usize) -> usize {
+        if self.quick { quick } else { full }
+    }
+
+    /// Whether the figures are wanted whose names begin so.
+    fn wants(&self, name: &str) -> bool {
+        self.filter.as_deref().is_none_or(|filter| name.contains(filter) || filter.starts_with(name))
+    }
 }

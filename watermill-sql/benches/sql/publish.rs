@@ -1,43 +1,108 @@
-//! Publishing: calls of a hundred messages, and of one.
+//! How fast messages are published over a pool, beside inserts that were written by hand.
 
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use sqlx::Pool;
 use tokio::time::Instant;
-use watermill_core::Publisher;
+use watermill_core::{Message, Publisher};
 use watermill_sql::{SqlPublisher, SqlPublisherConfig};
-use watermill_testkit::workload;
+use watermill_testkit::{Figure, Figures, Limit, unique, workload};
 
 use crate::{
-    figure::Chosen,
-    raw::{self, Raw},
+    Options,
+    database::Bench,
+    rounds::{Contender, in_turn},
 };
 
-pub(crate) async fn measure<R: Raw>(server: &R, chosen: &mut Chosen) {
-    for (call, calls) in [(100, 100), (1, 2_000)] {
-        let name = format!("{}/publish/{call}-a-call", R::NAME);
-        if !chosen.has(&name) {
-            continue;
+/// What is at least to be left of the rate of inserts by hand.
+const LIMIT: Limit = Limit::AtLeast(0.85);
+const ROUNDS: usize = 9;
+/// Messages of a call.
+const CALL: usize = 100;
+
+pub(crate) async fn measure<D: Bench>(options: &Options, figures: &mut Figures) {
+    for (call, full, quick) in [(CALL, 20_000, 2_000), (1, 3_000, 300)] {
+        let name = format!("publish/{}/{call}-a-call", D::LABEL);
+        if options.wants(&name) {
+            calls::<D>(&name, call, options.size(full, quick), figures).await;
         }
-        let pool = server.pool(5).await;
-        let topic = format!("publish_{call}");
-        let publisher =
-            SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).expect("a valid config");
-        publisher.initialize(&topic).await.expect("the table is made");
-        let messages: Vec<_> = workload::calls(calls * call, call).collect();
-        let rows: Vec<_> = messages.iter().map(|call| raw::rows(call)).collect();
-        let ours = async || {
-            let calls = messages.clone();
+    }
+}
+
+/// With `call` messages a call, `count` in a round.
+async fn calls<D: Bench>(name: &str, call: usize, count: usize, figures: &mut Figures) {
+    let database = D::database();
+    let pool = D::pool(&database, 4).await;
+    let topic: Arc<str> = unique("publish").into();
+    let publisher = |notify| {
+        let config = SqlPublisherConfig::default().notify(notify);
+        Arc::new(SqlPublisher::new(pool.clone(), config).expect("it is valid"))
+    };
+    publisher(true).initialize(&topic).await.expect("an empty database");
+
+    let raw_name = format!("{name}/raw");
+    let mut contenders = vec![
+        Contender::new(name, with_publisher(publisher(true), &topic, call, count)),
+        Contender::new(&raw_name, by_hand(&pool, D::insert_text(&topic, call), call, count)),
+    ];
+    // Where readers in other processes are woken, what that costs is shown.
+    let quiet = format!("{name}/without-notify");
+    let raw_notify = format!("{name}/raw-with-notify");
+    let notifying = D::notifying_text(&topic, call);
+    if let Some(text) = notifying.clone() {
+        contenders.push(Contender::new(&quiet, with_publisher(publisher(false), &topic, call, count)));
+        contenders.push(Contender::new(&raw_notify, by_hand(&pool, text, call, count)));
+    }
+    let results = in_turn(ROUNDS, count, contenders).await;
+    let figure = |of: &str, baseline: &str| {
+        Figure::new(of, results.best(of), "messages per second").baseline(results.best(baseline))
+    };
+    figures.push(figure(name, &raw_name).limit(LIMIT));
+    if notifying.is_some() {
+        figures.push(figure(&quiet, &raw_name).limit(LIMIT));
+        figures.push(figure(&raw_notify, &raw_name));
+    }
+    pool.close().await;
+}
+
+fn with_publisher<D: Bench>(
+    publisher: Arc<SqlPublisher<D>>,
+    topic: &Arc<str>,
+    call: usize,
+    count: usize,
+) -> impl Fn() -> BoxFuture<'static, Duration> + 'static {
+    let topic = topic.clone();
+    move || {
+        let (publisher, topic) = (publisher.clone(), topic.clone());
+        Box::pin(async move {
+            let calls: Vec<Vec<Message>> = workload::calls(count, call).collect();
             let started = Instant::now();
-            for call in calls {
-                publisher.publish(&topic, call).await.expect("it is accepted");
+            for messages in calls {
+                publisher.publish(&topic, messages).await.expect("the database takes them");
             }
             started.elapsed()
-        };
-        let raw = async || {
+        })
+    }
+}
+
+fn by_hand<D: Bench>(
+    pool: &Pool<D>,
+    text: Arc<str>,
+    call: usize,
+    count: usize,
+) -> impl Fn() -> BoxFuture<'static, Duration> + 'static {
+    let pool = pool.clone();
+    move || {
+        let (pool, text) = (pool.clone(), text.clone());
+        Box::pin(async move {
+            let calls: Vec<Vec<Message>> = workload::calls(count, call).collect();
             let started = Instant::now();
-            for call in &rows {
-                R::insert(&pool, &topic, call).await;
+            for messages in calls {
+                let mut connection = pool.acquire().await.expect("a connection");
+                D::write_rows(&mut connection, &text, &messages).await.expect("the database takes them");
             }
             started.elapsed()
-        };
-        chosen.compare(name, calls * call, Some(0.85), ours, raw).await;
+        })
     }
 }

@@ -1,54 +1,87 @@
-//! [`Raw`]: sqlx doing by hand what the library does.
+//! What one would write by hand with sqlx, and no more than that.
+
+use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 use async_trait::async_trait;
-use sqlx::Pool;
 use watermill_core::Message;
 use watermill_sql::SqlDatabase;
 
-/// A row as the raw client writes and reads it: id, payload, metadata.
-pub(crate) type Row = (String, String, String);
-
-/// A database of its own on a real server.
-#[async_trait]
-pub(crate) trait Raw: Default + Send + Sync + 'static {
-    type Database: SqlDatabase;
-
-    const NAME: &str;
-
-    async fn pool(&self, connections: u32) -> Pool<Self::Database>;
-
-    async fn execute(pool: &Pool<Self::Database>, statement: &str);
-
-    /// One insert for all rows, with the columns of a log.
-    async fn insert(pool: &Pool<Self::Database>, topic: &str, rows: &[Row]);
-
-    /// Fills a topic with copies of one row, `doublings` times twice as many, and has the server look at
-    /// the table.
-    async fn fill(pool: &Pool<Self::Database>, topic: &str, doublings: u32);
-
-    /// The loop of somebody who needs no groups, no order of commits and no leases: by the key, and the
-    /// position advanced after each batch. Everything is copied out.
-    async fn read(pool: &Pool<Self::Database>, topic: &str, batch: usize, messages: usize);
-
-    /// Claims rows of a queue with the visibility timeout in the row, and deletes them, until there are
-    /// none: the work of one connection.
-    async fn claim_and_delete(pool: &Pool<Self::Database>, topic: &str, batch: usize);
-
-    /// Empties a queue and fills it with so many rows.
-    async fn refill_queue(pool: &Pool<Self::Database>, topic: &str, rows: usize);
-
-    /// How many statements the server has executed.
-    async fn statements(pool: &Pool<Self::Database>) -> u64;
+/// How much is made of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Owned copies of its columns.
+    Columns,
+    /// The same with the metadata as a map, without which nobody could use them.
+    Message,
 }
 
-/// The rows of messages.
-pub(crate) fn rows(messages: &[Message]) -> Vec<Row> {
-    messages
-        .iter()
-        .map(|message| {
-            let payload = String::from_utf8(message.payload().to_vec()).expect("the workload is JSON");
-            let metadata = serde_json::to_string(message.metadata()).expect("text is JSON");
-            (message.id().to_string(), payload, metadata)
-        })
-        .collect()
+/// The statements of one database. Their texts are made once.
+#[async_trait]
+pub(crate) trait Raw: SqlDatabase {
+    /// A multi-row insert of `rows` rows.
+    fn insert_text(topic: &str, rows: usize) -> Arc<str>;
+
+    /// Inserts messages with that statement. Metadata are made JSON here, as by everybody who has some.
+    async fn write_rows(
+        connection: &mut Self::Connection,
+        text: &Arc<str>,
+        messages: &[Message],
+    ) -> sqlx::Result<()>;
+
+    /// The same insert with the notification that ours sends, where there is such a thing.
+    fn notifying_text(_topic: &str, _rows: usize) -> Option<Arc<str>> {
+        None
+    }
+
+    /// Gives a group its first position.
+    async fn begin_group(connection: &mut Self::Connection, topic: &str, group: &str) -> sqlx::Result<()>;
+
+    /// The statement of [`read_rows`](Self::read_rows).
+    fn read_text(topic: &str) -> Arc<str>;
+
+    /// Reads up to `limit` rows after an offset: offset, id, payload and metadata. Returns the last offset
+    /// and how many rows there were.
+    async fn read_rows(
+        connection: &mut Self::Connection,
+        text: &Arc<str>,
+        after: i64,
+        limit: i64,
+        depth: Depth,
+    ) -> sqlx::Result<(i64, usize)>;
+
+    /// The statement of [`move_position`](Self::move_position).
+    fn advance_text(topic: &str) -> Arc<str>;
+
+    /// Moves a group's position.
+    async fn move_position(
+        connection: &mut Self::Connection,
+        text: &Arc<str>,
+        group: &str,
+        position: i64,
+    ) -> sqlx::Result<()>;
+
+    /// Makes the server do now what it would do in the background later.
+    async fn settle_down(connection: &mut Self::Connection, topic: &str) -> sqlx::Result<()>;
+}
+
+/// A message as it is read by hand: its columns as they are sent, or with the metadata as something that one
+/// can look into.
+pub(crate) fn use_message(uuid: String, payload: impl AsRef<[u8]>, metadata: &str, depth: Depth) {
+    match depth {
+        Depth::Columns => drop(black_box((uuid, payload, metadata.to_owned()))),
+        Depth::Message => {
+            let metadata: BTreeMap<String, String> = serde_json::from_str(metadata).expect("text to text");
+            drop(black_box((uuid, payload, metadata)));
+        }
+    }
+}
+
+/// Metadata as JSON text.
+pub(crate) fn metadata(message: &Message) -> String {
+    serde_json::to_string(message.metadata()).expect("text is JSON")
+}
+
+/// A payload as text.
+pub(crate) fn payload(message: &Message) -> &str {
+    std::str::from_utf8(message.payload()).expect("the workload's bodies are text")
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
+use crate::{marshaler::Columns, stored::Store};
 
 fn ledger(offsets: impl IntoIterator<Item = i64>) -> Ledger {
     let mut ledger = Ledger::default();
@@ -11,9 +12,14 @@ fn ledger(offsets: impl IntoIterator<Item = i64>) -> Ledger {
     ledger
 }
 
+fn message() -> Stored {
+    let columns = Columns { uuid: b"id", payload: b"", metadata: None };
+    Store::default().keep(columns).unwrap()
+}
+
 fn fill(ledger: &mut Ledger, offsets: impl IntoIterator<Item = i64>) {
     for offset in offsets {
-        ledger.push(offset.into(), Message::new(""), None);
+        ledger.push(offset.into(), message(), None);
     }
 }
 

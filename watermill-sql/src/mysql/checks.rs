@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Why a replica will not do.
-const READ_ONLY: &str = "the server is read-only: a replica shows neither writers nor takes acks or claims; \
+pub(super) const READ_ONLY: &str = "the server is read-only: a replica shows neither writers nor takes acks or claims; \
                          connect to the primary";
 
 /// Checks the server, the table, and the group's place in it.
@@ -37,15 +37,15 @@ pub(super) async fn check(
 
 /// Refuses servers that cannot be written to.
 pub(super) async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
-    let read_only: i64 =
-        sqlx::query_scalar("select cast(@@global.read_only or @@global.innodb_read_only as signed)")
-            .fetch_one(connection)
-            .await
-            .map_err(Failure::of::<sqlx::MySql>)?;
-    match read_only {
-        0 => Ok(()),
-        _ => Err(Failure::because(Trouble::Refused, READ_ONLY)),
+    match is_read_only(connection).await.map_err(Failure::of::<sqlx::MySql>)? {
+        false => Ok(()),
+        true => Err(Failure::because(Trouble::Refused, READ_ONLY)),
     }
+}
+
+pub(super) async fn is_read_only(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
+    let settings = "select cast(@@global.read_only or @@global.innodb_read_only as signed)";
+    Ok(sqlx::query_scalar::<_, i64>(settings).fetch_one(connection).await? != 0)
 }
 
 /// Refuses servers that cannot be written to, and tables without transactions.

@@ -27,9 +27,14 @@ pub(super) async fn of_rows(connection: &mut MySqlConnection, since: Instant) ->
     // The account may not be allowed to look; that is no reason to stop reading.
     let Ok(writers) = writers else { return Ok(unknown()) };
     let Some((id, seconds)) = writers.first() else { return Ok(unknown()) };
+    let who = match id {
+        // It is prepared, and its connection has ended.
+        0 => "a prepared transaction (xa recover names it)".to_owned(),
+        _ => format!("connection {id}"),
+    };
     let name = match writers.len() {
-        1 => format!("connection {id}"),
-        others => format!("connection {id}, or another of {others} that write"),
+        1 => who,
+        others => format!("{who}, or another of {others} that write"),
     };
     Ok(Holder { name, age: u64::try_from(*seconds).ok().map(Duration::from_secs) })
 }

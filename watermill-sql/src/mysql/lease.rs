@@ -122,22 +122,23 @@ pub(super) async fn advance(
     progress: Option<&str>,
 ) -> sqlx::Result<bool> {
     // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-    // it to Go, and notices a position that was set by hand. The order of the join is that of the locks.
+    // it to Go, and notices a position that was set by hand. The lease is locked first, because its subquery
+    // depends on nothing; to update a join would take a temporary table on disk.
     // (The client asks for the number of rows that were found, changed or not.)
     let advanced = sqlx::query(AssertSqlSafe(format!(
-        "update {LEASES} l straight_join {} o
-         set o.offset_acked = ?, o.offset_consumed = ?
-         where l.topic = ? and l.consumer_group = ? and l.token = ?
-           and o.consumer_group = ? and coalesce(o.offset_acked, 0) = ?",
+        "update {} set offset_acked = ?, offset_consumed = ?
+         where consumer_group = ? and coalesce(offset_acked, 0) = ? and exists (
+             select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? for update
+         )",
         lease.tables.offsets()
     )))
     .bind(position.offset)
     .bind(position.offset)
+    .bind(&lease.group)
+    .bind(lease.position.offset)
     .bind(lease.tables.topic())
     .bind(&lease.group)
     .bind(lease.token)
-    .bind(&lease.group)
-    .bind(lease.position.offset)
     .execute(&mut *connection)
     .await?
     .rows_affected();

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, mysql::MySqlRow};
 
 use crate::{
     PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig, StartPosition,
     dialect::Dialect,
     marshaler::{Columns, Record, Row},
+    stored::Store,
     topic::Tables,
 };
 
@@ -107,31 +108,33 @@ pub(super) async fn visible(
     after: i64,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
+    let mut store = Store::default();
+    sqlx::query(AssertSqlSafe(format!(
         "select {COLUMNS} from {} where `offset` > ? order by `offset` limit ?",
         tables.messages()
     )))
     .bind(after)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    .fetch(connection)
+    .map(|row| read(&row?, &mut store))
+    .try_collect()
+    .await
 }
 
 pub(super) const COLUMNS: &str =
     "`offset`, uuid, payload, metadata, cast(unix_timestamp(created_at) as signed)";
 
-pub(super) fn read(row: &MySqlRow) -> sqlx::Result<Row> {
+pub(super) fn read(row: &MySqlRow, store: &mut Store) -> sqlx::Result<Row> {
     let published_at = row.try_get::<Option<i64>, _>(4)?.and_then(|seconds| u64::try_from(seconds).ok());
     Ok(Row {
         position: row.try_get::<i64, _>(0)?.into(),
         published_at: published_at
             .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
-        columns: Columns {
-            uuid: bytes(row, 1)?.unwrap_or_default().to_vec(),
-            payload: Bytes::copy_from_slice(bytes(row, 2)?.unwrap_or_default()),
-            metadata: bytes(row, 3)?.map(<[u8]>::to_vec),
-        },
+        message: store.keep(Columns {
+            uuid: bytes(row, 1)?.unwrap_or_default(),
+            payload: bytes(row, 2)?.unwrap_or_default(),
+            metadata: bytes(row, 3)?,
+        }),
     })
 }
 

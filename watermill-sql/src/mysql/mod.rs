@@ -44,6 +44,8 @@ impl Dialect for MySql {
     /// Creating a table commits the transaction.
     const CREATES_IN_TRANSACTION: bool = false;
     const FAILURE_ENDS_TRANSACTION: bool = false;
+    /// As of sqlx 0.9.
+    const FORGETS_BEGIN: bool = true;
     const AGAIN: &str = "";
     const PAYLOAD_COLUMN: PayloadColumn = PayloadColumn::Json;
 

@@ -127,6 +127,11 @@ impl Cursor {
         rows: &[Row],
         now: Instant,
     ) -> sqlx::Result<bool> {
+        // A connection of the pool may have come to a replica since the cursor was opened. There the rows of
+        // one offset may be applied after those of a later one, by threads that are not among the writers.
+        if checks::is_read_only(connection).await? {
+            return Err(sqlx::Error::Protocol(checks::READ_ONLY.to_owned()));
+        }
         let up_to = rows.last().map_or(0, |row| row.position.offset);
         let running = running(connection, self.proof).await?;
         self.gaps.note_running(up_to, running, now);

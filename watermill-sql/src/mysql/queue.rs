@@ -11,6 +11,7 @@ use crate::{
     error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
+    stored::Store,
     topic::Tables,
 };
 
@@ -80,12 +81,13 @@ impl QueueDialect for MySql {
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *transaction)
         .await?;
+        let mut store = Store::default();
         let claimed: Vec<Claimed> = rows
             .iter()
             .map(|row| {
                 let attempts = u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or(0);
                 let attempt = attempts.saturating_add(1);
-                Ok(Claimed::new(log::read(row)?, attempt, row.try_get(6)?, row.try_get(7)?))
+                Ok(Claimed::new(log::read(row, &mut store)?, attempt, row.try_get(6)?, row.try_get(7)?))
             })
             .collect::<sqlx::Result<_>>()?;
         if !claimed.is_empty() {

@@ -16,7 +16,7 @@ const OLD: &str = "created_at < now(6) - interval ? microsecond";
 impl RetentionDialect for MySql {
     async fn expire_read(
         connection: &mut MySqlConnection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
         let looked_at: Vec<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
@@ -60,7 +60,7 @@ impl RetentionDialect for MySql {
 
     async fn expire_acked(
         connection: &mut MySqlConnection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
         let mut transaction = connection.begin_with(BEGIN).await?;
@@ -85,7 +85,7 @@ impl RetentionDialect for MySql {
     }
 }
 
-async fn delete(connection: &mut MySqlConnection, expiry: &Expiry<'_>, offsets: &[i64]) -> sqlx::Result<u64> {
+async fn delete(connection: &mut MySqlConnection, expiry: &Expiry, offsets: &[i64]) -> sqlx::Result<u64> {
     if offsets.is_empty() {
         return Ok(0);
     }
@@ -99,6 +99,6 @@ async fn delete(connection: &mut MySqlConnection, expiry: &Expiry<'_>, offsets: 
     Ok(deleted.rows_affected())
 }
 
-fn micros(expiry: &Expiry<'_>) -> i64 {
+fn micros(expiry: &Expiry) -> i64 {
     expiry.keep_ms.saturating_mul(1_000)
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL. Transactions commit in another order than they draw their offsets, so what a reader may
 //! see is decided by one of the two rules in [`commit_order`].
 
+mod checks;
 mod commit_order;
 mod holder;
 mod lease;
@@ -71,14 +72,7 @@ impl Dialect for Postgres {
     }
 
     async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
-        let is_standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
-            .fetch_one(connection)
-            .await
-            .map_err(Failure::of::<Postgres>)?;
-        match is_standby {
-            true => Err(Failure::because(Trouble::Refused, commit_order::STANDBY)),
-            false => Ok(()),
-        }
+        checks::check_server(connection).await
     }
 
     async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {

@@ -11,6 +11,7 @@ use crate::{
     error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    stored::Store,
     topic::Tables,
 };
 
@@ -85,10 +86,11 @@ impl QueueDialect for Postgres {
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
+        let mut store = Store::default();
         rows.iter()
             .map(|row| {
                 let attempt = u32::try_from(row.try_get::<i32, _>(5)?).unwrap_or(1);
-                Ok(Claimed::new(log::read(row, 0)?, attempt, row.try_get(6)?, None))
+                Ok(Claimed::new(log::read(row, 0, &mut store)?, attempt, row.try_get(6)?, None))
             })
             .collect()
     }

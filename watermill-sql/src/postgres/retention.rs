@@ -22,7 +22,7 @@ impl RetentionDialect for Postgres {
     /// One statement. The limit is part of its text, so that no plan is made for an unknown one.
     async fn expire_read(
         connection: &mut PgConnection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
         let (messages, offsets, limit) = (expiry.tables.messages(), expiry.tables.offsets(), expiry.limit);
@@ -81,7 +81,7 @@ impl RetentionDialect for Postgres {
     /// The cast is for Go's queues, whose offsets are narrower.
     async fn expire_acked(
         connection: &mut PgConnection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
         let (messages, limit) = (expiry.tables.messages(), expiry.limit);

@@ -9,7 +9,12 @@ use super::{
     dialect::{Claim, Claimed, Release},
     reader::QueueReader,
 };
-use crate::{dead::Dead, dialect::Dialect, error::Failure, marshaler};
+use crate::{
+    dead::Dead,
+    dialect::Dialect,
+    error::Failure,
+    marshaler::{self, Unreadable},
+};
 
 /// The answer to one claim.
 pub(super) struct Intake {
@@ -22,13 +27,15 @@ pub(super) struct Intake {
 
 impl<D: Dialect> QueueReader<D> {
     pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
-        let mut connection = self.connect().await?;
+        let mut pooled = self.connect().await?;
         let asked = Instant::now();
-        let rows = D::claim_rows(&mut connection, &self.queue, limit).await.map_err(Failure::of::<D>)?;
+        let rows =
+            D::claim_rows(&mut pooled.connection, &self.queue, limit).await.map_err(Failure::of::<D>)?;
         let due = match rows.is_empty() {
-            true => D::next_due(&mut connection, &self.queue).await.map_err(Failure::of::<D>)?,
+            true => D::next_due(&mut pooled.connection, &self.queue).await.map_err(Failure::of::<D>)?,
             false => None,
         };
+        self.keep(pooled);
         Ok(Intake { asked, limit, rows, due })
     }
 
@@ -37,13 +44,12 @@ impl<D: Dialect> QueueReader<D> {
         let mut unreadable = Vec::new();
         let mut state = self.desk.lock();
         for Claimed { claim, row, now_ms, go_due_ms } in intake.rows {
-            let message = match row.columns.decode() {
-                Ok(message) => message,
-                Err(error) => {
+            let message = match row.message {
+                Ok(stored) => stored.message(),
+                Err(Unreadable { error, remains: message }) => {
                     let reason = error.to_string();
                     unreadable.push((claim, error));
                     if self.dead_letters.is_some() {
-                        let message = row.columns.remains();
                         let dead = Dead { offset: claim.offset, message, reason, attempts: claim.attempt };
                         state.hand.push_dead(claim, dead, now);
                     } else {

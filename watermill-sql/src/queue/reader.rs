@@ -5,12 +5,12 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::future::{Fuse, FusedFuture, FutureExt};
-use sqlx::{Pool, pool::PoolConnection};
+use sqlx::Pool;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -21,8 +21,9 @@ use super::{Claims, Queue, SqlQueueSubscriberConfig, intake::Intake};
 use crate::{
     dialect::Dialect,
     error::{Failure, Trouble},
+    pooled::{IDLE_MAX, Pooled},
     schema::Found,
-    settle::{Desk, Hand as _},
+    settle::{Desk, Hand as _, State, Tell},
     subscription::Ended,
     topic::Tables,
     wake,
@@ -41,6 +42,8 @@ pub(super) struct QueueReader<D: Dialect> {
     pub(super) dead_letters: Option<(Tables, Found)>,
     pub(super) desk: Arc<Desk<Claims>>,
     pub(super) origin: Origin,
+    /// Connections for the next statements, and until when: of those that claim, and of those that record.
+    pub(super) kept: Mutex<Vec<(Pooled<D>, Instant)>>,
 }
 
 /// When the task does what.
@@ -74,22 +77,31 @@ impl<D: Dialect> QueueReader<D> {
             failures: 0,
             rest_until: None,
         };
+        // Set anew only to end earlier, because that takes a system call: it may end too early, which
+        // does no harm.
+        let mut timer = pin!(sleep_until(now));
         let mut claiming = pin!(Fuse::terminated());
         let mut writing = pin!(Fuse::terminated());
         // Whoever stops taking and has settled everything need not be waited for.
         while !self.desk.closing.is_cancelled() && !self.desk.is_through() {
             let now = Instant::now();
+            self.desk.lock().tell = Tell::default();
+            self.kept().retain(|(_, until)| now < *until);
             if plan.rest_until.is_none_or(|until| until <= now) {
                 plan.rest_until = None;
                 let wanted = self.wanted();
                 if wanted > 0 && plan.poll_at <= now && claiming.is_terminated() {
                     claiming.set(self.claim(wanted).fuse());
                 }
-                if self.write_at(&plan).is_some_and(|at| at <= now) && writing.is_terminated() {
+                let write_at = self.write_at(&plan, &self.desk.lock());
+                if write_at.is_some_and(|at| at <= now) && writing.is_terminated() {
                     writing.set(self.write(plan.renew_at <= now).fuse());
                 }
             }
-            let until = self.next_thing(&plan, claiming.is_terminated(), writing.is_terminated());
+            let until = self.sleeps_until(&plan, claiming.is_terminated(), writing.is_terminated());
+            if until < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(until);
+            }
             let failure = tokio::select! {
                 () = self.desk.closing.cancelled() => None,
                 claimed = &mut claiming => match claimed {
@@ -114,7 +126,7 @@ impl<D: Dialect> QueueReader<D> {
                     plan.poll_at = Instant::now();
                     None
                 }
-                () = sleep_until(until) => None,
+                () = timer.as_mut() => None,
             };
             if let Some(failure) = failure
                 && self.failed(&mut plan, failure)
@@ -126,30 +138,32 @@ impl<D: Dialect> QueueReader<D> {
     }
 
     fn wanted(&self) -> usize {
-        let state = self.desk.lock();
+        self.wanted_in(&self.desk.lock())
+    }
+
+    fn wanted_in(&self, state: &State<Claims>) -> usize {
         if state.stopped { 0 } else { state.hand.wanted(self.config.batch_size) }
     }
 
     /// When outcomes are to be recorded or claims to be renewed.
-    fn write_at(&self, plan: &Plan) -> Option<Instant> {
-        let state = self.desk.lock();
+    fn write_at(&self, plan: &Plan, state: &State<Claims>) -> Option<Instant> {
         let renew_at = (!state.hand.is_empty()).then_some(plan.renew_at);
-        let (settled, since, awaited) = state.hand.unsaved();
-        let record_at = match since {
-            Some(since) if awaited || settled >= self.config.batch_size => Some(since),
-            Some(since) => Some(since + self.config.ack_interval),
-            None => None,
-        };
+        let record_at = self.desk.record_at(state);
         renew_at.into_iter().chain(record_at).min()
     }
 
-    /// When there is something to do, if nothing happens before.
-    fn next_thing(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
+    /// When there is something to do, if nothing happens before that the desk tells of. What is under way
+    /// tells by itself when it is done.
+    fn sleeps_until(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
         let a_while = Instant::now() + self.config.visibility_timeout;
-        let claim_at = (may_claim && self.wanted() > 0).then_some(plan.poll_at);
-        let write_at = if may_write { self.write_at(plan) } else { None };
+        let mut state = self.desk.lock();
+        let claim_at = (may_claim && self.wanted_in(&state) > 0).then_some(plan.poll_at);
+        let write_at = if may_write { self.write_at(plan, &state) } else { None };
         let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
-        plan.rest_until.map_or(until, |rest_until| until.max(rest_until))
+        state.tell = Tell { wanted: may_claim, recording_before: may_write.then_some(until) };
+        let until = plan.rest_until.map_or(until, |rest_until| until.max(rest_until));
+        let kept_until = self.kept().iter().map(|(_, until)| *until).min();
+        kept_until.map_or(until, |kept_until| until.min(kept_until))
     }
 
     /// What a claim has found, and when to claim again.
@@ -178,8 +192,26 @@ impl<D: Dialect> QueueReader<D> {
         }
     }
 
-    pub(super) async fn connect(&self) -> Result<PoolConnection<D>, Failure> {
-        self.pool.acquire().await.map_err(Failure::of::<D>)
+    /// A connection for the next statement. Whoever has it gives it to [`keep`](Self::keep) after a statement
+    /// that succeeded, and drops it after one that failed.
+    pub(super) async fn connect(&self) -> Result<Pooled<D>, Failure> {
+        let kept = self.kept().pop();
+        match kept {
+            Some((pooled, _)) => Ok(pooled),
+            None => Pooled::of(&self.pool).await,
+        }
+    }
+
+    /// Keeps a connection for the next statement, where nobody waits for it.
+    pub(super) fn keep(&self, pooled: Pooled<D>) {
+        let now = Instant::now();
+        if pooled.may_be_kept(&self.pool, now) {
+            self.kept().push((pooled, now + IDLE_MAX));
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(Pooled<D>, Instant)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recovered(&self, plan: &mut Plan) {

@@ -5,7 +5,11 @@ use std::collections::HashSet;
 use sqlx::Connection as _;
 use tokio::time::Instant;
 
-use super::{claims::Done, dialect::Claim, reader::QueueReader};
+use super::{
+    claims::Done,
+    dialect::{Claim, Release},
+    reader::QueueReader,
+};
 use crate::{
     Layout, SqlPublisherConfig, dialect::Dialect, error::Failure, marshaler::Record, transaction, wake,
 };
@@ -28,8 +32,10 @@ impl<D: Dialect> QueueReader<D> {
         if held.is_empty() {
             return Ok(renew_at);
         }
-        let mut connection = self.connect().await?;
-        let ours = D::extend_claims(&mut connection, &self.queue, &held).await.map_err(Failure::of::<D>)?;
+        let mut pooled = self.connect().await?;
+        let ours = D::extend_claims(&mut pooled.connection, &self.queue, &held).await;
+        let ours = ours.map_err(Failure::of::<D>)?;
+        self.keep(pooled);
         let lost = {
             let mut state = self.desk.lock();
             state.valid_until = Some(asked + self.config.visibility_timeout);
@@ -70,10 +76,9 @@ impl<D: Dialect> QueueReader<D> {
             }
             let released = self.desk.lock().hand.take_released(ROWS_MAX);
             if !released.is_empty() {
-                let mut connection = self.connect().await?;
-                if let Err(error) = D::unclaim_rows(&mut connection, &self.queue, &released).await {
+                if let Err(failure) = self.unclaim_rows(&released).await {
                     self.desk.lock().hand.keep_released(released, Instant::now());
-                    return Err(Failure::of::<D>(error));
+                    return Err(failure);
                 }
                 // They may be due for anybody.
                 wake::wake(self.queue.tables.topic());
@@ -83,15 +88,32 @@ impl<D: Dialect> QueueReader<D> {
         }
     }
 
+    async fn unclaim_rows(&self, released: &[Release]) -> Result<(), Failure> {
+        let mut pooled = self.connect().await?;
+        let unclaimed = D::unclaim_rows(&mut pooled.connection, &self.queue, released).await;
+        unclaimed.map_err(Failure::of::<D>)?;
+        self.keep(pooled);
+        Ok(())
+    }
+
     /// Deletes or marks rows, and moves those to the dead-letter topic that belong there. Returns the
     /// offsets of those that were ours.
     async fn finish_rows(&self, done: &[Done]) -> Result<HashSet<i64>, Failure> {
+        let mut pooled = self.connect().await?;
+        let ours = self.finish_rows_over(&mut pooled.connection, done).await?;
+        self.keep(pooled);
+        Ok(ours)
+    }
+
+    async fn finish_rows_over(
+        &self,
+        connection: &mut D::Connection,
+        done: &[Done],
+    ) -> Result<HashSet<i64>, Failure> {
         let claims: Vec<Claim> = done.iter().map(|row| row.claim).collect();
-        let mut connection = self.connect().await?;
         let dead_letters = self.dead_letters.as_ref().filter(|_| done.iter().any(|row| row.dead.is_some()));
         let Some((tables, found)) = dead_letters else {
-            let ours =
-                D::finish_rows(&mut connection, &self.queue, &claims).await.map_err(Failure::of::<D>)?;
+            let ours = D::finish_rows(connection, &self.queue, &claims).await.map_err(Failure::of::<D>)?;
             return Ok(ours.into_iter().collect());
         };
         let mut transaction = connection.begin().await.map_err(Failure::of::<D>)?;

@@ -1,6 +1,9 @@
 //! [`SqlQueueSubscriber`]: makes subscriptions to queues.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use sqlx::Pool;
@@ -27,7 +30,8 @@ use crate::{
 /// subscriptions, in all processes, and is deleted or marked when it is acked.
 ///
 /// There are no groups and no order. A subscription needs up to two connections of the pool at a time,
-/// and none while nothing happens. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
+/// and none while nothing happens: busy, it keeps them from one statement to the next while the pool has
+/// others to lend. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
 /// connection on PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber.
 ///
 /// Publish with [`SqlPublisherConfig::layout`] set to [`Layout::Queue`].
@@ -85,7 +89,8 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
         let Prepared { tables, dead_letters } = prepared;
 
-        let desk = Arc::new(Desk::new(self.config.batch_size, dead_letters.is_some()));
+        let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
+        let desk = Arc::new(Desk::new(batch_size, ack_interval, dead_letters.is_some()));
         let origin = Origin::builder("sql", topic).build(Settler(desk.clone()));
         let reader = QueueReader {
             pool: self.pool.clone(),
@@ -99,6 +104,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             dead_letters,
             desk: desk.clone(),
             origin: origin.clone(),
+            kept: Mutex::default(),
         };
         let (handle, ended) = self.open.add(&desk, topic)?;
         let ear = match self.config.listen {

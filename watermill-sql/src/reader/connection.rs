@@ -1,28 +1,68 @@
-//! [`Kept`]: a connection that a reader keeps from one fetch to the next.
+//! [`Kept`]: a connection that a reader keeps from one statement to the next.
 
-use sqlx::pool::PoolConnection;
+use tokio::time::Instant;
 
-use crate::dialect::Dialect;
+use super::{Reader, Term};
+use crate::{
+    dialect::{Cursor as _, Dialect},
+    error::Failure,
+    pooled::{IDLE_MAX, Pooled},
+};
 
 /// Of the pool, or no longer.
 pub(super) enum Kept<D: Dialect> {
-    Pooled(PoolConnection<D>),
+    Pooled(Pooled<D>),
     Detached(D::Connection),
 }
 
 impl<D: Dialect> Kept<D> {
     pub(super) fn get(&mut self) -> &mut D::Connection {
         match self {
-            Self::Pooled(connection) => connection,
+            Self::Pooled(pooled) => &mut pooled.connection,
             Self::Detached(connection) => connection,
         }
     }
 
     /// Takes it out of the pool, which may open another one in its place.
-    pub(super) fn detach(self) -> Self {
+    fn detach(self) -> Self {
         match self {
-            Self::Pooled(connection) => Self::Detached(connection.detach()),
+            Self::Pooled(pooled) => Self::Detached(pooled.connection.detach()),
             detached @ Self::Detached(_) => detached,
         }
+    }
+}
+
+impl<D: Dialect> Reader<D> {
+    /// The connection for the next statement: the one that was kept, or another one. Whoever has it gives it
+    /// to [`keep`](Self::keep) after a statement that succeeded, and drops it after one that failed.
+    pub(super) async fn connect_for(&self, term: &mut Term<D>) -> Result<Kept<D>, Failure> {
+        if let Some(kept) = term.connection.take() {
+            return Ok(kept);
+        }
+        if let Some(cursor) = &mut term.cursor {
+            cursor.lose_connection();
+        }
+        Ok(Kept::Pooled(Pooled::of(&self.pool).await?))
+    }
+
+    /// Keeps a connection for the next statement, where nobody waits for it.
+    pub(super) fn keep(&self, term: &mut Term<D>, connection: Kept<D>) {
+        let now = Instant::now();
+        if term.cursor.as_ref().is_some_and(|cursor| cursor.keeps_connection()) {
+            // Others may need those of the pool to let this reader go on.
+            term.connection = Some(if term.waiting.lasts(now) { connection.detach() } else { connection });
+            term.kept_until = None;
+            return;
+        }
+        term.kept_until = match &connection {
+            Kept::Pooled(pooled) if pooled.may_be_kept(&self.pool, now) => Some(now + IDLE_MAX),
+            _ => None,
+        };
+        term.connection = term.kept_until.map(|_| connection);
+    }
+
+    /// Gives back what is kept.
+    pub(super) fn let_go(&self, term: &mut Term<D>) {
+        (term.connection, term.kept_until) = (None, None);
     }
 }

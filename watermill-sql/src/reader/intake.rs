@@ -5,17 +5,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watermill_core::error::{SubscribeError, SubscribeErrorKind};
 
-use super::{Reader, Term, connection::Kept};
+use super::{Reader, Term};
 use crate::{
-    dialect::{Cursor, Dialect, Fetched},
+    dialect::{Dialect, Fetched},
     error::Failure,
-    marshaler::Row,
-    settle::Hand,
+    ledger::Ledger,
+    marshaler::{Row, Unreadable},
+    settle::{Hand, State},
 };
 
 impl<D: Dialect> Reader<D> {
-    pub(super) fn wants_rows(&self) -> bool {
-        let state = self.desk.lock();
+    pub(super) fn wants_rows(&self, state: &State<Ledger>) -> bool {
         let bound = self.config.max_ahead.max(state.hand.window().size() + self.config.batch_size);
         !state.stopped
             && state.hand.fresh() < state.hand.refill_below(self.config.batch_size)
@@ -24,31 +24,20 @@ impl<D: Dialect> Reader<D> {
 
     pub(super) async fn fetch(&self, term: &mut Term<D>) -> Result<(), Failure> {
         let after = self.desk.lock().hand.read_up_to();
-        let kept = term.connection.take();
-        if kept.is_none()
-            && let Some(cursor) = &mut term.cursor
-        {
-            cursor.lose_connection();
-        }
-        let mut connection = match kept {
-            Some(kept) => kept,
-            None => Kept::Pooled(self.connect().await?),
-        };
+        let mut connection = self.connect_for(term).await?;
         let cursor = match &mut term.cursor {
             Some(cursor) => cursor,
             none => none.insert(D::open_cursor(connection.get(), &self.tables, &self.config).await?),
         };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
+        if fetched.is_err() {
+            // The server, or the table, may be another by now: check again what was checked at the start.
+            term.cursor = None;
+        }
         let Fetched { rows, more, holder } = fetched.map_err(Failure::of::<D>)?;
         let now = Instant::now();
-        let keep = cursor.keeps_connection();
         term.waiting.note(&self.desk, self.tables.topic(), self.config.group_name(), holder, now);
-        if keep {
-            // Others may need those of the pool to let this reader go on.
-            term.connection = Some(if term.waiting.lasts(now) { connection.detach() } else { connection });
-        } else {
-            drop(connection);
-        }
+        self.keep(term, connection);
         if rows.is_empty() {
             // A row that was held may have been deleted.
             term.held = None;
@@ -70,15 +59,15 @@ impl<D: Dialect> Reader<D> {
         let mut unreadable = Vec::new();
         let held_before = term.held.take();
         let mut state = self.desk.lock();
-        for Row { position, published_at, columns } in rows {
-            match columns.decode() {
+        for Row { position, published_at, message } in rows {
+            match message {
                 Ok(message) => state.hand.push(position, message, published_at),
-                Err(error) => {
+                Err(Unreadable { error, remains }) => {
                     let reason = error.to_string();
                     let kept = self.dead_letters.is_some();
                     unreadable.push((position.offset, error, kept));
                     if kept {
-                        state.hand.push_dead(position, columns.remains(), reason, now);
+                        state.hand.push_dead(position, remains, reason, now);
                         continue;
                     }
                     let looks = match held_before {

@@ -5,7 +5,7 @@ mod connection;
 mod intake;
 mod record;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use sqlx::{Pool, pool::PoolConnection};
 use tokio::{
@@ -23,7 +23,7 @@ use crate::{
     lease::{Claim, Claimed, Lease, Taken},
     ledger::Ledger,
     position::Position,
-    settle::{Desk, Hand as _},
+    settle::{Desk, Hand as _, Tell},
     subscription::Ended,
     topic::Tables,
     wake,
@@ -45,8 +45,10 @@ struct Term<D: Dialect> {
     lease: Lease,
     /// `None` before the first fetch.
     cursor: Option<D::Cursor>,
-    /// What the cursor cannot do without between two fetches.
+    /// For the next statement, because to get one of the pool takes longer than most statements.
     connection: Option<Kept<D>>,
+    /// When it goes back; `None` while the cursor cannot do without it, or when there is none.
+    kept_until: Option<Instant>,
     waiting: Waiting,
     renew_at: Instant,
     poll_at: Instant,
@@ -92,9 +94,14 @@ impl<D: Dialect> Reader<D> {
             }
             let claim = Claim { tables: &self.tables, owner: &self.owner, config: &self.config };
             let asked = Instant::now();
+            let mut claiming = pin!(self.claim(&claim));
             let claimed = tokio::select! {
-                () = self.desk.closing.cancelled() => return self.give_up(&claim).await,
-                claimed = self.claim(&claim) => claimed,
+                claimed = &mut claiming => claimed,
+                // It may succeed nevertheless: then it is taken, to be given back.
+                () = self.desk.closing.cancelled() => match timeout(GOODBYE_MAX, claiming).await {
+                    Ok(Ok(Claimed::Ours(taken))) => return Some(taken),
+                    _ => return None,
+                },
             };
             let wait = match claimed {
                 Ok(Claimed::Ours(taken)) => {
@@ -127,14 +134,6 @@ impl<D: Dialect> Reader<D> {
         }
     }
 
-    /// A claim that was interrupted may have succeeded nevertheless: take it, to give it back.
-    async fn give_up(&self, claim: &Claim<'_>) -> Option<Taken> {
-        match timeout(GOODBYE_MAX, self.claim(claim)).await {
-            Ok(Ok(Claimed::Ours(taken))) => Some(taken),
-            _ => None,
-        }
-    }
-
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, Failure> {
         let mut connection = self.connect().await?;
         D::claim(&mut connection, claim).await.map_err(Failure::of::<D>)
@@ -158,6 +157,7 @@ impl<D: Dialect> Reader<D> {
             lease,
             cursor: None,
             connection: None,
+            kept_until: None,
             waiting: Waiting::default(),
             renew_at: now + self.config.lease / 3,
             poll_at: now,
@@ -184,15 +184,26 @@ impl<D: Dialect> Reader<D> {
     }
 
     async fn serve(&self, term: &mut Term<D>, published: &mut wake::Waker) -> Over {
+        // Set anew only to end earlier, because that takes a system call: it may end too early, which
+        // does no harm.
+        let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             // Whoever stops taking and has settled everything need not be waited for.
             if self.desk.closing.is_cancelled() || self.desk.is_through() {
                 return Over::Closing;
             }
             let now = Instant::now();
+            let due = {
+                let mut state = self.desk.lock();
+                state.tell = Tell::default();
+                state.hand.due()
+            };
             // Whether or not the database is there, a delay ends when it ends.
-            if self.desk.lock().hand.due().is_some_and(|due| due <= now) {
+            if due.is_some_and(|due| due <= now) {
                 self.desk.wake_reader();
+            }
+            if term.kept_until.is_some_and(|until| until <= now) {
+                self.let_go(term);
             }
             if term.rest_until.is_none_or(|until| until <= now) {
                 term.rest_until = None;
@@ -211,7 +222,14 @@ impl<D: Dialect> Reader<D> {
                     }
                 }
             }
-            let until = self.next_thing(term);
+            let until = self.sleeps_until(term);
+            // A timer takes up to a millisecond for what is due now.
+            if until <= Instant::now() {
+                continue;
+            }
+            if until < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(until);
+            }
             tokio::select! {
                 () = self.desk.closing.cancelled() => {}
                 () = self.desk.work.notified() => {}
@@ -219,7 +237,7 @@ impl<D: Dialect> Reader<D> {
                     term.poll_interval = self.config.poll_interval_min;
                     term.poll_at = Instant::now();
                 }
-                () = sleep_until(until) => {}
+                () = timer.as_mut() => {}
             }
         }
     }
@@ -229,41 +247,45 @@ impl<D: Dialect> Reader<D> {
         if now >= term.renew_at && !self.renew(term).await? {
             return Ok(false);
         }
-        if self.record_at().is_some_and(|at| at <= now) && !self.record(term).await? {
+        let record_at = self.desk.record_at(&self.desk.lock());
+        if record_at.is_some_and(|at| at <= now) && !self.record(term).await? {
             return Ok(false);
         }
-        if self.wants_rows() && now >= term.poll_at && term.held.is_none_or(|(_, _, at)| at <= now) {
+        let wants_rows = self.wants_rows(&self.desk.lock());
+        if wants_rows && now >= term.poll_at && term.held.is_none_or(|(_, _, at)| at <= now) {
             self.fetch(term).await?;
         }
         Ok(true)
     }
 
-    /// When there is something to do, if nothing happens before.
-    fn next_thing(&self, term: &Term<D>) -> Instant {
+    /// When there is something to do, if nothing happens before that the desk tells of.
+    fn sleeps_until(&self, term: &Term<D>) -> Instant {
+        let mut state = self.desk.lock();
         let mut until = term.renew_at;
-        if let Some(at) = self.record_at() {
+        if let Some(at) = self.desk.record_at(&state) {
             until = until.min(at);
         }
-        if self.wants_rows() {
+        if self.wants_rows(&state) {
             let held_until = term.held.map_or(term.poll_at, |(_, _, at)| at);
             until = until.min(term.poll_at.max(held_until));
         }
+        state.tell = Tell { wanted: true, recording_before: Some(until) };
         if let Some(rest_until) = term.rest_until {
             until = until.max(rest_until);
         }
-        // Deliveries come due without the database.
-        match self.desk.lock().hand.due() {
-            Some(due) if due > Instant::now() => until.min(due),
-            _ => until,
-        }
+        // A connection goes back, and deliveries come due, without the database.
+        let due = state.hand.due().filter(|due| *due > Instant::now());
+        until.min(due.unwrap_or(until)).min(term.kept_until.unwrap_or(until))
     }
 
     async fn renew(&self, term: &mut Term<D>) -> Result<bool, Failure> {
-        let mut connection = self.connect().await?;
+        let mut connection = self.connect_for(term).await?;
         let asked = Instant::now();
-        if !D::renew(&mut connection, &mut term.lease, self.config.lease).await.map_err(Failure::of::<D>)? {
+        let renewed = D::renew(connection.get(), &mut term.lease, self.config.lease).await;
+        if !renewed.map_err(Failure::of::<D>)? {
             return Ok(false);
         }
+        self.keep(term, connection);
         term.renew_at = asked + self.config.lease / 3;
         self.desk.lock().valid_until = Some(asked + self.config.lease);
         // Had it run out meanwhile, the stream would be waiting.

@@ -8,11 +8,10 @@ use tokio::time::Instant;
 use super::{Reader, Term};
 use crate::{
     Layout, SqlPublisherConfig,
-    dead::Dead,
     dialect::Dialect,
     error::{Failure, Trouble},
     lease::Lease,
-    position::Position,
+    ledger::Save,
     settle::Hand as _,
     transaction, wake,
 };
@@ -22,22 +21,10 @@ use crate::{
 pub(super) const GOODBYE_MAX: Duration = Duration::from_secs(10);
 
 impl<D: Dialect> Reader<D> {
-    /// When outcomes are to be recorded: at once if a batch is full or somebody waits.
-    pub(super) fn record_at(&self) -> Option<Instant> {
-        let state = self.desk.lock();
-        let (acks, since, awaited) = state.hand.unsaved();
-        let since = since?;
-        if awaited || acks >= self.config.batch_size {
-            Some(since)
-        } else {
-            Some(since + self.config.ack_interval)
-        }
-    }
-
     /// Records everything that is settled, with one statement when that is contiguous and alive.
     pub(super) async fn record(&self, term: &mut Term<D>) -> Result<bool, Failure> {
         let save = self.desk.lock().hand.save();
-        let recorded = self.write(&term.lease, save.position, save.progress.as_deref(), &save.dead).await;
+        let recorded = self.write(term, &save).await;
         let mut state = self.desk.lock();
         match recorded {
             Ok(true) => {
@@ -57,16 +44,22 @@ impl<D: Dialect> Reader<D> {
         }
     }
 
-    async fn write(
+    async fn write(&self, term: &mut Term<D>, save: &Save) -> Result<bool, Failure> {
+        let mut connection = self.connect_for(term).await?;
+        let advanced = self.write_over(connection.get(), &term.lease, save).await?;
+        self.keep(term, connection);
+        Ok(advanced)
+    }
+
+    async fn write_over(
         &self,
+        connection: &mut D::Connection,
         lease: &Lease,
-        position: Position,
-        progress: Option<&str>,
-        dead: &[Dead],
+        Save { position, progress, dead, .. }: &Save,
     ) -> Result<bool, Failure> {
-        let mut connection = self.connect().await?;
+        let (position, progress) = (*position, progress.as_deref());
         if progress.is_none() && dead.is_empty() {
-            return D::advance(&mut connection, lease, position, None).await.map_err(Failure::of::<D>);
+            return D::advance(connection, lease, position, None).await.map_err(Failure::of::<D>);
         }
         let mut transaction = connection.begin().await.map_err(Failure::of::<D>)?;
         // First, because it compares: what follows is written by the owner of the lease.
@@ -121,7 +114,7 @@ impl<D: Dialect> Reader<D> {
                 "the lease was lost, other readers get the messages",
             ));
         }
-        let mut connection = self.connect().await?;
-        D::release(&mut connection, &term.lease).await.map_err(Failure::of::<D>)
+        let mut connection = self.connect_for(term).await?;
+        D::release(connection.get(), &term.lease).await.map_err(Failure::of::<D>)
     }
 }

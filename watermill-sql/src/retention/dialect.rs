@@ -11,7 +11,7 @@ pub trait RetentionDialect: sqlx::Database {
     /// every group has read, unless somebody has them locked.
     async fn expire_read(
         connection: &mut Self::Connection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired>;
 
@@ -19,15 +19,15 @@ pub trait RetentionDialect: sqlx::Database {
     /// somebody has them locked.
     async fn expire_acked(
         connection: &mut Self::Connection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired>;
 }
 
 /// What is to go.
 #[derive(Debug)]
-pub struct Expiry<'a> {
-    pub(crate) tables: &'a Tables,
+pub struct Expiry {
+    pub(crate) tables: Tables,
     /// How old a row must be.
     pub(crate) keep_ms: i64,
     /// How many rows to look at.
@@ -52,7 +52,7 @@ pub struct Expired {
 
 /// Where every group reads in the order of offsets, what a look has found tells what may go.
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
-impl Expiry<'_> {
+impl Expiry {
     /// The offsets of the rows to delete, of `looked_at` with whether they are old; and an answer that lacks
     /// how many could be. `last_group` is the group that has read least, with its position.
     pub(crate) fn choose(
@@ -85,7 +85,7 @@ mod tests {
 
     fn choose(last_group: Option<(&str, i64)>, without_groups: bool) -> (Vec<i64>, Option<String>) {
         let tables = Tables::new::<sqlx::Sqlite>("t").unwrap();
-        let expiry = Expiry { tables: &tables, keep_ms: 0, limit: 4, has_offsets: true, without_groups };
+        let expiry = Expiry { tables, keep_ms: 0, limit: 4, has_offsets: true, without_groups };
         let (read, expired) = expiry.choose(ROWS, last_group.map(|(group, at)| (group.to_owned(), at)));
         assert_eq!((expired.looked_at, expired.last), (4, 5.into()));
         (read, expired.kept_for)

@@ -1,6 +1,9 @@
 //! [`SqlRetention`]: deletes what is old and read.
 
-use std::{fmt, sync::Mutex};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use sqlx::Pool;
 use tokio_util::task::AbortOnDropHandle;
@@ -8,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{RetentionError, SqlRetentionConfig, dialect::Expiry};
 use crate::{
     ConfigError, Layout, SqlDatabase,
+    dialect::to_its_end,
     error::{Failure, Trouble},
     position::Position,
     schema,
@@ -89,20 +93,24 @@ impl<D: SqlDatabase> SqlRetention<D> {
         let Some(layout) = schema::layout_of::<D>(&mut connection, &tables).await? else {
             return Ok(report);
         };
-        let expiry = Expiry {
-            tables: &tables,
+        let has_offsets = layout == Layout::Log && schema::has_offsets::<D>(&mut connection, &tables).await?;
+        let expiry = Arc::new(Expiry {
+            tables,
             keep_ms: i64::try_from(self.config.keep_for.as_millis()).unwrap_or(i64::MAX),
             limit: self.config.batch_size,
-            has_offsets: layout == Layout::Log && schema::has_offsets::<D>(&mut connection, &tables).await?,
+            has_offsets,
             without_groups: self.config.without_groups,
-        };
+        });
         let mut after = Position::default();
         loop {
-            let expired = match layout {
-                Layout::Log => D::expire_read(&mut connection, &expiry, after).await,
-                Layout::Queue => D::expire_acked(&mut connection, &expiry, after).await,
-            }
-            .map_err(Failure::of::<D>)?;
+            let batch = expiry.clone();
+            let expired = to_its_end::<D, _>(async move {
+                match layout {
+                    Layout::Log => D::expire_read(&mut connection, &batch, after).await,
+                    Layout::Queue => D::expire_acked(&mut connection, &batch, after).await,
+                }
+            });
+            let expired = expired.await.map_err(Failure::of::<D>)?;
             report.deleted += expired.deleted;
             report.kept_for = expired.kept_for;
             // Behind rows that nobody may delete yet there are none that one may, or they can wait.
@@ -110,8 +118,7 @@ impl<D: SqlDatabase> SqlRetention<D> {
                 return Ok(report);
             }
             after = expired.last;
-            // Others may want the connection meanwhile.
-            drop(connection);
+            // Others may want a connection meanwhile.
             tokio::time::sleep(self.config.pause).await;
             connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::schema;
@@ -12,6 +12,7 @@ use crate::{
     error::{Failure, Trouble},
     marshaler::{Columns, Record, Row},
     position::Position,
+    stored::Store,
     topic::Tables,
 };
 
@@ -125,15 +126,17 @@ pub(super) async fn fetch(
     after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
+    let mut store = Store::default();
+    sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS} from {} where "offset" > ? order by "offset" limit ?"#,
         tables.messages()
     )))
     .bind(after.offset)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(read).collect()
+    .fetch(connection)
+    .map(|row| read(&row?, &mut store))
+    .try_collect()
+    .await
 }
 
 /// The casts make every row readable whatever its writer put into SQLite's untyped columns: text
@@ -141,21 +144,16 @@ pub(super) async fn fetch(
 pub(super) const COLUMNS: &str = r#""offset", cast(uuid as blob), cast(payload as blob),
     cast(metadata as blob), cast(unixepoch(created_at, 'subsec') * 1000 as integer)"#;
 
-pub(super) fn read(row: &SqliteRow) -> sqlx::Result<Row> {
+pub(super) fn read(row: &SqliteRow, store: &mut Store) -> sqlx::Result<Row> {
     let published_at = row.try_get::<Option<u64>, _>(4).ok().flatten();
     Ok(Row {
         position: row.try_get::<i64, _>(0)?.into(),
         published_at: published_at
             .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
-        columns: columns(row)?,
-    })
-}
-
-fn columns(row: &SqliteRow) -> sqlx::Result<Columns> {
-    let payload: Option<Vec<u8>> = row.try_get(2)?;
-    Ok(Columns {
-        uuid: row.try_get(1)?,
-        payload: Bytes::from(payload.unwrap_or_default()),
-        metadata: row.try_get(3)?,
+        message: store.keep(Columns {
+            uuid: row.try_get(1)?,
+            payload: row.try_get::<Option<&[u8]>, _>(2)?.unwrap_or_default(),
+            metadata: row.try_get(3)?,
+        }),
     })
 }

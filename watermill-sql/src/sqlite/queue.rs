@@ -11,6 +11,7 @@ use crate::{
     error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
+    stored::Store,
     topic::Tables,
 };
 
@@ -88,8 +89,9 @@ impl QueueDialect for Sqlite {
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
+        let mut store = Store::default();
         rows.iter()
-            .map(|row| Ok(Claimed::new(log::read(row)?, row.try_get(5)?, row.try_get(6)?, None)))
+            .map(|row| Ok(Claimed::new(log::read(row, &mut store)?, row.try_get(5)?, row.try_get(6)?, None)))
             .collect()
     }
 

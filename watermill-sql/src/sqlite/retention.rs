@@ -19,7 +19,7 @@ fn old() -> String {
 impl RetentionDialect for Sqlite {
     async fn expire_read(
         connection: &mut SqliteConnection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
         let looked_at: Vec<(i64, bool)> = sqlx::query_as(AssertSqlSafe(format!(
@@ -50,7 +50,7 @@ impl RetentionDialect for Sqlite {
 
     async fn expire_acked(
         connection: &mut SqliteConnection,
-        expiry: &Expiry<'_>,
+        expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
         let offsets: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
@@ -73,11 +73,7 @@ impl RetentionDialect for Sqlite {
     }
 }
 
-async fn delete(
-    connection: &mut SqliteConnection,
-    expiry: &Expiry<'_>,
-    offsets: &[i64],
-) -> sqlx::Result<u64> {
+async fn delete(connection: &mut SqliteConnection, expiry: &Expiry, offsets: &[i64]) -> sqlx::Result<u64> {
     if offsets.is_empty() {
         return Ok(0);
     }

@@ -7,6 +7,7 @@ mod log;
 #[path = "../mysql_database/mod.rs"]
 mod mysql_database;
 
+mod dropping;
 mod gaps;
 mod ownership;
 mod publishing;
@@ -20,7 +21,7 @@ use mysql_database::Database;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool};
 use watermill_core::{
     Delivery, Message, Publisher, Subscriber, Subscription,
-    error::{PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
+    error::{NotAccepted, PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
     subscription::Health,
 };
 use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig, StartPosition};

@@ -23,6 +23,38 @@ async fn what_is_published_in_a_transaction_comes_with_its_commit_and_in_order()
 }
 
 #[tokio::test]
+async fn a_connection_publishes_and_a_rollback_publishes_nothing() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).initialize("t").await.unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    SqlPublisher::in_transaction(&mut transaction).publish("t", numbered(0..2)).await.unwrap();
+    transaction.rollback().await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    SqlPublisher::<MySql>::on_connection(&mut connection).publish("t", numbered(7..8)).await.unwrap();
+    let mut subscription = subscriber(&pool).subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "7");
+}
+
+#[tokio::test]
+async fn a_call_that_is_refused_before_it_is_sent_leaves_the_transaction_usable() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).initialize("t").await.unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    let publisher = SqlPublisher::in_transaction(&mut transaction);
+    for bad in [Message::with_id("x".repeat(37), "{}"), Message::new("not json"), Message::new("")] {
+        let error = publisher.publish("t", vec![Message::new("1"), bad]).await.unwrap_err();
+        assert_eq!((error.kind(), error.not_accepted()), (PublishErrorKind::Message, &NotAccepted::All));
+        assert!(!error.is_retryable());
+    }
+    publisher.publish("t", numbered(0..1)).await.unwrap();
+    drop(publisher);
+    transaction.commit().await.unwrap();
+    assert_eq!(count(&pool, "t").await, 1);
+}
+
+#[tokio::test]
 async fn a_table_is_not_created_inside_a_transaction_which_that_would_commit() {
     let database = Database::default();
     let pool = database.pool().await;

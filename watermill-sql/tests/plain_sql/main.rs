@@ -17,12 +17,21 @@ use watermill_sql::{
     SqlDatabase, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber, SqlSubscriberConfig,
 };
 
-/// The statements of the README for a database, whose name their introduction has.
+/// The statements of the README that publish, for a database, whose name their introduction has.
 fn statements(database: &str) -> &'static str {
+    example("# Publishing with plain SQL", database)
+}
+
+/// Those that make the tables of a log.
+fn tables(database: &str) -> &'static str {
+    example("# Tables", database)
+}
+
+fn example(section: &str, database: &str) -> &'static str {
     let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("# Publishing with plain SQL").expect("the section");
+    let (_, section) = readme.split_once(section).expect("the section");
     let (_, rest) =
-        section.split_once(&format!("On {database}:\n\n```sql\n")).expect("the database's example");
+        section.split_once(&format!("n {database}:\n\n```sql\n")).expect("the database's example");
     rest.split_once("```").expect("its end").0
 }
 

@@ -66,11 +66,19 @@ async fn a_queue_takes_the_same_inserts_and_due_times() {
     let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = work_on(&pool, "orders").await;
-    let later =
-        "insert into watermill_orders (payload, delayed_until) values ('9', now() + interval 1 hour);";
+    let later = "insert into watermill_orders (payload, due_ms) values ('9', 4102444800000);";
     mariadb(&database, later).await;
     mariadb(&database, statements("MySQL and MariaDB")).await;
     receive_both(&mut subscription).await;
-    mariadb(&database, "update watermill_orders set delayed_until = now();").await;
+    mariadb(&database, "update watermill_orders set due_ms = 0;").await;
     assert_eq!(next(&mut subscription).await.payload(), "9");
+}
+
+#[tokio::test]
+async fn the_tables_can_be_made_by_hand() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    mariadb(&database, tables("MySQL and MariaDB")).await;
+    mariadb(&database, statements("MySQL and MariaDB")).await;
+    receive_both(&mut subscribe(&pool, SqlSubscriberConfig::default(), "orders").await).await;
 }

@@ -79,15 +79,19 @@ async fn a_queue_takes_the_same_inserts_and_due_times() {
     let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = work_on(&pool, "orders").await;
-    let later =
-        "insert into watermill_orders (payload, delayed_until) values ('9', now() + interval '1 hour');";
+    let later = "insert into watermill_orders (payload, due_ms) values ('9', 4102444800000);";
     psql(&database, later).await;
     psql(&database, statements("PostgreSQL")).await;
     receive_both(&mut subscription).await;
-    psql(
-        &database,
-        "update watermill_orders set delayed_until = now(); select pg_notify('watermill', 'orders');",
-    )
-    .await;
+    psql(&database, "update watermill_orders set due_ms = 0; select pg_notify('watermill', 'orders');").await;
     assert_eq!(next(&mut subscription).await.payload(), "9");
+}
+
+#[tokio::test]
+async fn the_tables_can_be_made_by_hand() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    psql(&database, tables("PostgreSQL")).await;
+    psql(&database, statements("PostgreSQL")).await;
+    receive_both(&mut subscribe(&pool, SqlSubscriberConfig::default(), "orders").await).await;
 }

@@ -44,10 +44,19 @@ async fn a_queue_takes_the_same_inserts_and_due_times() {
     let database = Database::new();
     let pool = SqlitePool::connect_with(database.options()).await.unwrap();
     let mut subscription = work_on(&pool, "orders").await;
-    let later = "insert into watermill_orders (payload, delayed_until) values ('9', 4102444800000)";
+    let later = "insert into watermill_orders (payload, due_ms) values ('9', 4102444800000)";
     database.shell(later).await;
     database.shell(statements("SQLite")).await;
     receive_both(&mut subscription).await;
-    database.shell("update watermill_orders set delayed_until = unixepoch() * 1000").await;
+    database.shell("update watermill_orders set due_ms = 0").await;
     assert_eq!(next(&mut subscription).await.payload(), "9");
+}
+
+#[tokio::test]
+async fn the_tables_can_be_made_by_hand() {
+    let database = Database::new();
+    let pool = SqlitePool::connect_with(database.options()).await.unwrap();
+    database.shell(tables("SQLite")).await;
+    database.shell(statements("SQLite")).await;
+    receive_both(&mut subscribe(&pool, SqlSubscriberConfig::default(), "orders").await).await;
 }

@@ -142,6 +142,108 @@ async fn what_was_seen_over_a_connection_that_is_lost_decides_nothing() {
 }
 
 #[tokio::test]
+async fn the_writers_of_a_table_that_was_made_anew_under_a_reader_are_seen() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..1)).await.unwrap();
+    let subscriber = by_lock_holders(&pool);
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    next(&mut subscription).await.ack_confirmed().await.unwrap();
+    // In one transaction, so that no statement of the reader fails meanwhile; and the offsets go on.
+    execute(
+        &pool,
+        r#"begin;
+           drop table watermill_t;
+           create table watermill_t (
+               "offset" bigserial not null unique, uuid varchar(36) not null,
+               created_at timestamp not null default current_timestamp, payload json, metadata json,
+               transaction_id xid8 not null, primary key (transaction_id, "offset"));
+           select setval('watermill_t_offset_seq', 1);
+           commit"#,
+    )
+    .await;
+    let mut late = pool.begin().await.unwrap();
+    SqlPublisher::in_transaction(&mut late).publish("t", numbered(1..2)).await.unwrap();
+    publisher(&pool).publish("t", numbered(2..3)).await.unwrap();
+    let holder = format!("backend {}", pid(&mut late).await);
+    until_held_back(&subscriber, &mut subscription, &holder).await;
+    late.commit().await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "1");
+    assert_eq!(payload(&mut subscription).await, "2");
+}
+
+#[tokio::test]
+async fn offsets_that_begin_anew_under_a_reader_are_refused_and_the_remedy_works() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
+    let mut subscription = by_lock_holders(&pool).subscribe("t").await.unwrap();
+    for _ in 0..3 {
+        next(&mut subscription).await.ack_confirmed().await.unwrap();
+    }
+    execute(&pool, "truncate watermill_t restart identity").await;
+    publisher(&pool).publish("t", numbered(7..8)).await.unwrap();
+    let why = within("a refusal", async {
+        loop {
+            let error = subscription.next().await.expect("the stream goes on").unwrap_err();
+            if error.kind() == SubscribeErrorKind::Refused {
+                return error.to_string();
+            }
+        }
+    })
+    .await;
+    assert!(why.contains("setval") && why.contains("offset_acked"), "{why}");
+    execute(&pool, "update watermill_offsets_t set offset_acked = 0").await;
+    let delivery = within("the first row of the new offsets", async {
+        loop {
+            if let Ok(delivery) = subscription.next().await.expect("the stream goes on") {
+                return delivery;
+            }
+        }
+    })
+    .await;
+    assert_eq!(delivery.payload(), "7");
+}
+
+#[tokio::test]
+async fn a_table_that_others_inherit_from_is_not_read_by_lock_holders() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).initialize("t").await.unwrap();
+    // Its rows are seen in the table above and draw the same offsets; its writers lock this one.
+    execute(&pool, "create table child () inherits (watermill_t)").await;
+    let error = by_lock_holders(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused);
+    let mut late = pool.begin().await.unwrap();
+    sqlx::raw_sql("insert into child (payload) values ('0')").execute(&mut *late).await.unwrap();
+    publisher(&pool).publish("t", numbered(1..2)).await.unwrap();
+    let subscriber = subscriber(&pool);
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    let holder = format!("backend {}", pid(&mut late).await);
+    within("the gauge", async {
+        while subscriber.held_back().is_empty() {
+            assert!(subscription.next().now_or_never().is_none(), "{holder} is not waited for");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    late.commit().await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "0");
+    assert_eq!(payload(&mut subscription).await, "1");
+}
+
+#[tokio::test]
+async fn a_sequence_that_counts_as_with_several_primaries_is_refused() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).initialize("t").await.unwrap();
+    execute(&pool, "alter sequence watermill_t_offset_seq increment 2").await;
+    let error = subscriber(&pool).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused);
+    assert!(error.to_string().contains("increment 1"), "{error}");
+}
+
+#[tokio::test]
 async fn a_partitioned_table_is_refused_with_the_remedy() {
     let database = Database::default();
     let pool = database.pool().await;

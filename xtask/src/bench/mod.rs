@@ -3,15 +3,19 @@
 mod figure;
 mod instructions;
 
-use crate::{Result, process};
+use crate::{
+    Result, process,
+    services::{self, Started},
+};
 use figure::Figure;
 use instructions::Workload;
 
 pub(crate) const USAGE: &str = "\
-Usage: cargo xtask bench [what] [--json]
+Usage: cargo xtask bench [what] [--quick] [--json]
 
-  what    a benchmark of the list below, or a part of the names of the figures wanted
-  --json  one JSON object per line: name, value, unit, baseline, ratio, limit
+  what     a benchmark of the list below, or a part of the names of the figures wanted
+  --quick  less work, where a benchmark takes longer than a minute; the figures say less
+  --json   one JSON object per line: name, value, unit, baseline, ratio, limit
 
 Benchmarks:
   allocations   allocations per message through the in-memory broker and the router
@@ -20,11 +24,13 @@ Benchmarks:
 
   relay         messages per second through a forwarder, against publishing one by one to a destination
                 that takes 1 ms, and against unwrapping alone
-  publish       messages per second published to Kafka in calls of 100, against librdkafka's own futures
-  topic_to_topic  messages per second from one topic of Kafka to another through a router, against
-                librdkafka with 1,000 in flight
-  subscribe     messages per second read from Kafka (`cargo xtask services up kafka`), against librdkafka's
-                own stream
+  sql           messages per second, published, read from logs with up to a million unread rows and taken
+                from queues with a million rows, on PostgreSQL, MariaDB and SQLite, against sqlx by hand;
+                the parts `publish`, `subscribe` and `queue` can be asked for alone
+  kafka_publish messages per second published to Kafka in calls of 100, against librdkafka's own futures
+  kafka_subscribe messages per second read from Kafka, against librdkafka's own stream
+  kafka_topics  messages per second from one topic of Kafka to another through a router, against librdkafka
+                with 1,000 in flight
 
 The first two are against a floor, a bare channel with a boxed service, in the same run; the ratio is a
 figure's value over its baseline's. Times have no limit here: they depend on the machine. An
@@ -36,18 +42,18 @@ struct Bench {
     /// Its name here and in its package.
     name: &'static str,
     package: &'static str,
-    /// Those of the package that it needs.
-    features: &'static [&'static str],
     /// What it can run for counting instructions.
     workloads: &'static [Workload],
+    /// What the names of its figures begin with, where that can be asked for. Such a benchmark needs
+    /// servers, and its package's features.
+    parts: &'static [&'static str],
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "allocations", package: "watermill-core", features: &[], workloads: &[] },
+    Bench { name: "allocations", package: "watermill-core", workloads: &[], parts: &[] },
     Bench {
         name: "router",
         package: "watermill-core",
-        features: &[],
         workloads: &[
             Workload { name: "floor", baseline: None, limit: None },
             Workload { name: "publish-handle", baseline: Some("floor"), limit: Some(|_| 2_300.0) },
@@ -59,11 +65,23 @@ const BENCHES: &[Bench] = &[
             Workload { name: "layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
             Workload { name: "router-layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
         ],
+        parts: &[],
     },
-    Bench { name: "relay", package: "watermill-forwarder", features: &[], workloads: &[] },
-    Bench { name: "publish", package: "watermill-kafka", features: &["apache-kafka"], workloads: &[] },
-    Bench { name: "topic_to_topic", package: "watermill-kafka", features: &["apache-kafka"], workloads: &[] },
-    Bench { name: "subscribe", package: "watermill-kafka", features: &["apache-kafka"], workloads: &[] },
+    Bench { name: "relay", package: "watermill-forwarder", workloads: &[], parts: &[] },
+    Bench {
+        name: "sql",
+        package: "watermill-sql",
+        workloads: &[],
+        parts: &["publish", "subscribe", "queue"],
+    },
+    Bench { name: "kafka_publish", package: "watermill-kafka", workloads: &[], parts: &["kafka-publish"] },
+    Bench {
+        name: "kafka_subscribe",
+        package: "watermill-kafka",
+        workloads: &[],
+        parts: &["kafka-subscribe"],
+    },
+    Bench { name: "kafka_topics", package: "watermill-kafka", workloads: &[], parts: &["kafka-topics"] },
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
@@ -71,14 +89,26 @@ const FIVE_LAYERS: fn(f64) -> f64 = |without| without + 100.0;
 
 pub(crate) fn run(args: &[String]) -> Result {
     let options = Options::parse(args)?;
-    let chosen: Vec<&Bench> = match BENCHES.iter().find(|bench| Some(bench.name) == options.what.as_deref()) {
+    let chosen: Vec<&Bench> = match BENCHES.iter().find(|bench| bench.is_asked_for(&options)) {
         Some(bench) => vec![bench],
         None => BENCHES.iter().collect(),
     };
+    let needs_servers = chosen.iter().any(|bench| !bench.parts.is_empty());
+    let started = if needs_servers { services::up()? } else { Started::Nothing };
     // A figure above its limit does not keep the others from being measured.
     let failures: Vec<String> =
         chosen.into_iter().filter_map(|bench| measure(bench, &options).err()).collect();
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    let stopped = if started == Started::Some { services::down() } else { Ok(()) };
+    if failures.is_empty() { stopped } else { Err(failures.join("\n")) }
+}
+
+impl Bench {
+    /// Whether it, or figures that only it has, are what is wanted.
+    fn is_asked_for(&self, options: &Options) -> bool {
+        options.what.as_deref().is_some_and(|what| {
+            what == self.name || self.parts.contains(&what.split('/').next().unwrap_or_default())
+        })
+    }
 }
 
 fn measure(bench: &Bench, options: &Options) -> Result {
@@ -87,7 +117,7 @@ fn measure(bench: &Bench, options: &Options) -> Result {
     let measured = if filter.is_some_and(instructions::has_all) {
         Ok(())
     } else {
-        process::run(&mut command(bench, filter, options.json))
+        process::run(&mut command(bench, filter, options))
     };
     let figures = instructions::count(bench.package, bench.name, bench.workloads, filter)?;
     if options.json {
@@ -98,18 +128,20 @@ fn measure(bench: &Bench, options: &Options) -> Result {
     measured.and(figure::check(&figures))
 }
 
-fn command(bench: &Bench, filter: Option<&str>, json: bool) -> std::process::Command {
+fn command(bench: &Bench, filter: Option<&str>, options: &Options) -> std::process::Command {
     let mut command = process::cargo(&["bench", "-p", bench.package, "--bench", bench.name]);
-    command.args(bench.features.iter().flat_map(|feature| ["--features", feature])).arg("--").args(filter);
-    if json {
-        command.arg("--json");
+    if !bench.parts.is_empty() {
+        command.arg("--all-features");
     }
+    command.arg("--").args(filter);
+    command.args(options.quick.then_some("--quick")).args(options.json.then_some("--json"));
     command
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     what: Option<String>,
+    quick: bool,
     json: bool,
 }
 
@@ -119,6 +151,7 @@ impl Options {
         for arg in args {
             match arg.as_str() {
                 "--json" => options.json = true,
+                "--quick" => options.quick = true,
                 flag if flag.starts_with('-') => {
                     return Err(format!("there is no option `{flag}`\n\n{USAGE}"));
                 }
@@ -140,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_filter_and_json_may_come_in_any_order() {
-        let expected = Options { what: Some("router".to_owned()), json: true };
+        let expected = Options { what: Some("router".to_owned()), quick: false, json: true };
         assert_eq!(parse("router --json").unwrap(), expected);
         assert_eq!(parse("--json router").unwrap(), expected);
         assert_eq!(parse("").unwrap(), Options::default());
@@ -150,6 +183,18 @@ mod tests {
     fn what_is_not_understood_is_refused() {
         assert!(parse("--jsno").unwrap_err().contains("no option `--jsno`"));
         assert!(parse("router floor").unwrap_err().contains("`floor` is another"));
+    }
+
+    #[test]
+    fn a_part_of_a_benchmark_is_found_by_its_name() {
+        let asked = |what: &str| {
+            let options = parse(what).unwrap();
+            BENCHES.iter().find(|bench| bench.is_asked_for(&options)).map(|bench| bench.name)
+        };
+        assert_eq!(asked("queue"), Some("sql"));
+        assert_eq!(asked("subscribe/postgres --quick"), Some("sql"));
+        assert_eq!(asked("relay"), Some("relay"));
+        assert_eq!(asked("layers"), None);
     }
 
     #[test]

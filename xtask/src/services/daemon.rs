@@ -21,6 +21,8 @@ use crate::{Result, process};
 const LOOKS_MAX: u32 = 1_200;
 /// The end of a log that an error shows, in lines.
 const LOG_LINES: usize = 20;
+/// The file in a server's folder that has its port.
+const PORT: &str = "port";
 
 /// The account that a server runs under.
 #[derive(Clone, Copy, Debug)]
@@ -78,10 +80,10 @@ pub(super) fn create_dir(dir: &Path, account: Option<Account>) -> Result {
 /// The port that this folder's server had before, if it is free, so that clients find it again after a
 /// restart; otherwise a free one.
 pub(super) fn port(dir: &Path) -> Result<u16> {
-    let file = dir.join("port");
-    let before = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
-    let listener = before
-        .and_then(|port: u16| TcpListener::bind(("127.0.0.1", port)).ok())
+    let file = dir.join(PORT);
+    let listener = known_port(dir)
+        .ok()
+        .and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok())
         .map_or_else(|| TcpListener::bind(("127.0.0.1", 0)), Ok)
         .map_err(|error| format!("failed to find a free port: {error}"))?;
     let port = listener.local_addr().map_err(|error| format!("failed to find a free port: {error}"))?.port();
@@ -89,6 +91,14 @@ pub(super) fn port(dir: &Path) -> Result<u16> {
         .and_then(|()| fs::write(&file, port.to_string()))
         .map_err(|error| format!("failed to write {}: {error}", file.display()))?;
     Ok(port)
+}
+
+/// The port of this folder's server.
+pub(super) fn known_port(dir: &Path) -> Result<u16> {
+    let file = dir.join(PORT);
+    let failed = |error: &dyn std::fmt::Display| format!("failed to read {}: {error}", file.display());
+    let text = fs::read_to_string(&file).map_err(|error| failed(&error))?;
+    text.trim().parse().map_err(|error| failed(&error))
 }
 
 /// Starts a server that is not in our process group, so that a Ctrl-C meant for us does not end it, and

@@ -30,16 +30,20 @@ impl Service for MySql {
         let server = find("mariadbd")?;
         let account = Account::for_server(ACCOUNT)?;
         let data = daemon::data_dir(dir, account);
+        // A server that starts deletes whatever temporary tables it finds, those of others in /tmp too.
+        let tmpdir = tmpdir(&data);
+        daemon::create_dir(&tmpdir, account)?;
+        let tmpdir = format!("--tmpdir={}", tmpdir.display());
         if !data.join("mysql").exists() {
             daemon::create_dir(&data, account)?;
             let mut install = daemon::command(&find("mariadb-install-db")?, account);
             install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
-            daemon::quietly(install.arg(format!("--datadir={}", data.display())))?;
+            daemon::quietly(install.arg(format!("--datadir={}", data.display())).arg(&tmpdir))?;
         }
         let port = daemon::port(dir)?;
         let log = dir.join("server.log");
         let mut start = daemon::command(&server, account);
-        start.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+        start.arg("--no-defaults").arg(format!("--datadir={}", data.display())).arg(&tmpdir);
         start.arg(format!("--socket={}", data.join("socket").display()));
         start.arg(format!("--pid-file={}", pid_file(&data).display())).arg(format!("--port={port}"));
         start.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=500"]);
@@ -68,7 +72,8 @@ impl Service for MySql {
     }
 
     fn remove(&self, dir: &Path) -> Result {
-        super::remove_dirs(&[&daemon::data_dir(dir, Account::for_server(ACCOUNT)?), dir])
+        let data = daemon::data_dir(dir, Account::for_server(ACCOUNT)?);
+        super::remove_dirs(&[&data, &tmpdir(&data), dir])
     }
 }
 
@@ -89,6 +94,11 @@ fn find(program: &str) -> Result<PathBuf> {
 
 fn pid_file_of(dir: &Path) -> Result<PathBuf> {
     Ok(pid_file(&daemon::data_dir(dir, Account::for_server(ACCOUNT)?)))
+}
+
+/// Beside the data, in which a folder is a database.
+fn tmpdir(data: &Path) -> PathBuf {
+    data.with_extension("tmp")
 }
 
 fn pid_file(data: &Path) -> PathBuf {

@@ -1,7 +1,8 @@
 //! PostgreSQL.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -37,18 +38,23 @@ impl Service for Postgres {
             initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
             daemon::quietly(initdb.arg("--no-sync").arg("--pgdata").arg(&data))?;
         }
-        let port = daemon::port(dir)?;
-        let log = data.join("server.log");
-        let mut start = programs.control(&data, account);
-        start.args(["start", "--silent", "--wait", "--timeout=60", "--options"]);
-        start.arg(format!("-p {port} {SETTINGS}")).arg("--log").arg(&log);
-        // With pipes for its output, this would wait until the server ends.
-        start.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let status = start.status().map_err(|error| format!("failed to start pg_ctl: {error}"))?;
-        if !status.success() {
-            return Err(format!("it does not answer; its log ends with\n{}", daemon::end_of(&log)));
-        }
-        Ok(format!("postgres://postgres@127.0.0.1:{port}/postgres"))
+        programs.start(dir, &data, account)
+    }
+
+    fn follow(&self, dir: &Path, primary: &Path) -> Result<String> {
+        let programs = Programs::find_or_install()?;
+        let account = Account::for_server("postgres")?;
+        let data = daemon::data_dir(dir, account);
+        daemon::create_dir(&data, account)?;
+        // initdb sees to this, and this program does not; the server insists.
+        fs::set_permissions(&data, Permissions::from_mode(0o700))
+            .map_err(|error| format!("failed to close {} to others: {error}", data.display()))?;
+        let mut copy = daemon::command(&programs.0.join("pg_basebackup"), account);
+        copy.args(["--host=127.0.0.1", "--username=postgres"]);
+        copy.arg(format!("--port={}", daemon::known_port(primary)?));
+        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--pgdata"]);
+        daemon::quietly(copy.arg(&data))?;
+        programs.start(dir, &data, account)
     }
 
     fn is_up(&self, dir: &Path) -> bool {
@@ -90,7 +96,25 @@ impl Programs {
     fn find_or_install() -> Result<Self> {
         let folders = || packages::versions(Path::new("/usr/lib/postgresql"));
         let initdb = packages::find_or_install("initdb", folders, "postgresql", install)?;
+        // What is on the path may be a link to it, with none to the others beside it.
+        let initdb = initdb.canonicalize().unwrap_or(initdb);
         Ok(Self(initdb.parent().unwrap_or(Path::new("/")).to_owned()))
+    }
+
+    /// Starts the server of a folder that has its data, and returns its URL once it answers.
+    fn start(&self, dir: &Path, data: &Path, account: Option<Account>) -> Result<String> {
+        let port = daemon::port(dir)?;
+        let log = data.join("server.log");
+        let mut start = self.control(data, account);
+        start.args(["start", "--silent", "--wait", "--timeout=60", "--options"]);
+        start.arg(format!("-p {port} {SETTINGS}")).arg("--log").arg(&log);
+        // With pipes for its output, this would wait until the server ends.
+        start.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let status = start.status().map_err(|error| format!("failed to start pg_ctl: {error}"))?;
+        if !status.success() {
+            return Err(format!("it does not answer; its log ends with\n{}", daemon::end_of(&log)));
+        }
+        Ok(format!("postgres://postgres@127.0.0.1:{port}/postgres"))
     }
 
     fn control(&self, data: &Path, account: Option<Account>) -> std::process::Command {

@@ -9,7 +9,10 @@ use std::{
     process::Command,
 };
 
-use super::super::{daemon, packages};
+use super::{
+    super::{daemon, packages},
+    VARIABLE,
+};
 use crate::{Result, workspace};
 
 /// What is fetched: Kafka and a logger that writes to standard error.
@@ -36,7 +39,10 @@ fn fetch(folder: &Path) -> Result {
     eprintln!("fetching Apache Kafka with Maven");
     let mut copy = Command::new(maven);
     copy.current_dir(&draft).args(["--batch-mode", "--quiet", "dependency:copy-dependencies"]);
-    let fetched = daemon::quietly(copy.args(["-DincludeScope=runtime", "-DoutputDirectory=."]));
+    let fetched =
+        daemon::quietly(copy.args(["-DincludeScope=runtime", "-DoutputDirectory=."])).map_err(|error| {
+            format!("{error}; where Maven Central cannot be reached, name a broker in {VARIABLE}")
+        });
     let kept = fetched.and_then(|()| match fs::rename(&draft, folder) {
         Err(error) if !folder.is_dir() => Err(failed(error)),
         _ => Ok(()),

@@ -13,6 +13,8 @@ use crate::{Result, process};
 
 pub(super) struct Kafka;
 
+const VARIABLE: &str = "WATERMILL_TEST_KAFKA_BROKERS";
+
 /// What the log says once the broker serves its clients; its port accepts connections long before.
 const READY: &str = "Kafka Server started";
 
@@ -25,7 +27,7 @@ impl Service for Kafka {
     }
 
     fn variable(&self) -> &'static str {
-        "WATERMILL_TEST_KAFKA_BROKERS"
+        VARIABLE
     }
 
     fn start(&self, dir: &Path) -> Result<String> {

@@ -1,0 +1,79 @@
+//! Databases that go with the benchmark.
+
+use sqlx::{
+    MySql, Pool, Postgres, Sqlite,
+    mysql::MySqlPoolOptions,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::raw::Raw;
+
+#[expect(dead_code, reason = "benchmarks have pools of their own")]
+#[path = "../../tests/mysql_database/mod.rs"]
+mod mysql;
+#[expect(dead_code, reason = "benchmarks have pools of their own")]
+#[path = "../../tests/postgres_database/mod.rs"]
+mod postgres;
+
+/// A database to measure on.
+pub(crate) trait Bench: Raw {
+    /// How figures name it.
+    const LABEL: &str;
+
+    /// Is dropped with this.
+    type Database;
+
+    /// Creates an empty database. Blocks.
+    fn database() -> Self::Database;
+
+    fn pool(database: &Self::Database, connections: u32) -> impl Future<Output = Pool<Self>>;
+}
+
+impl Bench for Postgres {
+    const LABEL: &str = "postgres";
+    type Database = postgres::Database;
+
+    fn database() -> postgres::Database {
+        postgres::Database::default()
+    }
+
+    async fn pool(database: &postgres::Database, connections: u32) -> Pool<Self> {
+        let options = PgPoolOptions::new().max_connections(connections).min_connections(connections);
+        options.connect_with(database.options.clone()).await.expect("the server answers")
+    }
+}
+
+impl Bench for MySql {
+    const LABEL: &str = "mysql";
+    type Database = mysql::Database;
+
+    fn database() -> mysql::Database {
+        let url = watermill_testkit::Service::MYSQL.url();
+        mysql::Database::on(&url)
+    }
+
+    async fn pool(database: &mysql::Database, connections: u32) -> Pool<Self> {
+        let options = MySqlPoolOptions::new().max_connections(connections).min_connections(connections);
+        options.connect_with(database.options.clone()).await.expect("the server answers")
+    }
+}
+
+impl Bench for Sqlite {
+    const LABEL: &str = "sqlite";
+    type Database = tempfile::TempDir;
+
+    fn database() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+
+    async fn pool(folder: &tempfile::TempDir, connections: u32) -> Pool<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("bench.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal);
+        let pool = SqlitePoolOptions::new().max_connections(connections);
+        pool.connect_with(options).await.expect("the folder can be written to")
+    }
+}
