@@ -1,28 +1,53 @@
 //! [`Metadata`]: ordered text pairs.
 
+mod packed;
+
 use std::fmt;
 
+use self::packed::{Packed, Packer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Text values by name, in the order of their names, each name once.
 ///
 /// Sorted, so that two processes write the same bytes for the same metadata (Go's JSON encoder sorts
 /// too) and equality is what it looks like. An empty one does not allocate.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Metadata {
-    /// Sorted by name. A vector, because metadata is small and read more often than written.
-    entries: Vec<(String, String)>,
+#[derive(Clone)]
+pub struct Metadata(Entries);
+
+/// Sorted by name. No map, because metadata is small and read more often than written.
+#[derive(Clone)]
+enum Entries {
+    Apart(Vec<(String, String)>),
+    /// What a marshaler has read, until it is changed.
+    Packed(Packed),
 }
 
 impl Metadata {
     /// Metadata without entries.
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self(Entries::Apart(Vec::new()))
+    }
+
+    /// Metadata that is copied into one piece of memory, for marshalers: one allocation, where
+    /// collecting makes two for each entry. Of entries with the same name the last wins.
+    pub fn packed<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut pairs = pairs.into_iter();
+        let mut packer = Packer::default();
+        while let Some((name, value)) = pairs.next() {
+            if !packer.push(name.as_ref(), value.as_ref()) {
+                let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+                let before = packer.iter().map(|(name, value)| owned(name, value));
+                let next = std::iter::once(owned(name.as_ref(), value.as_ref()));
+                let rest = pairs.map(|(name, value)| owned(name.as_ref(), value.as_ref()));
+                return before.chain(next).chain(rest).collect();
+            }
+        }
+        packer.finish().map_or_else(Self::new, |packed| Self(Entries::Packed(packed)))
     }
 
     /// The value of `name`; `None` when there is no such entry, `Some("")` when it is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.position(name).ok().map(|at| self.entries[at].1.as_str())
+        self.position(name).ok().map(|at| self.entry(at).1)
     }
 
     /// Whether there is an entry of this name.
@@ -33,10 +58,12 @@ impl Metadata {
     /// Sets an entry and returns the value it had.
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) -> Option<String> {
         let (name, value) = (name.into(), value.into());
-        match self.position(&name) {
-            Ok(at) => Some(std::mem::replace(&mut self.entries[at].1, value)),
+        let position = self.position(&name);
+        let entries = self.apart();
+        match position {
+            Ok(at) => Some(std::mem::replace(&mut entries[at].1, value)),
             Err(at) => {
-                self.entries.insert(at, (name, value));
+                entries.insert(at, (name, value));
                 None
             }
         }
@@ -47,7 +74,7 @@ impl Metadata {
         match self.position(name) {
             Ok(_) => false,
             Err(at) => {
-                self.entries.insert(at, (name.to_owned(), value.into()));
+                self.apart().insert(at, (name.to_owned(), value.into()));
                 true
             }
         }
@@ -55,28 +82,66 @@ impl Metadata {
 
     /// Removes an entry and returns its value.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        self.position(name).ok().map(|at| self.entries.remove(at).1)
+        self.position(name).ok().map(|at| self.apart().remove(at).1)
     }
 
     /// The entries, sorted by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
-        self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        (0..self.len()).map(|at| self.entry(at))
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        match &self.0 {
+            Entries::Apart(entries) => entries.len(),
+            Entries::Packed(packed) => packed.len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(entry, _)| entry.as_str().cmp(name))
+        match &self.0 {
+            Entries::Apart(entries) => entries.binary_search_by(|(entry, _)| entry.as_str().cmp(name)),
+            Entries::Packed(packed) => packed.position(name),
+        }
+    }
+
+    fn entry(&self, at: usize) -> (&str, &str) {
+        match &self.0 {
+            Entries::Apart(entries) => (&entries[at].0, &entries[at].1),
+            Entries::Packed(packed) => packed.entry(at),
+        }
+    }
+
+    /// The entries, to change.
+    fn apart(&mut self) -> &mut Vec<(String, String)> {
+        if let Entries::Packed(packed) = &self.0 {
+            self.0 = Entries::Apart(packed.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect());
+        }
+        match &mut self.0 {
+            Entries::Apart(entries) => entries,
+            Entries::Packed(_) => unreachable!("it was just taken apart"),
+        }
     }
 }
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Metadata {}
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Metadata {
     /// Of entries with the same name the last wins, as with Kafka headers.
@@ -88,7 +153,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Metadata {
         entries.reverse();
         entries.dedup_by(|(a, _), (b, _)| a == b);
         entries.reverse();
-        Self { entries }
+        Self(Entries::Apart(entries))
     }
 }
 
@@ -104,8 +169,8 @@ impl IntoIterator for Metadata {
     type Item = (String, String);
     type IntoIter = std::vec::IntoIter<(String, String)>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.entries.into_iter()
+    fn into_iter(mut self) -> Self::IntoIter {
+        std::mem::take(self.apart()).into_iter()
     }
 }
 
@@ -162,6 +227,32 @@ mod tests {
     fn entries_come_sorted_and_the_last_of_a_name_wins() {
         let metadata: Metadata = [("b", "1"), ("a", "2"), ("b", "3")].into_iter().collect();
         assert_eq!(metadata.iter().collect::<Vec<_>>(), [("a", "2"), ("b", "3")]);
+    }
+
+    #[test]
+    fn packed_metadata_is_metadata_like_any_other() {
+        let pairs = [("b", "1"), ("a", "2"), ("", "ü"), ("b", "3"), ("c", "")];
+        let (packed, apart) = (Metadata::packed(pairs), pairs.into_iter().collect::<Metadata>());
+        assert_eq!(packed, apart);
+        assert_eq!(packed.iter().collect::<Vec<_>>(), [("", "ü"), ("a", "2"), ("b", "3"), ("c", "")]);
+        assert_eq!((packed.get("b"), packed.get("x")), (Some("3"), None));
+        assert_eq!(packed.clone().into_iter().collect::<Vec<_>>(), apart.into_iter().collect::<Vec<_>>());
+        let mut changed = packed.clone();
+        assert_eq!(changed.insert("b", "4"), Some("3".to_owned()));
+        assert_eq!(changed.remove("a"), Some("2".to_owned()));
+        assert_eq!((packed.get("b"), changed.len()), (Some("3"), 3));
+        assert!(Metadata::packed::<&str, &str>([]).is_empty());
+    }
+
+    #[test]
+    fn more_entries_than_are_packed_are_kept_as_well() {
+        let pairs = (0..100).map(|n| (format!("{:02}", n % 50), n.to_string()));
+        let packed = Metadata::packed(pairs.clone());
+        assert_eq!(packed, pairs.collect());
+        assert_eq!((packed.len(), packed.get("07")), (50, Some("57")));
+        let long = "ü".repeat(10_000);
+        let packed = Metadata::packed([("b", long.as_str()), ("a", "")]);
+        assert_eq!((packed.get("a"), packed.get("b")), (Some(""), Some(long.as_str())));
     }
 
     #[test]

@@ -1,0 +1,144 @@
+//! [`Packed`]: a few entries in one piece of text.
+
+use std::cmp::Ordering;
+
+/// More entries than this are not packed.
+const ENTRIES_MAX: usize = 8;
+
+/// Room for usual entries, so that the text seldom has to move.
+const ROOM_BYTES: usize = 160;
+
+/// Names and values one after the other, then the [`Place`] of each entry, then their number. All of it
+/// is text, numbers too (seven bits to a character), so that an entry is read without being checked again.
+#[derive(Clone)]
+pub(super) struct Packed(String);
+
+/// Packs entries.
+#[derive(Default)]
+pub(super) struct Packer {
+    text: String,
+    places: [Place; ENTRIES_MAX],
+    len: usize,
+    /// Whether a name did not come after the one before it.
+    unsorted: bool,
+}
+
+/// Where an entry is in the text: its name up to `middle`, then its value.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    start: u16,
+    middle: u16,
+    end: u16,
+}
+
+impl Packer {
+    /// Adds an entry after the others; false when there is no room for it.
+    pub(super) fn push(&mut self, name: &str, value: &str) -> bool {
+        let start = self.text.len();
+        let (middle, end) = (start + name.len(), start + name.len() + value.len());
+        if self.len == ENTRIES_MAX || end > Place::END_MAX {
+            return false;
+        }
+        if self.len == 0 {
+            self.text.reserve(ROOM_BYTES);
+        } else {
+            self.unsorted |= self.name(self.len - 1) >= name;
+        }
+        self.text.push_str(name);
+        self.text.push_str(value);
+        self.places[self.len] = Place { start: start as u16, middle: middle as u16, end: end as u16 };
+        self.len += 1;
+        true
+    }
+
+    /// The entries in the order of their names, of each the one that was added last; `None` when there is
+    /// none.
+    pub(super) fn finish(mut self) -> Option<Packed> {
+        if self.unsorted {
+            self.sort();
+        }
+        for place in &self.places[..self.len] {
+            place.write(&mut self.text);
+        }
+        self.text.push(char::from(self.len as u8));
+        (self.len > 0).then_some(Packed(self.text))
+    }
+
+    /// The entries, as they were added.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.places[..self.len].iter().map(|place| place.of(&self.text))
+    }
+
+    #[cold]
+    fn sort(&mut self) {
+        let Self { text, places, len, .. } = self;
+        let name = |place: &Place| place.of(text).0;
+        // Stable, so that of one name the last stays the last.
+        places[..*len].sort_by(|a, b| name(a).cmp(name(b)));
+        let mut kept = 0;
+        for at in 0..*len {
+            if at + 1 == *len || name(&places[at]) != name(&places[at + 1]) {
+                places[kept] = places[at];
+                kept += 1;
+            }
+        }
+        *len = kept;
+    }
+
+    fn name(&self, at: usize) -> &str {
+        self.places[at].of(&self.text).0
+    }
+}
+
+impl Packed {
+    pub(super) fn len(&self) -> usize {
+        self.0.as_bytes().last().map_or(0, |len| usize::from(*len))
+    }
+
+    pub(super) fn entry(&self, at: usize) -> (&str, &str) {
+        let table = self.0.len() - 1 - self.len() * Place::BYTES;
+        Place::read(&self.0.as_bytes()[table + at * Place::BYTES..]).of(&self.0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        (0..self.len()).map(|at| self.entry(at))
+    }
+
+    /// As [`slice::binary_search`], of the names.
+    pub(super) fn position(&self, name: &str) -> Result<usize, usize> {
+        // One by one: there are few.
+        for at in 0..self.len() {
+            match self.entry(at).0.cmp(name) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(at),
+                Ordering::Greater => return Err(at),
+            }
+        }
+        Err(self.len())
+    }
+}
+
+impl Place {
+    /// In text.
+    const BYTES: usize = 6;
+
+    /// The largest number that two characters hold.
+    const END_MAX: usize = (1 << 14) - 1;
+
+    fn of(self, text: &str) -> (&str, &str) {
+        let [start, middle, end] = [self.start, self.middle, self.end].map(usize::from);
+        (&text[start..middle], &text[middle..end])
+    }
+
+    fn write(self, text: &mut String) {
+        for number in [self.start, self.middle, self.end] {
+            text.push(char::from((number >> 7) as u8));
+            text.push(char::from((number & 0x7f) as u8));
+        }
+    }
+
+    fn read(text: &[u8]) -> Self {
+        let number = |at: usize| u16::from(text[at]) << 7 | u16::from(text[at + 1]);
+        Self { start: number(0), middle: number(2), end: number(4) }
+    }
+}
