@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for Metadata {
                 }
                 // What was written from metadata comes as they are.
                 match pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
-                    true => Ok(Metadata { entries: pairs }),
+                    true => Ok(Metadata(Entries::Apart(pairs))),
                     false => Ok(pairs.into_iter().collect()),
                 }
             }
