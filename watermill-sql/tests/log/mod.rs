@@ -1,9 +1,16 @@
 //! What we log, as tests see it.
 
-use std::io;
+use std::{io, sync::LazyLock};
 
 use tokio::sync::mpsc;
-use tracing::subscriber::DefaultGuard;
+use tracing::{
+    Dispatch,
+    subscriber::{DefaultGuard, NoSubscriber},
+};
+
+/// While there is but one subscriber in the process, an event that another thread, which has none, is the
+/// first to come to is switched off for all. So there are two.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
 
 /// The lines of this crate, while it lives.
 pub(crate) struct Log {
@@ -14,6 +21,7 @@ pub(crate) struct Log {
 impl Log {
     /// Of the thread it is made on, which is all there are in a test without worker threads.
     pub(crate) fn of_this_thread() -> Self {
+        LazyLock::force(&ANOTHER);
         let (sender, lines) = mpsc::channel(1_000);
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
