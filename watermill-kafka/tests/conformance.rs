@@ -1,5 +1,7 @@
 //! Joins Apache Kafka to the conformance suite.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use watermill_kafka::{
     CreateTopics, KafkaPublisher, KafkaPublisherConfig, KafkaSubscriber, KafkaSubscriberConfig,
@@ -21,6 +23,8 @@ impl Backend for Kafka {
         let reading = KafkaSubscriberConfig::new(&self.brokers)
             .create_topics(CreateTopics::new(3, 1))
             .dead_letter_topic(DEAD_LETTERS)
+            // Ten that come and go at a time on a busy machine take longer than the usual.
+            .request_timeout(Duration::from_secs(60))
             // Members see each other come and go soon.
             .option("heartbeat.interval.ms", "100");
         Connection::new(publisher, KafkaSubscriber::new(reading).expect("a valid config"))
