@@ -22,7 +22,7 @@ const ROUNDS: usize = 21;
 const COUNT: usize = 40_000;
 /// Unread rows of the small topic, and what is read of either to compare them.
 const FEW: usize = 1_000;
-const FEW_ROUNDS: usize = 25;
+const FEW_ROUNDS: usize = 51;
 
 pub(crate) async fn measure<D: Bench>(options: &Options, figures: &mut Figures) {
     let name = format!("subscribe/{}", D::LABEL);
@@ -72,12 +72,15 @@ async fn batches<D: Bench>(
 
 /// The rate must not depend on how many rows are unread.
 async fn backlog<D: Bench>(pool: &Pool<D>, topics: [&Arc<str>; 2], many: usize, figures: &mut Figures) {
+    const BATCH: usize = 100;
+    // Two batches fewer than there are at least, so that as much is read ahead of either.
+    const COUNT: usize = FEW - 2 * BATCH;
     let names = [FEW, many].map(|count| format!("subscribe/{}/{count}-unread", D::LABEL));
     let contenders = names
         .iter()
         .zip(topics)
-        .map(|(name, topic)| Contender::new(name, subscribed(pool, topic, 100, FEW, false)));
-    let results = in_turn(FEW_ROUNDS, FEW, contenders.collect()).await;
+        .map(|(name, topic)| Contender::new(name, subscribed(pool, topic, BATCH, COUNT, false)));
+    let results = in_turn(FEW_ROUNDS, COUNT, contenders.collect()).await;
     let [few, many] = names;
     let figure = Figure::new(&many, results.best(&many), "messages per second").baseline(results.best(&few));
     figures.push(figure.limit(Limit::AtLeast(0.9)));
