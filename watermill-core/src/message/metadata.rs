@@ -2,7 +2,7 @@
 
 mod packed;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use self::packed::{Packed, Packer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -203,19 +203,56 @@ impl<'de> Deserialize<'de> for Metadata {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry::<String, String>()? {
-                    pairs.push(pair);
-                }
-                // What was written from metadata comes as they are.
-                match pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
-                    true => Ok(Metadata(Entries::Apart(pairs))),
-                    false => Ok(pairs.into_iter().collect()),
-                }
+                let mut failed = None;
+                let pairs = std::iter::from_fn(|| {
+                    map.next_entry::<Text<'de>, Text<'de>>().unwrap_or_else(|error| {
+                        failed = Some(error);
+                        None
+                    })
+                });
+                let metadata = Metadata::packed(pairs);
+                failed.map_or(Ok(metadata), Err)
             }
         }
 
         deserializer.deserialize_any(Pairs)
+    }
+}
+
+/// Text that need not be copied where it stands as it is in what is read.
+struct Text<'de>(Cow<'de, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> de::Visitor<'de> for Any {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text)))
+            }
+        }
+
+        deserializer.deserialize_str(Any)
     }
 }
 
