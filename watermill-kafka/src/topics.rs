@@ -142,11 +142,17 @@ fn ends<C: ClientContext>(
     (0..partitions).map(end).collect()
 }
 
-/// Whether a partition is between two leaders, or its first one does not know yet that it is one.
+/// Whether a partition is between two leaders, its first one does not know yet that it is one, or the client
+/// has asked a broker that has not heard of the topic yet.
 fn is_no_leader(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
-        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition)
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+        )
     )
 }
 

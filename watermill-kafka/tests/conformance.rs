@@ -1,7 +1,5 @@
 //! Joins Apache Kafka to the conformance suite.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use watermill_kafka::{
     CreateTopics, KafkaPublisher, KafkaPublisherConfig, KafkaSubscriber, KafkaSubscriberConfig,
@@ -23,8 +21,8 @@ impl Backend for Kafka {
         let reading = KafkaSubscriberConfig::new(&self.brokers)
             .create_topics(CreateTopics::new(3, 1))
             .dead_letter_topic(DEAD_LETTERS)
-            // Ten that come and go at a time on a busy machine take longer than the usual.
-            .request_timeout(Duration::from_secs(60))
+            // A member that leaves while the group joins is waited for until its session ends.
+            .option("session.timeout.ms", "6000")
             // Members see each other come and go soon.
             .option("heartbeat.interval.ms", "100");
         Connection::new(publisher, KafkaSubscriber::new(reading).expect("a valid config"))
