@@ -6,7 +6,7 @@
 //! cargo bench -p watermill-sql --all-features --bench sql -- [part of a figure's name] [--quick] [--json]
 //! ```
 //!
-//! Rates are those of the best of several rounds, taken in turn; the rounds are shown on the standard
+//! Rates are those of the middle one of several rounds, taken in turn; the rounds are shown on the standard
 //! error. The servers' settings decide how fast a commit is: the slower, the nearer ratios are to one.
 
 mod database;

@@ -56,7 +56,7 @@ async fn calls<D: Bench>(name: &str, call: usize, count: usize, figures: &mut Fi
     }
     let results = in_turn(ROUNDS, count, contenders).await;
     let figure = |of: &str, baseline: &str| {
-        Figure::new(of, results.best(of), "messages per second").baseline(results.best(baseline))
+        Figure::new(of, results.middle(of), "messages per second").baseline(results.middle(baseline))
     };
     figures.push(figure(name, &raw_name).limit(LIMIT));
     if notifying.is_some() {

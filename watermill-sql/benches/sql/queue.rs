@@ -71,12 +71,13 @@ async fn beside_raw(pool: &PgPool, topic: &Arc<str>, count: usize, figures: &mut
     let results = in_turn(ROUNDS, count, contenders).await;
     // The same work: claims that others see, held while the message is handled, and then deletes.
     for of in [&window, &subscriptions] {
-        let figure = Figure::new(of, results.best(of), "messages per second").baseline(results.best(&claim));
+        let figure =
+            Figure::new(of, results.middle(of), "messages per second").baseline(results.middle(&claim));
         figures.push(figure.limit(Limit::AtLeast(0.7)));
     }
     // A worker that dies while it has these loses them, or nobody sees that it has them.
     figures.push(
-        Figure::new(&delete, results.best(&delete), "messages per second").baseline(results.best(&claim)),
+        Figure::new(&delete, results.middle(&delete), "messages per second").baseline(results.middle(&claim)),
     );
 }
 
@@ -89,8 +90,8 @@ async fn scaling(pool: &PgPool, topic: &Arc<str>, count: usize, figures: &mut Fi
         .map(|(name, workers)| Contender::new(name, working(pool, topic, workers, count / 20)));
     let results = in_turn(ROUNDS, count / 20, contenders.collect()).await;
     for (name, workers) in names.iter().zip(workers) {
-        let figure = Figure::new(name, results.best(name), "messages per second");
-        let figure = figure.baseline(results.best(&names[0]));
+        let figure = Figure::new(name, results.middle(name), "messages per second");
+        let figure = figure.baseline(results.middle(&names[0]));
         // Of what so many workers could do.
         figures.push(if workers > 1 { figure.limit(Limit::AtLeast(workers as f64 * 0.7)) } else { figure });
     }

@@ -82,7 +82,8 @@ async fn backlog<D: Bench>(pool: &Pool<D>, topics: [&Arc<str>; 2], many: usize, 
         .map(|(name, topic)| Contender::new(name, subscribed(pool, topic, BATCH, COUNT, false)));
     let results = in_turn(FEW_ROUNDS, COUNT, contenders.collect()).await;
     let [few, many] = names;
-    let figure = Figure::new(&many, results.best(&many), "messages per second").baseline(results.best(&few));
+    let figure =
+        Figure::new(&many, results.middle(&many), "messages per second").baseline(results.middle(&few));
     figures.push(figure.limit(Limit::AtLeast(0.9)));
 }
 
@@ -109,8 +110,12 @@ async fn compare<D: Bench>(
     ];
     let results = in_turn(rounds, count, contenders).await;
     let figure =
-        |of: &str| Figure::new(of, results.best(of), "messages per second").baseline(results.best(&raw));
-    figures.push(figure(name).limit(Limit::AtLeast(0.7)));
+        |of: &str| Figure::new(of, results.middle(of), "messages per second").baseline(results.middle(&raw));
+    // SQLite has no server beside which reading would be little work.
+    figures.push(match D::LABEL {
+        "sqlite" => figure(name),
+        _ => figure(name).limit(Limit::AtLeast(0.7)),
+    });
     // What is left out by whoever leaves metadata as text.
     figures.push(figure(&columns));
 }
