@@ -16,12 +16,23 @@ const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "
 const ACKED: &str = "acked";
 /// The column for due times, which Go's queues lack until they are worked on here.
 const DUE: &str = "due_ms";
+/// Go's column for due times, on MySQL.
+const GO_DUE: &str = "delayed_until";
 
 /// What was found out about a messages table.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
-    /// Whether it has a column for due times. Where it has none, a row's metadata says when it is due.
-    pub(crate) delays: bool,
+pub struct Found {
+    /// Whether it has our column for due times. Where it has none, a row's metadata says when it is due.
+    pub(crate) due: bool,
+    /// Whether it has Go's.
+    pub(crate) go_due: bool,
+}
+
+impl Found {
+    /// What is assumed of a queue that was not looked at: that it is as we make them.
+    pub(crate) const OURS: Self = Self { due: true, go_due: true };
+    /// Nothing is to be written about due times.
+    pub(crate) const NO_DUE: Self = Self { due: false, go_due: false };
 }
 
 /// Sees to the messages table of a topic. Any number of processes may do so at once.
@@ -38,7 +49,7 @@ pub(crate) async fn ensure_messages<D: Dialect>(
         let why = match config.layout {
             Layout::Log if has(ACKED) => "is a queue: use Layout::Queue and SqlQueueSubscriber",
             Layout::Queue if !has(ACKED) => "is a log: use Layout::Log and SqlSubscriber",
-            _ => return Ok(Found { delays: has(DUE) }),
+            _ => return Ok(Found { due: has(DUE), go_due: has(GO_DUE) }),
         };
         return Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")));
     }
@@ -49,7 +60,7 @@ pub(crate) async fn ensure_messages<D: Dialect>(
         Layout::Queue => D::create_queue(connection, tables, payload).await,
     }
     .map_err(Failure::of::<D>)?;
-    Ok(Found { delays: config.layout == Layout::Queue })
+    Ok(Found::OURS)
 }
 
 /// Sees to everything that reading a log needs.
@@ -80,7 +91,7 @@ pub(crate) async fn ensure_queue<D: Dialect>(
     create: bool,
 ) -> Result<(), Failure> {
     let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
-    if ensure_messages::<D>(connection, tables, &config, create).await?.delays {
+    if ensure_messages::<D>(connection, tables, &config, create).await?.due {
         return Ok(());
     }
     let name = tables.messages_name();

@@ -123,15 +123,15 @@ pub(crate) async fn insert<D: Dialect>(
     found: Option<Found>,
 ) -> Result<Found, PublishError> {
     let Batch { tables, records } = batch;
-    let found = found.unwrap_or(Found { delays: true });
-    let failure = match insert_chunks::<D>(connection, tables, records, config, found.delays).await {
+    let found = found.unwrap_or(Found::OURS);
+    let failure = match insert_chunks::<D>(connection, tables, records, config, found).await {
         Ok(()) => return Ok(found),
         Err(error) => Failure::of::<D>(error),
     };
     let inserted = if failure.trouble == Trouble::Statement {
         // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
         match schema::ensure_messages::<D>(connection, tables, config, create).await {
-            Ok(found) => insert_chunks::<D>(connection, tables, records, config, found.delays)
+            Ok(found) => insert_chunks::<D>(connection, tables, records, config, found)
                 .await
                 .map(|()| found)
                 .map_err(Failure::of::<D>),
@@ -144,24 +144,24 @@ pub(crate) async fn insert<D: Dialect>(
 }
 
 /// One statement is atomic by itself; several become a transaction, or a savepoint of the caller's.
-/// `delays` says whether a queue has a column for due times.
+/// `found` says of a queue which columns it has for due times.
 pub(crate) async fn insert_chunks<D: Dialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
-    delays: bool,
+    found: Found,
 ) -> sqlx::Result<()> {
     let mut rest = records;
     let first = first_chunk::<D>(&mut rest);
     if rest.is_empty() {
-        return insert_chunk::<D>(connection, tables, first, config, delays).await;
+        return insert_chunk::<D>(connection, tables, first, config, found).await;
     }
     let mut transaction = connection.begin().await?;
-    insert_chunk::<D>(&mut transaction, tables, first, config, delays).await?;
+    insert_chunk::<D>(&mut transaction, tables, first, config, found).await?;
     while !rest.is_empty() {
         let chunk = first_chunk::<D>(&mut rest);
-        insert_chunk::<D>(&mut transaction, tables, chunk, config, delays).await?;
+        insert_chunk::<D>(&mut transaction, tables, chunk, config, found).await?;
     }
     transaction.commit().await
 }
@@ -171,14 +171,15 @@ async fn insert_chunk<D: Dialect>(
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
-    delays: bool,
+    found: Found,
 ) -> sqlx::Result<()> {
     match config.layout {
         Layout::Log => D::insert(connection, tables, records, config).await,
         Layout::Queue => {
-            // The column is named only where it is needed.
-            let delays = delays && records.iter().any(|record| record.due_ms.is_some());
-            D::enqueue(connection, tables, records, config, delays).await
+            // Those columns are named only where they are needed.
+            let is_delayed = records.iter().any(|record| record.due_ms.is_some());
+            let found = if is_delayed { found } else { Found::NO_DUE };
+            D::enqueue(connection, tables, records, config, found).await
         }
     }
 }

@@ -15,26 +15,49 @@ use watermill_core::{
     Delivery, Message, Publisher, Subscriber, Subscription,
     error::{PublishErrorKind, SubscribeError, SubscribeErrorKind},
 };
-use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
+use watermill_sql::{
+    Layout, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber,
+    SqlSubscriberConfig,
+};
 use watermill_testkit::{Backend, Connection, Lack, PrivateServer, Service, suite};
 
 /// A server for this test alone.
 struct Restartable {
     database: Database,
     server: Arc<PrivateServer>,
+    layout: Layout,
 }
 
 #[async_trait]
 impl Backend for Restartable {
     async fn connect(&self) -> Connection {
         let pool = self.database.pool().await;
-        let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default());
-        let subscriber = SqlSubscriber::new(pool, SqlSubscriberConfig::default());
-        Connection::new(publisher.expect("a valid config"), subscriber.expect("a valid config"))
+        let publishing = SqlPublisherConfig::default().layout(self.layout);
+        let publisher = SqlPublisher::new(pool.clone(), publishing).expect("a valid config");
+        match self.layout {
+            Layout::Queue => {
+                let worker = SqlQueueSubscriber::new(pool, SqlQueueSubscriberConfig::default());
+                Connection::new(publisher, worker.expect("a valid config"))
+            }
+            _ => {
+                let subscriber = SqlSubscriber::new(pool, SqlSubscriberConfig::default());
+                Connection::new(publisher, subscriber.expect("a valid config"))
+            }
+        }
     }
 
     fn lacks(&self) -> &[Lack] {
-        &[Lack::PublishOrder, Lack::BinaryPayloads, Lack::DeadLetters]
+        match self.layout {
+            Layout::Queue => &[
+                Lack::Order,
+                Lack::Groups,
+                Lack::History,
+                Lack::PublishOrder,
+                Lack::BinaryPayloads,
+                Lack::DeadLetters,
+            ],
+            _ => &[Lack::PublishOrder, Lack::BinaryPayloads, Lack::DeadLetters],
+        }
     }
 
     async fn restart(&self) {
@@ -48,10 +71,19 @@ impl Backend for Restartable {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_server_loses_nothing() {
+async fn a_restart_of_the_server_loses_nothing_of_a_log() {
+    a_restart_loses_nothing(Layout::Log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_server_loses_nothing_of_a_queue() {
+    a_restart_loses_nothing(Layout::Queue).await;
+}
+
+async fn a_restart_loses_nothing(layout: Layout) {
     let server = PrivateServer::start(Service::MYSQL);
     let database = Database::on(server.url());
-    let backend = Restartable { database, server: Arc::new(server) };
+    let backend = Restartable { database, server: Arc::new(server), layout };
     suite::delivery::a_restart_of_the_server_loses_nothing(Arc::new(backend)).await;
 }
 

@@ -51,8 +51,8 @@ pub(super) async fn create_group(
 pub(super) struct Extra<'a> {
     pub(super) columns: &'a str,
     pub(super) values: &'a str,
-    /// Whether `due_ms` is among the values.
-    pub(super) due: bool,
+    /// How many of the values are the due time.
+    pub(super) due: usize,
 }
 
 pub(super) async fn insert(
@@ -61,7 +61,7 @@ pub(super) async fn insert(
     records: &[Record],
     config: &SqlPublisherConfig,
 ) -> sqlx::Result<()> {
-    let extra = Extra { columns: "", values: "", due: false };
+    let extra = Extra { columns: "", values: "", due: 0 };
     insert_into(connection, tables, records, config, &extra).await
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn insert_into(
             false => query.bind(&record.payload[..]),
         };
         query = query.bind(record.metadata.as_str());
-        if extra.due {
+        for _ in 0..extra.due {
             query = query.bind(record.due_ms);
         }
     }

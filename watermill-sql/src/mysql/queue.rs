@@ -11,6 +11,7 @@ use crate::{
     error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
+    schema::Found,
     stored::Store,
     topic::Tables,
 };
@@ -50,17 +51,19 @@ impl QueueDialect for MySql {
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
-        delays: bool,
+        found: Found,
     ) -> sqlx::Result<()> {
+        // Go's column has whole seconds: due a little late is better than a little early.
+        const GO_DUE: &str = "from_unixtime(ceil(?/1000))";
+        let due = format!("coalesce(?,{NOW_MS})");
         // That a log has no `acked` keeps messages for a queue out of one.
-        let extra = match delays {
-            true => log::Extra {
-                columns: ", acked, due_ms",
-                values: &format!(",0,coalesce(?,{NOW_MS})"),
-                due: true,
-            },
-            false => log::Extra { columns: ", acked", values: ",0", due: false },
+        let (columns, values, due) = match (found.due, found.go_due) {
+            (true, true) => (", acked, due_ms, delayed_until", format!(",0,{due},{GO_DUE}"), 2),
+            (true, false) => (", acked, due_ms", format!(",0,{due}"), 1),
+            (false, true) => (", acked, delayed_until", format!(",0,{GO_DUE}"), 1),
+            (false, false) => (", acked", ",0".to_owned(), 0),
         };
+        let extra = log::Extra { columns, values: &values, due };
         log::insert_into(connection, tables, records, config, &extra).await
     }
 

@@ -11,6 +11,7 @@ use crate::{
     error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    schema::Found,
     stored::Store,
     topic::Tables,
 };
@@ -50,10 +51,10 @@ impl QueueDialect for Postgres {
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
-        delays: bool,
+        found: Found,
     ) -> sqlx::Result<()> {
         // That a log has no `acked` keeps messages for a queue out of one.
-        let extra = match delays {
+        let extra = match found.due {
             true => log::Extra {
                 columns: ", acked, due_ms",
                 values: &format!(", false, coalesce(due_ms, {NOW_MS})"),

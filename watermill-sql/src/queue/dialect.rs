@@ -9,6 +9,7 @@ use crate::{
     PayloadColumn, SqlPublisherConfig,
     error::Failure,
     marshaler::{Record, Row},
+    schema::Found,
     topic::Tables,
 };
 
@@ -32,14 +33,14 @@ pub trait QueueDialect: sqlx::Database {
     /// Refuses servers and tables where claims would not hold.
     async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
 
-    /// Inserts rows as [`Dialect::insert`](crate::dialect::Dialect::insert) does, into a queue. `delays`
-    /// says whether the column for due times is to be written.
+    /// Inserts rows as [`Dialect::insert`](crate::dialect::Dialect::insert) does, into a queue. `found` says
+    /// which columns for due times are to be written.
     async fn enqueue(
         connection: &mut Self::Connection,
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
-        delays: bool,
+        found: Found,
     ) -> sqlx::Result<()>;
 
     /// Claims rows that are due and that nobody has. Not inside a transaction.

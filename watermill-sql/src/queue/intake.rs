@@ -59,9 +59,9 @@ impl<D: Dialect> QueueReader<D> {
                     continue;
                 }
             };
-            // A writer that does not know our column for due times says it in Go's, or in the metadata.
-            // What cannot be read there delays nothing.
-            let due_ms = marshaler::due_ms(&message).ok().flatten().max(go_due_ms);
+            // A writer that does not know our column for due times says it in the metadata, or in Go's, which
+            // has whole seconds. What cannot be read there delays nothing.
+            let due_ms = marshaler::due_ms(&message).ok().flatten().or(go_due_ms);
             match due_ms.filter(|due_ms| *due_ms > now_ms) {
                 Some(due_ms) => {
                     let delay = Duration::from_millis(due_ms.abs_diff(now_ms));

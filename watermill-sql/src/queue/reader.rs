@@ -169,16 +169,16 @@ impl<D: Dialect> QueueReader<D> {
     /// What a claim has found, and when to claim again.
     fn claimed(&self, plan: &mut Plan, intake: Intake) {
         let now = Instant::now();
-        let was_empty = self.desk.lock().hand.is_empty();
-        if was_empty {
-            self.desk.lock().valid_until = Some(intake.asked + self.config.visibility_timeout);
+        let found = intake.rows.len();
+        let mut state = self.desk.lock();
+        if state.hand.is_empty() {
+            state.valid_until = Some(intake.asked + self.config.visibility_timeout);
             plan.renew_at = intake.asked + self.config.visibility_timeout / 3;
         }
-        let found = intake.rows.len();
         if found == intake.limit {
             plan.poll_interval = self.config.poll_interval_min;
             plan.poll_at = now;
-            self.desk.lock().hand.came_full(self.config.batch_size);
+            state.hand.came_full(self.config.batch_size);
         } else {
             plan.poll_at = now + plan.poll_interval.min(intake.due.unwrap_or(Duration::MAX));
             plan.poll_interval = match found {
@@ -186,6 +186,7 @@ impl<D: Dialect> QueueReader<D> {
                 _ => self.config.poll_interval_min,
             };
         }
+        drop(state);
         if found > 0 {
             self.take_in(intake, now);
             self.desk.wake_reader();

@@ -129,7 +129,7 @@ impl<D: Dialect> QueueReader<D> {
             .collect();
         if !records.is_empty() {
             let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
-            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, found.delays)
+            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, *found)
                 .await
                 .map_err(Failure::of::<D>)?;
         }

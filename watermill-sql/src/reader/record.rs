@@ -12,6 +12,7 @@ use crate::{
     error::{Failure, Trouble},
     lease::Lease,
     ledger::Save,
+    schema::Found,
     settle::Hand as _,
     transaction, wake,
 };
@@ -72,7 +73,7 @@ impl<D: Dialect> Reader<D> {
             let payload = D::payload_column(&mut transaction, tables).await.map_err(Failure::of::<D>)?;
             let records: Vec<_> = dead.iter().map(|dead| dead.record(self.tables.topic(), payload)).collect();
             let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
-            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, false)
+            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, Found::NO_DUE)
                 .await
                 .map_err(Failure::of::<D>)?;
         }

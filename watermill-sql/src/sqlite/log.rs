@@ -77,8 +77,8 @@ pub(super) async fn check_position(
 pub(super) struct Extra<'a> {
     pub(super) columns: &'a str,
     pub(super) values: &'a str,
-    /// Whether `due_ms` is among the values.
-    pub(super) due: bool,
+    /// How many of the values are the due time.
+    pub(super) due: usize,
 }
 
 pub(super) async fn insert(
@@ -86,7 +86,7 @@ pub(super) async fn insert(
     tables: &Tables,
     records: &[Record],
 ) -> sqlx::Result<()> {
-    let extra = Extra { columns: "", values: "", due: false };
+    let extra = Extra { columns: "", values: "", due: 0 };
     insert_into(connection, tables, records, &extra).await
 }
 
@@ -112,7 +112,7 @@ pub(super) async fn insert_into(
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
     for record in records {
         query = query.bind(record.uuid.as_str()).bind(&record.payload[..]).bind(record.metadata.as_str());
-        if extra.due {
+        for _ in 0..extra.due {
             query = query.bind(record.due_ms);
         }
     }

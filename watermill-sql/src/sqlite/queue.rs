@@ -11,6 +11,7 @@ use crate::{
     error::Failure,
     marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
+    schema::Found,
     stored::Store,
     topic::Tables,
 };
@@ -46,16 +47,16 @@ impl QueueDialect for Sqlite {
         tables: &Tables,
         records: &[Record],
         _config: &SqlPublisherConfig,
-        delays: bool,
+        found: Found,
     ) -> sqlx::Result<()> {
         // That a log has no `acked` keeps messages for a queue out of one.
-        let extra = match delays {
+        let extra = match found.due {
             true => log::Extra {
                 columns: ", acked, due_ms",
                 values: &format!(", false, coalesce(?, {NOW_MS})"),
-                due: true,
+                due: 1,
             },
-            false => log::Extra { columns: ", acked", values: ", false", due: false },
+            false => log::Extra { columns: ", acked", values: ", false", due: 0 },
         };
         log::insert_into(connection, tables, records, &extra).await
     }

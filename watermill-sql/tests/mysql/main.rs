@@ -12,6 +12,7 @@ mod dropping;
 mod gaps;
 mod ownership;
 mod publishing;
+mod queues;
 mod tables;
 
 use std::time::Duration;
