@@ -25,6 +25,7 @@ pub struct Found {
     /// Whether it has our column for due times. Where it has none, a row's metadata says when it is due.
     pub(crate) due: bool,
     /// Whether it has Go's.
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "Go has that column on MySQL only"))]
     pub(crate) go_due: bool,
 }
 
