@@ -25,6 +25,31 @@ impl Broker {
                 let publisher = Arc::new(broker.publisher());
                 Ok(Self { publisher, prizes: Arc::new(broker.subscriber().group("prizes")) })
             }
+            #[cfg(feature = "kafka")]
+            BrokerUrl::Kafka(brokers) => Self::kafka(brokers),
         }
+    }
+
+    /// A group of this run's own, which begins with what is announced from now on: what an earlier run has
+    /// left behind is about other draws.
+    #[cfg(feature = "kafka")]
+    fn kafka(brokers: &str) -> Result<Self, BoxError> {
+        use watermill_core::MessageId;
+        use watermill_kafka::{
+            CreateTopics, KafkaPublisher, KafkaPublisherConfig, KafkaSubscriber, KafkaSubscriberConfig,
+            StartPosition,
+        };
+
+        // As many copies as the brokers give to a topic when nobody asks.
+        let topics = CreateTopics::new(4, -1);
+        let publishing = KafkaPublisherConfig::new(brokers).create_topics(topics);
+        let reading = KafkaSubscriberConfig::new(brokers)
+            .create_topics(topics)
+            .group(format!("prizes-{}", MessageId::new()))
+            .start(StartPosition::Latest);
+        Ok(Self {
+            publisher: Arc::new(KafkaPublisher::new(publishing)?),
+            prizes: Arc::new(KafkaSubscriber::new(reading)?),
+        })
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", default_value = "sqlite://", hide_default_value = true)]
     pub(crate) database: DatabaseUrl,
 
-    /// Where events are published: memory.
+    /// Where events are published: memory, and with the feature of that name kafka://HOST:PORT.
     #[arg(long, value_name = "URL", default_value = "memory")]
     pub(crate) broker: BrokerUrl,
 
@@ -62,7 +62,13 @@ const DATABASES: &str = match (cfg!(feature = "postgres"), cfg!(feature = "mysql
 pub(crate) enum BrokerUrl {
     /// The memory of this process.
     Memory,
+    /// A cluster, by `host:port` of one or more of its brokers.
+    #[cfg(feature = "kafka")]
+    Kafka(String),
 }
+
+/// The brokers that this build has.
+const BROKERS: &str = if cfg!(feature = "kafka") { "memory, kafka://HOST:PORT" } else { "memory" };
 
 impl FromStr for DatabaseUrl {
     type Err = String;
@@ -93,16 +99,21 @@ impl FromStr for BrokerUrl {
         match scheme {
             "memory" if rest.is_empty() => Ok(Self::Memory),
             "memory" => Err("the memory of this process has no address: write `memory`".to_owned()),
-            _ => Err(unsupported(scheme, "memory")),
+            #[cfg(feature = "kafka")]
+            "kafka" if rest.is_empty() => Err("name a broker: kafka://HOST:PORT".to_owned()),
+            #[cfg(feature = "kafka")]
+            "kafka" => Ok(Self::Kafka(rest.to_owned())),
+            _ => Err(unsupported(scheme, BROKERS) + missing_feature(scheme)),
         }
     }
 }
 
-/// What would support a database that this build has not.
+/// What would support a database or a broker that this build has not.
 fn missing_feature(scheme: &str) -> &'static str {
     match scheme {
         "postgres" | "postgresql" => "; build it with --features postgres",
         "mysql" | "mariadb" => "; build it with --features mysql",
+        "kafka" => "; build it with --features kafka",
         _ => "",
     }
 }
@@ -146,8 +157,8 @@ mod tests {
 
     #[test]
     fn what_this_build_has_not_is_refused_with_what_it_has() {
-        let broker = "kafka://localhost:9092".parse::<BrokerUrl>().unwrap_err();
-        assert_eq!(broker, "`kafka` is not supported by this build, which has: memory");
+        let broker = "pigeon://localhost".parse::<BrokerUrl>().unwrap_err();
+        assert_eq!(broker, format!("`pigeon` is not supported by this build, which has: {BROKERS}"));
         let database = "oracle://localhost/lottery".parse::<DatabaseUrl>().unwrap_err();
         assert_eq!(database, format!("`oracle` is not supported by this build, which has: {DATABASES}"));
     }

@@ -31,6 +31,8 @@ pub enum ForwarderErrorKind {
     Ended,
     /// The destination publisher was closed while there was something to publish.
     PublisherClosed,
+    /// Another relay has taken over. Start this one again to stand by.
+    Fenced,
     /// The subscription could not record everything at the end: messages that were forwarded may be
     /// forwarded again.
     Close,
@@ -58,6 +60,10 @@ impl ForwarderError {
 
     pub(crate) fn publisher_closed(topic: &str, source: PublishError) -> Self {
         Self::new(ForwarderErrorKind::PublisherClosed, topic, Some(source.into()))
+    }
+
+    pub(crate) fn fenced(topic: &str, source: Option<PublishError>) -> Self {
+        Self::new(ForwarderErrorKind::Fenced, topic, source.map(Into::into))
     }
 
     pub(crate) fn close(topic: &str, source: SubscribeError) -> Self {
@@ -92,7 +98,7 @@ impl ForwarderError {
                 let cause = self.source().and_then(|source| source.downcast_ref::<SubscribeError>());
                 cause.is_none_or(SubscribeError::is_retryable)
             }
-            ForwarderErrorKind::Close => true,
+            ForwarderErrorKind::Fenced | ForwarderErrorKind::Close => true,
         }
     }
 }
@@ -105,6 +111,7 @@ impl fmt::Display for ForwarderError {
             ForwarderErrorKind::Subscribe => "the topic could not be subscribed to",
             ForwarderErrorKind::Ended => "the subscription ended by itself",
             ForwarderErrorKind::PublisherClosed => "the destination publisher was closed",
+            ForwarderErrorKind::Fenced => "another relay has taken over",
             ForwarderErrorKind::Close => "not everything was recorded, some messages may be forwarded again",
         })?;
         match &self.0.detail {

@@ -4,10 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use watermill_core::{HandlerInfo, Publisher, Subscriber};
 
-use crate::{ForwarderConfig, ForwarderError, ForwarderReport, relay};
-
-/// What dead letters name as the handler that failed.
-const HANDLER: &str = "forwarder";
+use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER, relay};
 
 /// Reads envelopes from the forwarder topic and publishes what is in them.
 ///

@@ -3,6 +3,7 @@
 mod config;
 mod envelope;
 mod error;
+mod fenced;
 mod forwarder;
 mod publisher;
 mod relay;
@@ -11,6 +12,7 @@ mod report;
 pub use config::{ForwarderConfig, OnUnreadable};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind};
 pub use error::{ForwarderError, ForwarderErrorKind};
+pub use fenced::FencedForwarder;
 pub use forwarder::{Forwarder, ForwarderBuilder};
 pub use publisher::ForwarderPublisher;
 pub use report::{DestinationReport, ForwarderReport};
@@ -20,3 +22,6 @@ pub const DEFAULT_TOPIC: &str = "forwarder_topic";
 
 /// The topic for what cannot be forwarded, unless said otherwise.
 pub const DEFAULT_DEAD_LETTER_TOPIC: &str = "forwarder_dead_letter";
+
+/// What dead letters name as the handler that failed.
+const HANDLER: &str = "forwarder";

@@ -12,6 +12,9 @@ pub struct ForwarderReport {
     pub dead_lettered: u64,
     /// Messages that were no envelopes and were acked, as the configuration asked for.
     pub dropped: u64,
+    /// Messages that the source delivered again although a [`FencedForwarder`](crate::FencedForwarder) had
+    /// published them: they were acked and not published twice.
+    pub repeated: u64,
     /// Messages that were in hand at the end and not forwarded. The source has them still.
     pub returned: u64,
     /// The same by destination, for the first [`DESTINATIONS_MAX`](Self::DESTINATIONS_MAX) of them.

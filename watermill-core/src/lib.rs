@@ -5,6 +5,7 @@ pub mod dead_letter;
 pub mod decorator;
 pub mod delivery;
 pub mod error;
+pub mod fenced;
 #[cfg(test)]
 mod fixtures;
 pub mod go_duration;

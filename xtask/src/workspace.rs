@@ -16,6 +16,15 @@ pub(crate) fn services_dir() -> PathBuf {
     root().join("target").join("services")
 }
 
+/// The folder that cargo builds into. On a build server it outlives the clone.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let args = ["metadata", "--format-version", "1", "--no-deps"];
+    let metadata: Value = serde_json::from_str(&process::output(&mut process::cargo(&args))?)
+        .map_err(|error| format!("failed to read cargo metadata: {error}"))?;
+    let folder = metadata["target_directory"].as_str();
+    folder.map(PathBuf::from).ok_or_else(|| "cargo metadata names no target directory".to_owned())
+}
+
 /// `cargo metadata`, with dependencies.
 pub(crate) fn metadata() -> Result<Value> {
     let text = process::read(&mut process::cargo(&["metadata", "--format-version", "1"]))?;

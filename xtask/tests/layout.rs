@@ -28,6 +28,11 @@ const BACKENDS: &[Backend] = &[
         index: "watermill-sql/src/lib.rs",
         conformance: "watermill-sql/tests/conformance.rs",
     },
+    Backend {
+        sources: "watermill-kafka/src",
+        index: "watermill-kafka/src/lib.rs",
+        conformance: "watermill-kafka/tests/conformance.rs",
+    },
 ];
 
 /// The modules that every backend has.

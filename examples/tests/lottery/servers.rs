@@ -61,3 +61,12 @@ fn the_same_seed_gives_the_same_table_on_postgresql() {
 fn the_same_seed_gives_the_same_table_on_mysql() {
     runs_on::<sqlx::MySqlConnection>(&Service::MYSQL.url());
 }
+
+/// An empty database on PostgreSQL, for one run.
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+pub(crate) fn database_of_its_own() -> String {
+    let (url, name) = (Service::POSTGRES.url(), unique("lottery"));
+    execute::<sqlx::PgConnection>(&url, &format!("create database {name}"));
+    let (server, _) = url.rsplit_once('/').expect("the URL names a database");
+    format!("{server}/{name}")
+}

@@ -1,12 +1,9 @@
 //! One call: publishes messages of a lane, and decides what becomes of those that were not accepted.
 
-use std::sync::Arc;
-
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
     Message, Publisher,
-    dead_letter::DeadLetter,
     error::{NotAccepted, PublishError, PublishErrorKind, chain},
 };
 
@@ -100,7 +97,8 @@ pub(super) async fn call(
 /// Dead-letters what remains. When that fails, the next attempt begins with the destination again: it
 /// may have recovered first.
 async fn bury(forwarder: &Forwarder, mut ended: Ended, error: Option<&PublishError>, attempts: u32) -> Ended {
-    let letters = ended.remaining.iter().map(|item| letter(forwarder, item, error, attempts)).collect();
+    let letters =
+        ended.remaining.iter().map(|item| item.letter(&forwarder.handler, error, attempts)).collect();
     let topic = &*forwarder.config.dead_letter_topic;
     let (accepted, trouble) = publish(&*forwarder.dead_letters, topic, letters).await;
     ended.dead_lettered = ended.ack(&accepted);
@@ -124,17 +122,6 @@ async fn bury(forwarder: &Forwarder, mut ended: Ended, error: Option<&PublishErr
         }
     };
     ended
-}
-
-/// The dead letter of a message: the envelope as it came, so that publishing it to the forwarder topic
-/// again is all it takes to try again.
-fn letter(forwarder: &Forwarder, item: &Item, error: Option<&PublishError>, attempts: u32) -> Message {
-    let outer = item.outer.clone().with_handler(Arc::clone(&forwarder.handler));
-    match (&item.inner, error) {
-        (Err(unreadable), _) => DeadLetter::message(outer, unreadable, attempts),
-        (Ok(_), Some(error)) => DeadLetter::message(outer, error, attempts),
-        (Ok(_), None) => unreachable!("what can be read is given up because of an error"),
-    }
 }
 
 /// Publishes, and says of each message whether it was accepted.

@@ -1,24 +1,31 @@
 //! [`Item`]: one message in hand.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use watermill_core::{Delivery, Message, delivery::Settlement};
+use watermill_core::{
+    Delivery, HandlerInfo, Message,
+    dead_letter::DeadLetter,
+    delivery::Settlement,
+    error::{PublishError, SettleError},
+};
 
 use crate::{Envelope, EnvelopeError};
 
 /// A message in hand: taken from the source and not settled. Dropped, it is nacked.
-pub(super) struct Item {
+pub(crate) struct Item {
     /// As it came; its dead letter is made of it, so that it can be sent again as it is.
-    pub(super) outer: Message,
+    pub(crate) outer: Message,
     /// What is to be published, or why there is nothing.
-    pub(super) inner: Result<Message, EnvelopeError>,
+    pub(crate) inner: Result<Message, EnvelopeError>,
     settlement: Settlement,
     lost: CancellationToken,
 }
 
 impl Item {
     /// Unwraps a delivery, and says where it is to go.
-    pub(super) fn new(delivery: Delivery) -> (Option<String>, Self) {
+    pub(crate) fn new(delivery: Delivery) -> (Option<String>, Self) {
         // Asked for at once: what is lost before somebody watches is never reported.
         let lost = delivery.cancellation();
         let (outer, settlement) = delivery.split();
@@ -29,20 +36,41 @@ impl Item {
         (destination, Self { outer, inner, settlement, lost })
     }
 
-    pub(super) fn key(&self) -> Option<&Bytes> {
+    pub(crate) fn key(&self) -> Option<&Bytes> {
         self.inner.as_ref().ok().and_then(Message::key)
     }
 
     /// Whether another owner has it now: publishing it here would only make a duplicate.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
 
-    pub(super) fn ack(self) {
+    /// Its dead letter: the envelope as it came, so that publishing it to the forwarder topic again is all it
+    /// takes to try again. What can be read is given up because of an error.
+    pub(crate) fn letter(
+        &self,
+        handler: &Arc<HandlerInfo>,
+        error: Option<&PublishError>,
+        attempts: u32,
+    ) -> Message {
+        let outer = self.outer.clone().with_handler(Arc::clone(handler));
+        match (&self.inner, error) {
+            (Err(unreadable), _) => DeadLetter::message(outer, unreadable, attempts),
+            (Ok(_), Some(error)) => DeadLetter::message(outer, error, attempts),
+            (Ok(_), None) => unreachable!("what can be read is given up because of an error"),
+        }
+    }
+
+    pub(crate) fn ack(self) {
         self.settlement.ack();
     }
 
-    pub(super) fn nack(self) {
+    /// Acks, and says whether the source has recorded it.
+    pub(crate) async fn ack_confirmed(self) -> Result<(), SettleError> {
+        self.settlement.ack_confirmed().await
+    }
+
+    pub(crate) fn nack(self) {
         self.settlement.nack();
     }
 }

@@ -5,10 +5,10 @@
 //! construction, and a destination that is slow or fails keeps nobody waiting but itself.
 
 mod call;
-mod item;
+pub(crate) mod item;
 mod lane;
 mod lanes;
-mod source;
+pub(crate) mod source;
 
 use std::{
     future::Future,

@@ -9,14 +9,14 @@ use watermill_core::{
 };
 
 /// A subscription to the forwarder topic.
-pub(super) struct Source {
+pub(crate) struct Source {
     subscription: Subscription,
     last_error: Option<SubscribeError>,
     ended: bool,
 }
 
 impl Source {
-    pub(super) fn new(subscription: Subscription, window: Window) -> Self {
+    pub(crate) fn new(subscription: Subscription, window: Window) -> Self {
         subscription.set_window(window);
         Self { subscription, last_error: None, ended: false }
     }
@@ -27,7 +27,7 @@ impl Source {
     /// # Cancel safety
     ///
     /// A delivery is either returned or still to come.
-    pub(super) async fn next(&mut self) -> Option<Delivery> {
+    pub(crate) async fn next(&mut self) -> Option<Delivery> {
         while !self.ended {
             match self.subscription.next().await {
                 Some(Ok(delivery)) => return Some(delivery),
@@ -45,23 +45,23 @@ impl Source {
     }
 
     /// A delivery that is there already.
-    pub(super) async fn ready(&mut self) -> Option<Delivery> {
+    pub(crate) async fn ready(&mut self) -> Option<Delivery> {
         match poll!(std::pin::pin!(self.next())) {
             Poll::Ready(delivery) => delivery,
             Poll::Pending => None,
         }
     }
 
-    pub(super) fn stop_intake(&self) {
+    pub(crate) fn stop_intake(&self) {
         self.subscription.stop_intake();
     }
 
-    pub(super) async fn close(self) -> Result<(), SubscribeError> {
+    pub(crate) async fn close(self) -> Result<(), SubscribeError> {
         self.subscription.close().await
     }
 
     /// What went wrong last.
-    pub(super) fn take_last_error(&mut self) -> Option<SubscribeError> {
+    pub(crate) fn take_last_error(&mut self) -> Option<SubscribeError> {
         self.last_error.take()
     }
 }

@@ -35,6 +35,9 @@ pub enum PublishErrorKind {
     Timeout,
     /// This backend, or this configuration of it, does not do what was asked.
     Unsupported,
+    /// Another publisher of the same [name](crate::fenced::FencedPublisher) has begun to publish: this
+    /// one cannot any more. Whether its last batch was published, the successor's checkpoint tells.
+    Fenced,
     /// The backend refused for good, for want of permission for instance. Trying again cannot help
     /// until somebody has changed something.
     Refused,
@@ -114,6 +117,7 @@ impl fmt::Display for PublishError {
             PublishErrorKind::Unavailable => "the backend is unavailable, try again",
             PublishErrorKind::Timeout => "no word from the backend in time, it may arrive",
             PublishErrorKind::Unsupported => "the backend does not support this",
+            PublishErrorKind::Fenced => "a successor has taken over",
             PublishErrorKind::Refused => "the backend refused",
         })?;
         if let NotAccepted::At(positions) = &self.0.not_accepted {

@@ -4,11 +4,13 @@ pub(crate) mod delay;
 mod extensions;
 mod id;
 mod metadata;
+mod record;
 
 pub use delay::DelayError;
 pub use extensions::Extensions;
 pub use id::MessageId;
 pub use metadata::Metadata;
+pub use record::Record;
 
 use std::{
     fmt,
@@ -18,6 +20,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::record::Unread;
 use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
 
 /// An id, ordered metadata, an optional key and an opaque payload.
@@ -58,7 +61,15 @@ struct Content {
     payload: Bytes,
     /// Apart, so that a message without a key and metadata is of a size that allocators are quick with
     /// (glibc keeps chunks of up to 128 bytes in lists that it neither splits nor merges).
-    headers: Option<Box<Headers>>,
+    headers: Slot,
+}
+
+/// Key and metadata, or where they can be read.
+#[derive(Clone)]
+enum Slot {
+    Known(Option<Box<Headers>>),
+    /// The id is read from there as well.
+    Unread(Arc<Unread<dyn Record>>),
 }
 
 #[derive(Clone, Default)]
@@ -94,14 +105,20 @@ impl Message {
         let mut metadata = Metadata::new();
         handling::correlate(&mut metadata);
         let headers = (!metadata.is_empty()).then(|| Box::new(Headers { key: None, metadata }));
-        let content = Content { id: OnceLock::new(), payload: payload.into(), headers };
+        let content = Content { id: OnceLock::new(), payload: payload.into(), headers: Slot::Known(headers) };
         Self { content: Arc::new(content), context: Context::default() }
     }
 
     /// A message with the given id, and nothing that was not asked for: what a marshaler uses to
     /// rebuild a message from its native record.
     pub fn with_id(id: impl Into<MessageId>, payload: impl Into<Bytes>) -> Self {
-        let content = Content { id: OnceLock::from(id.into()), payload: payload.into(), headers: None };
+        let content =
+            Content { id: OnceLock::from(id.into()), payload: payload.into(), headers: Slot::Known(None) };
+        Self { content: Arc::new(content), context: Context::default() }
+    }
+
+    fn unread(payload: Bytes, record: Arc<Unread<dyn Record>>) -> Self {
+        let content = Content { id: OnceLock::new(), payload, headers: Slot::Unread(record) };
         Self { content: Arc::new(content), context: Context::default() }
     }
 
@@ -144,19 +161,19 @@ impl Message {
     /// The ordering and partition key. Messages of one key keep their order; every backend carries
     /// it, and so does the forwarder's envelope. An empty key is a key.
     pub fn key(&self) -> Option<&Bytes> {
-        self.content.headers.as_ref()?.key.as_ref()
+        self.content.headers()?.key.as_ref()
     }
 
     /// Sets or removes the key.
     pub fn set_key(&mut self, key: Option<Bytes>) {
-        if key.is_some() || self.content.headers.is_some() {
+        if key.is_some() || self.key().is_some() {
             self.headers_mut().key = key;
         }
     }
 
     /// The metadata.
     pub fn metadata(&self) -> &Metadata {
-        self.content.headers.as_ref().map_or(&NO_METADATA, |headers| &headers.metadata)
+        self.content.headers().map_or(&NO_METADATA, |headers| &headers.metadata)
     }
 
     /// The metadata, to change.
@@ -241,12 +258,15 @@ impl Message {
     pub fn into_parts(self) -> (MessageId, Option<Bytes>, Metadata, Bytes) {
         let id = self.id().clone();
         let Content { payload, headers, .. } = Arc::unwrap_or_clone(self.content);
-        let Headers { key, metadata } = headers.map_or_else(Headers::default, |headers| *headers);
+        let Headers { key, metadata } = match headers {
+            Slot::Known(headers) => headers.map_or_else(Headers::default, |headers| *headers),
+            Slot::Unread(record) => record.read().headers.clone(),
+        };
         (id, key, metadata, payload)
     }
 
     fn headers_mut(&mut self) -> &mut Headers {
-        self.content_mut().headers.get_or_insert_default()
+        self.content_mut().headers_mut()
     }
 
     fn content_mut(&mut self) -> &mut Content {
@@ -285,7 +305,29 @@ impl Stored {
 
 impl Content {
     fn id(&self) -> &MessageId {
-        self.id.get_or_init(MessageId::new)
+        match &self.headers {
+            Slot::Known(_) => self.id.get_or_init(MessageId::new),
+            Slot::Unread(record) => &record.read().id,
+        }
+    }
+
+    fn headers(&self) -> Option<&Headers> {
+        match &self.headers {
+            Slot::Known(headers) => headers.as_deref(),
+            Slot::Unread(record) => Some(&record.read().headers),
+        }
+    }
+
+    fn headers_mut(&mut self) -> &mut Headers {
+        if let Slot::Unread(record) = &self.headers {
+            let read = record.read();
+            self.id = OnceLock::from(read.id.clone());
+            self.headers = Slot::Known(Some(Box::new(read.headers.clone())));
+        }
+        match &mut self.headers {
+            Slot::Known(headers) => headers.get_or_insert_default(),
+            Slot::Unread(_) => unreachable!("what was unread has just been read"),
+        }
     }
 }
 

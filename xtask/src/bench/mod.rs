@@ -27,6 +27,10 @@ Benchmarks:
   sql           messages per second, published, read from logs with up to a million unread rows and taken
                 from queues with a million rows, on PostgreSQL, MariaDB and SQLite, against sqlx by hand;
                 the parts `publish`, `subscribe` and `queue` can be asked for alone
+  kafka_publish messages per second published to Kafka in calls of 100, against librdkafka's own futures
+  kafka_subscribe messages per second read from Kafka, against librdkafka's own stream
+  kafka_topics  messages per second from one topic of Kafka to another through a router, against librdkafka
+                with 1,000 in flight
 
 The first two are against a floor, a bare channel with a boxed service, in the same run; the ratio is a
 figure's value over its baseline's. Times have no limit here: they depend on the machine. An
@@ -70,6 +74,14 @@ const BENCHES: &[Bench] = &[
         workloads: &[],
         parts: &["publish", "subscribe", "queue"],
     },
+    Bench { name: "kafka_publish", package: "watermill-kafka", workloads: &[], parts: &["kafka-publish"] },
+    Bench {
+        name: "kafka_subscribe",
+        package: "watermill-kafka",
+        workloads: &[],
+        parts: &["kafka-subscribe"],
+    },
+    Bench { name: "kafka_topics", package: "watermill-kafka", workloads: &[], parts: &["kafka-topics"] },
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.

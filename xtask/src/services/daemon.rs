@@ -101,13 +101,16 @@ pub(super) fn known_port(dir: &Path) -> Result<u16> {
     text.trim().parse().map_err(|error| failed(&error))
 }
 
-/// Starts a server that is not in our process group, so that a Ctrl-C meant for us does not end it.
-pub(super) fn spawn(command: &mut Command, log: &Path) -> Result {
+/// Starts a server that is not in our process group, so that a Ctrl-C meant for us does not end it, and
+/// returns its process id.
+pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<u32> {
     let file = File::create(log).map_err(|error| format!("failed to create {}: {error}", log.display()))?;
     let also = file.try_clone().map_err(|error| format!("failed to open {}: {error}", log.display()))?;
     command.stdin(Stdio::null()).stdout(file).stderr(also).process_group(0);
     let child = command.spawn();
-    child.map(drop).map_err(|error| format!("failed to start {:?}: {error}", command.get_program()))
+    child
+        .map(|child| child.id())
+        .map_err(|error| format!("failed to start {:?}: {error}", command.get_program()))
 }
 
 /// Waits until a server answers.

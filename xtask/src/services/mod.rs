@@ -8,6 +8,7 @@
 
 mod daemon;
 mod embedded;
+mod kafka;
 mod mysql;
 mod packages;
 mod postgres;
@@ -65,7 +66,7 @@ trait Service {
 }
 
 /// Every server, in the order of their start.
-const SERVICES: &[&dyn Service] = &[&postgres::Postgres, &mysql::MySql];
+const SERVICES: &[&dyn Service] = &[&postgres::Postgres, &mysql::MySql, &kafka::Kafka];
 
 pub(crate) fn run(args: &[String]) -> Result {
     let unclear = || format!("say up, down or status\n\n{USAGE}");

@@ -1,0 +1,85 @@
+//! How fast messages go from one topic to another, in order, beside librdkafka with 1,000 in flight.
+//!
+//! ```text
+//! cargo bench -p watermill-kafka --features apache-kafka --bench kafka_topics -- [--json]
+//! ```
+//!
+//! The server is the one that tests use: `cargo xtask services up kafka`.
+
+mod ours;
+mod raw;
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use tokio::runtime::{Builder, Runtime};
+use watermill_core::{Subscriber as _, metadata_keys::MESSAGE_UUID};
+use watermill_kafka::{CreateTopics, KafkaSubscriber, KafkaSubscriberConfig};
+use watermill_testkit::{Figure, Figures, Limit, Service, unique, workload};
+
+const MESSAGES: usize = 200_000;
+const PARTITIONS: i32 = 4;
+/// Rounds, in which ours and raw take turns, so that what else the machine does hits both.
+const ROUNDS: usize = 5;
+/// Records of a raw producer that may be on their way.
+const IN_FLIGHT: usize = 1_000;
+
+/// Where messages come from and go to.
+struct Way {
+    brokers: String,
+    from: String,
+    to: String,
+}
+
+fn main() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let way = Way { brokers: Service::KAFKA.url(), from: unique("from"), to: unique("to") };
+    fill(&runtime, &way);
+    let (mut best_raw, mut best_ours) = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        best_raw = best_raw.min(runtime.block_on(raw::move_all(&way)));
+        best_ours = best_ours.min(runtime.block_on(ours::move_all(&way)));
+    }
+    let per_second = |took| workload::per_second(MESSAGES, took);
+    let figure = Figure::new("kafka-topics/router", per_second(best_ours), "messages per second");
+    let mut figures = Figures::from_args();
+    figures.push(figure.baseline(per_second(best_raw)).limit(Limit::AtLeast(0.5)));
+    figures.print();
+    assert!(figures.are_within(), "a figure misses its limit");
+}
+
+/// Makes both topics and publishes the workload with librdkafka itself.
+fn fill(runtime: &Runtime, way: &Way) {
+    let config = KafkaSubscriberConfig::new(&way.brokers).create_topics(CreateTopics::new(PARTITIONS, 1));
+    let subscriber = KafkaSubscriber::new(config).expect("a valid config");
+    for topic in [&way.from, &way.to] {
+        runtime.block_on(subscriber.initialize(topic)).expect("the topic is made");
+    }
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &way.brokers)
+        .set("linger.ms", "5")
+        .create()
+        .expect("a producer");
+    for n in 0..MESSAGES {
+        let message = workload::message(n);
+        let mut headers = OwnedHeaders::new_with_capacity(4)
+            .insert(Header { key: MESSAGE_UUID, value: Some(message.id().as_str()) });
+        for (key, value) in message.metadata().iter() {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let key = format!("key-{}", n % 1_000);
+        let mut record = BaseRecord::<[u8], [u8]>::to(&way.from)
+            .payload(message.payload())
+            .key(key.as_bytes())
+            .headers(headers);
+        while let Err((_, again)) = producer.send(record) {
+            producer.poll(Duration::from_millis(1));
+            record = again;
+        }
+    }
+    producer.flush(Duration::from_secs(60)).expect("everything is written");
+}

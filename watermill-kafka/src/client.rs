@@ -1,0 +1,120 @@
+//! [`Client`]: one client of librdkafka, shared by the subscriptions of a group to different topics.
+
+use std::{
+    collections::HashSet,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    bell::Bell,
+    config::KafkaSubscriberConfig,
+    context::{Context, Subscribed},
+    error::Failure,
+    queue::ClientHandle,
+    service::Service,
+    settle::Desk,
+};
+
+/// How the thread that serves a client is reached. The client ends when the last of its subscriptions
+/// has left.
+pub(crate) struct Client {
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) context: Arc<Context>,
+    counter: Mutex<Counter>,
+}
+
+#[derive(Default)]
+struct Counter {
+    /// The topics of the subscriptions that it serves, or that are on their way to it.
+    topics: HashSet<String>,
+    orders: Vec<Order>,
+    closed: bool,
+}
+
+/// What the thread is asked to do.
+pub(crate) enum Order {
+    Join(Subscribed),
+    /// Commit, leave the topic, and say how the commit went.
+    Leave(Arc<Desk>, oneshot::Sender<Result<(), Failure>>),
+}
+
+impl Client {
+    /// A client with a place for `topic`.
+    pub(crate) fn start(
+        config: &KafkaSubscriberConfig,
+        group: &str,
+        topic: &str,
+    ) -> Result<Arc<Self>, Failure> {
+        let bell = Arc::new(Bell::default());
+        let context = Context::new(config.request_timeout);
+        let mut consumer: BaseConsumer<Context> =
+            config.client(group).create_with_context(context).map_err(Failure::of)?;
+        consumer.set_nonempty_callback({
+            let bell = bell.clone();
+            move || bell.ring()
+        });
+        let context = consumer.context().clone();
+        let handle = ClientHandle::new(Arc::new(consumer));
+        context.belongs_to(&handle);
+        let client = Arc::new(Self { bell, context, counter: Mutex::default() });
+        client.lock().topics.insert(topic.to_owned());
+        let service = Service::new(client.clone(), handle, config);
+        // A thread and not a task: a member that does not poll is thrown out of its group, and handlers
+        // may keep every worker of the runtime busy for minutes.
+        thread::Builder::new()
+            .name("kafka-client".to_owned())
+            .spawn(move || service.run())
+            .map_err(|error| Failure::of(KafkaError::ClientCreation(error.to_string())))?;
+        Ok(client)
+    }
+
+    /// Takes a place for a topic, if there is none yet: of two subscriptions of one topic in a group, each
+    /// is a member.
+    pub(crate) fn reserve(&self, topic: &str) -> bool {
+        let mut counter = self.lock();
+        !counter.closed && counter.topics.insert(topic.to_owned())
+    }
+
+    /// Gives the place of a topic back.
+    pub(crate) fn release(&self, topic: &str) {
+        self.lock().topics.remove(topic);
+    }
+
+    pub(crate) fn order(&self, order: Order) {
+        self.lock().orders.push(order);
+        self.bell.ring();
+    }
+
+    pub(crate) fn take_orders(&self) -> Vec<Order> {
+        mem::take(&mut self.lock().orders)
+    }
+
+    /// Closes it if it serves nobody.
+    pub(crate) fn close_if_idle(&self) -> bool {
+        let mut counter = self.lock();
+        counter.closed |= counter.topics.is_empty() && counter.orders.is_empty();
+        counter.closed
+    }
+
+    /// Closes it, whomever it serves, and returns what it has not been able to do.
+    pub(crate) fn close(&self) -> Vec<Order> {
+        self.lock().closed = true;
+        self.take_orders()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counter> {
+        self.counter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,347 @@
+//! [`Context`]: what librdkafka calls back for, on the thread that serves the client.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, Statistics,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult},
+    topic_partition_list::{Offset, TopicPartitionList},
+    types::RDKafkaRespErr,
+};
+use watermill_core::{delivery::Origin, error::SettleError};
+
+use crate::{
+    assigned::scope,
+    lag::Measured,
+    ledger::Ledger,
+    log,
+    queue::{ClientHandle, Queue},
+    settle::Desk,
+    topics::Prepared,
+};
+
+/// What the callbacks of a client need.
+pub(crate) struct Context {
+    registry: Mutex<Registry>,
+    /// The client that calls, which owns this.
+    client: OnceLock<Weak<ClientHandle>>,
+    /// Whether a callback was called: an event that librdkafka handles looks like none from outside.
+    handled: AtomicBool,
+    /// Whether the group has answered to the topics that this member has told it last.
+    settled: AtomicBool,
+    request_timeout: Duration,
+}
+
+#[derive(Default)]
+struct Registry {
+    /// By topic.
+    subscribed: HashMap<String, Subscribed>,
+    /// By topic and partition.
+    queues: HashMap<(String, i32), Arc<Queue>>,
+    measured: HashMap<(String, i32), Measured>,
+    /// How many partitions were assigned so far.
+    assignments: u32,
+}
+
+/// A subscription, as its client knows it.
+#[derive(Clone)]
+pub(crate) struct Subscribed {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) origin: Origin,
+    pub(crate) prepared: Prepared,
+}
+
+impl Context {
+    pub(crate) fn new(request_timeout: Duration) -> Self {
+        Self {
+            registry: Mutex::default(),
+            client: OnceLock::new(),
+            handled: AtomicBool::new(false),
+            settled: AtomicBool::new(true),
+            request_timeout,
+        }
+    }
+
+    pub(crate) fn belongs_to(&self, client: &Arc<ClientHandle>) {
+        let _ = self.client.set(Arc::downgrade(client));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a callback was called since the last time.
+    pub(crate) fn take_handled(&self) -> bool {
+        self.handled.swap(false, Ordering::Relaxed)
+    }
+
+    /// The member tells the group its topics, and is to wait for its answer.
+    pub(crate) fn unsettle(&self) {
+        self.settled.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    fn handled(&self) {
+        self.handled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn insert(&self, subscribed: Subscribed) {
+        self.lock().subscribed.insert(subscribed.desk.topic.clone(), subscribed);
+    }
+
+    pub(crate) fn remove(&self, topic: &str) -> Option<Subscribed> {
+        self.lock().subscribed.remove(topic)
+    }
+
+    pub(crate) fn subscribed(&self) -> Vec<Subscribed> {
+        self.lock().subscribed.values().cloned().collect()
+    }
+
+    fn subscribed_to(&self, topic: &str) -> Option<Subscribed> {
+        self.lock().subscribed.get(topic).cloned()
+    }
+
+    /// Lets go of the queues, and so of the client.
+    pub(crate) fn clear(&self) {
+        let queues = std::mem::take(&mut self.lock().queues);
+        queues.values().for_each(|queue| queue.wakes(None));
+    }
+
+    pub(crate) fn measured(&self, topic: &str, partition: i32) -> Option<Measured> {
+        self.lock().measured.get(&(topic.to_owned(), partition)).copied()
+    }
+
+    /// The queue of a partition: the one that it had before, or a new one.
+    fn queue(&self, topic: &str, partition: i32) -> Option<Arc<Queue>> {
+        let client = self.client.get()?.upgrade()?;
+        let mut registry = self.lock();
+        let key = (topic.to_owned(), partition);
+        if let Some(queue) = registry.queues.get(&key) {
+            return Some(queue.clone());
+        }
+        let queue = Queue::split(&client, topic, partition)?;
+        registry.queues.insert(key, queue.clone());
+        Some(queue)
+    }
+
+    /// A queue whose records go the client's way all the same: the topic was made anew.
+    pub(crate) fn forget_queue(&self, topic: &str, partition: i32) {
+        let forgotten = self.lock().queues.remove(&(topic.to_owned(), partition));
+        drop(forgotten);
+    }
+
+    /// Commits what is done of these subscriptions with one request, and waits for that: the client tells
+    /// nobody how a commit went that was not waited for.
+    pub(crate) fn commit<'a>(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        desks: impl IntoIterator<Item = &'a Desk>,
+    ) -> KafkaResult<()> {
+        let mut offsets = TopicPartitionList::new();
+        for desk in desks {
+            for (partition, offset) in desk.uncommitted() {
+                add(&mut offsets, &desk.topic, partition, offset);
+            }
+        }
+        if offsets.count() == 0 {
+            return Ok(());
+        }
+        consumer.commit(&offsets, CommitMode::Sync)?;
+        self.recorded(&offsets);
+        Ok(())
+    }
+
+    /// Tells the desks what is committed.
+    fn recorded(&self, offsets: &TopicPartitionList) {
+        for element in offsets.elements() {
+            let Offset::Offset(offset) = element.offset() else { continue };
+            if let Some(subscribed) = self.subscribed_to(element.topic()) {
+                subscribed.desk.committed(element.partition(), offset);
+                subscribed.desk.recovered();
+            }
+        }
+    }
+
+    /// Hands partitions to their subscriptions; `assign` makes them the client's between the two halves.
+    pub(crate) fn take_over(
+        &self,
+        partitions: &TopicPartitionList,
+        assign: impl FnOnce() -> KafkaResult<()>,
+    ) -> KafkaResult<()> {
+        let mut ours = Vec::new();
+        for element in partitions.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let Some(subscribed) = self.subscribed_to(topic) else { continue };
+            match self.queue(topic, partition) {
+                Some(queue) => ours.push((subscribed, partition, queue)),
+                None => tracing::error!(topic, partition, "the partition has no queue of its own"),
+            }
+        }
+        assign()?;
+        for (subscribed, partition, queue) in ours {
+            let scope = {
+                let mut registry = self.lock();
+                registry.assignments = registry.assignments.wrapping_add(1);
+                scope::new(partition, registry.assignments)
+            };
+            tracing::debug!(topic = subscribed.desk.topic, partition, "assigned");
+            subscribed.desk.assign(partition, scope, queue);
+            subscribed.desk.recovered();
+        }
+        Ok(())
+    }
+
+    /// Takes partitions from their subscriptions: from here on no word on their deliveries counts. What is
+    /// done of them is committed first, unless others have them already.
+    pub(crate) fn give_up(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let (mut offsets, mut ledgers) = (TopicPartitionList::new(), Vec::<Ledger>::new());
+        for element in partitions.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let Some(subscribed) = self.subscribed_to(topic) else { continue };
+            let Some((scope, ledger)) = subscribed.desk.revoke(partition) else { continue };
+            subscribed.origin.revoke(|token| token.scope == scope);
+            tracing::debug!(topic, partition, outstanding = ledger.outstanding(), "revoked");
+            if subscribed.desk.commits()
+                && let Some(offset) = ledger.uncommitted()
+            {
+                add(&mut offsets, topic, partition, offset);
+            }
+            ledgers.push(ledger);
+        }
+        let committed = if offsets.count() == 0 {
+            Ok(())
+        } else if consumer.assignment_lost() {
+            Err(SettleError::lost())
+        } else {
+            consumer.commit(&offsets, CommitMode::Sync).map_err(|error| {
+                tracing::warn!(%error, "what was done of revoked partitions could not be committed and comes again");
+                SettleError::failed(error)
+            })
+        };
+        for mut ledger in ledgers {
+            if let (Ok(()), Some(offset)) = (&committed, ledger.uncommitted()) {
+                ledger.committed(offset);
+            }
+            ledger.lose(SettleError::lost);
+        }
+    }
+
+    /// The same for everything that a subscription has.
+    pub(crate) fn give_up_all(&self, consumer: &BaseConsumer<Self>, subscribed: &Subscribed) {
+        let mut partitions = TopicPartitionList::new();
+        for (partition, _) in subscribed.desk.watermarks() {
+            partitions.add_partition(&subscribed.desk.topic, partition);
+        }
+        self.give_up(consumer, &partitions);
+    }
+
+    /// Says where to begin in partitions of which the group has committed nothing.
+    fn set_starts(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
+        let topics =
+            self.subscribed().into_iter().filter(|subscribed| !subscribed.prepared.starts.is_empty());
+        let starts: HashMap<String, Vec<i64>> =
+            topics.map(|subscribed| (subscribed.desk.topic.clone(), subscribed.prepared.starts)).collect();
+        if starts.is_empty() || partitions.count() == 0 {
+            return;
+        }
+        let committed = match consumer.committed_offsets(partitions.clone(), self.request_timeout) {
+            Ok(committed) => committed,
+            Err(error) => {
+                // Then librdkafka asks again, and begins with the oldest: too much rather than too little.
+                tracing::warn!(%error, "the group's position is unknown");
+                return;
+            }
+        };
+        let mut begun = TopicPartitionList::new();
+        for element in committed.elements().iter().filter(|element| element.offset() == Offset::Invalid) {
+            let (topic, partition) = (element.topic(), element.partition());
+            let start = starts.get(topic).zip(usize::try_from(partition).ok());
+            let Some(start) = start.and_then(|(starts, at)| starts.get(at)) else { continue };
+            let start = Offset::Offset(*start);
+            if partitions.set_partition_offset(topic, partition, start).is_ok() {
+                let _ = begun.add_partition_offset(topic, partition, start);
+            }
+        }
+        // Noted at once, so that a member that dies before its first ack leaves no gap.
+        if begun.count() > 0
+            && let Err(error) = consumer.commit(&begun, CommitMode::Async)
+        {
+            tracing::warn!(%error, "the group's first position could not be noted");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        why: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        self.handled();
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = if why == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.settled.store(true, Ordering::Relaxed);
+            self.set_starts(consumer, partitions);
+            self.take_over(partitions, || {
+                if cooperative {
+                    consumer.incremental_assign(partitions)
+                } else {
+                    consumer.assign(partitions)
+                }
+            })
+        } else {
+            self.give_up(consumer, partitions);
+            if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "a rebalance could not be followed");
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.handled();
+        log::line(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.handled();
+        let measured = statistics.topics.values().flat_map(|topic| {
+            topic.partitions.values().map(|partition| {
+                let measured = Measured {
+                    oldest: partition.lo_offset,
+                    end: partition.ls_offset,
+                    committed: partition.committed_offset,
+                };
+                ((topic.topic.clone(), partition.partition), measured)
+            })
+        });
+        let measured = measured.collect();
+        self.lock().measured = measured;
+    }
+
+    /// For the log; what concerns a subscription is returned by the client's poll too.
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.handled();
+        tracing::warn!(%error, reason, "trouble with Kafka");
+    }
+}
+
+fn add(offsets: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) {
+    let added = offsets.add_partition_offset(topic, partition, Offset::Offset(offset));
+    added.expect("an offset that was read can be committed");
+}

@@ -1,0 +1,80 @@
+//! [`Gates`]: one queue of calls for each topic, so that calls in progress together keep their order.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
+
+/// How many topics are remembered that nobody is publishing to.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// A first-come queue for each topic, before librdkafka's own.
+#[derive(Default)]
+pub(crate) struct Gates(Mutex<HashMap<Box<str>, Arc<Queue<Topic>>>>);
+
+/// What is known of a topic.
+#[derive(Default)]
+pub(crate) struct Topic {
+    /// Whether it was made, or found, by us.
+    pub(crate) exists: bool,
+}
+
+impl Gates {
+    /// Waits for the calls to this topic that came before.
+    ///
+    /// # Cancel safety
+    ///
+    /// The place in the queue is taken with the first poll and given up when dropped.
+    pub(crate) async fn enter(&self, topic: &str) -> OwnedMutexGuard<Topic> {
+        self.queue(topic).lock_owned().await
+    }
+
+    fn queue(&self, topic: &str) -> Arc<Queue<Topic>> {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(topic) {
+            return queue.clone();
+        }
+        if queues.len() >= REMEMBERED_MAX {
+            // A queue with somebody in it must stay the only one.
+            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
+        }
+        queues.entry(topic.into()).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_to_a_topic_go_one_after_another_and_those_to_others_do_not_wait() {
+        let gates = Gates::default();
+        let first = gates.enter("a").await;
+        let mut second = Box::pin(gates.enter("a"));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(gates.enter("b").now_or_never().is_some());
+        let mut third = Box::pin(gates.enter("a"));
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(third.as_mut().now_or_never().is_none(), "it has overtaken the second");
+        drop(second.await);
+        drop(third.await);
+    }
+
+    #[tokio::test]
+    async fn topics_beyond_the_bound_are_forgotten_but_for_those_in_use() {
+        let gates = Gates::default();
+        let mut held = gates.enter("held").await;
+        held.exists = true;
+        for number in 0..=REMEMBERED_MAX {
+            drop(gates.enter(&number.to_string()).await);
+        }
+        assert!(gates.0.lock().unwrap().len() <= REMEMBERED_MAX);
+        drop(held);
+        assert!(gates.enter("held").await.exists);
+    }
+}

@@ -1,0 +1,257 @@
+//! [`Ledger`]: the records of one partition in hand, from the oldest unsettled one on. A state machine
+//! without I/O or clock.
+//!
+//! A record is handed out and settled: done, or nacked and due again later. What is done from the
+//! front on moves the watermark, which is what may be committed; what is done behind an unsettled record
+//! waits for it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+use watermill_core::{Message, Window, delivery::Receipt, error::SettleError};
+
+/// The records of one assignment of a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// In the order of their offsets, which have gaps: of compaction and of transactions.
+    entries: VecDeque<Entry>,
+    /// How many are handed out and unsettled.
+    out: usize,
+    /// How many are nacked and wait to be handed out again.
+    nacked: usize,
+    /// The offset after the last one before which everything is done; `None` while nothing is.
+    watermark: Option<i64>,
+    /// What of the watermark is committed.
+    committed: Option<i64>,
+    /// Those who wait for the commit of an offset, in no order.
+    receipts: Vec<(i64, Receipt)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    offset: i64,
+    /// How often it has been handed out.
+    attempts: u32,
+    /// In milliseconds since the Unix epoch.
+    timestamp: Option<i64>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Out(Message),
+    /// Nacked; to be handed out again at this time.
+    Due(Instant, Message),
+    /// On its way to the dead-letter topic.
+    Condemned,
+    Done,
+}
+
+/// What may be handed out now.
+#[derive(Debug)]
+pub(crate) enum Offer {
+    /// A record that was nacked.
+    Again(Handed),
+    /// The next one that Kafka has.
+    Fresh,
+    /// Nothing before this time, or before something is settled.
+    Nothing(Option<Instant>),
+}
+
+/// A record that is handed out.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) offset: i64,
+    pub(crate) attempt: u32,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) message: Message,
+}
+
+/// A message that is to be sent to the dead-letter topic.
+#[derive(Debug)]
+pub(crate) struct Condemned {
+    pub(crate) message: Message,
+    pub(crate) attempts: u32,
+}
+
+/// A delay too long to be added up is as good as this.
+const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl Ledger {
+    /// What the window lets through; `now` is asked for only where it matters.
+    #[inline]
+    pub(crate) fn offer(&mut self, window: Window, max_ahead: usize, now: impl FnOnce() -> Instant) -> Offer {
+        if self.out >= window.size() {
+            return Offer::Nothing(None);
+        }
+        let mut due = None;
+        if self.nacked > 0 {
+            match self.next_nacked(window.is_ordered(), now()) {
+                Ok(handed) => return Offer::Again(handed),
+                Err(later) => due = Some(later),
+            }
+        }
+        let waits = due.is_some() && window.is_ordered();
+        let full = self.entries.len() >= max_ahead.max(window.size());
+        if waits || full { Offer::Nothing(due) } else { Offer::Fresh }
+    }
+
+    /// The earliest time at which a nacked record is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let due = |entry: &Entry| if let State::Due(due, _) = entry.state { Some(due) } else { None };
+        if self.nacked == 0 { None } else { self.entries.iter().filter_map(due).min() }
+    }
+
+    /// Takes note of a record that is handed out for the first time; false for one that was before, which
+    /// a client that fetches again after an error may offer twice.
+    #[inline]
+    pub(crate) fn hand_out(&mut self, offset: i64, timestamp: Option<i64>, message: &Message) -> bool {
+        let last = self.entries.back().map(|entry| entry.offset + 1).or(self.watermark);
+        if last.is_some_and(|next| offset < next) {
+            return false;
+        }
+        let state = State::Out(message.clone());
+        self.entries.push_back(Entry { offset, attempts: 1, timestamp, state });
+        self.out += 1;
+        true
+    }
+
+    /// A record is done. A receipt is kept until that is committed.
+    #[inline]
+    pub(crate) fn ack(&mut self, offset: i64, receipt: Option<Receipt>) {
+        let Some(entry) = self.out(offset) else { return lost(receipt) };
+        entry.state = State::Done;
+        self.out -= 1;
+        self.receipts.extend(receipt.map(|receipt| (offset, receipt)));
+        self.pop_done();
+    }
+
+    /// A record is to be handed out again after `delay`.
+    pub(crate) fn nack(&mut self, offset: i64, delay: Duration, now: Instant, receipt: Option<Receipt>) {
+        let Some(entry) = self.out(offset) else { return lost(receipt) };
+        if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
+            entry.state = State::Due(now + delay.min(DELAY_MAX), message);
+        }
+        self.out -= 1;
+        self.nacked += 1;
+        if let Some(receipt) = receipt {
+            receipt.complete(Ok(()));
+        }
+    }
+
+    /// A record goes to the dead-letter topic; it is done when it is there, see [`bury`](Self::bury).
+    pub(crate) fn condemn(&mut self, offset: i64, receipt: Option<Receipt>) -> Option<Condemned> {
+        let Some(entry) = self.out(offset) else {
+            lost(receipt);
+            return None;
+        };
+        let attempts = entry.attempts;
+        let State::Out(message) = std::mem::replace(&mut entry.state, State::Condemned) else { return None };
+        self.out -= 1;
+        self.receipts.extend(receipt.map(|receipt| (offset, receipt)));
+        Some(Condemned { message, attempts })
+    }
+
+    /// A record has arrived at the dead-letter topic.
+    pub(crate) fn bury(&mut self, offset: i64) {
+        if let Some(entry) = self.entry(offset).filter(|entry| matches!(entry.state, State::Condemned)) {
+            entry.state = State::Done;
+            self.pop_done();
+        }
+    }
+
+    /// What is to be committed, if it is not yet.
+    pub(crate) fn uncommitted(&self) -> Option<i64> {
+        self.watermark.filter(|watermark| self.committed.is_none_or(|committed| committed < *watermark))
+    }
+
+    /// Everything before `offset` is committed.
+    pub(crate) fn committed(&mut self, offset: i64) {
+        self.committed = self.committed.max(Some(offset));
+        for (_, receipt) in self.receipts.extract_if(.., |(at, _)| *at < offset) {
+            receipt.complete(Ok(()));
+        }
+    }
+
+    /// Where the next reader of the partition would go on.
+    pub(crate) fn watermark(&self) -> Option<i64> {
+        self.watermark
+    }
+
+    /// How many are handed out and unsettled.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.out
+    }
+
+    /// How many are on their way to the dead-letter topic.
+    pub(crate) fn condemned(&self) -> usize {
+        self.entries.iter().filter(|entry| matches!(entry.state, State::Condemned)).count()
+    }
+
+    /// Ends the assignment: who still waits hears why there will be no commit.
+    pub(crate) fn lose(self, why: impl Fn() -> SettleError) {
+        self.receipts.into_iter().for_each(|(_, receipt)| receipt.complete(Err(why())));
+    }
+
+    /// The nacked record that comes next, or when it is due.
+    fn next_nacked(&mut self, ordered: bool, now: Instant) -> Result<Handed, Instant> {
+        let mut next: Option<(usize, Instant)> = None;
+        for (at, entry) in self.entries.iter().enumerate() {
+            let State::Due(due, _) = entry.state else { continue };
+            if next.is_none_or(|(_, earliest)| due < earliest) {
+                next = Some((at, due));
+            }
+            if ordered || due <= now {
+                break;
+            }
+        }
+        // There is one, for `nacked` counts them.
+        let Some((at, due)) = next.filter(|(_, due)| *due <= now) else {
+            return Err(next.map_or(now, |(_, due)| due));
+        };
+        let entry = &mut self.entries[at];
+        let State::Due(_, message) = std::mem::replace(&mut entry.state, State::Done) else {
+            return Err(due);
+        };
+        entry.state = State::Out(message.clone());
+        entry.attempts = entry.attempts.saturating_add(1);
+        let handed =
+            Handed { offset: entry.offset, attempt: entry.attempts, timestamp: entry.timestamp, message };
+        self.nacked -= 1;
+        self.out += 1;
+        Ok(handed)
+    }
+
+    #[inline]
+    fn pop_done(&mut self) {
+        while let Some(entry) = self.entries.front().filter(|entry| matches!(entry.state, State::Done)) {
+            self.watermark = Some(entry.offset + 1);
+            self.entries.pop_front();
+        }
+    }
+
+    fn out(&mut self, offset: i64) -> Option<&mut Entry> {
+        self.entry(offset).filter(|entry| matches!(entry.state, State::Out(_)))
+    }
+
+    #[inline]
+    fn entry(&mut self, offset: i64) -> Option<&mut Entry> {
+        let first = self.entries.front()?.offset;
+        // Where there are no gaps, which is nearly always.
+        let guess = usize::try_from(offset.checked_sub(first)?).ok()?;
+        let at = match self.entries.get(guess) {
+            Some(entry) if entry.offset == offset => guess,
+            _ => self.entries.binary_search_by_key(&offset, |entry| entry.offset).ok()?,
+        };
+        self.entries.get_mut(at)
+    }
+}
+
+fn lost(receipt: Option<Receipt>) {
+    if let Some(receipt) = receipt {
+        receipt.complete(Err(SettleError::lost()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

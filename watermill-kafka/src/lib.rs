@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+
+mod assigned;
+mod bell;
+mod client;
+mod config;
+mod context;
+mod dead_letters;
+mod error;
+mod gates;
+mod lag;
+mod ledger;
+mod log;
+mod marshaler;
+mod producer;
+mod publisher;
+mod queue;
+mod report;
+mod service;
+mod settle;
+mod subscriber;
+mod topics;
+mod transactions;
+
+pub use config::{ConfigError, CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition};
+pub use lag::PartitionLag;
+pub use publisher::KafkaPublisher;
+pub use subscriber::KafkaSubscriber;
+pub use transactions::{KafkaFencedPublisher, KafkaTransactionalPublisher};
+
+/// The backend's short name.
+const BACKEND: &str = "kafka";

@@ -1,0 +1,415 @@
+//! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
+//! records never pass through it.
+
+use std::{
+    mem,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{
+    Message as _,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, KafkaResult},
+    message::BorrowedMessage,
+    topic_partition_list::{Offset, TopicPartitionList},
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    client::{Client, Order},
+    config::KafkaSubscriberConfig,
+    context::{Context, Subscribed},
+    error::{Failure, Trouble},
+    queue::ClientHandle,
+    settle::Desk,
+    topics::{self, Found},
+};
+
+/// The longest sleep: far below every interval in which librdkafka wants to be polled.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// The pause after a commit that failed.
+const COMMIT_AGAIN: Duration = Duration::from_millis(50);
+
+/// The longest sleep while a subscription is leaving, whose end is seen by looking.
+const SLEEP_LEAVING: Duration = Duration::from_millis(5);
+
+/// How often a client that is kept by records is asked for more before it counts as gone.
+const ANSWERS_LEAVING: u32 = 5;
+
+/// How long a client may take to leave its group before it is closed.
+const LEAVE_TIME: Duration = Duration::from_secs(3);
+
+pub(crate) struct Service {
+    client: Arc<Client>,
+    handle: Arc<ClientHandle>,
+    context: Arc<Context>,
+    grouped: bool,
+    commit_interval: Duration,
+    discovery_interval: Duration,
+    request_timeout: Duration,
+    next_commit: Instant,
+    /// Nothing is committed before this, be it ever so urgent.
+    retry_commit: Instant,
+    next_discovery: Instant,
+    /// Whether the group is to be told other topics.
+    topics_changed: bool,
+    /// When the group's answer to the last ones is not waited for any longer.
+    settled_by: Instant,
+    leaving: Vec<Leaving>,
+}
+
+/// A subscription on its way out.
+struct Leaving {
+    desk: Arc<Desk>,
+    done: oneshot::Sender<Result<(), Failure>>,
+    /// After this it is not waited for any longer.
+    deadline: Instant,
+    /// How the last commit went; `None` while dead letters are waited for.
+    committed: Option<Result<(), Failure>>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        client: Arc<Client>,
+        handle: Arc<ClientHandle>,
+        config: &KafkaSubscriberConfig,
+    ) -> Self {
+        let context = client.context.clone();
+        let now = Instant::now();
+        Self {
+            client,
+            handle,
+            context,
+            grouped: config.group.is_some(),
+            commit_interval: config.commit_interval,
+            discovery_interval: config.discovery_interval,
+            request_timeout: config.request_timeout,
+            next_commit: now,
+            retry_commit: now,
+            next_discovery: now + config.discovery_interval,
+            topics_changed: false,
+            settled_by: now,
+            leaving: Vec::new(),
+        }
+    }
+
+    /// Serves until the last subscription has left.
+    pub(crate) fn run(mut self) {
+        let _guard = Guard(self.client.clone());
+        let mut left = Vec::new();
+        loop {
+            self.answer();
+            self.obey();
+            self.commit();
+            self.discover();
+            left.extend(self.let_go());
+            self.tell_topics();
+            if self.client.close_if_idle() {
+                break;
+            }
+            // Who leaves a client that others use is told at once; who was the last, when it is gone.
+            left.drain(..).for_each(Left::tell);
+            self.client.bell.wait(self.sleep());
+        }
+        self.end(left);
+    }
+
+    /// Sees the client off, and tells those who wait for that.
+    fn end(self, left: Vec<Left>) {
+        self.context.clear();
+        if self.handle.is_last() {
+            // Closing says goodbye to the group and waits for the answer, which may come behind a rebalance.
+            let (gone, going) = mpsc::sync_channel(1);
+            let closing = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || {
+                self.handle.release();
+                let _ = gone.send(());
+            });
+            if let (Ok(_), Some(deadline)) = (closing, left.iter().map(|left| left.deadline).max()) {
+                let _ = going.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+            return left.into_iter().for_each(Left::tell);
+        }
+        // Records that somebody keeps lie in the client's memory. It leaves the group all the same, as soon
+        // as its fetchers have stopped.
+        self.consumer().unsubscribe();
+        for _ in 0..ANSWERS_LEAVING {
+            self.answer();
+            self.client.bell.wait(SLEEP_LEAVING);
+        }
+        left.into_iter().for_each(Left::tell);
+        // A member that is caught in a rebalance has to answer it first, or the group would wait for it; and
+        // it is not closed before it has had the time to leave.
+        let left_by = Instant::now() + LEAVE_TIME;
+        while !self.handle.is_last() || Instant::now() < left_by {
+            self.answer();
+            self.client.bell.wait(SLEEP_MAX);
+        }
+        self.handle.release();
+    }
+
+    fn consumer(&self) -> &BaseConsumer<Context> {
+        self.handle.consumer()
+    }
+
+    fn sleep(&self) -> Duration {
+        let longest = if self.leaving.is_empty() { SLEEP_MAX } else { SLEEP_LEAVING };
+        self.next_commit.saturating_duration_since(Instant::now()).min(longest)
+    }
+
+    /// Answers everything that librdkafka has to say.
+    fn answer(&self) {
+        loop {
+            match self.consumer().poll(Duration::ZERO) {
+                Some(Ok(record)) => self.redirect(&record),
+                Some(Err(error)) => self.report(error),
+                // A rebalance, for one, was handled, and there may be more.
+                None if self.context.take_handled() => {}
+                None => return,
+            }
+        }
+    }
+
+    /// A record came this way that should lie in its partition's own queue, because the partition that
+    /// the queue was split from is another now: the topic was deleted and made again. It is fetched again,
+    /// into a queue that is split anew.
+    fn redirect(&self, record: &BorrowedMessage<'_>) {
+        let (topic, partition) = (record.topic(), record.partition());
+        tracing::warn!(topic, partition, offset = record.offset(), "a record came beside its queue");
+        self.context.forget_queue(topic, partition);
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition(topic, partition);
+        let offset = Offset::Offset(record.offset());
+        let redirected = self
+            .context
+            .take_over(&partitions, || self.consumer().seek(topic, partition, offset, Duration::ZERO));
+        if let Err(error) = redirected {
+            self.report(error);
+        }
+    }
+
+    /// Tells the subscriptions of trouble, and ends them when librdkafka has given up.
+    fn report(&self, error: KafkaError) {
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let code = error.rdkafka_error_code();
+        // Single connections come and go; the client says so when none is left.
+        if matches!(code, Some(Code::BrokerTransportFailure | Code::Resolve | Code::PartitionEOF)) {
+            return;
+        }
+        for Subscribed { desk, .. } in self.context.subscribed() {
+            desk.report(Failure::while_reading(error.clone()));
+            if fatal {
+                desk.stop_intake();
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        for order in self.client.take_orders() {
+            match order {
+                Order::Join(subscribed) => {
+                    self.context.insert(subscribed.clone());
+                    if self.grouped {
+                        self.topics_changed = true;
+                    } else {
+                        self.read(&subscribed, 0..subscribed.prepared.partitions);
+                    }
+                }
+                Order::Leave(desk, done) => {
+                    let deadline = Instant::now() + self.request_timeout;
+                    self.leaving.push(Leaving { desk, done, deadline, committed: None });
+                }
+            }
+        }
+    }
+
+    /// Whether the group has answered to the topics that it was told last. While it has not, this member is
+    /// told nothing else and does not leave: in the middle of joining librdkafka forgets an id that it was
+    /// given, and the group would wait for that member until its session ends.
+    fn is_settled(&self) -> bool {
+        self.context.is_settled() || Instant::now() >= self.settled_by
+    }
+
+    /// Tells the group which topics this member reads, if they have changed.
+    fn tell_topics(&mut self) {
+        if !self.topics_changed || !self.is_settled() {
+            return;
+        }
+        self.topics_changed = false;
+        let leaves = |desk: &Arc<Desk>| {
+            self.leaving.iter().any(|leaving| leaving.committed.is_some() && Arc::ptr_eq(&leaving.desk, desk))
+        };
+        let subscribed = self.context.subscribed();
+        let topics: Vec<&str> =
+            subscribed.iter().filter(|s| !leaves(&s.desk)).map(|s| &*s.desk.topic).collect();
+        if topics.is_empty() {
+            // It leaves when it ends. To leave twice is once too often for librdkafka: a client that is closed
+            // while it is leaving does not say goodbye.
+            return subscribed
+                .iter()
+                .for_each(|subscribed| self.context.give_up_all(self.consumer(), subscribed));
+        }
+        match self.consumer().subscribe(&topics) {
+            Ok(()) => {
+                self.settled_by = Instant::now() + self.request_timeout;
+                self.context.unsettle();
+            }
+            Err(error) => self.report(error),
+        }
+    }
+
+    /// Reads partitions without a group.
+    fn read(&self, subscribed: &Subscribed, partitions: std::ops::Range<i32>) {
+        let topic = &*subscribed.desk.topic;
+        let mut assigned = TopicPartitionList::new();
+        for partition in partitions {
+            let start = usize::try_from(partition).ok().and_then(|at| subscribed.prepared.starts.get(at));
+            let start = start.map_or(Offset::Beginning, |start| Offset::Offset(*start));
+            if let Err(error) = assigned.add_partition_offset(topic, partition, start) {
+                self.report(error);
+            }
+        }
+        let taken = self.context.take_over(&assigned, || self.consumer().incremental_assign(&assigned));
+        if let Err(error) = taken {
+            self.report(error);
+        }
+    }
+
+    /// Commits when it is time, or when somebody waits for it.
+    fn commit(&mut self) {
+        let now = Instant::now();
+        let subscribed = self.context.subscribed();
+        let desks = || subscribed.iter().map(|subscribed| &*subscribed.desk);
+        if now < self.next_commit && !(now >= self.retry_commit && desks().any(Desk::is_urgent)) {
+            return;
+        }
+        self.next_commit = now + self.commit_interval;
+        if self.grouped
+            && let Err(error) = self.context.commit(self.consumer(), desks())
+        {
+            // A rebalance that is going on, for one. What is lost by it comes again to the next owner.
+            tracing::warn!(%error, "what is done could not be committed, trying again");
+            self.retry_commit = Instant::now() + COMMIT_AGAIN;
+            self.next_commit = self.next_commit.min(self.retry_commit);
+        }
+    }
+
+    /// Looks for partitions that were added to topics that are read without a group.
+    fn discover(&mut self) {
+        if self.grouped || Instant::now() < self.next_discovery {
+            return;
+        }
+        self.next_discovery = Instant::now() + self.discovery_interval;
+        for subscribed in self.context.subscribed() {
+            let known = subscribed.prepared.partitions;
+            match topics::partitions(self.consumer().client(), &subscribed.desk.topic, self.request_timeout) {
+                Ok(Found::Ready(partitions)) if partitions > known => {
+                    let mut subscribed = subscribed;
+                    subscribed.prepared.partitions = partitions;
+                    self.read(&subscribed, known..partitions);
+                    self.context.insert(subscribed);
+                }
+                Ok(_) => {}
+                Err(error) => self.report(error),
+            }
+        }
+    }
+
+    /// Sees those off who leave, as far as they are: first their dead letters are waited for, then what is
+    /// done is committed and the topic left, and when its partitions are given up they are gone.
+    fn let_go(&mut self) -> Vec<Left> {
+        let (now, settled) = (Instant::now(), self.is_settled());
+        let mut left_topics = false;
+        for leaving in &mut self.leaving {
+            let waits = !settled || leaving.desk.condemned() > 0 || now < self.retry_commit;
+            if leaving.committed.is_some() || waits && now < leaving.deadline {
+                continue;
+            }
+            match self.context.commit(self.handle.consumer(), [&*leaving.desk]) {
+                // A rebalance that is going on, for one, is over soon.
+                Err(_) if Instant::now() < leaving.deadline => self.retry_commit = now + COMMIT_AGAIN,
+                committed => {
+                    leaving.committed = Some(committed.map_err(Failure::of));
+                    left_topics = true;
+                }
+            }
+        }
+        if left_topics && let Err(error) = self.leave() {
+            self.report(error);
+        }
+        let mut left = Vec::new();
+        for leaving in mem::take(&mut self.leaving) {
+            let gone = leaving.desk.is_empty() || now >= leaving.deadline;
+            match leaving.committed {
+                Some(committed) if gone => {
+                    let Leaving { desk, done, deadline, .. } = leaving;
+                    self.context.remove(&desk.topic);
+                    self.client.release(&desk.topic);
+                    desk.left.cancel();
+                    left.push(Left { done, committed, deadline });
+                }
+                _ => self.leaving.push(leaving),
+            }
+        }
+        left
+    }
+
+    /// Leaves the topics whose last commit is made.
+    fn leave(&mut self) -> KafkaResult<()> {
+        if self.grouped {
+            self.topics_changed = true;
+            return Ok(());
+        }
+        let mut partitions = TopicPartitionList::new();
+        for leaving in self.leaving.iter().filter(|leaving| leaving.committed.is_some()) {
+            for (partition, _) in leaving.desk.watermarks() {
+                partitions.add_partition(&leaving.desk.topic, partition);
+            }
+        }
+        self.context.give_up(self.consumer(), &partitions);
+        self.consumer().incremental_unassign(&partitions)
+    }
+}
+
+/// A subscription that has left.
+struct Left {
+    done: oneshot::Sender<Result<(), Failure>>,
+    committed: Result<(), Failure>,
+    /// After this it is told, gone or not.
+    deadline: Instant,
+}
+
+impl Left {
+    fn tell(self) {
+        // Nobody waits when the subscription was dropped.
+        let _ = self.done.send(self.committed);
+    }
+}
+
+/// Sees to it that nobody waits for a thread that has panicked.
+struct Guard(Arc<Client>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        for order in self.0.close() {
+            match order {
+                Order::Join(subscribed) => self.0.context.insert(subscribed),
+                // Its answer is that there is none.
+                Order::Leave(..) => {}
+            }
+        }
+        for Subscribed { desk, origin, .. } in self.0.context.subscribed() {
+            desk.report(Failure::because(Trouble::Refused, "the thread that serves its client has panicked"));
+            desk.stop_intake();
+            origin.revoke_all();
+            desk.left.cancel();
+        }
+        self.0.context.clear();
+    }
+}

@@ -1,0 +1,358 @@
+//! [`Desk`]: what a subscription's stream, its client and its deliveries share, and how an outcome gets
+//! from one to the other.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use watermill_core::{
+    Window,
+    delivery::{Outcome, Receipt, Settle, Token},
+    error::{SettleError, SubscribeError},
+    subscription::Health,
+};
+
+use crate::{
+    assigned::{Assigned, Turn, scope},
+    bell::Bell,
+    dead_letters::Dead,
+    error::Failure,
+    ledger::{Condemned, Handed, Ledger},
+    queue::Queue,
+};
+
+/// Errors that nobody has read yet; older ones are in the log.
+const ERRORS_MAX: usize = 16;
+
+/// The place where they meet. Its lock is held for moments and never while something is awaited; under
+/// it librdkafka's queues are polled, so no callback of librdkafka may take it that is called under
+/// theirs.
+pub(crate) struct Desk {
+    pub(crate) topic: String,
+    state: Mutex<State>,
+    reader: Arc<AtomicWaker>,
+    bell: Arc<Bell>,
+    max_ahead: usize,
+    /// Whether there is a group, and so something to commit.
+    commits: bool,
+    /// Whether there is a dead-letter topic.
+    dead_letters: bool,
+    /// Tells the task that sends them.
+    pub(crate) condemning: Notify,
+    /// Cancelled once the client has let go of the subscription.
+    pub(crate) left: CancellationToken,
+}
+
+struct State {
+    assigned: Assigned,
+    window: Window,
+    errors: VecDeque<SubscribeError>,
+    health: Health,
+    stopped: bool,
+    ended: bool,
+    /// Whether the stream waits to be woken.
+    waiting: bool,
+    /// Whether somebody waits for a commit.
+    urgent: bool,
+    /// To be sent to the dead-letter topic; each is in a ledger too, whose bounds are theirs.
+    dead: VecDeque<Dead>,
+}
+
+/// The next thing on the stream.
+pub(crate) enum Next {
+    Handed(u64, Handed),
+    Error(SubscribeError),
+    Ended,
+    /// Nothing, before this time or before the stream is woken.
+    Nothing(Option<Instant>),
+}
+
+impl Desk {
+    pub(crate) fn new(
+        topic: &str,
+        bell: Arc<Bell>,
+        max_ahead: usize,
+        commits: bool,
+        dead_letters: bool,
+    ) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            state: Mutex::new(State {
+                assigned: Assigned::default(),
+                window: Window::ONE,
+                errors: VecDeque::new(),
+                health: Health::Healthy,
+                stopped: false,
+                ended: false,
+                waiting: false,
+                urgent: false,
+                dead: VecDeque::new(),
+            }),
+            reader: Arc::new(AtomicWaker::new()),
+            bell,
+            max_ahead,
+            commits,
+            dead_letters,
+            condemning: Notify::new(),
+            left: CancellationToken::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next thing on the stream; when there is nothing, `waker` is woken once there may be.
+    #[inline]
+    pub(crate) fn next(&self, waker: &Waker) -> Next {
+        let mut state = self.lock();
+        let next = state.next(self);
+        if !matches!(next, Next::Nothing(_)) {
+            return next;
+        }
+        // Registered, and then looked again: a record that came in between has woken nobody.
+        self.reader.register(waker);
+        let next = state.next(self);
+        state.waiting = matches!(next, Next::Nothing(_));
+        next
+    }
+
+    pub(crate) fn set_window(&self, window: Window) {
+        self.lock().window = window;
+        self.reader.wake();
+    }
+
+    /// Puts trouble on the stream.
+    pub(crate) fn report(&self, failure: Failure) {
+        let error = failure.subscribing(&self.topic);
+        let mut state = self.lock();
+        if error.is_retryable() {
+            state.health = Health::Degraded { reason: watermill_core::error::chain(&error) };
+        }
+        state.push_error(error);
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Something has worked again.
+    pub(crate) fn recovered(&self) {
+        let mut state = self.lock();
+        if matches!(state.health, Health::Degraded { .. }) {
+            state.health = Health::Healthy;
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.lock().health.clone()
+    }
+
+    /// Ends the stream after what was handed out.
+    pub(crate) fn stop_intake(&self) {
+        self.lock().stopped = true;
+        self.reader.wake();
+    }
+
+    /// From now on no word on a delivery counts, and nothing is handed out: what is out is nacked. False
+    /// when that was so before.
+    pub(crate) fn end(&self) -> bool {
+        let mut state = self.lock();
+        let first = !std::mem::replace(&mut state.ended, true);
+        state.health = Health::Ended;
+        drop(state);
+        self.reader.wake();
+        first
+    }
+
+    /// Whether there is a group, and so something to commit.
+    pub(crate) fn commits(&self) -> bool {
+        self.commits
+    }
+
+    /// Whether no partition is ours.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().assigned.is_empty()
+    }
+
+    /// A partition is ours now.
+    pub(crate) fn assign(&self, partition: i32, scope: u64, queue: Arc<Queue>) {
+        queue.wakes(Some(self.reader.clone()));
+        self.lock().assigned.assign(partition, scope, queue);
+        self.reader.wake();
+    }
+
+    /// A partition is not ours any more. Returns its scope and what is in hand of it.
+    pub(crate) fn revoke(&self, partition: i32) -> Option<(u64, Ledger)> {
+        let revoked = self.lock().assigned.revoke(partition)?;
+        revoked.queue.wakes(None);
+        Some((revoked.scope, revoked.ledger))
+    }
+
+    /// The partitions that are ours, and where the next reader of each would go on.
+    pub(crate) fn watermarks(&self) -> Vec<(i32, Option<i64>)> {
+        self.lock().assigned.iter().map(|(partition, part)| (partition, part.ledger.watermark())).collect()
+    }
+
+    /// What is to be committed.
+    pub(crate) fn uncommitted(&self) -> Vec<(i32, i64)> {
+        let mut state = self.lock();
+        state.urgent = false;
+        if !self.commits {
+            return Vec::new();
+        }
+        state
+            .assigned
+            .iter()
+            .filter_map(|(partition, part)| Some((partition, part.ledger.uncommitted()?)))
+            .collect()
+    }
+
+    /// Whether somebody waits for a commit.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.lock().urgent
+    }
+
+    /// The group has this offset of a partition.
+    pub(crate) fn committed(&self, partition: i32, offset: i64) {
+        if let Some(part) = self.lock().assigned.partition(partition) {
+            part.ledger.committed(offset);
+        }
+    }
+
+    /// How many messages are on their way to the dead-letter topic.
+    pub(crate) fn condemned(&self) -> usize {
+        self.lock().assigned.iter().map(|(_, part)| part.ledger.condemned()).sum()
+    }
+
+    /// Up to `max` messages that are to go to the dead-letter topic and are ours still.
+    pub(crate) fn take_dead(&self, max: usize) -> Vec<Dead> {
+        let mut state = self.lock();
+        let len = state.dead.len().min(max);
+        let dead: Vec<_> = state.dead.drain(..len).collect();
+        dead.into_iter().filter(|dead| state.assigned.scope(dead.token.scope).is_some()).collect()
+    }
+
+    /// A rejected message has arrived at the dead-letter topic.
+    pub(crate) fn bury(&self, token: Token) {
+        let mut state = self.lock();
+        if let Some(part) = state.assigned.scope(token.scope) {
+            part.ledger.bury(token.position.cast_signed());
+        }
+        state.urgent = true;
+        drop(state);
+        self.reader.wake();
+        self.bell.ring();
+    }
+
+    #[inline]
+    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
+        let offset = token.position.cast_signed();
+        let mut state = self.lock();
+        let ended = state.ended;
+        let Some(part) = state.assigned.scope(token.scope).filter(|_| !ended) else {
+            drop(state);
+            if let Some(receipt) = receipt {
+                receipt.complete(Err(SettleError::lost()));
+            }
+            return;
+        };
+        let (mut urgent, mut condemned) = (false, None);
+        match outcome {
+            Outcome::Ack => {
+                urgent = receipt.is_some() && self.commits;
+                part.ledger.ack(offset, receipt);
+                if !self.commits {
+                    // Nothing is recorded anywhere, so there is nothing to wait for.
+                    part.ledger.committed(offset + 1);
+                }
+            }
+            Outcome::Reject { reason } => {
+                condemned = part.ledger.condemn(offset, receipt).map(|condemned| (condemned, reason));
+                if !self.dead_letters {
+                    part.ledger.bury(offset);
+                }
+            }
+            Outcome::Nack { delay } => part.ledger.nack(offset, delay, Instant::now(), receipt),
+            _ => part.ledger.nack(offset, Duration::ZERO, Instant::now(), receipt),
+        }
+        state.urgent |= urgent;
+        let wake = std::mem::take(&mut state.waiting);
+        let dropped = match condemned {
+            Some((condemned, reason)) if self.dead_letters => {
+                state.dead.push_back(Dead { token, condemned, reason });
+                None
+            }
+            condemned => condemned,
+        };
+        let dead = !state.dead.is_empty();
+        drop(state);
+        if wake {
+            self.reader.wake();
+        }
+        if urgent {
+            self.bell.ring();
+        }
+        if dead {
+            self.condemning.notify_one();
+        }
+        if let Some((condemned, reason)) = dropped {
+            log_dropped(&self.topic, token, &condemned, &reason);
+        }
+    }
+}
+
+impl State {
+    #[inline]
+    fn next(&mut self, desk: &Desk) -> Next {
+        if let Some(error) = self.errors.pop_front() {
+            return Next::Error(error);
+        }
+        if self.stopped || self.ended {
+            return Next::Ended;
+        }
+        match self.assigned.next(self.window, desk.max_ahead) {
+            Turn::Handed(scope, handed) => {
+                if matches!(self.health, Health::Degraded { .. }) {
+                    self.health = Health::Healthy;
+                }
+                Next::Handed(scope, handed)
+            }
+            Turn::Failed(error) => Next::Error(Failure::while_reading(error).subscribing(&desk.topic)),
+            Turn::Nothing(due) => Next::Nothing(due),
+        }
+    }
+
+    fn push_error(&mut self, error: SubscribeError) {
+        if self.errors.len() == ERRORS_MAX {
+            self.errors.pop_front();
+        }
+        self.errors.push_back(error);
+    }
+}
+
+fn log_dropped(topic: &str, token: Token, condemned: &Condemned, reason: &str) {
+    tracing::error!(
+        topic,
+        partition = scope::partition(token.scope),
+        offset = token.position,
+        message = condemned.message.id().as_str(),
+        attempts = condemned.attempts,
+        reason,
+        "rejected: the message is passed, for there is no dead-letter topic"
+    );
+}
+
+/// The way of outcomes to the desk.
+pub(crate) struct Settler(pub(crate) Arc<Desk>);
+
+impl Settle for Settler {
+    #[inline]
+    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
+        self.0.settle(token, outcome, receipt);
+    }
+}

@@ -1,0 +1,275 @@
+//! Finds out about topics before they are read, and makes missing ones where that is asked for.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use rdkafka::{
+    ClientConfig, ClientContext,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::{Client, DefaultClientContext},
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    error::KafkaError,
+    topic_partition_list::{Offset, TopicPartitionList},
+    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
+};
+use tokio::{sync::oneshot, task, time::Instant};
+
+use crate::{
+    config::{CreateTopics, KafkaSubscriberConfig, StartPosition, check_topic},
+    error::{Failure, Trouble},
+};
+
+/// The pause between looks at a topic that is being made.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What is known of a topic that is going to be read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) partitions: i32,
+    /// Where to begin in each partition, if not with its oldest message.
+    pub(crate) starts: Vec<i64>,
+}
+
+/// Sees to it that a topic can be read. Nothing is left behind by a dropped call but the topic that it
+/// may have made.
+pub(crate) async fn prepare(
+    config: &KafkaSubscriberConfig,
+    group: &str,
+    topic: &str,
+) -> Result<Prepared, Failure> {
+    check_topic(topic).map_err(|problem| Failure::because(Trouble::Topic, problem))?;
+    let scout = Scout::new(config, group)?;
+    let partitions = match scout.partitions(topic).await? {
+        Some(partitions) => partitions,
+        None => {
+            let create = config.create_topics.ok_or_else(|| missing(topic))?;
+            self::create(config.client(group), create, topic, config.request_timeout).await?
+        }
+    };
+    let starts = match config.start {
+        StartPosition::Earliest => Vec::new(),
+        StartPosition::Latest => scout.ends(topic, partitions).await?,
+    };
+    Ok(Prepared { partitions, starts })
+}
+
+/// Notes for a group that has never read the topic where it begins.
+pub(crate) async fn pin(
+    config: &KafkaSubscriberConfig,
+    group: &str,
+    topic: &str,
+    prepared: &Prepared,
+) -> Result<(), Failure> {
+    let scout = Scout::new(config, group)?;
+    scout.pin(topic, prepared.starts.clone()).await
+}
+
+fn missing(topic: &str) -> Failure {
+    Failure::of_code(Code::UnknownTopicOrPartition).explained(missing_detail(topic))
+}
+
+pub(crate) fn missing_detail(topic: &str) -> String {
+    format!("there is no topic {topic:?}; create it, or have it created by `create_topics`")
+}
+
+/// Makes a topic unless it is there, waits until every partition of it can be used, and returns how many
+/// there are.
+pub(crate) async fn create(
+    client: ClientConfig,
+    create: CreateTopics,
+    topic: &str,
+    timeout: Duration,
+) -> Result<i32, Failure> {
+    let admin: AdminClient<DefaultClientContext> = client.create().map_err(Failure::of)?;
+    let new = NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
+    let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
+    for result in admin.create_topics([&new], &options).await.map_err(Failure::of)? {
+        match result {
+            // Another process was quicker.
+            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+            Err((_, code)) => {
+                return Err(Failure::of_code(code).explained("the topic could not be created"));
+            }
+        }
+    }
+    let (answer, answered) = oneshot::channel();
+    let topic = topic.to_owned();
+    task::spawn_blocking(move || {
+        let _ = answer.send(await_leaders(admin.inner(), &topic, timeout));
+        // Dropping the client waits for its thread, and nobody needs to wait for that.
+    });
+    answered.await.unwrap_or_else(|_| Err(Failure::because(Trouble::Unavailable, "the runtime is ending")))
+}
+
+/// Waits until the leader of every partition answers; blocks.
+///
+/// That a partition has a leader is known a moment before the leader knows. An idempotent producer that
+/// sends then can lose its first message: the leader refuses the first batch, accepts the next ones, and
+/// takes the first for a duplicate when it is sent again (seen on Kafka 4.1).
+fn await_leaders(
+    client: &Client<DefaultClientContext>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<i32, Failure> {
+    let until = Instant::now() + timeout;
+    let partitions = loop {
+        match partitions(client, topic, timeout).map_err(Failure::of)? {
+            Found::Ready(partitions) => break partitions,
+            // Brokers hear of a new topic one after another.
+            Found::Missing | Found::NotReady(_) if Instant::now() < until => pause(),
+            Found::Missing => return Err(missing(topic)),
+            Found::NotReady(code) => return Err(Failure::of_code(code)),
+        }
+    };
+    ends(client, topic, partitions, timeout).map_err(Failure::of)?;
+    Ok(partitions)
+}
+
+/// Asks the leader of each partition for the offset after its newest message; blocks.
+fn ends<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partitions: i32,
+    timeout: Duration,
+) -> Result<Vec<i64>, KafkaError> {
+    let until = Instant::now() + timeout;
+    let end = |partition| loop {
+        match client.fetch_watermarks(topic, partition, timeout) {
+            Ok((_, end)) => return Ok(end),
+            Err(error) if is_no_leader(&error) && Instant::now() < until => pause(),
+            Err(error) => return Err(error),
+        }
+    };
+    (0..partitions).map(end).collect()
+}
+
+/// Whether a partition is between two leaders, its first one does not know yet that it is one, or the client
+/// has asked a broker that has not heard of the topic yet.
+fn is_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+        )
+    )
+}
+
+fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "this is no worker of a runtime")]
+    thread::sleep(LOOK_AGAIN);
+}
+
+/// A client for a few questions. It joins no group.
+struct Scout {
+    consumer: Option<Arc<BaseConsumer>>,
+    timeout: Duration,
+}
+
+impl Scout {
+    fn new(config: &KafkaSubscriberConfig, group: &str) -> Result<Self, Failure> {
+        let consumer: BaseConsumer = config.client(group).create().map_err(Failure::of)?;
+        Ok(Self { consumer: Some(Arc::new(consumer)), timeout: config.request_timeout })
+    }
+
+    /// Asks on a thread that may wait.
+    async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer, Duration) -> Result<R, KafkaError> + Send + 'static,
+    ) -> Result<R, Failure> {
+        let consumer = self.consumer.clone().expect("the client is there until the scout is dropped");
+        let timeout = self.timeout;
+        match task::spawn_blocking(move || question(&consumer, timeout)).await {
+            Ok(answer) => answer.map_err(Failure::of),
+            Err(error) => Err(Failure::because(Trouble::Unavailable, error.to_string())),
+        }
+    }
+
+    /// How many partitions a topic has; `None` where there is no such topic.
+    async fn partitions(&self, topic: &str) -> Result<Option<i32>, Failure> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            let name = topic.to_owned();
+            let found =
+                self.ask(move |consumer, timeout| partitions(consumer.client(), &name, timeout)).await?;
+            match found {
+                Found::Ready(partitions) => return Ok(Some(partitions)),
+                Found::Missing => return Ok(None),
+                Found::NotReady(code) if Instant::now() >= until => return Err(Failure::of_code(code)),
+                Found::NotReady(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// The offset after the newest message of each partition.
+    async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>, Failure> {
+        let topic = topic.to_owned();
+        self.ask(move |consumer, timeout| ends(consumer.client(), &topic, partitions, timeout)).await
+    }
+
+    async fn pin(&self, topic: &str, starts: Vec<i64>) -> Result<(), Failure> {
+        let topic = topic.to_owned();
+        self.ask(move |consumer, timeout| {
+            let mut asked = TopicPartitionList::new();
+            for at in (0..).take(starts.len()) {
+                asked.add_partition(&topic, at);
+            }
+            let committed = consumer.committed_offsets(asked, timeout)?;
+            let mut pinned = TopicPartitionList::new();
+            for (element, start) in committed.elements().iter().zip(starts) {
+                if element.offset() == Offset::Invalid {
+                    pinned.add_partition_offset(&topic, element.partition(), Offset::Offset(start))?;
+                }
+            }
+            if pinned.count() == 0 {
+                return Ok(());
+            }
+            match consumer.commit(&pinned, CommitMode::Sync) {
+                // The group is at work: its members note where they begin when they get the partitions.
+                Err(error) if error.rdkafka_error_code() == Some(Code::UnknownMemberId) => Ok(()),
+                result => result,
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        // Destroying a client waits for its threads.
+        let _ = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || drop(consumer));
+    }
+}
+
+/// What the brokers know of a topic.
+pub(crate) enum Found {
+    Ready(i32),
+    Missing,
+    /// It is there, and something of it is not up yet.
+    NotReady(Code),
+}
+
+/// Asks for a topic's partitions; blocks.
+pub(crate) fn partitions<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Found, KafkaError> {
+    let metadata = client.fetch_metadata(Some(topic), timeout)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(Found::Missing);
+    };
+    match found.error() {
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Ok(Found::Missing),
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) => {
+            Ok(Found::NotReady(Code::LeaderNotAvailable))
+        }
+        Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+        None if found.partitions().iter().any(|partition| partition.leader() < 0) => {
+            Ok(Found::NotReady(Code::LeaderNotAvailable))
+        }
+        None => Ok(Found::Ready(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))),
+    }
+}

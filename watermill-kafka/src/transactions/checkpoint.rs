@@ -1,0 +1,144 @@
+//! The topic of checkpoints: for each name, the last one counts.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::task;
+
+use crate::{
+    KafkaPublisherConfig,
+    error::{Failure, Trouble},
+};
+
+/// Where all checkpoints are: one order for all of them, and the whole of it is read at each start.
+pub(super) const PARTITION: i32 = 0;
+
+/// The pause between looks at transactions of others that are still open.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Makes the topic, compacted, unless it is there.
+pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> Result<(), Failure> {
+    let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(Failure::of)?;
+    // As many copies as the brokers give to a topic of theirs, unless it is said otherwise.
+    let replication = config.create_topics.map_or(-1, |create| create.replication);
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replication))
+        .set("cleanup.policy", "compact")
+        // Compaction leaves the active segment alone; small ones keep a start short.
+        .set("segment.bytes", "16777216");
+    let timeout = Some(config.request_timeout);
+    let options = AdminOptions::new().operation_timeout(timeout).request_timeout(timeout);
+    let results = admin.create_topics([&new], &options).await.map_err(Failure::of);
+    // It waits for its thread.
+    task::spawn_blocking(move || drop(admin));
+    for result in results? {
+        match result {
+            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+            Err((_, code)) => {
+                let detail = format!("the topic for checkpoints, {topic:?}, could not be created");
+                return Err(Failure::of_code(code).explained(detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the last committed checkpoint of a name, once earlier terms of it have been fenced.
+pub(super) async fn read(
+    config: &KafkaPublisherConfig,
+    topic: &str,
+    name: &str,
+) -> Result<Option<Bytes>, Failure> {
+    let reader = Reader {
+        client: config.connection(),
+        topic: topic.to_owned(),
+        name: name.as_bytes().to_vec(),
+        request: config.request_timeout,
+        // What others have left open ends by then.
+        until: now() + config.transaction_timeout() + config.request_timeout,
+    };
+    match task::spawn_blocking(move || reader.read()).await {
+        Ok(read) => read,
+        Err(error) => Err(Failure::because(Trouble::Unavailable, error.to_string())),
+    }
+}
+
+struct Reader {
+    client: ClientConfig,
+    topic: String,
+    name: Vec<u8>,
+    request: Duration,
+    until: Instant,
+}
+
+impl Reader {
+    fn read(&self) -> Result<Option<Bytes>, Failure> {
+        let end = self.end(&self.consumer("read_uncommitted")?)?;
+        let committed = self.consumer("read_committed")?;
+        // Our own name has nothing open any more, but another's open transaction hides what is behind it.
+        while self.end(&committed)? < end {
+            self.wait("another publisher's transaction is open")?;
+        }
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(&self.topic, PARTITION, Offset::Beginning).map_err(Failure::of)?;
+        committed.assign(&from).map_err(Failure::of)?;
+        let mut last = None;
+        loop {
+            match committed.poll(self.request.min(Duration::from_millis(100))) {
+                Some(Ok(record)) if record.key() == Some(&self.name) => {
+                    last = record.payload().map(Bytes::copy_from_slice);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
+                Some(Err(error)) => self.unless_over(Failure::of(error))?,
+                None => self.unless_over(Failure::of_code(Code::OperationTimedOut))?,
+            }
+        }
+    }
+
+    fn consumer(&self, isolation: &str) -> Result<BaseConsumer, Failure> {
+        let mut config = self.client.clone();
+        config.set("isolation.level", isolation).set("enable.partition.eof", "true");
+        // It joins no group and commits nothing; librdkafka wants a name to assign partitions.
+        config.set("group.id", "watermill-checkpoints").set("enable.auto.commit", "false");
+        config.create().map_err(Failure::of)
+    }
+
+    fn end(&self, consumer: &BaseConsumer) -> Result<i64, Failure> {
+        loop {
+            match consumer.fetch_watermarks(&self.topic, PARTITION, self.request) {
+                Ok((_, end)) => return Ok(end),
+                // Brokers hear of a new topic one after another.
+                Err(error) => self.unless_over(Failure::of(error))?,
+            }
+            pause();
+        }
+    }
+
+    fn wait(&self, why: &str) -> Result<(), Failure> {
+        self.unless_over(Failure::because(Trouble::Unavailable, why))?;
+        pause();
+        Ok(())
+    }
+
+    fn unless_over(&self, failure: Failure) -> Result<(), Failure> {
+        if now() < self.until { Ok(()) } else { Err(failure) }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread that may wait, and not in a test with paused time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread that may wait")]
+fn pause() {
+    std::thread::sleep(LOOK_AGAIN);
+}

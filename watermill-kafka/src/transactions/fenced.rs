@@ -1,0 +1,193 @@
+//! [`KafkaFencedPublisher`]: batches with checkpoints, fenced by Kafka.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rdkafka::producer::BaseRecord;
+use watermill_core::{
+    Message,
+    error::{PublishError, PublishErrorKind},
+    fenced::{FencedPublisher, Outgoing, Term},
+};
+
+use super::{
+    checkpoint::{self, PARTITION},
+    producer::{Refusal, Transactions},
+};
+use crate::{
+    BACKEND, ConfigError, KafkaPublisherConfig, config,
+    error::{Failure, Trouble},
+    marshaler,
+    report::Call,
+    topics,
+};
+
+/// The topic of checkpoints unless said otherwise.
+const CHECKPOINT_TOPIC: &str = "watermill_checkpoints";
+
+/// Publishes batches, each with a checkpoint in one transaction of Kafka.
+///
+/// The name of a term is its transactional id. Beginning a term fences the one before, ends what that had
+/// left open, and reads the last checkpoint. A relay that was paused and wakes up publishes nothing.
+///
+/// Checkpoints are records of a compacted topic with one partition, made when it is missing; the key is
+/// the name. Consumers must read what is committed: librdkafka's default, not that of every client.
+#[derive(Clone)]
+pub struct KafkaFencedPublisher {
+    config: KafkaPublisherConfig,
+    checkpoint_topic: String,
+}
+
+impl KafkaFencedPublisher {
+    /// A publisher. It connects when a term begins.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as [`KafkaPublisherConfig::validate`].
+    pub fn new(config: KafkaPublisherConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self { config, checkpoint_topic: CHECKPOINT_TOPIC.to_owned() })
+    }
+
+    /// Keeps checkpoints in another topic than `watermill_checkpoints`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a name that Kafka does not allow.
+    pub fn with_checkpoint_topic(mut self, topic: impl Into<String>) -> Result<Self, ConfigError> {
+        self.checkpoint_topic = topic.into();
+        config::check_checkpoint_topic(&self.checkpoint_topic)?;
+        Ok(self)
+    }
+}
+
+#[async_trait]
+impl FencedPublisher for KafkaFencedPublisher {
+    async fn begin(&self, name: &str) -> Result<Box<dyn Term>, PublishError> {
+        config::check_transactional_id(name)
+            .map_err(|error| PublishError::new(PublishErrorKind::Refused, name).with_source(error))?;
+        let begun = async {
+            checkpoint::create_topic(&self.config, &self.checkpoint_topic).await?;
+            // In this order: what is read before the fence may be overtaken.
+            let producer = Transactions::begin_term(&self.config, name).await?;
+            let checkpoint = checkpoint::read(&self.config, &self.checkpoint_topic, name).await?;
+            Ok(KafkaTerm {
+                producer: Some(producer),
+                checkpoint,
+                name: name.to_owned(),
+                checkpoint_topic: self.checkpoint_topic.clone(),
+                config: self.config.clone(),
+            })
+        };
+        let term = begun.await.map_err(|failure: Failure| failure.publishing(name))?;
+        Ok(Box::new(term))
+    }
+
+    fn backend(&self) -> &'static str {
+        BACKEND
+    }
+}
+
+impl fmt::Debug for KafkaFencedPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaFencedPublisher")
+            .field("config", &self.config)
+            .field("checkpoint_topic", &self.checkpoint_topic)
+            .finish()
+    }
+}
+
+struct KafkaTerm {
+    /// Gone with the first error.
+    producer: Option<Transactions>,
+    checkpoint: Option<Bytes>,
+    name: String,
+    checkpoint_topic: String,
+    config: KafkaPublisherConfig,
+}
+
+#[async_trait]
+impl Term for KafkaTerm {
+    fn checkpoint(&self) -> Option<&Bytes> {
+        self.checkpoint.as_ref()
+    }
+
+    async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+        // Out of its place: dropped in the middle, it leaves no transaction to be gone on with.
+        let Some(mut producer) = self.producer.take() else {
+            let over = "the term is over since its last error; begin another";
+            return Err(PublishError::new(PublishErrorKind::Unavailable, &*self.name).because(over));
+        };
+        self.check(&batch)?;
+        for Outgoing { topic, .. } in &batch {
+            producer.make(topic).await.map_err(|failure| failure.publishing(topic))?;
+        }
+        self.transaction(&producer, &batch, &checkpoint).await?;
+        self.producer = Some(producer);
+        Ok(())
+    }
+}
+
+impl KafkaTerm {
+    fn check(&self, batch: &[Outgoing]) -> Result<(), PublishError> {
+        for Outgoing { topic, messages } in batch {
+            config::check_topic(topic)
+                .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
+            for message in messages {
+                marshaler::check(message, self.config.message_bytes_max()).map_err(|problem| {
+                    PublishError::new(PublishErrorKind::Message, &**topic).because(problem)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn transaction(
+        &self,
+        producer: &Transactions,
+        batch: &[Outgoing],
+        checkpoint: &Bytes,
+    ) -> Result<(), PublishError> {
+        producer.open().await.map_err(|failure| failure.publishing(&self.name))?;
+        let messages: Vec<(&str, &Message)> = flattened(batch);
+        let count = messages.len();
+        let call = Call::new(count + 1);
+        let mut queued = Ok(());
+        for (at, (topic, message)) in messages.iter().enumerate() {
+            queued = producer.client().enqueue(&call, topic, at, message).await;
+            if queued.is_err() {
+                break;
+            }
+        }
+        if queued.is_ok() {
+            let record = BaseRecord::with_opaque_to(&self.checkpoint_topic, call.report(count))
+                .partition(PARTITION)
+                .key(self.name.as_bytes())
+                .payload(&checkpoint[..]);
+            queued = producer.client().send(record).await;
+        }
+        let ended = match queued {
+            Ok(()) => producer.commit(&call).await,
+            Err(error) => Err(producer.abort(&call, producer.explain(error)).await),
+        };
+        ended.map_err(|Refusal { at, failure }| {
+            let topic = match at {
+                Some(at) => messages.get(at).map_or(&*self.checkpoint_topic, |(topic, _)| *topic),
+                None => &self.name,
+            };
+            match failure.trouble {
+                Trouble::Topic => failure.explained(topics::missing_detail(topic)).publishing(topic),
+                _ => failure.publishing(topic),
+            }
+        })
+    }
+}
+
+fn flattened(batch: &[Outgoing]) -> Vec<(&str, &Message)> {
+    let mut all = Vec::with_capacity(batch.iter().map(|outgoing| outgoing.messages.len()).sum());
+    for Outgoing { topic, messages } in batch {
+        all.extend(messages.iter().map(|message| (&**topic, message)));
+    }
+    all
+}

@@ -1,0 +1,161 @@
+//! [`Transactions`]: a producer with a name, and one transaction after another.
+
+use std::{collections::HashSet, sync::Arc};
+
+use rdkafka::{
+    error::KafkaError,
+    producer::{Producer as _, ThreadedProducer},
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::{task, time::Instant};
+
+use crate::{
+    KafkaPublisherConfig,
+    error::{Failure, Trouble},
+    producer::Client,
+    report::{Call, Reports},
+    topics,
+};
+
+/// How many topics are remembered to be there.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// A producer of transactions. Whoever initialises the next one of the same name fences it.
+pub(crate) struct Transactions {
+    client: Arc<Client>,
+    config: KafkaPublisherConfig,
+    /// Topics that were made, or found.
+    made: HashSet<String>,
+}
+
+/// A message of a transaction that was not accepted, by its position in the call.
+pub(crate) struct Refusal {
+    pub(crate) at: Option<usize>,
+    pub(crate) failure: Failure,
+}
+
+impl Transactions {
+    /// Fences every earlier producer of this name, and ends what it has left open.
+    pub(crate) async fn begin_term(config: &KafkaPublisherConfig, id: &str) -> Result<Self, Failure> {
+        let client = Client::new(&config.transactional_client(id)).map_err(Failure::of)?;
+        let this = Self { client, config: config.clone(), made: HashSet::new() };
+        let until = Instant::now() + config.transaction_timeout();
+        let request = config.request_timeout;
+        loop {
+            match this.blocking(move |producer| producer.init_transactions(request)).await {
+                Ok(()) => return Ok(this),
+                Err(error) if is_retriable(&error) && Instant::now() < until => {}
+                Err(error) => return Err(this.explain(error)),
+            }
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Makes a topic where that is configured. Outside of a transaction: it takes its time.
+    pub(crate) async fn make(&mut self, topic: &str) -> Result<(), Failure> {
+        let Some(create) = self.config.create_topics else { return Ok(()) };
+        if self.made.contains(topic) {
+            return Ok(());
+        }
+        topics::create(self.config.client(), create, topic, self.config.request_timeout).await?;
+        if self.made.len() >= REMEMBERED_MAX {
+            self.made.clear();
+        }
+        self.made.insert(topic.to_owned());
+        Ok(())
+    }
+
+    /// Opens a transaction.
+    pub(crate) async fn open(&self) -> Result<(), Failure> {
+        let opened = self.blocking(ThreadedProducer::begin_transaction).await;
+        opened.map_err(|error| self.explain(error))
+    }
+
+    /// Commits what was queued, whose reports go to `call`, or nothing of it. `Timeout` and `Fenced` leave
+    /// open which.
+    pub(crate) async fn commit(&self, call: &Call) -> Result<(), Refusal> {
+        // Once one was refused, librdkafka sends no other before it is told to abort.
+        if !call.accepted().await {
+            return Err(self
+                .abort(call, Failure::because(Trouble::Unavailable, "a message was not accepted"))
+                .await);
+        }
+        let until = Instant::now() + self.config.transaction_timeout();
+        let request = self.config.request_timeout;
+        loop {
+            // A commit that was begun goes on where it was when it is asked for again.
+            match self.blocking(move |producer| producer.commit_transaction(request)).await {
+                Ok(()) => return Ok(()),
+                Err(error) if must_abort(&error) => {
+                    let failure = self.explain(error);
+                    return Err(self.abort(call, failure).await);
+                }
+                Err(error) if is_retriable(&error) && Instant::now() < until => {}
+                Err(error) => {
+                    let mut failure = self.explain(error);
+                    if failure.trouble == Trouble::Unavailable {
+                        failure.trouble = Trouble::Timeout;
+                    }
+                    return Err(Refusal { at: None, failure });
+                }
+            }
+        }
+    }
+
+    /// Ends the open transaction without a trace, and returns what was wrong: the message that was refused,
+    /// if there is one, rather than what followed from it.
+    pub(crate) async fn abort(&self, call: &Call, failure: Failure) -> Refusal {
+        let request = self.config.request_timeout;
+        if let Err(error) = self.blocking(move |producer| producer.abort_transaction(request)).await {
+            // It is ended by its timeout or its successor; it cannot be committed any more.
+            tracing::warn!(%error, "a transaction could not be aborted");
+            if self.explain(error).trouble == Trouble::Fenced {
+                let failure = Failure::of_code(Code::Fenced);
+                return Refusal { at: None, failure };
+            }
+        }
+        let purged = |error: &KafkaError| {
+            let code = error.rdkafka_error_code();
+            matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight))
+        };
+        match call.failed_so_far().into_iter().find(|(_, error)| !purged(error)) {
+            Some((at, error)) => Refusal { at: Some(at), failure: Failure::of(error) },
+            None => Refusal { at: None, failure },
+        }
+    }
+
+    /// What an error means; after a fatal one, what that was.
+    pub(crate) fn explain(&self, error: KafkaError) -> Failure {
+        let fatal = self.client.get().client().fatal_error();
+        match fatal {
+            Some((code, reason)) => Failure::of_code(code).explained(reason),
+            None => Failure::of(error),
+        }
+    }
+
+    /// Calls the client on a thread that may wait. It goes on when the caller does not.
+    async fn blocking(
+        &self,
+        call: impl FnOnce(&ThreadedProducer<Reports>) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<(), KafkaError> {
+        let client = self.client.clone();
+        let called = task::spawn_blocking(move || call(client.get())).await;
+        called.unwrap_or(Err(KafkaError::Canceled))
+    }
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => error.is_retriable(),
+        // A commit begins with a flush.
+        KafkaError::Flush(code) => *code == Code::OperationTimedOut,
+        _ => false,
+    }
+}
+
+fn must_abort(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if error.txn_requires_abort())
+}

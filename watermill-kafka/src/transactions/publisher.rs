@@ -1,0 +1,153 @@
+//! [`KafkaTransactionalPublisher`].
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
+use watermill_core::{
+    Message, Publisher,
+    error::{PublishError, PublishErrorKind},
+    publisher::PublisherCapabilities,
+};
+
+use super::producer::{Refusal, Transactions};
+use crate::{
+    BACKEND, ConfigError, KafkaPublisherConfig, config,
+    error::{Failure, Trouble},
+    marshaler,
+    report::Call,
+    topics,
+};
+
+/// Publishes each call in a transaction of its own: all of its messages or none, for readers that read
+/// what is committed, which is librdkafka's default and not that of every client.
+///
+/// It costs a few milliseconds a call, and calls go one after another: publish many messages at once.
+/// There is one publisher of a transactional id at a time: the next one that begins to publish fences
+/// this one, whose calls then fail with [`PublishErrorKind::Fenced`].
+///
+/// # Cancel safety
+///
+/// A `publish` future that is dropped has published all or none of its messages.
+#[derive(Clone)]
+pub struct KafkaTransactionalPublisher(Arc<Shared>);
+
+struct Shared {
+    config: KafkaPublisherConfig,
+    id: String,
+    state: Mutex<State>,
+    /// Closed with the publisher.
+    calls: TaskTracker,
+}
+
+enum State {
+    /// No producer: none yet, or the last one was dropped in the middle of a call or after an error.
+    Idle,
+    Ready(Transactions),
+    Fenced,
+}
+
+impl KafkaTransactionalPublisher {
+    /// A publisher with a transactional id, which names it in the whole cluster. It takes over from an
+    /// earlier one when it first publishes.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as [`KafkaPublisherConfig::validate`], and for an id that is empty or has a NUL.
+    pub fn new(
+        config: KafkaPublisherConfig,
+        transactional_id: impl Into<String>,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let id = transactional_id.into();
+        config::check_transactional_id(&id)?;
+        // Made to hear what librdkafka has against it, and not used: it would fence others at once.
+        config.transactional_client(&id).create_native_config().map_err(config::refused_by_client)?;
+        let (state, calls) = (Mutex::new(State::Idle), TaskTracker::new());
+        Ok(Self(Arc::new(Shared { config, id, state, calls })))
+    }
+}
+
+impl Shared {
+    async fn publish(&self, topic: &str, messages: &[Message]) -> Result<(), Failure> {
+        let mut state = self.state.lock().await;
+        // Out of its place: a call that is dropped in the middle leaves no producer behind that would put
+        // its messages into the next call's transaction.
+        let mut producer = match std::mem::replace(&mut *state, State::Idle) {
+            State::Ready(producer) => producer,
+            State::Idle => Transactions::begin_term(&self.config, &self.id).await?,
+            State::Fenced => {
+                *state = State::Fenced;
+                return Err(Failure::because(Trouble::Fenced, "make another publisher to take over again"));
+            }
+        };
+        match transaction(&mut producer, topic, messages).await {
+            Ok(()) => *state = State::Ready(producer),
+            Err(failure) => {
+                if failure.trouble == Trouble::Fenced {
+                    *state = State::Fenced;
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn transaction(producer: &mut Transactions, topic: &str, messages: &[Message]) -> Result<(), Failure> {
+    producer.make(topic).await?;
+    producer.open().await?;
+    let call = Call::new(messages.len());
+    for (at, message) in messages.iter().enumerate() {
+        if let Err(error) = producer.client().enqueue(&call, topic, at, message).await {
+            let failure = producer.explain(error);
+            return Err(producer.abort(&call, failure).await.failure);
+        }
+    }
+    producer.commit(&call).await.map_err(|Refusal { failure, .. }| match failure.trouble {
+        Trouble::Topic => failure.explained(topics::missing_detail(topic)),
+        _ => failure,
+    })
+}
+
+#[async_trait]
+impl Publisher for KafkaTransactionalPublisher {
+    async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+        let shared = &*self.0;
+        let _call = shared.calls.token();
+        if shared.calls.is_closed() {
+            return Err(PublishError::closed(topic));
+        }
+        config::check_topic(topic)
+            .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
+        for message in &messages {
+            marshaler::check(message, shared.config.message_bytes_max())
+                .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        shared.publish(topic, &messages).await.map_err(|failure| failure.publishing(topic))
+    }
+
+    async fn close(&self) -> Result<(), PublishError> {
+        self.0.calls.close();
+        self.0.calls.wait().await;
+        *self.0.state.lock().await = State::Idle;
+        Ok(())
+    }
+
+    fn capabilities(&self) -> PublisherCapabilities {
+        PublisherCapabilities::new(BACKEND).atomic(true).keeps_order(true)
+    }
+}
+
+impl fmt::Debug for KafkaTransactionalPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaTransactionalPublisher")
+            .field("id", &self.0.id)
+            .field("config", &self.0.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,8 @@
+//! What only Apache Kafka can show: groups that rebalance, positions, topics.
+
+mod groups;
+mod lag;
+mod rebalancing;
+mod start;
+mod support;
+mod topics;

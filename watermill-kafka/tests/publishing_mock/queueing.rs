@@ -1,0 +1,43 @@
+//! Calls in progress together: their order, their bound, their end.
+
+use futures::{FutureExt as _, future::join_all};
+use watermill_core::{Publisher as _, error::PublishErrorKind};
+use watermill_kafka::KafkaPublisher;
+
+use crate::cluster::{Cluster, messages, texts};
+
+#[tokio::test]
+async fn calls_in_progress_together_keep_their_order() {
+    let cluster = Cluster::new(1);
+    let publisher = cluster.publisher();
+    let calls = (0..50).map(|call| publisher.publish(&cluster.topic, messages(call * 10..(call + 1) * 10)));
+    for result in join_all(calls).await {
+        result.expect("it is accepted");
+    }
+    assert_eq!(cluster.read(0, 500), texts(0..500));
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_callers_wait_in_their_order() {
+    let cluster = Cluster::new(1);
+    let config = cluster.config().option("queue.buffering.max.messages", "10");
+    let publisher = KafkaPublisher::new(config).expect("a valid config");
+    let calls = (0..4).map(|call| publisher.publish(&cluster.topic, messages(call * 50..(call + 1) * 50)));
+    for result in join_all(calls).await {
+        result.expect("it waits rather than fails");
+    }
+    assert_eq!(cluster.read(0, 200), texts(0..200));
+}
+
+#[tokio::test]
+async fn closing_waits_for_what_was_queued_by_callers_that_have_gone() {
+    let cluster = Cluster::new(1);
+    let config = cluster.config().option("linger.ms", "50");
+    let publisher = KafkaPublisher::new(config).expect("a valid config");
+    let call = publisher.publish(&cluster.topic, messages(0..20));
+    assert!(call.now_or_never().is_none(), "the broker cannot have answered");
+    publisher.close().await.expect("everything is sent");
+    assert_eq!(cluster.len(0), 20);
+    let error = publisher.publish(&cluster.topic, messages(0..1)).await.expect_err("it was closed");
+    assert_eq!(error.kind(), PublishErrorKind::Closed);
+}

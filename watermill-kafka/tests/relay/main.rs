@@ -1,0 +1,65 @@
+//! The outbox into Kafka with relays that are killed and paused, each a process of its own: for readers of
+//! what is committed nothing is missing, nothing is there twice, and the order of each key is kept.
+//!
+//! Without the test harness, because the relays are this program too.
+
+mod relays;
+mod shop;
+
+use std::{collections::BTreeMap, error::Error, path::PathBuf};
+
+use relays::{Relays, relay};
+use shop::Shop;
+
+const MESSAGES: usize = 20_000;
+const KEYS: usize = 10;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+#[tokio::main]
+async fn main() -> Result {
+    match std::env::var_os(relays::DATABASE) {
+        Some(database) => relay(PathBuf::from(database)).await,
+        None => kill_and_pause().await,
+    }
+}
+
+async fn kill_and_pause() -> Result {
+    let shop = Shop::open().await?;
+    shop.publish(0..MESSAGES, KEYS).await?;
+    let mut relays = Relays::new(&shop);
+    for round in 0..4 {
+        relays.start()?;
+        shop.wait_for_more(300 + 170 * round).await?;
+        relays.kill_all()?;
+
+        relays.start()?;
+        shop.wait_for_more(400 + 130 * round).await?;
+        relays.pause_all(&shop).await?;
+        // The successor waits for the lease and fences whoever sleeps.
+        relays.start()?;
+        shop.wait_for_more(1_000).await?;
+        relays.wake_all()?;
+        shop.wait_for_more(500).await?;
+    }
+    relays.start()?;
+    shop.wait_for_all(MESSAGES).await?;
+    relays.kill_all()?;
+    // What a killed one has left open is ended by the next.
+    relays.start()?;
+    let published = shop.published(MESSAGES).await?;
+
+    let mut by_key: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for number in &published {
+        by_key.entry(number % KEYS).or_default().push(*number);
+    }
+    for (key, numbers) in by_key {
+        let expected: Vec<usize> = (key..MESSAGES).step_by(KEYS).collect();
+        let at = numbers.iter().zip(&expected).position(|(number, expected)| number != expected);
+        assert_eq!(at, None, "key {key}: {} of {}, see position {at:?}", numbers.len(), expected.len());
+        assert_eq!(numbers.len(), expected.len(), "key {key}");
+    }
+    assert_eq!(published.len(), MESSAGES);
+    println!("{MESSAGES} messages once and in order: {relays}");
+    Ok(())
+}
