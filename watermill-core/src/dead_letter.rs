@@ -105,7 +105,12 @@ impl DeadLetter {
         error: BoxError,
         attempts: u32,
     ) -> Result<(), DeadLetterError> {
-        let letter = Self::message(message, &*error, attempts);
+        let with_ack = self.publisher.capabilities().commits_with_ack;
+        let delivery = message.delivery().filter(|_| with_ack).cloned();
+        let mut letter = Self::message(message, &*error, attempts);
+        if let Some(delivery) = delivery {
+            letter.set_delivery(delivery);
+        }
         let sent = self.publisher.publish_one(&self.topic, letter).await;
         sent.map_err(|source| DeadLetterError { failure: error, source })
     }

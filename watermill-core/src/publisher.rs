@@ -58,12 +58,16 @@ pub struct PublisherCapabilities {
     pub atomic: bool,
     /// Whether a message is delivered when it is [due](crate::Message::delay_for), and not before.
     pub delays: bool,
+    /// Whether what is published becomes visible together with the ack of the delivery that it was made
+    /// of, or not at all. `Ok` means as much then, and each message names its delivery with
+    /// [`Message::with_delivery`](crate::Message::with_delivery), which a router sees to.
+    pub commits_with_ack: bool,
 }
 
 impl PublisherCapabilities {
     /// A publisher that promises nothing beyond the contract.
     pub const fn new(backend: &'static str) -> Self {
-        Self { backend, keeps_order: false, atomic: false, delays: false }
+        Self { backend, keeps_order: false, atomic: false, delays: false, commits_with_ack: false }
     }
 
     /// Sets [`keeps_order`](Self::keeps_order).
@@ -84,6 +88,13 @@ impl PublisherCapabilities {
     #[must_use]
     pub const fn delays(mut self, delays: bool) -> Self {
         self.delays = delays;
+        self
+    }
+
+    /// Sets [`commits_with_ack`](Self::commits_with_ack).
+    #[must_use]
+    pub const fn commits_with_ack(mut self, commits_with_ack: bool) -> Self {
+        self.commits_with_ack = commits_with_ack;
         self
     }
 }

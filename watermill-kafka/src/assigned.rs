@@ -44,12 +44,12 @@ pub(crate) enum Turn {
 }
 
 impl Assigned {
-    pub(crate) fn assign(&mut self, partition: i32, scope: u64, queue: Arc<Queue>) {
+    pub(crate) fn assign(&mut self, partition: i32, part: Part) {
         let Ok(at) = usize::try_from(partition) else { return };
         if self.parts.len() <= at {
             self.parts.resize_with(at + 1, || None);
         }
-        if self.parts[at].replace(Part { scope, queue, ledger: Ledger::default() }).is_none() {
+        if self.parts[at].replace(part).is_none() {
             self.ours.push(at);
         }
     }
@@ -123,11 +123,11 @@ impl Part {
     fn take(&mut self) -> Option<Result<Handed, KafkaError>> {
         loop {
             match self.queue.take()? {
-                Ok(taken) if self.ledger.hand_out(taken.offset, taken.timestamp, &taken.message) => {
-                    let Taken { offset, timestamp, message } = taken;
-                    return Some(Ok(Handed { offset, attempt: 1, timestamp, message }));
+                Ok(Taken { offset, timestamp, message }) => {
+                    if let Some(attempt) = self.ledger.hand_out(offset, timestamp, &message) {
+                        return Some(Ok(Handed { offset, attempt, timestamp, message }));
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => return Some(Err(error)),
             }
         }

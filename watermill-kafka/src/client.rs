@@ -21,6 +21,7 @@ use crate::{
     queue::ClientHandle,
     service::Service,
     settle::Desk,
+    transactions::Owner,
 };
 
 /// How the thread that serves a client is reached. The client ends when the last of its subscriptions
@@ -44,6 +45,8 @@ pub(crate) enum Order {
     Join(Subscribed),
     /// Commit, leave the topic, and say how the commit went.
     Leave(Arc<Desk>, oneshot::Sender<Result<(), Failure>>),
+    /// Read these assignments of partitions again, from what is committed.
+    ReadAgain(Arc<Desk>, Vec<u64>, oneshot::Sender<()>),
 }
 
 impl Client {
@@ -52,9 +55,10 @@ impl Client {
         config: &KafkaSubscriberConfig,
         group: &str,
         topic: &str,
+        owner: Option<Arc<Owner>>,
     ) -> Result<Arc<Self>, Failure> {
         let bell = Arc::new(Bell::default());
-        let context = Context::new(config.request_timeout);
+        let context = Context::new(config.request_timeout, owner.clone());
         let mut consumer: BaseConsumer<Context> =
             config.client(group).create_with_context(context).map_err(Failure::of)?;
         consumer.set_nonempty_callback({
@@ -66,13 +70,16 @@ impl Client {
         context.belongs_to(&handle);
         let client = Arc::new(Self { bell, context, counter: Mutex::default() });
         client.lock().topics.insert(topic.to_owned());
-        let service = Service::new(client.clone(), handle, config);
+        let service = Service::new(client.clone(), handle, config, owner.is_some());
         // A thread and not a task: a member that does not poll is thrown out of its group, and handlers
         // may keep every worker of the runtime busy for minutes.
         thread::Builder::new()
             .name("kafka-client".to_owned())
             .spawn(move || service.run())
             .map_err(|error| Failure::of(KafkaError::ClientCreation(error.to_string())))?;
+        if let Some(owner) = owner {
+            owner.0.join(&client);
+        }
         Ok(client)
     }
 

@@ -12,7 +12,9 @@ use std::{
 use rdkafka::{
     ClientContext, Statistics,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    consumer::{
+        BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+    },
     error::{KafkaError, KafkaResult},
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaRespErr,
@@ -21,12 +23,14 @@ use watermill_core::{delivery::Origin, error::SettleError};
 
 use crate::{
     assigned::scope,
+    error::Failure,
     lag::Measured,
     ledger::Ledger,
     log,
     queue::{ClientHandle, Queue},
     settle::Desk,
     topics::Prepared,
+    transactions::{Owner, Pair},
 };
 
 /// What the callbacks of a client need.
@@ -39,6 +43,8 @@ pub(crate) struct Context {
     /// Whether the group has answered to the topics that this member has told it last.
     settled: AtomicBool,
     request_timeout: Duration,
+    /// The transactions that positions are committed in, if any.
+    owner: Option<Arc<Owner>>,
 }
 
 #[derive(Default)]
@@ -61,13 +67,14 @@ pub(crate) struct Subscribed {
 }
 
 impl Context {
-    pub(crate) fn new(request_timeout: Duration) -> Self {
+    pub(crate) fn new(request_timeout: Duration, owner: Option<Arc<Owner>>) -> Self {
         Self {
             registry: Mutex::default(),
             client: OnceLock::new(),
             handled: AtomicBool::new(false),
             settled: AtomicBool::new(true),
             request_timeout,
+            owner,
         }
     }
 
@@ -149,12 +156,7 @@ impl Context {
         consumer: &BaseConsumer<Self>,
         desks: impl IntoIterator<Item = &'a Desk>,
     ) -> KafkaResult<()> {
-        let mut offsets = TopicPartitionList::new();
-        for desk in desks {
-            for (partition, offset) in desk.uncommitted() {
-                add(&mut offsets, &desk.topic, partition, offset);
-            }
-        }
+        let offsets = uncommitted(desks);
         if offsets.count() == 0 {
             return Ok(());
         }
@@ -163,8 +165,46 @@ impl Context {
         Ok(())
     }
 
+    /// Commits what is done of a subscription that leaves.
+    pub(crate) fn commit_last(&self, consumer: &BaseConsumer<Self>, desk: &Desk) -> Result<(), Failure> {
+        match self.pair() {
+            None => self.commit(consumer, [desk]).map_err(Failure::of),
+            Some(pair) if desk.is_uncommitted() => pair.commit(self.request_timeout),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The transactions that positions are committed in, if any.
+    pub(crate) fn pair(&self) -> Option<&Pair> {
+        self.owner.as_ref().map(|owner| &*owner.0)
+    }
+
+    /// What is done and not committed, and who we are in the group, by whose word others are told from us. The
+    /// latter is asked for first: what is done of a partition that is given up in between is missing then, and
+    /// not committed in the name of who came after.
+    pub(crate) fn positions(&self) -> Option<(ConsumerGroupMetadata, TopicPartitionList)> {
+        let client = self.client.get()?.upgrade()?;
+        let member = client.consumer().group_metadata()?;
+        let subscribed = self.subscribed();
+        let offsets = uncommitted(subscribed.iter().map(|subscribed| &*subscribed.desk));
+        (offsets.count() > 0).then_some((member, offsets))
+    }
+
+    /// Whether a subscription is this client's.
+    pub(crate) fn serves(&self, desk: &Arc<Desk>) -> bool {
+        self.subscribed_to(&desk.topic).is_some_and(|subscribed| Arc::ptr_eq(&subscribed.desk, desk))
+    }
+
+    /// Ends all subscriptions for good.
+    pub(crate) fn end_all(&self, why: &dyn Fn() -> Failure) {
+        for Subscribed { desk, .. } in self.subscribed() {
+            desk.report(why());
+            desk.stop_intake();
+        }
+    }
+
     /// Tells the desks what is committed.
-    fn recorded(&self, offsets: &TopicPartitionList) {
+    pub(crate) fn recorded(&self, offsets: &TopicPartitionList) {
         for element in offsets.elements() {
             let Offset::Offset(offset) = element.offset() else { continue };
             if let Some(subscribed) = self.subscribed_to(element.topic()) {
@@ -174,10 +214,12 @@ impl Context {
         }
     }
 
-    /// Hands partitions to their subscriptions; `assign` makes them the client's between the two halves.
+    /// Hands partitions to their subscriptions, each with its ledger; `assign` makes them the client's between
+    /// the two halves.
     pub(crate) fn take_over(
         &self,
         partitions: &TopicPartitionList,
+        mut ledger: impl FnMut(i32) -> Ledger,
         assign: impl FnOnce() -> KafkaResult<()>,
     ) -> KafkaResult<()> {
         let mut ours = Vec::new();
@@ -197,7 +239,7 @@ impl Context {
                 scope::new(partition, registry.assignments)
             };
             tracing::debug!(topic = subscribed.desk.topic, partition, "assigned");
-            subscribed.desk.assign(partition, scope, queue);
+            subscribed.desk.assign(partition, scope, queue, ledger(partition));
             subscribed.desk.recovered();
         }
         Ok(())
@@ -206,6 +248,9 @@ impl Context {
     /// Takes partitions from their subscriptions: from here on no word on their deliveries counts. What is
     /// done of them is committed first, unless others have them already.
     pub(crate) fn give_up(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        if !consumer.assignment_lost() {
+            self.commit_with_outputs(partitions);
+        }
         let (mut offsets, mut ledgers) = (TopicPartitionList::new(), Vec::<Ledger>::new());
         for element in partitions.elements() {
             let (topic, partition) = (element.topic(), element.partition());
@@ -214,6 +259,7 @@ impl Context {
             subscribed.origin.revoke(|token| token.scope == scope);
             tracing::debug!(topic, partition, outstanding = ledger.outstanding(), "revoked");
             if subscribed.desk.commits()
+                && self.pair().is_none()
                 && let Some(offset) = ledger.uncommitted()
             {
                 add(&mut offsets, topic, partition, offset);
@@ -235,6 +281,34 @@ impl Context {
                 ledger.committed(offset);
             }
             ledger.lose(SettleError::lost);
+        }
+    }
+
+    /// Takes assignments back from a subscription, to be read again: for each partition where to begin if
+    /// nothing of it is committed, and what is known of it.
+    pub(crate) fn take_back(&self, desk: &Desk, scopes: &[u64]) -> HashMap<i32, (Option<i64>, Ledger)> {
+        let origin = self.subscribed_to(&desk.topic).map(|subscribed| subscribed.origin);
+        let mut taken = HashMap::new();
+        for (scope, ledger) in scopes.iter().filter_map(|scope| desk.revoke_scope(*scope)) {
+            if let Some(origin) = &origin {
+                origin.revoke(|token| token.scope == scope);
+            }
+            taken.insert(scope::partition(scope), ledger.again());
+            ledger.lose(SettleError::lost);
+        }
+        taken
+    }
+
+    /// Ends the open transaction if these partitions take part in it.
+    fn commit_with_outputs(&self, partitions: &TopicPartitionList) {
+        let Some(pair) = self.pair() else { return };
+        let elements = partitions.elements();
+        let mut desks = elements.iter().filter_map(|element| self.subscribed_to(element.topic()));
+        if desks.any(|subscribed| subscribed.desk.is_uncommitted())
+            && let Err(failure) = pair.commit(self.request_timeout)
+        {
+            let error = failure.subscribing("");
+            tracing::warn!(%error, "what was done of revoked partitions could not be committed and comes again");
         }
     }
 
@@ -295,7 +369,7 @@ impl ConsumerContext for Context {
         let done = if why == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.settled.store(true, Ordering::Relaxed);
             self.set_starts(consumer, partitions);
-            self.take_over(partitions, || {
+            self.take_over(partitions, |_| Ledger::default(), || {
                 if cooperative {
                     consumer.incremental_assign(partitions)
                 } else {
@@ -339,6 +413,16 @@ impl ClientContext for Context {
         self.handled();
         tracing::warn!(%error, reason, "trouble with Kafka");
     }
+}
+
+fn uncommitted<'a>(desks: impl IntoIterator<Item = &'a Desk>) -> TopicPartitionList {
+    let mut offsets = TopicPartitionList::new();
+    for desk in desks {
+        for (partition, offset) in desk.uncommitted() {
+            add(&mut offsets, &desk.topic, partition, offset);
+        }
+    }
+    offsets
 }
 
 fn add(offsets: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) {

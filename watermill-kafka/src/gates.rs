@@ -3,12 +3,19 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex as Queue, OwnedMutexGuard},
+    time::Instant,
+};
 
 /// How many topics are remembered that nobody is publishing to.
 const REMEMBERED_MAX: usize = 10_000;
+
+/// How often a topic is looked for that was not there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A first-come queue for each topic, before librdkafka's own.
 #[derive(Default)]
@@ -19,6 +26,19 @@ pub(crate) struct Gates(Mutex<HashMap<Box<str>, Arc<Queue<Topic>>>>);
 pub(crate) struct Topic {
     /// Whether it was made, or found, by us.
     pub(crate) exists: bool,
+    looked: Option<Instant>,
+}
+
+impl Topic {
+    /// Whether it is time to look for it. Not at every call: brokers that are away take their time to say nothing.
+    pub(crate) fn look(&mut self) -> bool {
+        let now = Instant::now();
+        let due = !self.exists && self.looked.is_none_or(|looked| looked + LOOK_INTERVAL <= now);
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
 }
 
 impl Gates {

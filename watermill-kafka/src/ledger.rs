@@ -5,7 +5,10 @@
 //! front on moves the watermark, which is what may be committed; what is done behind an unsettled record
 //! waits for it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use watermill_core::{Message, Window, delivery::Receipt, error::SettleError};
@@ -25,6 +28,45 @@ pub(crate) struct Ledger {
     committed: Option<i64>,
     /// Those who wait for the commit of an offset, in no order.
     receipts: Vec<(i64, Receipt)>,
+    /// The first offset that was handed out.
+    first: Option<i64>,
+    /// What was promised to the open transaction.
+    promises: Promises,
+    /// How often records were handed out before the partition was read again.
+    earlier: HashMap<i64, u32>,
+}
+
+/// Records of which something has been published in the open transaction: they are promised to be done
+/// when it is committed.
+#[derive(Debug, Default)]
+struct Promises {
+    /// How many entries, from the front on, are done or promised.
+    covered: usize,
+    /// How many are promised and not done.
+    open: usize,
+    /// Whether a promised one was not done after all.
+    broken: bool,
+}
+
+/// Whether a record can be promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// It is.
+    Made,
+    /// Not before those before it are: the group's position could not pass them.
+    Early,
+    /// One before it was nacked and comes again: it has to come again as well.
+    Behind,
+    /// It is not in hand.
+    Lost,
+}
+
+/// What became of the promises of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Yes,
+    NotYet,
+    No,
 }
 
 #[derive(Debug)]
@@ -34,6 +76,7 @@ struct Entry {
     attempts: u32,
     /// In milliseconds since the Unix epoch.
     timestamp: Option<i64>,
+    promised: bool,
     state: State,
 }
 
@@ -81,7 +124,8 @@ impl Ledger {
     /// What the window lets through; `now` is asked for only where it matters.
     #[inline]
     pub(crate) fn offer(&mut self, window: Window, max_ahead: usize, now: impl FnOnce() -> Instant) -> Offer {
-        if self.out >= window.size() {
+        // After a broken promise the partition is read again as a whole, with another ledger.
+        if self.out >= window.size() || self.promises.broken {
             return Offer::Nothing(None);
         }
         let mut due = None;
@@ -102,18 +146,85 @@ impl Ledger {
         if self.nacked == 0 { None } else { self.entries.iter().filter_map(due).min() }
     }
 
-    /// Takes note of a record that is handed out for the first time; false for one that was before, which
-    /// a client that fetches again after an error may offer twice.
+    /// Takes note of a record that is handed out for the first time, and says which attempt that is; `None`
+    /// for one that was before, which a client that fetches again after an error may offer twice.
     #[inline]
-    pub(crate) fn hand_out(&mut self, offset: i64, timestamp: Option<i64>, message: &Message) -> bool {
+    pub(crate) fn hand_out(
+        &mut self,
+        offset: i64,
+        timestamp: Option<i64>,
+        message: &Message,
+    ) -> Option<u32> {
         let last = self.entries.back().map(|entry| entry.offset + 1).or(self.watermark);
         if last.is_some_and(|next| offset < next) {
-            return false;
+            return None;
         }
+        let attempts = if self.earlier.is_empty() { 1 } else { self.attempts(offset) };
+        self.first.get_or_insert(offset);
         let state = State::Out(message.clone());
-        self.entries.push_back(Entry { offset, attempts: 1, timestamp, state });
+        self.entries.push_back(Entry { offset, attempts, timestamp, promised: false, state });
         self.out += 1;
-        true
+        Some(attempts)
+    }
+
+    #[cold]
+    fn attempts(&mut self, offset: i64) -> u32 {
+        self.earlier.remove(&offset).unwrap_or_default().saturating_add(1)
+    }
+
+    /// Promises a record that is in hand to the open transaction.
+    pub(crate) fn promise(&mut self, offset: i64) -> Promise {
+        let Some(at) = self.position(offset) else { return Promise::Lost };
+        if !matches!(self.entries[at].state, State::Out(_)) {
+            return Promise::Lost;
+        }
+        let Promises { covered, open, .. } = &mut self.promises;
+        let is_covered = |entry: &Entry| entry.promised || matches!(entry.state, State::Done);
+        while self.entries.get(*covered).is_some_and(is_covered) {
+            *covered += 1;
+        }
+        if at > *covered {
+            let before = self.entries.range(*covered..at);
+            let nacked = self.nacked > 0 && before.into_iter().any(|entry| matches!(entry.state, State::Due(..)));
+            return if nacked { Promise::Behind } else { Promise::Early };
+        }
+        if !std::mem::replace(&mut self.entries[at].promised, true) {
+            *open += 1;
+        }
+        Promise::Made
+    }
+
+    /// Takes a promise back of which nothing has been published.
+    pub(crate) fn unpromise(&mut self, offset: i64) {
+        let Some(at) = self.position(offset) else { return };
+        if std::mem::take(&mut self.entries[at].promised) {
+            self.promises.open -= 1;
+            self.promises.covered = self.promises.covered.min(at);
+        }
+    }
+
+    /// Whether a record is promised.
+    pub(crate) fn is_promised(&self, offset: i64) -> bool {
+        self.position(offset).is_some_and(|at| self.entries[at].promised)
+    }
+
+    /// What became of what was promised.
+    pub(crate) fn kept(&self) -> Kept {
+        match self.promises {
+            Promises { broken: true, .. } => Kept::No,
+            Promises { open: 0, .. } => Kept::Yes,
+            _ => Kept::NotYet,
+        }
+    }
+
+    /// Where the partition is to be read again if nothing of it is committed, and the ledger for that:
+    /// attempts go on being counted.
+    pub(crate) fn again(&self) -> (Option<i64>, Self) {
+        let unsettled = |entry: &&Entry| !matches!(entry.state, State::Done);
+        let attempts = self.entries.iter().filter(unsettled).map(|entry| (entry.offset, entry.attempts));
+        let mut earlier = self.earlier.clone();
+        earlier.extend(attempts);
+        (self.committed.or(self.first), Self { earlier, ..Self::default() })
     }
 
     /// A record is done. A receipt is kept until that is committed.
@@ -121,7 +232,11 @@ impl Ledger {
     pub(crate) fn ack(&mut self, offset: i64, receipt: Option<Receipt>) {
         let Some(entry) = self.out(offset) else { return lost(receipt) };
         entry.state = State::Done;
+        let promised = entry.promised;
         self.out -= 1;
+        if promised {
+            self.promises.open -= 1;
+        }
         self.receipts.extend(receipt.map(|receipt| (offset, receipt)));
         self.pop_done();
     }
@@ -132,6 +247,7 @@ impl Ledger {
         if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
             entry.state = State::Due(now + delay.min(DELAY_MAX), message);
         }
+        self.promises.broken |= entry.promised;
         self.out -= 1;
         self.nacked += 1;
         if let Some(receipt) = receipt {
@@ -145,8 +261,9 @@ impl Ledger {
             lost(receipt);
             return None;
         };
-        let attempts = entry.attempts;
+        let (attempts, promised) = (entry.attempts, entry.promised);
         let State::Out(message) = std::mem::replace(&mut entry.state, State::Condemned) else { return None };
+        self.promises.broken |= promised;
         self.out -= 1;
         self.receipts.extend(receipt.map(|receipt| (offset, receipt)));
         Some(Condemned { message, attempts })
@@ -227,6 +344,7 @@ impl Ledger {
         while let Some(entry) = self.entries.front().filter(|entry| matches!(entry.state, State::Done)) {
             self.watermark = Some(entry.offset + 1);
             self.entries.pop_front();
+            self.promises.covered = self.promises.covered.saturating_sub(1);
         }
     }
 
@@ -236,14 +354,19 @@ impl Ledger {
 
     #[inline]
     fn entry(&mut self, offset: i64) -> Option<&mut Entry> {
+        let at = self.position(offset)?;
+        self.entries.get_mut(at)
+    }
+
+    #[inline]
+    fn position(&self, offset: i64) -> Option<usize> {
         let first = self.entries.front()?.offset;
         // Where there are no gaps, which is nearly always.
         let guess = usize::try_from(offset.checked_sub(first)?).ok()?;
-        let at = match self.entries.get(guess) {
-            Some(entry) if entry.offset == offset => guess,
-            _ => self.entries.binary_search_by_key(&offset, |entry| entry.offset).ok()?,
-        };
-        self.entries.get_mut(at)
+        match self.entries.get(guess) {
+            Some(entry) if entry.offset == offset => Some(guess),
+            _ => self.entries.binary_search_by_key(&offset, |entry| entry.offset).ok(),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub use config::{ConfigError, CreateTopics, KafkaPublisherConfig, KafkaSubscribe
 pub use lag::PartitionLag;
 pub use publisher::KafkaPublisher;
 pub use subscriber::KafkaSubscriber;
-pub use transactions::{KafkaFencedPublisher, KafkaTransactionalPublisher};
+pub use transactions::{KafkaExactlyOncePublisher, KafkaFencedPublisher, KafkaTransactionalPublisher};
 
 /// The backend's short name.
 const BACKEND: &str = "kafka";

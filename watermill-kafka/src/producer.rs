@@ -19,11 +19,16 @@ use crate::{
     error::{Failure, Trouble},
     marshaler,
     report::{Call, Report, Reports},
+    topics,
 };
 
 /// The pause before a full queue is looked at again. librdkafka does not say when it has room, and a
 /// queue of its usual size holds work for a hundred times as long.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a topic is looked for before the first message to it. What is not found by then is
+/// librdkafka's to wait for.
+const LOOK_TIME: Duration = Duration::from_secs(2);
 
 /// A client, and how to make another.
 pub(crate) struct Producer {
@@ -54,6 +59,13 @@ impl Producer {
                 break;
             }
         }
+    }
+
+    /// Whether the topic is there and its leaders know that they are; see [`topics::have_leaders`].
+    pub(crate) async fn has_leaders(&self, topic: &str) -> bool {
+        let (client, topic) = (self.client(), topic.to_owned());
+        let look = move || topics::have_leaders(client.get().client(), &topic, LOOK_TIME);
+        task::spawn_blocking(look).await.unwrap_or(false)
     }
 
     /// Replaces a client that has failed for good, and says what was wrong with it. Whoever waits for one

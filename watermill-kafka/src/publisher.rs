@@ -59,12 +59,15 @@ impl Shared {
     /// Queues the messages behind those of earlier calls to the topic.
     async fn enqueue(&self, topic: &str, messages: &[Message]) -> Result<Arc<Call>, PublishError> {
         let mut gate = self.gates.enter(topic).await;
-        if let Some(create) = self.config.create_topics
-            && !gate.exists
-        {
-            let made = topics::create(self.config.client(), create, topic, self.config.request_timeout);
-            made.await.map_err(|failure| failure.publishing(topic))?;
-            gate.exists = true;
+        match self.config.create_topics {
+            Some(create) if !gate.exists => {
+                let made = topics::create(self.config.client(), create, topic, self.config.request_timeout);
+                made.await.map_err(|failure| failure.publishing(topic))?;
+                gate.exists = true;
+            }
+            // It may have been made this moment, by somebody else.
+            None if gate.look() => gate.exists = self.producer.has_leaders(topic).await,
+            _ => {}
         }
         let call = Call::new(messages.len());
         self.producer.enqueue(&call, topic, messages).await;

@@ -41,6 +41,11 @@ impl Call {
         Arc::new(Self { outstanding, failed, caller: AtomicWaker::new() })
     }
 
+    /// There are so many messages more.
+    pub(crate) fn expect(&self, messages: usize) {
+        self.outstanding.fetch_add(messages, Ordering::AcqRel);
+    }
+
     /// The report of the message at this position.
     pub(crate) fn report(self: &Arc<Self>, at: usize) -> Box<Report> {
         Box::new(Report { call: self.clone(), at })

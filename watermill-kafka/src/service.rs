@@ -2,6 +2,7 @@
 //! records never pass through it.
 
 use std::{
+    collections::HashMap,
     mem,
     sync::{Arc, mpsc},
     thread,
@@ -23,6 +24,7 @@ use crate::{
     config::KafkaSubscriberConfig,
     context::{Context, Subscribed},
     error::{Failure, Trouble},
+    ledger::Ledger,
     queue::ClientHandle,
     settle::Desk,
     topics::{self, Found},
@@ -33,6 +35,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// The pause after a commit that failed.
 const COMMIT_AGAIN: Duration = Duration::from_millis(50);
+
+/// The pause after a position could not be asked for.
+const AGAIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest sleep while a subscription is leaving, whose end is seen by looking.
 const SLEEP_LEAVING: Duration = Duration::from_millis(5);
@@ -60,6 +65,17 @@ pub(crate) struct Service {
     /// When the group's answer to the last ones is not waited for any longer.
     settled_by: Instant,
     leaving: Vec<Leaving>,
+    again: Vec<Again>,
+    /// Nothing is asked for to be read again before this.
+    retry_again: Instant,
+}
+
+/// Partitions of a subscription that are to be read again.
+struct Again {
+    desk: Arc<Desk>,
+    /// For each where to begin if nothing is committed, and what is known of it.
+    partitions: HashMap<i32, (Option<i64>, Ledger)>,
+    _done: oneshot::Sender<()>,
 }
 
 /// A subscription on its way out.
@@ -77,6 +93,7 @@ impl Service {
         client: Arc<Client>,
         handle: Arc<ClientHandle>,
         config: &KafkaSubscriberConfig,
+        with_outputs: bool,
     ) -> Self {
         let context = client.context.clone();
         let now = Instant::now();
@@ -85,7 +102,7 @@ impl Service {
             handle,
             context,
             grouped: config.group.is_some(),
-            commit_interval: config.commit_interval,
+            commit_interval: config.commits_within(with_outputs),
             discovery_interval: config.discovery_interval,
             request_timeout: config.request_timeout,
             next_commit: now,
@@ -94,6 +111,8 @@ impl Service {
             topics_changed: false,
             settled_by: now,
             leaving: Vec::new(),
+            again: Vec::new(),
+            retry_again: now,
         }
     }
 
@@ -104,6 +123,7 @@ impl Service {
         loop {
             self.answer();
             self.obey();
+            self.read_again();
             self.commit();
             self.discover();
             left.extend(self.let_go());
@@ -156,7 +176,11 @@ impl Service {
     }
 
     fn sleep(&self) -> Duration {
-        let longest = if self.leaving.is_empty() { SLEEP_MAX } else { SLEEP_LEAVING };
+        let longest = match (self.leaving.is_empty(), self.again.is_empty()) {
+            (false, _) => SLEEP_LEAVING,
+            (true, false) => AGAIN_PAUSE,
+            (true, true) => SLEEP_MAX,
+        };
         self.next_commit.saturating_duration_since(Instant::now()).min(longest)
     }
 
@@ -185,7 +209,7 @@ impl Service {
         let offset = Offset::Offset(record.offset());
         let redirected = self
             .context
-            .take_over(&partitions, || self.consumer().seek(topic, partition, offset, Duration::ZERO));
+            .take_over(&partitions, |_| Ledger::default(), || self.consumer().seek(topic, partition, offset, Duration::ZERO));
         if let Err(error) = redirected {
             self.report(error);
         }
@@ -221,6 +245,10 @@ impl Service {
                 Order::Leave(desk, done) => {
                     let deadline = Instant::now() + self.request_timeout;
                     self.leaving.push(Leaving { desk, done, deadline, committed: None });
+                }
+                Order::ReadAgain(desk, scopes, done) => {
+                    let partitions = self.context.take_back(&desk, &scopes);
+                    self.again.push(Again { desk, partitions, _done: done });
                 }
             }
         }
@@ -272,7 +300,8 @@ impl Service {
                 self.report(error);
             }
         }
-        let taken = self.context.take_over(&assigned, || self.consumer().incremental_assign(&assigned));
+        let assign = || self.consumer().incremental_assign(&assigned);
+        let taken = self.context.take_over(&assigned, |_| Ledger::default(), assign);
         if let Err(error) = taken {
             self.report(error);
         }
@@ -287,6 +316,14 @@ impl Service {
             return;
         }
         self.next_commit = now + self.commit_interval;
+        if let Some(pair) = self.context.pair() {
+            if desks().any(Desk::is_uncommitted) {
+                pair.commit_soon();
+            }
+            // Whoever waits in a hurry has been heard.
+            self.retry_commit = now + COMMIT_AGAIN;
+            return;
+        }
         if self.grouped
             && let Err(error) = self.context.commit(self.consumer(), desks())
         {
@@ -295,6 +332,66 @@ impl Service {
             self.retry_commit = Instant::now() + COMMIT_AGAIN;
             self.next_commit = self.next_commit.min(self.retry_commit);
         }
+    }
+
+    /// Reads partitions again whose outputs were not committed.
+    fn read_again(&mut self) {
+        if Instant::now() < self.retry_again {
+            return;
+        }
+        while let Some(again) = self.again.pop() {
+            if let Err((error, again)) = self.read_partitions_again(again) {
+                self.report(error);
+                self.again.push(again);
+                self.retry_again = Instant::now() + AGAIN_PAUSE;
+                return;
+            }
+        }
+    }
+
+    fn read_partitions_again(&self, mut again: Again) -> Result<(), (KafkaError, Again)> {
+        let topic = &*again.desk.topic;
+        let assigned = match self.consumer().assignment() {
+            Ok(assigned) => assigned,
+            Err(error) => return Err((error, again)),
+        };
+        let mut partitions = TopicPartitionList::new();
+        for partition in again.partitions.keys() {
+            // It may have been given up meanwhile, and have come back even.
+            if assigned.find_partition(topic, *partition).is_some() && !again.desk.has(*partition) {
+                partitions.add_partition(topic, *partition);
+            }
+        }
+        if partitions.count() == 0 {
+            return Ok(());
+        }
+        let committed = match self.consumer().committed_offsets(partitions.clone(), self.request_timeout) {
+            Ok(committed) => committed,
+            Err(error) => return Err((error, again)),
+        };
+        let mut ledgers = HashMap::new();
+        let mut starts = Vec::new();
+        for element in committed.elements() {
+            let Some((start, ledger)) = again.partitions.remove(&element.partition()) else { continue };
+            ledgers.insert(element.partition(), ledger);
+            let start = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => start.expect("something of the partition was handed out"),
+            };
+            starts.push((element.partition(), Offset::Offset(start)));
+        }
+        let seek = || {
+            // What was fetched before is told from what comes now by librdkafka.
+            let mut starts = starts.iter();
+            starts.try_for_each(|(partition, start)| {
+                self.consumer().seek(topic, *partition, *start, Duration::ZERO)
+            })
+        };
+        let ledger = |partition| ledgers.remove(&partition).unwrap_or_default();
+        if let Err(error) = self.context.take_over(&partitions, ledger, seek) {
+            tracing::warn!(%error, topic, "partitions could not be read again, they are somebody else's now");
+        }
+        Ok(())
     }
 
     /// Looks for partitions that were added to topics that are read without a group.
@@ -328,11 +425,11 @@ impl Service {
             if leaving.committed.is_some() || waits && now < leaving.deadline {
                 continue;
             }
-            match self.context.commit(self.handle.consumer(), [&*leaving.desk]) {
+            match self.context.commit_last(self.handle.consumer(), &leaving.desk) {
                 // A rebalance that is going on, for one, is over soon.
                 Err(_) if Instant::now() < leaving.deadline => self.retry_commit = now + COMMIT_AGAIN,
                 committed => {
-                    leaving.committed = Some(committed.map_err(Failure::of));
+                    leaving.committed = Some(committed);
                     left_topics = true;
                 }
             }
@@ -400,8 +497,8 @@ impl Drop for Guard {
         for order in self.0.close() {
             match order {
                 Order::Join(subscribed) => self.0.context.insert(subscribed),
-                // Its answer is that there is none.
-                Order::Leave(..) => {}
+                // Their answer is that there is none.
+                Order::Leave(..) | Order::ReadAgain(..) => {}
             }
         }
         for Subscribed { desk, origin, .. } in self.0.context.subscribed() {

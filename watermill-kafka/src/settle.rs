@@ -19,12 +19,13 @@ use watermill_core::{
 };
 
 use crate::{
-    assigned::{Assigned, Turn, scope},
+    assigned::{Assigned, Part, Turn, scope},
     bell::Bell,
     dead_letters::Dead,
     error::Failure,
-    ledger::{Condemned, Handed, Ledger},
+    ledger::{Condemned, Handed, Kept, Ledger, Promise},
     queue::Queue,
+    transactions::Pair,
 };
 
 /// Errors that nobody has read yet; older ones are in the log.
@@ -43,6 +44,8 @@ pub(crate) struct Desk {
     commits: bool,
     /// Whether there is a dead-letter topic.
     dead_letters: bool,
+    /// The transactions that positions are committed in, if any.
+    pair: Option<Arc<Pair>>,
     /// Tells the task that sends them.
     pub(crate) condemning: Notify,
     /// Cancelled once the client has let go of the subscription.
@@ -80,6 +83,7 @@ impl Desk {
         max_ahead: usize,
         commits: bool,
         dead_letters: bool,
+        pair: Option<Arc<Pair>>,
     ) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -99,6 +103,7 @@ impl Desk {
             max_ahead,
             commits,
             dead_letters,
+            pair,
             condemning: Notify::new(),
             left: CancellationToken::new(),
         }
@@ -166,6 +171,7 @@ impl Desk {
         state.health = Health::Ended;
         drop(state);
         self.reader.wake();
+        self.promises_changed();
         first
     }
 
@@ -179,10 +185,10 @@ impl Desk {
         self.lock().assigned.is_empty()
     }
 
-    /// A partition is ours now.
-    pub(crate) fn assign(&self, partition: i32, scope: u64, queue: Arc<Queue>) {
+    /// A partition is ours now, with this much in hand.
+    pub(crate) fn assign(&self, partition: i32, scope: u64, queue: Arc<Queue>, ledger: Ledger) {
         queue.wakes(Some(self.reader.clone()));
-        self.lock().assigned.assign(partition, scope, queue);
+        self.lock().assigned.assign(partition, Part { scope, queue, ledger });
         self.reader.wake();
     }
 
@@ -190,7 +196,72 @@ impl Desk {
     pub(crate) fn revoke(&self, partition: i32) -> Option<(u64, Ledger)> {
         let revoked = self.lock().assigned.revoke(partition)?;
         revoked.queue.wakes(None);
+        self.promises_changed();
         Some((revoked.scope, revoked.ledger))
+    }
+
+    /// The same, if the partition is ours in this assignment.
+    pub(crate) fn revoke_scope(&self, scope: u64) -> Option<(u64, Ledger)> {
+        let held = self.lock().assigned.scope(scope).is_some();
+        if held { self.revoke(scope::partition(scope)) } else { None }
+    }
+
+    /// Whether a partition is ours.
+    pub(crate) fn has(&self, partition: i32) -> bool {
+        self.lock().assigned.partition(partition).is_some()
+    }
+
+    /// Whether deliveries of this scope can be settled still.
+    pub(crate) fn holds(&self, scope: u64) -> bool {
+        let mut state = self.lock();
+        !state.ended && state.assigned.scope(scope).is_some()
+    }
+
+    /// The transactions that positions are committed in, if any.
+    pub(crate) fn pair(&self) -> Option<&Arc<Pair>> {
+        self.pair.as_ref()
+    }
+
+    /// Promises a delivery to the open transaction.
+    pub(crate) fn promise(&self, token: Token) -> Promise {
+        let mut state = self.lock();
+        if state.ended {
+            return Promise::Lost;
+        }
+        let part = state.assigned.scope(token.scope);
+        part.map_or(Promise::Lost, |part| part.ledger.promise(token.position.cast_signed()))
+    }
+
+    /// Takes a promise back of which nothing has been published.
+    pub(crate) fn unpromise(&self, token: Token) {
+        if let Some(part) = self.lock().assigned.scope(token.scope) {
+            part.ledger.unpromise(token.position.cast_signed());
+        }
+    }
+
+    /// Whether a delivery is promised to the open transaction.
+    pub(crate) fn is_promised(&self, token: Token) -> bool {
+        let mut state = self.lock();
+        let part = state.assigned.scope(token.scope);
+        part.is_some_and(|part| part.ledger.is_promised(token.position.cast_signed()))
+    }
+
+    /// What became of the promises of a scope.
+    pub(crate) fn kept(&self, scope: u64) -> Kept {
+        let mut state = self.lock();
+        let ended = state.ended;
+        match state.assigned.scope(scope).map(|part| part.ledger.kept()) {
+            // Nobody's word counts any more.
+            Some(Kept::NotYet) if ended => Kept::No,
+            Some(kept) => kept,
+            None => Kept::No,
+        }
+    }
+
+    fn promises_changed(&self) {
+        if let Some(pair) = &self.pair {
+            pair.promises_changed();
+        }
     }
 
     /// The partitions that are ours, and where the next reader of each would go on.
@@ -210,6 +281,14 @@ impl Desk {
             .iter()
             .filter_map(|(partition, part)| Some((partition, part.ledger.uncommitted()?)))
             .collect()
+    }
+
+    /// Whether anything is to be committed, or promised to be.
+    pub(crate) fn is_uncommitted(&self) -> bool {
+        let state = self.lock();
+        let mut parts = state.assigned.iter();
+        self.commits
+            && parts.any(|(_, part)| part.ledger.uncommitted().is_some() || part.ledger.kept() != Kept::Yes)
     }
 
     /// Whether somebody waits for a commit.
@@ -247,6 +326,7 @@ impl Desk {
         drop(state);
         self.reader.wake();
         self.bell.ring();
+        self.promises_changed();
     }
 
     #[inline]
@@ -280,6 +360,7 @@ impl Desk {
             Outcome::Nack { delay } => part.ledger.nack(offset, delay, Instant::now(), receipt),
             _ => part.ledger.nack(offset, Duration::ZERO, Instant::now(), receipt),
         }
+        let broken = part.ledger.kept() == Kept::No;
         state.urgent |= urgent;
         let wake = std::mem::take(&mut state.waiting);
         let dropped = match condemned {
@@ -297,6 +378,10 @@ impl Desk {
         if urgent {
             self.bell.ring();
         }
+        if broken && let Some(pair) = &self.pair {
+            pair.commit_soon();
+        }
+        self.promises_changed();
         if dead {
             self.condemning.notify_one();
         }

@@ -35,6 +35,7 @@ use crate::{
     ledger::Handed,
     settle::{Desk, Next, Settler},
     topics::{self, Prepared},
+    transactions::Owner,
 };
 
 /// How many deliveries in a row a consumer gets before other tasks have their turn.
@@ -61,6 +62,8 @@ struct Running {
     prepared: HashMap<String, Prepared>,
     /// Where rejected messages go.
     dead_letters: Option<DeadLetter>,
+    /// The transactions that positions are committed in, if any.
+    owner: Option<Arc<Owner>>,
 }
 
 /// The way to end a subscription and to wait for that.
@@ -99,6 +102,24 @@ impl KafkaSubscriber {
             handle.desk.watermarks().into_iter().filter_map(lag).collect::<Vec<_>>()
         };
         handles.iter().flat_map(of).collect()
+    }
+
+    /// Commits positions in these transactions from now on.
+    pub(crate) fn commit_with(&self, owner: Arc<Owner>) -> Result<(), ConfigError> {
+        let mut running = self.lock();
+        let mut problems = Vec::new();
+        let mut check = |fine: bool, problem: &str| {
+            if !fine {
+                problems.push(format!("subscriber: {problem}"));
+            }
+        };
+        check(self.config.group.is_some(), "without a group there are no positions to commit");
+        check(running.clients.is_empty(), "it has subscriptions already, which commit by themselves");
+        check(running.owner.is_none(), "it is another publisher's already");
+        check(self.config.reads_committed(), "what it reads must be committed: remove isolation.level");
+        ConfigError::unless_empty(problems)?;
+        running.owner = Some(owner);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
@@ -149,15 +170,16 @@ impl KafkaSubscriber {
         let client = match running.clients.iter().find(|client| client.reserve(topic)) {
             Some(client) => client.clone(),
             None => {
-                let client = Client::start(&self.config, &self.group, topic)?;
+                let client = Client::start(&self.config, &self.group, topic, running.owner.clone())?;
                 running.clients.push(client.clone());
                 client
             }
         };
         let grouped = self.config.group.is_some();
         let max_ahead = self.config.max_ahead;
-        let desk =
-            Arc::new(Desk::new(topic, client.bell.clone(), max_ahead, grouped, dead_letters.is_some()));
+        let pair = running.owner.as_ref().map(|owner| owner.0.clone());
+        let desk = Desk::new(topic, client.bell.clone(), max_ahead, grouped, dead_letters.is_some(), pair);
+        let desk = Arc::new(desk);
         let origin =
             Origin::builder(BACKEND, topic).group(self.config.group.as_deref()).build(Settler(desk.clone()));
         if let Some(dead_letters) = dead_letters {

@@ -14,7 +14,7 @@ use rdkafka::{
 use tokio::{sync::oneshot, task, time::Instant};
 
 use crate::{
-    config::{CreateTopics, KafkaSubscriberConfig, StartPosition, check_topic},
+    config::{CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition, check_topic},
     error::{Failure, Trouble},
 };
 
@@ -100,13 +100,35 @@ pub(crate) async fn create(
     answered.await.unwrap_or_else(|_| Err(Failure::because(Trouble::Unavailable, "the runtime is ending")))
 }
 
+/// Sees to it that a topic can be published to, with a client of its own: makes it where that is asked for, and
+/// waits for its leaders if it is there.
+pub(crate) async fn prepare_to_publish(config: &KafkaPublisherConfig, topic: &str) -> Result<(), Failure> {
+    let timeout = config.request_timeout;
+    if let Some(create) = config.create_topics {
+        return self::create(config.client(), create, topic, timeout).await.map(drop);
+    }
+    let admin: AdminClient<DefaultClientContext> = config.connection().create().map_err(Failure::of)?;
+    let topic = topic.to_owned();
+    let _ = task::spawn_blocking(move || have_leaders(admin.inner(), &topic, timeout)).await;
+    Ok(())
+}
+
+/// Whether a topic is there and the leaders of all its partitions answer; blocks.
+pub(crate) fn have_leaders<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> bool {
+    match partitions(client, topic, timeout) {
+        Ok(Found::Ready(partitions)) => ends(client, topic, partitions, timeout).is_ok(),
+        Ok(Found::NotReady(_)) => await_leaders(client, topic, timeout).is_ok(),
+        Ok(Found::Missing) | Err(_) => false,
+    }
+}
+
 /// Waits until the leader of every partition answers; blocks.
 ///
 /// That a partition has a leader is known a moment before the leader knows. An idempotent producer that
 /// sends then can lose its first message: the leader refuses the first batch, accepts the next ones, and
 /// takes the first for a duplicate when it is sent again (seen on Kafka 4.1).
-fn await_leaders(
-    client: &Client<DefaultClientContext>,
+fn await_leaders<C: ClientContext>(
+    client: &Client<C>,
     topic: &str,
     timeout: Duration,
 ) -> Result<i32, Failure> {

@@ -1,6 +1,7 @@
 //! [`Origin`]: what all deliveries of one subscription share.
 
 use std::{
+    any::Any,
     collections::HashMap,
     fmt,
     sync::{
@@ -96,6 +97,12 @@ impl Origin {
     /// How many deliveries were dropped without being settled.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// What it was built with, if that is an `S`: how a backend knows its own deliveries again.
+    pub fn settler<S: Settle>(&self) -> Option<&S> {
+        let settle: &dyn Any = &*self.0.settle;
+        settle.downcast_ref()
     }
 
     /// Tells whoever watches these deliveries that the subscription does not own them any more; for

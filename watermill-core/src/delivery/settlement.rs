@@ -1,10 +1,10 @@
 //! [`Settlement`], the right to settle, and [`Settle`], what a backend implements for it.
 
-use std::{fmt, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Origin, Token};
+use super::{DeliveryInfo, Origin, Token};
 use crate::error::SettleError;
 
 /// What became of a delivery.
@@ -28,7 +28,7 @@ pub enum Outcome {
 }
 
 /// How a backend turns outcomes into commits, deadline changes and row updates.
-pub trait Settle: Send + Sync + 'static {
+pub trait Settle: Any + Send + Sync {
     /// Takes note of an outcome. Obligations:
     ///
     /// 1. It never blocks and never panics: it is called from `Drop` and from any thread.
@@ -54,6 +54,11 @@ pub struct Receipt(oneshot::Sender<Result<(), SettleError>>);
 impl Settlement {
     pub(super) fn new(origin: Origin, token: Token) -> Self {
         Self { origin: Some(origin), token }
+    }
+
+    /// Which delivery it is of.
+    pub(crate) fn info(&self) -> Option<DeliveryInfo> {
+        self.origin.clone().map(|origin| DeliveryInfo::new(origin, self.token))
     }
 
     /// Done: do not deliver it again. Returns at once; the backend records it in the background.

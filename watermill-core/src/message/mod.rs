@@ -205,6 +205,15 @@ impl Message {
         self.context.delivery.as_ref()
     }
 
+    /// Names the delivery that this message was made of, for a publisher that
+    /// [commits it with the ack](crate::publisher::PublisherCapabilities::commits_with_ack). A router does it for the
+    /// outputs of its handlers.
+    #[must_use]
+    pub fn with_delivery(mut self, info: DeliveryInfo) -> Self {
+        self.set_delivery(info);
+        self
+    }
+
     /// The handler this copy was handed to by a [`Router`](crate::Router).
     pub fn handler(&self) -> Option<&HandlerInfo> {
         self.context.handler.as_deref()

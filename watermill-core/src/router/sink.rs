@@ -26,6 +26,11 @@ impl Sink {
         }
     }
 
+    /// Whether outputs become visible with the ack of the delivery that they were made of.
+    pub(super) fn commits_with_ack(&self) -> bool {
+        self.publisher.as_ref().is_some_and(|publisher| publisher.capabilities().commits_with_ack)
+    }
+
     /// Publishes outputs: one call for each topic, all begun with the first poll, so that the order of
     /// first polls is the order of the calls.
     pub(super) fn publish(

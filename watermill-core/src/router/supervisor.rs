@@ -165,6 +165,7 @@ impl Supervisor {
         let env = Environment {
             info: info.clone(),
             pipeline: sink.pipeline(prepared.pipeline),
+            commits_with_ack: sink.commits_with_ack(),
             sink,
             keeps_copies: prepared.policy.needs_copy(),
             policy: prepared.policy,

@@ -49,7 +49,7 @@ impl ConfigError {
         &self.problems
     }
 
-    fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+    pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
     }
 }

@@ -17,7 +17,7 @@ pub struct KafkaSubscriberConfig {
     pub(crate) group: Option<String>,
     pub(crate) start: StartPosition,
     pub(crate) max_ahead: usize,
-    pub(crate) commit_interval: Duration,
+    pub(crate) commit_interval: Option<Duration>,
     pub(crate) retry: Backoff,
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) create_topics: Option<CreateTopics>,
@@ -56,6 +56,11 @@ const REFUSED: &[Refused] = &[
     Refused { name: "statistics.interval.ms", reason: "use `lag_interval`" },
 ];
 
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Kafka Streams' default for the same.
+const COMMIT_INTERVAL_WITH_OUTPUTS: Duration = Duration::from_millis(100);
+
 /// A waiting commit must not be what keeps a partition's next owner busy.
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
@@ -91,11 +96,12 @@ impl KafkaSubscriberConfig {
         self
     }
 
-    /// Sets how long an ack may wait to be committed with others. Default: 1 s. What is acked and not
-    /// committed when the process dies is delivered again. `ack_confirmed` does not wait.
+    /// Sets how long an ack may wait to be committed with others. Default: 1 s; 100 ms with a
+    /// [`KafkaExactlyOncePublisher`](crate::KafkaExactlyOncePublisher), whose readers wait as long. What is acked and
+    /// not committed when the process dies is delivered again. `ack_confirmed` does not wait.
     #[must_use]
     pub fn commit_interval(mut self, commit_interval: Duration) -> Self {
-        self.commit_interval = commit_interval;
+        self.commit_interval = Some(commit_interval);
         self
     }
 
@@ -172,8 +178,9 @@ impl KafkaSubscriberConfig {
         check(self.group.as_deref() != Some(""), "group: a consumer group needs a name");
         check(!self.group.as_deref().unwrap_or_default().contains('\0'), "group: contains a NUL character");
         check(self.max_ahead > 0, "max_ahead: zero would hand out nothing");
-        check(!self.commit_interval.is_zero(), "commit_interval: zero would commit without a pause");
-        check(self.commit_interval <= COMMIT_INTERVAL_MAX, "commit_interval: more than a minute");
+        let commit_interval = self.commits_within(false);
+        check(!commit_interval.is_zero(), "commit_interval: zero would commit without a pause");
+        check(commit_interval <= COMMIT_INTERVAL_MAX, "commit_interval: more than a minute");
         check(!self.request_timeout.is_zero(), "request_timeout: zero would not wait for any answer");
         check(!self.discovery_interval.is_zero(), "discovery_interval: zero would look without a pause");
         if let Some(topic) = &self.dead_letter_topic
@@ -183,6 +190,17 @@ impl KafkaSubscriberConfig {
         }
         problems.extend(self.create_topics.into_iter().flat_map(CreateTopics::problems));
         ConfigError::unless_empty(problems)
+    }
+
+    /// Whether messages of open and aborted transactions are not read.
+    pub(crate) fn reads_committed(&self) -> bool {
+        self.options.get("isolation.level").is_none_or(|level| level == "read_committed")
+    }
+
+    /// How long an ack may wait; shorter by default where outputs wait with it.
+    pub(crate) fn commits_within(&self, with_outputs: bool) -> Duration {
+        let default = if with_outputs { COMMIT_INTERVAL_WITH_OUTPUTS } else { COMMIT_INTERVAL };
+        self.commit_interval.unwrap_or(default)
     }
 
     /// As librdkafka takes it, for a client of `group`.
@@ -220,7 +238,7 @@ impl Default for KafkaSubscriberConfig {
             group: None,
             start: StartPosition::Earliest,
             max_ahead: 10_000,
-            commit_interval: Duration::from_secs(1),
+            commit_interval: None,
             retry: Backoff::default(),
             dead_letter_topic: None,
             create_topics: None,

@@ -12,7 +12,7 @@ fn window(size: usize) -> Window {
 fn ledger(offsets: &[i64]) -> Ledger {
     let mut ledger = Ledger::default();
     for offset in offsets {
-        assert!(ledger.hand_out(*offset, None, &Message::with_id(offset.to_string(), "")));
+        assert_eq!(ledger.hand_out(*offset, None, &Message::with_id(offset.to_string(), "")), Some(1));
     }
     ledger
 }
@@ -86,9 +86,63 @@ fn a_condemned_record_holds_the_watermark_until_it_is_buried() {
 #[test]
 fn a_record_that_is_offered_twice_by_the_client_is_handed_out_once() {
     let mut ledger = ledger(&[0, 1]);
-    assert!(!ledger.hand_out(1, None, &Message::default()));
+    assert_eq!(ledger.hand_out(1, None, &Message::default()), None);
     ledger.ack(0, None);
     ledger.ack(1, None);
-    assert!(!ledger.hand_out(1, None, &Message::default()));
-    assert!(ledger.hand_out(2, None, &Message::default()));
+    assert_eq!(ledger.hand_out(1, None, &Message::default()), None);
+    assert_eq!(ledger.hand_out(2, None, &Message::default()), Some(1));
+}
+
+#[test]
+fn a_record_is_promised_when_those_before_it_are_done_or_promised() {
+    let mut ledger = ledger(&[3, 5, 6, 9]);
+    assert_eq!(ledger.promise(5), Promise::Early);
+    ledger.ack(3, None);
+    assert_eq!(ledger.promise(5), Promise::Made);
+    assert_eq!(ledger.promise(9), Promise::Early, "6 is not done");
+    assert_eq!(ledger.promise(6), Promise::Made);
+    assert_eq!(ledger.promise(9), Promise::Made);
+    assert_eq!(ledger.promise(4), Promise::Lost);
+    ledger.unpromise(6);
+    assert_eq!(ledger.kept(), Kept::NotYet);
+    ledger.ack(5, None);
+    ledger.ack(9, None);
+    assert_eq!((ledger.kept(), ledger.watermark()), (Kept::Yes, Some(6)));
+    ledger.ack(6, None);
+    assert_eq!(ledger.watermark(), Some(10));
+}
+
+#[test]
+fn behind_a_nacked_record_nothing_can_be_promised() {
+    let mut ledger = ledger(&[0, 1, 2]);
+    ledger.nack(1, SECOND, Instant::now(), None);
+    assert_eq!(ledger.promise(2), Promise::Behind);
+    assert_eq!(ledger.promise(0), Promise::Made);
+    assert_eq!(ledger.kept(), Kept::NotYet);
+}
+
+#[test]
+fn a_promised_record_that_is_not_done_after_all_breaks_the_promise() {
+    let mut nacked = ledger(&[0]);
+    nacked.promise(0);
+    nacked.nack(0, Duration::ZERO, Instant::now(), None);
+    assert_eq!(nacked.kept(), Kept::No);
+    assert!(matches!(offer(&mut nacked, window(9), Instant::now()), Offer::Nothing(None)), "it is read again");
+    let mut condemned = ledger(&[0]);
+    condemned.promise(0);
+    condemned.condemn(0, None);
+    assert_eq!(condemned.kept(), Kept::No);
+}
+
+#[test]
+fn a_partition_that_is_read_again_goes_on_counting_attempts() {
+    let mut ledger = ledger(&[7, 8, 9]);
+    ledger.ack(7, None);
+    let (from, mut again) = ledger.again();
+    assert_eq!(from, Some(7), "nothing is committed");
+    assert_eq!(again.hand_out(7, None, &Message::default()), Some(1), "it was done, and not for nothing");
+    assert_eq!(again.hand_out(8, None, &Message::default()), Some(2));
+    let (_, mut again) = again.again();
+    assert_eq!(again.hand_out(8, None, &Message::default()), Some(3));
+    assert_eq!(again.hand_out(9, None, &Message::default()), Some(2));
 }

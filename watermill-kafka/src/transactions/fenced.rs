@@ -172,8 +172,8 @@ impl KafkaTerm {
             Err(error) => Err(producer.abort(&call, producer.explain(error)).await),
         };
         ended.map_err(|Refusal { at, failure }| {
-            let topic = match at {
-                Some(at) => messages.get(at).map_or(&*self.checkpoint_topic, |(topic, _)| *topic),
+            let topic = match at.first() {
+                Some(at) => messages.get(*at).map_or(&*self.checkpoint_topic, |(topic, _)| *topic),
                 None => &self.name,
             };
             match failure.trouble {

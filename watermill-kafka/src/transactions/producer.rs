@@ -28,10 +28,18 @@ pub(crate) struct Transactions {
     made: HashSet<String>,
 }
 
-/// A message of a transaction that was not accepted, by its position in the call.
+/// Why a transaction was not committed.
 pub(crate) struct Refusal {
-    pub(crate) at: Option<usize>,
+    /// The positions of the messages that were not accepted, in ascending order. Brokers refuse a batch for one of
+    /// its messages: then all of them are here.
+    pub(crate) at: Vec<usize>,
     pub(crate) failure: Failure,
+}
+
+impl Refusal {
+    fn of(failure: Failure) -> Self {
+        Self { at: Vec::new(), failure }
+    }
 }
 
 impl Transactions {
@@ -52,6 +60,11 @@ impl Transactions {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The client, for those who queue messages themselves.
+    pub(crate) fn shared(&self) -> Arc<Client> {
+        self.client.clone()
     }
 
     /// Makes a topic where that is configured. Outside of a transaction: it takes its time.
@@ -99,7 +112,7 @@ impl Transactions {
                     if failure.trouble == Trouble::Unavailable {
                         failure.trouble = Trouble::Timeout;
                     }
-                    return Err(Refusal { at: None, failure });
+                    return Err(Refusal::of(failure));
                 }
             }
         }
@@ -113,17 +126,18 @@ impl Transactions {
             // It is ended by its timeout or its successor; it cannot be committed any more.
             tracing::warn!(%error, "a transaction could not be aborted");
             if self.explain(error).trouble == Trouble::Fenced {
-                let failure = Failure::of_code(Code::Fenced);
-                return Refusal { at: None, failure };
+                return Refusal::of(Failure::of_code(Code::Fenced));
             }
         }
         let purged = |error: &KafkaError| {
             let code = error.rdkafka_error_code();
             matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight))
         };
-        match call.failed_so_far().into_iter().find(|(_, error)| !purged(error)) {
-            Some((at, error)) => Refusal { at: Some(at), failure: Failure::of(error) },
-            None => Refusal { at: None, failure },
+        let mut refused: Vec<_> = call.failed_so_far().into_iter().filter(|(_, error)| !purged(error)).collect();
+        let at = refused.iter().map(|(at, _)| *at).collect();
+        match refused.drain(..).next() {
+            Some((_, error)) => Refusal { at, failure: Failure::of(error) },
+            None => Refusal::of(failure),
         }
     }
 
@@ -136,11 +150,25 @@ impl Transactions {
         }
     }
 
-    /// Calls the client on a thread that may wait. It goes on when the caller does not.
-    async fn blocking(
+    /// The same, again and again while that may help.
+    pub(crate) async fn blocking_until<T: Send + 'static>(
         &self,
-        call: impl FnOnce(&ThreadedProducer<Reports>) -> Result<(), KafkaError> + Send + 'static,
-    ) -> Result<(), KafkaError> {
+        call: impl Fn(&ThreadedProducer<Reports>) -> Result<T, KafkaError> + Clone + Send + 'static,
+    ) -> Result<T, KafkaError> {
+        let until = Instant::now() + self.config.transaction_timeout();
+        loop {
+            match self.blocking(call.clone()).await {
+                Err(error) if is_retriable(&error) && Instant::now() < until => {}
+                called => return called,
+            }
+        }
+    }
+
+    /// Calls the client on a thread that may wait. It goes on when the caller does not.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&ThreadedProducer<Reports>) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
         let client = self.client.clone();
         let called = task::spawn_blocking(move || call(client.get())).await;
         called.unwrap_or(Err(KafkaError::Canceled))

@@ -45,6 +45,8 @@ pub(super) struct Environment {
     pub(super) ordering: Ordering,
     /// How many outputs may be on their way while the next message is handled.
     pub(super) pipeline: usize,
+    /// Whether outputs name the delivery that they were made of.
+    pub(super) commits_with_ack: bool,
     pub(super) counters: Arc<Counters>,
     /// Cancelled to stop intake; what was taken is finished.
     pub(super) stop: CancellationToken,

@@ -262,8 +262,13 @@ impl<'w> State<'w> {
         }
     }
 
-    fn publish(&mut self, job: Job, outputs: Outputs, cx: &mut Context<'_>) {
+    fn publish(&mut self, job: Job, mut outputs: Outputs, cx: &mut Context<'_>) {
         let env = self.env;
+        if env.commits_with_ack
+            && let Some(info) = job.settlement.info()
+        {
+            outputs.iter_mut().for_each(|message| message.set_delivery(info.clone()));
+        }
         // One net for the call and its first poll, which is also the last where nothing is waited for.
         let begun = catch(|| {
             while_handling(|| {

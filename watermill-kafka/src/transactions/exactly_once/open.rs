@@ -1,0 +1,158 @@
+//! [`Open`]: the transaction that is open, and what is promised to it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::time::Instant;
+use watermill_core::delivery::Token;
+
+use crate::{
+    ledger::{Kept, Promise},
+    producer::Client as Producer,
+    report::Call,
+    settle::Desk,
+};
+
+/// A delivery that something was made of.
+#[derive(Clone)]
+pub(super) struct Cause {
+    pub(super) desk: Arc<Desk>,
+    pub(super) token: Token,
+}
+
+/// A transaction from its beginning to its end.
+pub(super) struct Open {
+    pub(super) producer: Arc<Producer>,
+    /// Hears of every message in it.
+    pub(super) call: Arc<Call>,
+    sent: Vec<Sent>,
+    /// The assignments of partitions whose deliveries are promised to it, by the desk's address.
+    parts: HashMap<(usize, u64), Arc<Desk>>,
+    messages: usize,
+    /// Calls that are queueing their messages.
+    sending: usize,
+    /// Nothing new is let in.
+    closing: bool,
+    /// Why it cannot be committed.
+    pub(super) broken: Option<String>,
+    /// When the first message was let in. The broker counts from about then.
+    pub(super) since: Option<Instant>,
+}
+
+/// One call's messages.
+struct Sent {
+    /// The position of the first of them in the transaction.
+    first: usize,
+    topic: Arc<str>,
+    causes: Vec<Cause>,
+}
+
+/// Whether all promises of a transaction were kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Yes,
+    NotYet,
+    /// It cannot be committed.
+    No,
+}
+
+impl Open {
+    pub(super) fn new(producer: Arc<Producer>) -> Self {
+        Self {
+            producer,
+            call: Call::new(0),
+            sent: Vec::new(),
+            parts: HashMap::new(),
+            messages: 0,
+            sending: 0,
+            closing: false,
+            broken: None,
+            since: None,
+        }
+    }
+
+    /// Promises the deliveries of a call, all or none; `None` when it is too late for that.
+    pub(super) fn promise(&mut self, causes: &[Cause]) -> Option<Promise> {
+        if self.closing && !causes.iter().all(Cause::is_promised) {
+            return None;
+        }
+        let mut made: Vec<&Cause> = Vec::new();
+        for cause in causes {
+            let before = cause.is_promised();
+            let promise = cause.desk.promise(cause.token);
+            if promise != Promise::Made {
+                made.into_iter().rev().for_each(|cause| cause.desk.unpromise(cause.token));
+                return Some(promise);
+            }
+            if !before {
+                made.push(cause);
+            }
+        }
+        for Cause { desk, token } in causes {
+            self.parts.entry((Arc::as_ptr(desk).addr(), token.scope)).or_insert_with(|| desk.clone());
+        }
+        Some(Promise::Made)
+    }
+
+    /// Lets a call in whose deliveries are promised: the position of its first message.
+    pub(super) fn enter(&mut self, topic: &Arc<str>, messages: usize, causes: Vec<Cause>) -> usize {
+        let first = self.messages;
+        self.messages += messages;
+        self.call.expect(messages);
+        self.sending += 1;
+        self.since.get_or_insert_with(Instant::now);
+        self.sent.push(Sent { first, topic: topic.clone(), causes });
+        first
+    }
+
+    /// A call has queued its messages, or has not.
+    pub(super) fn left(&mut self, done: bool) {
+        self.sending -= 1;
+        if !done {
+            self.broken.get_or_insert_with(|| "a call was given up in the middle".to_owned());
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether what is promised to it is done. To be asked once it is closing.
+    pub(super) fn settled(&self) -> Settled {
+        if self.broken.is_some() {
+            // Its messages are not waited for; whoever queues them must be through with it.
+            return if self.sending == 0 { Settled::No } else { Settled::NotYet };
+        }
+        let mut settled = if self.sending == 0 { Settled::Yes } else { Settled::NotYet };
+        for ((_, scope), desk) in &self.parts {
+            match desk.kept(*scope) {
+                Kept::Yes => {}
+                Kept::NotYet => settled = Settled::NotYet,
+                Kept::No => return if self.sending == 0 { Settled::No } else { Settled::NotYet },
+            }
+        }
+        settled
+    }
+
+    /// Whether every partition that takes part is still ours.
+    pub(super) fn holds_all(&self) -> bool {
+        self.parts.iter().all(|((_, scope), desk)| desk.holds(*scope) && desk.kept(*scope) == Kept::Yes)
+    }
+
+    /// The assignments that take part.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Arc<Desk>, u64)> {
+        self.parts.iter().map(|((_, scope), desk)| (desk, *scope))
+    }
+
+    /// The call that a message was of: its topic, and what it was made of.
+    pub(super) fn sent(&self, position: usize) -> Option<(&str, &[Cause])> {
+        let at = self.sent.partition_point(|sent| sent.first <= position).checked_sub(1)?;
+        let Sent { topic, causes, .. } = &self.sent[at];
+        Some((topic, causes))
+    }
+}
+
+impl Cause {
+    pub(super) fn is_promised(&self) -> bool {
+        self.desk.is_promised(self.token)
+    }
+}

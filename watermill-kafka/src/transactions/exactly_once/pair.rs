@@ -1,0 +1,394 @@
+//! [`Pair`]: what a subscriber and the publisher that commits its positions share.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::{Instant, timeout_at},
+};
+use watermill_core::error::{PublishError, PublishErrorKind, chain};
+
+use super::open::{Cause, Open, Settled};
+use crate::{
+    KafkaPublisherConfig,
+    client::Client,
+    error::{Failure, Trouble},
+    ledger::Promise,
+    producer::Client as Producer,
+    report::Call,
+    transactions::exactly_once::driver,
+};
+
+/// How many refusals are remembered; beyond, they are found out again.
+const REFUSED_MAX: usize = 10_000;
+
+/// How long the next transaction is waited for.
+const BETWEEN_MAX: Duration = Duration::from_millis(200);
+
+/// The subscriber's side and the publisher's side of transactions, and the one that is open.
+pub(crate) struct Pair {
+    config: KafkaPublisherConfig,
+    id: String,
+    state: Mutex<State>,
+    /// Rung when a call may be let in, or a transaction may end.
+    changed: Notify,
+    /// Rung when a transaction is to end.
+    due: Notify,
+}
+
+/// Ends the transactions when nobody needs them any more: the publisher has one, and so has each client of
+/// the subscriber.
+pub(crate) struct Owner(pub(crate) Arc<Pair>);
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    /// Whether the open transaction is to end.
+    due: bool,
+    /// Whether the driver was started.
+    driven: bool,
+    closed: bool,
+    /// Those whose positions are committed.
+    clients: Vec<Weak<Client>>,
+    /// Those who wait for the end of a transaction.
+    waiting: Vec<mpsc::Sender<Result<(), Ended>>>,
+    /// What was refused of deliveries that come again: asked for again, it is refused at once, so that the
+    /// handler's failure policy has its say.
+    refused: HashMap<Place, Refused>,
+}
+
+#[derive(Default)]
+enum Phase {
+    /// The next transaction is on its way.
+    #[default]
+    Between,
+    Open(Open),
+    /// There is none, and for this reason.
+    Down(Ended),
+}
+
+/// Why there is no transaction.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) trouble: Trouble,
+    pub(super) reason: String,
+}
+
+/// A delivery, over all of its attempts: topic, partition and offset.
+type Place = (String, i32, u64);
+
+struct Refused {
+    kind: PublishErrorKind,
+    topic: String,
+    reason: String,
+}
+
+/// A call that was let in. It is to say when it has queued its messages.
+pub(super) struct Entered<'p> {
+    pair: &'p Pair,
+    pub(super) producer: Arc<Producer>,
+    pub(super) call: Arc<Call>,
+    pub(super) first: usize,
+    done: bool,
+}
+
+impl Pair {
+    pub(super) fn new(config: KafkaPublisherConfig, id: String) -> Arc<Self> {
+        let (state, changed, due) = (Mutex::default(), Notify::new(), Notify::new());
+        Arc::new(Self { config, id, state, changed, due })
+    }
+
+    pub(super) fn config(&self) -> &KafkaPublisherConfig {
+        &self.config
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a client in whose positions are committed. To be called within a runtime.
+    pub(crate) fn join(self: &Arc<Self>, client: &Arc<Client>) {
+        let mut state = self.lock();
+        state.clients.retain(|client| client.strong_count() > 0);
+        state.clients.push(Arc::downgrade(client));
+        if !std::mem::replace(&mut state.driven, true) {
+            tokio::spawn(driver::run(self.clone()));
+        }
+    }
+
+    pub(super) fn clients(&self) -> Vec<Arc<Client>> {
+        self.lock().clients.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Something was settled, or lost.
+    pub(crate) fn promises_changed(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Ends the open transaction soon.
+    pub(crate) fn commit_soon(&self) {
+        self.lock().due = true;
+        self.due.notify_one();
+    }
+
+    /// Ends the open transaction, and waits for that; blocks.
+    pub(crate) fn commit(&self, timeout: Duration) -> Result<(), Failure> {
+        let (sender, ended) = mpsc::channel();
+        let timeout = {
+            let mut state = self.lock();
+            let timeout = match &state.phase {
+                Phase::Down(ended) => return Err(ended.failure()),
+                Phase::Open(_) => timeout,
+                // It comes soon, unless it waits for something that the caller is to do.
+                Phase::Between => timeout.min(BETWEEN_MAX),
+            };
+            state.waiting.push(sender);
+            timeout
+        };
+        self.due.notify_one();
+        match ended.recv_timeout(timeout) {
+            Ok(ended) => ended.map_err(|ended| ended.failure()),
+            Err(_) => Err(Failure::because(Trouble::Timeout, "the transaction has not ended in time")),
+        }
+    }
+
+    /// The same, if there is one and anything in it.
+    pub(super) fn flush(&self, timeout: Duration) -> Result<(), Failure> {
+        let used = matches!(&self.lock().phase, Phase::Open(open) if open.since.is_some());
+        if used { self.commit(timeout) } else { Ok(()) }
+    }
+
+    /// Lets a call in: promises its deliveries, and waits while they cannot be. In no transaction at all
+    /// the call has to fail.
+    pub(super) async fn enter(
+        &self,
+        topic: &Arc<str>,
+        messages: usize,
+        causes: Vec<Cause>,
+    ) -> Result<Entered<'_>, Failure> {
+        let not_ours = |detail: &str| Failure::because(Trouble::Unavailable, detail);
+        let mut patience: Option<Instant> = None;
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let early = {
+                let mut state = self.lock();
+                match &mut state.phase {
+                    Phase::Down(ended) => return Err(ended.failure()),
+                    Phase::Between => false,
+                    Phase::Open(open) => match open.promise(&causes) {
+                        Some(Promise::Made) => {
+                            let (producer, call) = (open.producer.clone(), open.call.clone());
+                            let first = open.enter(topic, messages, causes);
+                            return Ok(Entered { pair: self, producer, call, first, done: false });
+                        }
+                        Some(Promise::Lost) => {
+                            return Err(not_ours("the delivery that it was made of is not ours any more"));
+                        }
+                        Some(Promise::Behind) => {
+                            return Err(not_ours("a message before it in the partition comes again, and so does it"));
+                        }
+                        Some(Promise::Early) => true,
+                        None => false,
+                    },
+                }
+            };
+            if !early {
+                patience = None;
+                changed.await;
+                continue;
+            }
+            // Handlers may wait for each other in a circle, where each is behind something of another partition.
+            let until = *patience.get_or_insert_with(|| Instant::now() + self.config.request_timeout);
+            if timeout_at(until, changed).await.is_err() {
+                return Err(not_ours("messages before it in the partition are still being handled"));
+            }
+        }
+    }
+
+    /// A call of these deliveries has failed. If more was published of one of them, it comes again as a whole.
+    pub(super) fn failed(&self, causes: &[Cause], error: &PublishError) {
+        let mut state = self.lock();
+        let Phase::Open(open) = &mut state.phase else { return };
+        if causes.iter().any(Cause::is_promised) {
+            open.broken.get_or_insert_with(|| chain(error));
+            state.refuse(causes, error);
+            state.due = true;
+            self.due.notify_one();
+        }
+    }
+
+    /// Remembers what was refused for good.
+    pub(super) fn refuse(&self, causes: &[Cause], error: &PublishError) {
+        self.lock().refuse(causes, error);
+    }
+
+    /// What was refused before of one of these.
+    pub(super) fn refused(&self, causes: &[Cause]) -> Option<PublishError> {
+        let state = self.lock();
+        if state.refused.is_empty() {
+            return None;
+        }
+        let refused = causes.iter().find_map(|cause| state.refused.get(&place(cause)))?;
+        let error = PublishError::new(refused.kind, &*refused.topic);
+        Some(error.because(format!("it was refused before: {}", refused.reason)))
+    }
+
+    /// These positions are committed: what lies before them does not come again.
+    pub(super) fn passed(&self, topic: &str, partition: i32, offset: i64) {
+        let mut state = self.lock();
+        if !state.refused.is_empty() {
+            let passed = |place: &Place| {
+                place.0 == topic && place.1 == partition && place.2.cast_signed() < offset
+            };
+            state.refused.retain(|place, _| !passed(place));
+        }
+    }
+
+    /// A transaction is open from now on.
+    pub(super) fn open(&self, producer: Arc<Producer>) {
+        self.lock().phase = Phase::Open(Open::new(producer));
+        self.changed.notify_waiters();
+    }
+
+    /// There is no transaction, and for this reason.
+    pub(super) fn down(&self, ended: &Ended) {
+        let waiting = {
+            let mut state = self.lock();
+            state.phase = Phase::Down(ended.clone());
+            std::mem::take(&mut state.waiting)
+        };
+        self.changed.notify_waiters();
+        tell(waiting, &Err(ended.clone()));
+    }
+
+    /// Waits until the open transaction is to end: whoever waits for that now is told how it did.
+    pub(super) async fn until_due(&self) -> Vec<mpsc::Sender<Result<(), Ended>>> {
+        loop {
+            {
+                let mut state = self.lock();
+                let due = std::mem::take(&mut state.due) || state.closed || !state.waiting.is_empty();
+                if due {
+                    if let Phase::Open(open) = &mut state.phase {
+                        open.close();
+                    }
+                    return std::mem::take(&mut state.waiting);
+                }
+            }
+            self.due.notified().await;
+        }
+    }
+
+    /// Waits until what is promised to the open transaction is done, or until that cannot be, and takes it.
+    /// Nobody is waited for beyond `patience` from its first message on.
+    pub(super) async fn take(&self, patience: Duration) -> Option<Open> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let until = {
+                let mut state = self.lock();
+                let Phase::Open(open) = &mut state.phase else { return None };
+                let until = open.since.filter(|_| open.broken.is_none()).map(|since| since + patience);
+                match open.settled() {
+                    Settled::NotYet => until,
+                    Settled::Yes | Settled::No => {
+                        let Phase::Open(open) = std::mem::take(&mut state.phase) else { return None };
+                        return Some(open);
+                    }
+                }
+            };
+            self.until(changed, until).await;
+        }
+    }
+
+    async fn until(&self, changed: std::pin::Pin<&mut Notified<'_>>, until: Option<Instant>) {
+        let Some(until) = until else { return changed.await };
+        if timeout_at(until, changed).await.is_err()
+            && let Phase::Open(open) = &mut self.lock().phase
+        {
+            let reason = "a delivery that something was published for was not settled in time";
+            open.broken.get_or_insert_with(|| reason.to_owned());
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.due.notify_one();
+    }
+
+    /// Ends when the transactions are to end.
+    pub(super) async fn closed(&self) {
+        while !self.is_closed() {
+            self.due.notified().await;
+        }
+    }
+}
+
+impl State {
+    fn refuse(&mut self, causes: &[Cause], error: &PublishError) {
+        if error.is_retryable() || self.refused.len() >= REFUSED_MAX {
+            return;
+        }
+        for cause in causes {
+            let refused =
+                Refused { kind: error.kind(), topic: error.topic().to_owned(), reason: chain(error) };
+            self.refused.insert(place(cause), refused);
+        }
+    }
+}
+
+impl Ended {
+    pub(super) fn new(trouble: Trouble, reason: impl Into<String>) -> Self {
+        Self { trouble, reason: reason.into() }
+    }
+
+    pub(super) fn failure(&self) -> Failure {
+        Failure::because(self.trouble, self.reason.clone())
+    }
+}
+
+impl Entered<'_> {
+    /// All messages of the call are queued.
+    pub(super) fn leave(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if let Phase::Open(open) = &mut self.pair.lock().phase {
+            open.left(self.done);
+        }
+        self.pair.changed.notify_waiters();
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+pub(super) fn tell(waiting: Vec<mpsc::Sender<Result<(), Ended>>>, ended: &Result<(), Ended>) {
+    for waiting in waiting {
+        // Who has not the time to wait is gone.
+        let _ = waiting.send(ended.clone());
+    }
+}
+
+fn place(Cause { desk, token }: &Cause) -> Place {
+    (desk.topic.clone(), crate::assigned::scope::partition(token.scope), token.position)
+}
