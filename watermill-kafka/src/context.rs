@@ -369,13 +369,17 @@ impl ConsumerContext for Context {
         let done = if why == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.settled.store(true, Ordering::Relaxed);
             self.set_starts(consumer, partitions);
-            self.take_over(partitions, |_| Ledger::default(), || {
-                if cooperative {
-                    consumer.incremental_assign(partitions)
-                } else {
-                    consumer.assign(partitions)
-                }
-            })
+            self.take_over(
+                partitions,
+                |_| Ledger::default(),
+                || {
+                    if cooperative {
+                        consumer.incremental_assign(partitions)
+                    } else {
+                        consumer.assign(partitions)
+                    }
+                },
+            )
         } else {
             self.give_up(consumer, partitions);
             if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }

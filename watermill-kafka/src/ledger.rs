@@ -149,12 +149,7 @@ impl Ledger {
     /// Takes note of a record that is handed out for the first time, and says which attempt that is; `None`
     /// for one that was before, which a client that fetches again after an error may offer twice.
     #[inline]
-    pub(crate) fn hand_out(
-        &mut self,
-        offset: i64,
-        timestamp: Option<i64>,
-        message: &Message,
-    ) -> Option<u32> {
+    pub(crate) fn hand_out(&mut self, offset: i64, timestamp: Option<i64>, message: &Message) -> Option<u32> {
         let last = self.entries.back().map(|entry| entry.offset + 1).or(self.watermark);
         if last.is_some_and(|next| offset < next) {
             return None;
@@ -185,7 +180,8 @@ impl Ledger {
         }
         if at > *covered {
             let before = self.entries.range(*covered..at);
-            let nacked = self.nacked > 0 && before.into_iter().any(|entry| matches!(entry.state, State::Due(..)));
+            let nacked =
+                self.nacked > 0 && before.into_iter().any(|entry| matches!(entry.state, State::Due(..)));
             return if nacked { Promise::Behind } else { Promise::Early };
         }
         if !std::mem::replace(&mut self.entries[at].promised, true) {

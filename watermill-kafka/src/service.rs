@@ -207,9 +207,11 @@ impl Service {
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(topic, partition);
         let offset = Offset::Offset(record.offset());
-        let redirected = self
-            .context
-            .take_over(&partitions, |_| Ledger::default(), || self.consumer().seek(topic, partition, offset, Duration::ZERO));
+        let redirected = self.context.take_over(
+            &partitions,
+            |_| Ledger::default(),
+            || self.consumer().seek(topic, partition, offset, Duration::ZERO),
+        );
         if let Err(error) = redirected {
             self.report(error);
         }

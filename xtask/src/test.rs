@@ -2,8 +2,9 @@
 
 use crate::{
     Result, process,
-    services::{self, Started},
+    services::{self, StandIn, Started},
     stopwatch::Stopwatch,
+    workspace,
 };
 
 pub(crate) const USAGE: &str = "\
@@ -21,13 +22,19 @@ pub(crate) fn run(args: &[String]) -> Result {
     let watch = Stopwatch::start();
     let started = services::up()?;
     let mut summary = Summary::default();
-    let outcome = process::read_lines(&mut command(args), |line| {
+    let stand_ins = services::stand_ins()?;
+    let outcome = process::read_lines(&mut command(args, &features(&stand_ins)?), |line| {
         println!("{line}");
         summary.read(line);
     });
     let stopped = if started == Started::Some { services::down() } else { Ok(()) };
 
     println!("\n{summary}, in {}", watch.elapsed());
+    for StandIn { what, lacks: (package, feature) } in &stand_ins {
+        println!(
+            "{what}\nnot run: the tests of {package} behind its feature {feature}, which name it in Cargo.toml"
+        );
+    }
     outcome?;
     stopped?;
     if summary.ignored > 0 {
@@ -39,7 +46,21 @@ pub(crate) fn run(args: &[String]) -> Result {
     Ok(())
 }
 
-fn command(args: &[String]) -> std::process::Command {
+/// Every feature, as `package/feature`, but for those whose tests need a server that something else stands in
+/// for; empty when that is all of them.
+fn features(stand_ins: &[StandIn]) -> Result<Vec<(String, String)>> {
+    if stand_ins.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = workspace::features(&workspace::metadata()?).into_iter();
+    let all = all
+        .flat_map(|(package, features)| features.into_iter().map(move |feature| (package.clone(), feature)));
+    let lacks =
+        |package: &str, feature: &str| stand_ins.iter().any(|stand_in| stand_in.lacks == (package, feature));
+    Ok(all.filter(|(package, feature)| !lacks(package, feature)).collect())
+}
+
+fn command(args: &[String], features: &[(String, String)]) -> std::process::Command {
     let own = args.split(|arg| arg == "--").next().unwrap_or_default();
     let chooses = |arg: &String| {
         (arg.starts_with("-p") && !arg.starts_with("--"))
@@ -52,7 +73,16 @@ fn command(args: &[String]) -> std::process::Command {
     }
     // A backend behind a feature is tested like the others.
     if !own.iter().any(|arg| arg.contains("-features")) {
-        command.arg("--all-features");
+        if features.is_empty() {
+            command.arg("--all-features");
+        } else {
+            // Those of packages that are not tested are refused.
+            let tested =
+                |package: &String| !own.iter().any(chooses) || own.iter().any(|arg| arg.contains(&**package));
+            let tested = features.iter().filter(|(package, _)| tested(package));
+            let names: Vec<_> = tested.map(|(package, feature)| format!("{package}/{feature}")).collect();
+            command.args(["--features", &names.join(",")]);
+        }
     }
     command.args(args);
     command
@@ -113,14 +143,15 @@ mod tests {
 
     #[test]
     fn the_whole_workspace_is_tested_unless_a_package_is_chosen() {
-        let words = |args: &[&str]| {
+        let words_with = |args: &[&str], features: &[(String, String)]| {
             let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-            command(&args)
+            command(&args, features)
                 .get_args()
                 .map(|arg| arg.to_string_lossy().into_owned())
                 .collect::<Vec<_>>()
                 .join(" ")
         };
+        let words = |args: &[&str]| words_with(args, &[]);
         assert_eq!(words(&[]), "test --workspace --all-features");
         assert_eq!(
             words(&["-p", "watermill-sql", "--", "redelivery"]),
@@ -129,5 +160,8 @@ mod tests {
         assert_eq!(words(&["--", "-p"]), "test --workspace --all-features -- -p");
         assert_eq!(words(&["--features", "x"]), "test --workspace --features x");
         assert_eq!(words(&["--package=xtask"]), "test --all-features --package=xtask");
+        let features = [("a", "x"), ("a", "y"), ("b", "z")].map(|(p, f)| (p.to_owned(), f.to_owned()));
+        assert_eq!(words_with(&[], &features), "test --workspace --features a/x,a/y,b/z");
+        assert_eq!(words_with(&["-p", "b"], &features), "test --features b/z -p b");
     }
 }

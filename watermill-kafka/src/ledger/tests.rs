@@ -127,7 +127,10 @@ fn a_promised_record_that_is_not_done_after_all_breaks_the_promise() {
     nacked.promise(0);
     nacked.nack(0, Duration::ZERO, Instant::now(), None);
     assert_eq!(nacked.kept(), Kept::No);
-    assert!(matches!(offer(&mut nacked, window(9), Instant::now()), Offer::Nothing(None)), "it is read again");
+    assert!(
+        matches!(offer(&mut nacked, window(9), Instant::now()), Offer::Nothing(None)),
+        "it is read again"
+    );
     let mut condemned = ledger(&[0]);
     condemned.promise(0);
     condemned.condemn(0, None);

@@ -133,7 +133,8 @@ impl Transactions {
             let code = error.rdkafka_error_code();
             matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight))
         };
-        let mut refused: Vec<_> = call.failed_so_far().into_iter().filter(|(_, error)| !purged(error)).collect();
+        let mut refused: Vec<_> =
+            call.failed_so_far().into_iter().filter(|(_, error)| !purged(error)).collect();
         let at = refused.iter().map(|(at, _)| *at).collect();
         match refused.drain(..).next() {
             Some((_, error)) => Refusal { at, failure: Failure::of(error) },

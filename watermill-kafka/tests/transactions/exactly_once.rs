@@ -12,8 +12,8 @@ use std::{
 use futures::StreamExt as _;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use watermill_core::{
-    Backoff, Delivery, FailurePolicy, Handler, Message, Publisher as _, PublisherExt as _, Router, Subscriber as _,
-    Subscription,
+    Backoff, Delivery, FailurePolicy, Handler, Message, Publisher as _, PublisherExt as _, Router,
+    Subscriber as _, Subscription,
     error::{BoxError, PublishErrorKind},
 };
 use watermill_kafka::{
@@ -26,8 +26,8 @@ use crate::support::{brokers, config, messages, texts, topic};
 /// A subscriber and its publisher.
 fn pair(group: &str) -> (Arc<KafkaSubscriber>, KafkaExactlyOncePublisher) {
     let subscriber = KafkaSubscriber::new(reading(group)).expect("a valid config");
-    let publisher =
-        KafkaExactlyOncePublisher::new(config(), unique("id"), &subscriber).expect("a subscriber with a group");
+    let publisher = KafkaExactlyOncePublisher::new(config(), unique("id"), &subscriber)
+        .expect("a subscriber with a group");
     (Arc::new(subscriber), publisher)
 }
 
@@ -199,7 +199,8 @@ async fn an_output_that_the_broker_refuses_is_dead_lettered_and_the_others_are_p
         Message::new(vec![b'x'; size])
     };
     let policy = FailurePolicy::retry(0).then_dead_letter(publisher.clone(), dead.as_str());
-    let handler = Handler::new("grow", grow).from(subscriber, &*input).to(publisher, &*output).on_failure(policy);
+    let handler =
+        Handler::new("grow", grow).from(subscriber, &*input).to(publisher, &*output).on_failure(policy);
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(Router::new().add(handler).run_until(stopped));
     assert_eq!(once_there(&output, 19).await, ["x"; 19]);
@@ -221,7 +222,8 @@ async fn a_message_that_was_made_of_nothing_is_refused() {
 async fn a_subscriber_that_cannot_be_one_of_a_pair_is_refused() {
     let refused = |config: KafkaSubscriberConfig| {
         let subscriber = KafkaSubscriber::new(config).expect("a valid config");
-        KafkaExactlyOncePublisher::new(crate::support::config(), unique("id"), &subscriber).expect_err("it is refused")
+        KafkaExactlyOncePublisher::new(crate::support::config(), unique("id"), &subscriber)
+            .expect_err("it is refused")
     };
     let lonely = refused(KafkaSubscriberConfig::new(brokers()));
     assert!(lonely.to_string().contains("without a group"), "{lonely}");
@@ -246,7 +248,8 @@ async fn a_pair_whose_id_somebody_else_uses_is_fenced_and_its_subscription_ends_
 
     drop(crate::support::raw(&id));
     delivery.ack();
-    let error = within("the reason", subscription.next()).await.expect("there is one").expect_err("it is fenced");
+    let error =
+        within("the reason", subscription.next()).await.expect("there is one").expect_err("it is fenced");
     assert!(!error.is_retryable(), "{error:?}");
     assert!(within("the end", subscription.next()).await.is_none());
 }

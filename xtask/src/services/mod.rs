@@ -55,6 +55,11 @@ trait Service {
     /// Whether the instance in `dir` runs.
     fn is_up(&self, dir: &Path) -> bool;
 
+    /// What runs in `dir` instead of the server, if that could not be had.
+    fn stand_in(&self, _dir: &Path) -> Option<StandIn> {
+        None
+    }
+
     /// Stops the instance in `dir`. One that has ended already is not an error.
     fn stop(&self, dir: &Path) -> Result;
 
@@ -63,6 +68,15 @@ trait Service {
 
     /// Removes the data of an instance that has ended.
     fn remove(&self, dir: &Path) -> Result;
+}
+
+/// Something that serves in a server's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StandIn {
+    /// What it is, and why it is used.
+    pub(crate) what: String,
+    /// The feature whose tests it cannot pass: crate and feature.
+    pub(crate) lacks: (&'static str, &'static str),
 }
 
 /// Every server, in the order of their start.
@@ -95,6 +109,18 @@ pub(crate) enum Started {
 /// Starts what is not up yet and writes the state file.
 pub(crate) fn up() -> Result<Started> {
     start(SERVICES)
+}
+
+/// What serves in the place of servers that could not be had.
+pub(crate) fn stand_ins() -> Result<Vec<StandIn>> {
+    let dir = workspace::services_dir();
+    let mut stand_ins = Vec::new();
+    for service in SERVICES {
+        if environment(service.variable())?.is_none() {
+            stand_ins.extend(service.stand_in(&dir.join(service.name())));
+        }
+    }
+    Ok(stand_ins)
 }
 
 /// Stops what [`up`] started.

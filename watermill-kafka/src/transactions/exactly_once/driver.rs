@@ -53,7 +53,11 @@ pub(super) async fn run(pair: Arc<Pair>) {
             return;
         }
         if matches!(ended.trouble, Trouble::Fenced | Trouble::Refused | Trouble::Config) {
-            tracing::error!(id = driver.pair.id(), reason = ended.reason, "positions cannot be committed any more");
+            tracing::error!(
+                id = driver.pair.id(),
+                reason = ended.reason,
+                "positions cannot be committed any more"
+            );
             for client in driver.pair.clients() {
                 client.context.end_all(&|| ended.failure());
             }
@@ -91,7 +95,10 @@ impl Driver {
                 self.aborted.extend(open.parts().map(|(desk, scope)| (desk.clone(), scope)));
             }
             let told = ended.as_ref().map(|_| ()).map_err(|failure| {
-                Ended::new(failure.trouble, "the transaction was not committed, and what was acked comes again")
+                Ended::new(
+                    failure.trouble,
+                    "the transaction was not committed, and what was acked comes again",
+                )
             });
             // Before anything else: the one who waits may be the one who is needed to read again.
             tell(waiting, &told);
@@ -110,7 +117,8 @@ impl Driver {
     /// Commits a transaction, with the positions behind what it was made of; or aborts it. Whether there was
     /// anything in it.
     async fn end(&mut self, producer: &Transactions, open: &Open) -> Result<bool, Failure> {
-        let broken = open.broken.as_ref().map(|reason| Failure::because(Trouble::Unavailable, reason.clone()));
+        let broken =
+            open.broken.as_ref().map(|reason| Failure::because(Trouble::Unavailable, reason.clone()));
         let ended = match broken {
             Some(failure) => Err(producer.abort(&open.call, failure).await),
             None => self.commit(producer, open).await,
@@ -125,9 +133,7 @@ impl Driver {
         }
         let clients = self.pair.clients();
         let request = self.pair.config().request_timeout;
-        let sent = producer
-            .blocking_until(move |producer| send_positions(producer, &clients, request))
-            .await;
+        let sent = producer.blocking_until(move |producer| send_positions(producer, &clients, request)).await;
         let positions = match sent {
             Ok(positions) => positions,
             Err(error) => return Err(producer.abort(&open.call, producer.explain(error)).await),

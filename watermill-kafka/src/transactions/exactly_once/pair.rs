@@ -195,7 +195,9 @@ impl Pair {
                             return Err(not_ours("the delivery that it was made of is not ours any more"));
                         }
                         Some(Promise::Behind) => {
-                            return Err(not_ours("a message before it in the partition comes again, and so does it"));
+                            return Err(not_ours(
+                                "a message before it in the partition comes again, and so does it",
+                            ));
                         }
                         Some(Promise::Early) => true,
                         None => false,
@@ -247,9 +249,8 @@ impl Pair {
     pub(super) fn passed(&self, topic: &str, partition: i32, offset: i64) {
         let mut state = self.lock();
         if !state.refused.is_empty() {
-            let passed = |place: &Place| {
-                place.0 == topic && place.1 == partition && place.2.cast_signed() < offset
-            };
+            let passed =
+                |place: &Place| place.0 == topic && place.1 == partition && place.2.cast_signed() < offset;
             state.refused.retain(|place, _| !passed(place));
         }
     }

@@ -121,8 +121,7 @@ impl Shared {
                 .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
         }
         // The handler's failure policy has had its say on what is a dead letter.
-        let is_letter =
-            |message: &Message| message.metadata().contains(metadata_keys::REASON_POISONED);
+        let is_letter = |message: &Message| message.metadata().contains(metadata_keys::REASON_POISONED);
         if !messages.iter().all(is_letter)
             && let Some(refused) = self.pair.refused(&causes)
         {

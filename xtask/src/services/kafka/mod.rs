@@ -1,6 +1,7 @@
-//! Apache Kafka: one node that is broker and controller.
+//! Apache Kafka: one node that is broker and controller. Where its jars cannot be fetched, a stand-in.
 
 mod jars;
+mod stand_in;
 
 use std::{
     fs,
@@ -8,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use super::{Service, daemon};
+use super::{Service, StandIn, daemon};
 use crate::{Result, process};
 
 pub(super) struct Kafka;
@@ -31,7 +32,13 @@ impl Service for Kafka {
     }
 
     fn start(&self, dir: &Path) -> Result<String> {
-        let java = Java::find_or_install()?;
+        let java = match Java::find_or_install() {
+            Ok(java) => java,
+            // A build server is to say that it has not tested everything.
+            Err(error) if std::env::var_os("CI").is_some() => return Err(error),
+            Err(error) => return stand_in::start(dir, &error),
+        };
+        stand_in::forget(dir)?;
         // Both are kept over a restart.
         let (port, controller) = (daemon::port(dir)?, daemon::port(&dir.join("controller"))?);
         let (data, log, config) = (data(dir), dir.join("server.log"), dir.join("server.properties"));
@@ -51,6 +58,10 @@ impl Service for Kafka {
 
     fn is_up(&self, dir: &Path) -> bool {
         daemon::living(&pid_file(dir)).is_some()
+    }
+
+    fn stand_in(&self, dir: &Path) -> Option<StandIn> {
+        stand_in::used(dir)
     }
 
     fn stop(&self, dir: &Path) -> Result {
