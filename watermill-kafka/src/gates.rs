@@ -51,6 +51,11 @@ impl Gates {
         self.queue(topic).lock_owned().await
     }
 
+    /// The same, if nobody is before us.
+    pub(crate) fn try_enter(&self, topic: &str) -> Option<OwnedMutexGuard<Topic>> {
+        self.queue(topic).try_lock_owned().ok()
+    }
+
     fn queue(&self, topic: &str) -> Arc<Queue<Topic>> {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get(topic) {

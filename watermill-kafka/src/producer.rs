@@ -18,7 +18,7 @@ use watermill_core::Message;
 use crate::{
     error::{Failure, Trouble},
     marshaler,
-    report::{Call, Report, Reports},
+    report::{Call, Reports},
     topics,
 };
 
@@ -45,14 +45,14 @@ impl Producer {
         Ok(Self { config, client })
     }
 
-    /// Queues the messages of a call, in order, and waits for room where there is none.
+    /// Queues the messages of a call from this position on, in order, and waits for room where there is none.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it has queued the first of them, none or all; those are sent.
-    pub(crate) async fn enqueue(&self, call: &Arc<Call>, topic: &str, messages: &[Message]) {
+    pub(crate) async fn enqueue(&self, call: &Arc<Call>, topic: &str, messages: &[Message], from: usize) {
         let client = self.client();
-        for (at, message) in messages.iter().enumerate() {
+        for (at, message) in messages.iter().enumerate().skip(from) {
             if let Err(error) = client.enqueue(call, topic, at, message).await {
                 // What comes after it must not overtake it.
                 call.fail(at..messages.len(), &error);
@@ -66,6 +66,22 @@ impl Producer {
         let (client, topic) = (self.client(), topic.to_owned());
         let look = move || topics::have_leaders(client.get().client(), &topic, LOOK_TIME);
         task::spawn_blocking(look).await.unwrap_or(false)
+    }
+
+    /// The same, as long as there is room: how many of them are queued.
+    pub(crate) fn try_enqueue(&self, call: &Arc<Call>, topic: &str, messages: &[Message]) -> usize {
+        let client = self.client();
+        for (at, message) in messages.iter().enumerate() {
+            match client.get().send(record(call, topic, at, message)) {
+                Ok(()) => {}
+                Err((KafkaError::MessageProduction(Code::QueueFull), _)) => return at,
+                Err((error, _)) => {
+                    call.fail(at..messages.len(), &error);
+                    break;
+                }
+            }
+        }
+        messages.len()
     }
 
     /// Replaces a client that has failed for good, and says what was wrong with it. Whoever waits for one
@@ -118,17 +134,13 @@ impl Client {
         at: usize,
         message: &Message,
     ) -> Result<(), KafkaError> {
-        let mut record = BaseRecord::with_opaque_to(topic, call.report(at))
-            .payload(&message.payload()[..])
-            .headers(marshaler::headers(message));
-        record.key = message.key().map(|key| &key[..]);
-        self.send(record).await
+        self.send(record(call, topic, at, message)).await
     }
 
     /// Queues a record, and waits for room where there is none.
     pub(crate) async fn send(
         &self,
-        mut record: BaseRecord<'_, [u8], [u8], Box<Report>>,
+        mut record: BaseRecord<'_, [u8], [u8], Arc<Call>>,
     ) -> Result<(), KafkaError> {
         loop {
             match self.get().send(record) {
@@ -141,6 +153,20 @@ impl Client {
             }
         }
     }
+}
+
+/// The message at this position of a call, as librdkafka takes it.
+fn record<'m>(
+    call: &Arc<Call>,
+    topic: &'m str,
+    at: usize,
+    message: &'m Message,
+) -> BaseRecord<'m, [u8], [u8], Arc<Call>> {
+    let mut record = BaseRecord::with_opaque_to(topic, call.report(at))
+        .payload(&message.payload()[..])
+        .headers(marshaler::headers(message));
+    record.key = message.key().map(|key| &key[..]);
+    record
 }
 
 impl Drop for Client {

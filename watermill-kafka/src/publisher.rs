@@ -1,10 +1,19 @@
 //! [`KafkaPublisher`].
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use rdkafka::error::KafkaError;
-use tokio_util::task::TaskTracker;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use watermill_core::{
     Message, Publisher,
     error::{PublishError, PublishErrorKind},
@@ -14,7 +23,7 @@ use watermill_core::{
 use crate::{
     BACKEND, ConfigError, KafkaPublisherConfig, config,
     error::{Failure, Trouble},
-    gates::Gates,
+    gates::{Gates, Topic},
     marshaler,
     producer::Producer,
     report::Call,
@@ -56,9 +65,33 @@ impl KafkaPublisher {
 }
 
 impl Shared {
-    /// Queues the messages behind those of earlier calls to the topic.
-    async fn enqueue(&self, topic: &str, messages: &[Message]) -> Result<Arc<Call>, PublishError> {
-        let mut gate = self.gates.enter(topic).await;
+    /// Why a call cannot be made at all.
+    fn check(&self, topic: &str, messages: &[Message]) -> Result<(), PublishError> {
+        if self.calls.is_closed() {
+            return Err(PublishError::closed(topic));
+        }
+        config::check_topic(topic)
+            .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
+        for message in messages {
+            marshaler::check(message, self.config.message_bytes_max())
+                .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
+        }
+        Ok(())
+    }
+
+    /// Queues the messages behind those of earlier calls to the topic, from this position on.
+    async fn enqueue(
+        &self,
+        topic: &str,
+        messages: Vec<Message>,
+        call: Arc<Call>,
+        from: usize,
+        gate: Option<OwnedMutexGuard<Topic>>,
+    ) -> Result<(), PublishError> {
+        let mut gate = match gate {
+            Some(gate) => gate,
+            None => self.gates.enter(topic).await,
+        };
         match self.config.create_topics {
             Some(create) if !gate.exists => {
                 let made = topics::create(self.config.client(), create, topic, self.config.request_timeout);
@@ -69,9 +102,8 @@ impl Shared {
             None if gate.look() => gate.exists = self.producer.has_leaders(topic).await,
             _ => {}
         }
-        let call = Call::new(messages.len());
-        self.producer.enqueue(&call, topic, messages).await;
-        Ok(call)
+        self.producer.enqueue(&call, topic, &messages, from).await;
+        Ok(())
     }
 
     async fn failure(&self, topic: &str, of: usize, failed: Vec<(usize, KafkaError)>) -> PublishError {
@@ -91,29 +123,89 @@ impl Shared {
     }
 }
 
+/// A call to [`publish`](Publisher::publish), by hand: a router has thousands of them in progress, each in a box,
+/// and what nearly every one needs is a tenth of what an `async fn` would set aside for the others.
+struct Publish<'a> {
+    shared: &'a Shared,
+    topic: &'a str,
+    of: usize,
+    step: Step<'a>,
+    _call: TaskTrackerToken,
+}
+
+enum Step<'a> {
+    Begin(Vec<Message>),
+    /// It has to wait before all its messages are queued.
+    Queueing(BoxFuture<'a, Result<(), PublishError>>, Arc<Call>),
+    /// For the reports.
+    Waiting(Arc<Call>),
+    Failed(BoxFuture<'a, PublishError>),
+}
+
+impl<'a> Publish<'a> {
+    fn begin(&self, messages: Vec<Message>) -> Result<Step<'a>, PublishError> {
+        let (shared, topic) = (self.shared, self.topic);
+        shared.check(topic, &messages)?;
+        let call = Call::new(messages.len());
+        if messages.is_empty() {
+            return Ok(Step::Waiting(call));
+        }
+        let gate = shared.gates.try_enter(topic);
+        let mut from = 0;
+        if gate.as_ref().is_some_and(|gate| gate.exists) {
+            from = shared.producer.try_enqueue(&call, topic, &messages);
+            if from == messages.len() {
+                // librdkafka has copies: what waits for reports needs not be in memory twice.
+                return Ok(Step::Waiting(call));
+            }
+        }
+        Ok(Step::Queueing(Box::pin(shared.enqueue(topic, messages, call.clone(), from, gate)), call))
+    }
+}
+
+impl Future for Publish<'_> {
+    type Output = Result<(), PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            this.step = match &mut this.step {
+                Step::Begin(messages) => {
+                    let messages = mem::take(messages);
+                    this.begin(messages)?
+                }
+                Step::Queueing(queueing, call) => {
+                    ready!(queueing.as_mut().poll(cx))?;
+                    Step::Waiting(call.clone())
+                }
+                Step::Waiting(call) => {
+                    let failed = ready!(call.poll_failed(cx));
+                    if failed.is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    Step::Failed(Box::pin(this.shared.failure(this.topic, this.of, failed)))
+                }
+                Step::Failed(failure) => return failure.as_mut().poll(cx).map(Err),
+            };
+        }
+    }
+}
+
 #[async_trait]
 impl Publisher for KafkaPublisher {
-    async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+    fn publish<'this, 'topic, 'call>(
+        &'this self,
+        topic: &'topic str,
+        messages: Vec<Message>,
+    ) -> BoxFuture<'call, Result<(), PublishError>>
+    where
+        'this: 'call,
+        'topic: 'call,
+        Self: 'call,
+    {
         let shared = &*self.0;
-        let _call = shared.calls.token();
-        if shared.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
-        config::check_topic(topic)
-            .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
-        for message in &messages {
-            marshaler::check(message, shared.config.message_bytes_max())
-                .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
-        }
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let of = messages.len();
-        let call = shared.enqueue(topic, &messages).await?;
-        // librdkafka has copies: what waits for reports needs not be in memory twice.
-        drop(messages);
-        let failed = call.failed().await;
-        if failed.is_empty() { Ok(()) } else { Err(shared.failure(topic, of, failed).await) }
+        let (of, _call) = (messages.len(), shared.calls.token());
+        Box::pin(Publish { shared, topic, of, step: Step::Begin(messages), _call })
     }
 
     async fn close(&self) -> Result<(), PublishError> {

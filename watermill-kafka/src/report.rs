@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use futures::task::AtomicWaker;
@@ -19,80 +19,112 @@ use rdkafka::{
 
 use crate::log;
 
-/// A call to publish, whose caller is woken once, by the last report.
-pub(crate) struct Call {
+/// A call to publish, whose caller is woken once, by the last report; or one message's part in it.
+///
+/// librdkafka keeps a pointer to one for each message on its way. A call with one message is its own part: one
+/// piece of memory for both, which goes back to the thread that it came from.
+pub(crate) struct Call(Role);
+
+enum Role {
+    Whole(Whole),
+    Part {
+        of: Arc<Call>,
+        /// The message's position in the call.
+        at: usize,
+    },
+}
+
+struct Whole {
+    /// Whether there is one message, and never more.
+    single: bool,
     outstanding: AtomicUsize,
     failed: Mutex<Vec<(usize, KafkaError)>>,
     caller: AtomicWaker,
-}
-
-/// What a message on its way carries along: the call that waits for its report. librdkafka keeps a
-/// pointer to it, so that it is a box.
-pub(crate) struct Report {
-    call: Arc<Call>,
-    /// The message's position in the call.
-    at: usize,
 }
 
 impl Call {
     /// A call of so many messages.
     pub(crate) fn new(messages: usize) -> Arc<Self> {
         let (outstanding, failed) = (AtomicUsize::new(messages), Mutex::default());
-        Arc::new(Self { outstanding, failed, caller: AtomicWaker::new() })
+        let whole = Whole { single: messages == 1, outstanding, failed, caller: AtomicWaker::new() };
+        Arc::new(Self(Role::Whole(whole)))
+    }
+
+    /// A call whose messages are not known yet; see [`expect`](Self::expect).
+    pub(crate) fn open() -> Arc<Self> {
+        Self::new(0)
     }
 
     /// There are so many messages more.
     pub(crate) fn expect(&self, messages: usize) {
-        self.outstanding.fetch_add(messages, Ordering::AcqRel);
+        self.whole().outstanding.fetch_add(messages, Ordering::AcqRel);
     }
 
-    /// The report of the message at this position.
-    pub(crate) fn report(self: &Arc<Self>, at: usize) -> Box<Report> {
-        Box::new(Report { call: self.clone(), at })
+    /// The part of the message at this position.
+    pub(crate) fn report(self: &Arc<Self>, at: usize) -> Arc<Self> {
+        match &self.0 {
+            Role::Whole(Whole { single: true, .. }) => self.clone(),
+            _ => Arc::new(Self(Role::Part { of: self.clone(), at })),
+        }
     }
 
-    /// Waits until all are in: the positions that were not accepted, in ascending order, and why.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost by dropping it; waiting again goes on.
-    pub(crate) async fn failed(&self) -> Vec<(usize, KafkaError)> {
-        self.until(Self::is_over).await;
-        self.failed_so_far()
+    /// Ready when all are in: the positions that were not accepted, in ascending order, and why.
+    pub(crate) fn poll_failed(&self, cx: &Context<'_>) -> Poll<Vec<(usize, KafkaError)>> {
+        let whole = self.whole();
+        whole.poll_until(Whole::is_over, cx).map(|()| self.failed_so_far())
     }
 
     /// Waits until all are in, or until the first that says no: whether none does.
     ///
     /// # Cancel safety
     ///
-    /// As [`failed`](Self::failed).
+    /// Nothing is lost by dropping it; waiting again goes on.
     pub(crate) async fn accepted(&self) -> bool {
-        self.until(|call| call.is_over() || !call.lock().is_empty()).await;
-        self.lock().is_empty()
-    }
-
-    async fn until(&self, done: impl Fn(&Self) -> bool) {
-        poll_fn(|context| {
-            self.caller.register(context.waker());
-            // After the waker is registered: the last report may come in between.
-            if done(self) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    fn is_over(&self) -> bool {
-        self.outstanding.load(Ordering::Acquire) == 0
+        let whole = self.whole();
+        let done = |whole: &Whole| whole.is_over() || !whole.lock().is_empty();
+        poll_fn(|cx| whole.poll_until(done, cx)).await;
+        whole.lock().is_empty()
     }
 
     /// The positions that were not accepted as far as is known, in ascending order, and why.
     pub(crate) fn failed_so_far(&self) -> Vec<(usize, KafkaError)> {
-        let mut failed = std::mem::take(&mut *self.lock());
+        let mut failed = std::mem::take(&mut *self.whole().lock());
         failed.sort_unstable_by_key(|(at, _)| *at);
         failed
     }
 
     /// Messages that were not even queued.
     pub(crate) fn fail(&self, positions: impl ExactSizeIterator<Item = usize>, error: &KafkaError) {
+        self.whole().fail(positions, error);
+    }
+
+    fn whole(&self) -> &Whole {
+        match &self.0 {
+            Role::Whole(whole) => whole,
+            Role::Part { of, .. } => of.whole(),
+        }
+    }
+
+    fn at(&self) -> usize {
+        match self.0 {
+            Role::Whole(_) => 0,
+            Role::Part { at, .. } => at,
+        }
+    }
+}
+
+impl Whole {
+    fn poll_until(&self, done: impl Fn(&Self) -> bool, cx: &Context<'_>) -> Poll<()> {
+        self.caller.register(cx.waker());
+        // After the waker is registered: the last report may come in between.
+        if done(self) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn is_over(&self) -> bool {
+        self.outstanding.load(Ordering::Acquire) == 0
+    }
+
+    fn fail(&self, positions: impl ExactSizeIterator<Item = usize>, error: &KafkaError) {
         let count = positions.len();
         let mut failed = self.lock();
         failed.extend(positions.map(|at| (at, error.clone())));
@@ -117,12 +149,12 @@ impl Call {
 pub(crate) struct Reports;
 
 impl ProducerContext<NoCustomPartitioner> for Reports {
-    type DeliveryOpaque = Box<Report>;
+    type DeliveryOpaque = Arc<Call>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, report: Box<Report>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, report: Arc<Call>) {
         match result {
-            Ok(_) => report.call.settle(1),
-            Err((error, _)) => report.call.fail(std::iter::once(report.at), error),
+            Ok(_) => report.whole().settle(1),
+            Err((error, _)) => report.fail(std::iter::once(report.at()), error),
         }
     }
 }
@@ -150,11 +182,12 @@ mod tests {
         let call = Call::new(3);
         let timed_out = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
         call.fail(std::iter::once(2), &timed_out);
-        call.settle(1);
-        assert!(call.failed().now_or_never().is_none());
+        call.whole().settle(1);
+        let failed = || poll_fn(|cx| call.poll_failed(cx)).now_or_never();
+        assert!(failed().is_none());
         assert_eq!(call.accepted().now_or_never(), Some(false));
         call.fail(std::iter::once(0), &timed_out);
-        let failed = call.failed().now_or_never().expect("all reports are in");
+        let failed = failed().expect("all reports are in");
         assert_eq!(failed.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 2]);
     }
 }

@@ -341,8 +341,8 @@ impl Service {
         if Instant::now() < self.retry_again {
             return;
         }
-        while let Some(again) = self.again.pop() {
-            if let Err((error, again)) = self.read_partitions_again(again) {
+        while let Some(mut again) = self.again.pop() {
+            if let Err(error) = self.read_partitions_again(&mut again) {
                 self.report(error);
                 self.again.push(again);
                 self.retry_again = Instant::now() + AGAIN_PAUSE;
@@ -351,12 +351,9 @@ impl Service {
         }
     }
 
-    fn read_partitions_again(&self, mut again: Again) -> Result<(), (KafkaError, Again)> {
+    fn read_partitions_again(&self, again: &mut Again) -> KafkaResult<()> {
         let topic = &*again.desk.topic;
-        let assigned = match self.consumer().assignment() {
-            Ok(assigned) => assigned,
-            Err(error) => return Err((error, again)),
-        };
+        let assigned = self.consumer().assignment()?;
         let mut partitions = TopicPartitionList::new();
         for partition in again.partitions.keys() {
             // It may have been given up meanwhile, and have come back even.
@@ -367,10 +364,7 @@ impl Service {
         if partitions.count() == 0 {
             return Ok(());
         }
-        let committed = match self.consumer().committed_offsets(partitions.clone(), self.request_timeout) {
-            Ok(committed) => committed,
-            Err(error) => return Err((error, again)),
-        };
+        let committed = self.consumer().committed_offsets(partitions.clone(), self.request_timeout)?;
         let mut ledgers = HashMap::new();
         let mut starts = Vec::new();
         for element in committed.elements() {

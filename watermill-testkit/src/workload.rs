@@ -41,6 +41,14 @@ pub fn per_second(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
+/// The middle one of an odd number of rates: what else the machine does makes rounds slow, and sometimes one
+/// side's fast.
+pub fn middle(rates: impl IntoIterator<Item = f64>) -> f64 {
+    let mut rates: Vec<f64> = rates.into_iter().collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
 /// Runs and times, several times, and returns the fastest time: of a loop that always does the same
 /// work, the others show what else the machine did.
 pub async fn fastest_of<F: Future<Output = ()>>(runs: usize, mut run: impl FnMut() -> F) -> Duration {

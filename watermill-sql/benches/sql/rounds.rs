@@ -42,11 +42,9 @@ pub(crate) async fn in_turn(rounds: usize, count: usize, contenders: Vec<Contend
 }
 
 impl Results {
-    /// The middle round of one: what else the machine does makes rounds slow, and sometimes one side's fast.
+    /// The middle round of one.
     pub(crate) fn middle(&self, name: &str) -> f64 {
         let (_, rates) = self.0.iter().find(|(of, _)| of == name).expect("a contender's name");
-        let mut rates = rates.clone();
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
+        workload::middle(rates.iter().copied())
     }
 }

@@ -59,7 +59,7 @@ impl Open {
     pub(super) fn new(producer: Arc<Producer>) -> Self {
         Self {
             producer,
-            call: Call::new(0),
+            call: Call::open(),
             sent: Vec::new(),
             parts: HashMap::new(),
             messages: 0,

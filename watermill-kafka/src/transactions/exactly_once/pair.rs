@@ -56,11 +56,14 @@ struct State {
     /// Those whose positions are committed.
     clients: Vec<Weak<Client>>,
     /// Those who wait for the end of a transaction.
-    waiting: Vec<mpsc::Sender<Result<(), Ended>>>,
+    waiting: Vec<Waiting>,
     /// What was refused of deliveries that come again: asked for again, it is refused at once, so that the
     /// handler's failure policy has its say.
     refused: HashMap<Place, Refused>,
 }
+
+/// Whoever waits for the end of a transaction, on a thread that may.
+pub(super) type Waiting = mpsc::SyncSender<Result<(), Ended>>;
 
 #[derive(Default)]
 enum Phase {
@@ -142,7 +145,7 @@ impl Pair {
 
     /// Ends the open transaction, and waits for that; blocks.
     pub(crate) fn commit(&self, timeout: Duration) -> Result<(), Failure> {
-        let (sender, ended) = mpsc::channel();
+        let (sender, ended) = mpsc::sync_channel(1);
         let timeout = {
             let mut state = self.lock();
             let timeout = match &state.phase {
@@ -273,7 +276,7 @@ impl Pair {
     }
 
     /// Waits until the open transaction is to end: whoever waits for that now is told how it did.
-    pub(super) async fn until_due(&self) -> Vec<mpsc::Sender<Result<(), Ended>>> {
+    pub(super) async fn until_due(&self) -> Vec<Waiting> {
         loop {
             {
                 let mut state = self.lock();
@@ -383,7 +386,7 @@ impl Drop for Owner {
     }
 }
 
-pub(super) fn tell(waiting: Vec<mpsc::Sender<Result<(), Ended>>>, ended: &Result<(), Ended>) {
+pub(super) fn tell(waiting: Vec<Waiting>, ended: &Result<(), Ended>) {
     for waiting in waiting {
         // Who has not the time to wait is gone.
         let _ = waiting.send(ended.clone());
