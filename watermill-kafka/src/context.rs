@@ -1,5 +1,7 @@
 //! [`Context`]: what librdkafka calls back for, on the thread that serves the client.
 
+mod positions;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -12,9 +14,7 @@ use std::{
 use rdkafka::{
     ClientContext, Statistics,
     config::RDKafkaLogLevel,
-    consumer::{
-        BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
-    },
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, KafkaResult},
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaRespErr,
@@ -23,14 +23,13 @@ use watermill_core::{delivery::Origin, error::SettleError};
 
 use crate::{
     assigned::scope,
-    error::Failure,
     lag::Measured,
     ledger::Ledger,
     log,
     queue::{ClientHandle, Queue},
     settle::Desk,
     topics::Prepared,
-    transactions::{Owner, Pair},
+    transactions::Owner,
 };
 
 /// What the callbacks of a client need.
@@ -165,44 +164,6 @@ impl Context {
         Ok(())
     }
 
-    /// Commits what is done of a subscription that leaves.
-    pub(crate) fn commit_last(&self, consumer: &BaseConsumer<Self>, desk: &Desk) -> Result<(), Failure> {
-        match self.pair() {
-            None => self.commit(consumer, [desk]).map_err(Failure::of),
-            Some(pair) if desk.is_uncommitted() => pair.commit(self.request_timeout),
-            Some(_) => Ok(()),
-        }
-    }
-
-    /// The transactions that positions are committed in, if any.
-    pub(crate) fn pair(&self) -> Option<&Pair> {
-        self.owner.as_ref().map(|owner| &*owner.0)
-    }
-
-    /// What is done and not committed, and who we are in the group, by whose word others are told from us. The
-    /// latter is asked for first: what is done of a partition that is given up in between is missing then, and
-    /// not committed in the name of who came after.
-    pub(crate) fn positions(&self) -> Option<(ConsumerGroupMetadata, TopicPartitionList)> {
-        let client = self.client.get()?.upgrade()?;
-        let member = client.consumer().group_metadata()?;
-        let subscribed = self.subscribed();
-        let offsets = uncommitted(subscribed.iter().map(|subscribed| &*subscribed.desk));
-        (offsets.count() > 0).then_some((member, offsets))
-    }
-
-    /// Whether a subscription is this client's.
-    pub(crate) fn serves(&self, desk: &Arc<Desk>) -> bool {
-        self.subscribed_to(&desk.topic).is_some_and(|subscribed| Arc::ptr_eq(&subscribed.desk, desk))
-    }
-
-    /// Ends all subscriptions for good.
-    pub(crate) fn end_all(&self, why: &dyn Fn() -> Failure) {
-        for Subscribed { desk, .. } in self.subscribed() {
-            desk.report(why());
-            desk.stop_intake();
-        }
-    }
-
     /// Tells the desks what is committed.
     pub(crate) fn recorded(&self, offsets: &TopicPartitionList) {
         for element in offsets.elements() {
@@ -281,34 +242,6 @@ impl Context {
                 ledger.committed(offset);
             }
             ledger.lose(SettleError::lost);
-        }
-    }
-
-    /// Takes assignments back from a subscription, to be read again: for each partition where to begin if
-    /// nothing of it is committed, and what is known of it.
-    pub(crate) fn take_back(&self, desk: &Desk, scopes: &[u64]) -> HashMap<i32, (Option<i64>, Ledger)> {
-        let origin = self.subscribed_to(&desk.topic).map(|subscribed| subscribed.origin);
-        let mut taken = HashMap::new();
-        for (scope, ledger) in scopes.iter().filter_map(|scope| desk.revoke_scope(*scope)) {
-            if let Some(origin) = &origin {
-                origin.revoke(|token| token.scope == scope);
-            }
-            taken.insert(scope::partition(scope), ledger.again());
-            ledger.lose(SettleError::lost);
-        }
-        taken
-    }
-
-    /// Ends the open transaction if these partitions take part in it.
-    fn commit_with_outputs(&self, partitions: &TopicPartitionList) {
-        let Some(pair) = self.pair() else { return };
-        let elements = partitions.elements();
-        let mut desks = elements.iter().filter_map(|element| self.subscribed_to(element.topic()));
-        if desks.any(|subscribed| subscribed.desk.is_uncommitted())
-            && let Err(failure) = pair.commit(self.request_timeout)
-        {
-            let error = failure.subscribing("");
-            tracing::warn!(%error, "what was done of revoked partitions could not be committed and comes again");
         }
     }
 

@@ -5,6 +5,8 @@
 //! front on moves the watermark, which is what may be committed; what is done behind an unsettled record
 //! waits for it.
 
+mod promises;
+
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
@@ -12,6 +14,9 @@ use std::{
 
 use tokio::time::Instant;
 use watermill_core::{Message, Window, delivery::Receipt, error::SettleError};
+
+use self::promises::Promises;
+pub(crate) use self::promises::{Kept, Promise};
 
 /// The records of one assignment of a partition.
 #[derive(Debug, Default)]
@@ -36,39 +41,6 @@ pub(crate) struct Ledger {
     earlier: HashMap<i64, u32>,
 }
 
-/// Records of which something has been published in the open transaction: they are promised to be done
-/// when it is committed.
-#[derive(Debug, Default)]
-struct Promises {
-    /// How many entries, from the front on, are done or promised.
-    covered: usize,
-    /// How many are promised and not done.
-    open: usize,
-    /// Whether a promised one was not done after all.
-    broken: bool,
-}
-
-/// Whether a record can be promised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Promise {
-    /// It is.
-    Made,
-    /// Not before those before it are: the group's position could not pass them.
-    Early,
-    /// One before it was nacked and comes again: it has to come again as well.
-    Behind,
-    /// It is not in hand.
-    Lost,
-}
-
-/// What became of the promises of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
-    Yes,
-    NotYet,
-    No,
-}
-
 #[derive(Debug)]
 struct Entry {
     offset: i64,
@@ -77,6 +49,8 @@ struct Entry {
     /// In milliseconds since the Unix epoch.
     timestamp: Option<i64>,
     promised: bool,
+    /// When those before it come again, and it with them, if that was decided while it was in hand.
+    behind: Option<Instant>,
     state: State,
 }
 
@@ -157,7 +131,7 @@ impl Ledger {
         let attempts = if self.earlier.is_empty() { 1 } else { self.attempts(offset) };
         self.first.get_or_insert(offset);
         let state = State::Out(message.clone());
-        self.entries.push_back(Entry { offset, attempts, timestamp, promised: false, state });
+        self.entries.push_back(Entry { offset, attempts, timestamp, promised: false, behind: None, state });
         self.out += 1;
         Some(attempts)
     }
@@ -167,65 +141,12 @@ impl Ledger {
         self.earlier.remove(&offset).unwrap_or_default().saturating_add(1)
     }
 
-    /// Promises a record that is in hand to the open transaction.
-    pub(crate) fn promise(&mut self, offset: i64) -> Promise {
-        let Some(at) = self.position(offset) else { return Promise::Lost };
-        if !matches!(self.entries[at].state, State::Out(_)) {
-            return Promise::Lost;
-        }
-        let Promises { covered, open, .. } = &mut self.promises;
-        let is_covered = |entry: &Entry| entry.promised || matches!(entry.state, State::Done);
-        while self.entries.get(*covered).is_some_and(is_covered) {
-            *covered += 1;
-        }
-        if at > *covered {
-            let before = self.entries.range(*covered..at);
-            let nacked =
-                self.nacked > 0 && before.into_iter().any(|entry| matches!(entry.state, State::Due(..)));
-            return if nacked { Promise::Behind } else { Promise::Early };
-        }
-        if !std::mem::replace(&mut self.entries[at].promised, true) {
-            *open += 1;
-        }
-        Promise::Made
-    }
-
-    /// Takes a promise back of which nothing has been published.
-    pub(crate) fn unpromise(&mut self, offset: i64) {
-        let Some(at) = self.position(offset) else { return };
-        if std::mem::take(&mut self.entries[at].promised) {
-            self.promises.open -= 1;
-            self.promises.covered = self.promises.covered.min(at);
-        }
-    }
-
-    /// Whether a record is promised.
-    pub(crate) fn is_promised(&self, offset: i64) -> bool {
-        self.position(offset).is_some_and(|at| self.entries[at].promised)
-    }
-
-    /// What became of what was promised.
-    pub(crate) fn kept(&self) -> Kept {
-        match self.promises {
-            Promises { broken: true, .. } => Kept::No,
-            Promises { open: 0, .. } => Kept::Yes,
-            _ => Kept::NotYet,
-        }
-    }
-
-    /// Where the partition is to be read again if nothing of it is committed, and the ledger for that:
-    /// attempts go on being counted.
-    pub(crate) fn again(&self) -> (Option<i64>, Self) {
-        let unsettled = |entry: &&Entry| !matches!(entry.state, State::Done);
-        let attempts = self.entries.iter().filter(unsettled).map(|entry| (entry.offset, entry.attempts));
-        let mut earlier = self.earlier.clone();
-        earlier.extend(attempts);
-        (self.committed.or(self.first), Self { earlier, ..Self::default() })
-    }
-
     /// A record is done. A receipt is kept until that is committed.
     #[inline]
     pub(crate) fn ack(&mut self, offset: i64, receipt: Option<Receipt>) {
+        if self.come_again(offset) {
+            return lost(receipt);
+        }
         let Some(entry) = self.out(offset) else { return lost(receipt) };
         entry.state = State::Done;
         let promised = entry.promised;
@@ -239,6 +160,9 @@ impl Ledger {
 
     /// A record is to be handed out again after `delay`.
     pub(crate) fn nack(&mut self, offset: i64, delay: Duration, now: Instant, receipt: Option<Receipt>) {
+        if self.come_again(offset) {
+            return lost(receipt);
+        }
         let Some(entry) = self.out(offset) else { return lost(receipt) };
         if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
             entry.state = State::Due(now + delay.min(DELAY_MAX), message);
@@ -253,6 +177,10 @@ impl Ledger {
 
     /// A record goes to the dead-letter topic; it is done when it is there, see [`bury`](Self::bury).
     pub(crate) fn condemn(&mut self, offset: i64, receipt: Option<Receipt>) -> Option<Condemned> {
+        if self.come_again(offset) {
+            lost(receipt);
+            return None;
+        }
         let Some(entry) = self.out(offset) else {
             lost(receipt);
             return None;

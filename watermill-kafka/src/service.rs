@@ -1,9 +1,10 @@
 //! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
 //! records never pass through it.
 
+mod again;
+mod leaving;
+
 use std::{
-    collections::HashMap,
-    mem,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -12,13 +13,17 @@ use std::{
 use rdkafka::{
     Message as _,
     consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, KafkaResult},
+    error::KafkaError,
     message::BorrowedMessage,
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaErrorCode as Code,
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
+use self::{
+    again::Again,
+    leaving::{Leaving, Left},
+};
 use crate::{
     client::{Client, Order},
     config::KafkaSubscriberConfig,
@@ -33,11 +38,8 @@ use crate::{
 /// The longest sleep: far below every interval in which librdkafka wants to be polled.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// The pause after a commit that failed.
-const COMMIT_AGAIN: Duration = Duration::from_millis(50);
-
-/// The pause after a position could not be asked for.
-const AGAIN_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after something that failed.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// The longest sleep while a subscription is leaving, whose end is seen by looking.
 const SLEEP_LEAVING: Duration = Duration::from_millis(5);
@@ -68,24 +70,6 @@ pub(crate) struct Service {
     again: Vec<Again>,
     /// Nothing is asked for to be read again before this.
     retry_again: Instant,
-}
-
-/// Partitions of a subscription that are to be read again.
-struct Again {
-    desk: Arc<Desk>,
-    /// For each where to begin if nothing is committed, and what is known of it.
-    partitions: HashMap<i32, (Option<i64>, Ledger)>,
-    _done: oneshot::Sender<()>,
-}
-
-/// A subscription on its way out.
-struct Leaving {
-    desk: Arc<Desk>,
-    done: oneshot::Sender<Result<(), Failure>>,
-    /// After this it is not waited for any longer.
-    deadline: Instant,
-    /// How the last commit went; `None` while dead letters are waited for.
-    committed: Option<Result<(), Failure>>,
 }
 
 impl Service {
@@ -178,7 +162,7 @@ impl Service {
     fn sleep(&self) -> Duration {
         let longest = match (self.leaving.is_empty(), self.again.is_empty()) {
             (false, _) => SLEEP_LEAVING,
-            (true, false) => AGAIN_PAUSE,
+            (true, false) => TRY_AGAIN,
             (true, true) => SLEEP_MAX,
         };
         self.next_commit.saturating_duration_since(Instant::now()).min(longest)
@@ -323,7 +307,7 @@ impl Service {
                 pair.commit_soon();
             }
             // Whoever waits in a hurry has been heard.
-            self.retry_commit = now + COMMIT_AGAIN;
+            self.retry_commit = now + TRY_AGAIN;
             return;
         }
         if self.grouped
@@ -331,63 +315,9 @@ impl Service {
         {
             // A rebalance that is going on, for one. What is lost by it comes again to the next owner.
             tracing::warn!(%error, "what is done could not be committed, trying again");
-            self.retry_commit = Instant::now() + COMMIT_AGAIN;
+            self.retry_commit = Instant::now() + TRY_AGAIN;
             self.next_commit = self.next_commit.min(self.retry_commit);
         }
-    }
-
-    /// Reads partitions again whose outputs were not committed.
-    fn read_again(&mut self) {
-        if Instant::now() < self.retry_again {
-            return;
-        }
-        while let Some(mut again) = self.again.pop() {
-            if let Err(error) = self.read_partitions_again(&mut again) {
-                self.report(error);
-                self.again.push(again);
-                self.retry_again = Instant::now() + AGAIN_PAUSE;
-                return;
-            }
-        }
-    }
-
-    fn read_partitions_again(&self, again: &mut Again) -> KafkaResult<()> {
-        let topic = &*again.desk.topic;
-        let assigned = self.consumer().assignment()?;
-        let mut partitions = TopicPartitionList::new();
-        for partition in again.partitions.keys() {
-            // It may have been given up meanwhile, and have come back even.
-            if assigned.find_partition(topic, *partition).is_some() && !again.desk.has(*partition) {
-                partitions.add_partition(topic, *partition);
-            }
-        }
-        if partitions.count() == 0 {
-            return Ok(());
-        }
-        let committed = self.consumer().committed_offsets(partitions.clone(), self.request_timeout)?;
-        let mut ledgers = HashMap::new();
-        let mut starts = Vec::new();
-        for element in committed.elements() {
-            let Some((start, ledger)) = again.partitions.remove(&element.partition()) else { continue };
-            ledgers.insert(element.partition(), ledger);
-            let start = match element.offset() {
-                Offset::Offset(offset) => offset,
-                _ => start.expect("something of the partition was handed out"),
-            };
-            starts.push((element.partition(), Offset::Offset(start)));
-        }
-        let seek = || {
-            // What was fetched before is told from what comes now by librdkafka.
-            let mut starts = starts.iter();
-            starts.try_for_each(|(partition, start)| {
-                self.consumer().seek(topic, *partition, *start, Duration::ZERO)
-            })
-        };
-        let ledger = |partition| ledgers.remove(&partition).unwrap_or_default();
-        if let Err(error) = self.context.take_over(&partitions, ledger, seek) {
-            tracing::warn!(%error, topic, "partitions could not be read again, they are somebody else's now");
-        }
-        Ok(())
     }
 
     /// Looks for partitions that were added to topics that are read without a group.
@@ -409,76 +339,6 @@ impl Service {
                 Err(error) => self.report(error),
             }
         }
-    }
-
-    /// Sees those off who leave, as far as they are: first their dead letters are waited for, then what is
-    /// done is committed and the topic left, and when its partitions are given up they are gone.
-    fn let_go(&mut self) -> Vec<Left> {
-        let (now, settled) = (Instant::now(), self.is_settled());
-        let mut left_topics = false;
-        for leaving in &mut self.leaving {
-            let waits = !settled || leaving.desk.condemned() > 0 || now < self.retry_commit;
-            if leaving.committed.is_some() || waits && now < leaving.deadline {
-                continue;
-            }
-            match self.context.commit_last(self.handle.consumer(), &leaving.desk) {
-                // A rebalance that is going on, for one, is over soon.
-                Err(_) if Instant::now() < leaving.deadline => self.retry_commit = now + COMMIT_AGAIN,
-                committed => {
-                    leaving.committed = Some(committed);
-                    left_topics = true;
-                }
-            }
-        }
-        if left_topics && let Err(error) = self.leave() {
-            self.report(error);
-        }
-        let mut left = Vec::new();
-        for leaving in mem::take(&mut self.leaving) {
-            let gone = leaving.desk.is_empty() || now >= leaving.deadline;
-            match leaving.committed {
-                Some(committed) if gone => {
-                    let Leaving { desk, done, deadline, .. } = leaving;
-                    self.context.remove(&desk.topic);
-                    self.client.release(&desk.topic);
-                    desk.left.cancel();
-                    left.push(Left { done, committed, deadline });
-                }
-                _ => self.leaving.push(leaving),
-            }
-        }
-        left
-    }
-
-    /// Leaves the topics whose last commit is made.
-    fn leave(&mut self) -> KafkaResult<()> {
-        if self.grouped {
-            self.topics_changed = true;
-            return Ok(());
-        }
-        let mut partitions = TopicPartitionList::new();
-        for leaving in self.leaving.iter().filter(|leaving| leaving.committed.is_some()) {
-            for (partition, _) in leaving.desk.watermarks() {
-                partitions.add_partition(&leaving.desk.topic, partition);
-            }
-        }
-        self.context.give_up(self.consumer(), &partitions);
-        self.consumer().incremental_unassign(&partitions)
-    }
-}
-
-/// A subscription that has left.
-struct Left {
-    done: oneshot::Sender<Result<(), Failure>>,
-    committed: Result<(), Failure>,
-    /// After this it is told, gone or not.
-    deadline: Instant,
-}
-
-impl Left {
-    fn tell(self) {
-        // Nobody waits when the subscription was dropped.
-        let _ = self.done.send(self.committed);
     }
 }
 

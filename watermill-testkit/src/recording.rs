@@ -85,6 +85,13 @@ impl RecordingPublisher {
         self
     }
 
+    /// Whether it claims to commit with the ack: then outputs name the delivery that they were made of.
+    #[must_use]
+    pub fn commits_with_ack(mut self, commits_with_ack: bool) -> Self {
+        self.capabilities = self.capabilities.commits_with_ack(commits_with_ack);
+        self
+    }
+
     /// Makes the next `calls` calls fail with `kind`, after those that were told to fail already.
     /// Nothing of them is recorded as published.
     pub fn fail_next(&self, calls: usize, kind: PublishErrorKind) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use tower::layer::util::Identity;
 use watermill_core::{
-    DeliveryInfo, Handler, HandlerInfo, Json, Message, MessageId, Metadata, State,
+    DeliveryInfo, FailurePolicy, Handler, HandlerInfo, Json, Message, MessageId, Metadata, State,
     delivery::Outcome,
     error::PublishErrorKind,
     router::{RunErrorKind, To},
@@ -89,6 +89,29 @@ async fn outputs_for_several_topics_go_out_in_one_call_for_each_topic() {
     assert_eq!(target.calls(), [("left".to_owned(), 2), ("right".to_owned(), 1)]);
     assert_eq!(ids(&target.published("left")), ["m1", "m3"]);
     running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn outputs_name_their_delivery_to_a_publisher_that_commits_with_the_ack_and_to_no_other() {
+    async fn copy(message: Message) -> Result<Message, &'static str> {
+        if message.payload() == "bad" { Err("no") } else { Ok(Message::new("made")) }
+    }
+    for commits_with_ack in [true, false] {
+        let source = ScriptedSubscriber::new();
+        let target = RecordingPublisher::new().commits_with_ack(commits_with_ack);
+        source.push(ScriptedDelivery::new(Message::new("good")));
+        source.push(ScriptedDelivery::new(Message::new("bad")));
+        let policy = FailurePolicy::retry(0).then_dead_letter(target.clone(), "dead");
+        let handler = Handler::new("copy", copy).from(source.clone(), "in").to(target.clone(), "out");
+        let running = Running::start(router().add(handler.on_failure(policy))).await;
+        source.settled(2).await;
+        for topic in ["out", "dead"] {
+            let published = target.published(topic).remove(0);
+            let named = published.delivery().map(|info| info.topic().to_owned());
+            assert_eq!(named, commits_with_ack.then(|| "in".to_owned()), "{topic}");
+        }
+        running.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -113,12 +113,25 @@ fn a_record_is_promised_when_those_before_it_are_done_or_promised() {
 }
 
 #[test]
-fn behind_a_nacked_record_nothing_can_be_promised() {
+fn behind_a_nacked_record_nothing_can_be_promised_and_comes_again_with_it() {
+    let now = Instant::now();
     let mut ledger = ledger(&[0, 1, 2]);
-    ledger.nack(1, SECOND, Instant::now(), None);
+    ledger.nack(1, SECOND, now, None);
     assert_eq!(ledger.promise(2), Promise::Behind);
+    assert_eq!(ledger.promise(2), Promise::Lost, "whoever has it may not go on with it");
+    ledger.ack(2, None);
+    assert_eq!(ledger.outstanding(), 1);
     assert_eq!(ledger.promise(0), Promise::Made);
-    assert_eq!(ledger.kept(), Kept::NotYet);
+    ledger.ack(0, None);
+    assert_eq!(ledger.watermark(), Some(1));
+
+    let again = |offer| match offer {
+        Offer::Again(Handed { offset, attempt, .. }) => (offset, attempt),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(offer(&mut ledger, window(9), now), Offer::Nothing(Some(_))));
+    assert_eq!(again(offer(&mut ledger, window(9), now + SECOND)), (1, 2));
+    assert_eq!(again(offer(&mut ledger, window(9), now + SECOND)), (2, 1), "its attempt did not count");
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) async fn run(pair: Arc<Pair>) {
         if driver.pair.is_closed() {
             return;
         }
-        if matches!(ended.trouble, Trouble::Fenced | Trouble::Refused | Trouble::Config) {
+        if ended.is_final() {
             tracing::error!(
                 id = driver.pair.id(),
                 reason = ended.reason,

@@ -186,8 +186,9 @@ impl Pair {
             let early = {
                 let mut state = self.lock();
                 match &mut state.phase {
-                    Phase::Down(ended) => return Err(ended.failure()),
-                    Phase::Between => false,
+                    Phase::Down(ended) if ended.is_final() => return Err(ended.failure()),
+                    // It is no fault of a message that it has to wait, and nothing for a failure policy.
+                    Phase::Down(_) | Phase::Between => false,
                     Phase::Open(open) => match open.promise(&causes) {
                         Some(Promise::Made) => {
                             let (producer, call) = (open.producer.clone(), open.call.clone());
@@ -357,6 +358,11 @@ impl State {
 impl Ended {
     pub(super) fn new(trouble: Trouble, reason: impl Into<String>) -> Self {
         Self { trouble, reason: reason.into() }
+    }
+
+    /// Whether there will be no other transaction.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self.trouble, Trouble::Fenced | Trouble::Refused | Trouble::Config)
     }
 
     pub(super) fn failure(&self) -> Failure {

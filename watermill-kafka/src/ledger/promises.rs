@@ -1,0 +1,121 @@
+//! What of a partition is promised to the open transaction of an exactly-once publisher.
+
+use super::{Entry, Ledger, State};
+
+/// Records of which something has been published in the open transaction: they are promised to be done
+/// when it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Promises {
+    /// How many entries, from the front on, are done or promised.
+    pub(super) covered: usize,
+    /// How many are promised and not done.
+    pub(super) open: usize,
+    /// How many in hand are behind a nacked one.
+    pub(super) behind: usize,
+    /// Whether a promised one was not done after all.
+    pub(super) broken: bool,
+}
+
+/// Whether a record can be promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// It is.
+    Made,
+    /// Not before those before it are: the group's position could not pass them.
+    Early,
+    /// One before it was nacked and comes again, and so does it, whatever is said of it from now on.
+    Behind,
+    /// It is not in hand.
+    Lost,
+}
+
+/// What became of the promises of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Yes,
+    NotYet,
+    No,
+}
+
+impl Ledger {
+    /// Promises a record that is in hand to the open transaction.
+    pub(crate) fn promise(&mut self, offset: i64) -> Promise {
+        let Some(at) = self.position(offset) else { return Promise::Lost };
+        if !matches!(self.entries[at], Entry { state: State::Out(_), behind: None, .. }) {
+            return Promise::Lost;
+        }
+        let Promises { covered, open, .. } = &mut self.promises;
+        let is_covered = |entry: &Entry| entry.promised || matches!(entry.state, State::Done);
+        while self.entries.get(*covered).is_some_and(is_covered) {
+            *covered += 1;
+        }
+        if at > *covered {
+            let due = |entry: &Entry| if let State::Due(due, _) = entry.state { Some(due) } else { None };
+            let before = self.entries.range(*covered..at);
+            return match before.filter_map(due).max().filter(|_| self.nacked > 0) {
+                Some(due) => {
+                    self.entries[at].behind = Some(due);
+                    self.promises.behind += 1;
+                    Promise::Behind
+                }
+                None => Promise::Early,
+            };
+        }
+        if !std::mem::replace(&mut self.entries[at].promised, true) {
+            *open += 1;
+        }
+        Promise::Made
+    }
+
+    /// Whatever is said of a record that was put behind others is no word on it: it comes again after them. It was
+    /// not its fault, and its attempt does not count.
+    pub(super) fn come_again(&mut self, offset: i64) -> bool {
+        if self.promises.behind == 0 {
+            return false;
+        }
+        let Some(at) = self.position(offset) else { return false };
+        let entry = &mut self.entries[at];
+        let Some(due) = entry.behind.take() else { return false };
+        if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
+            entry.state = State::Due(due, message);
+            entry.attempts -= 1;
+            self.out -= 1;
+            self.nacked += 1;
+        }
+        self.promises.behind -= 1;
+        true
+    }
+
+    /// Takes a promise back of which nothing has been published.
+    pub(crate) fn unpromise(&mut self, offset: i64) {
+        let Some(at) = self.position(offset) else { return };
+        if std::mem::take(&mut self.entries[at].promised) {
+            self.promises.open -= 1;
+            self.promises.covered = self.promises.covered.min(at);
+        }
+    }
+
+    /// Whether a record is promised.
+    pub(crate) fn is_promised(&self, offset: i64) -> bool {
+        self.position(offset).is_some_and(|at| self.entries[at].promised)
+    }
+
+    /// What became of what was promised.
+    pub(crate) fn kept(&self) -> Kept {
+        match self.promises {
+            Promises { broken: true, .. } => Kept::No,
+            Promises { open: 0, .. } => Kept::Yes,
+            _ => Kept::NotYet,
+        }
+    }
+
+    /// Where the partition is to be read again if nothing of it is committed, and the ledger for that:
+    /// attempts go on being counted.
+    pub(crate) fn again(&self) -> (Option<i64>, Self) {
+        let unsettled = |entry: &&Entry| !matches!(entry.state, State::Done);
+        let attempts = self.entries.iter().filter(unsettled).map(|entry| (entry.offset, entry.attempts));
+        let mut earlier = self.earlier.clone();
+        earlier.extend(attempts);
+        (self.committed.or(self.first), Self { earlier, ..Self::default() })
+    }
+}

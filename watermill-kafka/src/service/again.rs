@@ -1,0 +1,79 @@
+//! Partitions that are read again, for what was made of their records was not committed.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rdkafka::{
+    consumer::Consumer as _,
+    error::KafkaResult,
+    topic_partition_list::{Offset, TopicPartitionList},
+};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{Service, TRY_AGAIN};
+use crate::{ledger::Ledger, settle::Desk};
+
+/// Partitions of a subscription that are to be read again.
+pub(super) struct Again {
+    pub(super) desk: Arc<Desk>,
+    /// For each where to begin if nothing is committed, and what is known of it.
+    pub(super) partitions: HashMap<i32, (Option<i64>, Ledger)>,
+    pub(super) _done: oneshot::Sender<()>,
+}
+
+impl Service {
+    /// Reads partitions again whose outputs were not committed.
+    pub(super) fn read_again(&mut self) {
+        if Instant::now() < self.retry_again {
+            return;
+        }
+        while let Some(mut again) = self.again.pop() {
+            if let Err(error) = self.read_partitions_again(&mut again) {
+                self.report(error);
+                self.again.push(again);
+                self.retry_again = Instant::now() + TRY_AGAIN;
+                return;
+            }
+        }
+    }
+
+    fn read_partitions_again(&self, again: &mut Again) -> KafkaResult<()> {
+        let topic = &*again.desk.topic;
+        let assigned = self.consumer().assignment()?;
+        let mut partitions = TopicPartitionList::new();
+        for partition in again.partitions.keys() {
+            // It may have been given up meanwhile, and have come back even.
+            if assigned.find_partition(topic, *partition).is_some() && !again.desk.has(*partition) {
+                partitions.add_partition(topic, *partition);
+            }
+        }
+        if partitions.count() == 0 {
+            return Ok(());
+        }
+        let committed = self.consumer().committed_offsets(partitions.clone(), self.request_timeout)?;
+        // Without the group's word on each they would be read from too far back, and counted twice.
+        committed.elements().iter().try_for_each(|element| element.error())?;
+        let mut ledgers = HashMap::new();
+        let mut starts = Vec::new();
+        for element in committed.elements() {
+            let Some((start, ledger)) = again.partitions.remove(&element.partition()) else { continue };
+            ledgers.insert(element.partition(), ledger);
+            let start = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => start.expect("something of the partition was handed out"),
+            };
+            starts.push((element.partition(), Offset::Offset(start)));
+        }
+        let seek = || {
+            // What was fetched before is told from what comes now by librdkafka.
+            let mut starts = starts.iter();
+            starts.try_for_each(|(partition, start)| {
+                self.consumer().seek(topic, *partition, *start, Duration::ZERO)
+            })
+        };
+        let ledger = |partition| ledgers.remove(&partition).unwrap_or_default();
+        if let Err(error) = self.context.take_over(&partitions, ledger, seek) {
+            tracing::warn!(%error, topic, "partitions could not be read again, they are somebody else's now");
+        }
+        Ok(())
+    }
+}

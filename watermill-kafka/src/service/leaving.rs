@@ -1,0 +1,91 @@
+//! Subscriptions on their way out.
+
+use std::{mem, sync::Arc};
+
+use rdkafka::{consumer::Consumer as _, error::KafkaResult, topic_partition_list::TopicPartitionList};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{Service, TRY_AGAIN};
+use crate::{error::Failure, settle::Desk};
+
+/// A subscription on its way out.
+pub(super) struct Leaving {
+    pub(super) desk: Arc<Desk>,
+    pub(super) done: oneshot::Sender<Result<(), Failure>>,
+    /// After this it is not waited for any longer.
+    pub(super) deadline: Instant,
+    /// How the last commit went; `None` while dead letters are waited for.
+    pub(super) committed: Option<Result<(), Failure>>,
+}
+
+/// A subscription that has left.
+pub(super) struct Left {
+    done: oneshot::Sender<Result<(), Failure>>,
+    committed: Result<(), Failure>,
+    /// After this it is told, gone or not.
+    pub(super) deadline: Instant,
+}
+
+impl Left {
+    pub(super) fn tell(self) {
+        // Nobody waits when the subscription was dropped.
+        let _ = self.done.send(self.committed);
+    }
+}
+
+impl Service {
+    /// Sees those off who leave, as far as they are: first their dead letters are waited for, then what is
+    /// done is committed and the topic left, and when its partitions are given up they are gone.
+    pub(super) fn let_go(&mut self) -> Vec<Left> {
+        let (now, settled) = (Instant::now(), self.is_settled());
+        let mut left_topics = false;
+        for leaving in &mut self.leaving {
+            let waits = !settled || leaving.desk.condemned() > 0 || now < self.retry_commit;
+            if leaving.committed.is_some() || waits && now < leaving.deadline {
+                continue;
+            }
+            match self.context.commit_last(self.handle.consumer(), &leaving.desk) {
+                // A rebalance that is going on, for one, is over soon.
+                Err(_) if Instant::now() < leaving.deadline => self.retry_commit = now + TRY_AGAIN,
+                committed => {
+                    leaving.committed = Some(committed);
+                    left_topics = true;
+                }
+            }
+        }
+        if left_topics && let Err(error) = self.leave() {
+            self.report(error);
+        }
+        let mut left = Vec::new();
+        for leaving in mem::take(&mut self.leaving) {
+            let gone = leaving.desk.is_empty() || now >= leaving.deadline;
+            match leaving.committed {
+                Some(committed) if gone => {
+                    let Leaving { desk, done, deadline, .. } = leaving;
+                    self.context.remove(&desk.topic);
+                    self.client.release(&desk.topic);
+                    desk.left.cancel();
+                    left.push(Left { done, committed, deadline });
+                }
+                _ => self.leaving.push(leaving),
+            }
+        }
+        left
+    }
+
+    /// Leaves the topics whose last commit is made.
+    fn leave(&mut self) -> KafkaResult<()> {
+        if self.grouped {
+            self.topics_changed = true;
+            return Ok(());
+        }
+        let mut partitions = TopicPartitionList::new();
+        for leaving in self.leaving.iter().filter(|leaving| leaving.committed.is_some()) {
+            for (partition, _) in leaving.desk.watermarks() {
+                partitions.add_partition(&leaving.desk.topic, partition);
+            }
+        }
+        self.context.give_up(self.consumer(), &partitions);
+        self.consumer().incremental_unassign(&partitions)
+    }
+}
