@@ -9,12 +9,17 @@ use watermill_kafka::{
 use watermill_testkit::Service;
 
 use crate::{
-    Result, factory,
+    Result,
     processes::{FENCED, Processes},
 };
 
 const INPUT: &str = "WATERMILL_PIPELINE_INPUT";
 const ID: &str = "WATERMILL_PIPELINE_ID";
+
+/// The topic that goes with an input.
+pub(crate) fn output(input: &str) -> String {
+    format!("{input}_done")
+}
 
 /// Whether this process is a member, and of what it reads.
 pub(crate) fn is_one() -> Option<String> {
@@ -43,10 +48,8 @@ pub(crate) async fn run(input: &str) -> Result {
         copy.set_key(message.key().cloned());
         copy
     };
-    let handler = Handler::new("copy", copy)
-        .from(subscriber, input)
-        .to(publisher, factory::output(input))
-        .ordered_by_key(8);
+    let handler =
+        Handler::new("copy", copy).from(subscriber, input).to(publisher, output(input)).ordered_by_key(8);
     match Router::new().add(handler).run_until(std::future::pending::<()>()).await {
         Err(error) if error.to_string().contains("a successor has taken over") => exit(FENCED),
         ended => Ok(ended.map(drop)?),

@@ -1,10 +1,13 @@
 //! [`Processes`]: this program again, as processes that are killed and paused.
 
+pub(crate) mod records;
+
 use std::{
     env, fmt,
     process::{Child, Command, Stdio},
 };
 
+pub(crate) use self::records::{Records, assert_once_and_in_order};
 use crate::Result;
 
 /// With which a process ends that was fenced.

@@ -8,9 +8,9 @@ mod processes;
 mod relays;
 mod shop;
 
-use std::{collections::BTreeMap, error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf};
 
-use processes::Processes;
+use processes::{Processes, assert_once_and_in_order};
 use relays::{relay, start};
 use shop::Shop;
 
@@ -33,37 +33,27 @@ async fn kill_and_pause() -> Result {
     let mut relays = Processes::default();
     for round in 0..4 {
         start(&mut relays, &shop)?;
-        shop.wait_for_more(300 + 170 * round).await?;
+        shop.records.wait_for_more(300 + 170 * round, MESSAGES).await?;
         relays.kill_all()?;
 
         start(&mut relays, &shop)?;
-        shop.wait_for_more(400 + 130 * round).await?;
+        shop.records.wait_for_more(400 + 130 * round, MESSAGES).await?;
         // Not while it has the database locked: nobody could go on.
         relays.pause(usize::MAX, || shop.is_writable()).await?;
         // The successor waits for the lease and fences whoever sleeps.
         start(&mut relays, &shop)?;
-        shop.wait_for_more(1_000).await?;
+        shop.records.wait_for_more(1_000, MESSAGES).await?;
         relays.wake_all()?;
-        shop.wait_for_more(500).await?;
+        shop.records.wait_for_more(500, MESSAGES).await?;
     }
     start(&mut relays, &shop)?;
-    shop.wait_for_all(MESSAGES).await?;
+    shop.records.wait_for_all(MESSAGES).await?;
     relays.kill_all()?;
     // What a killed one has left open is ended by the next.
     start(&mut relays, &shop)?;
-    let published = shop.published(MESSAGES).await?;
+    let published = shop.records.committed(MESSAGES).await?;
 
-    let mut by_key: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for number in &published {
-        by_key.entry(number % KEYS).or_default().push(*number);
-    }
-    for (key, numbers) in by_key {
-        let expected: Vec<usize> = (key..MESSAGES).step_by(KEYS).collect();
-        let at = numbers.iter().zip(&expected).position(|(number, expected)| number != expected);
-        assert_eq!(at, None, "key {key}: {} of {}, see position {at:?}", numbers.len(), expected.len());
-        assert_eq!(numbers.len(), expected.len(), "key {key}");
-    }
-    assert_eq!(published.len(), MESSAGES);
+    assert_once_and_in_order(&published, MESSAGES, KEYS);
     println!("{MESSAGES} messages once and in order: {relays}");
     Ok(())
 }

@@ -33,5 +33,5 @@ pub(crate) async fn relay(database: PathBuf) -> Result {
 pub(crate) fn start(relays: &mut Processes, shop: &Shop) -> Result {
     let database = shop.database();
     let database = database.to_str().ok_or("the temporary folder has a name that is no text")?;
-    relays.start(&[(DATABASE, database), (NAME, shop.topic())])
+    relays.start(&[(DATABASE, database), (NAME, &shop.records.topic)])
 }
