@@ -25,7 +25,7 @@ use crate::{
 /// Positions that are committed in a transaction, and whose they are.
 type Positions = Vec<(Arc<Client>, TopicPartitionList)>;
 
-/// How long one term of the transactional id has gone well, and what is to be done before the next.
+/// What is known from one term of the transactional id to the next.
 struct Driver {
     pair: Arc<Pair>,
     /// Assignments whose deliveries are read again, for what was made of them was not committed.
@@ -40,18 +40,13 @@ struct Driver {
 pub(super) async fn run(pair: Arc<Pair>) {
     let mut driver = Driver { pair, aborted: Vec::new(), failures: 0, careful: false };
     loop {
-        let ended = match driver.term().await {
-            Ok(()) if !driver.pair.is_closed() => continue,
-            Ok(()) => Ended::new(Trouble::Refused, "the subscriber and its publisher are closed"),
-            Err(failure) => {
-                let trouble = failure.trouble;
-                Ended::new(trouble, chain(&failure.publishing(driver.pair.id())))
-            }
-        };
-        driver.pair.down(&ended);
+        let ended = driver.term().await;
         if driver.pair.is_closed() {
-            return;
+            break;
         }
+        let Err(failure) = ended else { continue };
+        let ended = Ended::new(failure.trouble, chain(&failure.publishing(driver.pair.id())));
+        driver.pair.down(&ended);
         if ended.is_final() {
             tracing::error!(
                 id = driver.pair.id(),
@@ -68,9 +63,10 @@ pub(super) async fn run(pair: Arc<Pair>) {
         driver.failures = driver.failures.saturating_add(1);
         tokio::select! {
             () = sleep(wait) => {}
-            () = driver.pair.closed() => return,
+            () = driver.pair.closed() => break,
         }
     }
+    driver.pair.down(&Ended::new(Trouble::Refused, "the subscriber and its publisher are closed"));
 }
 
 impl Driver {

@@ -13,15 +13,18 @@ use tokio::{
 };
 use watermill_core::error::{PublishError, PublishErrorKind, chain};
 
-use super::open::{Cause, Open, Settled};
+use super::{
+    driver,
+    open::{Cause, Open, Settled},
+};
 use crate::{
     KafkaPublisherConfig,
+    assigned::scope,
     client::Client,
     error::{Failure, Trouble},
     ledger::Promise,
     producer::Client as Producer,
     report::Call,
-    transactions::exactly_once::driver,
 };
 
 /// How many refusals are remembered; beyond, they are found out again.
@@ -400,5 +403,5 @@ pub(super) fn tell(waiting: Vec<Waiting>, ended: &Result<(), Ended>) {
 }
 
 fn place(Cause { desk, token }: &Cause) -> Place {
-    (desk.topic.clone(), crate::assigned::scope::partition(token.scope), token.position)
+    (desk.topic.clone(), scope::partition(token.scope), token.position)
 }
