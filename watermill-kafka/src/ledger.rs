@@ -49,14 +49,14 @@ struct Entry {
     /// In milliseconds since the Unix epoch.
     timestamp: Option<i64>,
     promised: bool,
-    /// When those before it come again, and it with them, if that was decided while it was in hand.
-    behind: Option<Instant>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     Out(Message),
+    /// In hand, and whatever is said of it, it comes again at this time, with those before it.
+    Behind(Instant, Message),
     /// Nacked; to be handed out again at this time.
     Due(Instant, Message),
     /// On its way to the dead-letter topic.
@@ -131,7 +131,7 @@ impl Ledger {
         let attempts = if self.earlier.is_empty() { 1 } else { self.attempts(offset) };
         self.first.get_or_insert(offset);
         let state = State::Out(message.clone());
-        self.entries.push_back(Entry { offset, attempts, timestamp, promised: false, behind: None, state });
+        self.entries.push_back(Entry { offset, attempts, timestamp, promised: false, state });
         self.out += 1;
         Some(attempts)
     }
@@ -144,10 +144,7 @@ impl Ledger {
     /// A record is done. A receipt is kept until that is committed.
     #[inline]
     pub(crate) fn ack(&mut self, offset: i64, receipt: Option<Receipt>) {
-        if self.come_again(offset) {
-            return lost(receipt);
-        }
-        let Some(entry) = self.out(offset) else { return lost(receipt) };
+        let Some(entry) = self.out(offset) else { return self.not_out(offset, receipt) };
         entry.state = State::Done;
         let promised = entry.promised;
         self.out -= 1;
@@ -160,10 +157,7 @@ impl Ledger {
 
     /// A record is to be handed out again after `delay`.
     pub(crate) fn nack(&mut self, offset: i64, delay: Duration, now: Instant, receipt: Option<Receipt>) {
-        if self.come_again(offset) {
-            return lost(receipt);
-        }
-        let Some(entry) = self.out(offset) else { return lost(receipt) };
+        let Some(entry) = self.out(offset) else { return self.not_out(offset, receipt) };
         if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
             entry.state = State::Due(now + delay.min(DELAY_MAX), message);
         }
@@ -177,12 +171,8 @@ impl Ledger {
 
     /// A record goes to the dead-letter topic; it is done when it is there, see [`bury`](Self::bury).
     pub(crate) fn condemn(&mut self, offset: i64, receipt: Option<Receipt>) -> Option<Condemned> {
-        if self.come_again(offset) {
-            lost(receipt);
-            return None;
-        }
         let Some(entry) = self.out(offset) else {
-            lost(receipt);
+            self.not_out(offset, receipt);
             return None;
         };
         let (attempts, promised) = (entry.attempts, entry.promised);
@@ -291,12 +281,6 @@ impl Ledger {
             Some(entry) if entry.offset == offset => Some(guess),
             _ => self.entries.binary_search_by_key(&offset, |entry| entry.offset).ok(),
         }
-    }
-}
-
-fn lost(receipt: Option<Receipt>) {
-    if let Some(receipt) = receipt {
-        receipt.complete(Err(SettleError::lost()));
     }
 }
 

@@ -101,16 +101,15 @@ pub(crate) async fn create(
 }
 
 /// Sees to it that a topic can be published to, with a client of its own: makes it where that is asked for, and
-/// waits for its leaders if it is there.
-pub(crate) async fn prepare_to_publish(config: &KafkaPublisherConfig, topic: &str) -> Result<(), Failure> {
+/// waits for its leaders if it is there. Whether it is.
+pub(crate) async fn prepare_to_publish(config: &KafkaPublisherConfig, topic: &str) -> Result<bool, Failure> {
     let timeout = config.request_timeout;
     if let Some(create) = config.create_topics {
-        return self::create(config.client(), create, topic, timeout).await.map(drop);
+        return self::create(config.client(), create, topic, timeout).await.map(|_| true);
     }
     let admin: AdminClient<DefaultClientContext> = config.connection().create().map_err(Failure::of)?;
     let topic = topic.to_owned();
-    let _ = task::spawn_blocking(move || have_leaders(admin.inner(), &topic, timeout)).await;
-    Ok(())
+    Ok(task::spawn_blocking(move || have_leaders(admin.inner(), &topic, timeout)).await.unwrap_or(false))
 }
 
 /// Whether a topic is there and the leaders of all its partitions answer; blocks.

@@ -1,5 +1,7 @@
 //! What of a partition is promised to the open transaction of an exactly-once publisher.
 
+use watermill_core::{delivery::Receipt, error::SettleError};
+
 use super::{Entry, Ledger, State};
 
 /// Records of which something has been published in the open transaction: they are promised to be done
@@ -10,8 +12,6 @@ pub(super) struct Promises {
     pub(super) covered: usize,
     /// How many are promised and not done.
     pub(super) open: usize,
-    /// How many in hand are behind a nacked one.
-    pub(super) behind: usize,
     /// Whether a promised one was not done after all.
     pub(super) broken: bool,
 }
@@ -41,7 +41,7 @@ impl Ledger {
     /// Promises a record that is in hand to the open transaction.
     pub(crate) fn promise(&mut self, offset: i64) -> Promise {
         let Some(at) = self.position(offset) else { return Promise::Lost };
-        if !matches!(self.entries[at], Entry { state: State::Out(_), behind: None, .. }) {
+        if !matches!(self.entries[at].state, State::Out(_)) {
             return Promise::Lost;
         }
         let Promises { covered, open, .. } = &mut self.promises;
@@ -54,8 +54,10 @@ impl Ledger {
             let before = self.entries.range(*covered..at);
             return match before.filter_map(due).max().filter(|_| self.nacked > 0) {
                 Some(due) => {
-                    self.entries[at].behind = Some(due);
-                    self.promises.behind += 1;
+                    let entry = &mut self.entries[at];
+                    if let State::Out(message) = &entry.state {
+                        entry.state = State::Behind(due, message.clone());
+                    }
                     Promise::Behind
                 }
                 None => Promise::Early,
@@ -67,23 +69,21 @@ impl Ledger {
         Promise::Made
     }
 
-    /// Whatever is said of a record that was put behind others is no word on it: it comes again after them. It was
-    /// not its fault, and its attempt does not count.
-    pub(super) fn come_again(&mut self, offset: i64) -> bool {
-        if self.promises.behind == 0 {
-            return false;
-        }
-        let Some(at) = self.position(offset) else { return false };
-        let entry = &mut self.entries[at];
-        let Some(due) = entry.behind.take() else { return false };
-        if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
-            entry.state = State::Due(due, message);
+    /// A word on a record that is not out does not count. One that was put behind others comes again after them:
+    /// that was not its fault, and its attempt does not count either.
+    #[cold]
+    pub(super) fn not_out(&mut self, offset: i64, receipt: Option<Receipt>) {
+        if let Some(entry) = self.entry(offset)
+            && let State::Behind(due, message) = &entry.state
+        {
+            entry.state = State::Due(*due, message.clone());
             entry.attempts -= 1;
             self.out -= 1;
             self.nacked += 1;
         }
-        self.promises.behind -= 1;
-        true
+        if let Some(receipt) = receipt {
+            receipt.complete(Err(SettleError::lost()));
+        }
     }
 
     /// Takes a promise back of which nothing has been published.

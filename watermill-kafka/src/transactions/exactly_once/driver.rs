@@ -147,7 +147,8 @@ impl Driver {
             client.context.recorded(&offsets);
             for element in offsets.elements() {
                 if let Some(offset) = element.offset().to_raw() {
-                    self.pair.passed(element.topic(), element.partition(), offset);
+                    self.pair
+                        .refusals(|refusals| refusals.pass(element.topic(), element.partition(), offset));
                 }
             }
         }
@@ -165,7 +166,7 @@ impl Driver {
         }
         if at.len() == 1 || self.careful {
             let all = at.iter().filter_map(|at| open.sent(*at));
-            all.for_each(|(_, causes)| self.pair.refuse(causes, &error));
+            all.for_each(|(_, causes)| self.pair.refusals(|refusals| refusals.insert(causes, &error)));
         } else {
             // A broker that refuses one message refuses the batch that it is in.
             self.careful = true;

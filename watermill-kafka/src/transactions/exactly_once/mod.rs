@@ -11,6 +11,7 @@ mod driver;
 mod open;
 mod pair;
 mod publisher;
+mod refusals;
 
 pub(crate) use pair::{Owner, Pair};
 pub use publisher::KafkaExactlyOncePublisher;

@@ -1,7 +1,6 @@
 //! [`Pair`]: what a subscriber and the publisher that commits its positions share.
 
 use std::{
-    collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     time::Duration,
@@ -11,24 +10,21 @@ use tokio::{
     sync::{Notify, futures::Notified},
     time::{Instant, timeout_at},
 };
-use watermill_core::error::{PublishError, PublishErrorKind, chain};
+use watermill_core::error::{PublishError, chain};
 
 use super::{
     driver,
     open::{Cause, Open, Settled},
+    refusals::Refusals,
 };
 use crate::{
     KafkaPublisherConfig,
-    assigned::scope,
     client::Client,
     error::{Failure, Trouble},
     ledger::Promise,
     producer::Client as Producer,
     report::Call,
 };
-
-/// How many refusals are remembered; beyond, they are found out again.
-const REFUSED_MAX: usize = 10_000;
 
 /// How long the next transaction is waited for.
 const BETWEEN_MAX: Duration = Duration::from_millis(200);
@@ -60,9 +56,7 @@ struct State {
     clients: Vec<Weak<Client>>,
     /// Those who wait for the end of a transaction.
     waiting: Vec<Waiting>,
-    /// What was refused of deliveries that come again: asked for again, it is refused at once, so that the
-    /// handler's failure policy has its say.
-    refused: HashMap<Place, Refused>,
+    refusals: Refusals,
 }
 
 /// Whoever waits for the end of a transaction, on a thread that may.
@@ -83,15 +77,6 @@ enum Phase {
 pub(super) struct Ended {
     pub(super) trouble: Trouble,
     pub(super) reason: String,
-}
-
-/// A delivery, over all of its attempts: topic, partition and offset.
-type Place = (String, i32, u64);
-
-struct Refused {
-    kind: PublishErrorKind,
-    topic: String,
-    reason: String,
 }
 
 /// A call that was let in. It is to say when it has queued its messages.
@@ -230,36 +215,15 @@ impl Pair {
         let Phase::Open(open) = &mut state.phase else { return };
         if causes.iter().any(Cause::is_promised) {
             open.broken.get_or_insert_with(|| chain(error));
-            state.refuse(causes, error);
+            state.refusals.insert(causes, error);
             state.due = true;
             self.due.notify_one();
         }
     }
 
-    /// Remembers what was refused for good.
-    pub(super) fn refuse(&self, causes: &[Cause], error: &PublishError) {
-        self.lock().refuse(causes, error);
-    }
-
-    /// What was refused before of one of these.
-    pub(super) fn refused(&self, causes: &[Cause]) -> Option<PublishError> {
-        let state = self.lock();
-        if state.refused.is_empty() {
-            return None;
-        }
-        let refused = causes.iter().find_map(|cause| state.refused.get(&place(cause)))?;
-        let error = PublishError::new(refused.kind, &*refused.topic);
-        Some(error.because(format!("it was refused before: {}", refused.reason)))
-    }
-
-    /// These positions are committed: what lies before them does not come again.
-    pub(super) fn passed(&self, topic: &str, partition: i32, offset: i64) {
-        let mut state = self.lock();
-        if !state.refused.is_empty() {
-            let passed =
-                |place: &Place| place.0 == topic && place.1 == partition && place.2.cast_signed() < offset;
-            state.refused.retain(|place, _| !passed(place));
-        }
+    /// What was refused for good of deliveries that come again.
+    pub(super) fn refusals<R>(&self, look: impl FnOnce(&mut Refusals) -> R) -> R {
+        look(&mut self.lock().refusals)
     }
 
     /// A transaction is open from now on.
@@ -345,19 +309,6 @@ impl Pair {
     }
 }
 
-impl State {
-    fn refuse(&mut self, causes: &[Cause], error: &PublishError) {
-        if error.is_retryable() || self.refused.len() >= REFUSED_MAX {
-            return;
-        }
-        for cause in causes {
-            let refused =
-                Refused { kind: error.kind(), topic: error.topic().to_owned(), reason: chain(error) };
-            self.refused.insert(place(cause), refused);
-        }
-    }
-}
-
 impl Ended {
     pub(super) fn new(trouble: Trouble, reason: impl Into<String>) -> Self {
         Self { trouble, reason: reason.into() }
@@ -400,8 +351,4 @@ pub(super) fn tell(waiting: Vec<Waiting>, ended: &Result<(), Ended>) {
         // Who has not the time to wait is gone.
         let _ = waiting.send(ended.clone());
     }
-}
-
-fn place(Cause { desk, token }: &Cause) -> Place {
-    (desk.topic.clone(), scope::partition(token.scope), token.position)
 }

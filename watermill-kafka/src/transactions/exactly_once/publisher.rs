@@ -123,8 +123,12 @@ impl Shared {
         // The handler's failure policy has had its say on what is a dead letter.
         let is_letter = |message: &Message| message.metadata().contains(metadata_keys::REASON_POISONED);
         if !messages.iter().all(is_letter)
-            && let Some(refused) = self.pair.refused(&causes)
+            && let Some(refused) = self.pair.refusals(|refusals| refusals.of(&causes))
         {
+            if refused.kind() == PublishErrorKind::Topic {
+                // It may have been deleted since it was made.
+                self.gates.enter(refused.topic()).await.exists = false;
+            }
             return Err(refused);
         }
         let topic: Arc<str> = topic.into();
@@ -143,12 +147,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Sees to it that the topic can be published to, once.
+    /// Sees to it that the topic can be published to, until it can.
     async fn prepare(&self, topic: &str) -> Result<(), Failure> {
         let mut gate = self.gates.enter(topic).await;
-        if !gate.exists {
-            topics::prepare_to_publish(&self.config, topic).await?;
-            gate.exists = true;
+        let due = if self.config.create_topics.is_some() { !gate.exists } else { gate.look() };
+        if due {
+            gate.exists = topics::prepare_to_publish(&self.config, topic).await?;
         }
         Ok(())
     }
