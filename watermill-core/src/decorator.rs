@@ -10,6 +10,7 @@ use crate::{
     error::{PublishError, SubscribeError},
     publisher::PublisherCapabilities,
     subscriber::SubscriberCapabilities,
+    subscription::SubscriptionStatus,
 };
 
 /// A publisher that changes every message before it is published.
@@ -105,6 +106,10 @@ where
 
     async fn close(&self) -> Result<(), SubscribeError> {
         self.inner.close().await
+    }
+
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.inner.status()
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {

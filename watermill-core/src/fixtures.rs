@@ -79,8 +79,9 @@ impl Outcomes {
     /// Delivers a message to the handler `bill`, from partition 3 and offset 42 of `orders`.
     pub(crate) fn deliver(&self, message: Message) -> Delivery {
         let origin = Origin::builder("memory", "orders").build(self.clone());
-        let info =
-            DeliveryInfo::new(origin, Token { scope: 3, position: 42 }).with_partition(3).with_offset(42);
+        let info = DeliveryInfo::new(origin, Token { scope: 3, position: 42, delivery: 1 })
+            .with_partition(3)
+            .with_offset(42);
         let handler = Arc::new(HandlerInfo::consumer("bill", "memory", "orders"));
         Delivery::new(message, info).map(|message| message.with_handler(handler))
     }
@@ -93,4 +94,6 @@ impl Settle for Outcomes {
             receipt.complete(Ok(()));
         }
     }
+
+    fn handled(&self, _token: Token) {}
 }

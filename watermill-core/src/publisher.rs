@@ -27,6 +27,11 @@ use crate::{Message, error::PublishError};
 /// 6. **An empty call is `Ok`** and sends nothing.
 /// 7. **Bounded.** A call waits when the backend is slow; it does not queue without limit.
 /// 8. **After `close`**, `publish` fails with [`PublishErrorKind::Closed`](crate::error::PublishErrorKind::Closed).
+/// 9. **A key fails from its first failure on.** Of what a call did not accept of one key, none of that key's
+///    later messages in the call is accepted either: to publish what was not accepted again keeps the order.
+/// 10. **A delay is kept or refused.** A message that is [due later](crate::Message::delay_for) is delivered
+///     then, or the call fails with [`PublishErrorKind::Unsupported`](crate::error::PublishErrorKind::Unsupported)
+///     before anything is sent, where [`PublisherCapabilities::delays`] is not set.
 ///
 /// # Cancel safety
 ///

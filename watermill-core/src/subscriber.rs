@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Subscription, error::SubscribeError};
+use crate::{Subscription, error::SubscribeError, subscription::SubscriptionStatus};
 
 /// Subscribes to topics of a backend.
 ///
@@ -13,21 +13,30 @@ use crate::{Subscription, error::SubscribeError};
 /// The conformance suite's tests name these numbers.
 ///
 /// 1. **At least once.** A message is delivered to every consumer group until the group acks or
-///    rejects it. The position of a group advances after the ack, never before.
+///    rejects it. The position of a group advances after the ack, never before. (A backend whose
+///    [`delivery`](SubscriberCapabilities::delivery) is at most once forgets a message as it delivers it.)
 /// 2. **One at a time per ordering scope** until asked for more with
 ///    [`Subscription::set_window`]; scopes are independent of each other.
 /// 3. **Order.** Within a scope deliveries come in publish order. After a nack the same message comes
 ///    again before any later one of its scope that was not handed out yet, unless the window is
 ///    [unordered](crate::Window::unordered).
-/// 4. **Settling never blocks**, and what is dropped unsettled is nacked.
+/// 4. **Settling never blocks**, and what is dropped unsettled is nacked. The first outcome of a delivery
+///    counts; every outcome can be confirmed.
 /// 5. **No silence.** Trouble is an `Err` on the stream. A subscription reconnects by itself; the
-///    stream ends only after [`Subscription::stop_intake`], `close`, or an error that says why.
-/// 6. **Bounded.** At most the window is outstanding in each scope, and what is fetched ahead is
-///    bounded too: a slow consumer does not grow memory.
+///    stream ends only after [`Subscription::stop_intake`], `close`, or an error that says why. Its
+///    [status](Subscription::status) tells of trouble for as long as it lasts.
+/// 6. **Bounded.** In each scope at most [`Window::per_scope`](crate::Window::per_scope) are being handled,
+///    in all together at most [`Window::total`](crate::Window::total) are outstanding, and what is fetched
+///    ahead is bounded too: a slow consumer does not grow memory.
 /// 7. **Graceful stop.** [`Subscription::close`] returns once every settlement has been recorded, and
 ///    messages that were fetched but not handed out are free for others at once: it causes no
 ///    redelivery. Dropping a subscription nacks what is outstanding.
 /// 8. **After `close`**, `subscribe` fails with [`SubscribeErrorKind::Closed`](crate::error::SubscribeErrorKind::Closed).
+/// 9. **Tokens are never used twice** within one [`Origin`](crate::delivery::Origin): a late word on a
+///    delivery is never taken for one on another.
+/// 10. **Lost deliveries are said to be lost** ([`DeliveryInfo::is_lost`](crate::DeliveryInfo::is_lost)), as
+///     soon as the subscription knows (a lost lease, a revoked partition); what they are settled with is
+///     ignored, and an ack of theirs that is waited for fails.
 ///
 /// # Cancel safety
 ///
@@ -55,6 +64,9 @@ pub trait Subscriber: Send + Sync {
     /// releases what it holds. A second call is `Ok`.
     async fn close(&self) -> Result<(), SubscribeError>;
 
+    /// How the subscriptions that run are doing, each of them. Never blocks and asks nobody.
+    fn status(&self) -> Vec<SubscriptionStatus>;
+
     /// What this subscriber can do.
     fn capabilities(&self) -> SubscriberCapabilities;
 }
@@ -71,10 +83,26 @@ pub struct SubscriberCapabilities {
     pub persistent: bool,
     /// How far order is kept.
     pub ordering: Ordering,
-    /// Whether a delay given to a nack is waited for.
+    /// Whether what was delivered and not acked comes again.
+    pub delivery: DeliveryGuarantee,
+    /// Whether deliveries of a message are counted, so that [`DeliveryInfo::attempt`](crate::DeliveryInfo::attempt)
+    /// tells. Where they are not, a router counts in its own memory.
+    pub attempts: bool,
+    /// Whether a delay given to a nack is waited for. Where it is not, a router waits before it nacks.
     pub nack_delay: bool,
     /// Whether a rejected message is kept in a place of the backend's own for dead letters.
     pub dead_letters: bool,
+}
+
+/// How often a message reaches a consumer group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeliveryGuarantee {
+    /// Until it is acked or rejected.
+    AtLeastOnce,
+    /// Once, or not at all: nobody remembers it. To settle has no effect, and every receipt is complete at
+    /// once.
+    AtMostOnce,
 }
 
 /// How far a subscription keeps order.
@@ -97,6 +125,8 @@ impl SubscriberCapabilities {
             groups: false,
             persistent: false,
             ordering: Ordering::None,
+            delivery: DeliveryGuarantee::AtLeastOnce,
+            attempts: false,
             nack_delay: false,
             dead_letters: false,
         }
@@ -120,6 +150,20 @@ impl SubscriberCapabilities {
     #[must_use]
     pub const fn ordering(mut self, ordering: Ordering) -> Self {
         self.ordering = ordering;
+        self
+    }
+
+    /// Sets [`delivery`](Self::delivery).
+    #[must_use]
+    pub const fn delivery(mut self, delivery: DeliveryGuarantee) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Sets [`attempts`](Self::attempts).
+    #[must_use]
+    pub const fn attempts(mut self, attempts: bool) -> Self {
+        self.attempts = attempts;
         self
     }
 
@@ -157,6 +201,10 @@ macro_rules! forward {
 
             async fn close(&self) -> Result<(), SubscribeError> {
                 (**self).close().await
+            }
+
+            fn status(&self) -> Vec<SubscriptionStatus> {
+                (**self).status()
             }
 
             fn capabilities(&self) -> SubscriberCapabilities {

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -34,14 +35,42 @@ pub struct Subscription {
     control: Arc<dyn SubscriptionControl>,
 }
 
-/// How many deliveries may be outstanding (handed out and not settled) in each ordering scope.
+/// How many deliveries a subscription hands out.
+///
+/// Two bounds. In each ordering scope at most [`per_scope`](Self::per_scope) are *being handled*: handed out,
+/// not settled, and not said to be [handled](crate::Settlement::handled). Over all scopes at most
+/// [`total`](Self::total) are *outstanding*: handed out and not settled. What neither lets through stays in
+/// the subscription, where it is free for others when intake stops. A backend derives its prefetch, its flow
+/// control or its limit of pending acks from the total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    size: NonZeroUsize,
+    per_scope: NonZeroUsize,
+    total: NonZeroUsize,
     ordered: bool,
 }
 
-/// The state of a subscription, for a health page.
+/// How a subscription is doing, for a health page. What a backend does not know, it leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionStatus {
+    /// The topic subscribed to.
+    pub topic: String,
+    /// The consumer group.
+    pub group: Option<String>,
+    /// Whether it gets on.
+    pub health: Health,
+    /// How many deliveries are handed out and not settled.
+    pub outstanding: usize,
+    /// How many messages the group has not settled, outstanding ones included, as far as this subscription
+    /// reads them and as it was last measured.
+    pub lag: Option<u64>,
+    /// How long ago the oldest message was published that the group has not settled, as it was last measured.
+    pub oldest_unsettled: Option<Duration>,
+    /// Who keeps this subscription from reading on, in words: another owner, somebody's open transaction.
+    pub held_back_by: Option<String>,
+}
+
+/// Whether a subscription gets on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
@@ -69,8 +98,8 @@ pub trait SubscriptionControl: Send + Sync {
     /// Stops intake, nacks what is still unsettled, and waits until every settlement is recorded.
     async fn close(&self) -> Result<(), SubscribeError>;
 
-    /// How it is doing.
-    fn health(&self) -> Health;
+    /// How it is doing. Never blocks and asks nobody: what was learned last.
+    fn status(&self) -> SubscriptionStatus;
 }
 
 impl Subscription {
@@ -82,8 +111,8 @@ impl Subscription {
         Self { stream: stream.boxed(), control: Arc::new(control) }
     }
 
-    /// Sets how many deliveries may be outstanding in each ordering scope. It begins with
-    /// [`Window::ONE`]; a backend without order may hand out more from the start.
+    /// Sets how many deliveries are handed out. It begins with [`Window::ONE`]; a backend without order may
+    /// hand out more from the start.
     pub fn set_window(&self, window: Window) {
         self.control.set_window(window);
     }
@@ -113,13 +142,22 @@ impl Subscription {
     }
 
     /// How it is doing.
-    pub fn health(&self) -> Health {
-        self.control.health()
+    pub fn status(&self) -> SubscriptionStatus {
+        self.control.status()
     }
 
-    /// The controls, to look at the subscription while its stream is in use.
-    pub(crate) fn control(&self) -> Arc<dyn SubscriptionControl> {
+    /// The controls, to look at the subscription while its stream is in use. They do not keep it running.
+    pub fn control(&self) -> Arc<dyn SubscriptionControl> {
         self.control.clone()
+    }
+
+    /// Takes the subscription apart, for wrappers that put another stream or other controls in the place of
+    /// its own: [`new`](Self::new) joins them again. The subscription ends when its stream and the last of
+    /// its controls are dropped.
+    pub fn into_parts(
+        self,
+    ) -> (BoxStream<'static, Result<Delivery, SubscribeError>>, Arc<dyn SubscriptionControl>) {
+        (self.stream, self.control)
     }
 
     /// Changes every delivery that passes; for wrappers.
@@ -144,32 +182,103 @@ impl Stream for Subscription {
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("health", &self.health()).finish_non_exhaustive()
+        f.debug_struct("Subscription").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
 impl Window {
-    /// One at a time, in order.
-    pub const ONE: Self = Self { size: NonZeroUsize::MIN, ordered: true };
+    /// One at a time in each scope, in order.
+    pub const ONE: Self = Self::ordered(NonZeroUsize::MIN);
 
-    /// Up to `size` at once, handed out in order; a nacked one comes again before any later one that
-    /// was not handed out yet.
-    pub const fn ordered(size: NonZeroUsize) -> Self {
-        Self { size, ordered: true }
+    /// What [`total`](Self::total) is unless set: enough for hundreds of scopes.
+    pub const TOTAL_DEFAULT: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
+
+    /// Up to `per_scope` being handled at once, handed out in order; a nacked one comes again before any
+    /// later one of its scope that was not handed out yet.
+    pub const fn ordered(per_scope: NonZeroUsize) -> Self {
+        Self::new(per_scope, true)
     }
 
-    /// Up to `size` at once; a nacked one holds nothing up.
-    pub const fn unordered(size: NonZeroUsize) -> Self {
-        Self { size, ordered: false }
+    /// Up to `per_scope` being handled at once; a nacked one holds nothing up.
+    pub const fn unordered(per_scope: NonZeroUsize) -> Self {
+        Self::new(per_scope, false)
     }
 
-    /// How many.
-    pub const fn size(self) -> usize {
-        self.size.get()
+    const fn new(per_scope: NonZeroUsize, ordered: bool) -> Self {
+        let total = if per_scope.get() > Self::TOTAL_DEFAULT.get() { per_scope } else { Self::TOTAL_DEFAULT };
+        Self { per_scope, total, ordered }
     }
 
-    /// Whether a nacked delivery holds up later ones.
+    /// Sets how many may be outstanding in all scopes together: 1,000 unless set, or `per_scope` where that
+    /// is more.
+    #[must_use]
+    pub const fn with_total(mut self, total: NonZeroUsize) -> Self {
+        self.total = total;
+        self
+    }
+
+    /// How many may be handled at once in each scope.
+    pub const fn per_scope(self) -> usize {
+        self.per_scope.get()
+    }
+
+    /// How many may be outstanding in all scopes together.
+    pub const fn total(self) -> usize {
+        self.total.get()
+    }
+
+    /// Whether a nacked delivery holds up later ones of its scope.
     pub const fn is_ordered(self) -> bool {
         self.ordered
+    }
+}
+
+impl SubscriptionStatus {
+    /// A subscription that is doing as `health` says, and of which nothing else is known; for backends.
+    pub fn new(topic: impl Into<String>, health: Health) -> Self {
+        Self {
+            topic: topic.into(),
+            group: None,
+            health,
+            outstanding: 0,
+            lag: None,
+            oldest_unsettled: None,
+            held_back_by: None,
+        }
+    }
+
+    /// Sets [`group`](Self::group).
+    #[must_use]
+    pub fn group(mut self, group: Option<impl Into<String>>) -> Self {
+        self.group = group.map(Into::into);
+        self
+    }
+
+    /// Sets [`outstanding`](Self::outstanding).
+    #[must_use]
+    pub fn outstanding(mut self, outstanding: usize) -> Self {
+        self.outstanding = outstanding;
+        self
+    }
+
+    /// Sets [`lag`](Self::lag).
+    #[must_use]
+    pub fn lag(mut self, lag: Option<u64>) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    /// Sets [`oldest_unsettled`](Self::oldest_unsettled).
+    #[must_use]
+    pub fn oldest_unsettled(mut self, age: Option<Duration>) -> Self {
+        self.oldest_unsettled = age;
+        self
+    }
+
+    /// Sets [`held_back_by`](Self::held_back_by).
+    #[must_use]
+    pub fn held_back_by(mut self, holder: Option<impl Into<String>>) -> Self {
+        self.held_back_by = holder.map(Into::into);
+        self
     }
 }

@@ -125,7 +125,7 @@ impl Part {
             match self.queue.take()? {
                 Ok(Taken { offset, timestamp, message }) => {
                     if let Some(attempt) = self.ledger.hand_out(offset, timestamp, &message) {
-                        return Some(Ok(Handed { offset, attempt, timestamp, message }));
+                        return Some(Ok(Handed { offset, attempt, delivery: 1, timestamp, message }));
                     }
                 }
                 Err(error) => return Some(Err(error)),

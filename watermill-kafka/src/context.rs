@@ -65,6 +65,20 @@ pub(crate) struct Subscribed {
     pub(crate) prepared: Prepared,
 }
 
+impl Subscribed {
+    /// Takes a partition from the subscription, and tells whoever works for what was out of it.
+    pub(crate) fn revoke(&self, take: impl FnOnce(&Desk) -> Option<(u64, Ledger)>) -> Option<Ledger> {
+        let mut revoked = None;
+        self.origin.revoke(|| {
+            let Some((scope, ledger)) = take(&self.desk) else { return Vec::new() };
+            let out = ledger.tokens(scope);
+            revoked = Some(ledger);
+            out
+        });
+        revoked
+    }
+}
+
 impl Context {
     pub(crate) fn new(request_timeout: Duration, owner: Option<Arc<Owner>>) -> Self {
         Self {
@@ -216,8 +230,7 @@ impl Context {
         for element in partitions.elements() {
             let (topic, partition) = (element.topic(), element.partition());
             let Some(subscribed) = self.subscribed_to(topic) else { continue };
-            let Some((scope, ledger)) = subscribed.desk.revoke(partition) else { continue };
-            subscribed.origin.revoke(|token| token.scope == scope);
+            let Some(ledger) = subscribed.revoke(|desk| desk.revoke(partition)) else { continue };
             tracing::debug!(topic, partition, outstanding = ledger.outstanding(), "revoked");
             if subscribed.desk.commits()
                 && self.pair().is_none()

@@ -13,7 +13,11 @@ use std::{
 };
 
 use tokio::time::Instant;
-use watermill_core::{Message, Window, delivery::Receipt, error::SettleError};
+use watermill_core::{
+    Message, Window,
+    delivery::{Receipt, Token},
+    error::SettleError,
+};
 
 use self::promises::Promises;
 pub(crate) use self::promises::{Kept, Promise};
@@ -25,6 +29,8 @@ pub(crate) struct Ledger {
     entries: VecDeque<Entry>,
     /// How many are handed out and unsettled.
     out: usize,
+    /// How many of those are handled and wait for their outputs.
+    handled: usize,
     /// How many are nacked and wait to be handed out again.
     nacked: usize,
     /// The offset after the last one before which everything is done; `None` while nothing is.
@@ -49,6 +55,9 @@ struct Entry {
     /// In milliseconds since the Unix epoch.
     timestamp: Option<i64>,
     promised: bool,
+    handled: bool,
+    /// How often this assignment has handed it out.
+    deliveries: u32,
     state: State,
 }
 
@@ -62,6 +71,12 @@ enum State {
     /// On its way to the dead-letter topic.
     Condemned,
     Done,
+}
+
+impl Entry {
+    fn token(&self, scope: u64) -> Token {
+        Token { scope, position: self.offset.cast_unsigned(), delivery: self.deliveries }
+    }
 }
 
 /// What may be handed out now.
@@ -80,6 +95,8 @@ pub(crate) enum Offer {
 pub(crate) struct Handed {
     pub(crate) offset: i64,
     pub(crate) attempt: u32,
+    /// How often this assignment has handed it out.
+    pub(crate) delivery: u32,
     pub(crate) timestamp: Option<i64>,
     pub(crate) message: Message,
 }
@@ -99,7 +116,7 @@ impl Ledger {
     #[inline]
     pub(crate) fn offer(&mut self, window: Window, max_ahead: usize, now: impl FnOnce() -> Instant) -> Offer {
         // After a broken promise the partition is read again as a whole, with another ledger.
-        if self.out >= window.size() || self.promises.broken {
+        if self.out - self.handled >= window.per_scope() || self.promises.broken {
             return Offer::Nothing(None);
         }
         let mut due = None;
@@ -110,7 +127,7 @@ impl Ledger {
             }
         }
         let waits = due.is_some() && window.is_ordered();
-        let full = self.entries.len() >= max_ahead.max(window.size());
+        let full = self.entries.len() >= max_ahead.max(window.total());
         if waits || full { Offer::Nothing(due) } else { Offer::Fresh }
     }
 
@@ -131,7 +148,15 @@ impl Ledger {
         let attempts = if self.earlier.is_empty() { 1 } else { self.attempts(offset) };
         self.first.get_or_insert(offset);
         let state = State::Out(message.clone());
-        self.entries.push_back(Entry { offset, attempts, timestamp, promised: false, state });
+        self.entries.push_back(Entry {
+            offset,
+            attempts,
+            timestamp,
+            promised: false,
+            handled: false,
+            deliveries: 1,
+            state,
+        });
         self.out += 1;
         Some(attempts)
     }
@@ -146,8 +171,8 @@ impl Ledger {
     pub(crate) fn ack(&mut self, offset: i64, receipt: Option<Receipt>) {
         let Some(entry) = self.out(offset) else { return self.not_out(offset, receipt) };
         entry.state = State::Done;
-        let promised = entry.promised;
-        self.out -= 1;
+        let (promised, handled) = (entry.promised, entry.handled);
+        self.leaves(handled);
         if promised {
             self.promises.open -= 1;
         }
@@ -161,8 +186,9 @@ impl Ledger {
         if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
             entry.state = State::Due(now + delay.min(DELAY_MAX), message);
         }
-        self.promises.broken |= entry.promised;
-        self.out -= 1;
+        let (promised, handled) = (entry.promised, std::mem::take(&mut entry.handled));
+        self.promises.broken |= promised;
+        self.leaves(handled);
         self.nacked += 1;
         if let Some(receipt) = receipt {
             receipt.complete(Ok(()));
@@ -175,10 +201,10 @@ impl Ledger {
             self.not_out(offset, receipt);
             return None;
         };
-        let (attempts, promised) = (entry.attempts, entry.promised);
+        let (attempts, promised, handled) = (entry.attempts, entry.promised, entry.handled);
         let State::Out(message) = std::mem::replace(&mut entry.state, State::Condemned) else { return None };
         self.promises.broken |= promised;
-        self.out -= 1;
+        self.leaves(handled);
         self.receipts.extend(receipt.map(|receipt| (offset, receipt)));
         Some(Condemned { message, attempts })
     }
@@ -214,6 +240,31 @@ impl Ledger {
         self.out
     }
 
+    /// Names what is handed out and unsettled, of this scope.
+    pub(crate) fn tokens(&self, scope: u64) -> Vec<Token> {
+        let out = |entry: &&Entry| matches!(entry.state, State::Out(_) | State::Behind(..));
+        self.entries.iter().filter(out).map(|entry| entry.token(scope)).collect()
+    }
+
+    /// Takes note that a record was handled and waits for its outputs. False when it is not out.
+    #[inline]
+    pub(crate) fn handled(&mut self, token: Token) -> bool {
+        let Some(entry) = self.entry(token.position.cast_signed()) else { return false };
+        let out = matches!(entry.state, State::Out(_) | State::Behind(..));
+        if !out || entry.deliveries != token.delivery || std::mem::replace(&mut entry.handled, true) {
+            return false;
+        }
+        self.handled += 1;
+        true
+    }
+
+    /// A record is out no more.
+    #[inline]
+    fn leaves(&mut self, handled: bool) {
+        self.out -= 1;
+        self.handled -= usize::from(handled);
+    }
+
     /// How many are on their way to the dead-letter topic.
     pub(crate) fn condemned(&self) -> usize {
         self.entries.iter().filter(|entry| matches!(entry.state, State::Condemned)).count()
@@ -246,8 +297,9 @@ impl Ledger {
         };
         entry.state = State::Out(message.clone());
         entry.attempts = entry.attempts.saturating_add(1);
-        let handed =
-            Handed { offset: entry.offset, attempt: entry.attempts, timestamp: entry.timestamp, message };
+        entry.deliveries = entry.deliveries.wrapping_add(1);
+        let Entry { offset, attempts: attempt, deliveries: delivery, timestamp, .. } = *entry;
+        let handed = Handed { offset, attempt, delivery, timestamp, message };
         self.nacked -= 1;
         self.out += 1;
         Ok(handed)

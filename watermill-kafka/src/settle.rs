@@ -155,6 +155,11 @@ impl Desk {
         }
     }
 
+    /// How many deliveries are out and unsettled.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.lock().assigned.iter().map(|(_, part)| part.ledger.outstanding()).sum()
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.lock().health.clone()
     }
@@ -257,6 +262,17 @@ impl Desk {
         self.reader.wake();
         self.bell.ring();
         self.promises_changed();
+    }
+
+    #[inline]
+    fn handled(&self, token: Token) {
+        let mut state = self.lock();
+        let Some(part) = state.assigned.scope(token.scope) else { return };
+        let wake = part.ledger.handled(token) && std::mem::take(&mut state.waiting);
+        drop(state);
+        if wake {
+            self.reader.wake();
+        }
     }
 
     #[inline]
@@ -369,5 +385,10 @@ impl Settle for Settler {
     #[inline]
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         self.0.settle(token, outcome, receipt);
+    }
+
+    #[inline]
+    fn handled(&self, token: Token) {
+        self.0.handled(token);
     }
 }

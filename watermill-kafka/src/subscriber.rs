@@ -21,7 +21,7 @@ use watermill_core::{
     delivery::{Origin, Token},
     error::{SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
-    subscription::{Health, SubscriptionControl},
+    subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
 use crate::{
@@ -249,11 +249,17 @@ impl Subscriber for KafkaSubscriber {
         closed.into_iter().collect()
     }
 
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        let handles = self.lock().handles.clone();
+        handles.iter().filter(|handle| !handle.desk.left.is_cancelled()).map(Handle::status).collect()
+    }
+
     fn capabilities(&self) -> SubscriberCapabilities {
         SubscriberCapabilities::new(BACKEND)
             .groups(true)
             .persistent(true)
             .ordering(Ordering::Scoped)
+            .attempts(true)
             .nack_delay(true)
             .dead_letters(self.config.dead_letter_topic.is_some())
     }
@@ -266,6 +272,17 @@ impl fmt::Debug for KafkaSubscriber {
 }
 
 impl Handle {
+    fn status(&self) -> SubscriptionStatus {
+        let lag = self.desk.watermarks().into_iter().filter_map(|(partition, watermark)| {
+            self.client.context.measured(&self.desk.topic, partition)?.lag(watermark)
+        });
+        let lag = lag.fold(None, |sum: Option<u64>, lag| Some(sum.unwrap_or_default() + lag));
+        SubscriptionStatus::new(&*self.desk.topic, self.desk.health())
+            .group(self.origin.group())
+            .outstanding(self.desk.outstanding())
+            .lag(lag)
+    }
+
     /// Ends the subscription, and does not wait. What is acked from now on does not count.
     fn end(&self) -> oneshot::Receiver<Result<(), Failure>> {
         let (done, ended) = oneshot::channel();
@@ -314,9 +331,9 @@ struct Deliveries {
 impl Deliveries {
     #[inline]
     fn delivery(&self, scope: u64, handed: Handed) -> Delivery {
-        let Handed { offset, attempt, timestamp, message } = handed;
+        let Handed { offset, attempt, delivery, timestamp, message } = handed;
         let published_at = timestamp.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-        let token = Token { scope, position: offset.cast_unsigned() };
+        let token = Token { scope, position: offset.cast_unsigned(), delivery };
         let info = DeliveryInfo::new(self.origin.clone(), token)
             .with_attempt(attempt)
             .with_partition(scope::partition(scope))
@@ -386,8 +403,8 @@ impl SubscriptionControl for Control {
         self.0.close().await
     }
 
-    fn health(&self) -> Health {
-        self.0.desk.health()
+    fn status(&self) -> SubscriptionStatus {
+        self.0.status()
     }
 }
 

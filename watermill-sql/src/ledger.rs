@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::{
     Message, Window,
-    delivery::{Outcome, Receipt},
+    delivery::{Outcome, Receipt, Token},
     error::SettleError,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Ledger {
     handed: usize,
     /// How many are handed out and unsettled.
     out: usize,
+    /// How many of those are handled and wait for their outputs.
+    handled: usize,
     /// Nacked rows, and when they are due.
     nacked: BTreeMap<u64, Instant>,
     window: Window,
@@ -60,6 +62,9 @@ struct Row {
     /// How often it has been handed out.
     attempts: u32,
     out: bool,
+    handled: bool,
+    /// How often this subscription has handed it out.
+    deliveries: u32,
 }
 
 /// What is settled and not recorded yet.
@@ -115,7 +120,15 @@ impl Ledger {
         if message.is_none() && self.handed == self.rows.len() {
             self.handed += 1;
         }
-        self.rows.push_back(Row { position, message, published_at, attempts, out: false });
+        self.rows.push_back(Row {
+            position,
+            message,
+            published_at,
+            attempts,
+            out: false,
+            handled: false,
+            deliveries: 0,
+        });
         self.inherited.forget_up_to(position);
         self.pop_done();
     }
@@ -231,7 +244,7 @@ impl Ledger {
 
 impl Hand for Ledger {
     fn next(&mut self, now: Instant) -> Option<Handed> {
-        if self.out >= self.window.size() {
+        if self.out - self.handled >= self.window.per_scope() || self.out >= self.window.total() {
             return None;
         }
         let sequence = match self.next_nacked(now) {
@@ -251,10 +264,12 @@ impl Hand for Ledger {
         self.out += 1;
         let unclear_up_to = self.unclear_up_to;
         let row = self.row(sequence)?;
-        row.out = true;
+        (row.out, row.handled) = (true, false);
         row.attempts = row.attempts.saturating_add(1);
+        row.deliveries = row.deliveries.wrapping_add(1);
         Some(Handed {
             sequence,
+            delivery: row.deliveries,
             offset: row.position.offset,
             message: row.message.as_ref()?.message(),
             published_at: row.published_at,
@@ -265,19 +280,21 @@ impl Hand for Ledger {
 
     fn settle(
         &mut self,
-        sequence: u64,
+        token: Token,
         outcome: Outcome,
         receipt: Option<Receipt>,
         dead_letters: bool,
         now: Instant,
     ) -> bool {
-        let Some(row) = self.row(sequence).filter(|row| row.out) else {
+        let sequence = token.position;
+        let Some(row) = self.row(sequence).filter(|row| row.out && row.deliveries == token.delivery) else {
             if let Some(receipt) = receipt {
                 receipt.complete(Err(SettleError::lost()));
             }
             return false;
         };
         row.out = false;
+        let handled = std::mem::take(&mut row.handled);
         match outcome {
             Outcome::Ack => row.message = None,
             Outcome::Reject { reason } => {
@@ -292,6 +309,7 @@ impl Hand for Ledger {
             _ => self.nack(sequence, Duration::ZERO, now),
         }
         self.out -= 1;
+        self.handled -= usize::from(handled);
         let done = self.row(sequence).is_some_and(|row| row.message.is_none());
         if done {
             self.note(now);
@@ -305,18 +323,20 @@ impl Hand for Ledger {
 
     fn give_back(&mut self, now: Instant) {
         for at in 0..self.rows.len() {
-            if std::mem::take(&mut self.rows[at].out) {
+            let row = &mut self.rows[at];
+            row.handled = false;
+            if std::mem::take(&mut row.out) {
                 self.nacked.insert(self.first + at as u64, now);
             }
         }
-        self.out = 0;
+        (self.out, self.handled) = (0, 0);
     }
 
     fn lose(&mut self, why: impl Fn() -> SettleError) {
         self.first += self.rows.len() as u64;
         self.rows.clear();
         self.nacked.clear();
-        (self.handed, self.out) = (0, 0);
+        (self.handed, self.out, self.handled) = (0, 0, 0);
         self.unsaved.dead.clear();
         (self.unsaved.acks, self.unsaved.since) = (0, None);
         self.unsaved.receipts.drain(..).for_each(|receipt| receipt.complete(Err(why())));
@@ -324,6 +344,21 @@ impl Hand for Ledger {
 
     fn set_window(&mut self, window: Window) {
         self.window = window;
+    }
+
+    fn handled(&mut self, token: Token) -> bool {
+        let Some(row) = self.row(token.position).filter(|row| row.out && row.deliveries == token.delivery)
+        else {
+            return false;
+        };
+        let first = !std::mem::replace(&mut row.handled, true);
+        self.handled += usize::from(first);
+        first
+    }
+
+    fn tokens(&self) -> Vec<Token> {
+        let rows = self.rows.iter().zip(self.first..).filter(|(row, _)| row.out);
+        rows.map(|(row, position)| Token { scope: 0, position, delivery: row.deliveries }).collect()
     }
 
     fn out(&self) -> usize {
@@ -352,6 +387,7 @@ impl Default for Ledger {
             first: 1,
             handed: 0,
             out: 0,
+            handled: 0,
             nacked: BTreeMap::new(),
             window: Window::ONE,
             position: Position::default(),

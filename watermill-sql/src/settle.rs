@@ -14,7 +14,7 @@ use watermill_core::{
     Message, Window,
     delivery::{Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError},
-    subscription::Health,
+    subscription::{Health, SubscriptionStatus},
 };
 
 use crate::held_back::HeldBack;
@@ -33,7 +33,7 @@ pub(crate) trait Hand: Default + Send + 'static {
     /// message is kept.
     fn settle(
         &mut self,
-        sequence: u64,
+        token: Token,
         outcome: Outcome,
         receipt: Option<Receipt>,
         dead_letters: bool,
@@ -48,6 +48,12 @@ pub(crate) trait Hand: Default + Send + 'static {
     fn lose(&mut self, why: impl Fn() -> SettleError);
 
     fn set_window(&mut self, window: Window);
+
+    /// Takes note that a row was handled and waits for its outputs. False when it is not out.
+    fn handled(&mut self, token: Token) -> bool;
+
+    /// Names what is handed out and unsettled.
+    fn tokens(&self) -> Vec<Token>;
 
     /// How many are handed out and unsettled.
     fn out(&self) -> usize;
@@ -67,11 +73,20 @@ pub(crate) trait Hand: Default + Send + 'static {
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) sequence: u64,
+    /// How often the row has been handed out by this subscription.
+    pub(crate) delivery: u32,
     pub(crate) offset: i64,
     pub(crate) message: Message,
     pub(crate) published_at: Option<SystemTime>,
     pub(crate) attempt: u32,
     pub(crate) redelivered: bool,
+}
+
+impl Handed {
+    /// The whole topic is one ordering scope, or has no order.
+    pub(crate) fn token(&self) -> Token {
+        Token { scope: 0, position: self.sequence, delivery: self.delivery }
+    }
 }
 
 /// The place where they meet. Its lock is held for moments and never while something is awaited.
@@ -196,6 +211,14 @@ impl<H: Hand> Desk<H> {
         self.wake_reader();
     }
 
+    pub(crate) fn status(&self, topic: &str, group: Option<&str>) -> SubscriptionStatus {
+        let state = self.lock();
+        SubscriptionStatus::new(topic, state.health.clone())
+            .group(group)
+            .outstanding(state.hand.out())
+            .held_back_by(state.held_back.as_ref().map(|held| held.holder.clone()))
+    }
+
     /// Ends the stream after what was handed out.
     pub(crate) fn stop_intake(&self) {
         self.lock().stopped = true;
@@ -233,10 +256,10 @@ impl<H: Hand> Desk<H> {
         self.started.notify_one();
     }
 
-    fn settle(&self, sequence: u64, outcome: Outcome, receipt: Option<Receipt>) {
+    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         let now = Instant::now();
         let mut state = self.lock();
-        state.hand.settle(sequence, outcome, receipt, self.dead_letters, now);
+        state.hand.settle(token, outcome, receipt, self.dead_letters, now);
         let through = state.stopped && state.hand.out() == 0;
         let work = through || self.record_at(&state).is_some_and(|at| state.tell.of_outcome(at));
         let reader = state.reader.take();
@@ -267,6 +290,15 @@ impl<H: Hand> Settle for Settler<H> {
         {
             tracing::error!(reason, sequence = token.position, "a message was rejected and is dropped");
         }
-        self.0.settle(token.position, outcome, receipt);
+        self.0.settle(token, outcome, receipt);
+    }
+
+    fn handled(&self, token: Token) {
+        let mut state = self.0.lock();
+        let reader = if state.hand.handled(token) { state.reader.take() } else { None };
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }

@@ -10,6 +10,7 @@ use watermill_core::{
     delivery::Origin,
     error::{SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
+    subscription::SubscriptionStatus,
 };
 
 use crate::{
@@ -100,7 +101,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             desk: desk.clone(),
             origin: origin.clone(),
         };
-        let (handle, ended) = self.open.add(&desk, topic)?;
+        let (handle, ended) = self.open.add(&desk, topic, group)?;
         let ear = match self.config.listen {
             true => self.ear.get(&self.pool, self.config.retry),
             false => None,
@@ -131,11 +132,16 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         self.open.close().await
     }
 
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.open.status()
+    }
+
     fn capabilities(&self) -> SubscriberCapabilities {
         SubscriberCapabilities::new("sql")
             .groups(true)
             .persistent(true)
             .ordering(Ordering::Total)
+            .attempts(true)
             .nack_delay(true)
             .dead_letters(self.config.dead_letter_topic.is_some())
     }

@@ -11,9 +11,9 @@ use futures::{Stream, future::join_all};
 use tokio::{sync::watch, time::Instant};
 use watermill_core::{
     Delivery, DeliveryInfo, Subscription, Window,
-    delivery::{Origin, Token},
+    delivery::Origin,
     error::{SubscribeError, SubscribeErrorKind},
-    subscription::{Health, SubscriptionControl},
+    subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
 use crate::settle::{Desk, Hand};
@@ -36,9 +36,16 @@ pub(crate) struct Handle<H> {
     desk: Arc<Desk<H>>,
     ended: watch::Receiver<Ended>,
     topic: String,
+    group: Option<String>,
 }
 
 impl<H: Hand> Subscriptions<H> {
+    /// How each of them is doing.
+    pub(crate) fn status(&self) -> Vec<SubscriptionStatus> {
+        let handles = self.lock().handles.clone();
+        handles.iter().filter(|handle| handle.ended.borrow().is_none()).map(Handle::status).collect()
+    }
+
     /// Fails once they were closed.
     pub(crate) fn check(&self, topic: &str) -> Result<(), SubscribeError> {
         if self.lock().closed { Err(SubscribeError::closed(topic)) } else { Ok(()) }
@@ -49,9 +56,11 @@ impl<H: Hand> Subscriptions<H> {
         &self,
         desk: &Arc<Desk<H>>,
         topic: &str,
+        group: Option<&str>,
     ) -> Result<(Handle<H>, watch::Sender<Ended>), SubscribeError> {
         let (sender, ended) = watch::channel(None);
-        let handle = Handle { desk: desk.clone(), ended, topic: topic.to_owned() };
+        let handle =
+            Handle { desk: desk.clone(), ended, topic: topic.to_owned(), group: group.map(str::to_owned) };
         let mut running = self.lock();
         if running.closed {
             return Err(SubscribeError::closed(topic));
@@ -91,6 +100,10 @@ impl<H> Default for Subscriptions<H> {
 }
 
 impl<H: Hand> Handle<H> {
+    fn status(&self) -> SubscriptionStatus {
+        self.desk.status(&self.topic, self.group.as_deref())
+    }
+
     /// The subscription, once its task knows where it stands. Dropping the future ends it.
     pub(crate) async fn subscription(self, origin: Origin) -> Subscription {
         let desk = self.desk.clone();
@@ -115,7 +128,8 @@ impl<H: Hand> Handle<H> {
 
 impl<H> Clone for Handle<H> {
     fn clone(&self) -> Self {
-        Self { desk: self.desk.clone(), ended: self.ended.clone(), topic: self.topic.clone() }
+        let Self { desk, ended, topic, group } = self;
+        Self { desk: desk.clone(), ended: ended.clone(), topic: topic.clone(), group: group.clone() }
     }
 }
 
@@ -135,9 +149,7 @@ impl<H: Hand> Stream for Deliveries<H> {
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => return Poll::Pending,
         };
-        // The whole topic is one ordering scope, or has no order.
-        let token = Token { scope: 0, position: handed.sequence };
-        let info = DeliveryInfo::new(self.origin.clone(), token)
+        let info = DeliveryInfo::new(self.origin.clone(), handed.token())
             .with_attempt(handed.attempt)
             .with_redelivered(handed.redelivered)
             .with_published_at(handed.published_at)
@@ -170,8 +182,8 @@ impl<H: Hand> SubscriptionControl for Control<H> {
         self.0.close().await
     }
 
-    fn health(&self) -> Health {
-        self.0.desk.lock().health.clone()
+    fn status(&self) -> SubscriptionStatus {
+        self.0.status()
     }
 }
 

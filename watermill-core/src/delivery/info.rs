@@ -45,9 +45,11 @@ impl DeliveryInfo {
         self
     }
 
-    /// Says that the backend may have delivered this message before, even if it cannot count.
+    /// Says that the backend may have delivered this message before, even if it cannot count. What is
+    /// attempted more than once is redelivered, whatever is said here.
     #[must_use]
     pub fn with_redelivered(mut self, redelivered: bool) -> Self {
+        let redelivered = redelivered || self.attempt() > 1;
         self.attempt = self.attempt() | if redelivered { REDELIVERED } else { 0 };
         self
     }
@@ -129,17 +131,28 @@ impl DeliveryInfo {
         self.origin.watch(self.token)
     }
 
+    /// Whether the subscription has lost this delivery (a lost lease, a revoked partition): what is done for
+    /// it is done in vain, for another owner gets the message. One load while nothing is lost.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.origin.is_lost(self.token)
+    }
+
     /// Acks while whoever owns the settlement still holds it; what the owner says later is not
-    /// passed on. For middleware that trades the guarantee away on purpose.
-    pub(crate) fn ack_early(&self) {
+    /// passed on. For middleware that trades the guarantee away on purpose, as
+    /// [`InstantAck`](crate::middleware::InstantAck) does.
+    pub fn ack_early(&self) {
         self.origin.settle_early(self.token, Outcome::Ack);
     }
 
     /// Calls `listener` with what the owner of the settlement says, once it says it. For middleware
     /// whose work is finished only when the handler's outputs have been published.
     ///
-    /// To be asked for while the delivery is unsettled, like [`cancellation`](Self::cancellation).
-    pub(crate) fn on_settled(&self, listener: impl FnOnce(&Outcome) + Send + 'static) {
+    /// To be asked for while the delivery is unsettled, like [`cancellation`](Self::cancellation). A router
+    /// that tries a delivery again in place forgets the listeners of the earlier tries, whose outputs were
+    /// not published. The listener is called from whatever thread settles, from a destructor perhaps: it
+    /// neither blocks nor panics.
+    pub fn on_settled(&self, listener: impl FnOnce(&Outcome) + Send + 'static) {
         self.origin.on_settled(self.token, Box::new(listener));
     }
 

@@ -94,6 +94,26 @@ impl Delivery {
         self.settlement.reject(reason);
     }
 
+    /// Settles with any outcome. See [`Settlement::settle`].
+    pub fn settle(self, outcome: Outcome) {
+        self.settlement.settle(outcome);
+    }
+
+    /// Settles with any outcome, and says when the backend has recorded it. See
+    /// [`Settlement::settle_confirmed`].
+    ///
+    /// # Errors
+    ///
+    /// [`SettleError`] when the backend did not record it.
+    pub async fn settle_confirmed(self, outcome: Outcome) -> Result<(), SettleError> {
+        self.settlement.settle_confirmed(outcome).await
+    }
+
+    /// Whether the subscription has lost it. See [`DeliveryInfo::is_lost`].
+    pub fn is_lost(&self) -> bool {
+        self.settlement.is_lost()
+    }
+
     /// Cancelled when this delivery is settled or its owner loses it. See [`DeliveryInfo::cancellation`].
     pub fn cancellation(&self) -> CancellationToken {
         self.info().cancellation()

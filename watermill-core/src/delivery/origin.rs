@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -14,16 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, Receipt, Settle};
 
-/// Names one outstanding delivery of a subscription to the backend that made it.
+/// Names one delivery of a subscription to the backend that made it. Within one [`Origin`] no token is used
+/// twice: a late word on a delivery must never be taken for one on another.
 ///
-/// Two numbers, so that a backend finds its record without a table of its own: a Kafka partition and
+/// A place and a count, so that a backend finds its record without a table of its own: a Kafka partition and
 /// offset, a log table and an offset, a queue and a sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token {
     /// The ordering scope the delivery belongs to.
     pub scope: u64,
-    /// Its place in that scope; later deliveries of a scope have larger ones.
+    /// Its place in that scope; messages behind it have larger ones.
     pub position: u64,
+    /// Tells the deliveries of one place apart: how often it has been handed out.
+    pub delivery: u32,
 }
 
 /// Where deliveries come from: one value for each subscription, shared by all of its deliveries.
@@ -40,8 +43,6 @@ struct Shared {
     /// Deliveries that were dropped unsettled, and so nacked.
     dropped: AtomicU64,
     notes: Notes,
-    /// The subscription is over.
-    revoked: AtomicBool,
     settle: Box<dyn Settle>,
 }
 
@@ -52,14 +53,25 @@ type Listener = Box<dyn FnOnce(&Outcome) + Send>;
 /// must cost one load.
 #[derive(Default)]
 struct Notes {
-    len: AtomicUsize,
-    by_token: Mutex<HashMap<Token, Note>>,
+    /// Zero when nothing is noted and nothing revoked. Raised before anything is noted, so that whoever
+    /// settles meanwhile looks into the table.
+    noted: AtomicUsize,
+    by_token: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    notes: HashMap<Token, Note>,
+    /// The subscription is over.
+    all_revoked: bool,
 }
 
 #[derive(Default)]
 struct Note {
     /// Cancelled when the delivery is settled or lost.
     watch: Option<CancellationToken>,
+    /// The subscription does not own the delivery any more.
+    lost: bool,
     /// The backend has been told an outcome; the owner's own word is not passed on.
     settled_early: bool,
     listeners: Vec<Listener>,
@@ -105,41 +117,46 @@ impl Origin {
         settle.downcast_ref()
     }
 
-    /// Tells whoever watches these deliveries that the subscription does not own them any more; for
-    /// backends, on a lost lease or a revoked partition. What is settled under them afterwards still
-    /// reaches [`Settle::settle`], which ignores it.
-    pub fn revoke(&self, lost: impl Fn(Token) -> bool) {
-        if self.0.notes.is_empty() {
-            return;
-        }
-        self.0.notes.change(|notes| {
-            for (_, note) in notes.iter_mut().filter(|(token, _)| lost(**token)) {
-                if let Some(watch) = note.watch.take() {
-                    watch.cancel();
-                }
-            }
+    /// Says that the subscription does not own some outstanding deliveries any more; for backends, on a lost
+    /// lease or a revoked partition. Whoever watches them is told, and whoever
+    /// [asks](super::DeliveryInfo::is_lost) afterwards. What they are settled with still reaches
+    /// [`Settle::settle`], which ignores it.
+    ///
+    /// `lost` returns their tokens, and takes them out of what is outstanding. It is called once, under a
+    /// lock of the origin's: it may take the lock under which [`Settle::settle`] works, and must not settle.
+    pub fn revoke<T: IntoIterator<Item = Token>>(&self, lost: impl FnOnce() -> T) {
+        let watches: Vec<_> = self.0.notes.change(|table| {
+            let lose = |token| {
+                let note = table.notes.entry(token).or_default();
+                note.lost = true;
+                note.watch.take()
+            };
+            lost().into_iter().filter_map(lose).collect()
         });
+        watches.iter().for_each(CancellationToken::cancel);
     }
 
     /// The same for all deliveries, those made before and those still to come: the subscription is over.
-    /// Who asks afterwards is told, too.
     pub fn revoke_all(&self) {
-        self.0.revoked.store(true, Ordering::Release);
-        // Always under the lock, in whose order a watch is made before or after.
-        self.0.notes.change(|notes| {
-            for watch in notes.values_mut().filter_map(|note| note.watch.take()) {
-                watch.cancel();
-            }
+        let watches: Vec<_> = self.0.notes.change(|table| {
+            table.all_revoked = true;
+            table.notes.values_mut().filter_map(|note| note.watch.take()).collect()
         });
+        watches.iter().for_each(CancellationToken::cancel);
+    }
+
+    /// Whether the subscription has lost the delivery.
+    #[inline]
+    pub(super) fn is_lost(&self, token: Token) -> bool {
+        !self.0.notes.is_empty() && self.0.notes.change(|table| table.is_lost(token))
     }
 
     pub(super) fn watch(&self, token: Token) -> CancellationToken {
-        let watch = self
-            .0
-            .notes
-            .change(|notes| notes.entry(token).or_default().watch.get_or_insert_default().clone());
-        // Looked at after the note was made: whoever revokes either sees the note or is seen here.
-        if self.0.revoked.load(Ordering::Acquire) {
+        let (watch, lost) = self.0.notes.change(|table| {
+            let lost = table.is_lost(token);
+            (table.notes.entry(token).or_default().watch.get_or_insert_default().clone(), lost)
+        });
+        if lost {
             watch.cancel();
         }
         watch
@@ -147,16 +164,19 @@ impl Origin {
 
     #[inline]
     pub(super) fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        if self.0.notes.is_empty() {
-            self.0.settle.settle(token, outcome, receipt);
-        } else {
-            self.settle_noted(token, outcome, receipt);
+        if !self.0.notes.is_empty() {
+            return self.settle_noted(token, outcome, receipt);
+        }
+        self.0.settle.settle(token, outcome, receipt);
+        // Revoked in between, it was noted, and nobody else would ever forget the note.
+        if !self.0.notes.is_empty() {
+            self.0.notes.change(|table| table.notes.remove(&token));
         }
     }
 
     #[cold]
     fn settle_noted(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        let note = self.0.notes.change(|notes| notes.remove(&token)).unwrap_or_default();
+        let note = self.0.notes.change(|table| table.notes.remove(&token)).unwrap_or_default();
         for listener in note.listeners {
             listener(&outcome);
         }
@@ -168,13 +188,22 @@ impl Origin {
         if let Some(watch) = note.watch {
             watch.cancel();
         }
+        if !note.lost {
+            // As above.
+            self.0.notes.change(|table| table.notes.remove(&token));
+        }
+    }
+
+    #[inline]
+    pub(super) fn handled(&self, token: Token) {
+        self.0.settle.handled(token);
     }
 
     /// Settles ahead of the owner of the [`Settlement`](super::Settlement), whose own word is then
     /// not passed on.
     pub(super) fn settle_early(&self, token: Token, outcome: Outcome) {
-        let first = self.0.notes.change(|notes| {
-            let note = notes.entry(token).or_default();
+        let first = self.0.notes.change(|table| {
+            let note = table.notes.entry(token).or_default();
             !std::mem::replace(&mut note.settled_early, true)
         });
         if first {
@@ -183,7 +212,7 @@ impl Origin {
     }
 
     pub(super) fn on_settled(&self, token: Token, listener: Listener) {
-        self.0.notes.change(|notes| notes.entry(token).or_default().listeners.push(listener));
+        self.0.notes.change(|table| table.notes.entry(token).or_default().listeners.push(listener));
     }
 
     pub(super) fn forget_listeners(&self, token: Token) {
@@ -194,7 +223,7 @@ impl Origin {
         let forgotten = self
             .0
             .notes
-            .change(|notes| notes.get_mut(&token).map(|note| std::mem::take(&mut note.listeners)));
+            .change(|table| table.notes.get_mut(&token).map(|note| std::mem::take(&mut note.listeners)));
         drop(forgotten);
     }
 
@@ -219,7 +248,6 @@ impl OriginBuilder {
             group: self.group,
             dropped: AtomicU64::new(0),
             notes: Notes::default(),
-            revoked: AtomicBool::new(false),
             settle: Box::new(settle),
         }))
     }
@@ -236,14 +264,22 @@ impl fmt::Debug for Origin {
 }
 
 impl Notes {
+    #[inline]
     fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Acquire) == 0
+        self.noted.load(Ordering::Acquire) == 0
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut HashMap<Token, Note>) -> R) -> R {
-        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut by_token);
-        self.len.store(by_token.len(), Ordering::Release);
+    fn change<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
+        let mut table = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
+        self.noted.store(usize::MAX, Ordering::Release);
+        let result = change(&mut table);
+        self.noted.store(table.notes.len() + usize::from(table.all_revoked), Ordering::Release);
         result
+    }
+}
+
+impl Table {
+    fn is_lost(&self, token: Token) -> bool {
+        self.all_revoked || self.notes.get(&token).is_some_and(|note| note.lost)
     }
 }

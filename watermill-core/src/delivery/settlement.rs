@@ -34,8 +34,14 @@ pub trait Settle: Any + Send + Sync {
     /// 1. It never blocks and never panics: it is called from `Drop` and from any thread.
     /// 2. The first outcome of a delivery counts. One for a token that is not outstanding (settled
     ///    already, revoked, the subscription is gone) is ignored.
-    /// 3. A receipt is completed once the backend has recorded the outcome, or knows it cannot.
+    /// 3. A receipt is completed once the backend has recorded the outcome, or knows it cannot: of an ack, a
+    ///    nack and a reject alike. Where a nack needs no record to take effect, it is complete at once.
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>);
+
+    /// The handler of a delivery has finished, and only what it published is waited for: it goes on
+    /// counting against [`Window::total`](crate::Window::total), and not any more against
+    /// [`Window::per_scope`](crate::Window::per_scope). Never blocks; ignored for what is not outstanding.
+    fn handled(&self, token: Token);
 }
 
 /// The right to settle one delivery, once. Dropped, it nacks.
@@ -56,7 +62,7 @@ impl Settlement {
         Self { origin: Some(origin), token }
     }
 
-    /// Which delivery it is of.
+    /// Which delivery it is of, without what else is known of it; `None` once it is settled.
     pub(crate) fn info(&self) -> Option<DeliveryInfo> {
         self.origin.clone().map(|origin| DeliveryInfo::new(origin, self.token))
     }
@@ -64,10 +70,11 @@ impl Settlement {
     /// Done: do not deliver it again. Returns at once; the backend records it in the background.
     #[inline]
     pub fn ack(self) {
-        self.settle(Outcome::Ack, None);
+        self.settle(Outcome::Ack);
     }
 
-    /// Done, and waits until the backend has recorded it.
+    /// Done, and waits until the backend has recorded it. As
+    /// [`settle_confirmed`](Self::settle_confirmed) with [`Outcome::Ack`].
     ///
     /// # Errors
     ///
@@ -79,8 +86,21 @@ impl Settlement {
     /// The ack is on its way once the future has been polled; dropping it gives up the confirmation
     /// only.
     pub async fn ack_confirmed(self) -> Result<(), SettleError> {
+        self.settle_confirmed(Outcome::Ack).await
+    }
+
+    /// Settles with any outcome, and waits until the backend has recorded it.
+    ///
+    /// # Errors
+    ///
+    /// [`SettleError`] when the backend did not record it, as the error's kind says.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ack_confirmed`](Self::ack_confirmed).
+    pub async fn settle_confirmed(self, outcome: Outcome) -> Result<(), SettleError> {
         let (sender, receiver) = oneshot::channel();
-        self.settle(Outcome::Ack, Some(Receipt(sender)));
+        self.settle_with(outcome, Some(Receipt(sender)));
         receiver.await.unwrap_or_else(|_| Err(SettleError::unknown()))
     }
 
@@ -93,16 +113,38 @@ impl Settlement {
     /// subscription was asked for unordered deliveries. A backend that cannot wait that long
     /// delivers earlier.
     pub fn nack_after(self, delay: Duration) {
-        self.settle(Outcome::Nack { delay }, None);
+        self.settle(Outcome::Nack { delay });
     }
 
     /// It cannot be processed, now or later: do not deliver it again. See [`Outcome::Reject`].
     pub fn reject(self, reason: impl Into<String>) {
-        self.settle(Outcome::Reject { reason: reason.into() }, None);
+        self.settle(Outcome::Reject { reason: reason.into() });
+    }
+
+    /// Settles with any outcome.
+    #[inline]
+    pub fn settle(self, outcome: Outcome) {
+        self.settle_with(outcome, None);
+    }
+
+    /// Says that handling has finished and only the outputs are on their way, so that the next of its scope
+    /// may be handed out. See [`Settle::handled`]. A router does it.
+    #[inline]
+    pub fn handled(&self) {
+        if let Some(origin) = &self.origin {
+            origin.handled(self.token);
+        }
+    }
+
+    /// Whether the subscription has lost the delivery: what is done for it is done in vain. One load while
+    /// nothing is lost.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.is_lost(self.token))
     }
 
     #[inline]
-    fn settle(mut self, outcome: Outcome, receipt: Option<Receipt>) {
+    fn settle_with(mut self, outcome: Outcome, receipt: Option<Receipt>) {
         if let Some(origin) = self.origin.take() {
             origin.settle(self.token, outcome, receipt);
         }

@@ -14,7 +14,10 @@ use super::{
     store::Store,
     wakers::Wakers,
 };
-use crate::{Window, delivery::Outcome};
+use crate::{
+    Window,
+    delivery::{Outcome, Token},
+};
 
 /// A delay that a clock cannot express waits this long: a lifetime.
 const DELAY_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
@@ -47,6 +50,8 @@ struct Member {
     takes: bool,
     /// Handed out and not settled, sorted by sequence. Nearly always one, or settled from the front.
     outstanding: VecDeque<Entry>,
+    /// How many of those are handled.
+    handled: usize,
     /// Set while its reader sleeps, so that nobody is woken who is awake.
     waker: Option<Waker>,
 }
@@ -58,6 +63,8 @@ struct Entry {
     slot: u32,
     /// While it is in `ready`: neither it nor anything behind it is handed out earlier.
     held_until: Option<Instant>,
+    /// While it is outstanding: its handler has finished, and its outputs are on their way.
+    handled: bool,
 }
 
 /// What a reader gets.
@@ -100,7 +107,7 @@ impl Group {
     pub(super) fn push(&mut self, record: Record) {
         let sequence = record.sequence;
         let slot = self.store.insert(record);
-        self.ready.push_back(Entry { sequence, slot, held_until: None });
+        self.ready.push_back(Entry { sequence, slot, held_until: None, handled: false });
     }
 
     pub(super) fn join(&mut self, member: u64) {
@@ -109,6 +116,7 @@ impl Group {
             window: Window::ONE,
             takes: true,
             outstanding: VecDeque::new(),
+            handled: 0,
             waker: None,
         });
         self.update_order();
@@ -164,13 +172,19 @@ impl Group {
     pub(super) fn settle(
         &mut self,
         member: u64,
-        sequence: u64,
+        token: Token,
         outcome: &Outcome,
         left: &mut Option<Record>,
         wakers: &mut Wakers,
     ) -> bool {
         let Some(at) = self.position(member) else { return false };
-        let Some(entry) = self.members[at].release(sequence) else { return false };
+        let Some(place) = self.members[at].find(token.position) else { return false };
+        let slot = self.members[at].outstanding[place].slot;
+        // A word on an earlier delivery of the same message.
+        if self.store.get_mut(slot).is_none_or(|record| record.attempt() != token.delivery) {
+            return false;
+        }
+        let Some(entry) = self.members[at].release(place) else { return false };
         self.outstanding -= 1;
         if let Outcome::Nack { delay } = outcome {
             self.nack(entry, *delay);
@@ -179,6 +193,18 @@ impl Group {
         }
         self.wake(wakers);
         true
+    }
+
+    /// Takes note that a delivery was handled and waits for its outputs.
+    pub(super) fn handled(&mut self, member: u64, token: Token, wakers: &mut Wakers) {
+        let Some(at) = self.position(member) else { return };
+        let member = &mut self.members[at];
+        if let Some(place) = member.find(token.position)
+            && !std::mem::replace(&mut member.outstanding[place].handled, true)
+        {
+            member.handled += 1;
+            self.wake(wakers);
+        }
     }
 
     pub(super) fn set_window(&mut self, member: u64, window: Window, wakers: &mut Wakers) {
@@ -195,6 +221,11 @@ impl Group {
         self.rouse_into(waker, wakers);
         // It may have been woken for a record that it does not take any more.
         self.wake(wakers);
+    }
+
+    /// How many deliveries a member has outstanding.
+    pub(super) fn outstanding(&self, member: u64) -> usize {
+        self.position(member).map_or(0, |at| self.members[at].outstanding.len())
     }
 
     pub(super) fn takes(&self, member: u64) -> bool {
@@ -233,8 +264,11 @@ impl Group {
     }
 
     fn may_take(&self, at: usize) -> bool {
-        let mine = self.members[at].outstanding.len();
-        mine < self.members[at].window.size() && (!self.ordered || mine == self.outstanding)
+        let Member { window, outstanding, handled, .. } = &self.members[at];
+        let mine = outstanding.len();
+        mine - handled < window.per_scope()
+            && mine < window.total()
+            && (!self.ordered || mine == self.outstanding)
     }
 
     /// The first record, or when there will be one, as far as that is known.
@@ -245,7 +279,7 @@ impl Group {
         if first.held_until.is_some_and(|until| until > Instant::now()) {
             return Err(first.held_until);
         }
-        let entry = Entry { held_until: None, ..*first };
+        let entry = Entry { held_until: None, handled: false, ..*first };
         self.ready.pop_front();
         self.store.get_mut(entry.slot).map(|record| (entry, record)).ok_or(None)
     }
@@ -322,11 +356,16 @@ impl Member {
         }
     }
 
-    fn release(&mut self, sequence: u64) -> Option<Entry> {
+    fn find(&self, sequence: u64) -> Option<usize> {
         if self.outstanding.front()?.sequence == sequence {
-            return self.outstanding.pop_front();
+            return Some(0);
         }
-        let at = self.outstanding.binary_search_by_key(&sequence, |entry| entry.sequence).ok()?;
-        self.outstanding.remove(at)
+        self.outstanding.binary_search_by_key(&sequence, |entry| entry.sequence).ok()
+    }
+
+    fn release(&mut self, at: usize) -> Option<Entry> {
+        let entry = if at == 0 { self.outstanding.pop_front() } else { self.outstanding.remove(at) };
+        self.handled -= usize::from(entry.is_some_and(|entry| entry.handled));
+        entry
     }
 }

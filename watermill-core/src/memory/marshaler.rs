@@ -70,15 +70,20 @@ impl Record {
         self.message.id()
     }
 
+    #[inline]
     pub(super) fn attempt(&self) -> u32 {
         self.attempt
     }
 }
 
 impl Handed {
+    fn token(&self) -> Token {
+        Token { scope: SCOPE, position: self.sequence, delivery: self.attempt }
+    }
+
     #[inline]
     pub(super) fn into_delivery(self, origin: &Origin) -> Delivery {
-        let info = DeliveryInfo::new(origin.clone(), Token { scope: SCOPE, position: self.sequence })
+        let info = DeliveryInfo::new(origin.clone(), self.token())
             .with_attempt(self.attempt)
             .with_published_at(Some(self.published_at))
             .with_offset(self.sequence.cast_signed());

@@ -13,7 +13,7 @@ use crate::{
     Window,
     delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError},
-    subscription::{Health, SubscriptionControl},
+    subscription::{Health, SubscriptionControl, SubscriptionStatus},
 };
 
 /// A subscription's place in its topic: shared by its stream, its control and its deliveries.
@@ -21,6 +21,7 @@ pub(super) struct Place {
     pub(super) broker: Arc<Shared>,
     pub(super) topic: Arc<Topic>,
     pub(super) reader: Reader,
+    pub(super) group: Option<Arc<str>>,
     pub(super) registry: Weak<Registry>,
     /// To tell whoever works for a delivery that the subscription has lost it. The origin holds this
     /// place in turn, so it is taken out at the end.
@@ -34,6 +35,15 @@ pub(super) struct MemorySettle(pub(super) Arc<Place>);
 pub(super) struct Control(pub(super) Arc<Place>);
 
 impl Place {
+    pub(super) fn status(&self) -> SubscriptionStatus {
+        let (takes, outstanding, held) = self.topic.look(self.reader).unwrap_or_default();
+        let health = if takes { Health::Healthy } else { Health::Ended };
+        SubscriptionStatus::new(&*self.topic.name, health)
+            .group(self.group.as_deref())
+            .outstanding(outstanding)
+            .lag(takes.then_some(held as u64))
+    }
+
     /// Leaves the group: what is outstanding goes back to its place, for others. A second call does
     /// nothing.
     pub(super) fn end(&self) {
@@ -52,7 +62,7 @@ impl Place {
 impl Settle for MemorySettle {
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         let mut left = None;
-        let settled = self.0.topic.settle(self.0.reader, token.position, &outcome, &mut left);
+        let settled = self.0.topic.settle(self.0.reader, token, &outcome, &mut left);
         if let (Some(record), Outcome::Reject { reason }) = (&left, &outcome) {
             tracing::error!(
                 topic = &*self.0.topic.name,
@@ -67,6 +77,10 @@ impl Settle for MemorySettle {
         }
         // `left` goes here, without the lock: dropping a record may run code of its extensions, and
         // tells a publisher that waits for acks.
+    }
+
+    fn handled(&self, token: Token) {
+        self.0.topic.handled(self.0.reader, token);
     }
 }
 
@@ -87,8 +101,8 @@ impl SubscriptionControl for Control {
         Ok(())
     }
 
-    fn health(&self) -> Health {
-        if self.0.topic.takes(self.0.reader) { Health::Healthy } else { Health::Ended }
+    fn status(&self) -> SubscriptionStatus {
+        self.0.status()
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     delivery::Origin,
     error::SubscribeError,
     subscriber::{Ordering, SubscriberCapabilities},
+    subscription::SubscriptionStatus,
 };
 
 /// Subscribes to the topics of a [`MemoryBroker`](super::MemoryBroker).
@@ -114,8 +115,8 @@ impl Subscriber for MemorySubscriber {
             }),
         };
         let registry = Arc::downgrade(&self.registry);
-        let place = Place { broker: self.broker.clone(), topic, reader, registry, origin: Mutex::default() };
-        let place = Arc::new(place);
+        let (broker, group) = (self.broker.clone(), self.group.clone());
+        let place = Arc::new(Place { broker, topic, reader, group, registry, origin: Mutex::default() });
         registered.subscriptions.insert(reader.member, Arc::downgrade(&place));
         let origin = Origin::builder(BACKEND, &*place.topic.name)
             .group(self.group.as_deref())
@@ -152,8 +153,18 @@ impl Subscriber for MemorySubscriber {
         Ok(())
     }
 
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        // The places are asked without the registry's lock, which is taken after a topic's when one ends.
+        let places: Vec<_> = self.registry.lock().subscriptions.values().filter_map(Weak::upgrade).collect();
+        places.iter().map(|place| place.status()).collect()
+    }
+
     fn capabilities(&self) -> SubscriberCapabilities {
-        SubscriberCapabilities::new(BACKEND).groups(true).ordering(Ordering::Total).nack_delay(true)
+        SubscriberCapabilities::new(BACKEND)
+            .groups(true)
+            .ordering(Ordering::Total)
+            .attempts(true)
+            .nack_delay(true)
     }
 }
 

@@ -17,7 +17,10 @@ use super::{
     marshaler::{Confirm, Record},
     wakers::Wakers,
 };
-use crate::{Message, Window, delivery::Outcome};
+use crate::{
+    Message, Window,
+    delivery::{Outcome, Token},
+};
 
 pub(super) struct Topic {
     pub(super) name: Box<str>,
@@ -180,7 +183,7 @@ impl Topic {
     pub(super) fn settle(
         &self,
         reader: Reader,
-        sequence: u64,
+        token: Token,
         outcome: &Outcome,
         left: &mut Option<Record>,
     ) -> bool {
@@ -188,7 +191,7 @@ impl Topic {
         let mut state = self.lock();
         let settled = state
             .group(reader.group)
-            .is_some_and(|group| group.settle(reader.member, sequence, outcome, left, &mut wakers));
+            .is_some_and(|group| group.settle(reader.member, token, outcome, left, &mut wakers));
         if state.waiting.is_empty() {
             drop(state);
         } else {
@@ -196,6 +199,10 @@ impl Topic {
         }
         wakers.wake();
         settled
+    }
+
+    pub(super) fn handled(&self, reader: Reader, token: Token) {
+        self.change(reader, |group, wakers| group.handled(reader.member, token, wakers));
     }
 
     pub(super) fn set_window(&self, reader: Reader, window: Window) {
@@ -206,8 +213,11 @@ impl Topic {
         self.change(reader, |group, wakers| group.stop_intake(reader.member, wakers));
     }
 
-    pub(super) fn takes(&self, reader: Reader) -> bool {
-        self.lock().group(reader.group).is_some_and(|group| group.takes(reader.member))
+    /// Whether the reader takes messages, how many it has outstanding, and how many its group holds.
+    pub(super) fn look(&self, reader: Reader) -> Option<(bool, usize, usize)> {
+        let mut state = self.lock();
+        let group = state.group(reader.group)?;
+        Some((group.takes(reader.member), group.outstanding(reader.member), group.len()))
     }
 
     /// Whether forgetting the topic would lose nothing.

@@ -405,8 +405,9 @@ mod tests {
 
     #[test]
     fn a_message_is_small_enough_to_be_moved_without_a_call() {
+        // Compilers move up to 128 bytes in place; every eight of them are two instructions a move.
         let size = size_of::<Message>();
-        assert!(size <= 80, "{size} bytes");
+        assert!(size <= 88, "{size} bytes");
         // With the counts of its `Arc` and the allocator's own word.
         let chunk = size_of::<Content>() + 3 * size_of::<usize>();
         assert!(chunk <= 128, "{chunk} bytes");

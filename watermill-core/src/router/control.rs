@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Counts, HandlerInfo, HandlerReport, RunError, RunErrorKind, counters::Counters};
-use crate::subscription::{Health, SubscriptionControl};
+use crate::subscription::{Health, SubscriptionControl, SubscriptionStatus};
 
 /// A handle on a router: to stop it, to look at it, to stop one of its handlers. Cheap to clone.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub struct HandlerStatus {
     /// What a message passes through, the outermost layer first.
     pub chain: String,
     /// How its subscription is doing.
-    pub health: Health,
+    pub subscription: SubscriptionStatus,
     /// What happened to its messages so far.
     pub counts: Counts,
 }
@@ -144,14 +144,17 @@ impl Shared {
 
 impl Entry {
     fn status(&self) -> HandlerStatus {
-        let health = match &self.subscription {
-            Some(subscription) => subscription.health(),
-            None => Health::Degraded { reason: "not subscribed yet".to_owned() },
+        let subscription = match &self.subscription {
+            Some(subscription) => subscription.status(),
+            None => {
+                let health = Health::Degraded { reason: "not subscribed yet".to_owned() };
+                SubscriptionStatus::new(&self.info.subscribe_topic, health).group(self.info.group.clone())
+            }
         };
         HandlerStatus {
             info: (*self.info).clone(),
             chain: self.chain.clone(),
-            health,
+            subscription,
             counts: self.counters.snapshot(),
         }
     }

@@ -243,7 +243,7 @@ async fn the_window_asked_for_follows_the_concurrency() {
         let running = Running::start(router().add(handler)).await;
         source.push(message(1));
         source.settled(1).await;
-        assert_eq!(source.windows().last().map(|window| window.size()), Some(expected));
+        assert_eq!(source.windows().last().map(|window| window.per_scope()), Some(expected));
         running.stop().await.unwrap();
     }
 }

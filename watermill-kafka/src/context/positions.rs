@@ -53,12 +53,14 @@ impl Context {
     /// Takes assignments back from a subscription, to be read again: for each partition where to begin if
     /// nothing of it is committed, and what is known of it.
     pub(crate) fn take_back(&self, desk: &Desk, scopes: &[u64]) -> HashMap<i32, (Option<i64>, Ledger)> {
-        let origin = self.subscribed_to(&desk.topic).map(|subscribed| subscribed.origin);
+        let subscribed = self.subscribed_to(&desk.topic);
         let mut taken = HashMap::new();
-        for (scope, ledger) in scopes.iter().filter_map(|scope| desk.revoke_scope(*scope)) {
-            if let Some(origin) = &origin {
-                origin.revoke(|token| token.scope == scope);
-            }
+        for &scope in scopes {
+            let revoked = match &subscribed {
+                Some(subscribed) => subscribed.revoke(|_| desk.revoke_scope(scope)),
+                None => desk.revoke_scope(scope).map(|(_, ledger)| ledger),
+            };
+            let Some(ledger) = revoked else { continue };
             taken.insert(scope::partition(scope), ledger.again());
             ledger.lose(SettleError::lost);
         }

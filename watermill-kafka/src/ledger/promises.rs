@@ -78,7 +78,8 @@ impl Ledger {
         {
             entry.state = State::Due(*due, message.clone());
             entry.attempts -= 1;
-            self.out -= 1;
+            let handled = std::mem::take(&mut entry.handled);
+            self.leaves(handled);
             self.nacked += 1;
         }
         if let Some(receipt) = receipt {

@@ -66,12 +66,12 @@ async fn a_broker_that_goes_away_is_told_on_the_stream_and_reading_goes_on_when_
     let told = time::timeout(patience(), subscription.next()).await.expect("trouble is told");
     let error: SubscribeError = told.expect("the stream goes on").expect_err("there is no broker");
     assert_eq!(error.kind(), SubscribeErrorKind::Unavailable, "{error}");
-    assert!(matches!(subscription.health(), Health::Degraded { .. }));
+    assert!(matches!(subscription.status().health, Health::Degraded { .. }));
 
     cluster.broker_up(1).expect("the broker comes back");
     // Each record that comes shows that it works again; what is told late counts as trouble once more.
     let mut received = 0;
-    while received == 0 || subscription.health() != Health::Healthy {
+    while received == 0 || subscription.status().health != Health::Healthy {
         publish(&cluster, &["2"]).await;
         loop {
             match time::timeout(patience(), subscription.next()).await.expect("it goes on") {

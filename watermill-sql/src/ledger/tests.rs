@@ -28,11 +28,11 @@ fn window(size: usize) -> Window {
 }
 
 fn ack(ledger: &mut Ledger, handed: &Handed) {
-    assert!(ledger.settle(handed.sequence, Outcome::Ack, None, false, Instant::now()));
+    assert!(ledger.settle(handed.token(), Outcome::Ack, None, false, Instant::now()));
 }
 
 fn nack(ledger: &mut Ledger, handed: &Handed, delay: Duration, now: Instant) {
-    assert!(ledger.settle(handed.sequence, Outcome::Nack { delay }, None, false, now));
+    assert!(ledger.settle(handed.token(), Outcome::Nack { delay }, None, false, now));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_row_is_settled_once() {
     let mut ledger = ledger([1]);
     let one = ledger.next(Instant::now()).unwrap();
     ack(&mut ledger, &one);
-    assert!(!ledger.settle(one.sequence, Outcome::Ack, None, false, Instant::now()));
+    assert!(!ledger.settle(one.token(), Outcome::Ack, None, false, Instant::now()));
     assert_eq!(ledger.unsaved().0, 1);
 }
 
@@ -104,7 +104,7 @@ fn what_was_handed_out_in_another_term_is_not_settled_in_this_one() {
     fill(&mut ledger, [1, 2]);
     let new = ledger.next(now).unwrap();
     assert_eq!((new.offset, new.redelivered), (1, true));
-    assert!(!ledger.settle(old.sequence, Outcome::Ack, None, false, now));
+    assert!(!ledger.settle(old.token(), Outcome::Ack, None, false, now));
     ack(&mut ledger, &new);
     assert!(!ledger.next(now).unwrap().redelivered, "it came after the owner before had gone");
 }
@@ -138,7 +138,7 @@ fn what_could_not_be_recorded_is_kept() {
     let now = Instant::now();
     let mut ledger = ledger([1, 2]);
     let one = ledger.next(now).unwrap();
-    ledger.settle(one.sequence, Outcome::Reject { reason: "no".to_owned() }, None, true, now);
+    ledger.settle(one.token(), Outcome::Reject { reason: "no".to_owned() }, None, true, now);
     let save = ledger.save();
     assert_eq!((save.position.offset, save.dead.len(), ledger.unsaved().0), (1, 1, 0));
     ledger.keep(save, now);
@@ -168,7 +168,7 @@ fn given_back_rows_keep_their_attempts() {
     let mut ledger = ledger([1, 2]);
     let one = ledger.next(now).unwrap();
     ledger.give_back(now);
-    assert!(!ledger.settle(one.sequence, Outcome::Ack, None, false, now), "too late");
+    assert!(!ledger.settle(one.token(), Outcome::Ack, None, false, now), "too late");
     assert!(ledger.has_unsaved());
     assert_eq!(ledger.save().progress.as_deref(), Some("[0,[],[[1,1]]]"));
 }

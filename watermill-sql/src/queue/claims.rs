@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::{
     Message, Window,
-    delivery::{Outcome, Receipt},
+    delivery::{Outcome, Receipt, Token},
     error::SettleError,
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Claims {
     /// Claimed and not handed out, in the order of their claims.
     fresh: VecDeque<u64>,
     out: usize,
+    /// How many of those are handled and wait for their outputs.
+    handled: usize,
     window: Window,
     /// How many may be claimed beyond the window: as many as handlers take in a moment.
     ahead: usize,
@@ -47,6 +49,7 @@ struct Held {
     message: Message,
     published_at: Option<SystemTime>,
     claimed_at: Instant,
+    handled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +85,10 @@ impl Claims {
             return 0;
         }
         // Those that are left are gone by the time the next ones are there.
-        self.window.size().saturating_add(self.ahead).saturating_sub(self.out).min(batch_size)
+        let out = self.out - self.handled;
+        let total = self.window.total().saturating_sub(self.out);
+        let wanted = self.window.per_scope().saturating_add(self.ahead).saturating_sub(out);
+        wanted.min(total.saturating_add(self.ahead)).min(batch_size)
     }
 
     /// Says that a claim came back full. More are claimed ahead if the stream has waited for it.
@@ -100,7 +106,7 @@ impl Claims {
         published_at: Option<SystemTime>,
         claimed_at: Instant,
     ) {
-        self.rows.insert(self.next, Held { claim, message, published_at, claimed_at });
+        self.rows.insert(self.next, Held { claim, message, published_at, claimed_at, handled: false });
         self.fresh.push_back(self.next);
         self.next += 1;
     }
@@ -138,6 +144,7 @@ impl Claims {
         let fresh_before = self.fresh.len();
         self.fresh.retain(|sequence| !lost.contains(sequence));
         self.out -= lost.len() - (fresh_before - self.fresh.len());
+        self.handled -= lost.iter().filter(|sequence| self.rows[*sequence].handled).count();
         self.rows.retain(|sequence, _| !lost.contains(sequence));
         lost
     }
@@ -189,7 +196,7 @@ impl Claims {
 
 impl Hand for Claims {
     fn next(&mut self, now: Instant) -> Option<Handed> {
-        if self.out >= self.window.size() {
+        if self.out - self.handled >= self.window.per_scope() || self.out >= self.window.total() {
             return None;
         }
         let Some(sequence) = self.fresh.pop_front() else {
@@ -205,6 +212,8 @@ impl Hand for Claims {
         self.out += 1;
         Some(Handed {
             sequence,
+            // Claimed again, a row has another number.
+            delivery: 1,
             offset: held.claim.offset,
             message: held.message.clone(),
             published_at: held.published_at,
@@ -215,19 +224,20 @@ impl Hand for Claims {
 
     fn settle(
         &mut self,
-        sequence: u64,
+        token: Token,
         outcome: Outcome,
         receipt: Option<Receipt>,
         dead_letters: bool,
         now: Instant,
     ) -> bool {
-        let Some(Held { claim, message, .. }) = self.rows.remove(&sequence) else {
+        let Some(Held { claim, message, handled, .. }) = self.rows.remove(&token.position) else {
             if let Some(receipt) = receipt {
                 receipt.complete(Err(SettleError::lost()));
             }
             return false;
         };
         self.out -= 1;
+        self.handled -= usize::from(handled);
         let delay = match outcome {
             Outcome::Ack => {
                 self.done(Done { claim, dead: None, receipt }, now);
@@ -255,13 +265,13 @@ impl Hand for Claims {
             let tried = !fresh.contains(&sequence);
             self.release(Release { claim: held.claim, delay: Duration::ZERO, tried }, now);
         }
-        self.out = 0;
+        (self.out, self.handled) = (0, 0);
     }
 
     fn lose(&mut self, why: impl Fn() -> SettleError) {
         self.rows.clear();
         self.fresh.clear();
-        self.out = 0;
+        (self.out, self.handled) = (0, 0);
         let unsaved = std::mem::take(&mut self.unsaved);
         for receipt in unsaved.done.into_iter().filter_map(|done| done.receipt) {
             receipt.complete(Err(why()));
@@ -270,6 +280,19 @@ impl Hand for Claims {
 
     fn set_window(&mut self, window: Window) {
         self.window = window;
+    }
+
+    fn handled(&mut self, token: Token) -> bool {
+        let Some(held) = self.rows.get_mut(&token.position) else { return false };
+        let first = !std::mem::replace(&mut held.handled, true);
+        self.handled += usize::from(first);
+        first
+    }
+
+    fn tokens(&self) -> Vec<Token> {
+        let fresh: HashSet<&u64> = self.fresh.iter().collect();
+        let out = self.rows.keys().filter(|sequence| !fresh.contains(sequence));
+        out.map(|position| Token { scope: 0, position: *position, delivery: 1 }).collect()
     }
 
     fn out(&self) -> usize {
@@ -297,6 +320,7 @@ impl Default for Claims {
             next: 1,
             fresh: VecDeque::new(),
             out: 0,
+            handled: 0,
             window: Window::ONE,
             ahead: 1,
             starved: false,

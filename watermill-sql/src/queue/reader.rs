@@ -257,8 +257,12 @@ impl<D: Dialect> QueueReader<D> {
         W: Future,
     {
         self.desk.stop_intake();
-        self.desk.lock().hand.give_back(Instant::now());
-        self.origin.revoke(|_| true);
+        self.origin.revoke(|| {
+            let mut state = self.desk.lock();
+            let out = state.hand.tokens();
+            state.hand.give_back(Instant::now());
+            out
+        });
         let goodbye = async {
             // A claim that is under way may succeed, and what it gets is for others. Side by side, for each
             // may have the connection that the other waits for.

@@ -11,7 +11,8 @@ use super::{
     reader::QueueReader,
 };
 use crate::{
-    Layout, SqlPublisherConfig, dialect::Dialect, error::Failure, marshaler::Record, transaction, wake,
+    Layout, SqlPublisherConfig, dialect::Dialect, error::Failure, marshaler::Record, settle::Hand as _,
+    transaction, wake,
 };
 
 /// Rows of one statement.
@@ -37,9 +38,16 @@ impl<D: Dialect> QueueReader<D> {
         let ours = ours.map_err(Failure::of::<D>)?;
         self.keep(pooled);
         let lost = {
-            let mut state = self.desk.lock();
-            state.valid_until = Some(asked + self.config.visibility_timeout);
-            state.hand.keep_only(&held, &ours.into_iter().collect())
+            let ours = ours.into_iter().collect();
+            let mut lost = HashSet::new();
+            self.origin.revoke(|| {
+                let mut state = self.desk.lock();
+                state.valid_until = Some(asked + self.config.visibility_timeout);
+                let out = state.hand.tokens();
+                lost = state.hand.keep_only(&held, &ours);
+                out.into_iter().filter(|token| lost.contains(&token.position)).collect::<Vec<_>>()
+            });
+            lost
         };
         if !lost.is_empty() {
             let (topic, count) = (self.queue.tables.topic(), lost.len());
@@ -48,7 +56,6 @@ impl<D: Dialect> QueueReader<D> {
                 count,
                 "messages were out of our sight too long and are with other workers"
             );
-            self.origin.revoke(|token| lost.contains(&token.position));
         }
         // Had the time run out meanwhile, the stream would be waiting.
         self.desk.wake_reader();

@@ -13,6 +13,7 @@ use watermill_core::{
     delivery::Origin,
     error::{SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
+    subscription::SubscriptionStatus,
 };
 
 use super::{Claims, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
@@ -106,7 +107,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             origin: origin.clone(),
             kept: Mutex::default(),
         };
-        let (handle, ended) = self.open.add(&desk, topic)?;
+        let (handle, ended) = self.open.add(&desk, topic, None)?;
         let ear = match self.config.listen {
             true => self.ear.get(&self.pool, self.config.retry),
             false => None,
@@ -132,10 +133,15 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         self.open.close().await
     }
 
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.open.status()
+    }
+
     fn capabilities(&self) -> SubscriberCapabilities {
         SubscriberCapabilities::new("sql")
             .persistent(true)
             .ordering(Ordering::None)
+            .attempts(true)
             .nack_delay(true)
             .dead_letters(self.config.dead_letter_topic.is_some())
     }

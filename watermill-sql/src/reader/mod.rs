@@ -174,12 +174,14 @@ impl<D: Dialect> Reader<D> {
             group = self.config.group_name(),
             "the lease was lost to another reader, which gets what is outstanding"
         );
-        let mut state = self.desk.lock();
-        state.valid_until = None;
-        state.held_back = None;
-        state.hand.lose(SettleError::lost);
-        drop(state);
-        self.origin.revoke(|_| true);
+        self.origin.revoke(|| {
+            let mut state = self.desk.lock();
+            state.valid_until = None;
+            state.held_back = None;
+            let out = state.hand.tokens();
+            state.hand.lose(SettleError::lost);
+            out
+        });
         self.degraded("the lease was lost".to_owned());
     }
 

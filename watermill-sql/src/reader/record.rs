@@ -87,8 +87,12 @@ impl<D: Dialect> Reader<D> {
     /// Records what is settled and gives the lease back: the graceful end.
     pub(super) async fn finish(&self, term: &mut Term<D>) -> Result<(), String> {
         self.desk.stop_intake();
-        self.desk.lock().hand.give_back(Instant::now());
-        self.origin.revoke(|_| true);
+        self.origin.revoke(|| {
+            let mut state = self.desk.lock();
+            let out = state.hand.tokens();
+            state.hand.give_back(Instant::now());
+            out
+        });
         let goodbye = async {
             let mut failures = 0;
             loop {

@@ -56,7 +56,9 @@ pub(crate) async fn handed_over<D: SqlDatabase>(subscriber: SqlSubscriber<D>, se
 async fn next(subscription: &mut Subscription, before: usize) -> RowId {
     let delivery = timeout(patience(), subscription.next())
         .await
-        .unwrap_or_else(|_| panic!("nothing comes after {before} deliveries: {:?}", subscription.health()))
+        .unwrap_or_else(|_| {
+            panic!("nothing comes after {before} deliveries: {:?}", subscription.status().health)
+        })
         .expect("the stream goes on")
         .unwrap();
     let row = row_id(delivery.payload());

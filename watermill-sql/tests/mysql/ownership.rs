@@ -64,7 +64,7 @@ async fn a_go_reader_at_work_is_waited_for_and_its_progress_taken_over() {
         .await
         .unwrap();
     let mut subscription = subscriber.subscribe("t").await.unwrap();
-    assert!(matches!(subscription.health(), Health::Degraded { reason } if reason.contains("Go")));
+    assert!(matches!(subscription.status().health, Health::Degraded { reason } if reason.contains("Go")));
     sqlx::query("update watermill_offsets_t set offset_acked = 1, offset_consumed = 1")
         .execute(&mut *go)
         .await

@@ -27,7 +27,7 @@ async fn a_row_that_commits_late_comes_before_later_ones_and_foreign_transaction
         loop {
             assert!(subscription.next().now_or_never().is_none());
             let said =
-                matches!(subscription.health(), Health::Degraded { reason } if reason.contains("backend"));
+                matches!(subscription.status().health, Health::Degraded { reason } if reason.contains("backend"));
             if let [held] = &subscriber.held_back()[..]
                 && said
             {
@@ -43,7 +43,7 @@ async fn a_row_that_commits_late_comes_before_later_ones_and_foreign_transaction
     assert_eq!(payload(&mut subscription).await, "0");
     assert_eq!(payload(&mut subscription).await, "1");
     within("the gauge", async {
-        while !subscriber.held_back().is_empty() || subscription.health() != Health::Healthy {
+        while !subscriber.held_back().is_empty() || subscription.status().health != Health::Healthy {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })

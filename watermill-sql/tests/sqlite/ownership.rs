@@ -31,7 +31,7 @@ async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
     let refused = outstanding.ack_confirmed().await.unwrap_err();
     assert_eq!(refused.kind(), SettleErrorKind::Lost);
     watch.cancelled().await;
-    assert!(matches!(zombie.health(), Health::Degraded { .. }));
+    assert!(matches!(zombie.status().health, Health::Degraded { .. }));
     assert_eq!(payload(&mut successor).await, "1");
     successor.close().await.unwrap();
     assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 2);
@@ -131,7 +131,7 @@ async fn a_go_reader_at_work_is_waited_for_and_one_that_takes_over_is_noticed() 
     let mut subscription = subscriber.subscribe("t").await.unwrap();
     let waiting = async {
         loop {
-            if let Health::Degraded { reason } = subscription.health()
+            if let Health::Degraded { reason } = subscription.status().health
                 && reason.contains("Go")
             {
                 return;
@@ -197,7 +197,7 @@ async fn closing_the_subscriber_closes_its_subscriptions() {
     subscriber.close().await.unwrap();
     subscriber.close().await.unwrap();
     assert!(subscription.next().await.is_none());
-    assert_eq!(subscription.health(), Health::Ended);
+    assert_eq!(subscription.status().health, Health::Ended);
     assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 1);
     assert_eq!(subscriber.subscribe("t").await.unwrap_err().kind(), SubscribeErrorKind::Closed);
 }

@@ -13,6 +13,7 @@ use watermill_core::{
     delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError, SubscribeErrorKind},
     subscriber::SubscriberCapabilities,
+    subscription::SubscriptionStatus,
 };
 
 use super::{Dice, Faulty};
@@ -48,6 +49,10 @@ impl<S: Subscriber> Subscriber for Faulty<S> {
 
     async fn close(&self) -> Result<(), SubscribeError> {
         self.inner.close().await
+    }
+
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.inner.status()
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
@@ -118,7 +123,7 @@ impl Wrapper {
         tokio::spawn(async move {
             lost.cancelled().await;
             if Outstanding::forget(&outstanding, token, number) {
-                origin.revoke(|of| of == token);
+                origin.revoke(|| [token]);
             }
         });
         Delivery::new(message, info)
@@ -137,13 +142,18 @@ impl Settle for FaultySettle {
             // Dropped, the settlement nacks. A dropped receipt says that nothing is known.
             return;
         }
-        match (outcome, receipt) {
-            (Outcome::Nack { delay }, _) => settlement.nack_after(delay),
-            (Outcome::Reject { reason }, _) => settlement.reject(reason),
-            (_, None) => settlement.ack(),
-            (_, Some(receipt)) => {
-                self.runtime.spawn(async move { receipt.complete(settlement.ack_confirmed().await) });
+        match receipt {
+            None => settlement.settle(outcome),
+            Some(receipt) => {
+                self.runtime
+                    .spawn(async move { receipt.complete(settlement.settle_confirmed(outcome).await) });
             }
+        }
+    }
+
+    fn handled(&self, token: Token) {
+        if let Some((_, settlement)) = self.outstanding.entries().settlements.get(&token) {
+            settlement.handled();
         }
     }
 }

@@ -101,9 +101,8 @@ impl ScriptedSubscriber {
     /// whoever watches them is told, and what they are settled with is [ignored](Self::ignored). Where
     /// messages are [redelivered](Self::redeliver), these are.
     pub fn revoke(&self, scope: u64) {
-        let origins = self.script.change(|script| script.revoke(scope));
-        for origin in origins {
-            origin.revoke(|token| token.scope == scope);
+        for (subscription, origin) in self.script.read(Script::origins) {
+            origin.revoke(|| self.script.change(|script| script.revoke(subscription, scope)));
         }
     }
 

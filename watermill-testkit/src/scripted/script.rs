@@ -11,6 +11,7 @@ use watermill_core::{
     Delivery, DeliveryInfo, MessageId, Window,
     delivery::{Origin, Outcome, Token},
     error::{SubscribeError, SubscribeErrorKind},
+    subscription::{Health, SubscriptionStatus},
 };
 
 use super::ScriptedDelivery;
@@ -46,7 +47,10 @@ pub(super) struct Script {
     /// be told by the id of its message.
     out: BTreeMap<(u64, Token), Out>,
     outstanding: usize,
-    outstanding_in_scope: BTreeMap<(u64, u64), usize>,
+    /// Of each subscription and scope, how many are being handled.
+    handling: BTreeMap<(u64, u64), usize>,
+    /// Of each subscription, how many are outstanding.
+    outstanding_of: BTreeMap<u64, usize>,
     /// Running subscriptions. Holding their origins makes a circle, which ends with the subscription.
     subscriptions: BTreeMap<u64, Running>,
 }
@@ -76,6 +80,7 @@ struct Waiting {
 struct Out {
     delivery: ScriptedDelivery,
     owned: bool,
+    handled: bool,
 }
 
 #[derive(Debug)]
@@ -118,10 +123,6 @@ impl Script {
         }
     }
 
-    pub(super) fn is_running(&self, subscription: u64) -> bool {
-        self.subscriptions.get(&subscription).is_some_and(|running| running.intake)
-    }
-
     /// Ends a subscription and nacks what it has outstanding. Does nothing when it has ended.
     pub(super) fn finish(&mut self, subscription: u64) {
         if self.subscriptions.remove(&subscription).is_none() {
@@ -143,16 +144,20 @@ impl Script {
         }
     }
 
-    pub(super) fn revoke(&mut self, scope: u64) -> Vec<Origin> {
-        let subscriptions: Vec<_> = self.subscriptions.keys().copied().collect();
-        for subscription in subscriptions {
-            for token in self.owned(|of, token| of == subscription && token.scope == scope) {
-                if let Some(delivery) = self.disown(subscription, token) {
-                    self.put_back(token.position + 1, delivery, Duration::ZERO);
-                }
+    /// The origins of the subscriptions that run, each with its number.
+    pub(super) fn origins(&self) -> Vec<(u64, Origin)> {
+        self.subscriptions.iter().map(|(number, running)| (*number, running.origin.clone())).collect()
+    }
+
+    /// Takes the deliveries of a scope away from a subscription, and returns their tokens.
+    pub(super) fn revoke(&mut self, subscription: u64, scope: u64) -> Vec<Token> {
+        let tokens = self.owned(|of, token| of == subscription && token.scope == scope);
+        for token in &tokens {
+            if let Some(delivery) = self.disown(subscription, *token) {
+                self.put_back(token.position + 1, delivery, Duration::ZERO);
             }
         }
-        self.subscriptions.values().map(|running| running.origin.clone()).collect()
+        tokens
     }
 
     pub(super) fn settle(&mut self, subscription: u64, token: Token, outcome: Outcome) -> bool {
@@ -170,6 +175,29 @@ impl Script {
         true
     }
 
+    pub(super) fn handled(&mut self, subscription: u64, token: Token) {
+        if let Some(out) = self.out.get_mut(&(subscription, token)).filter(|out| out.owned)
+            && !mem::replace(&mut out.handled, true)
+        {
+            self.leave_handling(subscription, token.scope);
+        }
+    }
+
+    pub(super) fn status(&self, subscription: u64) -> SubscriptionStatus {
+        let outstanding = self.outstanding_of.get(&subscription).copied().unwrap_or(0);
+        let running = self.subscriptions.get(&subscription);
+        let health =
+            if running.is_some_and(|running| running.intake) { Health::Healthy } else { Health::Ended };
+        let origin = running.map(|running| &running.origin);
+        SubscriptionStatus::new(origin.map_or("", Origin::topic), health)
+            .group(origin.and_then(Origin::group))
+            .outstanding(outstanding)
+    }
+
+    pub(super) fn statuses(&self) -> Vec<SubscriptionStatus> {
+        self.subscriptions.keys().map(|subscription| self.status(*subscription)).collect()
+    }
+
     pub(super) fn next(&mut self, subscription: u64) -> Next {
         let Some(running) = self.subscriptions.get(&subscription).filter(|running| running.intake) else {
             return Next::End;
@@ -182,8 +210,9 @@ impl Script {
         let mut fresh_before_barrier = false;
         for (&scope, queue) in &self.waiting {
             fresh_before_barrier |= queue.range(..barrier).any(|(_, waiting)| waiting.fresh);
-            let out = self.outstanding_in_scope.get(&(subscription, scope)).copied().unwrap_or(0);
-            if out >= window.size() {
+            let handling = self.handling.get(&(subscription, scope)).copied().unwrap_or(0);
+            let outstanding = self.outstanding_of.get(&subscription).copied().unwrap_or(0);
+            if handling >= window.per_scope() || outstanding >= window.total() {
                 continue;
             }
             // A nacked message that waits for its delay holds its scope up, unless order is given up.
@@ -199,7 +228,7 @@ impl Script {
             }
         }
         if let Some((position, scope)) = next {
-            return Next::Item(Ok(self.hand_out(subscription, Token { scope, position })));
+            return Next::Item(Ok(self.hand_out(subscription, scope, position)));
         }
         if fresh_before_barrier {
             return Next::Wait(wake);
@@ -233,16 +262,18 @@ impl Script {
         )
     }
 
-    fn hand_out(&mut self, subscription: u64, token: Token) -> Delivery {
-        let queue = self.waiting.get_mut(&token.scope).expect("the scope was just seen");
-        let delivery = queue.remove(&token.position).expect("the position was just seen").delivery;
+    fn hand_out(&mut self, subscription: u64, scope: u64, position: u64) -> Delivery {
+        let queue = self.waiting.get_mut(&scope).expect("the scope was just seen");
+        let delivery = queue.remove(&position).expect("the position was just seen").delivery;
         if queue.is_empty() {
-            self.waiting.remove(&token.scope);
+            self.waiting.remove(&scope);
         }
+        let token = Token { scope, position, delivery: delivery.attempt };
         self.handed_out += 1;
         self.outstanding += 1;
         self.outstanding_max = self.outstanding_max.max(self.outstanding);
-        *self.outstanding_in_scope.entry((subscription, token.scope)).or_default() += 1;
+        *self.handling.entry((subscription, token.scope)).or_default() += 1;
+        *self.outstanding_of.entry(subscription).or_default() += 1;
 
         let origin = self.subscriptions[&subscription].origin.clone();
         let mut info = DeliveryInfo::new(origin, token)
@@ -256,7 +287,7 @@ impl Script {
             info = info.with_offset(offset);
         }
         let message = delivery.message.clone();
-        self.out.insert((subscription, token), Out { delivery, owned: true });
+        self.out.insert((subscription, token), Out { delivery, owned: true, handled: false });
         Delivery::new(message, info)
     }
 
@@ -270,11 +301,21 @@ impl Script {
     fn disown(&mut self, subscription: u64, token: Token) -> Option<ScriptedDelivery> {
         let out = self.out.get_mut(&(subscription, token)).filter(|out| out.owned)?;
         out.owned = false;
+        let (delivery, handled) = (out.delivery.clone(), out.handled);
         self.outstanding -= 1;
-        if let Some(outstanding) = self.outstanding_in_scope.get_mut(&(subscription, token.scope)) {
+        if let Some(outstanding) = self.outstanding_of.get_mut(&subscription) {
             *outstanding -= 1;
         }
-        Some(out.delivery.clone())
+        if !handled {
+            self.leave_handling(subscription, token.scope);
+        }
+        Some(delivery)
+    }
+
+    fn leave_handling(&mut self, subscription: u64, scope: u64) {
+        if let Some(handling) = self.handling.get_mut(&(subscription, scope)) {
+            *handling -= 1;
+        }
     }
 
     fn put_back(&mut self, position: u64, mut delivery: ScriptedDelivery, delay: Duration) {

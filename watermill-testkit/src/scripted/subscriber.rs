@@ -10,7 +10,7 @@ use watermill_core::{
     delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError},
     subscriber::{Ordering, SubscriberCapabilities},
-    subscription::{Health, SubscriptionControl},
+    subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
 use super::{
@@ -55,6 +55,10 @@ impl Subscriber for ScriptedSubscriber {
         Ok(())
     }
 
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.script.read(Script::statuses)
+    }
+
     fn capabilities(&self) -> SubscriberCapabilities {
         SubscriberCapabilities::new(BACKEND).groups(true).ordering(Ordering::Scoped).nack_delay(true)
     }
@@ -95,6 +99,10 @@ impl Settle for Handle {
             receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
         }
     }
+
+    fn handled(&self, token: Token) {
+        self.script.change(|script| script.handled(self.id, token));
+    }
 }
 
 /// Dropped, it ends the subscription.
@@ -120,9 +128,8 @@ impl SubscriptionControl for Control {
         Ok(())
     }
 
-    fn health(&self) -> Health {
-        let running = self.handle.script.read(|script| script.is_running(self.handle.id));
-        if running { Health::Healthy } else { Health::Ended }
+    fn status(&self) -> SubscriptionStatus {
+        self.handle.script.read(|script| script.status(self.handle.id))
     }
 }
 

@@ -121,7 +121,7 @@ pub async fn a_restart_of_the_server_loses_nothing(backend: Arc<dyn Backend>) {
         let mut restarts = vec![messages.len() / 2, messages.len() / 3];
         while seen.distinct() < messages.len() {
             if stage.lacks(Lack::Restart) {
-                assert_eq!(subscription.health(), watermill_core::subscription::Health::Healthy);
+                assert_eq!(subscription.status().health, watermill_core::subscription::Health::Healthy);
                 let delivery = next(&mut subscription).await;
                 seen.record(&delivery);
                 delivery.ack();

@@ -49,7 +49,7 @@ pub async fn closing_a_subscriber_closes_its_subscriptions(backend: Arc<dyn Back
     let seen = take(&mut subscription, 1).await;
     ok("close the subscriber", subscriber.close()).await;
     assert!(within("the stream ends", subscription.next()).await.is_none());
-    assert_eq!(subscription.health(), Health::Ended);
+    assert_eq!(subscription.status().health, Health::Ended);
     close(subscription).await;
     let left: Vec<_> = messages.into_iter().filter(|m| *m.id() != *seen.seen()[0].id()).collect();
     stage.expect_left(&left).await;
@@ -61,7 +61,7 @@ pub async fn what_is_out_can_be_settled_after_intake_has_stopped(backend: Arc<dy
     let messages = numbered(3);
     stage.publish(&messages).await;
     let mut subscription = stage.subscribe().await;
-    assert_eq!(subscription.health(), Health::Healthy);
+    assert_eq!(subscription.status().health, Health::Healthy);
     let first = next(&mut subscription).await;
     let id = first.id().clone();
     subscription.stop_intake();

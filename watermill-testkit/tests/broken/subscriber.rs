@@ -14,6 +14,7 @@ use watermill_core::{
     error::SubscribeError,
     memory::MemorySubscriber,
     subscriber::SubscriberCapabilities,
+    subscription::SubscriptionStatus,
 };
 
 use super::Fault;
@@ -80,6 +81,10 @@ impl Subscriber for BrokenSubscriber {
 
     async fn close(&self) -> Result<(), SubscribeError> {
         self.inner.close().await
+    }
+
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.inner.status()
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
@@ -158,6 +163,12 @@ impl Settle for CrossedSettle {
         }
         if let Some(receipt) = receipt {
             receipt.complete(Ok(()));
+        }
+    }
+
+    fn handled(&self, token: Token) {
+        if let Some(settlement) = self.settlements.lock().unwrap().get(&token) {
+            settlement.handled();
         }
     }
 }

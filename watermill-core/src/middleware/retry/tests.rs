@@ -163,7 +163,7 @@ async fn a_lost_delivery_ends_the_wait_with_the_handlers_own_error() {
     let mut service = retry.layer(flaky.clone());
     let mut running = Box::pin(service.ready().await.unwrap().call(message.clone()));
     assert!(futures::poll!(&mut running).is_pending());
-    message.delivery().unwrap().origin().revoke(|_| true);
+    message.delivery().unwrap().origin().revoke(|| [message.delivery().unwrap().token()]);
     assert_eq!(running.await.unwrap_err().to_string(), "error 1");
     assert_eq!(flaky.calls().len(), 1);
     settlement.nack();

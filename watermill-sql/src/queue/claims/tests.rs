@@ -20,7 +20,7 @@ fn fill(claims: &mut Claims, offsets: impl IntoIterator<Item = i64>, now: Instan
 }
 
 fn settle(claims: &mut Claims, handed: &Handed, outcome: Outcome) {
-    assert!(claims.settle(handed.sequence, outcome, None, true, Instant::now()));
+    assert!(claims.settle(handed.token(), outcome, None, true, Instant::now()));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_graceful_end_gives_everything_back_and_counts_only_what_was_tried() {
     released.sort_by_key(|release| release.claim.offset);
     assert_eq!(released.iter().map(|release| release.attempts()).collect::<Vec<_>>(), [1, 0, 0]);
     assert!(claims.is_empty());
-    assert!(!claims.settle(handed.sequence, Outcome::Ack, None, true, now), "too late");
+    assert!(!claims.settle(handed.token(), Outcome::Ack, None, true, now), "too late");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_is_with_others_is_not_handed_out_and_its_settlement_does_not_count() {
     let lost = claims.keep_only(&held, &HashSet::from([2]));
     assert_eq!((lost.len(), lost.contains(&one.sequence)), (2, true));
     assert_eq!((claims.out(), claims.fresh()), (0, 1));
-    assert!(!claims.settle(one.sequence, Outcome::Ack, None, true, now));
+    assert!(!claims.settle(one.token(), Outcome::Ack, None, true, now));
     assert_eq!(claims.next(now).unwrap().offset, 2);
 }
 
