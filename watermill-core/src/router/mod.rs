@@ -10,7 +10,6 @@ mod failure;
 mod handle;
 mod handler;
 mod handler_fn;
-mod info;
 mod outputs;
 mod plugin;
 mod report;
@@ -36,7 +35,6 @@ pub use handler::{
     FromTopic, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
 };
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
-pub use info::HandlerInfo;
 pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
 pub use plugin::Plugin;
 pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
@@ -44,3 +42,5 @@ pub use router::{Router, SharedLayer};
 pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
+
+use crate::HandlerInfo;
