@@ -16,8 +16,9 @@ use tower::{
 
 use super::{
     Handler, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
+    destination::{Output, sink},
     handle::RouterHandle,
-    handler::{FromTopic, Output, sink},
+    handler::FromTopic,
     supervisor::{Addition, DecoratePublisher, DecorateSubscriber, Prepared, Supervisor},
     worker::drive,
 };
