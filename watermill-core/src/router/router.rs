@@ -318,7 +318,7 @@ where
     L::Service: MessageService,
 {
     let Handler { make, source, output, layer, settings } = handler;
-    let service = layers.layer(layer.layer(make.make_service(state)));
+    let mut service = layers.layer(layer.layer(make.make_service(state)));
     let names = chain.iter().chain(&settings.chain).map(|name| short(name));
     let chain = names.chain([settings.name.as_str()]).collect::<Vec<_>>().join(" > ");
     Prepared {
@@ -333,7 +333,7 @@ where
         chain,
         problems: settings.problems,
         drive: Box::new(move |subscription, env| {
-            async move { drive(service, subscription, &env).await }.boxed()
+            async move { drive(&mut service, subscription, &env).await }.boxed()
         }),
     }
 }
