@@ -110,6 +110,9 @@ impl KafkaPublisherConfig {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("enable.idempotence", "true")
+            // When a broker refuses a batch, what is queued behind it must not be written: it would have
+            // overtaken what comes again. librdkafka fails all of it then, and the client is replaced.
+            .set("enable.gapless.guarantee", "true")
             // librdkafka's closest to Go's default client; messages without a key go anywhere.
             .set("partitioner", "fnv1a_random")
             // With librdkafka's 5 ms a caller that waits for its reports loses most of its rate.
