@@ -33,6 +33,10 @@ const REFUSED: &[Refused] = &[
         name: "enable.idempotence",
         reason: "without it a retry can write a message twice and out of order",
     },
+    Refused {
+        name: "enable.gapless.guarantee",
+        reason: "without it messages of a key overtake one that a broker refuses",
+    },
     Refused { name: "transactional.id", reason: "give it to a transactional publisher" },
     Refused { name: "transaction.timeout.ms", reason: "use `delivery_timeout`" },
     Refused { name: "message.timeout.ms", reason: "use `delivery_timeout`" },
