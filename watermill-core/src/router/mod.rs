@@ -5,6 +5,7 @@ mod concurrency;
 mod config;
 mod control;
 mod counters;
+mod destination;
 mod extract;
 mod failure;
 mod handle;
@@ -27,14 +28,13 @@ pub use batch::{BatchFn, BatchFuture, BatchInterrupted, BatchService, IntoOutcom
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{HandlerStatus, Phase, RouterControl};
 pub use counters::Counts;
+pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
 pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
 };
 pub use failure::{FailurePolicy, Verdict};
 pub use handle::RouterHandle;
-pub use handler::{
-    FromTopic, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
-};
+pub use handler::{FromTopic, Handler, MakeHandler, MakeReady, NoSource, Unknown};
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
 pub use info::HandlerInfo;
 pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
