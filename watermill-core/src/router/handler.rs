@@ -5,8 +5,9 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tower::layer::util::{Identity, Stack};
 
 use super::{
-    Addressed, HandlerFn, HandlerService, MakeService, MessageService, Messages, Nothing,
-    batch::{BatchFn, BatchSize, MakeBatch},
+    Addressed, BatchFn, HandlerFn, HandlerService, MakeService, MessageService, Messages, Nothing,
+    RouterState,
+    batch::{BatchSize, MakeBatch},
     concurrency::Concurrency,
     failure::FailurePolicy,
     sink::Sink,
@@ -271,17 +272,18 @@ pub struct MakeHandler<F, Args, S> {
 #[derive(Debug)]
 pub struct MakeReady<S>(S);
 
-impl<F, Args, S> MakeService<S> for MakeHandler<F, Args, S>
+impl<F, Args, S, R> MakeService<R> for MakeHandler<F, Args, S>
 where
     F: HandlerFn<Args, S>,
     S: Clone + Send + 'static,
     Args: 'static,
+    R: RouterState<S>,
 {
     type Kind = F::Kind;
     type Service = HandlerService<F, Args, S>;
 
-    fn make_service(self, state: S) -> Self::Service {
-        HandlerService::new(self.function, state)
+    fn make_service(self, state: R) -> Self::Service {
+        HandlerService::new(self.function, state.into_state())
     }
 }
 
