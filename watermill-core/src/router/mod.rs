@@ -6,6 +6,7 @@ mod concurrency;
 mod config;
 mod control;
 mod counters;
+mod destination;
 mod extract;
 mod failure;
 mod handle;
@@ -22,6 +23,7 @@ mod service;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;
+mod source;
 mod supervisor;
 mod worker;
 
@@ -30,14 +32,13 @@ pub use batch_fn::{BatchFn, IntoOutcomes};
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{HandlerStatus, Phase, RouterControl};
 pub use counters::Counts;
+pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
 pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
 };
 pub use failure::{FailurePolicy, Verdict};
 pub use handle::RouterHandle;
-pub use handler::{
-    FromTopic, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
-};
+pub use handler::{Handler, MakeHandler, MakeReady, Unknown};
 pub use handler_error::HandlerError;
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
 pub use info::HandlerInfo;
@@ -48,3 +49,4 @@ pub use router::{Router, SharedLayer};
 pub use service::{MakeService, MessageService, RouterState};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
+pub use source::{FromTopic, NoSource, Source};

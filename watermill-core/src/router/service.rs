@@ -28,6 +28,10 @@ where
 }
 
 /// Something that becomes a service once the router's state is known.
+#[diagnostic::on_unimplemented(
+    message = "the handler needs another state than this router's, which is `{S}`",
+    note = "call `Router::with_state` before `add`; a handler may take the whole state or, with `FromRef`, a part of it"
+)]
 pub trait MakeService<S> {
     /// [`Nothing`](super::Nothing), [`Messages`](super::Messages) or [`Addressed`](super::Addressed).
     type Kind;
