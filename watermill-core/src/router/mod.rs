@@ -13,7 +13,6 @@ mod handle;
 mod handler;
 mod handler_error;
 mod handler_fn;
-mod info;
 mod outputs;
 mod plugin;
 mod report;
@@ -41,7 +40,6 @@ pub use handle::RouterHandle;
 pub use handler::{Handler, MakeHandler, MakeReady, Unknown};
 pub use handler_error::HandlerError;
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
-pub use info::HandlerInfo;
 pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
 pub use plugin::Plugin;
 pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
@@ -50,3 +48,5 @@ pub use service::{MakeService, MessageService, RouterState};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
 pub use source::{FromTopic, NoSource, Source};
+
+use crate::HandlerInfo;
