@@ -77,11 +77,12 @@ pub(crate) fn read(native: &mut Native, as_go: bool) -> Message {
         match name.as_str() {
             MESSAGE_UUID => id = MessageId::from(value),
             KEY => key = Some(value.into()),
-            KEY_BASE64 => match STANDARD.decode(&value) {
-                Ok(bytes) => key = Some(bytes.into()),
-                Err(_) => metadata.insert(name, value),
-            },
-            _ => metadata.insert(name, value),
+            KEY_BASE64 if STANDARD.decode(&value).is_ok() => {
+                key = STANDARD.decode(&value).ok().map(Bytes::from);
+            }
+            _ => {
+                metadata.insert(name, value);
+            }
         }
     }
     if as_go {

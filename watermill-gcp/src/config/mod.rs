@@ -5,7 +5,6 @@ mod subscriber;
 mod subscription;
 
 pub use publisher::{OrderingKeys, PubSubPublisherConfig};
-pub(crate) use subscriber::SubscriptionName;
 pub use subscriber::PubSubSubscriberConfig;
 pub use subscription::NewSubscription;
 

@@ -33,11 +33,8 @@ pub enum OrderingKeys {
     /// Nothing: no message is ordered. The key arrives all the same.
     None,
     /// What a function of the topic and the message says. `None`, and the empty text, order nothing.
-    By(Arc<ChooseOrderingKey>),
+    By(Arc<dyn Fn(&str, &Message) -> Option<String> + Send + Sync>),
 }
-
-/// See [`OrderingKeys::By`].
-pub type ChooseOrderingKey = dyn Fn(&str, &Message) -> Option<String> + Send + Sync;
 
 /// What a request to the service may hold.
 const BATCH_MESSAGES_MAX: u32 = 1_000;
