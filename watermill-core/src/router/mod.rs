@@ -1,6 +1,7 @@
 //! The router: handlers, what they may take and return, how they are run, and how they end.
 
 mod batch;
+mod by_topic;
 mod concurrency;
 mod config;
 mod control;
@@ -24,6 +25,7 @@ mod supervisor;
 mod worker;
 
 pub use batch::{BatchFn, BatchFuture, BatchInterrupted, BatchService, IntoOutcomes, MakeBatch};
+pub use by_topic::ByTopic;
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{HandlerStatus, Phase, RouterControl};
 pub use counters::Counts;
