@@ -33,7 +33,7 @@ pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
 pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
 };
-pub use failure::{FailurePolicy, Verdict};
+pub use failure::FailurePolicy;
 pub use handle::RouterHandle;
 pub use handler::{FromTopic, Handler, MakeHandler, MakeReady, NoSource, Unknown};
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
