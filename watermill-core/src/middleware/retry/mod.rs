@@ -84,7 +84,7 @@ impl Retry {
 
     /// Tries until it works, or until [`max_elapsed`](Self::max_elapsed) where that is set. One bad
     /// message then holds up its ordering scope for as long: see that bad ones are
-    /// [`Permanent`] errors.
+    /// [`Permanent`](crate::error::Permanent) errors.
     pub fn unlimited() -> Self {
         Self::with_limit(None)
     }
