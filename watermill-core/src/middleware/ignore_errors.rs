@@ -5,23 +5,22 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use super::ErrorPredicate;
 use crate::{
     Message, Outputs,
-    error::{BoxError, Nack, find},
+    error::{BoxError, find},
 };
 
 /// Turns certain errors into success without outputs: the message is acked.
 ///
 /// Errors are told apart by their type, wherever it stands among an error's sources, or by a
-/// predicate; never by their text. An error that is marked with [`Nack`] is not ignored: it does not mean
-/// "done", and its message comes again.
+/// predicate; never by their text.
 ///
 /// ```
 /// use std::num::ParseIntError;
@@ -42,10 +41,8 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct IgnoreErrors {
-    ignored: Arc<Predicate>,
+    ignored: ErrorPredicate,
 }
-
-type Predicate = dyn Fn(&(dyn Error + 'static)) -> bool + Send + Sync;
 
 impl IgnoreErrors {
     /// Ignores errors that are an `E` or have one among their sources.
@@ -55,13 +52,13 @@ impl IgnoreErrors {
 
     /// Ignores errors for which `ignored` returns true.
     pub fn when(ignored: impl Fn(&(dyn Error + 'static)) -> bool + Send + Sync + 'static) -> Self {
-        Self { ignored: Arc::new(ignored) }
+        Self { ignored: ErrorPredicate::new(ignored) }
     }
 
     /// Also ignores errors that are an `E` or have one among their sources.
     #[must_use]
     pub fn or<E: Error + 'static>(self) -> Self {
-        Self::when(move |error| (self.ignored)(error) || find::<E>(error).is_some())
+        Self::when(move |error| self.ignored.matches(error) || find::<E>(error).is_some())
     }
 }
 
@@ -75,7 +72,7 @@ impl<S> Layer<S> for IgnoreErrors {
     type Service = IgnoreErrorsService<S>;
 
     fn layer(&self, inner: S) -> IgnoreErrorsService<S> {
-        IgnoreErrorsService { inner, config: self.clone() }
+        IgnoreErrorsService { inner, ignored: self.ignored.clone() }
     }
 }
 
@@ -83,7 +80,7 @@ impl<S> Layer<S> for IgnoreErrors {
 #[derive(Clone, Debug)]
 pub struct IgnoreErrorsService<S> {
     inner: S,
-    config: IgnoreErrors,
+    ignored: ErrorPredicate,
 }
 
 impl<S> Service<Message> for IgnoreErrorsService<S>
@@ -100,7 +97,7 @@ where
     }
 
     fn call(&mut self, message: Message) -> Self::Future {
-        IgnoreErrorsFuture { inner: self.inner.call(message), config: self.config.clone() }
+        IgnoreErrorsFuture { inner: self.inner.call(message), ignored: self.ignored.clone() }
     }
 }
 
@@ -111,7 +108,7 @@ pin_project! {
     pub struct IgnoreErrorsFuture<F> {
         #[pin]
         inner: F,
-        config: IgnoreErrors,
+        ignored: ErrorPredicate,
     }
 }
 
@@ -126,7 +123,7 @@ where
         let this = self.project();
         Poll::Ready(ready!(this.inner.poll(cx)).or_else(|error| {
             let error = error.into();
-            if Nack::is(&*error) || !(this.config.ignored)(&*error) {
+            if !this.ignored.matches(&*error) {
                 return Err(error);
             }
             tracing::debug!(error = %crate::error::chain(&*error), "ignored an error");
@@ -188,13 +185,6 @@ mod tests {
         // P24: in Go it is.
         let error = run(&IgnoreErrors::of::<Gone>(), "gone").await.unwrap_err();
         assert_eq!(error.to_string(), "gone");
-    }
-
-    #[tokio::test]
-    async fn what_is_nacked_is_not_done() {
-        let error =
-            run(&IgnoreErrors::when(|_| true).or::<Gone>(), Nack::new(Gone("busy"))).await.unwrap_err();
-        assert!(Nack::is(&*error));
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use watermill_core::{
     Backoff, FailurePolicy, Handler, Json, Message, State,
     delivery::Outcome,
-    error::{Permanent, PublishErrorKind, Verdict},
+    error::{Permanent, PublishErrorKind},
+    router::Verdict,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 

@@ -6,7 +6,6 @@ mod failure;
 mod handling;
 mod layers;
 mod lifecycle;
-mod nacked;
 mod order;
 mod properties;
 
