@@ -38,8 +38,6 @@ pub(crate) struct Lease {
     pub(crate) ordered_in: Option<u64>,
     /// Its place among those of its scope, which it keeps when it comes again.
     pub(crate) place: u64,
-    /// One of its kind in its subscription.
-    pub(crate) serial: u64,
     pub(crate) received: Instant,
     /// After this delivery the service moves it away.
     pub(crate) is_last_attempt: bool,

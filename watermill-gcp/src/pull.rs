@@ -12,11 +12,11 @@ use google_cloud_pubsub::{
     model::Message as Native,
     subscriber::{ShutdownToken, handler::Handler},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
     Message,
-    backend::{ById, Failure, Incoming, Shared, Trouble, key_scope},
+    backend::{ById, Failure, Incoming, Settled, Shared, Trouble, key_scope},
     delivery::{Origin, Outcome},
 };
 
@@ -37,8 +37,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often leases are looked at, at most.
 const LEASES_EVERY: Duration = Duration::from_secs(1);
 
-/// How much of what was fetched is looked through when reading stops.
-const DRAIN_MAX: usize = 10_000;
+/// When reading stops, what is on its way is read until nothing has come for this long.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// And for no longer than this.
+const READ_OUT_MAX: Duration = Duration::from_millis(200);
 
 pub(crate) type State = Shared<ById<Lease>>;
 
@@ -61,7 +64,8 @@ pub(crate) struct Pull {
     kept: Option<Handler>,
     /// Ends of streams, some of which may have messages out.
     streams: Vec<ShutdownToken>,
-    serial: u64,
+    /// Counts the scopes of messages without a key.
+    unkeyed: u64,
     /// How often in a row the stream has failed.
     failures: u32,
     leases_at: Instant,
@@ -108,7 +112,7 @@ impl Pull {
             settling,
             kept: None,
             streams: Vec::new(),
-            serial: 0,
+            unkeyed: 0,
             failures: 0,
             leases_at: now,
         }
@@ -127,12 +131,13 @@ impl Pull {
 
     /// One turn: what is due, then the next thing that happens.
     async fn step(&mut self) {
-        self.record();
+        let settled = self.take_settled();
+        self.tell(settled);
         let now = Instant::now();
         self.look_at_leases(now);
         self.give_up(now);
         if self.shared.lock().is_stopped() {
-            self.stop();
+            self.stop().await;
         } else if matches!(self.intake, Intake::Off) && self.asked.is_cancelled() {
             self.intake = self.open();
         }
@@ -170,7 +175,7 @@ impl Pull {
         if self.shared.lock().is_stopped() {
             // See `stop`: the stream may go now.
             self.kept.get_or_insert(handler);
-            return self.stop();
+            return;
         }
         let now = Instant::now();
         self.failures = 0;
@@ -187,7 +192,7 @@ impl Pull {
     }
 
     fn take_in(&mut self, mut native: Native, handler: Handler, now: Instant) {
-        self.serial += 1;
+        self.unkeyed += 1;
         let published_at = marshaler::published_at(&native);
         let ordered_in = (self.config.ordered && !native.ordering_key.is_empty())
             .then(|| key_scope(&native.ordering_key));
@@ -204,12 +209,11 @@ impl Pull {
             message_id: native.message_id,
             ordered_in,
             place: 0,
-            serial: self.serial,
             received: now,
             is_last_attempt: self.known.attempts_max.is_some_and(|max| delivery_attempt >= Some(max)),
         };
         // Without a key it is a scope of its own, counted from the end.
-        let scope = ordered_in.unwrap_or(u64::MAX - self.serial);
+        let scope = ordered_in.unwrap_or(u64::MAX - self.unkeyed);
         let came = Came { lease, message, scope, attempt: delivery_attempt.unwrap_or(1), published_at };
         match ordered_in {
             Some(scope) => {
@@ -230,13 +234,14 @@ impl Pull {
         self.shared.lock().ledger.push(incoming, now);
     }
 
+    fn take_settled(&self) -> Vec<Settled<Lease>> {
+        self.shared.lock().ledger.take_settled(usize::MAX)
+    }
+
     /// Tells the service what was settled. In an ordered window, what was nacked of a key comes again before
     /// anything else of it.
-    fn record(&mut self) {
-        let (settled, ordered) = {
-            let mut state = self.shared.lock();
-            (state.ledger.take_settled(usize::MAX), state.ledger.window().is_ordered())
-        };
+    fn tell(&mut self, settled: Vec<Settled<Lease>>) {
+        let ordered = self.shared.lock().ledger.window().is_ordered();
         let now = Instant::now();
         for settled in settled {
             let lease = &settled.id;
@@ -245,7 +250,7 @@ impl Pull {
             {
                 self.returning.nacked(scope, lease.place, lease.message_id.clone(), now);
             }
-            self.settling.settle(settled);
+            self.settling.settle(settled, now);
         }
     }
 
@@ -290,53 +295,83 @@ impl Pull {
         times.into_iter().flatten().min().unwrap_or(now + Duration::from_secs(60))
     }
 
-    /// Gives back what was fetched and not handed out.
+    /// Reading has stopped: gives back what was fetched and not handed out, and lets the stream go.
     ///
     /// On a subscription with exactly-once delivery the stream has to stay while messages are out: when the
     /// last of them is acked and the stream is gone, Google's client (1.7) nacks every ack that it has not
-    /// sent yet. One more message in hand prevents that: the first that comes is kept for it until the end,
-    /// and the stream goes.
-    fn stop(&mut self) {
-        let mut fresh = Vec::new();
-        {
-            let state = self.shared.lock();
-            let waiting = state.ledger.in_hand().filter(|in_hand| !in_hand.outstanding);
-            fresh.extend(waiting.map(|in_hand| in_hand.id.serial));
-        }
-        if !fresh.is_empty() {
-            fresh.sort_unstable();
-            self.shared.lose_where(&self.origin, |lease| fresh.binary_search(&lease.serial).is_ok());
-        }
-        self.returning.clear();
-        for _ in 0..DRAIN_MAX {
-            let Some((_, handler)) = self.intake.ready() else { break };
-            if matches!(handler, Handler::ExactlyOnce(_)) {
-                self.kept.get_or_insert(handler);
-            }
-        }
-        if !self.is_exactly_once() || self.kept.is_some() {
+    /// sent yet. One more message in hand prevents that: one is kept for it until the end, and the stream
+    /// goes.
+    async fn stop(&mut self) {
+        if !matches!(self.intake, Intake::Open(_)) {
             self.intake = Intake::Off;
+            return;
+        }
+        self.read_out().await;
+        self.returning.clear();
+        let needs_one = self.kept.is_none() && self.is_exactly_once();
+        self.shared.lock().ledger.give_back_fresh(Instant::now());
+        let mut settled = self.take_settled();
+        if needs_one && let Some(fresh) = settled.iter_mut().rev().find(|settled| !settled.tried) {
+            self.kept = fresh.id.handler.take();
+        }
+        let stays = needs_one && self.kept.is_none();
+        if !stays {
+            self.intake = Intake::Off;
+        }
+        self.tell(settled);
+    }
+
+    /// Reads what is on its way already: what the client has not seen when the stream goes is free for others
+    /// only when its lease ends. And waits until the acks are sent: the emulator gives to others at once what
+    /// it has sent to a stream that goes.
+    async fn read_out(&mut self) {
+        let began = Instant::now();
+        let mut until = (began + QUIET).max(self.settling.sent_by());
+        let total = self.shared.lock().ledger.window().total();
+        loop {
+            let now = Instant::now();
+            let reads = self.shared.lock().ledger.len() < total;
+            tokio::select! {
+                next = self.intake.next(reads) => match next {
+                    Next::Message(native, handler) => {
+                        self.take_in(native, handler, now);
+                        until = until.max((now + QUIET).min(began + READ_OUT_MAX));
+                    }
+                    _ => return,
+                },
+                () = sleep_until(until) => return,
+            }
         }
     }
 
     fn is_exactly_once(&self) -> bool {
         let state = self.shared.lock();
         let is = |lease: &Lease| matches!(lease.handler, Some(Handler::ExactlyOnce(_)));
-        state.ledger.in_hand().any(|in_hand| is(in_hand.id)) || self.settling.len() > 0
+        state.ledger.in_hand().any(|in_hand| in_hand.outstanding && is(in_hand.id)) || self.settling.len() > 0
     }
 
     async fn finish(&mut self) -> Result<(), String> {
-        self.shared.give_back(&self.origin);
-        self.record();
+        // The nacks go after the stream, or what they free would come here.
+        let is_nack = |settled: &Settled<Lease>| matches!(settled.outcome, Outcome::Nack { .. });
+        let (nacks, acks) = self.take_settled().into_iter().partition(is_nack);
+        self.tell(acks);
+        if matches!(self.intake, Intake::Open(_)) {
+            self.read_out().await;
+        }
         let patience = self.config.request_timeout;
         // Before the streams go, see `stop`.
-        let settled = timeout(patience, self.settling.all()).await;
-        self.settling.clear();
-        self.stop();
-        self.kept = None;
+        let confirmed = timeout(patience, self.settling.all()).await;
         self.intake = Intake::Off;
+        self.shared.give_back(&self.origin);
+        self.returning.clear();
+        self.tell(nacks);
+        let settled = self.take_settled();
+        self.tell(settled);
+        self.kept = None;
+        let recorded = timeout(patience, self.settling.all()).await;
+        self.settling.clear();
         let ended = timeout(patience, join_all(self.streams.iter().map(ShutdownToken::shutdown))).await;
-        match settled.and(ended) {
+        match confirmed.and(recorded).and(ended) {
             Ok(_) => Ok(()),
             Err(_) => Err("Pub/Sub has not answered in time".to_owned()),
         }

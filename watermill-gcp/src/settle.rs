@@ -1,11 +1,14 @@
 //! [`Settling`]: how an outcome becomes an ack or a nack of the service.
 
+use std::time::Duration;
+
 use futures::{
     FutureExt, StreamExt,
     future::BoxFuture,
     stream::FuturesUnordered,
 };
 use google_cloud_pubsub::subscriber::handler::Handler;
+use tokio::time::Instant;
 use watermill_core::{backend::Settled, delivery::Outcome};
 
 use crate::{dead_letters::DeadLetters, error, lease::Lease};
@@ -15,25 +18,29 @@ use crate::{dead_letters::DeadLetters, error, lease::Lease};
 /// On a subscription with exactly-once delivery the service confirms. On any other the client sends acks and
 /// nacks within 100 ms and does not tell what came of them: handed to the client is as much as is known, and
 /// an ack that was lost is a message that comes again.
-#[derive(Default)]
 pub(crate) struct Settling {
     on_their_way: FuturesUnordered<BoxFuture<'static, ()>>,
     dead_letters: Option<DeadLetters>,
     /// Where rejected messages come from.
     topic: String,
+    /// When the client was last handed something that it does not confirm.
+    handed_over: Option<Instant>,
 }
+
+/// The client sends what it was handed every 100 ms.
+const SENT_WITHIN: Duration = Duration::from_millis(150);
 
 impl Settling {
     pub(crate) fn new(topic: &str, dead_letters: Option<DeadLetters>) -> Self {
-        Self { on_their_way: FuturesUnordered::new(), dead_letters, topic: topic.to_owned() }
+        Self { on_their_way: FuturesUnordered::new(), dead_letters, topic: topic.to_owned(), handed_over: None }
     }
 
     /// Tells the service, now or after the dead letter is sent.
-    pub(crate) fn settle(&mut self, settled: Settled<Lease>) {
+    pub(crate) fn settle(&mut self, settled: Settled<Lease>, now: Instant) {
         let reason = match &settled.outcome {
-            Outcome::Ack => return self.tell(settled, true),
+            Outcome::Ack => return self.tell(settled, true, now),
             Outcome::Reject { reason } => reason.clone(),
-            _ => return self.tell(settled, false),
+            _ => return self.tell(settled, false, now),
         };
         let (message, attempts) = (settled.message.clone(), settled.attempt);
         let Some(dead_letters) = self.dead_letters.clone() else {
@@ -43,7 +50,7 @@ impl Settling {
                 reason,
                 "a message was rejected and there is no dead-letter topic: it is dropped"
             );
-            return self.tell(settled, true);
+            return self.tell(settled, true, now);
         };
         let sending = dead_letters.send(self.topic.clone(), message, reason, attempts);
         self.on_their_way.push(
@@ -57,10 +64,16 @@ impl Settling {
         );
     }
 
-    fn tell(&mut self, settled: Settled<Lease>, ack: bool) {
-        if let Some(confirming) = tell(settled, ack) {
-            self.on_their_way.push(confirming);
+    fn tell(&mut self, settled: Settled<Lease>, ack: bool, now: Instant) {
+        match tell(settled, ack) {
+            Some(confirming) => self.on_their_way.push(confirming),
+            None => self.handed_over = Some(now),
         }
+    }
+
+    /// When everything that is not confirmed is sent.
+    pub(crate) fn sent_by(&self) -> Instant {
+        self.handed_over.map_or_else(Instant::now, |handed_over| handed_over + SENT_WITHIN)
     }
 
     /// How many have had no last word yet.
