@@ -12,7 +12,7 @@ use google_cloud_pubsub::{
     model::Message as Native,
     subscriber::{ShutdownToken, handler::Handler},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
     Message,
@@ -37,11 +37,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often leases are looked at, at most.
 const LEASES_EVERY: Duration = Duration::from_secs(1);
 
-/// When reading stops, what is on its way is read until nothing has come for this long.
-const QUIET: Duration = Duration::from_millis(20);
+/// When reading stops, what is on its way is read until nothing has come for this long. The emulator sends a
+/// hundred messages every 50 ms.
+const QUIET: Duration = Duration::from_millis(100);
 
-/// And for no longer than this.
-const READ_OUT_MAX: Duration = Duration::from_millis(200);
+/// And no more than this: the service sends no more than was asked for, but the emulator sends all it has.
+const READ_OUT_MAX: Duration = Duration::from_secs(2);
+const READ_OUT_MESSAGES_MAX: usize = 10_000;
+
+/// How long the service may take to see that a stream is gone.
+const GONE_AFTER: Duration = Duration::from_millis(50);
 
 pub(crate) type State = Shared<ById<Lease>>;
 
@@ -69,6 +74,8 @@ pub(crate) struct Pull {
     /// How often in a row the stream has failed.
     failures: u32,
     leases_at: Instant,
+    /// When a message came last.
+    heard_at: Instant,
 }
 
 /// A message that has come and was not pushed yet.
@@ -115,6 +122,7 @@ impl Pull {
             unkeyed: 0,
             failures: 0,
             leases_at: now,
+            heard_at: now,
         }
     }
 
@@ -179,6 +187,7 @@ impl Pull {
         }
         let now = Instant::now();
         self.failures = 0;
+        self.heard_at = now;
         self.probe.heard(now);
         self.shared.lock().recovered();
         self.take_in(native, handler, now);
@@ -314,11 +323,18 @@ impl Pull {
         if needs_one && let Some(fresh) = settled.iter_mut().rev().find(|settled| !settled.tried) {
             self.kept = fresh.id.handler.take();
         }
-        let stays = needs_one && self.kept.is_none();
-        if !stays {
-            self.intake = Intake::Off;
+        if !needs_one || self.kept.is_some() {
+            self.end_stream().await;
         }
         self.tell(settled);
+    }
+
+    /// Ends the stream, and gives the service a moment to notice: what is nacked before it has would come down
+    /// this stream once more, and be nobody's until its lease ends.
+    async fn end_stream(&mut self) {
+        if matches!(std::mem::replace(&mut self.intake, Intake::Off), Intake::Open(_)) {
+            sleep(GONE_AFTER).await;
+        }
     }
 
     /// Reads what is on its way already: what the client has not seen when the stream goes is free for others
@@ -326,11 +342,12 @@ impl Pull {
     /// it has sent to a stream that goes.
     async fn read_out(&mut self) {
         let began = Instant::now();
-        let mut until = (began + QUIET).max(self.settling.sent_by());
-        let total = self.shared.lock().ledger.window().total();
+        let mut until = (self.heard_at + QUIET).max(self.settling.sent_by());
+        let mut read = 0;
         loop {
             let now = Instant::now();
-            let reads = self.shared.lock().ledger.len() < total;
+            let reads = read < READ_OUT_MESSAGES_MAX;
+            read += 1;
             tokio::select! {
                 next = self.intake.next(reads) => match next {
                     Next::Message(native, handler) => {
@@ -361,7 +378,7 @@ impl Pull {
         let patience = self.config.request_timeout;
         // Before the streams go, see `stop`.
         let confirmed = timeout(patience, self.settling.all()).await;
-        self.intake = Intake::Off;
+        self.end_stream().await;
         self.shared.give_back(&self.origin);
         self.returning.clear();
         self.tell(nacks);

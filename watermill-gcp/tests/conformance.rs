@@ -37,6 +37,12 @@ impl Backend for PubSub {
         ]
     }
 
+    /// The emulator knows no flow control. Of thousands of messages many are on their way when a stream ends,
+    /// and each comes again only when its lease has passed.
+    fn scale(&self) -> usize {
+        10
+    }
+
     fn invalid_topics(&self) -> Vec<String> {
         ["", "ab", "1topic", "googles", "a b", "a/b", "größe", &"t".repeat(256)].map(str::to_owned).to_vec()
     }
