@@ -151,11 +151,22 @@ impl ForwarderConfig {
         self.batch_size.saturating_mul(2)
     }
 
-    /// Wide enough that the source never waits for messages which are blocked.
+    /// Wide enough that the source never waits for messages which are blocked, whatever scopes these are of, and no
+    /// wider than what may be in hand.
     pub(crate) fn window(&self) -> Window {
-        let in_hand = self.max_flowing().saturating_add(self.max_blocked);
-        Window::ordered(NonZeroUsize::new(in_hand).unwrap_or(NonZeroUsize::MIN))
+        window(self.max_flowing().saturating_add(self.max_blocked))
     }
+
+    /// The same where nothing is blocked by itself: a batch that is committed, and one of which acks are on their way.
+    pub(crate) fn fenced_window(&self) -> Window {
+        window(self.max_flowing())
+    }
+}
+
+/// A scope may have all of it: what waits in the lanes here is kept in order by destination and key, not by scope.
+fn window(in_hand: usize) -> Window {
+    let in_hand = NonZeroUsize::new(in_hand).unwrap_or(NonZeroUsize::MIN);
+    Window::ordered(in_hand).with_total(in_hand)
 }
 
 impl Default for ForwarderConfig {
@@ -187,6 +198,13 @@ mod tests {
             .max_blocked(0)
             .dead_letter_topic("");
         assert_eq!(config.validate().len(), 5);
+    }
+
+    #[test]
+    fn a_source_hands_out_what_may_be_in_hand_and_no_more_over_all_scopes() {
+        let config = ForwarderConfig::default().batch_size(10).max_blocked(7);
+        assert_eq!((config.window().per_scope(), config.window().total()), (27, 27));
+        assert_eq!((config.fenced_window().per_scope(), config.fenced_window().total()), (20, 20));
     }
 
     #[test]
