@@ -2,6 +2,9 @@
 
 mod batch;
 mod batch_fn;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod check;
 mod concurrency;
 mod config;
 mod control;
