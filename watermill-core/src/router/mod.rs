@@ -1,4 +1,6 @@
 //! The router: handlers, what they may take and return, how they are run, and how they end.
+#![doc = ""]
+#![doc = include_str!("when_it_does_not_compile.md")]
 
 mod batch;
 mod batch_fn;
