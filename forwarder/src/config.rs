@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use watermill_core::{Backoff, Window};
+use watermill_core::{Backoff, Window, error::ConfigError};
 
 use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC};
 
@@ -12,8 +12,9 @@ use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC};
 /// use watermill_forwarder::ForwarderConfig;
 ///
 /// let config = ForwarderConfig::default().topic("outbox").batch_size(1000);
-/// assert!(config.validate().is_empty());
-/// assert_eq!(config.batch_size(0).validate(), ["batch_size is zero: nothing could be forwarded"]);
+/// assert_eq!(config.validate(), Ok(()));
+/// let error = config.batch_size(0).validate().unwrap_err();
+/// assert_eq!(error.problems().collect::<Vec<_>>(), ["batch_size is zero: nothing could be forwarded"]);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -123,27 +124,34 @@ impl ForwarderConfig {
         self
     }
 
-    /// Everything that is wrong with this configuration; nothing when it can work.
-    pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut refuse = |wrong: bool, problem: &str| {
-            if wrong {
-                problems.push(problem.to_owned());
-            }
-        };
-        refuse(self.topic.is_empty(), "topic is empty: name the topic that envelopes are read from");
-        refuse(self.batch_size == 0, "batch_size is zero: nothing could be forwarded");
-        refuse(self.attempts == Some(0), "attempts is zero: use 1 to give up after the first failure");
-        refuse(self.max_blocked == 0, "max_blocked is zero: the first failure would stop all destinations");
-        refuse(
-            self.dead_letter_topic.is_empty(),
-            "dead_letter_topic is empty: name a topic for dead letters",
-        );
-        refuse(
-            !self.topic.is_empty() && self.dead_letter_topic == self.topic,
-            "dead_letter_topic is the forwarder topic: dead letters would be read again for ever",
-        );
-        problems
+    /// Whether it can work. Building a forwarder asks, too.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem there is.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check().finish()
+    }
+
+    /// What is wrong with the options; the builders add what else they see.
+    pub(crate) fn check(&self) -> ConfigError {
+        let topic_is_free = self.topic.is_empty() || self.dead_letter_topic != self.topic;
+        ConfigError::check("configure the forwarder")
+            .unless(!self.topic.is_empty(), "topic is empty: name the topic that envelopes are read from")
+            .unless(self.batch_size > 0, "batch_size is zero: nothing could be forwarded")
+            .unless(self.attempts != Some(0), "attempts is zero: use 1 to give up after the first failure")
+            .unless(
+                self.max_blocked > 0,
+                "max_blocked is zero: the first failure would stop all destinations",
+            )
+            .unless(
+                !self.dead_letter_topic.is_empty(),
+                "dead_letter_topic is empty: name a topic for dead letters",
+            )
+            .unless(
+                topic_is_free,
+                "dead_letter_topic is the forwarder topic: dead letters would be read again for ever",
+            )
     }
 
     /// How many messages that nothing is wrong with may be in hand: one batch on its way, and the next.
@@ -197,7 +205,7 @@ mod tests {
             .attempts(0)
             .max_blocked(0)
             .dead_letter_topic("");
-        assert_eq!(config.validate().len(), 5);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 5);
     }
 
     #[test]
@@ -210,6 +218,6 @@ mod tests {
     #[test]
     fn dead_letters_cannot_go_back_to_the_forwarder_topic() {
         let config = ForwarderConfig::default().topic("outbox").dead_letter_topic("outbox");
-        assert_eq!(config.validate().len(), 1);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 1);
     }
 }

@@ -15,7 +15,7 @@ pub(crate) enum End {
     /// Another relay is at work, as the destination said or as its checkpoint shows.
     Fenced(Option<PublishError>),
     /// The source or the destination is not what this can work with.
-    Config(String),
+    Unsuitable(String),
 }
 
 impl End {
@@ -30,7 +30,7 @@ impl End {
             (Self::Subscription(last), _) => ForwarderError::ended(topic, last),
             (Self::PublisherClosed(error), _) => ForwarderError::publisher_closed(topic, error),
             (Self::Fenced(error), _) => ForwarderError::fenced(topic, error),
-            (Self::Config(problem), _) => ForwarderError::config(topic, &[problem]),
+            (Self::Unsuitable(why), _) => ForwarderError::unsuitable(topic, why),
             (Self::Shutdown, Err(error)) => ForwarderError::close(topic, error),
             (Self::Shutdown, Ok(())) => return Ok(report),
         };

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use watermill_core::{HandlerInfo, Publisher, Subscriber};
+use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError};
 
 use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER, relay};
 
@@ -114,13 +114,10 @@ impl ForwarderBuilder {
     ///
     /// # Errors
     ///
-    /// [`ForwarderError`] of kind `Config` that lists everything that is wrong with the configuration.
-    pub fn build(self) -> Result<Forwarder, ForwarderError> {
+    /// [`ConfigError`] with everything that is wrong with the configuration.
+    pub fn build(self) -> Result<Forwarder, ConfigError> {
         let Self { subscriber, publisher, dead_letters, config } = self;
-        let problems = config.validate();
-        if !problems.is_empty() {
-            return Err(ForwarderError::config(&config.topic, &problems));
-        }
+        config.validate()?;
         let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
         let dead_letters = dead_letters.unwrap_or_else(|| publisher.clone());
         Ok(Forwarder { subscriber, publisher, dead_letters, config, handler: Arc::new(handler) })

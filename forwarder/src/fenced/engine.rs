@@ -116,7 +116,7 @@ impl<'a> Engine<'a> {
         while let Some(delivery) = next {
             let attempt = delivery.info().attempt();
             let place = Place::of(&delivery).ok_or_else(|| {
-                End::Config("the source has no offsets, by which its messages are known again".to_owned())
+                End::Unsuitable("the source has no offsets, by which its messages are known again".to_owned())
             })?;
             let (destination, item) = Item::new(delivery);
             let mut pending = Pending::new(item, place, destination);
@@ -284,7 +284,7 @@ impl<'a> Engine<'a> {
         let found = term.checkpoint();
         let Some(journal) = &mut self.journal else {
             let journal = Journal::after(found).ok_or_else(|| {
-                End::Config(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
+                End::Unsuitable(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
             })?;
             self.journal = Some(journal);
             self.checkpoint = found.cloned();

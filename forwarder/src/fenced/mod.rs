@@ -6,7 +6,7 @@ mod journal;
 
 use std::{fmt, future::Future, sync::Arc};
 
-use watermill_core::{HandlerInfo, Subscriber, fenced::FencedPublisher};
+use watermill_core::{HandlerInfo, Subscriber, error::ConfigError, fenced::FencedPublisher};
 
 use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER};
 
@@ -126,16 +126,13 @@ impl FencedForwarderBuilder {
     ///
     /// # Errors
     ///
-    /// [`ForwarderError`] of kind `Config` that lists everything that is wrong with the configuration.
-    pub fn build(self) -> Result<FencedForwarder, ForwarderError> {
+    /// [`ConfigError`] with everything that is wrong with the configuration.
+    pub fn build(self) -> Result<FencedForwarder, ConfigError> {
         let Self { subscriber, destination, name, config } = self;
-        let mut problems = config.validate();
-        if name.is_empty() {
-            problems.push("the name is empty: the destination knows a relay by it".to_owned());
-        }
-        if !problems.is_empty() {
-            return Err(ForwarderError::config(&config.topic, &problems));
-        }
+        config
+            .check()
+            .unless(!name.is_empty(), "name is empty: the destination knows a relay by it")
+            .finish()?;
         let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
         Ok(FencedForwarder { subscriber, destination, name, config, handler: Arc::new(handler) })
     }
