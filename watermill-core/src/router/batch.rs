@@ -19,9 +19,11 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{ExtractOwned, FromRef, IntoOutputs, MakeService, Nothing, Outputs, State};
+use super::{
+    ExtractOwned, FromRef, IntoOutputs, MakeService, Nothing, Outputs, State, shared_error::SharedError,
+};
 use crate::{
-    Message,
+    DeliveryInfo, Message,
     error::{BoxError, Permanent},
 };
 
@@ -157,6 +159,13 @@ impl Shared {
         Box::pin(async move {
             // Owned by this future: also when it is dropped half way, the next batch can begin.
             let running = running;
+            // Another owner has what was lost meanwhile; its member here learns that the batch ran without it.
+            let owned = messages.into_iter().zip(members);
+            let (messages, members): Members =
+                owned.filter(|(message, _)| !message.delivery().is_some_and(DeliveryInfo::is_lost)).unzip();
+            if messages.is_empty() {
+                return;
+            }
             let outcomes = (running.0.run)(messages).await;
             for (member, outcome) in members.into_iter().zip(outcomes) {
                 // A member that gave up, by a timeout for instance, has nobody listening.
@@ -292,28 +301,6 @@ impl fmt::Display for BatchInterrupted {
 
 impl Error for BatchInterrupted {}
 
-/// One error for all messages of a batch.
-#[derive(Clone)]
-struct SharedError(Arc<BoxError>);
-
-impl fmt::Debug for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("handle the batch")
-    }
-}
-
-impl Error for SharedError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&**self.0)
-    }
-}
-
 impl IntoOutcomes for () {
     type Kind = Nothing;
 
@@ -329,7 +316,7 @@ impl<E: Into<BoxError>> IntoOutcomes for Result<(), E> {
         match self {
             Ok(()) => ().into_outcomes(len),
             Err(error) => {
-                let error = SharedError(Arc::new(error.into()));
+                let error = SharedError::new("handle the batch", error);
                 (0..len).map(|_| Err(error.clone().into())).collect()
             }
         }
@@ -342,7 +329,7 @@ impl<O: IntoOutputs, E: Into<BoxError>> IntoOutcomes for Vec<Result<O, E>> {
     fn into_outcomes(self, len: usize) -> Outcomes {
         if self.len() != len {
             let reason = format!("match outcomes to messages: the handler returned {} for {len}", self.len());
-            let error = SharedError(Arc::new(Permanent::new(reason).into()));
+            let error = SharedError::new("handle the batch", Permanent::new(reason));
             return (0..len).map(|_| Err(error.clone().into())).collect();
         }
         self.into_iter().map(IntoOutputs::into_outputs).collect()
