@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// What belongs to a feature says so on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backoff;
 pub mod dead_letter;
@@ -17,6 +19,7 @@ pub mod middleware;
 mod panic;
 pub mod publisher;
 pub mod router;
+mod settle;
 pub mod subscriber;
 pub mod subscription;
 
@@ -24,8 +27,8 @@ pub use backoff::Backoff;
 pub use dead_letter::DeadLetter;
 pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
-pub use message::{Message, MessageId, Metadata};
+pub use message::{HandlerInfo, Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{FailurePolicy, Handler, HandlerInfo, Json, Outputs, Router, State};
+pub use router::{FailurePolicy, Handler, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};

@@ -8,7 +8,7 @@ use crate::{Delivery, router::MessageService};
 /// One lane that is polled with the worker, or a table of lanes each with a waker of its own.
 pub(super) enum Lanes<'w, S: MessageService> {
     One(Pin<Box<Lane<'w, S>>>),
-    Many(Table<'w, S>),
+    Many(Box<Table<'w, S>>),
 }
 
 impl<'w, S: MessageService> Lanes<'w, S> {
@@ -16,7 +16,7 @@ impl<'w, S: MessageService> Lanes<'w, S> {
         if env.concurrency.is_sequential() {
             Self::One(Box::pin(Lane::new(env, broken)))
         } else {
-            Self::Many(Table::new(env, broken))
+            Self::Many(Box::new(Table::new(env, broken)))
         }
     }
 
