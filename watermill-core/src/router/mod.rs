@@ -2,6 +2,7 @@
 
 mod batch;
 mod batch_fn;
+mod by_topic;
 mod concurrency;
 mod config;
 mod control;
@@ -29,6 +30,7 @@ mod worker;
 
 pub use batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch};
 pub use batch_fn::{BatchFn, IntoOutcomes};
+pub use by_topic::ByTopic;
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{HandlerStatus, Phase, RouterControl};
 pub use counters::Counts;
@@ -36,7 +38,7 @@ pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
 pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
 };
-pub use failure::{FailurePolicy, Verdict};
+pub use failure::FailurePolicy;
 pub use handle::RouterHandle;
 pub use handler::{Handler, MakeHandler, MakeReady, Unknown};
 pub use handler_error::HandlerError;

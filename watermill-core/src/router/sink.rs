@@ -1,6 +1,6 @@
 //! [`Sink`]: where the outputs of a handler go.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -39,16 +39,17 @@ impl Sink {
         outputs: Outputs,
     ) -> Result<BoxFuture<'_, Result<(), PublishError>>, BoxError> {
         let publisher = self.publisher()?;
-        let (messages, addressed) = outputs.into_parts();
-        let Some(addressed) = addressed else {
-            // What nearly every handler does; no allocation beyond the publisher's own future.
-            return Ok(publisher.publish(self.topic()?, messages));
-        };
-        let mut calls = Vec::new();
-        self.route(0, messages, addressed, &mut calls)?;
-        let calls = calls
-            .into_iter()
-            .map(|Call { topic, messages, .. }| async move { publisher.publish(&topic, messages).await });
+        let mut calls = outputs.by_topic(self.topic.as_deref())?;
+        if calls.len() == 1
+            && let Some((topic, messages)) = calls.next()
+        {
+            return Ok(match topic {
+                // What nearly every handler does; no allocation beyond the publisher's own future.
+                Cow::Borrowed(topic) => publisher.publish(topic, messages),
+                Cow::Owned(topic) => async move { publisher.publish(&topic, messages).await }.boxed(),
+            });
+        }
+        let calls = calls.map(|(topic, messages)| async move { publisher.publish(&topic, messages).await });
         // Every call is heard to its end: one that fails does not cancel the others.
         Ok(join_all(calls).map(|results| results.into_iter().collect()).boxed())
     }
@@ -60,8 +61,7 @@ impl Sink {
         let mut results = Vec::with_capacity(members.len());
         let mut calls = Vec::new();
         for (member, outputs) in members.into_iter().enumerate() {
-            let (messages, addressed) = outputs.into_parts();
-            results.push(self.route(member, messages, addressed.unwrap_or_default(), &mut calls));
+            results.push(self.route(member, outputs, &mut calls));
         }
         // Without a publisher nothing was routed.
         let Some(publisher) = &self.publisher else { return results };
@@ -78,22 +78,10 @@ impl Sink {
     }
 
     /// Puts the outputs of one message into the calls for their topics; all of them or none.
-    fn route(
-        &self,
-        member: usize,
-        messages: Vec<Message>,
-        addressed: Vec<(String, Message)>,
-        calls: &mut Vec<Call>,
-    ) -> Result<(), BoxError> {
+    fn route(&self, member: usize, outputs: Outputs, calls: &mut Vec<Call>) -> Result<(), BoxError> {
         self.publisher()?;
-        if !messages.is_empty() {
-            let topic = self.topic()?;
-            for message in messages {
-                Call::to(topic, calls).push(member, message);
-            }
-        }
-        for (topic, message) in addressed {
-            Call::to(&topic, calls).push(member, message);
+        for (topic, messages) in outputs.by_topic(self.topic.as_deref())? {
+            Call::to(&topic, calls).add(member, messages);
         }
         Ok(())
     }
@@ -108,12 +96,6 @@ impl Sink {
                 }
             })
         })
-    }
-
-    fn topic(&self) -> Result<&str, BoxError> {
-        self.topic
-            .as_deref()
-            .ok_or_else(|| misdirected("a message names no topic, and the handler has none of its own"))
     }
 }
 
@@ -135,9 +117,9 @@ impl Call {
         &mut calls[at]
     }
 
-    fn push(&mut self, member: usize, message: Message) {
-        self.messages.push(message);
-        self.members.push(member);
+    fn add(&mut self, member: usize, messages: Vec<Message>) {
+        self.members.extend(messages.iter().map(|_| member));
+        self.messages.extend(messages);
     }
 
     /// On failure, the members that have failed with it.
