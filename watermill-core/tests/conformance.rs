@@ -39,7 +39,7 @@ mod without_history {
 
     watermill_testkit::conformance!(Memory::new(
         History::None,
-        &[Lack::Persistence, Lack::Restart, Lack::DeadLetters, Lack::History],
+        &[Lack::ConsumerTimeout, Lack::Restart, Lack::History],
     ));
 }
 
@@ -48,6 +48,6 @@ mod with_history {
 
     watermill_testkit::conformance!(Memory::new(
         History::All,
-        &[Lack::Persistence, Lack::Restart, Lack::DeadLetters],
+        &[Lack::ConsumerTimeout, Lack::Restart],
     ));
 }

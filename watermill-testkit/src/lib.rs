@@ -14,7 +14,7 @@ pub mod suite;
 mod wait;
 pub mod workload;
 
-pub use backend::{Backend, Connection, Lack};
+pub use backend::{Backend, Connection, Lack, Limits};
 pub use collector::Collector;
 pub use faulty::{Faults, Faulty};
 pub use figures::{Figure, Figures, Limit};

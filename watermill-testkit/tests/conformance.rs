@@ -18,7 +18,7 @@ impl Backend for Wrapped {
     }
 
     fn lacks(&self) -> &[Lack] {
-        &[Lack::Persistence, Lack::Restart, Lack::DeadLetters, Lack::History]
+        &[Lack::ConsumerTimeout, Lack::Restart, Lack::History]
     }
 
     fn capacity(&self) -> Option<usize> {
