@@ -7,9 +7,7 @@ use tower::{Layer, layer::util::Identity};
 
 use super::{
     Handler, MakeService, MessageService, RouterControl, RunError, RunErrorKind, SharedLayer,
-    handler::{FromTopic, Output},
-    router::prepare,
-    supervisor::Addition,
+    destination::Output, handler::FromTopic, router::prepare, supervisor::Addition,
 };
 
 /// A [`RouterControl`] that can also add handlers, with the router's state and layers.

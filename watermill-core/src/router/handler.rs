@@ -5,11 +5,11 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tower::layer::util::{Identity, Stack};
 
 use super::{
-    Addressed, HandlerFn, HandlerService, MakeService, MessageService, Messages, Nothing,
+    HandlerFn, HandlerService, MakeService, MessageService,
     batch::{BatchFn, BatchSize, MakeBatch},
     concurrency::Concurrency,
+    destination::{NoOutput, ToPublisher, ToTopic, ToTopics},
     failure::FailurePolicy,
-    sink::Sink,
 };
 use crate::{Publisher, Subscriber};
 
@@ -68,33 +68,6 @@ pub struct FromTopic {
     pub(super) subscriber: Arc<dyn Subscriber>,
     pub(super) topic: String,
 }
-
-/// A handler that publishes nothing.
-#[derive(Debug)]
-pub struct NoOutput(());
-
-/// A handler whose outputs go to one topic.
-pub struct ToTopic {
-    publisher: Arc<dyn Publisher>,
-    topic: String,
-}
-
-/// A handler whose outputs name their topics.
-pub struct ToTopics {
-    publisher: Arc<dyn Publisher>,
-}
-
-/// A destination that fits handlers returning `Kind`.
-#[diagnostic::on_unimplemented(
-    message = "the handler's return type does not fit its destination",
-    note = "a handler that returns nothing takes no publisher; one that returns messages needs `.to(publisher, topic)`; one that returns `To(topic, message)` needs `.to_topics(publisher)`"
-)]
-pub trait Output<Kind>: sealed::IntoSink {}
-
-impl Output<Nothing> for NoOutput {}
-impl Output<Messages> for ToTopic {}
-impl Output<Addressed> for ToTopics {}
-impl<O: sealed::IntoSink> Output<Unknown> for O {}
 
 /// Marks services that do not say what they produce: any destination fits. What has no destination
 /// then fails its message for good.
@@ -181,8 +154,21 @@ impl<M, In, L> Handler<M, In, NoOutput, L> {
         self,
         publisher: impl Publisher + 'static,
         topic: impl Into<String>,
-    ) -> Handler<M, In, ToTopic, L> {
-        let output = ToTopic { publisher: Arc::new(publisher), topic: topic.into() };
+    ) -> Handler<M, In, ToPublisher, L> {
+        let output = ToPublisher { publisher: Arc::new(publisher), topic: topic.into() };
+        let Self { make, source, layer, settings, .. } = self;
+        Handler { make, source, output, layer, settings }
+    }
+
+    /// Publishes what the handler returns to `topic`, and leaves the publishing to a layer: one that opens a
+    /// transaction, say, and publishes in it before it commits.
+    ///
+    /// The layer finds the topic in the message's [`HandlerInfo`](super::HandlerInfo), takes the outputs of the
+    /// service inside of it and returns [`Outputs::none`](super::Outputs::none). If outputs come out of the
+    /// outermost layer all the same, their message has failed, with a
+    /// [`Permanent`](crate::error::Permanent) error that says so.
+    pub fn to_topic(self, topic: impl Into<String>) -> Handler<M, In, ToTopic, L> {
+        let output = ToTopic { topic: topic.into() };
         let Self { make, source, layer, settings, .. } = self;
         Handler { make, source, output, layer, settings }
     }
@@ -298,39 +284,4 @@ impl<M, In, Out, L> fmt::Debug for Handler<M, In, Out, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handler").field("name", &self.settings.name).finish_non_exhaustive()
     }
-}
-
-/// Keeps [`Output`] closed, and its conversion out of sight.
-mod sealed {
-    use super::{Arc, NoOutput, Publisher, ToTopic, ToTopics};
-
-    type Destination = (Option<Arc<dyn Publisher>>, Option<String>);
-
-    pub trait IntoSink {
-        #[doc(hidden)]
-        fn into_sink(self) -> Destination;
-    }
-
-    impl IntoSink for NoOutput {
-        fn into_sink(self) -> Destination {
-            (None, None)
-        }
-    }
-
-    impl IntoSink for ToTopic {
-        fn into_sink(self) -> Destination {
-            (Some(self.publisher), Some(self.topic))
-        }
-    }
-
-    impl IntoSink for ToTopics {
-        fn into_sink(self) -> Destination {
-            (Some(self.publisher), None)
-        }
-    }
-}
-
-pub(super) fn sink(output: impl sealed::IntoSink) -> Sink {
-    let (publisher, topic) = output.into_sink();
-    Sink { publisher, topic }
 }

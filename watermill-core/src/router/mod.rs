@@ -5,12 +5,12 @@ mod concurrency;
 mod config;
 mod control;
 mod counters;
+mod destination;
 mod extract;
 mod failure;
 mod handle;
 mod handler;
 mod handler_fn;
-mod info;
 mod outputs;
 mod plugin;
 mod report;
@@ -27,16 +27,14 @@ pub use batch::{BatchFn, BatchFuture, BatchInterrupted, BatchService, IntoOutcom
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{HandlerStatus, Phase, RouterControl};
 pub use counters::Counts;
+pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
 pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
 };
 pub use failure::{FailurePolicy, Verdict};
 pub use handle::RouterHandle;
-pub use handler::{
-    FromTopic, Handler, MakeHandler, MakeReady, NoOutput, NoSource, Output, ToTopic, ToTopics, Unknown,
-};
+pub use handler::{FromTopic, Handler, MakeHandler, MakeReady, NoSource, Unknown};
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
-pub use info::HandlerInfo;
 pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
 pub use plugin::Plugin;
 pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
@@ -44,3 +42,5 @@ pub use router::{Router, SharedLayer};
 pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
+
+use crate::HandlerInfo;

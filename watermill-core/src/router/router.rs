@@ -16,8 +16,9 @@ use tower::{
 
 use super::{
     Handler, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
+    destination::{Output, sink},
     handle::RouterHandle,
-    handler::{FromTopic, Output, sink},
+    handler::FromTopic,
     supervisor::{Addition, DecoratePublisher, DecorateSubscriber, Prepared, Supervisor},
     worker::drive,
 };
@@ -317,7 +318,7 @@ where
     L::Service: MessageService,
 {
     let Handler { make, source, output, layer, settings } = handler;
-    let service = layers.layer(layer.layer(make.make_service(state)));
+    let mut service = layers.layer(layer.layer(make.make_service(state)));
     let names = chain.iter().chain(&settings.chain).map(|name| short(name));
     let chain = names.chain([settings.name.as_str()]).collect::<Vec<_>>().join(" > ");
     Prepared {
@@ -332,7 +333,7 @@ where
         chain,
         problems: settings.problems,
         drive: Box::new(move |subscription, env| {
-            async move { drive(service, subscription, &env).await }.boxed()
+            async move { drive(&mut service, subscription, &env).await }.boxed()
         }),
     }
 }

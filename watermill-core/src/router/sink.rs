@@ -38,7 +38,13 @@ impl Sink {
         outputs: Outputs,
     ) -> Result<BoxFuture<'_, Result<(), PublishError>>, BoxError> {
         let Some(publisher) = &self.publisher else {
-            return Err(misdirected("the handler has no publisher, but a layer produced messages"));
+            return Err(misdirected(match &self.topic {
+                None => "the handler has no publisher, but a layer produced messages",
+                Some(_) => {
+                    "the handler leaves publishing to a layer (`Handler::to_topic`), and none of its layers took \
+                     the outputs; add the layer that publishes them"
+                }
+            }));
         };
         let (messages, addressed) = outputs.into_parts();
         let Some(addressed) = addressed else {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::{Pin, pin},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use futures::future::BoxFuture;
@@ -19,7 +19,6 @@ use super::{
     RunErrorKind, StartPolicy,
     concurrency::Concurrency,
     control::Entry,
-    counters::Counters,
     failure::FailurePolicy,
     report::failed,
     sink::Sink,
@@ -162,20 +161,15 @@ impl Supervisor {
             publisher: sink.publisher.as_ref().map(backend),
             publish_topic: sink.topic.clone(),
         });
-        let env = Environment {
-            info: info.clone(),
-            pipeline: sink.pipeline(prepared.pipeline),
-            commits_with_ack: sink.commits_with_ack(),
+        let env = Environment::new(
+            info.clone(),
             sink,
-            keeps_copies: prepared.policy.needs_copy(),
-            policy: prepared.policy,
-            spawns: prepared.concurrency.spawns(),
-            concurrency: prepared.concurrency,
-            ordering: subscriber.capabilities().ordering,
-            counters: Arc::new(Counters::default()),
-            stop: self.control.shared.stop.child_token(),
-            broken: OnceLock::new(),
-        };
+            prepared.policy,
+            prepared.concurrency,
+            prepared.pipeline,
+            &subscriber.capabilities(),
+            self.control.shared.stop.child_token(),
+        );
         let entry = Entry {
             info: info.clone(),
             chain: prepared.chain,
@@ -205,7 +199,7 @@ impl Supervisor {
             control.reached(Phase::Running).await;
             let (subscription, end) = drive(subscription, env).await;
             match (end, subscription.close().await) {
-                (worker::End::Failed(error), _) => failed(&*error),
+                (worker::End::Failed(error) | worker::End::SubscriptionEnded(error), _) => failed(&*error),
                 (worker::End::Stopped, Err(error)) => failed(&error),
                 (worker::End::Stopped, Ok(())) => Ended::Stopped,
             }

@@ -11,12 +11,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use watermill_core::{
-    Handler, Message, Router, State,
+    Handler, HandlerInfo, Message, Router, State,
     delivery::Outcome,
     error::{BoxError, SubscribeError, SubscribeErrorKind},
-    router::{
-        Ended, HandlerInfo, Phase, Plugin, Report, RouterConfig, RouterControl, RunErrorKind, StartPolicy,
-    },
+    router::{Ended, Phase, Plugin, Report, RouterConfig, RouterControl, RunErrorKind, StartPolicy},
 };
 use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 

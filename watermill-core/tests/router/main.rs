@@ -1,6 +1,7 @@
 //! How a router runs handlers: what it does with successes, failures, order, layers and its own end.
 
 mod batch;
+mod destinations;
 mod failure;
 mod handling;
 mod layers;

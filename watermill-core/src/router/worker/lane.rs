@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::OnceLock,
     task::{Context, Poll, ready},
 };
 
@@ -42,8 +43,8 @@ pin_project! {
 }
 
 impl<'w, S: MessageService> Lane<'w, S> {
-    pub(super) fn new(env: &'w Environment) -> Self {
-        Self { call: Call::None, state: State::new(env) }
+    pub(super) fn new(env: &'w Environment, broken: &'w OnceLock<String>) -> Self {
+        Self { call: Call::None, state: State::new(env, broken) }
     }
 
     pub(super) fn state(&self) -> &State<'w> {

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Wake, Waker},
@@ -26,6 +26,7 @@ pub(super) enum Lanes<'w, S: MessageService> {
 
 pub(super) struct Table<'w, S: MessageService> {
     env: &'w Environment,
+    broken: &'w OnceLock<String>,
     slots: Vec<Slot<'w, S>>,
     /// Slots with nothing in hand.
     idle: Vec<usize>,
@@ -61,12 +62,13 @@ struct LaneWaker {
 }
 
 impl<'w, S: MessageService> Lanes<'w, S> {
-    pub(super) fn new(env: &'w Environment) -> Self {
+    pub(super) fn new(env: &'w Environment, broken: &'w OnceLock<String>) -> Self {
         if env.concurrency.is_sequential(env.ordering) {
-            return Self::One(Box::pin(Lane::new(env)));
+            return Self::One(Box::pin(Lane::new(env, broken)));
         }
         Self::Many(Table {
             env,
+            broken,
             slots: Vec::new(),
             idle: Vec::new(),
             by_lane: HashMap::new(),
@@ -253,7 +255,7 @@ impl<S: MessageService> Table<'_, S> {
     fn add_slot(&mut self) -> usize {
         let slot = self.slots.len();
         self.slots.push(Slot {
-            lane: Box::pin(Lane::new(self.env)),
+            lane: Box::pin(Lane::new(self.env, self.broken)),
             serves: None,
             is_due: false,
             waker: Arc::new(LaneWaker { slot, is_awake: AtomicBool::new(false), awake: self.awake.clone() }),

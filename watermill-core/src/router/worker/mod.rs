@@ -5,6 +5,7 @@
 //! returned future runs on this task, in a [`Lane`](lane::Lane): at concurrency one a message crosses
 //! no channel, spawns no task and is not boxed.
 
+mod environment;
 mod job;
 mod lane;
 mod lanes;
@@ -14,66 +15,45 @@ mod state;
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     task::{Context, Poll},
 };
 
 use futures::Stream;
-use tokio_util::sync::CancellationToken;
 
+pub(super) use self::environment::Environment;
 use self::lanes::Lanes;
-use super::{
-    HandlerInfo, concurrency::Concurrency, counters::Counters, failure::FailurePolicy,
-    service::MessageService, sink::Sink,
-};
+use super::service::MessageService;
 use crate::{
     Subscription,
-    error::{BoxError, SubscribeError, chain},
-    subscriber::Ordering,
+    error::{BoxError, SubscribeError, SubscribeErrorKind, chain},
 };
-
-/// Everything a worker knows about its handler, for as long as it runs.
-pub(super) struct Environment {
-    pub(super) info: Arc<HandlerInfo>,
-    pub(super) sink: Sink,
-    pub(super) policy: FailurePolicy,
-    /// Whether the policy can need a message after the handler has consumed it.
-    pub(super) keeps_copies: bool,
-    /// Whether handlers run on tasks of their own.
-    pub(super) spawns: bool,
-    pub(super) concurrency: Concurrency,
-    pub(super) ordering: Ordering,
-    /// How many outputs may be on their way while the next message is handled.
-    pub(super) pipeline: usize,
-    /// Whether outputs name the delivery that they were made of.
-    pub(super) commits_with_ack: bool,
-    pub(super) counters: Arc<Counters>,
-    /// Cancelled to stop intake; what was taken is finished.
-    pub(super) stop: CancellationToken,
-    /// Set by a lane that met an error which no other message can escape.
-    pub(super) broken: OnceLock<String>,
-}
 
 /// Why a worker ended.
 #[derive(Debug)]
 pub(super) enum End {
     /// It was asked to.
     Stopped,
-    /// Its subscription or its service failed for good.
+    /// The subscription is over, by itself or because it was closed: another one may have more luck.
+    SubscriptionEnded(BoxError),
+    /// The service or the publisher failed for good: another subscription would not help.
     Failed(BoxError),
 }
 
 /// How many deliveries are taken before the task lets others run.
 const YIELD_AFTER: usize = 64;
 
-/// Runs until intake has stopped and everything that was taken is settled.
+/// Runs until intake has stopped and everything that was taken is settled. The service can be driven again,
+/// with another subscription, unless it has failed for good.
 pub(super) async fn drive<S: MessageService>(
-    mut service: S,
+    service: &mut S,
     mut subscription: Subscription,
     env: &Environment,
 ) -> (Subscription, End) {
     subscription.set_window(env.concurrency.window(env.pipeline));
-    let mut lanes = Lanes::new(env);
+    // Set by a lane that met an error which no other message can escape.
+    let broken = OnceLock::new();
+    let mut lanes = Lanes::new(env, &broken);
     let mut stop = pin!(env.stop.cancelled());
     let mut end = None;
     poll_fn(|cx| {
@@ -86,15 +66,15 @@ pub(super) async fn drive<S: MessageService>(
         lanes.poll(cx);
         for _ in 0..YIELD_AFTER {
             if end.is_none()
-                && let Some(error) = env.broken.get()
+                && let Some(error) = broken.get()
             {
                 subscription.stop_intake();
                 lanes.give_back(cx);
-                end = Some(End::Failed(error.as_str().into()));
+                end = Some(End::Failed(String::as_str(error).into()));
             }
             let due = lanes.has_call_due();
             let step = if due || (end.is_none() && lanes.has_room()) {
-                step(&mut service, &mut subscription, &mut lanes, due, end.is_none(), env, cx)
+                step(service, &mut subscription, &mut lanes, due, end.is_none(), env, cx)
             } else {
                 Poll::Pending
             };
@@ -155,10 +135,13 @@ fn step<S: MessageService>(
             );
             Poll::Ready(Ok(()))
         }
+        Poll::Ready(Some(Err(error))) if error.kind() == SubscribeErrorKind::Closed => {
+            Poll::Ready(Err(End::SubscriptionEnded(error.into())))
+        }
         Poll::Ready(Some(Err(error))) => Poll::Ready(Err(End::Failed(error.into()))),
         Poll::Ready(None) => {
             let error = SubscribeError::closed(&env.info.subscribe_topic).because("the subscription ended");
-            Poll::Ready(Err(End::Failed(error.into())))
+            Poll::Ready(Err(End::SubscriptionEnded(error.into())))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::Future,
+    sync::OnceLock,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -30,6 +31,8 @@ use crate::{
 /// failed message comes again before any later one.
 pub(super) struct State<'w> {
     env: &'w Environment,
+    /// Set by what no other message can escape.
+    broken: &'w OnceLock<String>,
     stage: Stage,
     pipeline: Pipeline<'w>,
     waiting: VecDeque<Delivery>,
@@ -44,9 +47,10 @@ pub(super) struct State<'w> {
 }
 
 impl<'w> State<'w> {
-    pub(super) fn new(env: &'w Environment) -> Self {
+    pub(super) fn new(env: &'w Environment, broken: &'w OnceLock<String>) -> Self {
         Self {
             env,
+            broken,
             stage: Stage::Idle,
             pipeline: Pipeline::default(),
             waiting: VecDeque::new(),
@@ -307,7 +311,7 @@ impl<'w> State<'w> {
         if closed {
             // No later message has more luck: the handler ends, with this one and those behind it back
             // in the subscription.
-            let _ = self.env.broken.set(chain(&*error));
+            let _ = self.broken.set(chain(&*error));
         }
         let alone = self.pipeline.is_empty() && matches!(self.stage, Stage::Idle);
         if alone && !closed {

@@ -1,0 +1,79 @@
+//! Destinations: a topic whose publisher is a layer's business.
+
+use std::task::{Context, Poll};
+
+use futures::{FutureExt, future::BoxFuture};
+use tower::{Layer, Service};
+use watermill_core::{
+    FailurePolicy, Handler, Message, Outputs, Publisher, delivery::Outcome, error::BoxError,
+    metadata_keys::REASON_POISONED, router::MessageService,
+};
+use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
+
+use crate::{Running, ids, message, router};
+
+async fn pass(message: Message) -> Message {
+    message
+}
+
+/// Publishes the outputs of what is inside of it, to the topic that the handler names.
+#[derive(Clone)]
+struct PublishInside(RecordingPublisher);
+
+#[derive(Clone)]
+struct PublishInsideService<S>(RecordingPublisher, S);
+
+impl<S> Layer<S> for PublishInside {
+    type Service = PublishInsideService<S>;
+
+    fn layer(&self, inner: S) -> PublishInsideService<S> {
+        PublishInsideService(self.0.clone(), inner)
+    }
+}
+
+impl<S: MessageService> Service<Message> for PublishInsideService<S> {
+    type Response = Outputs;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Outputs, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.1.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, message: Message) -> Self::Future {
+        let topic = message.handler().and_then(|handler| handler.publish_topic.clone());
+        let (publisher, handling) = (self.0.clone(), self.1.call(message));
+        async move {
+            let outputs = handling.await.map_err(Into::into)?;
+            let topic = topic.ok_or("the handler names no topic")?;
+            publisher.publish(&topic, outputs.messages().to_vec()).await?;
+            Ok(Outputs::none())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_layer_publishes_to_the_topic_that_the_handler_names() {
+    let (source, target) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+    source.push(message(1));
+    let handler = Handler::new("pass", pass).from(source.clone(), "in").to_topic("out");
+    let running = Running::start(router().layer(PublishInside(target.clone())).add(handler)).await;
+    assert_eq!(source.settled(1).await, [("1".into(), Outcome::Ack)]);
+    assert_eq!(ids(&target.published("out")), ["1"]);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn outputs_that_no_layer_took_fail_their_message_for_good_and_say_so() {
+    let (source, dead) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+    source.push(message(1));
+    let policy = FailurePolicy::retry(5).then_dead_letter(dead.clone(), "dead");
+    let handler = Handler::new("pass", pass).from(source.clone(), "in").to_topic("out").on_failure(policy);
+    let running = Running::start(router().add(handler)).await;
+    assert_eq!(source.settled(1).await, [("1".into(), Outcome::Ack)]);
+    let letters = dead.published("dead");
+    let reason = letters[0].metadata().get(REASON_POISONED).expect("a dead letter says why");
+    assert!(reason.contains("none of its layers took the outputs"), "{reason}");
+    assert_eq!(running.stop().await.unwrap().handler("pass").unwrap().counts.retried, 0);
+}
