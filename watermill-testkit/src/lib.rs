@@ -23,4 +23,4 @@ pub use private_server::PrivateServer;
 pub use recording::RecordingPublisher;
 pub use scripted::{ScriptedDelivery, ScriptedSubscriber};
 pub use services::Service;
-pub use wait::patience;
+pub use wait::{patience, with_patience};

@@ -21,11 +21,11 @@ pub async fn published_messages_arrive_as_they_were(backend: Arc<dyn Backend>) {
 
     let mut subscription = stage.subscribe().await;
     let seen = take(&mut subscription, 100).await;
+    exactly("P2, P5: what was accepted arrives as it was", &seen, &messages, stage.ordering());
     quiet("S1: each message comes once", &mut subscription).await;
     subscription.stop_intake();
     ended("S5: a stream that was stopped ends", &mut subscription).await;
     close(subscription).await;
-    exactly("P2, P5: what was accepted arrives as it was", &seen, &messages, stage.ordering());
 }
 
 /// P1, S1: fifty publishers and fifty consumers of one group, and every message comes once.
