@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use watermill_core::{Publisher, Subscriber};
 use watermill_forwarder::{DEFAULT_TOPIC, Forwarder, ForwarderConfig, ForwarderPublisher};
-use watermill_testkit::{Backend, Connection, Lack};
+use watermill_testkit::{Backend, Connection, Lack, Limits};
 
 /// A relay that runs for as long as the test does.
 struct Relay(JoinHandle<()>);
@@ -127,7 +127,11 @@ mod through_sqlite_into_sqlite {
         }
 
         fn lacks(&self) -> &[Lack] {
-            &[Lack::Restart]
+            &[Lack::EarlyRefusal, Lack::Restart]
+        }
+
+        fn limits(&self) -> Limits {
+            Limits::default().ids(|id| id.chars().count() <= 36)
         }
 
         fn scale(&self) -> usize {

@@ -8,7 +8,12 @@ use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tempfile::TempDir;
 use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
-use watermill_testkit::{Backend, Connection, Lack};
+use watermill_testkit::{Backend, Connection, Lack, Limits};
+
+/// An id has room for a UUID.
+fn limits() -> Limits {
+    Limits::default().ids(|id| id.chars().count() <= 36)
+}
 
 /// A database file of its own for each test.
 struct SqliteFile {
@@ -29,6 +34,10 @@ impl Backend for SqliteFile {
     /// There is no server that could be restarted; `sqlite::ownership` has a process that dies.
     fn lacks(&self) -> &[Lack] {
         &[Lack::Restart]
+    }
+
+    fn limits(&self) -> Limits {
+        limits()
     }
 
     fn invalid_topics(&self) -> Vec<String> {

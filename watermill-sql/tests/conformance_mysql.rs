@@ -11,6 +11,11 @@ use mysql_database::Database;
 use watermill_sql::{PayloadColumn, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
 use watermill_testkit::{Backend, Connection, Lack, Limits};
 
+/// An id has room for a UUID.
+fn limits() -> Limits {
+    Limits::default().ids(|id| id.chars().count() <= 36)
+}
+
 /// A database of its own for each test.
 struct MySql {
     database: Database,
@@ -48,8 +53,8 @@ impl Backend for MySql {
 
     fn limits(&self) -> Limits {
         match self.payload_column {
-            PayloadColumn::Json => Limits::default().json_payloads(),
-            _ => Limits::default(),
+            PayloadColumn::Json => limits().json_payloads(),
+            _ => limits(),
         }
     }
 

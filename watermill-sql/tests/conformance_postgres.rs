@@ -14,6 +14,11 @@ use watermill_sql::{
 };
 use watermill_testkit::{Backend, Connection, Lack, Limits, Service, unique};
 
+/// An id has room for a UUID.
+fn limits() -> Limits {
+    Limits::default().ids(|id| id.chars().count() <= 36)
+}
+
 /// A database of its own for each test.
 struct Postgres {
     database: Database,
@@ -69,8 +74,8 @@ impl Backend for Postgres {
 
     fn limits(&self) -> Limits {
         match self.payload_column {
-            PayloadColumn::Json => Limits::default().json_payloads(),
-            _ => Limits::default(),
+            PayloadColumn::Json => limits().json_payloads(),
+            _ => limits(),
         }
     }
 

@@ -8,7 +8,12 @@ use watermill_sql::{
     Layout, PayloadColumn, SqlDatabase, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber,
     SqlQueueSubscriberConfig,
 };
-use watermill_testkit::{Connection, Lack};
+use watermill_testkit::{Connection, Lack, Limits};
+
+/// An id has room for a UUID.
+fn limits() -> Limits {
+    Limits::default().ids(|id| id.chars().count() <= 36)
+}
 
 /// How soon a worker that has died is noticed, where a test waits for that.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,6 +74,10 @@ mod sqlite {
             &[Lack::History, Lack::Restart]
         }
 
+        fn limits(&self) -> Limits {
+            limits()
+        }
+
         fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
             Some("dead".to_owned())
         }
@@ -102,6 +111,10 @@ mod postgres {
             &[Lack::History, Lack::Restart]
         }
 
+        fn limits(&self) -> Limits {
+            limits()
+        }
+
         fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
             Some("dead".to_owned())
         }
@@ -133,6 +146,10 @@ mod mysql {
 
         fn lacks(&self) -> &[Lack] {
             &[Lack::History, Lack::Restart]
+        }
+
+        fn limits(&self) -> Limits {
+            limits()
         }
 
         fn dead_letter_topic(&self, _topic: &str) -> Option<String> {

@@ -106,6 +106,9 @@ pub enum Lack {
     /// A time after which a consumer that has died loses what it had: consumers live in this process, and
     /// die with the backend.
     ConsumerTimeout,
+    /// Refusing what is beyond the [limits](Backend::limits) before anything is sent: a relay finds out at
+    /// the destination, when the publisher has answered.
+    EarlyRefusal,
     /// A server that can be restarted: the backend lives in this process.
     Restart,
 }

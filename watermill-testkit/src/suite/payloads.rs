@@ -12,7 +12,7 @@ use super::{
     obligation::{equal, exactly, quiet, refused, refused_publish, require},
     stage::{Stage, close, message, take},
 };
-use crate::Backend;
+use crate::{Backend, Lack};
 
 /// P5: empty payloads and such of any bytes arrive, or are refused as a whole call.
 pub async fn payloads_of_any_bytes_arrive(backend: Arc<dyn Backend>) {
@@ -116,7 +116,7 @@ async fn arrive_or_are_refused(backend: Arc<dyn Backend>, messages: &[Message]) 
     let stage = Stage::new(&backend).await;
     let limits = backend.limits();
     let (held, beyond): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| limits.hold(m));
-    for odd in beyond {
+    for odd in beyond.into_iter().filter(|_| !stage.lacks(Lack::EarlyRefusal)) {
         let promise = format!("P5: a message beyond the limits is refused ({:.60?})", odd.id());
         let call = vec![message("9").with_key("one"), odd, message("99").with_key("one")];
         let publisher = stage.publisher();
