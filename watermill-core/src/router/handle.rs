@@ -7,7 +7,7 @@ use tower::{Layer, layer::util::Identity};
 
 use super::{
     Handler, MakeService, MessageService, RouterControl, RunError, RunErrorKind, SharedLayer,
-    destination::Output, handler::FromTopic, router::prepare, supervisor::Addition,
+    destination::Output, router::prepare, source::Source, supervisor::Addition,
 };
 
 /// A [`RouterControl`] that can also add handlers, with the router's state and layers.
@@ -31,9 +31,10 @@ impl<S, L> RouterHandle<S, L> {
     /// # Cancel safety
     ///
     /// Once the future has been polled the handler may start, even if the future is dropped.
-    pub async fn add<M, Out, HL>(&self, handler: Handler<M, FromTopic, Out, HL>) -> Result<(), RunError>
+    pub async fn add<M, In, Out, HL>(&self, handler: Handler<M, In, Out, HL>) -> Result<(), RunError>
     where
         S: Clone,
+        In: Source,
         M: MakeService<S>,
         Out: Output<M::Kind>,
         HL: Layer<M::Service>,

@@ -5,11 +5,12 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tower::layer::util::{Identity, Stack};
 
 use super::{
-    HandlerFn, HandlerService, MakeService, MessageService,
-    batch::{BatchFn, BatchSize, MakeBatch},
+    BatchFn, HandlerFn, HandlerService, MakeService, MessageService, RouterState,
+    batch::{BatchSize, MakeBatch},
     concurrency::Concurrency,
     destination::{NoOutput, ToPublisher, ToTopic, ToTopics},
     failure::FailurePolicy,
+    source::{FromTopic, NoSource},
 };
 use crate::{Publisher, Subscriber};
 
@@ -57,16 +58,6 @@ pub(super) struct Settings {
     /// The layers' type names, the outermost last.
     pub(super) chain: Vec<&'static str>,
     pub(super) problems: Vec<String>,
-}
-
-/// A handler that does not know yet where its messages come from: see [`Handler::from`].
-#[derive(Debug)]
-pub struct NoSource(());
-
-/// Where a handler's messages come from.
-pub struct FromTopic {
-    pub(super) subscriber: Arc<dyn Subscriber>,
-    pub(super) topic: String,
 }
 
 /// Marks services that do not say what they produce: any destination fits. What has no destination
@@ -257,17 +248,18 @@ pub struct MakeHandler<F, Args, S> {
 #[derive(Debug)]
 pub struct MakeReady<S>(S);
 
-impl<F, Args, S> MakeService<S> for MakeHandler<F, Args, S>
+impl<F, Args, S, R> MakeService<R> for MakeHandler<F, Args, S>
 where
     F: HandlerFn<Args, S>,
     S: Clone + Send + 'static,
     Args: 'static,
+    R: RouterState<S>,
 {
     type Kind = F::Kind;
     type Service = HandlerService<F, Args, S>;
 
-    fn make_service(self, state: S) -> Self::Service {
-        HandlerService::new(self.function, state)
+    fn make_service(self, state: R) -> Self::Service {
+        HandlerService::new(self.function, state.into_state())
     }
 }
 

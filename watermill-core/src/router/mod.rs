@@ -1,6 +1,7 @@
 //! The router: handlers, what they may take and return, how they are run, and how they end.
 
 mod batch;
+mod batch_fn;
 mod concurrency;
 mod config;
 mod control;
@@ -10,6 +11,7 @@ mod extract;
 mod failure;
 mod handle;
 mod handler;
+mod handler_error;
 mod handler_fn;
 mod outputs;
 mod plugin;
@@ -20,10 +22,12 @@ mod service;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;
+mod source;
 mod supervisor;
 mod worker;
 
-pub use batch::{BatchFn, BatchFuture, BatchInterrupted, BatchService, IntoOutcomes, MakeBatch};
+pub use batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch};
+pub use batch_fn::{BatchFn, IntoOutcomes};
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{HandlerStatus, Phase, RouterControl};
 pub use counters::Counts;
@@ -33,14 +37,16 @@ pub use extract::{
 };
 pub use failure::{FailurePolicy, Verdict};
 pub use handle::RouterHandle;
-pub use handler::{FromTopic, Handler, MakeHandler, MakeReady, NoSource, Unknown};
+pub use handler::{Handler, MakeHandler, MakeReady, Unknown};
+pub use handler_error::HandlerError;
 pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
 pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
 pub use plugin::Plugin;
 pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
 pub use router::{Router, SharedLayer};
-pub use service::{MakeService, MessageService};
+pub use service::{MakeService, MessageService, RouterState};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
+pub use source::{FromTopic, NoSource, Source};
 
 use crate::HandlerInfo;

@@ -18,7 +18,7 @@ use super::{
     Handler, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
     destination::{Output, sink},
     handle::RouterHandle,
-    handler::FromTopic,
+    source::{Source, topic},
     supervisor::{Addition, DecoratePublisher, DecorateSubscriber, Prepared, Supervisor},
     worker::drive,
 };
@@ -166,9 +166,10 @@ impl<S, L> Router<S, L> {
 
     /// Adds a handler.
     #[expect(clippy::should_implement_trait, reason = "handlers are added to a router, not summed")]
-    pub fn add<M, Out, HL>(mut self, handler: Handler<M, FromTopic, Out, HL>) -> Self
+    pub fn add<M, In, Out, HL>(mut self, handler: Handler<M, In, Out, HL>) -> Self
     where
         S: Clone,
+        In: Source,
         M: MakeService<S>,
         Out: Output<M::Kind>,
         HL: Layer<M::Service>,
@@ -304,13 +305,14 @@ impl<L> Clone for SharedLayer<L> {
 }
 
 /// Puts the layers around the service and forgets its type.
-pub(super) fn prepare<S, L, M, Out, HL>(
-    handler: Handler<M, FromTopic, Out, HL>,
+pub(super) fn prepare<S, L, M, In, Out, HL>(
+    handler: Handler<M, In, Out, HL>,
     state: S,
     layers: &SharedLayer<L>,
     chain: &[&'static str],
 ) -> Prepared
 where
+    In: Source,
     M: MakeService<S>,
     Out: Output<M::Kind>,
     HL: Layer<M::Service>,
@@ -318,6 +320,7 @@ where
     L::Service: MessageService,
 {
     let Handler { make, source, output, layer, settings } = handler;
+    let source = topic(source);
     let mut service = layers.layer(layer.layer(make.make_service(state)));
     let names = chain.iter().chain(&settings.chain).map(|name| short(name));
     let chain = names.chain([settings.name.as_str()]).collect::<Vec<_>>().join(" > ");

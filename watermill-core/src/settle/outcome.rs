@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::error::SettleError;
 
-/// Names one delivery of a subscription to the backend that made it. Within one [`Origin`] no token is used
+/// Names one delivery of a subscription to the backend that made it. Within one [`Origin`](super::Origin) no token is used
 /// twice: a late word on a delivery must never be taken for one on another.
 ///
 /// A place and a count, so that a backend finds its record without a table of its own: a Kafka partition and
