@@ -46,8 +46,5 @@ mod without_history {
 mod with_history {
     use super::*;
 
-    watermill_testkit::conformance!(Memory::new(
-        History::All,
-        &[Lack::ConsumerTimeout, Lack::Restart],
-    ));
+    watermill_testkit::conformance!(Memory::new(History::All, &[Lack::ConsumerTimeout, Lack::Restart],));
 }

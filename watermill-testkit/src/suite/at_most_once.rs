@@ -58,7 +58,7 @@ pub async fn what_was_published_to_nobody_is_gone(backend: Arc<dyn Backend>) {
     let mut subscription = subscribe(&stage.subscriber(), &stage.topic).await;
     quiet("S1: what was published to nobody is gone", &mut subscription).await;
     stage.publish(&[message("2")]).await;
-    equal("S1: a subscription gets what is published from then on", next(&mut subscription).await.id(), &"2");
+    equal("S1: a subscription gets what is published from then on", next(&mut subscription).await.id(), "2");
     close(subscription).await;
 }
 
