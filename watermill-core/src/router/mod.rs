@@ -1,7 +1,13 @@
 //! The router: handlers, what they may take and return, how they are run, and how they end.
+#![doc = ""]
+#![doc = include_str!("when_it_does_not_compile.md")]
 
 mod batch;
 mod batch_fn;
+mod by_topic;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod check;
 mod concurrency;
 mod config;
 mod control;
@@ -28,6 +34,7 @@ mod worker;
 
 pub use batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch};
 pub use batch_fn::{BatchFn, IntoOutcomes};
+pub use by_topic::ByTopic;
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{HandlerStatus, Phase, RouterControl};
 pub use counters::Counts;
@@ -35,7 +42,7 @@ pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
 pub use extract::{
     ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
 };
-pub use failure::{FailurePolicy, Verdict};
+pub use failure::FailurePolicy;
 pub use handle::RouterHandle;
 pub use handler::{Handler, MakeHandler, MakeReady, Unknown};
 pub use handler_error::HandlerError;

@@ -1,12 +1,12 @@
 //! [`Sink`]: where the outputs of a handler go.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 
 use super::Outputs;
 use crate::{
-    Message, Publisher,
+    Publisher,
     error::{BoxError, Permanent, PublishError},
 };
 
@@ -46,30 +46,17 @@ impl Sink {
                 }
             }));
         };
-        let (messages, addressed) = outputs.into_parts();
-        let Some(addressed) = addressed else {
-            let Some(topic) = &self.topic else {
-                return Err(misdirected("a message names no topic, and the handler has none of its own"));
-            };
-            // What nearly every handler does; no allocation beyond the publisher's own future.
-            return Ok(publisher.publish(topic, messages));
-        };
-        let mut calls: Vec<(String, Vec<Message>)> = Vec::new();
-        if !messages.is_empty() {
-            let Some(topic) = &self.topic else {
-                return Err(misdirected("a message names no topic, and the handler has none of its own"));
-            };
-            calls.push((topic.clone(), messages));
+        let mut calls = outputs.by_topic(self.topic.as_deref())?;
+        if calls.len() == 1
+            && let Some((topic, messages)) = calls.next()
+        {
+            return Ok(match topic {
+                // What nearly every handler does; no allocation beyond the publisher's own future.
+                Cow::Borrowed(topic) => publisher.publish(topic, messages),
+                Cow::Owned(topic) => async move { publisher.publish(&topic, messages).await }.boxed(),
+            });
         }
-        for (topic, message) in addressed {
-            match calls.iter_mut().find(|(known, _)| *known == topic) {
-                Some((_, messages)) => messages.push(message),
-                None => calls.push((topic, vec![message])),
-            }
-        }
-        let calls = calls
-            .into_iter()
-            .map(|(topic, messages)| async move { publisher.publish(&topic, messages).await });
+        let calls = calls.map(|(topic, messages)| async move { publisher.publish(&topic, messages).await });
         // Every call is heard to its end: one that fails does not cancel the others.
         Ok(join_all(calls).map(|results| results.into_iter().collect()).boxed())
     }
