@@ -25,6 +25,7 @@ mod report;
 #[expect(clippy::module_inception, reason = "the file of the type `Router`")]
 mod router;
 mod service;
+mod shared_error;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;
