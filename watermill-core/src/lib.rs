@@ -2,6 +2,7 @@
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backend;
 pub mod backoff;
 pub mod dead_letter;
 pub mod decorator;
@@ -32,3 +33,5 @@ pub use publisher::{Publisher, PublisherExt};
 pub use router::{FailurePolicy, Handler, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};
+#[cfg(feature = "macros")]
+pub use watermill_macros::{debug_batch_handler, debug_handler};

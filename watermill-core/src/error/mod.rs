@@ -4,6 +4,7 @@
 //! its `source()`. Texts are fragments that read after "failed to ..."; they do not repeat their
 //! source, so print an error with [`chain`].
 
+mod config;
 mod delayed;
 mod nack;
 mod panicked;
@@ -12,6 +13,7 @@ mod settle;
 mod subscribe;
 mod verdict;
 
+pub use config::ConfigError;
 pub use delayed::Delayed;
 pub use nack::Nack;
 pub use panicked::Panicked;

@@ -65,7 +65,7 @@ pub struct Receipt(oneshot::Sender<Result<(), SettleError>>);
 
 impl Receipt {
     /// A receipt, and what it ends.
-    pub(super) fn new() -> (Self, oneshot::Receiver<Result<(), SettleError>>) {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<(), SettleError>>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }
