@@ -1,40 +1,58 @@
 //! Joins Google's emulator to the conformance suite.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use watermill_gcp::{
     NewSubscription, PubSubAccess, PubSubPublisher, PubSubPublisherConfig, PubSubSubscriber,
     PubSubSubscriberConfig,
 };
-use watermill_testkit::{Backend, Connection, Lack, Service};
+use watermill_testkit::{Backend, Connection, Lack, Limits, Service};
 
 struct PubSub {
     access: PubSubAccess,
 }
 
-#[async_trait]
-impl Backend for PubSub {
-    async fn connect(&self) -> Connection {
+impl PubSub {
+    async fn connect_with(&self, lease: Duration) -> Connection {
         let publishing = PubSubPublisherConfig::new(self.access.clone()).create_topics(true);
         let publisher = PubSubPublisher::new(publishing).await.expect("a valid config");
         let reading = PubSubSubscriberConfig::new(self.access.clone())
             .create_topics(true)
             .create_subscriptions(NewSubscription::new())
-            .dead_letter_topic(DEAD_LETTERS);
+            .dead_letter_topic(DEAD_LETTERS)
+            .lease(lease);
         let subscriber = PubSubSubscriber::new(reading).await.expect("a valid config");
         Connection::new(publisher, subscriber)
     }
+}
+
+#[async_trait]
+impl Backend for PubSub {
+    async fn connect(&self) -> Connection {
+        self.connect_with(Duration::from_secs(60)).await
+    }
+
+    /// The shortest lease that the client knows.
+    async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
+        let lease = Duration::from_secs(10);
+        Some((self.connect_with(lease).await, lease))
+    }
 
     fn lacks(&self) -> &[Lack] {
-        &[
-            Lack::AtomicPublish,
-            Lack::TotalOrder,
-            Lack::History,
-            Lack::NackDelay,
-            Lack::Redelivered,
-            Lack::StableOwnership,
-            // The emulator keeps nothing; see `restart.rs`.
-            Lack::Restart,
-        ]
+        // The emulator keeps nothing when it is restarted; see `restart.rs`.
+        &[Lack::History, Lack::Redelivered, Lack::StableOwnership, Lack::Restart]
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::default()
+            .payload_max(9_900_000)
+            .ids(|id| id.len() <= 1_024)
+            .keys(|key| key.len() <= 700)
+            .metadata_max(98)
+            .metadata(|name, value| {
+                !name.starts_with("goog") && (1..=256).contains(&name.len()) && value.len() <= 1_024
+            })
     }
 
     /// The emulator knows no flow control. Of thousands of messages many are on their way when a stream ends,
