@@ -30,7 +30,9 @@ pub(crate) fn check(message: &Native) -> Result<(), String> {
     }
     for (key, value) in &message.attributes {
         if key.is_empty() || key.starts_with(RESERVED) {
-            return Err(format!("the attribute {key:?}: Pub/Sub takes no empty key, and none with {RESERVED:?} before it"));
+            return Err(format!(
+                "the attribute {key:?}: Pub/Sub takes no empty key, and none with {RESERVED:?} before it"
+            ));
         }
         within(&format!("the key of the attribute {key:?}"), key.len(), ATTRIBUTE_KEY_BYTES_MAX)?;
         within(&format!("the value of the attribute {key:?}"), value.len(), ATTRIBUTE_VALUE_BYTES_MAX)?;

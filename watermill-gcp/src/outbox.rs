@@ -40,7 +40,8 @@ impl Outbox {
     /// Waits until one more call can go through, whatever keys it has: until all others are done, where the
     /// client has seen too many.
     pub(crate) async fn ready(&mut self, base: &BasePublisher, config: &PubSubPublisherConfig) {
-        if let Some(client) = self.client.take_if(|client| client.keys_seen.len() >= config.ordering_keys_max) {
+        if let Some(client) = self.client.take_if(|client| client.keys_seen.len() >= config.ordering_keys_max)
+        {
             client.calls.close();
             client.calls.wait().await;
         }

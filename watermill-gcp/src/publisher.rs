@@ -146,7 +146,11 @@ impl Shared {
                 .explained("the topic is gone; the next call creates it again");
         }
         let error = failure.publishing(topic);
-        if not_accepted.positions.len() == of { error } else { error.with_not_accepted(not_accepted.positions) }
+        if not_accepted.positions.len() == of {
+            error
+        } else {
+            error.with_not_accepted(not_accepted.positions)
+        }
     }
 }
 

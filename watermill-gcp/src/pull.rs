@@ -203,8 +203,8 @@ impl Pull {
     fn take_in(&mut self, mut native: Native, handler: Handler, now: Instant) {
         self.unkeyed += 1;
         let published_at = marshaler::published_at(&native);
-        let ordered_in = (self.config.ordered && !native.ordering_key.is_empty())
-            .then(|| key_scope(&native.ordering_key));
+        let ordered_in =
+            (self.config.ordered && !native.ordering_key.is_empty()).then(|| key_scope(&native.ordering_key));
         let delivery_attempt = handler.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok());
         let pubsub = PubSubDelivery {
             message_id: native.message_id.clone(),

@@ -100,8 +100,12 @@ impl<M> Returning<M> {
 
     /// Gives up on what has not come for too long, and returns what was held for it.
     pub(crate) fn give_up(&mut self, now: Instant) -> Vec<(u64, M)> {
-        let gone: Vec<u64> =
-            self.scopes.iter().filter(|(_, of)| of.since + self.patience <= now).map(|(scope, _)| *scope).collect();
+        let gone: Vec<u64> = self
+            .scopes
+            .iter()
+            .filter(|(_, of)| of.since + self.patience <= now)
+            .map(|(scope, _)| *scope)
+            .collect();
         let gone = gone.iter().filter_map(|scope| self.scopes.remove(scope));
         let free: Vec<_> = gone.flat_map(|of_scope| of_scope.held).collect();
         self.held -= free.len();

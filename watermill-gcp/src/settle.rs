@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::time::Instant;
 use watermill_core::{backend::Settled, delivery::Outcome};
@@ -32,7 +28,12 @@ const SENT_WITHIN: Duration = Duration::from_millis(150);
 
 impl Settling {
     pub(crate) fn new(topic: &str, dead_letters: Option<DeadLetters>) -> Self {
-        Self { on_their_way: FuturesUnordered::new(), dead_letters, topic: topic.to_owned(), handed_over: None }
+        Self {
+            on_their_way: FuturesUnordered::new(),
+            dead_letters,
+            topic: topic.to_owned(),
+            handed_over: None,
+        }
     }
 
     /// Tells the service, now or after the dead letter is sent.

@@ -82,11 +82,9 @@ impl Subscriptions {
         match self.bounded(asked).await {
             Ok(found) => Ok(Some(found)),
             Err(Some(error)) if has_code(&error, Code::PermissionDenied) => Ok(None),
-            Err(Some(error)) if has_code(&error, Code::NotFound) => {
-                Err(error::of_request(error).explained(format!(
-                    "there is no subscription {name:?}; `create_subscriptions` would make it"
-                )))
-            }
+            Err(Some(error)) if has_code(&error, Code::NotFound) => Err(error::of_request(error).explained(
+                format!("there is no subscription {name:?}; `create_subscriptions` would make it"),
+            )),
             Err(error) => Err(error.map_or_else(timed_out, error::of_request)),
         }
     }

@@ -35,7 +35,9 @@ impl Topics {
             .map_err(|error| Failure::new(Trouble::Config, error))?;
         let created = client.create_topic().set_name(self.access.topic(topic)).send();
         let created = match timeout(self.request_timeout, created).await {
-            Ok(Err(error)) if error.status().is_some_and(|status| status.code == Code::AlreadyExists) => Ok(()),
+            Ok(Err(error)) if error.status().is_some_and(|status| status.code == Code::AlreadyExists) => {
+                Ok(())
+            }
             Ok(created) => created.map(drop).map_err(error::of_request),
             Err(_) => Err(timed_out()),
         };

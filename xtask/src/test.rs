@@ -33,7 +33,9 @@ pub(crate) fn run(args: &[String]) -> Result {
     for StandIn { what, lacks } in &stand_ins {
         println!("{what}");
         for (package, feature) in *lacks {
-            println!("not run: the tests of {package} behind its feature {feature}, which name it in Cargo.toml");
+            println!(
+                "not run: the tests of {package} behind its feature {feature}, which name it in Cargo.toml"
+            );
         }
     }
     outcome?;

@@ -33,6 +33,7 @@ pub enum OrderingKeys {
     /// Nothing: no message is ordered. The key arrives all the same.
     None,
     /// What a function of the topic and the message says. `None`, and the empty text, order nothing.
+    #[expect(clippy::type_complexity, reason = "a name for it would say no more")]
     By(Arc<dyn Fn(&str, &Message) -> Option<String> + Send + Sync>),
 }
 

@@ -12,8 +12,10 @@ fn attributes(native: &Native) -> Vec<(&str, &str)> {
 
 #[test]
 fn the_id_and_the_metadata_are_attributes_and_the_key_is_the_ordering_key() {
-    let message =
-        Message::with_id("id", "payload").with_key("customer-7").with_metadata("b", "").with_metadata("a", "ü");
+    let message = Message::with_id("id", "payload")
+        .with_key("customer-7")
+        .with_metadata("b", "")
+        .with_metadata("a", "ü");
     let native = write("t", &message, &BY_KEY).unwrap();
     assert_eq!(native.data, "payload");
     assert_eq!(native.ordering_key, "customer-7");
@@ -38,9 +40,8 @@ fn what_is_written_is_read_again() {
 
 #[test]
 fn a_key_that_no_ordering_key_can_hold_is_ordered_all_the_same() {
-    let ordering_key = |key: &'static [u8]| {
-        write("t", &Message::new("x").with_key(key), &BY_KEY).unwrap().ordering_key
-    };
+    let ordering_key =
+        |key: &'static [u8]| write("t", &Message::new("x").with_key(key), &BY_KEY).unwrap().ordering_key;
     assert!(!ordering_key(b"").is_empty());
     assert_ne!(ordering_key(b"\xff"), ordering_key(b"\xfe"));
 }

@@ -55,7 +55,9 @@ impl Intake {
             Self::Open(messages) if reads => match messages.next().await {
                 Some(Ok((native, handler))) => Next::Message(native, handler),
                 Some(Err(error)) => Next::Failed(error::of_request(error)),
-                None => Next::Failed(Failure::because(Trouble::Unavailable, "the service has ended the stream")),
+                None => {
+                    Next::Failed(Failure::because(Trouble::Unavailable, "the service has ended the stream"))
+                }
             },
             Self::Off | Self::Open(_) => pending().await,
             Self::Waiting(until) => {

@@ -37,8 +37,7 @@ pub(super) struct Emulator {
 impl Emulator {
     pub(super) fn prepare() -> Result<Self> {
         let jar = find_jar()?;
-        let program =
-            |name| packages::find_or_install(name, Vec::new, JDK, || packages::install(JDK));
+        let program = |name| packages::find_or_install(name, Vec::new, JDK, || packages::install(JDK));
         let (java, javac) = (program("java")?, program("javac")?);
         let classes = compile(&javac, &jar)?;
         let class_path = env::join_paths([classes, jar])
@@ -61,7 +60,8 @@ pub(super) fn find_jar() -> Result<PathBuf> {
 /// Two levels above the program that the path finds, through links.
 fn gcloud_root() -> Option<PathBuf> {
     let folders = env::var_os("PATH")?;
-    let program = env::split_paths(&folders).map(|folder| folder.join("gcloud")).find(|path| path.is_file())?;
+    let program =
+        env::split_paths(&folders).map(|folder| folder.join("gcloud")).find(|path| path.is_file())?;
     Some(program.canonicalize().ok()?.parent()?.parent()?.to_owned())
 }
 
