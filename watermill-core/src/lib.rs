@@ -26,6 +26,6 @@ pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
 pub use message::{Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{FailurePolicy, Handler, HandlerInfo, Json, Outputs, Router, State};
+pub use router::{FailurePolicy, Handler, HandlerInfo, Handlers, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{ExtractOwned, FromRef, IntoOutputs, MakeService, Nothing, Outputs, State};
+use super::{ExtractOwned, FromRef, IntoOutputs, MakeService, Outputs, State, outputs::Nothing};
 use crate::{
     Message,
     error::{BoxError, Permanent},
@@ -33,7 +33,7 @@ use crate::{
     note = "it returns `()`, `Result<(), E>` for all messages alike, or `Vec<Result<O, E>>` with an outcome for each"
 )]
 pub trait BatchFn<Args, S>: Clone + Send + 'static {
-    /// [`Nothing`], [`Messages`](super::Messages) or [`Addressed`](super::Addressed).
+    /// [`Nothing`], [`Messages`](super::types::Messages) or [`Addressed`](super::types::Addressed).
     type Kind;
 
     /// Reads the messages and calls the function. The result has an outcome for each message.
@@ -42,7 +42,7 @@ pub trait BatchFn<Args, S>: Clone + Send + 'static {
 
 /// What a batch handler may return.
 pub trait IntoOutcomes {
-    /// [`Nothing`], [`Messages`](super::Messages) or [`Addressed`](super::Addressed).
+    /// [`Nothing`], [`Messages`](super::types::Messages) or [`Addressed`](super::types::Addressed).
     type Kind;
 
     /// An outcome for each of `len` messages.
@@ -72,12 +72,12 @@ where
     type Kind = F::Kind;
     type Service = BatchService;
 
-    fn make_service(self, state: S) -> BatchService {
-        let function = self.function;
+    fn make_service(&mut self, state: S) -> Option<BatchService> {
+        let function = self.function.clone();
         let run = move |messages| function.call(messages, &state);
-        BatchService {
+        Some(BatchService {
             shared: Arc::new(Shared { size: self.size, run: Box::new(run), open: Mutex::default() }),
-        }
+        })
     }
 }
 

@@ -24,8 +24,8 @@ use crate::{Message, error::BoxError};
     note = "it returns `()`, `Message`, `Json<T>`, `To(topic, message)`, an `Option` or `Vec` of those, or a `Result` of any of them"
 )]
 pub trait HandlerFn<Args, S>: Clone + Send + 'static {
-    /// What it returns: [`Nothing`](super::Nothing), [`Messages`](super::Messages) or
-    /// [`Addressed`](super::Addressed).
+    /// What it returns: [`Nothing`](super::types::Nothing), [`Messages`](super::types::Messages) or
+    /// [`Addressed`](super::types::Addressed).
     type Kind;
 
     /// The running handler.

@@ -7,40 +7,47 @@ mod control;
 mod counters;
 mod destination;
 mod extract;
+mod factory;
 mod failure;
 mod handle;
 mod handler;
 mod handler_fn;
+mod handlers;
 mod info;
 mod outputs;
 mod plugin;
+mod prepared;
 mod report;
+mod restart;
 #[expect(clippy::module_inception, reason = "the file of the type `Router`")]
 mod router;
+mod runner;
 mod service;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;
+mod status;
 mod supervisor;
+pub mod types;
 mod worker;
 
-pub use batch::{BatchFn, BatchFuture, BatchInterrupted, BatchService, IntoOutcomes, MakeBatch};
+pub use batch::{BatchFn, IntoOutcomes};
 pub use config::{RouterConfig, StartPolicy};
-pub use control::{HandlerStatus, Phase, RouterControl};
+pub use control::{Phase, RouterControl};
 pub use counters::Counts;
-pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
-pub use extract::{
-    ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
-};
+pub use extract::{Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State};
 pub use failure::{FailurePolicy, Verdict};
-pub use handle::RouterHandle;
-pub use handler::{FromTopic, Handler, MakeHandler, MakeReady, NoSource, Unknown};
-pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
+pub use handle::{Added, RouterHandle};
+pub use handler::Handler;
+pub use handler_fn::{HandlerFn, HandlerService};
+pub use handlers::Handlers;
 pub use info::HandlerInfo;
-pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
+pub use outputs::{IntoOutputs, Outputs, To};
 pub use plugin::Plugin;
-pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
-pub use router::{Router, SharedLayer};
+pub use report::{Ended, Forgotten, HandlerReport, Report, RunError, RunErrorKind};
+pub use restart::RestartPolicy;
+pub use router::Router;
 pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
+pub use status::HandlerStatus;

@@ -34,10 +34,12 @@ use crate::{
 pub(super) enum End {
     /// It was asked to.
     Stopped,
-    /// The subscription is over, by itself or because it was closed: another one may have more luck.
+    /// The publisher of its outputs, or its subscriber, was closed by whoever owns it: nothing can go on.
+    Closed(BoxError),
+    /// The subscription is over: another one may have more luck.
     SubscriptionEnded(BoxError),
-    /// The service or the publisher failed for good: another subscription would not help.
-    Failed(BoxError),
+    /// The service is broken: another one may have more luck.
+    ServiceFailed(BoxError),
 }
 
 /// How many deliveries are taken before the task lets others run.
@@ -70,7 +72,7 @@ pub(super) async fn drive<S: MessageService>(
             {
                 subscription.stop_intake();
                 lanes.give_back(cx);
-                end = Some(End::Failed(String::as_str(error).into()));
+                end = Some(End::Closed(String::as_str(error).into()));
             }
             let due = lanes.has_call_due();
             let step = if due || (end.is_none() && lanes.has_room()) {
@@ -111,7 +113,7 @@ fn step<S: MessageService>(
     match service.poll_ready(cx) {
         Poll::Pending => return Poll::Pending,
         Poll::Ready(Ok(())) => {}
-        Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Failed(error.into()))),
+        Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ServiceFailed(error.into()))),
     }
     if due && lanes.call_due(service, cx) {
         return Poll::Ready(Ok(()));
@@ -136,9 +138,9 @@ fn step<S: MessageService>(
             Poll::Ready(Ok(()))
         }
         Poll::Ready(Some(Err(error))) if error.kind() == SubscribeErrorKind::Closed => {
-            Poll::Ready(Err(End::SubscriptionEnded(error.into())))
+            Poll::Ready(Err(End::Closed(error.into())))
         }
-        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(End::Failed(error.into()))),
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(End::SubscriptionEnded(error.into()))),
         Poll::Ready(None) => {
             let error = SubscribeError::closed(&env.info.subscribe_topic).because("the subscription ended");
             Poll::Ready(Err(End::SubscriptionEnded(error.into())))

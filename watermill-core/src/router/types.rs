@@ -1,0 +1,12 @@
+//! Types between the lines: what the compiler infers and checks while handlers are put together. You read their
+//! names in its messages, and rarely write one.
+
+pub use super::{
+    batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch},
+    destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics},
+    extract::{ByRef, ByValue},
+    factory::{BoxedService, SharedLayer},
+    handler::{FromTopic, MakeHandler, MakeReady, NoSource, Unknown},
+    handler_fn::HandlerFuture,
+    outputs::{Addressed, Messages, Nothing},
+};
