@@ -9,9 +9,9 @@ use std::{
 
 use crate::{
     Message, Metadata, Publisher, PublisherExt,
-    error::{BoxError, PublishError, chain, find},
+    error::{BoxError, Delayed, PublishError, chain, find},
+    message::delay,
     metadata_keys as keys,
-    middleware::Delayed,
 };
 
 /// The most of an error's text that a dead letter carries, in bytes: what a Pub/Sub attribute holds,
@@ -85,7 +85,7 @@ impl DeadLetter {
         set(metadata, keys::PARTITION_POISONED, partition);
         set(metadata, keys::OFFSET_POISONED, offset);
         if let Some(delayed) = find::<Delayed>(error) {
-            delayed.write(metadata);
+            delay::write(metadata, delayed.delay(), delayed.until());
         }
         letter
     }

@@ -1,63 +1,18 @@
-//! What the current task is handling: the way context reaches code that is not handed it.
+//! Whether the current code runs inside a handler.
 //!
-//! A router sets it around every poll of a handler. Two things look at it: a new [`Message`] takes
-//! over the correlation id, and a publisher that waits for acks does not wait for the very handler
-//! that publishes.
-//!
-//! [`Message`]: crate::Message
+//! A router says so around every poll of a handler. A publisher that waits for acks does not wait for
+//! the very handler that publishes.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use pin_project_lite::pin_project;
-
-use crate::{MessageId, Metadata, metadata_keys};
+use std::cell::Cell;
 
 thread_local! {
     /// How many handlers are being polled on this thread's stack.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    static CORRELATION: RefCell<Option<CorrelationIds>> = const { RefCell::new(None) };
-}
-
-/// The ids that what is published while handling a message takes over. Message ids are text that
-/// needs no allocation of its own, as a rule.
-#[derive(Clone, Debug)]
-pub(crate) struct CorrelationIds {
-    pub(crate) correlation: MessageId,
-    pub(crate) causation: MessageId,
-}
-
-impl CorrelationIds {
-    /// Sets the ids where there are none yet. An empty id is none, neither given nor present.
-    pub(crate) fn apply(&self, metadata: &mut Metadata) {
-        let ids = [
-            (metadata_keys::CORRELATION_ID, &self.correlation),
-            (metadata_keys::CAUSATION_ID, &self.causation),
-        ];
-        for (name, id) in ids {
-            if !id.is_empty() && metadata.get(name).is_none_or(str::is_empty) {
-                metadata.insert(name, id.as_str());
-            }
-        }
-    }
 }
 
 /// Whether the current code runs inside a handler of a router.
 pub(crate) fn is_handling() -> bool {
     DEPTH.get() > 0
-}
-
-/// Gives new metadata the ids of what is being handled, if there are any.
-pub(crate) fn correlate(metadata: &mut Metadata) {
-    CORRELATION.with_borrow(|ids| {
-        if let Some(ids) = ids {
-            ids.apply(metadata);
-        }
-    });
 }
 
 /// Runs `poll` as part of a handler.
@@ -71,58 +26,4 @@ pub(crate) fn while_handling<T>(poll: impl FnOnce() -> T) -> T {
     DEPTH.set(DEPTH.get() + 1);
     let _leave = Leave;
     poll()
-}
-
-pin_project! {
-    /// A future whose new messages take over `ids`.
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Correlated<F> {
-        #[pin]
-        inner: F,
-        ids: Option<CorrelationIds>,
-    }
-}
-
-impl<F> Correlated<F> {
-    /// Makes the future with `call`, whose new messages take over `ids` as well.
-    pub(crate) fn new(ids: Option<CorrelationIds>, call: impl FnOnce() -> F) -> Self {
-        let mut ids = ids;
-        let inner = {
-            let _entered = Entered::new(&mut ids);
-            call()
-        };
-        Self { inner, ids }
-    }
-
-    /// The ids, between two polls.
-    pub(crate) fn ids(&self) -> Option<&CorrelationIds> {
-        self.ids.as_ref()
-    }
-}
-
-/// Swaps the ids of this thread while it lives: they are back also when the handler panics.
-struct Entered<'a>(&'a mut Option<CorrelationIds>);
-
-impl<'a> Entered<'a> {
-    fn new(ids: &'a mut Option<CorrelationIds>) -> Self {
-        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, ids));
-        Self(ids)
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, self.0));
-    }
-}
-
-impl<F: Future> Future for Correlated<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let _entered = Entered::new(this.ids);
-        this.inner.poll(cx)
-    }
 }

@@ -17,6 +17,7 @@ pub mod middleware;
 mod panic;
 pub mod publisher;
 pub mod router;
+mod settle;
 pub mod subscriber;
 pub mod subscription;
 
@@ -24,8 +25,8 @@ pub use backoff::Backoff;
 pub use dead_letter::DeadLetter;
 pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
-pub use message::{Message, MessageId, Metadata};
+pub use message::{HandlerInfo, Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{FailurePolicy, Handler, HandlerInfo, Handlers, Json, Outputs, Router, State};
+pub use router::{FailurePolicy, Handler, Handlers, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};

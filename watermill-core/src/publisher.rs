@@ -29,9 +29,10 @@ use crate::{Message, error::PublishError};
 /// 8. **After `close`**, `publish` fails with [`PublishErrorKind::Closed`](crate::error::PublishErrorKind::Closed).
 /// 9. **A key fails from its first failure on.** Of what a call did not accept of one key, none of that key's
 ///    later messages in the call is accepted either: to publish what was not accepted again keeps the order.
-/// 10. **A delay is kept or refused.** A message that is [due later](crate::Message::delay_for) is delivered
-///     then, or the call fails with [`PublishErrorKind::Unsupported`](crate::error::PublishErrorKind::Unsupported)
-///     before anything is sent, where [`PublisherCapabilities::delays`] is not set.
+/// 10. **A delay is kept or refused.** A message that [asks for a delay](Message::asks_for_delay) is delivered
+///     when it is due, or the call fails with
+///     [`PublishErrorKind::Unsupported`](crate::error::PublishErrorKind::Unsupported) before anything is sent,
+///     where [`PublisherCapabilities::delays`] is not set. A delay that is only in the metadata is not refused.
 ///
 /// # Cancel safety
 ///

@@ -58,7 +58,7 @@ impl Client {
         owner: Option<Arc<Owner>>,
     ) -> Result<Arc<Self>, Failure> {
         let bell = Arc::new(Bell::default());
-        let context = Context::new(config.request_timeout, owner.clone());
+        let context = Context::new(config.request_timeout, config.session_timeout(), owner.clone());
         let mut consumer: BaseConsumer<Context> =
             config.client(group).create_with_context(context).map_err(Failure::of)?;
         consumer.set_nonempty_callback({

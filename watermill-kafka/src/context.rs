@@ -28,6 +28,7 @@ use crate::{
     log,
     queue::{ClientHandle, Queue},
     settle::Desk,
+    silence::Silence,
     topics::Prepared,
     transactions::Owner,
 };
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     /// Whether the group has answered to the topics that this member has told it last.
     settled: AtomicBool,
     request_timeout: Duration,
+    pub(crate) silence: Silence,
     /// The transactions that positions are committed in, if any.
     owner: Option<Arc<Owner>>,
 }
@@ -80,13 +82,14 @@ impl Subscribed {
 }
 
 impl Context {
-    pub(crate) fn new(request_timeout: Duration, owner: Option<Arc<Owner>>) -> Self {
+    pub(crate) fn new(request_timeout: Duration, session: Duration, owner: Option<Arc<Owner>>) -> Self {
         Self {
             registry: Mutex::default(),
             client: OnceLock::new(),
             handled: AtomicBool::new(false),
             settled: AtomicBool::new(true),
             request_timeout,
+            silence: Silence::new(session),
             owner,
         }
     }
@@ -344,6 +347,7 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         self.handled();
+        self.silence.note(&statistics.brokers);
         let measured = statistics.topics.values().flat_map(|topic| {
             topic.partitions.values().map(|partition| {
                 let measured = Measured {

@@ -58,6 +58,14 @@ impl Failure {
         Self { trouble: trouble(code), detail: None, source: Some(code.into()) }
     }
 
+    /// Whether a message failed because its client had failed for good before, and not for itself.
+    pub(crate) fn is_of_dead_client(&self) -> bool {
+        let codes = [Code::Fatal, Code::PurgeQueue, Code::PurgeInflight];
+        let of_client =
+            |error: &KafkaError| error.rdkafka_error_code().is_some_and(|code| codes.contains(&code));
+        self.source.as_ref().and_then(|source| source.downcast_ref()).is_some_and(of_client)
+    }
+
     /// A finding of our own.
     pub(crate) fn because(trouble: Trouble, detail: impl Into<String>) -> Self {
         Self { trouble, detail: Some(detail.into()), source: None }

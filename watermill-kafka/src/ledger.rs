@@ -127,7 +127,7 @@ impl Ledger {
             }
         }
         let waits = due.is_some() && window.is_ordered();
-        let full = self.entries.len() >= max_ahead.max(window.total());
+        let full = self.entries.len() >= max_ahead.max(window.per_scope());
         if waits || full { Offer::Nothing(due) } else { Offer::Fresh }
     }
 

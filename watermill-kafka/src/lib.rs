@@ -18,6 +18,7 @@ mod queue;
 mod report;
 mod service;
 mod settle;
+mod silence;
 mod subscriber;
 mod topics;
 mod transactions;

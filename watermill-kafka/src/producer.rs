@@ -9,7 +9,7 @@ use std::{
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
-    producer::{BaseRecord, Producer as _, ThreadedProducer},
+    producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
 use tokio::task;
@@ -91,7 +91,11 @@ impl Producer {
         let (code, reason) = client.get().client().fatal_error()?;
         tracing::error!(%code, reason, "the producer failed for good and is replaced");
         match Client::new(&self.config) {
-            Ok(fresh) => *client = fresh,
+            Ok(fresh) => {
+                // Whoever waits for what it has queued is to hear of it now.
+                let dead = std::mem::replace(&mut *client, fresh);
+                dead.get().purge(PurgeConfig::default().queue().inflight());
+            }
             Err(error) => tracing::error!(%error, "the next call tries to replace it again"),
         }
         Some(Failure::of_code(code).trouble)

@@ -108,10 +108,16 @@ impl Shared {
 
     async fn failure(&self, topic: &str, of: usize, failed: Vec<(usize, KafkaError)>) -> PublishError {
         let positions: Vec<usize> = failed.iter().map(|(at, _)| *at).collect();
-        let (_, first) = failed.into_iter().next().expect("something has failed");
-        let mut failure = Failure::of(first);
-        if let Some(cause) = self.producer.replace_if_dead() {
-            failure.trouble = cause;
+        let mut failures = failed.into_iter().map(|(_, error)| Failure::of(error));
+        let first = failures.next().expect("something has failed");
+        // What was queued behind a refused message is none the worse for it: the call tells of that one.
+        let own =
+            if first.is_of_dead_client() { failures.find(|own| !own.is_of_dead_client()) } else { None };
+        let mut failure = own.unwrap_or(first);
+        let cause = self.producer.replace_if_dead();
+        if failure.is_of_dead_client() {
+            // If somebody else has found the client dead before, another has taken its place already.
+            failure.trouble = cause.unwrap_or(Trouble::Unavailable);
         }
         if failure.trouble == Trouble::Topic {
             failure = failure.explained(topics::missing_detail(topic));
@@ -178,13 +184,19 @@ impl Future for Publish<'_> {
                     ready!(queueing.as_mut().poll(cx))?;
                     Step::Waiting(call.clone())
                 }
-                Step::Waiting(call) => {
-                    let failed = ready!(call.poll_failed(cx));
-                    if failed.is_empty() {
-                        return Poll::Ready(Ok(()));
+                Step::Waiting(call) => match call.poll_failed(cx) {
+                    Poll::Ready(failed) if failed.is_empty() => return Poll::Ready(Ok(())),
+                    Poll::Ready(failed) => {
+                        Step::Failed(Box::pin(this.shared.failure(this.topic, this.of, failed)))
                     }
-                    Step::Failed(Box::pin(this.shared.failure(this.topic, this.of, failed)))
-                }
+                    Poll::Pending => {
+                        // A dead client keeps what it has queued, and says nothing of it.
+                        if call.has_failed() {
+                            this.shared.producer.replace_if_dead();
+                        }
+                        return Poll::Pending;
+                    }
+                },
                 Step::Failed(failure) => return failure.as_mut().poll(cx).map(Err),
             };
         }

@@ -74,6 +74,11 @@ impl Call {
         whole.poll_until(Whole::is_over, cx).map(|()| self.failed_so_far())
     }
 
+    /// Whether any has said no so far.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.whole().lock().is_empty()
+    }
+
     /// Waits until all are in, or until the first that says no: whether none does.
     ///
     /// # Cancel safety

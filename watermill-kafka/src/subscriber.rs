@@ -21,7 +21,7 @@ use watermill_core::{
     delivery::{Origin, Token},
     error::{SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
-    subscription::{SubscriptionControl, SubscriptionStatus},
+    subscription::{Health, SubscriptionControl, SubscriptionStatus},
 };
 
 use crate::{
@@ -277,7 +277,14 @@ impl Handle {
             self.client.context.measured(&self.desk.topic, partition)?.lag(watermark)
         });
         let lag = lag.fold(None, |sum: Option<u64>, lag| Some(sum.unwrap_or_default() + lag));
-        SubscriptionStatus::new(&*self.desk.topic, self.desk.health())
+        let health = match (self.desk.health(), self.client.context.silence.too_long()) {
+            (Health::Healthy, Some(silent)) => {
+                let reason = format!("the brokers have not answered for {:.1} s", silent.as_secs_f64());
+                Health::Degraded { reason }
+            }
+            (health, _) => health,
+        };
+        SubscriptionStatus::new(&*self.desk.topic, health)
             .group(self.origin.group())
             .outstanding(self.desk.outstanding())
             .lag(lag)

@@ -14,9 +14,12 @@ use crate::{go_duration, metadata_keys};
 impl Message {
     /// Says that the message is due `delay` from now, by this machine's clock.
     ///
-    /// The delay is metadata and does nothing by itself: it is honoured where
-    /// [`PublisherCapabilities::delays`](crate::publisher::PublisherCapabilities::delays) is set, and
-    /// elsewhere travels with the message, which is delivered at once.
+    /// A publisher keeps the delay or refuses the message: where
+    /// [`PublisherCapabilities::delays`](crate::publisher::PublisherCapabilities::delays) is not set, the
+    /// call fails with [`Unsupported`](crate::error::PublishErrorKind::Unsupported) before anything is sent.
+    /// That goes for a delay that was [asked for](Self::asks_for_delay) on this message in this process.
+    /// Metadata alone is never refused: a delivered message, a dead letter or what Go wrote may have an old
+    /// delay in it, and is published like any other. A delay of zero asks for nothing.
     ///
     /// ```
     /// use std::time::Duration;
@@ -27,20 +30,43 @@ impl Message {
     /// assert!(reminder.delayed_until().unwrap() > Some(std::time::SystemTime::now()));
     /// ```
     #[must_use]
-    pub fn delay_for(mut self, delay: Duration) -> Self {
+    pub fn delay_for(self, delay: Duration) -> Self {
         // What cannot be added up is longer than Go can hold.
         let delay = delay.min(go_duration::MAX);
-        write(self.metadata_mut(), delay, SystemTime::now() + delay);
-        self
+        self.delay_by(delay, SystemTime::now() + delay)
     }
 
     /// Says when the message is due. As [`delay_for`](Self::delay_for); a time that has passed delays
     /// nothing.
     #[must_use]
-    pub fn delay_until(mut self, due: SystemTime) -> Self {
+    pub fn delay_until(self, due: SystemTime) -> Self {
         let delay = due.duration_since(SystemTime::now()).unwrap_or_default();
+        self.delay_by(delay, due)
+    }
+
+    fn delay_by(mut self, delay: Duration, due: SystemTime) -> Self {
         write(self.metadata_mut(), delay, due);
+        if delay.is_zero() {
+            self.forget_delay();
+        } else {
+            self.extensions_mut().insert(DelayAsked);
+        }
         self
+    }
+
+    /// Whether a delay was asked for on this message, with [`delay_for`](Self::delay_for) or
+    /// [`delay_until`](Self::delay_until), in this process: what a publisher that cannot wait refuses.
+    ///
+    /// The request belongs to the context of this copy. It never reaches the wire, and neither a delivered
+    /// message nor a dead letter has it, whatever their metadata say.
+    pub fn asks_for_delay(&self) -> bool {
+        self.extensions().get::<DelayAsked>().is_some()
+    }
+
+    /// Forgets that a delay was asked for: it has been kept, or is not wanted any more.
+    #[inline]
+    pub(crate) fn forget_delay(&mut self) {
+        self.extensions_mut().remove::<DelayAsked>();
     }
 
     /// When the message is due, if it says so.
@@ -55,6 +81,11 @@ impl Message {
             .map_err(|_| DelayError { text: text.chars().take(64).collect() })
     }
 }
+
+/// Marks a message on which a delay was asked for. An extension, since few messages have one and all of them
+/// would carry a field.
+#[derive(Clone)]
+struct DelayAsked;
 
 /// The metadata entry [`DELAYED_UNTIL`](metadata_keys::DELAYED_UNTIL) is not a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +132,34 @@ mod tests {
         assert_eq!(text, Some("2023-11-14T22:13:21.501Z"));
         assert_eq!(message.delayed_until(), Ok(Some(UNIX_EPOCH + Duration::from_millis(1_700_000_001_501))));
         assert_eq!(message.metadata().get(metadata_keys::DELAYED_FOR), Some("0s"), "it has passed");
+    }
+
+    #[test]
+    fn a_delay_is_asked_for_where_it_is_set_and_nowhere_else() {
+        let hour = Duration::from_hours(1);
+        assert!(Message::new("x").delay_for(hour).asks_for_delay());
+        assert!(Message::new("x").delay_until(SystemTime::now() + hour).asks_for_delay());
+        assert!(Message::new("x").delay_for(hour).clone().asks_for_delay());
+
+        let passed = [
+            Message::new("x").delay_for(Duration::ZERO),
+            Message::new("x").delay_until(UNIX_EPOCH),
+            Message::new("x").delay_for(hour).delay_for(Duration::ZERO),
+        ];
+        assert!(
+            passed.iter().all(|message| !message.asks_for_delay()),
+            "what delays nothing asks for nothing"
+        );
+    }
+
+    #[test]
+    fn metadata_that_were_copied_ask_for_nothing() {
+        let asked = Message::new("x").delay_for(Duration::from_hours(1));
+        let until = asked.metadata().get(metadata_keys::DELAYED_UNTIL).unwrap();
+        let copied = Message::new("x").with_metadata(metadata_keys::DELAYED_UNTIL, until);
+        assert!(!copied.asks_for_delay());
+        assert!(copied.delayed_until().unwrap().is_some());
+        assert!(!asked.without_context().asks_for_delay());
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! [`Message`]: what is published and what a handler receives.
 
+pub(crate) mod correlation;
 pub(crate) mod delay;
 mod extensions;
+mod handler_info;
 mod id;
 mod metadata;
 mod record;
 
 pub use delay::DelayError;
 pub use extensions::Extensions;
+pub use handler_info::HandlerInfo;
 pub use id::MessageId;
 pub use metadata::Metadata;
 pub use record::Record;
@@ -21,7 +24,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::record::Unread;
-use crate::{delivery::DeliveryInfo, handling, router::HandlerInfo};
+use crate::settle::DeliveryInfo;
 
 /// An id, ordered metadata, an optional key and an opaque payload.
 ///
@@ -103,7 +106,7 @@ impl Message {
     /// carries the correlation id of the message being handled.
     pub fn new(payload: impl Into<Bytes>) -> Self {
         let mut metadata = Metadata::new();
-        handling::correlate(&mut metadata);
+        correlation::correlate(&mut metadata);
         let headers = (!metadata.is_empty()).then(|| Box::new(Headers { key: None, metadata }));
         let content = Content { id: OnceLock::new(), payload: payload.into(), headers: Slot::Known(headers) };
         Self { content: Arc::new(content), context: Context::default() }

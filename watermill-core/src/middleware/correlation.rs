@@ -11,7 +11,7 @@ use tower::{Layer, Service};
 
 use crate::{
     Message, Outputs,
-    handling::{Correlated, CorrelationIds},
+    message::correlation::{Correlated, CorrelationIds},
     metadata_keys,
 };
 

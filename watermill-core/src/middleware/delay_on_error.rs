@@ -1,18 +1,20 @@
 //! [`DelayOnError`]: says when a message that failed should come again.
 
 use std::{
-    error::Error,
-    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::{Message, Metadata, Outputs, error::BoxError, go_duration, message::delay, metadata_keys};
+use crate::{
+    Message, Outputs,
+    error::{BoxError, Delayed},
+    go_duration, metadata_keys,
+};
 
 /// Attaches a delay to the error of a message that failed: longer each time, up to a maximum.
 ///
@@ -27,7 +29,7 @@ use crate::{Message, Metadata, Outputs, error::BoxError, go_duration, message::d
 /// use std::time::Duration;
 ///
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use watermill_core::{Message, Outputs, error::find, middleware::{DelayOnError, Delayed}};
+/// use watermill_core::{Message, Outputs, error::{Delayed, find}, middleware::DelayOnError};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -132,53 +134,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        Poll::Ready(
-            ready!(this.inner.poll(cx))
-                .map_err(|error| Delayed::new(error, *this.delay, SystemTime::now()).into()),
-        )
-    }
-}
-
-/// An error, and when its message should be tried again.
-///
-/// It speaks with the text of the error it carries, which is its source too.
-#[derive(Debug)]
-pub struct Delayed {
-    delay: Duration,
-    until: SystemTime,
-    error: BoxError,
-}
-
-impl Delayed {
-    fn new(error: impl Into<BoxError>, delay: Duration, now: SystemTime) -> Self {
-        Self { delay, until: now + delay, error: error.into() }
-    }
-
-    /// How long to wait.
-    pub fn delay(&self) -> Duration {
-        self.delay
-    }
-
-    /// When the wait is over.
-    pub fn until(&self) -> SystemTime {
-        self.until
-    }
-
-    /// Writes the delay where subscribers that honour delays look for it.
-    pub(crate) fn write(&self, metadata: &mut Metadata) {
-        delay::write(metadata, self.delay, self.until);
-    }
-}
-
-impl fmt::Display for Delayed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl Error for Delayed {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.error)
+        Poll::Ready(ready!(this.inner.poll(cx)).map_err(|error| Delayed::new(error, *this.delay).into()))
     }
 }
 
@@ -241,20 +197,20 @@ mod tests {
     #[test]
     fn the_dead_letter_says_when_in_utc_with_milliseconds() {
         let now = UNIX_EPOCH + Duration::from_nanos(1_700_000_000_000_000_001);
-        let error = Delayed::new("boom", Duration::from_millis(1500), now);
+        let error = Delayed::since("boom", Duration::from_millis(1500), now);
         let letter = DeadLetter::message(Message::new("x"), &error, 1);
         let until = letter.metadata().get("_watermill_delayed_until");
         assert_eq!(until, Some("2023-11-14T22:13:21.501Z"));
         assert_eq!(letter.metadata().get("_watermill_delayed_for"), Some("1.5s"));
 
-        let whole = Delayed::new("boom", Duration::ZERO, UNIX_EPOCH);
+        let whole = Delayed::since("boom", Duration::ZERO, UNIX_EPOCH);
         let letter = DeadLetter::message(Message::new("x"), &whole, 1);
         assert_eq!(letter.metadata().get("_watermill_delayed_until"), Some("1970-01-01T00:00:00Z"));
     }
 
     #[test]
     fn the_error_inside_can_still_be_told() {
-        let error = Delayed::new(Permanent::new("boom"), Duration::ZERO, UNIX_EPOCH);
+        let error = Delayed::since(Permanent::new("boom"), Duration::ZERO, UNIX_EPOCH);
         assert!(Permanent::is(&error));
         assert!(find::<Delayed>(&error).is_some());
         assert_eq!(chain(&error), "boom");

@@ -92,7 +92,7 @@ pub use deduplicator::{
     DeduplicatingPublisher, DeduplicationKey, DeduplicationStore, Deduplicator, DeduplicatorService,
     InProgress, MemoryDeduplicationStore, Reservation, Reserved,
 };
-pub use delay_on_error::{DelayOnError, DelayOnErrorFuture, DelayOnErrorService, Delayed};
+pub use delay_on_error::{DelayOnError, DelayOnErrorFuture, DelayOnErrorService};
 pub use duplicator::{Duplicator, DuplicatorService};
 use error_predicate::ErrorPredicate;
 pub use ignore_errors::{IgnoreErrors, IgnoreErrorsFuture, IgnoreErrorsService};

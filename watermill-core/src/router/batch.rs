@@ -19,35 +19,8 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{ExtractOwned, FromRef, IntoOutputs, MakeService, Outputs, State, outputs::Nothing};
-use crate::{
-    Message,
-    error::{BoxError, Permanent},
-};
-
-/// An async function that handles a batch: its first argument is a `Vec` of anything a handler may
-/// have as its last argument, its second, if any, is [`State`].
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a batch handler",
-    note = "a batch handler is `async fn(Vec<T>)` or `async fn(Vec<T>, State<S>)`, where `T` is `Message` or implements `Extract`",
-    note = "it returns `()`, `Result<(), E>` for all messages alike, or `Vec<Result<O, E>>` with an outcome for each"
-)]
-pub trait BatchFn<Args, S>: Clone + Send + 'static {
-    /// [`Nothing`], [`Messages`](super::types::Messages) or [`Addressed`](super::types::Addressed).
-    type Kind;
-
-    /// Reads the messages and calls the function. The result has an outcome for each message.
-    fn call(&self, messages: Vec<Message>, state: &S) -> BoxFuture<'static, Vec<Result<Outputs, BoxError>>>;
-}
-
-/// What a batch handler may return.
-pub trait IntoOutcomes {
-    /// [`Nothing`], [`Messages`](super::types::Messages) or [`Addressed`](super::types::Addressed).
-    type Kind;
-
-    /// An outcome for each of `len` messages.
-    fn into_outcomes(self, len: usize) -> Vec<Result<Outputs, BoxError>>;
-}
+use super::{BatchFn, MakeService, Outputs, service::RouterState};
+use crate::{Message, error::BoxError};
 
 /// How many messages a batch has at the most, and how long the first waits for others.
 #[derive(Clone, Copy, Debug)]
@@ -63,17 +36,18 @@ pub struct MakeBatch<F, Args, S> {
     pub(super) args: PhantomData<fn() -> (Args, S)>,
 }
 
-impl<F, Args, S> MakeService<S> for MakeBatch<F, Args, S>
+impl<F, Args, S, R> MakeService<R> for MakeBatch<F, Args, S>
 where
     F: BatchFn<Args, S> + Sync,
     S: Clone + Send + Sync + 'static,
     Args: 'static,
+    R: RouterState<S>,
 {
     type Kind = F::Kind;
     type Service = BatchService;
 
-    fn make_service(&mut self, state: S) -> Option<BatchService> {
-        let function = self.function.clone();
+    fn make_service(&mut self, state: R) -> Option<BatchService> {
+        let (function, state) = (self.function.clone(), state.into_state());
         let run = move |messages| function.call(messages, &state);
         Some(BatchService {
             shared: Arc::new(Shared { size: self.size, run: Box::new(run), open: Mutex::default() }),
@@ -91,7 +65,7 @@ pub struct BatchService {
     shared: Arc<Shared>,
 }
 
-type Outcomes = Vec<Result<Outputs, BoxError>>;
+pub(super) type Outcomes = Vec<Result<Outputs, BoxError>>;
 type Member = oneshot::Sender<Result<Outputs, BoxError>>;
 type Members = (Vec<Message>, Vec<Member>);
 
@@ -282,7 +256,7 @@ impl Drop for BatchFuture {
 /// The batch this message was in did not run to its end: its handler panicked, or was dropped by a
 /// timeout of another member, perhaps before it began. The message is tried again as its policy says.
 #[derive(Debug)]
-pub struct BatchInterrupted(());
+pub struct BatchInterrupted(pub(super) ());
 
 impl fmt::Display for BatchInterrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -291,126 +265,3 @@ impl fmt::Display for BatchInterrupted {
 }
 
 impl Error for BatchInterrupted {}
-
-/// One error for all messages of a batch.
-#[derive(Clone)]
-struct SharedError(Arc<BoxError>);
-
-impl fmt::Debug for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("handle the batch")
-    }
-}
-
-impl Error for SharedError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&**self.0)
-    }
-}
-
-impl IntoOutcomes for () {
-    type Kind = Nothing;
-
-    fn into_outcomes(self, len: usize) -> Outcomes {
-        (0..len).map(|_| Ok(Outputs::none())).collect()
-    }
-}
-
-impl<E: Into<BoxError>> IntoOutcomes for Result<(), E> {
-    type Kind = Nothing;
-
-    fn into_outcomes(self, len: usize) -> Outcomes {
-        match self {
-            Ok(()) => ().into_outcomes(len),
-            Err(error) => {
-                let error = SharedError(Arc::new(error.into()));
-                (0..len).map(|_| Err(error.clone().into())).collect()
-            }
-        }
-    }
-}
-
-impl<O: IntoOutputs, E: Into<BoxError>> IntoOutcomes for Vec<Result<O, E>> {
-    type Kind = O::Kind;
-
-    fn into_outcomes(self, len: usize) -> Outcomes {
-        if self.len() != len {
-            let reason = format!("match outcomes to messages: the handler returned {} for {len}", self.len());
-            let error = SharedError(Arc::new(Permanent::new(reason).into()));
-            return (0..len).map(|_| Err(error.clone().into())).collect();
-        }
-        self.into_iter().map(IntoOutputs::into_outputs).collect()
-    }
-}
-
-impl<Func, Fut, S, Via, T> BatchFn<(Via, T), S> for Func
-where
-    Func: Fn(Vec<T>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output: IntoOutcomes> + Send + 'static,
-    T: ExtractOwned<S, Via> + 'static,
-{
-    type Kind = <Fut::Output as IntoOutcomes>::Kind;
-
-    fn call(&self, messages: Vec<Message>, state: &S) -> BoxFuture<'static, Outcomes> {
-        let (arguments, rejections) = extract(messages, state);
-        if arguments.is_empty() {
-            return Box::pin(async move { merge(rejections, Vec::new()) });
-        }
-        let len = arguments.len();
-        let future = self(arguments);
-        Box::pin(async move { merge(rejections, future.await.into_outcomes(len)) })
-    }
-}
-
-impl<Func, Fut, S, Via, T, P> BatchFn<(Via, T, State<P>), S> for Func
-where
-    Func: Fn(Vec<T>, State<P>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output: IntoOutcomes> + Send + 'static,
-    T: ExtractOwned<S, Via> + 'static,
-    P: FromRef<S>,
-{
-    type Kind = <Fut::Output as IntoOutcomes>::Kind;
-
-    fn call(&self, messages: Vec<Message>, state: &S) -> BoxFuture<'static, Outcomes> {
-        let (arguments, rejections) = extract(messages, state);
-        if arguments.is_empty() {
-            return Box::pin(async move { merge(rejections, Vec::new()) });
-        }
-        let len = arguments.len();
-        let future = self(arguments, State(P::from_ref(state)));
-        Box::pin(async move { merge(rejections, future.await.into_outcomes(len)) })
-    }
-}
-
-/// The arguments of the messages that have one, and for each message the rejection, if it has none.
-fn extract<T, S, Via>(messages: Vec<Message>, state: &S) -> (Vec<T>, Vec<Option<BoxError>>)
-where
-    T: ExtractOwned<S, Via>,
-{
-    let mut arguments = Vec::with_capacity(messages.len());
-    let rejections = messages.into_iter().map(|message| match T::extract_owned(message, state) {
-        Ok(argument) => {
-            arguments.push(argument);
-            None
-        }
-        Err(rejection) => Some(rejection.into()),
-    });
-    let rejections = rejections.collect();
-    (arguments, rejections)
-}
-
-/// Puts the outcomes of what was handled between the rejections.
-fn merge(rejections: Vec<Option<BoxError>>, handled: Outcomes) -> Outcomes {
-    let mut handled = handled.into_iter();
-    let outcome = |rejection: Option<BoxError>| match rejection {
-        Some(error) => Err(error),
-        None => handled.next().unwrap_or_else(|| Err(BatchInterrupted(()).into())),
-    };
-    rejections.into_iter().map(outcome).collect()
-}

@@ -10,10 +10,6 @@ use super::{
 use crate::Publisher;
 
 /// A destination that fits handlers returning `Kind`.
-#[diagnostic::on_unimplemented(
-    message = "the handler's return type does not fit its destination",
-    note = "a handler that returns nothing takes no publisher; one that returns messages needs `.to(publisher, topic)`, or `.to_topic(topic)` where a layer publishes; one that returns `To(topic, message)` needs `.to_topics(publisher)`"
-)]
 pub trait Output<Kind>: sealed::IntoSink {}
 
 /// A handler that publishes nothing.
@@ -37,11 +33,46 @@ pub struct ToTopic {
     pub(super) topic: String,
 }
 
-impl Output<Nothing> for NoOutput {}
-impl Output<Messages> for ToPublisher {}
-impl Output<Messages> for ToTopic {}
-impl Output<Addressed> for ToTopics {}
-impl<O: sealed::IntoSink> Output<Unknown> for O {}
+impl<Kind: ReturnsNothing> Output<Kind> for NoOutput {}
+impl<Kind: ReturnsMessages> Output<Kind> for ToPublisher {}
+impl<Kind: ReturnsMessages> Output<Kind> for ToTopic {}
+impl<Kind: ReturnsAddressed> Output<Kind> for ToTopics {}
+
+/// What a handler without a destination returns.
+#[diagnostic::on_unimplemented(
+    message = "the handler returns messages and has no destination: call `.to(publisher, topic)`",
+    label = "nowhere to publish what the handler returns",
+    note = "where a layer publishes, `.to_topic(topic)` is enough",
+    note = "messages that name their topics, `To(topic, message)`, need `.to_topics(publisher)`"
+)]
+pub trait ReturnsNothing {}
+
+impl ReturnsNothing for Nothing {}
+impl ReturnsNothing for Unknown {}
+
+/// What a handler returns whose destination is one topic.
+#[diagnostic::on_unimplemented(
+    message = "the handler's destination is one topic, and it returns `{Self}`",
+    label = "the destination does not fit what the handler returns",
+    note = "a handler that returns nothing has no destination: leave out `.to(publisher, topic)`",
+    note = "messages that name their topics, `To(topic, message)`, need `.to_topics(publisher)` instead"
+)]
+pub trait ReturnsMessages {}
+
+impl ReturnsMessages for Messages {}
+impl ReturnsMessages for Unknown {}
+
+/// What a handler returns whose outputs name their topics.
+#[diagnostic::on_unimplemented(
+    message = "the handler's destination is the topics that its messages name, and it returns `{Self}`",
+    label = "the destination does not fit what the handler returns",
+    note = "a handler that returns nothing has no destination: leave out `.to_topics(publisher)`",
+    note = "messages that name no topic need `.to(publisher, topic)` instead, or are returned as `To(topic, message)`"
+)]
+pub trait ReturnsAddressed {}
+
+impl ReturnsAddressed for Addressed {}
+impl ReturnsAddressed for Unknown {}
 
 /// Keeps [`Output`] closed, and its conversion out of sight.
 mod sealed {

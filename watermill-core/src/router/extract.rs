@@ -43,9 +43,10 @@ use crate::{
 /// #     .add(watermill_core::Handler::new("greet", greet).from(broker.subscriber(), "guests"));
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a handler argument with state `{S}`",
-    note = "handler arguments implement `Extract`; `State<T>` needs the router to have a state that `T` can be taken from (`Router::with_state`)",
-    note = "`Message` takes the whole message and must be the last argument"
+    message = "`{Self}` cannot be a handler argument",
+    label = "does not implement `Extract`",
+    note = "a handler's arguments implement `Extract`; what the router's state holds is taken with `State<T>`",
+    note = "`Message` takes the whole message, and only the last argument may do so"
 )]
 pub trait Extract<S>: Sized {
     /// Why it could not be read. Wrap it in [`Permanent`] unless trying again can help.
@@ -62,10 +63,6 @@ pub trait Extract<S>: Sized {
 /// The last argument of a handler: anything that implements [`Extract`], or the [`Message`] itself.
 ///
 /// `Via` only tells the two apart; it is inferred.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the last handler argument with state `{S}`",
-    note = "it must be `Message` or implement `Extract`; `State<T>` needs `Router::with_state`"
-)]
 pub trait ExtractOwned<S, Via = ByValue>: Sized {
     /// Why it could not be read.
     type Rejection: Into<BoxError>;
@@ -157,6 +154,11 @@ impl<T> DerefMut for Json<T> {
 pub struct State<T>(pub T);
 
 /// How a handler's [`State`] is taken from the router's. Implement it to let a handler ask for a part.
+#[diagnostic::on_unimplemented(
+    message = "the handler takes the state `{Self}`, and the router's state is `{S}`",
+    note = "give the router its state before handlers are added: `Router::new().with_state(..)`",
+    note = "for a handler that takes a part of the state, implement `FromRef<{S}>` for `{Self}`"
+)]
 pub trait FromRef<S> {
     /// Takes the part.
     fn from_ref(state: &S) -> Self;

@@ -9,9 +9,9 @@ use super::{
     Handler, Handlers, MakeService, MessageService, RouterControl, RunError,
     destination::Output,
     factory::{BoxedService, SharedLayer},
-    handler::FromTopic,
     prepared::Prepared,
     router::prepare,
+    source::Source,
     supervisor::Addition,
 };
 
@@ -51,9 +51,10 @@ impl<S, L> RouterHandle<S, L> {
     /// # Cancel safety
     ///
     /// Once the future has been polled the handler may start, even if the future is dropped.
-    pub async fn add<M, Out, HL>(&self, handler: Handler<M, FromTopic, Out, HL>) -> Result<Added, RunError>
+    pub async fn add<M, In, Out, HL>(&self, handler: Handler<M, In, Out, HL>) -> Result<Added, RunError>
     where
         S: Clone + Send + 'static,
+        In: Source,
         M: MakeService<S>,
         Out: Output<M::Kind>,
         HL: Layer<M::Service> + Send + 'static,

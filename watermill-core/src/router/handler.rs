@@ -5,12 +5,14 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tower::layer::util::{Identity, Stack};
 
 use super::{
-    HandlerFn, HandlerService, MakeService, MessageService,
-    batch::{BatchFn, BatchSize, MakeBatch},
+    BatchFn, HandlerFn, HandlerService, MakeService, MessageService,
+    batch::{BatchSize, MakeBatch},
     concurrency::Concurrency,
     destination::{IntoSink, NoOutput, ToPublisher, ToTopic, ToTopics, sink},
     failure::FailurePolicy,
     prepared::Spec,
+    service::RouterState,
+    source::{FromTopic, NoSource, Source, topic},
 };
 use crate::{Publisher, Subscriber};
 
@@ -58,16 +60,6 @@ struct Settings {
     /// The layers' type names, the outermost first.
     chain: Vec<&'static str>,
     problems: Vec<String>,
-}
-
-/// A handler that does not know yet where its messages come from: see [`Handler::from`].
-#[derive(Debug)]
-pub struct NoSource(());
-
-/// Where a handler's messages come from.
-pub struct FromTopic {
-    subscriber: Arc<dyn Subscriber>,
-    topic: String,
 }
 
 /// Marks services that do not say what they produce: any destination fits. What has no destination
@@ -267,17 +259,18 @@ pub struct MakeHandler<F, Args, S> {
 #[derive(Debug)]
 pub struct MakeReady<S>(Option<S>);
 
-impl<F, Args, S> MakeService<S> for MakeHandler<F, Args, S>
+impl<F, Args, S, R> MakeService<R> for MakeHandler<F, Args, S>
 where
     F: HandlerFn<Args, S>,
     S: Clone + Send + 'static,
     Args: 'static,
+    R: RouterState<S>,
 {
     type Kind = F::Kind;
     type Service = HandlerService<F, Args, S>;
 
-    fn make_service(&mut self, state: S) -> Option<Self::Service> {
-        Some(HandlerService::new(self.function.clone(), state))
+    fn make_service(&mut self, state: R) -> Option<Self::Service> {
+        Some(HandlerService::new(self.function.clone(), state.into_state()))
     }
 }
 
@@ -290,10 +283,11 @@ impl<Svc: MessageService, S> MakeService<S> for MakeReady<Svc> {
     }
 }
 
-impl<M, Out: IntoSink, L> Handler<M, FromTopic, Out, L> {
+impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
     /// What runs, what is around it, and everything else.
     pub(super) fn into_parts(self) -> (M, L, Spec) {
         let Self { make, source, output, layer, settings } = self;
+        let source = topic(source);
         let spec = Spec {
             name: settings.name,
             subscriber: source.subscriber,

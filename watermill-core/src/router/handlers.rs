@@ -8,9 +8,9 @@ use super::{
     Handler, MakeService, MessageService,
     destination::Output,
     factory::{AnyFactory, BoxedService, Layered, SharedLayer, WithState},
-    handler::FromTopic,
     prepared::{Prepared, Spec},
     runner::{Run, Runner},
+    source::Source,
 };
 
 /// A set of handlers, of which only the state that they need is a type: one for each module of a program, say, to
@@ -99,8 +99,9 @@ impl<S: Clone + Send + 'static> Handlers<S> {
     /// Adds a handler. Its name must be unique in the router that the set is merged into in the end, which says
     /// at its start if it is not.
     #[expect(clippy::should_implement_trait, reason = "handlers are added to a set, not summed")]
-    pub fn add<M, Out, L>(mut self, handler: Handler<M, FromTopic, Out, L>) -> Self
+    pub fn add<M, In, Out, L>(mut self, handler: Handler<M, In, Out, L>) -> Self
     where
+        In: Source,
         M: MakeService<S>,
         Out: Output<M::Kind>,
         L: Layer<M::Service> + Send + 'static,

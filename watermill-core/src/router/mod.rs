@@ -1,6 +1,7 @@
 //! The router: handlers, what they may take and return, how they are run, and how they end.
 
 mod batch;
+mod batch_fn;
 mod concurrency;
 mod config;
 mod control;
@@ -11,9 +12,9 @@ mod factory;
 mod failure;
 mod handle;
 mod handler;
+mod handler_error;
 mod handler_fn;
 mod handlers;
-mod info;
 mod outputs;
 mod plugin;
 mod prepared;
@@ -26,12 +27,13 @@ mod service;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;
+mod source;
 mod status;
 mod supervisor;
 pub mod types;
 mod worker;
 
-pub use batch::{BatchFn, IntoOutcomes};
+pub use batch_fn::{BatchFn, IntoOutcomes};
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{Phase, RouterControl};
 pub use counters::Counts;
@@ -39,9 +41,9 @@ pub use extract::{Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection
 pub use failure::{FailurePolicy, Verdict};
 pub use handle::{Added, RouterHandle};
 pub use handler::Handler;
+pub use handler_error::HandlerError;
 pub use handler_fn::{HandlerFn, HandlerService};
 pub use handlers::Handlers;
-pub use info::HandlerInfo;
 pub use outputs::{IntoOutputs, Outputs, To};
 pub use plugin::Plugin;
 pub use report::{Ended, Forgotten, HandlerReport, Report, RunError, RunErrorKind};
@@ -51,3 +53,5 @@ pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
 pub use status::HandlerStatus;
+
+use crate::HandlerInfo;

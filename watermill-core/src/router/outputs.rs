@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Json;
+use super::{HandlerError, Json};
 use crate::{
     Message,
     error::{BoxError, Permanent},
@@ -169,7 +169,7 @@ impl<T: Into<String>, O: IntoOutputs<Kind = Messages>> IntoOutputs for To<T, O> 
     }
 }
 
-impl<O: IntoOutputs, E: Into<BoxError>> IntoOutputs for Result<O, E> {
+impl<O: IntoOutputs, E: HandlerError> IntoOutputs for Result<O, E> {
     type Kind = O::Kind;
 
     fn into_outputs(self) -> Result<Outputs, BoxError> {

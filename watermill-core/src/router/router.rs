@@ -18,9 +18,9 @@ use super::{
     destination::Output,
     factory::{BoxedService, Layered, SharedLayer, WithState},
     handle::RouterHandle,
-    handler::FromTopic,
     prepared::Prepared,
     runner::Runner,
+    source::Source,
     supervisor::{Addition, Closing, Decorators, NamedPlugin, Supervisor},
 };
 use crate::{Publisher, Subscriber};
@@ -194,9 +194,10 @@ impl<S, L> Router<S, L> {
 
     /// Adds a handler.
     #[expect(clippy::should_implement_trait, reason = "handlers are added to a router, not summed")]
-    pub fn add<M, Out, HL>(mut self, handler: Handler<M, FromTopic, Out, HL>) -> Self
+    pub fn add<M, In, Out, HL>(mut self, handler: Handler<M, In, Out, HL>) -> Self
     where
         S: Clone + Send + 'static,
+        In: Source,
         M: MakeService<S>,
         Out: Output<M::Kind>,
         HL: Layer<M::Service> + Send + 'static,
@@ -310,14 +311,15 @@ impl<S, L> fmt::Debug for Router<S, L> {
 }
 
 /// Puts the layers around the handler's service and forgets its type.
-pub(super) fn prepare<S, L, M, Out, HL>(
-    handler: Handler<M, FromTopic, Out, HL>,
+pub(super) fn prepare<S, L, M, In, Out, HL>(
+    handler: Handler<M, In, Out, HL>,
     state: S,
     layers: &SharedLayer<L>,
     chain: &[&'static str],
 ) -> Prepared
 where
     S: Clone + Send + 'static,
+    In: Source,
     M: MakeService<S>,
     Out: Output<M::Kind>,
     HL: Layer<M::Service> + Send + 'static,

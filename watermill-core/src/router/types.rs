@@ -3,10 +3,14 @@
 
 pub use super::{
     batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch},
-    destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics},
+    destination::{
+        NoOutput, Output, ReturnsAddressed, ReturnsMessages, ReturnsNothing, ToPublisher, ToTopic, ToTopics,
+    },
     extract::{ByRef, ByValue},
     factory::{BoxedService, SharedLayer},
-    handler::{FromTopic, MakeHandler, MakeReady, NoSource, Unknown},
+    handler::{MakeHandler, MakeReady, Unknown},
     handler_fn::HandlerFuture,
     outputs::{Addressed, Messages, Nothing},
+    service::RouterState,
+    source::{FromTopic, NoSource, Source},
 };

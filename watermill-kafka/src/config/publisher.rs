@@ -33,6 +33,10 @@ const REFUSED: &[Refused] = &[
         name: "enable.idempotence",
         reason: "without it a retry can write a message twice and out of order",
     },
+    Refused {
+        name: "enable.gapless.guarantee",
+        reason: "without it messages of a key overtake one that a broker refuses",
+    },
     Refused { name: "transactional.id", reason: "give it to a transactional publisher" },
     Refused { name: "transaction.timeout.ms", reason: "use `delivery_timeout`" },
     Refused { name: "message.timeout.ms", reason: "use `delivery_timeout`" },
@@ -110,6 +114,9 @@ impl KafkaPublisherConfig {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("enable.idempotence", "true")
+            // When a broker refuses a batch, what is queued behind it must not be written: it would have
+            // overtaken what comes again. librdkafka fails all of it then, and the client is replaced.
+            .set("enable.gapless.guarantee", "true")
             // librdkafka's closest to Go's default client; messages without a key go anywhere.
             .set("partitioner", "fnv1a_random")
             // With librdkafka's 5 ms a caller that waits for its reports loses most of its rate.

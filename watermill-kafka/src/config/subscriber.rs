@@ -9,6 +9,7 @@ use super::{
     ConfigError, CreateTopics, check_topic,
     options::{Options, Refused},
 };
+use crate::silence::Silence;
 
 /// How a [`KafkaSubscriber`](crate::KafkaSubscriber) reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +56,9 @@ const REFUSED: &[Refused] = &[
     Refused { name: "enable.partition.eof", reason: "the end of a partition is not an error here" },
     Refused { name: "statistics.interval.ms", reason: "use `lag_interval`" },
 ];
+
+/// Of a group's members, unless set: librdkafka's default.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -197,6 +201,12 @@ impl KafkaSubscriberConfig {
         self.options.get("isolation.level").is_none_or(|level| level == "read_committed")
     }
 
+    /// How long the group waits for a member that says nothing.
+    pub(crate) fn session_timeout(&self) -> Duration {
+        let given = self.options.get("session.timeout.ms").and_then(|ms| ms.trim().parse().ok());
+        given.map_or(SESSION_TIMEOUT, Duration::from_millis)
+    }
+
     /// How long an ack may wait; shorter by default where outputs wait with it.
     pub(crate) fn commits_within(&self, with_outputs: bool) -> Duration {
         let default = if with_outputs { COMMIT_INTERVAL_WITH_OUTPUTS } else { COMMIT_INTERVAL };
@@ -205,6 +215,7 @@ impl KafkaSubscriberConfig {
 
     /// As librdkafka takes it, for a client of `group`.
     pub(crate) fn client(&self, group: &str) -> ClientConfig {
+        let statistics_interval = self.lag_interval.min(Silence::look_interval(self.session_timeout()));
         let mut config = ClientConfig::new();
         config
             // All it says: what is of interest is up to the subscriber of `tracing`.
@@ -217,7 +228,7 @@ impl KafkaSubscriberConfig {
             // is found again after retention has passed a position, is read from its beginning.
             .set("auto.offset.reset", "earliest")
             .set("allow.auto.create.topics", "false")
-            .set("statistics.interval.ms", self.lag_interval.as_millis().to_string())
+            .set("statistics.interval.ms", statistics_interval.as_millis().max(1).to_string())
             // After its queue was full librdkafka would wait for a second before it fetches again.
             .set("fetch.queue.backoff.ms", "10")
             // For each partition; librdkafka's 64 MiB is a lot for a process with a hundred of them.

@@ -3,6 +3,7 @@
 mod groups;
 mod lag;
 mod rebalancing;
+mod refusals;
 mod start;
 mod support;
 mod topics;

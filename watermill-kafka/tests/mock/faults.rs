@@ -86,6 +86,39 @@ async fn a_broker_that_goes_away_is_told_on_the_stream_and_reading_goes_on_when_
 }
 
 #[tokio::test]
+async fn a_broker_that_is_connected_and_does_not_answer_shows_in_the_status_before_the_client_gives_up() {
+    let cluster = cluster(&["1"]).await;
+    let config = KafkaSubscriberConfig::new(cluster.bootstrap_servers()).option("session.timeout.ms", "3000");
+    let subscriber = KafkaSubscriber::new(config).expect("a valid config");
+    let mut subscription = subscriber.subscribe(TOPIC).await.expect("it subscribes");
+    next(&mut subscription).await.ack();
+    assert_eq!(subscription.status().health, Health::Healthy);
+
+    // It takes every request, and its answers are on their way for longer than a session.
+    cluster.broker_round_trip_time(1, Duration::from_secs(20)).expect("the broker freezes");
+    let reason = time::timeout(patience(), async {
+        loop {
+            if let Health::Degraded { reason } = subscription.status().health {
+                return reason;
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let reason = reason.await.expect("silence is told");
+    assert!(reason.contains("not answered"), "{reason}");
+    assert_eq!(subscriber.status()[0], subscription.status());
+
+    cluster.broker_round_trip_time(1, Duration::ZERO).expect("the broker goes on");
+    let recovered = time::timeout(patience(), async {
+        while subscription.status().health != Health::Healthy {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    recovered.await.expect("it answers again");
+    subscription.close().await.expect("it closes");
+}
+
+#[tokio::test]
 async fn a_topic_that_may_not_be_read_is_an_error_that_says_why() {
     let cluster = cluster(&["1"]).await;
     cluster

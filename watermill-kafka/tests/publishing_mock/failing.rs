@@ -33,16 +33,15 @@ async fn what_a_broker_refuses_for_now_is_sent_again_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_accepted_is_named_by_its_position() {
+async fn a_refused_message_fails_its_call_and_no_later_one() {
     let cluster = Cluster::new(1);
-    // One message in a request, and one request at a time: the first refusal meets the first message.
-    let config = cluster.config().option("batch.num.messages", "1").option("max.in.flight", "1");
-    let publisher = KafkaPublisher::new(config).expect("a valid config");
+    let publisher = cluster.publisher();
     cluster.mock.request_errors(ApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-    let error = publisher.publish(&cluster.topic, messages(0..5)).await.expect_err("one is refused");
+    let error = publisher.publish(&cluster.topic, messages(0..1)).await.expect_err("it is refused");
     assert_eq!(error.kind(), PublishErrorKind::Message);
-    assert_eq!(*error.not_accepted(), NotAccepted::At(vec![0]));
-    assert_eq!(cluster.read(0, 4), texts(1..5));
+    assert_eq!(*error.not_accepted(), NotAccepted::All);
+    publisher.publish(&cluster.topic, messages(1..3)).await.expect("a fresh client publishes");
+    assert_eq!(cluster.read(0, 2), texts(1..3));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
 
 impl<D: Dialect> Reader<D> {
     pub(super) fn wants_rows(&self, state: &State<Ledger>) -> bool {
-        let bound = self.config.max_ahead.max(state.hand.window().total() + self.config.batch_size);
+        let bound = self.config.max_ahead.max(state.hand.window().per_scope() + self.config.batch_size);
         !state.stopped
             && state.hand.fresh() < state.hand.refill_below(self.config.batch_size)
             && state.hand.span() < bound

@@ -12,22 +12,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Receipt, Settle};
-
-/// Names one delivery of a subscription to the backend that made it. Within one [`Origin`] no token is used
-/// twice: a late word on a delivery must never be taken for one on another.
-///
-/// A place and a count, so that a backend finds its record without a table of its own: a Kafka partition and
-/// offset, a log table and an offset, a queue and a sequence number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Token {
-    /// The ordering scope the delivery belongs to.
-    pub scope: u64,
-    /// Its place in that scope; messages behind it have larger ones.
-    pub position: u64,
-    /// Tells the deliveries of one place apart: how often it has been handed out.
-    pub delivery: u32,
-}
+use super::outcome::{Outcome, Receipt, Settle, Token};
 
 /// Where deliveries come from: one value for each subscription, shared by all of its deliveries.
 ///

@@ -1,5 +1,9 @@
 //! [`HandlerFn`]: async functions with extractors, as services.
 
+mod arguments;
+mod asynchronous;
+mod function;
+
 use std::{
     fmt,
     future::Future,
@@ -11,17 +15,20 @@ use std::{
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::{Extract, ExtractOwned, IntoOutputs, Outputs};
+use self::arguments::Arguments;
+pub(super) use self::{asynchronous::Asynchronous, function::Function};
+use super::{IntoOutputs, Outputs};
 use crate::{Message, error::BoxError};
 
-/// An async function that handles messages. Implemented for functions of up to eight arguments.
+/// An async function that handles messages. Implemented for functions of up to eight arguments, of
+/// which each implements [`Extract`](super::Extract), but for the last, which may take the whole
+/// [`Message`]; what they return implements [`IntoOutputs`].
 ///
 /// `Args` are the argument types and `S` the router's state; both are inferred.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a handler",
-    note = "a handler is an async function (or a closure that returns a future) that is `Clone + Send + 'static`",
-    note = "its arguments implement `Extract`, the last one may be `Message`; `State<T>` needs `Router::with_state`",
-    note = "it returns `()`, `Message`, `Json<T>`, `To(topic, message)`, an `Option` or `Vec` of those, or a `Result` of any of them"
+    message = "`{Self}` is not a function with up to eight arguments",
+    label = "not a handler",
+    note = "a handler is an `async fn`, or a closure that returns a future; what handlers share belongs into the router's state"
 )]
 pub trait HandlerFn<Args, S>: Clone + Send + 'static {
     /// What it returns: [`Nothing`](super::types::Nothing), [`Messages`](super::types::Messages) or
@@ -59,59 +66,24 @@ impl<F: Future<Output: IntoOutputs>> Future for HandlerFuture<F> {
     }
 }
 
-/// Reads one argument, or returns the rejection from the surrounding function.
-macro_rules! argument {
-    ($extracted:expr) => {
-        match $extracted {
-            Ok(value) => value,
-            Err(error) => return HandlerFuture::Rejected { error: Some(error.into()) },
-        }
-    };
-}
-
-macro_rules! handler_fn {
-    ($($argument:ident)*; $last:ident) => {
-        #[expect(non_snake_case, reason = "a value is named like its type parameter")]
-        impl<Func, Fut, S, Via, $($argument,)* $last> HandlerFn<(Via, $($argument,)* $last,), S> for Func
-        where
-            Func: Fn($($argument,)* $last) -> Fut + Clone + Send + 'static,
-            Fut: Future<Output: IntoOutputs> + Send + 'static,
-            $($argument: Extract<S>,)*
-            $last: ExtractOwned<S, Via>,
-        {
-            type Kind = <Fut::Output as IntoOutputs>::Kind;
-            type Future = HandlerFuture<Fut>;
-
-            fn call(&self, message: Message, state: &S) -> Self::Future {
-                $(let $argument = argument!($argument::extract(&message, state));)*
-                let $last = argument!($last::extract_owned(message, state));
-                HandlerFuture::Running { future: self($($argument,)* $last) }
-            }
-        }
-    };
-}
-
-impl<Func, Fut, S> HandlerFn<((),), S> for Func
+/// The one implementation there is: of several the compiler would only say that none fits, and not what
+/// is wrong with the one that was meant.
+impl<F, Args, S, Via> HandlerFn<(Via, Args), S> for F
 where
-    Func: Fn() -> Fut + Clone + Send + 'static,
-    Fut: Future<Output: IntoOutputs> + Send + 'static,
+    F: Function<Args> + Clone + Send + 'static,
+    F::Returned: Asynchronous<Returned: IntoOutputs> + Send + 'static,
+    Args: Arguments<S, Via>,
 {
-    type Kind = <Fut::Output as IntoOutputs>::Kind;
-    type Future = HandlerFuture<Fut>;
+    type Kind = <<F::Returned as Asynchronous>::Returned as IntoOutputs>::Kind;
+    type Future = HandlerFuture<F::Returned>;
 
-    fn call(&self, _message: Message, _state: &S) -> Self::Future {
-        HandlerFuture::Running { future: self() }
+    fn call(&self, message: Message, state: &S) -> Self::Future {
+        match Args::extract(message, state) {
+            Ok(args) => HandlerFuture::Running { future: Function::call(self, args) },
+            Err(error) => HandlerFuture::Rejected { error: Some(error) },
+        }
     }
 }
-
-handler_fn!(; A);
-handler_fn!(A; B);
-handler_fn!(A B; C);
-handler_fn!(A B C; D);
-handler_fn!(A B C D; E);
-handler_fn!(A B C D E; F);
-handler_fn!(A B C D E F; G);
-handler_fn!(A B C D E F G; H);
 
 /// A handler function with its state: the innermost service of a handler.
 pub struct HandlerService<F, Args, S> {

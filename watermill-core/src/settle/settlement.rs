@@ -1,48 +1,13 @@
-//! [`Settlement`], the right to settle, and [`Settle`], what a backend implements for it.
+//! [`Settlement`]: the right to settle a delivery, once.
 
-use std::{any::Any, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
-use tokio::sync::oneshot;
-
-use super::{DeliveryInfo, Origin, Token};
+use super::{
+    info::DeliveryInfo,
+    origin::Origin,
+    outcome::{Outcome, Receipt, Token},
+};
 use crate::error::SettleError;
-
-/// What became of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// Done: it is not delivered to this group again.
-    Ack,
-    /// Not done: it is delivered again, after `delay`, before any later message of its scope that
-    /// was not handed out yet.
-    Nack {
-        /// Zero means at once.
-        delay: Duration,
-    },
-    /// It cannot be processed: the backend puts it on its dead-letter topic if it has one, and
-    /// otherwise drops it with an error in the log.
-    Reject {
-        /// Why, for whoever looks at the dead letter.
-        reason: String,
-    },
-}
-
-/// How a backend turns outcomes into commits, deadline changes and row updates.
-pub trait Settle: Any + Send + Sync {
-    /// Takes note of an outcome. Obligations:
-    ///
-    /// 1. It never blocks and never panics: it is called from `Drop` and from any thread.
-    /// 2. The first outcome of a delivery counts. One for a token that is not outstanding (settled
-    ///    already, revoked, the subscription is gone) is ignored.
-    /// 3. A receipt is completed once the backend has recorded the outcome, or knows it cannot: of an ack, a
-    ///    nack and a reject alike. Where a nack needs no record to take effect, it is complete at once.
-    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>);
-
-    /// The handler of a delivery has finished, and only what it published is waited for: it goes on
-    /// counting against [`Window::total`](crate::Window::total), and not any more against
-    /// [`Window::per_scope`](crate::Window::per_scope). Never blocks; ignored for what is not outstanding.
-    fn handled(&self, token: Token);
-}
 
 /// The right to settle one delivery, once. Dropped, it nacks.
 #[must_use = "a settlement that is dropped nacks its delivery"]
@@ -52,13 +17,8 @@ pub struct Settlement {
     token: Token,
 }
 
-/// Whoever waits for a confirmation; a backend completes it. Dropped, the wait ends with
-/// [`SettleErrorKind::Unknown`](crate::error::SettleErrorKind::Unknown).
-#[derive(Debug)]
-pub struct Receipt(oneshot::Sender<Result<(), SettleError>>);
-
 impl Settlement {
-    pub(super) fn new(origin: Origin, token: Token) -> Self {
+    pub(crate) fn new(origin: Origin, token: Token) -> Self {
         Self { origin: Some(origin), token }
     }
 
@@ -99,9 +59,9 @@ impl Settlement {
     ///
     /// As [`ack_confirmed`](Self::ack_confirmed).
     pub async fn settle_confirmed(self, outcome: Outcome) -> Result<(), SettleError> {
-        let (sender, receiver) = oneshot::channel();
-        self.settle_with(outcome, Some(Receipt(sender)));
-        receiver.await.unwrap_or_else(|_| Err(SettleError::unknown()))
+        let (receipt, confirmation) = Receipt::new();
+        self.settle_with(outcome, Some(receipt));
+        confirmation.await.unwrap_or_else(|_| Err(SettleError::unknown()))
     }
 
     /// Not done: deliver it again, at once.
@@ -128,7 +88,7 @@ impl Settlement {
     }
 
     /// Says that handling has finished and only the outputs are on their way, so that the next of its scope
-    /// may be handed out. See [`Settle::handled`]. A router does it.
+    /// may be handed out. See [`Settle::handled`](super::Settle::handled). A router does it.
     #[inline]
     pub fn handled(&self) {
         if let Some(origin) = &self.origin {
@@ -170,12 +130,5 @@ fn dropped(origin: &Origin, token: Token) {
 impl fmt::Debug for Settlement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Settlement").field(&self.token).finish()
-    }
-}
-
-impl Receipt {
-    /// Says how it ended; nobody may be listening any more.
-    pub fn complete(self, result: Result<(), SettleError>) {
-        let _ = self.0.send(result);
     }
 }

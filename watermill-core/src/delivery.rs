@@ -1,17 +1,10 @@
 //! [`Delivery`]: a message, how it came, and the right to settle it once.
 
-mod info;
-mod origin;
-mod settlement;
-
-pub use info::DeliveryInfo;
-pub use origin::{Origin, OriginBuilder, Token};
-pub use settlement::{Outcome, Receipt, Settle, Settlement};
-
 use std::{fmt, ops::Deref, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+pub use crate::settle::{DeliveryInfo, Origin, OriginBuilder, Outcome, Receipt, Settle, Settlement, Token};
 use crate::{Message, error::SettleError};
 
 /// A [`Message`] together with the right to settle it, once, by value.
@@ -37,6 +30,8 @@ impl Delivery {
     #[inline]
     pub fn new(mut message: Message, info: DeliveryInfo) -> Self {
         let settlement = Settlement::new(info.origin().clone(), info.token());
+        // Whatever delay was asked for has been kept, or else the message would not be here.
+        message.forget_delay();
         message.set_delivery(info);
         Self { message, settlement }
     }
@@ -131,5 +126,21 @@ impl Deref for Delivery {
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Delivery").field(&self.message).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{DeadLetter, Message, fixtures::Outcomes};
+    use std::time::Duration;
+
+    #[test]
+    fn neither_a_delivered_message_nor_its_dead_letter_asks_for_the_delay_that_was_kept() {
+        let asked = Message::new("x").delay_for(Duration::from_hours(1));
+        let delivery = Outcomes::default().deliver(asked.clone());
+        assert!(!delivery.message().asks_for_delay());
+        let letter = DeadLetter::message(asked, &std::fmt::Error, 1);
+        assert!(!letter.asks_for_delay());
+        assert!(letter.delayed_until().unwrap().is_some(), "its metadata are as they were");
     }
 }

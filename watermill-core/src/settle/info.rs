@@ -7,7 +7,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Origin, Outcome, Token};
+use super::{
+    origin::Origin,
+    outcome::{Outcome, Token},
+};
 
 /// How a copy of a message was delivered: typed facts, filled by every backend that has them.
 #[derive(Clone)]

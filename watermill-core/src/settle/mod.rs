@@ -1,0 +1,11 @@
+//! How a delivery came, and how it is settled: what lies below messages and deliveries.
+
+mod info;
+mod origin;
+mod outcome;
+mod settlement;
+
+pub use info::DeliveryInfo;
+pub use origin::{Origin, OriginBuilder};
+pub use outcome::{Outcome, Receipt, Settle, Token};
+pub use settlement::Settlement;
