@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
+// What belongs to a feature says so on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backend;
 pub mod backoff;
 pub mod dead_letter;
 pub mod decorator;

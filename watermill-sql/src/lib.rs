@@ -7,6 +7,8 @@
     not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
     expect(dead_code, reason = "what only a database's own files use")
 )]
+// What belongs to a feature says so on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
 mod dead;

@@ -1,6 +1,9 @@
 //! Where things are in this workspace, and what cargo knows about it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -27,16 +30,29 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 
 /// `cargo metadata`, with dependencies.
 pub(crate) fn metadata() -> Result<Value> {
-    let text = process::read(&mut process::cargo(&["metadata", "--format-version", "1"]))?;
-    serde_json::from_str(&text).map_err(|error| format!("failed to read cargo metadata: {error}"))
+    read_metadata(&["metadata", "--format-version", "1"])
+}
+
+/// The same, with the dependencies that features switch on.
+pub(crate) fn metadata_of_all_features() -> Result<Value> {
+    read_metadata(&["metadata", "--format-version", "1", "--all-features"])
+}
+
+fn read_metadata(args: &[&str]) -> Result<Value> {
+    serde_json::from_str(&process::read(&mut process::cargo(args))?)
+        .map_err(|error| format!("failed to read cargo metadata: {error}"))
+}
+
+/// The packages of the workspace itself.
+pub(crate) fn members(metadata: &Value) -> impl Iterator<Item = &Value> {
+    let ids: Vec<&str> =
+        metadata["workspace_members"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    packages(metadata).filter(move |package| package["id"].as_str().is_some_and(|id| ids.contains(&id)))
 }
 
 /// The members of the workspace with the names of their features, `default` left out.
 pub(crate) fn features(metadata: &Value) -> Vec<(String, Vec<String>)> {
-    let members: Vec<&str> =
-        metadata["workspace_members"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    packages(metadata)
-        .filter(|package| package["id"].as_str().is_some_and(|id| members.contains(&id)))
+    members(metadata)
         .filter_map(|package| {
             let features = package["features"].as_object()?;
             let names: Vec<String> = features.keys().filter(|name| *name != "default").cloned().collect();
@@ -51,8 +67,18 @@ pub(crate) fn package_dir(metadata: &Value, name: &str) -> Option<PathBuf> {
     Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned())
 }
 
-fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
+/// Every package that cargo knows of here.
+pub(crate) fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
     metadata["packages"].as_array().into_iter().flatten()
+}
+
+/// Arguments that let cargo check Rust code without the minutes that librdkafka takes to compile: nothing is linked, so
+/// that its build script need not run.
+pub(crate) fn without_librdkafka() -> Result<[String; 2]> {
+    let version = process::output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.ok_or_else(|| "rustc names no host".to_owned())?;
+    Ok(["--config".to_owned(), format!("target.{host}.rdkafka.rustc-link-lib=['rdkafka']")])
 }
 
 #[cfg(test)]

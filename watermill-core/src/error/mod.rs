@@ -4,12 +4,14 @@
 //! its `source()`. Texts are fragments that read after "failed to ..."; they do not repeat their
 //! source, so print an error with [`chain`].
 
+mod config;
 mod delayed;
 mod panicked;
 mod publish;
 mod settle;
 mod subscribe;
 
+pub use config::ConfigError;
 pub use delayed::Delayed;
 pub use panicked::Panicked;
 pub use publish::{NotAccepted, PublishError, PublishErrorKind};

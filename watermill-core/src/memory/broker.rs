@@ -10,9 +10,10 @@ use std::{
 };
 
 use super::{
-    ConfigError, History, MemoryConfig, MemoryPublisher, MemorySubscriber,
+    History, MemoryConfig, MemoryPublisher, MemorySubscriber,
     topic::{Batch, Offer, Reader, Topic},
 };
+use crate::error::ConfigError;
 
 /// Topics in the memory of this process. Clones are the same broker; it lives for as long as any
 /// clone, publisher, subscriber, subscription or delivery of it does.

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use super::ConfigError;
+use crate::error::ConfigError;
 
 /// How a [`MemoryBroker`](super::MemoryBroker) behaves. Plain data, checked by
 /// [`validate`](Self::validate) when the broker is made.
@@ -16,7 +16,7 @@ use super::ConfigError;
 ///     .history(History::Last(NonZeroUsize::new(10).unwrap()))
 ///     .publish_waits_for_ack(Some(Duration::from_secs(5)));
 /// let broker = MemoryBroker::with_config(config)?;
-/// # Ok::<_, watermill_core::memory::ConfigError>(())
+/// # Ok::<_, watermill_core::error::ConfigError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,22 +87,20 @@ impl MemoryConfig {
     ///
     /// A [`ConfigError`] that names every problem, not only the first.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let mut problems = Vec::new();
-        if self.capacity == 0 {
-            problems.push("capacity is 0, so nothing could ever be published".to_owned());
-        }
-        if let History::Last(last) = self.history
-            && last.get() > self.capacity
-        {
-            problems.push(format!(
-                "history keeps {last} messages for a new group, which holds {} (capacity)",
-                self.capacity
-            ));
-        }
-        if self.publish_waits_for_ack == Some(Duration::ZERO) {
-            problems.push("publish_waits_for_ack is 0; use None for not waiting".to_owned());
-        }
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
+        let (capacity, history) = (self.capacity, self.history);
+        let fits = !matches!(history, History::Last(last) if last.get() > capacity);
+        let kept = history.limit();
+        ConfigError::check("configure the memory backend")
+            .unless(capacity > 0, "capacity is 0, so nothing could ever be published")
+            .unless(
+                fits,
+                format!("history keeps {kept} messages for a new group, which holds {capacity} (capacity)"),
+            )
+            .unless(
+                self.publish_waits_for_ack != Some(Duration::ZERO),
+                "publish_waits_for_ack is 0; use None for not waiting",
+            )
+            .finish()
     }
 }
 

@@ -1,33 +1,8 @@
 //! The only place where conditions of this backend become errors of the traits.
 
-use std::{error::Error, fmt, time::Duration};
+use std::time::Duration;
 
 use crate::error::{PublishError, PublishErrorKind, SubscribeError, SubscribeErrorKind};
-
-/// A [`MemoryConfig`](super::MemoryConfig) that cannot work. No broker was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    problems: Vec<String>,
-}
-
-impl ConfigError {
-    pub(super) fn new(problems: Vec<String>) -> Self {
-        Self { problems }
-    }
-
-    /// Everything that is wrong, each a text of its own that names the option.
-    pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.problems.iter().map(String::as_str)
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "configure the memory backend: {}", self.problems.join("; "))
-    }
-}
-
-impl Error for ConfigError {}
 
 const EMPTY_TOPIC: &str = "a topic needs a name";
 

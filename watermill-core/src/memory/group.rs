@@ -12,10 +12,10 @@ use tokio::time::{Duration, Instant};
 use super::{
     marshaler::{Handed, Record},
     store::Store,
-    wakers::Wakers,
 };
 use crate::{
     Window,
+    backend::Wakers,
     delivery::{Outcome, Token},
 };
 

@@ -10,11 +10,9 @@ mod settle;
 mod store;
 mod subscriber;
 mod topic;
-mod wakers;
 
 pub use broker::MemoryBroker;
 pub use config::{History, MemoryConfig};
-pub use error::ConfigError;
 pub use publisher::MemoryPublisher;
 pub use subscriber::MemorySubscriber;
 

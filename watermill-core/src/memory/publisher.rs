@@ -20,7 +20,10 @@ use super::{
     marshaler::strip,
     topic::{Batch, Topic},
 };
-use crate::{Message, Publisher, error::PublishError, handling, publisher::PublisherCapabilities};
+use crate::{
+    Message, Publisher, backend::refuse_delays, error::PublishError, handling,
+    publisher::PublisherCapabilities,
+};
 
 /// Publishes to the topics of a [`MemoryBroker`](super::MemoryBroker).
 ///
@@ -79,6 +82,7 @@ impl MemoryPublisher {
         if messages.len() > config.capacity {
             return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
         }
+        refuse_delays(topic, &messages)?;
         // Before any lock is taken: what an extension does when it is dropped is not ours to know.
         for message in &mut messages {
             strip(message, config.preserve_extensions);

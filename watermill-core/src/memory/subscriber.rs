@@ -1,27 +1,17 @@
-//! [`MemorySubscriber`] and the stream of its subscriptions.
+//! [`MemorySubscriber`].
 
 use std::{
     collections::HashMap,
     fmt,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use async_trait::async_trait;
-use futures::Stream;
-use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{
-    BACKEND,
-    broker::Shared,
-    error,
-    group::Next,
-    settle::{Control, MemorySettle, Place},
-    topic::{Reader, Topic},
-};
+use super::{BACKEND, broker::Shared, error, settle::Place, topic::Topic};
 use crate::{
-    Delivery, Subscriber, Subscription,
+    Subscriber, Subscription,
+    backend::Registry,
     delivery::Origin,
     error::SubscribeError,
     subscriber::{Ordering, SubscriberCapabilities},
@@ -37,42 +27,21 @@ use crate::{
 pub struct MemorySubscriber {
     broker: Arc<Shared>,
     group: Option<Arc<str>>,
-    registry: Arc<Registry>,
+    open: Arc<Registry<Place>>,
+    prepared: Arc<Prepared>,
 }
 
-/// What one subscriber has begun and not ended.
-pub(super) struct Registry {
+/// Groups without a name that `initialize` made, each for the next subscription to its topic. They go with
+/// the subscriber, which its subscriptions outlive.
+struct Prepared {
     broker: Arc<Shared>,
-    state: Mutex<Registered>,
-}
-
-#[derive(Default)]
-struct Registered {
-    closed: bool,
-    /// By member id.
-    subscriptions: HashMap<u64, Weak<Place>>,
-    /// Groups without a name that `initialize` made, each for the next subscription to its topic.
-    prepared: HashMap<String, (Arc<Topic>, u64)>,
-}
-
-/// How many deliveries in a row a consumer gets before others have their turn. Counted here, because
-/// the runtime's own budget is kept with the thread and costs a tenth of a delivery.
-const YIELD_AFTER: u32 = 128;
-
-/// The stream of a subscription. It fetches nothing ahead: what it has not returned is in the group.
-struct Deliveries {
-    place: Arc<Place>,
-    origin: Origin,
-    /// How many deliveries were returned since the task had to wait last.
-    in_a_row: u32,
-    /// Only made when a delay is waited for.
-    timer: Option<Pin<Box<Sleep>>>,
+    groups: Mutex<HashMap<String, (Arc<Topic>, u64)>>,
 }
 
 impl MemorySubscriber {
     pub(super) fn new(broker: Arc<Shared>, group: Option<Arc<str>>) -> Self {
-        let registry = Registry { broker: broker.clone(), state: Mutex::default() };
-        Self { broker, group, registry: Arc::new(registry) }
+        let prepared = Prepared { broker: broker.clone(), groups: Mutex::default() };
+        Self { broker, group, open: Arc::default(), prepared: Arc::new(prepared) }
     }
 
     /// A new subscriber for a consumer group: its subscriptions, and those of every other subscriber
@@ -102,9 +71,8 @@ impl MemorySubscriber {
 impl Subscriber for MemorySubscriber {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.check(topic)?;
-        // Locked to the end, so that `close` either refuses this or finds it.
-        let mut registered = self.registry.open(topic)?;
-        let (topic, reader) = match registered.prepared.remove(topic) {
+        self.open.check(topic)?;
+        let (topic, reader) = match self.prepared.lock().remove(topic) {
             Some((topic, group)) => {
                 let reader = self.broker.join(&topic, group);
                 (topic, reader)
@@ -114,28 +82,24 @@ impl Subscriber for MemorySubscriber {
                 (topic.clone(), self.broker.join(topic, group))
             }),
         };
-        let registry = Arc::downgrade(&self.registry);
+        let origin = Origin::builder(BACKEND, &*topic.name).group(self.group.as_deref());
         let (broker, group) = (self.broker.clone(), self.group.clone());
-        let place = Arc::new(Place { broker, topic, reader, group, registry, origin: Mutex::default() });
-        registered.subscriptions.insert(reader.member, Arc::downgrade(&place));
-        let origin = Origin::builder(BACKEND, &*place.topic.name)
-            .group(self.group.as_deref())
-            .build(MemorySettle(place.clone()));
-        *place.origin.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin.clone());
-        let control = Control(place.clone());
-        Ok(Subscription::new(Deliveries { place, origin, in_a_row: 0, timer: None }, control))
+        let place = Place { broker, topic, reader, group, left: AtomicBool::new(false) };
+        self.open.open(origin, Arc::new(place)).map(|(subscription, _)| subscription)
     }
 
     /// Creates the group. Without a name, it creates the group of the next subscription that this
     /// subscriber makes to the topic.
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         self.check(topic)?;
-        let mut registered = self.registry.open(topic)?;
-        if !registered.prepared.contains_key(topic) {
+        // Locked before the registry is asked, so that `close` either refuses this or finds it.
+        let mut prepared = self.prepared.lock();
+        self.open.check(topic)?;
+        if !prepared.contains_key(topic) {
             let (found, group) =
                 self.broker.with_topic(topic, |topic| (topic.clone(), topic.open_group(self.group.as_ref())));
             if self.group.is_none() {
-                registered.prepared.insert(topic.to_owned(), (found, group));
+                prepared.insert(topic.to_owned(), (found, group));
             }
         }
         Ok(())
@@ -149,14 +113,13 @@ impl Subscriber for MemorySubscriber {
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {
-        self.registry.close();
-        Ok(())
+        let closed = self.open.close().await;
+        self.prepared.release();
+        closed
     }
 
     fn status(&self) -> Vec<SubscriptionStatus> {
-        // The places are asked without the registry's lock, which is taken after a topic's when one ends.
-        let places: Vec<_> = self.registry.lock().subscriptions.values().filter_map(Weak::upgrade).collect();
-        places.iter().map(|place| place.status()).collect()
+        self.open.status()
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
@@ -168,84 +131,23 @@ impl Subscriber for MemorySubscriber {
     }
 }
 
-impl Registry {
-    pub(super) fn forget(&self, reader: Reader) {
-        self.lock().subscriptions.remove(&reader.member);
-    }
-
-    fn open(&self, topic: &str) -> Result<MutexGuard<'_, Registered>, SubscribeError> {
-        let registered = self.lock();
-        if registered.closed { Err(SubscribeError::closed(topic)) } else { Ok(registered) }
-    }
-
-    fn close(&self) {
-        let closed = Registered { closed: true, ..Registered::default() };
-        let registered = std::mem::replace(&mut *self.lock(), closed);
-        for place in registered.subscriptions.values().filter_map(Weak::upgrade) {
-            place.end();
-        }
-        for (topic, group) in registered.prepared.into_values() {
+impl Prepared {
+    fn release(&self) {
+        let groups = std::mem::take(&mut *self.lock());
+        for (topic, group) in groups.into_values() {
             topic.close_group(group);
             self.broker.forget_if_dead(&topic);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Registered> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Arc<Topic>, u64)>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Registry {
-    /// Subscriptions outlive the subscriber that made them; groups prepared for none do not.
+impl Drop for Prepared {
     fn drop(&mut self) {
-        self.lock().subscriptions.clear();
-        self.close();
-    }
-}
-
-impl Deliveries {
-    /// Ready when `until` has come.
-    fn poll_timer(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if timer.deadline() != until {
-            timer.as_mut().reset(until);
-        }
-        timer.as_mut().poll(cx)
-    }
-}
-
-impl Stream for Deliveries {
-    type Item = Result<Delivery, SubscribeError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        // A consumer that is always ready lets other tasks run, above all one that nacks at once.
-        if this.in_a_row == YIELD_AFTER {
-            this.in_a_row = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        loop {
-            match this.place.topic.next(this.place.reader, cx.waker()) {
-                Next::Handed(handed) => {
-                    this.in_a_row += 1;
-                    return Poll::Ready(Some(Ok(handed.into_delivery(&this.origin))));
-                }
-                Next::Ended => return Poll::Ready(None),
-                Next::Sleep(until) => {
-                    this.in_a_row = 0;
-                    let Some(until) = until else { return Poll::Pending };
-                    ready!(this.poll_timer(until, cx));
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Deliveries {
-    /// Nobody reads any more. Deliveries that are out can be settled until the control goes.
-    fn drop(&mut self) {
-        self.place.topic.stop_intake(self.place.reader);
+        self.release();
     }
 }
 

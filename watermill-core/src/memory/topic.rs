@@ -15,10 +15,10 @@ use super::{
     config::{History, MemoryConfig},
     group::{Group, Next},
     marshaler::{Confirm, Record},
-    wakers::Wakers,
 };
 use crate::{
     Message, Window,
+    backend::Wakers,
     delivery::{Outcome, Token},
 };
 

@@ -59,6 +59,7 @@ impl Message {
     ///
     /// The request belongs to the context of this copy. It never reaches the wire, and neither a delivered
     /// message nor a dead letter has it, whatever their metadata say.
+    #[inline]
     pub fn asks_for_delay(&self) -> bool {
         self.extensions().get::<DelayAsked>().is_some()
     }

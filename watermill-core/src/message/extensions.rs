@@ -22,6 +22,7 @@ impl Extensions {
     }
 
     /// The value of type `T`.
+    #[inline]
     pub fn get<T: 'static>(&self) -> Option<&T> {
         let values = self.values.as_deref()?;
         let (_, value) = values.iter().find(|(id, _)| *id == TypeId::of::<T>())?;

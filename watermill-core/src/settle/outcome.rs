@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::error::SettleError;
 
-/// Names one delivery of a subscription to the backend that made it. Within one [`Origin`] no token is used
+/// Names one delivery of a subscription to the backend that made it. Within one [`Origin`](super::Origin) no token is used
 /// twice: a late word on a delivery must never be taken for one on another.
 ///
 /// A place and a count, so that a backend finds its record without a table of its own: a Kafka partition and
@@ -65,7 +65,7 @@ pub struct Receipt(oneshot::Sender<Result<(), SettleError>>);
 
 impl Receipt {
     /// A receipt, and what it ends.
-    pub(super) fn new() -> (Self, oneshot::Receiver<Result<(), SettleError>>) {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<(), SettleError>>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }

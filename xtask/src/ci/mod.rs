@@ -3,6 +3,8 @@
 mod crates;
 mod examples;
 mod features;
+mod msrv;
+mod package;
 
 use crate::{
     Result, process,
@@ -23,6 +25,8 @@ from running; the exit status tells whether all of them passed.
   test       cargo xtask test
   examples   the examples print what examples/expected says
   promises   what `cargo run --bin lottery` must not compile; how many crates it does
+  msrv       no dependency wants a newer Rust than a crate's rust-version, and each crate builds with that
+  package    each crate packs, with its licences, and the packages compile
   deny       licences and advisories, where cargo-deny is installed
 
   --bless    write what the examples print to examples/expected instead of comparing
@@ -49,6 +53,8 @@ const STEPS: &[Step] = &[
     Step { name: "test", run: |_| test::run(&["--no-fail-fast".to_owned()]).map(passed) },
     Step { name: "examples", run: |options| examples::check(options.bless).map(passed) },
     Step { name: "promises", run: |_| crates::check().map(passed) },
+    Step { name: "msrv", run: |_| msrv::check() },
+    Step { name: "package", run: |_| package::check().map(passed) },
     Step { name: "deny", run: |_| deny() },
 ];
 

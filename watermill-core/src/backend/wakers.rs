@@ -2,17 +2,18 @@
 
 use std::task::Waker;
 
-/// A waker runs foreign code, which may come back here: so they are collected under the lock and
-/// called without it. One is the common case and does not allocate.
-#[derive(Default)]
+/// Tasks to wake, collected under a lock and woken without it: a waker runs foreign code, which may come
+/// back for the same lock. One waker is the common case and does not allocate.
+#[derive(Debug, Default)]
 #[must_use = "whoever is not woken sleeps on"]
-pub(super) struct Wakers {
+pub struct Wakers {
     first: Option<Waker>,
     others: Vec<Waker>,
 }
 
 impl Wakers {
-    pub(super) fn push(&mut self, waker: Waker) {
+    /// Adds one.
+    pub fn push(&mut self, waker: Waker) {
         if self.first.is_none() {
             self.first = Some(waker);
         } else {
@@ -20,17 +21,19 @@ impl Wakers {
         }
     }
 
-    pub(super) fn extend(&mut self, waker: Option<Waker>) {
-        if let Some(waker) = waker {
-            self.push(waker);
-        }
-    }
-
+    /// Wakes all of them; to be called without a lock.
     #[inline]
-    pub(super) fn wake(self) {
+    pub fn wake(self) {
         if let Some(first) = self.first {
             wake_all(first, self.others);
         }
+    }
+}
+
+impl Extend<Waker> for Wakers {
+    #[inline]
+    fn extend<T: IntoIterator<Item = Waker>>(&mut self, wakers: T) {
+        wakers.into_iter().for_each(|waker| self.push(waker));
     }
 }
 
