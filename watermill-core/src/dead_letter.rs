@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Message, Metadata, Publisher, PublisherExt,
-    error::{BoxError, Delayed, PublishError, chain, find},
+    error::{BoxError, Delayed, Nack, PublishError, chain, find},
     message::delay,
     metadata_keys as keys,
 };
@@ -112,7 +112,7 @@ impl DeadLetter {
             letter.set_delivery(delivery);
         }
         let sent = self.publisher.publish_one(&self.topic, letter).await;
-        sent.map_err(|source| DeadLetterError { failure: error, source })
+        sent.map_err(|source| DeadLetterError { failure: error, source: Nack::new(source) })
     }
 }
 
@@ -139,12 +139,12 @@ impl Error for EmptyTopic {}
 
 /// A message could not be handled, and its dead letter could not be published.
 ///
-/// Its source is the publisher's error, since that is what has to be mended now: trying again may
-/// help even when the handler's own error was permanent.
+/// Its source is the publisher's error, since that is what has to be mended now. It is marked with
+/// [`Nack`]: whatever becomes of a message that cannot be handled, this one comes again.
 #[derive(Debug)]
 pub struct DeadLetterError {
     failure: BoxError,
-    source: PublishError,
+    source: Nack,
 }
 
 impl DeadLetterError {
@@ -155,7 +155,7 @@ impl DeadLetterError {
 
     /// Why its dead letter could not be published.
     pub fn publish_error(&self) -> &PublishError {
-        &self.source
+        find(self.source.get_ref()).expect("it is made of a publish error")
     }
 }
 

@@ -6,17 +6,22 @@
 
 mod config;
 mod delayed;
+mod nack;
 mod panicked;
 mod publish;
 mod settle;
 mod subscribe;
+mod verdict;
 
 pub use config::ConfigError;
 pub use delayed::Delayed;
+pub use nack::Nack;
 pub use panicked::Panicked;
 pub use publish::{NotAccepted, PublishError, PublishErrorKind};
 pub use settle::{SettleError, SettleErrorKind};
 pub use subscribe::{SubscribeError, SubscribeErrorKind};
+pub(crate) use verdict::Classifier;
+pub use verdict::Verdict;
 
 use std::{error::Error, fmt};
 
@@ -78,15 +83,18 @@ impl Error for Permanent {
     }
 }
 
-/// The first error of type `E` among `error`, its sources, and what a [`Permanent`] wraps.
+/// The first error of type `E` among `error`, its sources, and what a [`Permanent`] or a [`Nack`] wraps.
 pub fn find<'e, E: Error + 'static>(mut error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     loop {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        error = match error.downcast_ref::<Permanent>() {
-            Some(Permanent(wrapped)) => &**wrapped,
-            None => error.source()?,
+        error = if let Some(Permanent(wrapped)) = error.downcast_ref() {
+            &**wrapped
+        } else if let Some(nack) = error.downcast_ref::<Nack>() {
+            nack.get_ref()
+        } else {
+            error.source()?
         };
     }
 }

@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 use crate::{
     Message, Outputs,
-    error::{BoxError, Delayed},
+    error::{BoxError, Delayed, Nack},
     go_duration, metadata_keys,
 };
 
@@ -134,7 +134,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        Poll::Ready(ready!(this.inner.poll(cx)).map_err(|error| Delayed::new(error, *this.delay).into()))
+        Poll::Ready(ready!(this.inner.poll(cx)).map_err(|error| match error.into() {
+            // It has not failed: it comes again by itself.
+            error if Nack::is(&*error) => error,
+            error => Delayed::new(error, *this.delay).into(),
+        }))
     }
 }
 

@@ -5,22 +5,23 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::ErrorPredicate;
 use crate::{
     Message, Outputs,
-    error::{BoxError, find},
+    error::{BoxError, Nack, find},
 };
 
 /// Turns certain errors into success without outputs: the message is acked.
 ///
 /// Errors are told apart by their type, wherever it stands among an error's sources, or by a
-/// predicate; never by their text.
+/// predicate; never by their text. An error that is marked with [`Nack`] is not ignored: it does not mean
+/// "done", and its message comes again.
 ///
 /// ```
 /// use std::num::ParseIntError;
@@ -41,8 +42,10 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct IgnoreErrors {
-    ignored: ErrorPredicate,
+    ignored: Arc<Predicate>,
 }
+
+type Predicate = dyn Fn(&(dyn Error + 'static)) -> bool + Send + Sync;
 
 impl IgnoreErrors {
     /// Ignores errors that are an `E` or have one among their sources.
@@ -52,13 +55,13 @@ impl IgnoreErrors {
 
     /// Ignores errors for which `ignored` returns true.
     pub fn when(ignored: impl Fn(&(dyn Error + 'static)) -> bool + Send + Sync + 'static) -> Self {
-        Self { ignored: ErrorPredicate::new(ignored) }
+        Self { ignored: Arc::new(ignored) }
     }
 
     /// Also ignores errors that are an `E` or have one among their sources.
     #[must_use]
     pub fn or<E: Error + 'static>(self) -> Self {
-        Self::when(move |error| self.ignored.matches(error) || find::<E>(error).is_some())
+        Self::when(move |error| (self.ignored)(error) || find::<E>(error).is_some())
     }
 }
 
@@ -72,7 +75,7 @@ impl<S> Layer<S> for IgnoreErrors {
     type Service = IgnoreErrorsService<S>;
 
     fn layer(&self, inner: S) -> IgnoreErrorsService<S> {
-        IgnoreErrorsService { inner, ignored: self.ignored.clone() }
+        IgnoreErrorsService { inner, config: self.clone() }
     }
 }
 
@@ -80,7 +83,7 @@ impl<S> Layer<S> for IgnoreErrors {
 #[derive(Clone, Debug)]
 pub struct IgnoreErrorsService<S> {
     inner: S,
-    ignored: ErrorPredicate,
+    config: IgnoreErrors,
 }
 
 impl<S> Service<Message> for IgnoreErrorsService<S>
@@ -97,7 +100,7 @@ where
     }
 
     fn call(&mut self, message: Message) -> Self::Future {
-        IgnoreErrorsFuture { inner: self.inner.call(message), ignored: self.ignored.clone() }
+        IgnoreErrorsFuture { inner: self.inner.call(message), config: self.config.clone() }
     }
 }
 
@@ -108,7 +111,7 @@ pin_project! {
     pub struct IgnoreErrorsFuture<F> {
         #[pin]
         inner: F,
-        ignored: ErrorPredicate,
+        config: IgnoreErrors,
     }
 }
 
@@ -123,7 +126,7 @@ where
         let this = self.project();
         Poll::Ready(ready!(this.inner.poll(cx)).or_else(|error| {
             let error = error.into();
-            if !this.ignored.matches(&*error) {
+            if Nack::is(&*error) || !(this.config.ignored)(&*error) {
                 return Err(error);
             }
             tracing::debug!(error = %crate::error::chain(&*error), "ignored an error");
@@ -185,6 +188,13 @@ mod tests {
         // P24: in Go it is.
         let error = run(&IgnoreErrors::of::<Gone>(), "gone").await.unwrap_err();
         assert_eq!(error.to_string(), "gone");
+    }
+
+    #[tokio::test]
+    async fn what_is_nacked_is_not_done() {
+        let error =
+            run(&IgnoreErrors::when(|_| true).or::<Gone>(), Nack::new(Gone("busy"))).await.unwrap_err();
+        assert!(Nack::is(&*error));
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@
 //! | [`Throttle`] | limits the rate by pausing the intake | counts messages, not tries |
 //! | [`Correlation`] | passes correlation ids on | covers all that is published further in |
 //! | [`InstantAck`] | acks before handling: at most once | acks once for all tries |
-//! | [`Deduplicator`] | handles a repeat only once | its "in progress" error must not be dead-lettered; a dead-lettered message is done |
+//! | [`Deduplicator`] | handles a repeat only once | a dead-lettered message is done too; a duplicate in progress is nacked wherever it stands |
 //! | [`PoisonQueue`] | publishes what failed elsewhere | needs the last error, turns it into success |
 //! | [`DelayOnError`] | attaches a delay for the poison queue | its delay travels outwards with the error |
 //! | [`CircuitBreaker`] | pauses the intake after failures in a row | needs the errors, counts messages and not tries |
@@ -56,6 +56,13 @@
 //! timeouts and dead letters are all you want, a [`FailurePolicy`](crate::FailurePolicy) says them in
 //! one place and cannot be stacked wrongly.
 //!
+//! # Whose fault an error is
+//!
+//! Layers and policies take one decision from an error, its [`Verdict`](crate::error::Verdict): try again,
+//! give up, ignore, or nack. An error that is marked with [`Nack`](crate::error::Nack) says "not now, and not
+//! the message's fault": no layer tries again, dead-letters or ignores it, and the message comes again later.
+//! A layer of yours that turns messages away marks its error so.
+//!
 //! # The intake valve
 //!
 //! A router asks a service whether it is ready before it takes a message. [`Throttle`], an open
@@ -74,7 +81,6 @@ mod correlation;
 mod deduplicator;
 mod delay_on_error;
 mod duplicator;
-mod error_predicate;
 mod ignore_errors;
 mod instant_ack;
 mod poison_queue;
@@ -94,7 +100,6 @@ pub use deduplicator::{
 };
 pub use delay_on_error::{DelayOnError, DelayOnErrorFuture, DelayOnErrorService};
 pub use duplicator::{Duplicator, DuplicatorService};
-use error_predicate::ErrorPredicate;
 pub use ignore_errors::{IgnoreErrors, IgnoreErrorsFuture, IgnoreErrorsService};
 pub use instant_ack::{InstantAck, InstantAckService};
 pub use poison_queue::{PoisonQueue, PoisonQueueFuture, PoisonQueueService};

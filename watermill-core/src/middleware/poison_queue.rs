@@ -13,11 +13,10 @@ use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::ErrorPredicate;
 use crate::{
-    DeadLetter, Message, Outputs, Publisher,
+    DeadLetter, DeliveryInfo, Message, Outputs, Publisher,
     dead_letter::{DeadLetterError, EmptyTopic},
-    error::{BoxError, chain},
+    error::{BoxError, Classifier, Nack, Verdict, chain},
     panic::CatchPanic,
 };
 
@@ -27,7 +26,10 @@ use crate::{
 /// Put it outside of [`Retry`](super::Retry), which sees no error otherwise. It handles panics of
 /// what is inside as errors. Outputs are never published for a message that failed. When the dead
 /// letter cannot be published, the message fails with a [`DeadLetterError`] that names both errors,
-/// and is not lost.
+/// and is nacked.
+///
+/// What is not the message's fault passes: an error marked with [`Nack`], such as that of a duplicate in
+/// progress, and every error of a delivery that the subscription has lost.
 ///
 /// The metadata are those of [`DeadLetter::message`]; the attempts are the deliveries that the
 /// backend counted, tries of a [`Retry`](super::Retry) inside do not add to them. Where they
@@ -49,7 +51,7 @@ use crate::{
 #[derive(Clone)]
 pub struct PoisonQueue {
     dead_letter: DeadLetter,
-    filter: Option<ErrorPredicate>,
+    classifier: Classifier,
 }
 
 impl PoisonQueue {
@@ -62,21 +64,23 @@ impl PoisonQueue {
         DeadLetter::new(publisher, topic).map(Self::from)
     }
 
-    /// Puts aside only messages that failed with an error for which `poisons` returns true; other
-    /// errors pass.
+    /// Decides from the error, instead of [`Verdict::of`]: puts the message aside after
+    /// [`Verdict::GiveUp`] and [`Verdict::Retry`] (all tries are over here), passes the error on after
+    /// [`Verdict::Nack`], and succeeds without outputs after [`Verdict::Ignore`]. Not asked about what is
+    /// marked with [`Nack`].
     #[must_use]
-    pub fn filter(
+    pub fn classify(
         mut self,
-        poisons: impl Fn(&(dyn Error + 'static)) -> bool + Send + Sync + 'static,
+        classify: impl Fn(&(dyn Error + 'static)) -> Verdict + Send + Sync + 'static,
     ) -> Self {
-        self.filter = Some(ErrorPredicate::new(poisons));
+        self.classifier = Classifier::new(classify);
         self
     }
 }
 
 impl From<DeadLetter> for PoisonQueue {
     fn from(dead_letter: DeadLetter) -> Self {
-        Self { dead_letter, filter: None }
+        Self { dead_letter, classifier: Classifier::default() }
     }
 }
 
@@ -154,12 +158,19 @@ where
                     let error = match ready!(future.poll(cx)) {
                         Ok(Ok(outputs)) => return Poll::Ready(Ok(outputs)),
                         Ok(Err(error)) => error.into(),
-                        Err(panicked) => panicked.into(),
+                        Err(panicked) => BoxError::from(panicked),
                     };
-                    if this.config.filter.as_ref().is_some_and(|filter| !filter.matches(&*error)) {
-                        return Poll::Ready(Err(error));
+                    let (verdict, error) = this.config.classifier.judge(error);
+                    match verdict {
+                        Verdict::Nack => return Poll::Ready(Err(error)),
+                        Verdict::Ignore => return Poll::Ready(Ok(Outputs::none())),
+                        Verdict::Retry | Verdict::GiveUp => {}
                     }
                     let message = kept.take().expect("polled again after it was ready");
+                    if message.delivery().is_some_and(DeliveryInfo::is_lost) {
+                        // Another owner gets the message, and may have more luck.
+                        return Poll::Ready(Err(Nack::new(error).into()));
+                    }
                     Step::Sending { sending: send(this.config.dead_letter.clone(), message, error) }
                 }
                 StepProject::Sending { sending } => {
@@ -251,25 +262,49 @@ mod tests {
         let publisher = RecordingPublisher::default();
         publisher.refuse(None);
         let error = run(&publisher, async |_| Err("boom".into())).await.unwrap_err();
+        assert_eq!(Verdict::of(&*error), Verdict::Nack);
         let error = error.downcast::<DeadLetterError>().unwrap();
         assert_eq!(error.failure().to_string(), "boom");
         assert!(error.publish_error().is_retryable());
     }
 
     #[tokio::test]
-    async fn the_filter_decides_what_is_poisoned() {
+    async fn the_verdict_decides_what_is_poisoned() {
         let publisher = RecordingPublisher::default();
-        let layer =
-            PoisonQueue::new(publisher.clone(), "dead").unwrap().filter(|error| error.to_string() == "bad");
+        let classify = |error: &(dyn Error + 'static)| match &*error.to_string() {
+            "bad" => Verdict::GiveUp,
+            "fine" => Verdict::Ignore,
+            _ => Verdict::Nack,
+        };
+        let layer = PoisonQueue::new(publisher.clone(), "dead").unwrap().classify(classify);
         let handler = service_fn(async |message: Message| match &**message.payload() {
             b"bad" => Err::<Outputs, BoxError>("bad".into()),
+            b"fine" => Err("fine".into()),
             _ => Err("busy".into()),
         });
         let error = layer.layer(handler).oneshot(Message::new("x")).await.unwrap_err();
         assert_eq!(error.to_string(), "busy");
+        assert!(Nack::is(&*error), "whatever stands outside gives it back too");
+        assert!(layer.layer(handler).oneshot(Message::new("fine")).await.unwrap().is_empty());
         assert!(publisher.calls().is_empty());
         layer.layer(handler).oneshot(Message::new("bad")).await.unwrap();
         assert_eq!(publisher.single().0, "dead");
+    }
+
+    #[tokio::test]
+    async fn a_lost_delivery_is_left_to_its_next_owner() {
+        let publisher = RecordingPublisher::default();
+        let (message, settlement) = Outcomes::default().deliver(Message::with_id("1", "x")).split();
+        let handler = service_fn(async |message: Message| {
+            let delivery = message.delivery().unwrap();
+            delivery.origin().revoke(|| [delivery.token()]);
+            Err::<Outputs, BoxError>("boom".into())
+        });
+        let layer = PoisonQueue::new(publisher.clone(), "dead").unwrap();
+        let error = layer.layer(handler).oneshot(message).await.unwrap_err();
+        assert!(Nack::is(&*error));
+        assert!(publisher.calls().is_empty());
+        settlement.nack();
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,11 @@
 //! [`FailurePolicy`]: what becomes of a message whose handler fails.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use crate::{
     Backoff, Publisher,
     dead_letter::DeadLetter,
-    error::{Permanent, PublishError, find},
+    error::{Classifier, Nack, Verdict, find},
 };
 
 /// What a handler does with a message it fails on: one declaration, so that retry, timeout and
@@ -14,9 +14,10 @@ use crate::{
 /// It sits outside of every layer: each try runs through all of them, and a timeout layer limits one
 /// try, not their sum. Errors of the handler, panics, and outputs that cannot be published all count.
 ///
-/// 1. An error is classified. [`Permanent`] ones, and publish errors that trying again cannot mend,
-///    are given up on at once; others are tried again **in place**: the delivery stays where it is,
-///    and later messages of its scope wait behind it.
+/// 1. An error is classified: see [`Verdict::of`]. What is not the message's fault, as a duplicate in
+///    progress, is nacked, wherever the policy ends. What trying again cannot mend is given up on at once;
+///    the rest is tried again **in place**: the delivery stays where it is, and later messages of its
+///    scope wait behind it.
 /// 2. When the retries are used up, the message goes where the policy says: nacked (the default),
 ///    to a dead-letter topic, to the backend's own dead letters, or away.
 ///
@@ -38,24 +39,10 @@ pub struct FailurePolicy {
     max_deliveries: u32,
     backoff: Backoff,
     nack_backoff: Backoff,
-    classify: Option<Arc<Classify>>,
+    classifier: Classifier,
     then: Then,
     /// What a router refuses to start with.
     problem: Option<String>,
-}
-
-type Classify = dyn Fn(&(dyn Error + 'static)) -> Verdict + Send + Sync;
-
-/// What an error says about trying again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// It may work next time.
-    Retry,
-    /// It will not: skip the remaining retries.
-    GiveUp,
-    /// It does not matter: ack the message.
-    Ignore,
 }
 
 #[derive(Clone)]
@@ -89,7 +76,7 @@ impl FailurePolicy {
             max_deliveries: 1,
             backoff: Backoff::default(),
             nack_backoff: Backoff::default(),
-            classify: None,
+            classifier: Classifier::default(),
             then: Then::Nack,
             problem: None,
         }
@@ -119,14 +106,13 @@ impl FailurePolicy {
         self
     }
 
-    /// Decides from the error. Replaces the default, which gives up on what is [`Permanent`] or a
-    /// [`PublishError`] that is not retryable, and tries everything else again.
+    /// Decides from the error, instead of [`Verdict::of`]. Not asked about what is marked with [`Nack`].
     #[must_use]
     pub fn classify(
         mut self,
         classify: impl Fn(&(dyn Error + 'static)) -> Verdict + Send + Sync + 'static,
     ) -> Self {
-        self.classify = Some(Arc::new(classify));
+        self.classifier = Classifier::new(classify);
         self
     }
 
@@ -174,12 +160,12 @@ impl FailurePolicy {
 
     /// `tries` in place so far, of delivery number `attempt`.
     pub(super) fn decide(&self, error: &(dyn Error + 'static), tries: u32, attempt: u32) -> Decision<'_> {
-        let verdict = match &self.classify {
-            Some(classify) => classify(error),
-            None => default_verdict(error),
-        };
-        match (verdict, &self.then) {
+        match (self.classifier.verdict(error), &self.then) {
             (Verdict::Ignore, _) => Decision::Drop,
+            (Verdict::Nack, _) => {
+                let asked = find::<Nack>(error).map(Nack::delay).unwrap_or_default();
+                Decision::Nack(self.nack_delay(attempt).max(asked))
+            }
             (Verdict::Retry, _) if tries <= self.max_retries => {
                 Decision::RetryAfter(self.backoff.delay(tries.saturating_sub(1)))
             }
@@ -223,10 +209,4 @@ impl fmt::Display for FailurePolicy {
             Then::Drop => f.write_str("drop"),
         }
     }
-}
-
-fn default_verdict(error: &(dyn Error + 'static)) -> Verdict {
-    let hopeless =
-        Permanent::is(error) || find::<PublishError>(error).is_some_and(|error| !error.is_retryable());
-    if hopeless { Verdict::GiveUp } else { Verdict::Retry }
 }

@@ -1,7 +1,13 @@
 //! The router: handlers, what they may take and return, how they are run, and how they end.
+#![doc = ""]
+#![doc = include_str!("when_it_does_not_compile.md")]
 
 mod batch;
 mod batch_fn;
+mod by_topic;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod check;
 mod concurrency;
 mod config;
 mod control;
@@ -24,6 +30,7 @@ mod restart;
 mod router;
 mod runner;
 mod service;
+mod shared_error;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;
@@ -34,11 +41,12 @@ pub mod types;
 mod worker;
 
 pub use batch_fn::{BatchFn, IntoOutcomes};
+pub use by_topic::ByTopic;
 pub use config::{RouterConfig, StartPolicy};
 pub use control::{Phase, RouterControl};
 pub use counters::Counts;
 pub use extract::{Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State};
-pub use failure::{FailurePolicy, Verdict};
+pub use failure::FailurePolicy;
 pub use handle::{Added, RouterHandle};
 pub use handler::Handler;
 pub use handler_error::HandlerError;

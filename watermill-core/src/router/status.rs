@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Counts, Ended, HandlerInfo, HandlerReport, counters::Counters};
+use super::{Counts, Ended, HandlerInfo, HandlerReport, counters::Counters, worker::Trouble};
 use crate::subscription::{Health, SubscriptionControl, SubscriptionStatus};
 
 /// One handler, as a health page shows it.
@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) info: Arc<HandlerInfo>,
     pub(super) chain: String,
     pub(super) counters: Arc<Counters>,
+    /// What ails the stream of its subscription.
+    pub(super) trouble: Arc<Trouble>,
     pub(super) stop: CancellationToken,
     pub(super) stage: Stage,
     pub(super) restarts: u64,
@@ -49,25 +51,23 @@ pub(super) enum Stage {
 
 impl Entry {
     pub(super) fn status(&self) -> HandlerStatus {
-        let degraded = |reason| Health::Degraded { reason };
-        let health = match &self.stage {
-            Stage::Running(_) => None,
-            Stage::Subscribing { error: None } => Some(degraded("not subscribed yet".to_owned())),
-            Stage::Subscribing { error: Some(error) } => {
-                Some(degraded(format!("not subscribed yet: {error}")))
+        let subscription = match &self.stage {
+            Stage::Running(subscription) => {
+                let mut status = subscription.status();
+                if let (Health::Healthy, Some(reason)) = (&status.health, self.trouble.current()) {
+                    status.health = Health::Degraded { reason };
+                }
+                status
             }
-            Stage::Closing => Some(Health::Ended),
+            Stage::Subscribing { error: None } => self.degraded("not subscribed yet".to_owned()),
+            Stage::Subscribing { error: Some(error) } => {
+                self.degraded(format!("not subscribed yet: {error}"))
+            }
             Stage::Restarting { at, error } => {
                 let wait = at.saturating_duration_since(Instant::now());
-                Some(degraded(format!("restarting in {:.1} s: {error}", wait.as_secs_f64())))
+                self.degraded(format!("restarting in {:.1} s: {error}", wait.as_secs_f64()))
             }
-        };
-        let subscription = match (&self.stage, health) {
-            (Stage::Running(subscription), _) => subscription.status(),
-            (_, health) => {
-                SubscriptionStatus::new(&self.info.subscribe_topic, health.unwrap_or(Health::Healthy))
-                    .group(self.info.group.clone())
-            }
+            Stage::Closing => self.without_subscription(Health::Ended),
         };
         HandlerStatus {
             info: (*self.info).clone(),
@@ -76,6 +76,14 @@ impl Entry {
             restarts: self.restarts,
             counts: self.counters.snapshot(),
         }
+    }
+
+    fn degraded(&self, reason: String) -> SubscriptionStatus {
+        self.without_subscription(Health::Degraded { reason })
+    }
+
+    fn without_subscription(&self, health: Health) -> SubscriptionStatus {
+        SubscriptionStatus::new(&self.info.subscribe_topic, health).group(self.info.group.clone())
     }
 
     pub(super) fn report(&self, ended: Ended) -> HandlerReport {

@@ -12,8 +12,7 @@ use tokio::time::Instant;
 use watermill_core::{
     Backoff, FailurePolicy, Handler, Json, Message, State,
     delivery::Outcome,
-    error::{Permanent, PublishErrorKind},
-    router::Verdict,
+    error::{Permanent, PublishErrorKind, Verdict},
 };
 use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 

@@ -6,6 +6,7 @@ mod failure;
 mod handling;
 mod layers;
 mod lifecycle;
+mod nacked;
 mod order;
 mod properties;
 

@@ -18,10 +18,9 @@ use tower::{Layer, Service};
 
 pub use self::state::BreakerState;
 use self::state::{Breaker, Entry, Rules, Ticket};
-use super::ErrorPredicate;
 use crate::{
     Message, Outputs,
-    error::{BoxError, Permanent},
+    error::{BoxError, Classifier, Verdict},
 };
 
 /// Stops taking messages after a number of failures in a row, and looks again some time later.
@@ -31,9 +30,9 @@ use crate::{
 /// message goes through at once as a probe: if it is handled the breaker closes, if it fails the
 /// breaker opens again. A message that had been taken already when the breaker opened is handled.
 ///
-/// All errors count but [`Permanent`] ones, which speak of the message and not of the world; see
-/// [`classify`](Self::classify). An error that does not count changes nothing, and the next message
-/// probes again.
+/// Errors count that trying again may mend ([`Verdict::Retry`]); others speak of the message and not of
+/// the world, or of what ends by itself. See [`classify`](Self::classify). An error that does not count
+/// changes nothing, and the next message probes again.
 ///
 /// Each handler that the layer is put around has a breaker of its own, so one broken handler does not
 /// stop the others; [`shared`](Self::shared) makes it one for all, for handlers that call the same
@@ -68,16 +67,20 @@ impl CircuitBreaker {
             failures_max: failures.max(1),
             // Within what an `Instant` can be moved by: a century is for ever.
             open_for: open_for.min(Duration::from_hours(100 * 365 * 24)),
-            counts: ErrorPredicate::new(|error| !Permanent::is(error)),
+            classifier: Classifier::default(),
             on_change: None,
         };
         Self { rules, shared: None }
     }
 
-    /// Counts only errors for which `counts` returns true.
+    /// Decides from the error, instead of [`Verdict::of`]: what is to be tried again counts as a failure,
+    /// nothing else does. The error is passed on as it is, whatever the verdict.
     #[must_use]
-    pub fn classify(self, counts: impl Fn(&(dyn Error + 'static)) -> bool + Send + Sync + 'static) -> Self {
-        self.with(|rules| rules.counts = ErrorPredicate::new(counts))
+    pub fn classify(
+        self,
+        classify: impl Fn(&(dyn Error + 'static)) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|rules| rules.classifier = Classifier::new(classify))
     }
 
     /// Calls `hook` with every new state, for a gauge or an alarm. It must not block.
@@ -229,6 +232,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
+    use crate::error::{Nack, Permanent};
 
     const OPEN: Duration = Duration::from_secs(30);
 
@@ -237,6 +241,7 @@ mod tests {
         service_fn(async |message: Message| match &**message.payload() {
             b"bad" => Err("boom".into()),
             b"poison" => Err(Permanent::new("unreadable").into()),
+            b"not now" => Err(Nack::new("in progress elsewhere").into()),
             b"panic" => panic!("boom"),
             b"stuck" => std::future::pending().await,
             _ => Ok(Outputs::none()),
@@ -330,9 +335,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn permanent_errors_do_not_count_and_panics_do() {
+    async fn what_is_permanent_or_nacked_does_not_count_and_panics_do() {
         let mut service = CircuitBreaker::new(1, OPEN).layer(handler());
         handle(&mut service, "poison").await;
+        handle(&mut service, "not now").await;
         assert_eq!(service.state(), BreakerState::Closed);
         let running = service.ready().await.unwrap().call(Message::new("panic"));
         crate::panic::CatchPanic::new(|| running).await.unwrap_err();

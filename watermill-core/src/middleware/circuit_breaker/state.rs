@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::middleware::ErrorPredicate;
+use crate::error::{Classifier, Verdict};
 
 /// What a [`CircuitBreaker`](super::CircuitBreaker) is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum BreakerState {
 pub(super) struct Rules {
     pub(super) failures_max: u32,
     pub(super) open_for: Duration,
-    pub(super) counts: ErrorPredicate,
+    pub(super) classifier: Classifier,
     pub(super) on_change: Option<Arc<dyn Fn(BreakerState) + Send + Sync>>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Ticket {
     reported: bool,
 }
 
-enum Verdict {
+enum Ending {
     Success,
     Failure,
     Neither,
@@ -113,24 +113,24 @@ impl Breaker {
         Ticket { breaker: self.clone(), generation, reported: false }
     }
 
-    fn end(&self, generation: u64, verdict: &Verdict) {
+    fn end(&self, generation: u64, ending: &Ending) {
         self.change(|position| {
             if position.generation != generation {
                 return;
             }
             let open = Phase::Open { until: Instant::now() + self.rules.open_for };
-            match (&mut position.phase, verdict) {
-                (Phase::Closed { failures }, Verdict::Success) => *failures = 0,
-                (Phase::Closed { failures }, Verdict::Failure) => {
+            match (&mut position.phase, ending) {
+                (Phase::Closed { failures }, Ending::Success) => *failures = 0,
+                (Phase::Closed { failures }, Ending::Failure) => {
                     *failures += 1;
                     if *failures >= self.rules.failures_max {
                         position.set(open);
                     }
                 }
-                (Phase::HalfOpen { .. }, Verdict::Success) => position.set(Phase::Closed { failures: 0 }),
-                (Phase::HalfOpen { .. }, Verdict::Failure) => position.set(open),
-                (Phase::HalfOpen { probes }, Verdict::Neither) => *probes -= 1,
-                (Phase::Closed { .. }, Verdict::Neither) | (Phase::Open { .. }, _) => {}
+                (Phase::HalfOpen { .. }, Ending::Success) => position.set(Phase::Closed { failures: 0 }),
+                (Phase::HalfOpen { .. }, Ending::Failure) => position.set(open),
+                (Phase::HalfOpen { probes }, Ending::Neither) => *probes -= 1,
+                (Phase::Closed { .. }, Ending::Neither) | (Phase::Open { .. }, _) => {}
             }
         });
         self.changed.notify_waiters();
@@ -179,12 +179,12 @@ impl Position {
 
 impl Ticket {
     pub(super) fn succeeded(&mut self) {
-        self.report(&Verdict::Success);
+        self.report(&Ending::Success);
     }
 
     pub(super) fn failed(&mut self, error: &(dyn Error + 'static)) {
-        let counts = self.breaker.rules.counts.matches(error);
-        self.report(if counts { &Verdict::Failure } else { &Verdict::Neither });
+        let counts = self.breaker.rules.classifier.verdict(error) == Verdict::Retry;
+        self.report(if counts { &Ending::Failure } else { &Ending::Neither });
     }
 
     /// Runs `poll`, whose panic is a failure. The future that panics is dropped later, by whoever
@@ -194,7 +194,7 @@ impl Ticket {
         impl Drop for Guard<'_> {
             fn drop(&mut self) {
                 if thread::panicking() {
-                    self.0.report(&Verdict::Failure);
+                    self.0.report(&Ending::Failure);
                 }
             }
         }
@@ -202,16 +202,16 @@ impl Ticket {
         poll()
     }
 
-    fn report(&mut self, verdict: &Verdict) {
+    fn report(&mut self, ending: &Ending) {
         if !self.reported {
             self.reported = true;
-            self.breaker.end(self.generation, verdict);
+            self.breaker.end(self.generation, ending);
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.report(if thread::panicking() { &Verdict::Failure } else { &Verdict::Neither });
+        self.report(if thread::panicking() { &Ending::Failure } else { &Ending::Neither });
     }
 }

@@ -19,7 +19,11 @@ pub use self::{
     publisher::DeduplicatingPublisher,
     store::{DeduplicationKey, DeduplicationStore, Reservation, Reserved},
 };
-use crate::{Message, Outputs, delivery::Outcome, error::BoxError};
+use crate::{
+    Message, Outputs,
+    delivery::Outcome,
+    error::{BoxError, Nack, Permanent},
+};
 
 /// Handles messages once within the memory of its store: a repeat is acked and produces nothing.
 ///
@@ -30,7 +34,8 @@ use crate::{Message, Outputs, delivery::Outcome, error::BoxError};
 /// Nothing is lost for it: before the handler runs the key is only reserved. It is marked when the
 /// delivery is acked, so after the outputs were published, and set free when the handler fails, when
 /// its outputs cannot be published, and when the future is dropped. A repeat that comes in between
-/// fails with [`InProgress`], so that it is delivered again later, when the outcome is known.
+/// fails with [`InProgress`] and is nacked, so that it is delivered again later, when the outcome is
+/// known. So is every message while the store cannot be asked.
 ///
 /// That leaves a gap: when the process dies between the handler's effects and the mark, the message
 /// is handled again. Handlers whose effects are rows in a database close it by marking in the same
@@ -165,13 +170,14 @@ where
     }
     // Prefixed: a handler and a topic of the same name are two scopes.
     let scope = format!("handler:{}", message.handler().map_or("", |handler| &handler.name));
-    let reservation = match store.reserve(DeduplicationKey { scope: &scope, key: &key }).await? {
+    let reserved = store.reserve(DeduplicationKey { scope: &scope, key: &key }).await;
+    let reservation = match reserved.map_err(unless_permanent)? {
         Reserved::New(reservation) => reservation,
         Reserved::Duplicate => {
             tracing::debug!(message_id = %message.id(), key, "handled before, acking");
             return Ok(Outputs::none());
         }
-        Reserved::InProgress => return Err(InProgress { key }.into()),
+        Reserved::InProgress => return Err(Nack::new(InProgress { key }).into()),
     };
     // From here on an error, a panic or a drop sets the key free, as dropping the reservation does.
     let outputs = inner.call(message).await.map_err(Into::into)?;
@@ -188,8 +194,15 @@ where
     Ok(outputs)
 }
 
-/// Another delivery of the same message is being handled, and how that ends is not known yet. The
-/// message should come again later.
+/// A store that cannot be asked is not the message's fault, unless it says that this key is.
+fn unless_permanent(error: BoxError) -> BoxError {
+    if Permanent::is(&*error) { error } else { Nack::new(error).into() }
+}
+
+/// Another delivery of the same message is being handled, and how that ends is not known yet.
+///
+/// It is marked with [`Nack`]: the message comes again later, and is neither dead-lettered nor dropped,
+/// wherever the [`Deduplicator`] stands and whatever the handler's policy ends with.
 #[derive(Debug)]
 pub struct InProgress {
     key: String,

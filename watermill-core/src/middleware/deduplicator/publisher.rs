@@ -4,10 +4,10 @@ use std::{collections::HashSet, fmt};
 
 use async_trait::async_trait;
 
-use super::{DeduplicationKey, Deduplicator, Reservation, Reserved};
+use super::{DeduplicationKey, Deduplicator, InProgress, Reservation, Reserved, unless_permanent};
 use crate::{
     Message, Publisher,
-    error::{NotAccepted, PublishError, PublishErrorKind},
+    error::{Nack, NotAccepted, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
 
@@ -16,7 +16,8 @@ use crate::{
 /// A repeat counts as accepted. A message is marked once the inner publisher has accepted it; what it
 /// has not accepted may be published again. A call with nothing left does not reach it. While another
 /// call is publishing a message of the same key, the whole call fails with
-/// [`PublishErrorKind::Unavailable`] before anything is sent: try again.
+/// [`PublishErrorKind::Unavailable`] before anything is sent: try again. In a router the message that was
+/// handled is nacked then, for the error is marked with [`Nack`].
 ///
 /// Calls in progress together may pass each other, so this publisher does not claim
 /// [`keeps_order`](PublisherCapabilities::keeps_order).
@@ -62,13 +63,16 @@ impl<P: Publisher> DeduplicatingPublisher<P> {
             let unavailable = || PublishError::new(PublishErrorKind::Unavailable, topic);
             let reserved =
                 self.deduplicator.store.reserve(DeduplicationKey { scope: &scope, key: &key }).await;
-            match reserved.map_err(|error| unavailable().because("deduplication").with_source(error))? {
+            match reserved.map_err(|error| {
+                unavailable().because("deduplication").with_source(unless_permanent(error))
+            })? {
                 Reserved::New(reservation) => {
                     fresh.push(Fresh { position, message, reservation: Some(reservation) });
                 }
                 Reserved::Duplicate => tracing::debug!(message_id = %message.id(), key, "published before"),
                 Reserved::InProgress => {
-                    return Err(unavailable().because(format!("{key:?} is being published by another call")));
+                    let detail = format!("{key:?} is being published by another call");
+                    return Err(unavailable().because(detail).with_source(Nack::new(InProgress { key })));
                 }
             }
         }

@@ -21,7 +21,9 @@ pub struct DeduplicationKey<'a> {
 ///
 /// 1. Of calls with equal keys, only one gets [`Reserved::New`] until that reservation is gone.
 /// 2. A key that was committed is [`Reserved::Duplicate`] while it is remembered.
-/// 3. When a key cannot be looked up the call fails: it is neither new nor a duplicate then.
+/// 3. When a key cannot be looked up the call fails: it is neither new nor a duplicate then. The message is
+///    given back and comes again, unless the error is [`Permanent`](crate::error::Permanent): a key that can
+///    never be looked up.
 /// 4. Memory, or the table, is bounded.
 ///
 /// # Cancel safety

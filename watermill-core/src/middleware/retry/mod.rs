@@ -19,18 +19,18 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service};
 
-use super::ErrorPredicate;
 use crate::{
     Backoff, Message, Outputs,
-    error::{BoxError, Permanent, chain},
+    error::{BoxError, Classifier, Nack, Verdict, chain},
 };
 
 /// Calls the handler again when it fails, up to a number of times, with waits between.
 ///
 /// The delivery stays where it is: nothing is published, and later messages of its ordering scope
 /// wait. When the retries are used up the handler's last error is passed out as it is. It gives up at
-/// once on a [`Permanent`] error, and when the subscription has lost the delivery (a lease that ran
-/// out): somebody else has the message then.
+/// once on an error that trying again cannot mend or that asks to be [nacked](Nack) (see
+/// [`Verdict::of`]), and when the subscription has lost the delivery (a lease that ran out): somebody
+/// else has the message then, and the error that is passed out is marked with [`Nack`].
 ///
 /// Every try gets a fresh copy of the message and of whatever the layers inside make for it; a
 /// [`Timeout`](super::Timeout) inside gives each try its whole time. The services inside have to be
@@ -70,7 +70,7 @@ struct Config {
     max_retries: Option<u32>,
     backoff: Backoff,
     max_elapsed: Option<Duration>,
-    retryable: Option<ErrorPredicate>,
+    classifier: Classifier,
     on_retry: Option<Arc<OnRetry>>,
 }
 
@@ -84,7 +84,7 @@ impl Retry {
 
     /// Tries until it works, or until [`max_elapsed`](Self::max_elapsed) where that is set. One bad
     /// message then holds up its ordering scope for as long: see that bad ones are
-    /// [`Permanent`] errors.
+    /// [`Permanent`](crate::error::Permanent) errors.
     pub fn unlimited() -> Self {
         Self::with_limit(None)
     }
@@ -94,7 +94,7 @@ impl Retry {
             max_retries,
             backoff: Backoff::default(),
             max_elapsed: None,
-            retryable: None,
+            classifier: Classifier::default(),
             on_retry: None,
         };
         Self { config: Arc::new(config) }
@@ -113,14 +113,15 @@ impl Retry {
         self.with(|config| config.max_elapsed = Some(max_elapsed))
     }
 
-    /// Tries again only after errors for which `retryable` returns true. A [`Permanent`] error is
-    /// never tried again.
+    /// Decides from the error, instead of [`Verdict::of`]: tries again after [`Verdict::Retry`], succeeds
+    /// without outputs after [`Verdict::Ignore`], and passes on every other error. Not asked about what is
+    /// marked with [`Nack`].
     #[must_use]
     pub fn classify(
         self,
-        retryable: impl Fn(&(dyn Error + 'static)) -> bool + Send + Sync + 'static,
+        classify: impl Fn(&(dyn Error + 'static)) -> Verdict + Send + Sync + 'static,
     ) -> Self {
-        self.with(|config| config.retryable = Some(ErrorPredicate::new(retryable)))
+        self.with(|config| config.classifier = Classifier::new(classify))
     }
 
     /// Calls `hook` before each wait, with the number of the retry that follows (from 1), the wait,
@@ -157,10 +158,8 @@ impl fmt::Debug for Config {
 
 impl Config {
     /// How long to wait before the next try, if there is one after `retries` retries.
-    fn delay(&self, error: &(dyn Error + 'static), retries: u32, began: Option<Instant>) -> Option<Duration> {
-        let used_up = self.max_retries.is_some_and(|max| retries >= max);
-        let hopeless = Permanent::is(error) || self.retryable.as_ref().is_some_and(|is| !is.matches(error));
-        if used_up || hopeless {
+    fn delay(&self, retries: u32, began: Option<Instant>) -> Option<Duration> {
+        if self.max_retries.is_some_and(|max| retries >= max) {
             return None;
         }
         let delay = self.backoff.delay(retries);
@@ -258,13 +257,16 @@ where
         loop {
             let next = match this.step.as_mut().project() {
                 StepProject::Calling { future } => {
-                    let error = match ready!(future.poll(cx)) {
+                    let (verdict, error) = match ready!(future.poll(cx)) {
                         Ok(outputs) => return Poll::Ready(Ok(outputs)),
-                        Err(error) => error.into(),
+                        Err(error) => this.config.classifier.judge(error.into()),
                     };
-                    let Some(delay) = this.config.delay(&*error, *this.retries, *this.began) else {
-                        return Poll::Ready(Err(error));
+                    let delay = match verdict {
+                        Verdict::Retry => this.config.delay(*this.retries, *this.began),
+                        Verdict::Ignore => return Poll::Ready(Ok(Outputs::none())),
+                        Verdict::GiveUp | Verdict::Nack => None,
                     };
+                    let Some(delay) = delay else { return Poll::Ready(Err(error)) };
                     *this.retries += 1;
                     report(this.config, this.message, *this.retries, delay, &*error);
                     Step::Waiting { wait: wait(this.message, delay), error: Some(error) }
@@ -272,8 +274,10 @@ where
                 StepProject::Waiting { wait, error } => match ready!(wait.as_mut().poll(cx)) {
                     Waited::Out => Step::Readying,
                     Waited::DeliveryLost => {
-                        // The handler's own error: that is what went wrong here.
-                        return Poll::Ready(Err(error.take().expect("polled again after it was ready")));
+                        // The handler's own error is what went wrong here, and it is for the next owner to judge:
+                        // whatever stands outside must not put the message aside.
+                        let error = error.take().expect("polled again after it was ready");
+                        return Poll::Ready(Err(Nack::new(error).into()));
                     }
                 },
                 StepProject::Readying => {

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
-use crate::{fixtures::Outcomes, middleware::Timeout};
+use crate::{error::Permanent, fixtures::Outcomes, middleware::Timeout};
 
 const TWENTY_MS: Duration = Duration::from_millis(20);
 
@@ -67,7 +67,7 @@ async fn hooks_and_classification_do_not_change_the_waits_and_hear_the_real_ones
     // P9: in Go a hook makes the waits 20 80 320 1000, a classifier 40 160 640 1000.
     let heard = Arc::new(Mutex::new(Vec::new()));
     let flaky = Flaky::new(4);
-    let retry = Retry::new(4).backoff(doubling()).classify(|_| true).on_retry({
+    let retry = Retry::new(4).backoff(doubling()).on_retry({
         let heard = heard.clone();
         move |retry, delay, error| {
             heard.lock().unwrap().push((retry, delay.as_millis(), error.to_string()));
@@ -123,17 +123,23 @@ async fn it_gives_up_at_once_on_a_permanent_error() {
         *counted.lock().unwrap() += 1;
         std::future::ready(Err::<Outputs, BoxError>(Permanent::new("no such order").into()))
     });
-    let retry = Retry::new(5).classify(|_| true);
-    let error = retry.layer(handler).oneshot(Message::new("x")).await.unwrap_err();
+    let error = Retry::new(5).layer(handler).oneshot(Message::new("x")).await.unwrap_err();
     assert!(error.is::<Permanent>());
     assert_eq!(*calls.lock().unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_that_the_classifier_refuses_are_not_tried_again() {
-    let flaky = Flaky::new(usize::MAX);
-    let retry = Retry::new(5).classify(|error| error.to_string() != "error 2");
-    assert_eq!(flaky.run(retry).await.unwrap_err().to_string(), "error 2");
+async fn the_verdict_decides_what_is_tried_again() {
+    let verdicts = |second: Verdict| {
+        Retry::new(5)
+            .classify(move |error| if error.to_string() == "error 2" { second } else { Verdict::Retry })
+    };
+    let error = Flaky::new(usize::MAX).run(verdicts(Verdict::GiveUp)).await.unwrap_err();
+    assert_eq!(error.to_string(), "error 2");
+    let error = Flaky::new(usize::MAX).run(verdicts(Verdict::Nack)).await.unwrap_err();
+    assert!(Nack::is(&*error) && error.to_string() == "error 2", "{error:?}");
+    assert!(Flaky::new(usize::MAX).run(verdicts(Verdict::Ignore)).await.unwrap().is_empty());
+    assert_eq!(Flaky::new(2).run(verdicts(Verdict::Retry)).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +170,9 @@ async fn a_lost_delivery_ends_the_wait_with_the_handlers_own_error() {
     let mut running = Box::pin(service.ready().await.unwrap().call(message.clone()));
     assert!(futures::poll!(&mut running).is_pending());
     message.delivery().unwrap().origin().revoke(|| [message.delivery().unwrap().token()]);
-    assert_eq!(running.await.unwrap_err().to_string(), "error 1");
+    let error = running.await.unwrap_err();
+    assert_eq!(error.to_string(), "error 1");
+    assert!(Nack::is(&*error), "another owner has the message: nothing outside puts it aside");
     assert_eq!(flaky.calls().len(), 1);
     settlement.nack();
 }

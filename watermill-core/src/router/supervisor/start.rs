@@ -130,6 +130,7 @@ impl Supervisor {
             info: task.subscribing.env.info.clone(),
             chain,
             counters: task.subscribing.env.counters.clone(),
+            trouble: task.subscribing.env.trouble.clone(),
             stop: task.subscribing.env.stop.clone(),
             stage: Stage::Subscribing { error: None },
             restarts: 0,
