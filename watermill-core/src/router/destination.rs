@@ -2,7 +2,11 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use super::{Addressed, Messages, Nothing, handler::Unknown, sink::Sink};
+use super::{
+    handler::Unknown,
+    outputs::{Addressed, Messages, Nothing},
+    sink::Sink,
+};
 use crate::Publisher;
 
 /// A destination that fits handlers returning `Kind`.
@@ -66,6 +70,7 @@ impl<Out> ReturnsAddressed<Out> for Messages where Unfit<Out>: OneTopic {}
 /// that the compiler says then.
 pub struct Unfit<Out>(PhantomData<Out>);
 
+/// What a destination needs, and a handler that returns nothing does not have.
 #[diagnostic::on_unimplemented(
     message = "the handler returns nothing and has a destination: leave out `.to(..)`",
     label = "there is nothing to publish",
@@ -73,6 +78,7 @@ pub struct Unfit<Out>(PhantomData<Out>);
 )]
 pub trait SomethingToPublish {}
 
+/// What messages that name their topics need.
 #[diagnostic::on_unimplemented(
     message = "the handler's messages name their topics: call `.to_topics(publisher)` instead of `.to(publisher, topic)`",
     label = "a destination with a topic of its own",
@@ -80,6 +86,7 @@ pub trait SomethingToPublish {}
 )]
 pub trait TopicsOfMessages {}
 
+/// What messages that name no topic need.
 #[diagnostic::on_unimplemented(
     message = "the handler's messages name no topic: call `.to(publisher, topic)` instead of `.to_topics(publisher)`",
     label = "a destination without a topic",
@@ -123,7 +130,9 @@ mod sealed {
     }
 }
 
-pub(super) fn sink(output: impl sealed::IntoSink) -> Sink {
+pub(super) use sealed::IntoSink;
+
+pub(super) fn sink(output: impl IntoSink) -> Sink {
     let (publisher, topic) = output.into_sink();
     Sink { publisher, topic }
 }
