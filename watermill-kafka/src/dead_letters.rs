@@ -21,7 +21,7 @@ pub(crate) struct RejectedDelivery {
     pub(crate) reason: String,
 }
 
-/// Sends what the shared has rejected, in order, until the subscription is gone. What cannot be sent is
+/// Sends what a subscription has rejected, in order, until the subscription is gone. What cannot be sent is
 /// tried again until it can, and its place in the partition is held meanwhile.
 pub(crate) async fn send_all(shared: Arc<Shared>, to: DeadLetter, retry: Backoff) {
     loop {

@@ -41,7 +41,7 @@ pub(crate) struct Ledger {
     receipts: Vec<(i64, Receipt)>,
     /// The first offset that was handed out.
     first: Option<i64>,
-    /// What was enlisted to the open transaction.
+    /// What was enlisted in the open transaction.
     enlisted: Enlisted,
     /// How often records were handed out before the partition was read again.
     earlier: HashMap<i64, u32>,
@@ -115,7 +115,7 @@ impl Ledger {
     /// What the window lets through; `now` is asked for only where it matters.
     #[inline]
     pub(crate) fn offer(&mut self, window: Window, max_ahead: usize, now: impl FnOnce() -> Instant) -> Offer {
-        // After a broken promise the partition is read again as a whole, with another ledger.
+        // After an enlisted record that was not done the partition is read again as a whole, with another ledger.
         if self.out - self.handled >= window.per_scope() || self.enlisted.broken {
             return Offer::Nothing(None);
         }

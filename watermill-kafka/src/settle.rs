@@ -34,7 +34,7 @@ use crate::{
 /// Errors that nobody has read yet; older ones are in the log.
 const ERRORS_MAX: usize = 16;
 
-/// The place where they meet. Its lock is held for moments and never while something is awaited; under
+/// What a subscription shares with its client and its deliveries. Its lock is held for moments and never while something is awaited; under
 /// it librdkafka's queues are polled, so no callback of librdkafka may take it that is called under
 /// theirs.
 pub(crate) struct Shared {

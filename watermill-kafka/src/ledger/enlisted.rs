@@ -1,10 +1,10 @@
-//! What of a partition is enlisted to the open transaction of an exactly-once publisher.
+//! What of a partition is enlisted in the open transaction of an exactly-once publisher.
 
 use watermill_core::{delivery::Receipt, error::SettleError};
 
 use super::{Entry, Ledger, State};
 
-/// Records of which something has been published in the open transaction: they are enlisted to be done
+/// Records of which something has been published in the open transaction: they are enlisted, to be done
 /// when it is committed.
 #[derive(Debug, Default)]
 pub(super) struct Enlisted {
@@ -12,7 +12,7 @@ pub(super) struct Enlisted {
     pub(super) covered: usize,
     /// How many are enlisted and not done.
     pub(super) open: usize,
-    /// Whether a enlisted one was not done after all.
+    /// Whether an enlisted one was not done after all.
     pub(super) broken: bool,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Enlistment {
     Lost,
 }
 
-/// What became of the enlisted of a partition.
+/// What became of the enlisted records of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EnlistedState {
     Yes,
@@ -38,7 +38,7 @@ pub(crate) enum EnlistedState {
 }
 
 impl Ledger {
-    /// Enlisted a record that is in hand to the open transaction.
+    /// Enlists a record that is in hand in the open transaction.
     pub(crate) fn enlist(&mut self, offset: i64) -> Enlistment {
         let Some(at) = self.position(offset) else { return Enlistment::Lost };
         if !matches!(self.entries[at].state, State::Out(_)) {
@@ -87,7 +87,7 @@ impl Ledger {
         }
     }
 
-    /// Takes a promise back of which nothing has been published.
+    /// Takes a record out again of which nothing has been published.
     pub(crate) fn withdraw_enlisted(&mut self, offset: i64) {
         let Some(at) = self.position(offset) else { return };
         if std::mem::take(&mut self.entries[at].enlisted) {

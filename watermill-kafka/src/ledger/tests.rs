@@ -73,7 +73,7 @@ fn in_an_unordered_window_others_pass_a_nacked_record_up_to_the_bound() {
 }
 
 #[test]
-fn a_condemned_record_holds_the_watermark_until_it_is_buried() {
+fn a_rejected_record_holds_the_watermark_until_its_dead_letter_has_arrived() {
     let mut ledger = ledger(&[0, 1]);
     let rejected = ledger.reject(0, None).unwrap();
     assert_eq!((rejected.message.id().as_str(), rejected.attempts), ("0", 1));
@@ -94,7 +94,7 @@ fn a_record_that_is_offered_twice_by_the_client_is_handed_out_once() {
 }
 
 #[test]
-fn a_record_is_promised_when_those_before_it_are_done_or_promised() {
+fn a_record_is_enlisted_when_those_before_it_are_done_or_enlisted() {
     let mut ledger = ledger(&[3, 5, 6, 9]);
     assert_eq!(ledger.enlist(5), Enlistment::Early);
     ledger.ack(3, None);
@@ -113,7 +113,7 @@ fn a_record_is_promised_when_those_before_it_are_done_or_promised() {
 }
 
 #[test]
-fn behind_a_nacked_record_nothing_can_be_promised_and_comes_again_with_it() {
+fn behind_a_nacked_record_nothing_can_be_enlisted_and_comes_again_with_it() {
     let now = Instant::now();
     let mut ledger = ledger(&[0, 1, 2]);
     ledger.nack(1, SECOND, now, None);
@@ -135,7 +135,7 @@ fn behind_a_nacked_record_nothing_can_be_promised_and_comes_again_with_it() {
 }
 
 #[test]
-fn a_promised_record_that_is_not_done_after_all_breaks_the_promise() {
+fn an_enlisted_record_that_is_not_done_after_all_aborts_the_transaction() {
     let mut nacked = ledger(&[0]);
     nacked.enlist(0);
     nacked.nack(0, Duration::ZERO, Instant::now(), None);

@@ -34,7 +34,7 @@ impl Shared {
         self.pair.as_ref()
     }
 
-    /// Enlisted a delivery to the open transaction.
+    /// Enlists a delivery in the open transaction.
     pub(crate) fn enlist(&self, token: Token) -> Enlistment {
         let mut state = self.lock();
         if state.ended {
@@ -44,21 +44,21 @@ impl Shared {
         part.map_or(Enlistment::Lost, |part| part.ledger.enlist(token.position.cast_signed()))
     }
 
-    /// Takes a promise back of which nothing has been published.
+    /// Takes a record out again of which nothing has been published.
     pub(crate) fn withdraw_enlisted(&self, token: Token) {
         if let Some(part) = self.lock().assigned.scope(token.scope) {
             part.ledger.withdraw_enlisted(token.position.cast_signed());
         }
     }
 
-    /// Whether a delivery is enlisted to the open transaction.
+    /// Whether a delivery is enlisted in the open transaction.
     pub(crate) fn is_enlisted(&self, token: Token) -> bool {
         let mut state = self.lock();
         let part = state.assigned.scope(token.scope);
         part.is_some_and(|part| part.ledger.is_enlisted(token.position.cast_signed()))
     }
 
-    /// What became of the enlisted of a scope.
+    /// What became of the enlisted records of a scope.
     pub(crate) fn enlisted_state(&self, scope: u64) -> EnlistedState {
         let mut state = self.lock();
         let ended = state.ended;
@@ -76,7 +76,7 @@ impl Shared {
         }
     }
 
-    /// Whether anything is to be committed, or enlisted to be.
+    /// Whether anything is to be committed, or enlisted for it.
     pub(crate) fn is_uncommitted(&self) -> bool {
         let state = self.lock();
         let mut parts = state.assigned.iter();

@@ -180,11 +180,15 @@ impl Driver {
 
     /// Has the partitions of what was aborted read again, from what is committed.
     async fn rewind(&mut self) {
-        let mut by_desk: HashMap<usize, (Arc<Shared>, Vec<u64>)> = HashMap::new();
+        let mut by_subscription: HashMap<usize, (Arc<Shared>, Vec<u64>)> = HashMap::new();
         for (shared, scope) in self.aborted.drain(..) {
-            by_desk.entry(Arc::as_ptr(&shared).addr()).or_insert_with(|| (shared, Vec::new())).1.push(scope);
+            by_subscription
+                .entry(Arc::as_ptr(&shared).addr())
+                .or_insert_with(|| (shared, Vec::new()))
+                .1
+                .push(scope);
         }
-        for (shared, scopes) in by_desk.into_values() {
+        for (shared, scopes) in by_subscription.into_values() {
             let (done, ended) = oneshot::channel();
             let client = self.pair.clients().into_iter().find(|client| client.context.serves(&shared));
             if let Some(client) = client {

@@ -1,4 +1,4 @@
-//! [`Open`]: the transaction that is open, and what is enlisted to it.
+//! [`Open`]: the transaction that is open, and what is enlisted in it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,7 +25,7 @@ pub(super) struct Open {
     /// Hears of every message in it.
     pub(super) call: Arc<Call>,
     sent: Vec<Sent>,
-    /// The assignments of partitions whose deliveries are enlisted to it, by the shared's address.
+    /// The assignments of partitions whose deliveries are enlisted in it, by the address of their subscription's state.
     parts: HashMap<(usize, u64), Arc<Shared>>,
     messages: usize,
     /// Calls that are queueing their messages.
@@ -46,7 +46,7 @@ struct Sent {
     causes: Vec<Cause>,
 }
 
-/// Whether all enlisted of a transaction were kept.
+/// Whether everything that was enlisted in a transaction is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
     Yes,
@@ -78,10 +78,10 @@ impl Open {
         let mut made: Vec<&Cause> = Vec::new();
         for cause in causes {
             let before = cause.is_enlisted();
-            let promise = cause.shared.enlist(cause.token);
-            if promise != Enlistment::Made {
+            let enlisted = cause.shared.enlist(cause.token);
+            if enlisted != Enlistment::Made {
                 made.into_iter().rev().for_each(|cause| cause.shared.withdraw_enlisted(cause.token));
-                return Some(promise);
+                return Some(enlisted);
             }
             if !before {
                 made.push(cause);
@@ -116,7 +116,7 @@ impl Open {
         self.closing = true;
     }
 
-    /// Whether what is enlisted to it is done. To be asked once it is closing.
+    /// Whether what is enlisted in it is done. To be asked once it is closing.
     pub(super) fn settled(&self) -> Settled {
         if self.broken.is_some() {
             // Its messages are not waited for; whoever queues them must be through with it.

@@ -156,7 +156,7 @@ impl Pair {
         if used { self.commit(timeout) } else { Ok(()) }
     }
 
-    /// Lets a call in: enlisted its deliveries, and waits while they cannot be. In no transaction at all
+    /// Lets a call in: enlists its deliveries, and waits while they cannot be. In no transaction at all
     /// the call has to fail.
     pub(super) async fn enter(
         &self,
@@ -258,7 +258,7 @@ impl Pair {
         }
     }
 
-    /// Waits until what is enlisted to the open transaction is done, or until that cannot be, and takes it.
+    /// Waits until what is enlisted in the open transaction is done, or until that cannot be, and takes it.
     /// Nobody is waited for beyond `patience` from its first message on.
     pub(super) async fn take(&self, patience: Duration) -> Option<Open> {
         loop {
