@@ -291,7 +291,7 @@ impl State {
     /// is to be dropped without the lock.
     #[inline]
     fn append(&mut self, batch: &mut Batch, config: &MemoryConfig) -> Option<VecDeque<Record>> {
-        let keeps_history = config.history != History::None;
+        let keeps_history = !matches!(config.history, History::None);
         if self.groups.is_empty() && !keeps_history {
             return None;
         }
