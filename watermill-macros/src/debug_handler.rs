@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 pub(crate) fn expand(kind: Kind, options: TokenStream, function: TokenStream) -> TokenStream {
     // The function stays even where the checks cannot be written: without it, one error would become many.
     let checks = parse2::<ItemFn>(function.clone())
-        .map_err(|error| Error::new(error.span(), "this is written on an `async fn`"))
+        .map_err(|error| Error::new(error.span(), format!("this is written on an `async fn`: {error}")))
         .and_then(|item| checks(kind, &parse2(options)?, &item))
         .unwrap_or_else(Error::into_compile_error);
     quote! { #function #checks }
