@@ -114,7 +114,7 @@ impl<'w> Intake<'w> {
     #[cold]
     fn suffer(&mut self, error: SubscribeError) -> Result<(), End> {
         if error.kind() == SubscribeErrorKind::Closed {
-            return Err(End::SubscriptionEnded(error.into()));
+            return Err(End::Closed(error.into()));
         }
         let delay = self.backoff.delay(self.errors);
         self.condition = Condition::Waiting(Box::pin(sleep(delay)));
