@@ -298,7 +298,7 @@ impl State {
         // One look at the clock for a call.
         let published_at = SystemTime::now();
         let Batch { messages, confirm } = batch;
-        for message in messages.drain(..) {
+        for message in std::mem::take(messages) {
             let sequence = self.next_sequence;
             self.next_sequence += 1;
             let record = |message, confirm| Record::new(message, sequence, published_at, confirm);

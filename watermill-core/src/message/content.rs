@@ -63,7 +63,8 @@ impl SharedContent {
         if let Some(mut spare) = spare
             && let Some(place) = Arc::get_mut(&mut spare)
         {
-            *place = content;
+            // What was cleared owns nothing: there is nothing to drop.
+            std::mem::forget(std::mem::replace(place, content));
             return Self(Some(spare));
         }
         Self(Some(Arc::new(content)))
@@ -155,7 +156,9 @@ impl Content {
 
     fn clear(&mut self) {
         self.payload = Bytes::new();
-        self.id.take();
+        if self.id.get().is_some() {
+            self.id.take();
+        }
         if !matches!(self.headers, Slot::Known(None)) {
             self.headers.take();
         }

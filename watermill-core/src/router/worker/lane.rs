@@ -67,7 +67,8 @@ impl<'w, S: MessageService> Lane<'w, S> {
         if delivery.is_lost() {
             return self.state.lost_unbegun(delivery);
         }
-        let (message, job) = Job::begin(delivery, self.state.env);
+        let (mut message, settlement) = delivery.split();
+        let job = Job::new(&mut message, settlement, self.state.env);
         self.call(message, job, service, cx);
     }
 

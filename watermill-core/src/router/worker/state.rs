@@ -124,7 +124,9 @@ impl<'w> State<'w> {
                     self.lost_unbegun(delivery);
                     return None;
                 }
-                Some(Job::begin(delivery, self.env))
+                let (mut message, settlement) = delivery.split();
+                let job = Job::new(&mut message, settlement, self.env);
+                Some((message, job))
             }
         }
     }

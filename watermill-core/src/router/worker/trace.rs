@@ -1,6 +1,6 @@
 //! [`Trace`]: the name of a delivery for whoever reads logs.
 
-use tracing::{Level, Span, span::Entered};
+use tracing::{Level, Span, level_filters::LevelFilter, span::Entered};
 
 use super::Environment;
 use crate::{Message, MessageId};
@@ -20,8 +20,17 @@ struct Named {
 }
 
 impl Trace {
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(message: &Message, attempt: u32, env: &Environment) -> Self {
+        // One look, as a rule: this is all that a span costs where there is no log.
+        if LevelFilter::current() == LevelFilter::OFF && env.attempts.is_none() {
+            return Self(None);
+        }
+        Self::wanted(message, attempt, env)
+    }
+
+    #[inline(never)]
+    fn wanted(message: &Message, attempt: u32, env: &Environment) -> Self {
         let wanted = tracing::enabled!(target: TARGET, Level::INFO)
             || tracing::enabled!(Level::ERROR)
             || env.attempts.is_some();
