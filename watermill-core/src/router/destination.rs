@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Addressed, Messages, Nothing, handler::Unknown, sink::Sink};
+use super::{
+    handler::Unknown,
+    outputs::{Addressed, Messages, Nothing},
+    sink::Sink,
+};
 use crate::Publisher;
 
 /// A destination that fits handlers returning `Kind`.
@@ -106,7 +110,9 @@ mod sealed {
     }
 }
 
-pub(super) fn sink(output: impl sealed::IntoSink) -> Sink {
+pub(super) use sealed::IntoSink;
+
+pub(super) fn sink(output: impl IntoSink) -> Sink {
     let (publisher, topic) = output.into_sink();
     Sink { publisher, topic }
 }

@@ -5,12 +5,14 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tower::layer::util::{Identity, Stack};
 
 use super::{
-    BatchFn, HandlerFn, HandlerService, MakeService, MessageService, RouterState,
+    BatchFn, HandlerFn, HandlerService, MakeService, MessageService,
     batch::{BatchSize, MakeBatch},
     concurrency::Concurrency,
-    destination::{NoOutput, ToPublisher, ToTopic, ToTopics},
+    destination::{IntoSink, NoOutput, ToPublisher, ToTopic, ToTopics, sink},
     failure::FailurePolicy,
-    source::{FromTopic, NoSource},
+    prepared::Spec,
+    service::RouterState,
+    source::{FromTopic, NoSource, Source, topic},
 };
 use crate::{Publisher, Subscriber};
 
@@ -41,23 +43,23 @@ use crate::{Publisher, Subscriber};
 /// ```
 #[must_use = "a handler does nothing until it is added to a router"]
 pub struct Handler<M, In = NoSource, Out = NoOutput, L = Identity> {
-    pub(super) make: M,
-    pub(super) source: In,
-    pub(super) output: Out,
-    pub(super) layer: L,
-    pub(super) settings: Settings,
+    make: M,
+    source: In,
+    output: Out,
+    layer: L,
+    settings: Settings,
 }
 
 /// Everything about a handler that is not a type.
-pub(super) struct Settings {
-    pub(super) name: String,
-    pub(super) group: Option<String>,
-    pub(super) concurrency: Concurrency,
-    pub(super) policy: FailurePolicy,
-    pub(super) pipeline: usize,
-    /// The layers' type names, the outermost last.
-    pub(super) chain: Vec<&'static str>,
-    pub(super) problems: Vec<String>,
+struct Settings {
+    name: String,
+    group: Option<String>,
+    concurrency: Concurrency,
+    policy: FailurePolicy,
+    pipeline: usize,
+    /// The layers' type names, the outermost first.
+    chain: Vec<&'static str>,
+    problems: Vec<String>,
 }
 
 /// Marks services that do not say what they produce: any destination fits. What has no destination
@@ -99,12 +101,21 @@ impl<F, Args, S> Handler<MakeBatch<F, Args, S>> {
 
 impl<S: MessageService> Handler<MakeReady<S>> {
     /// A handler that is a tower service already.
+    ///
+    /// There is no other, should it fail: the handler is not started again then. [`make`](Self::make) one where
+    /// it can be.
     pub fn service(name: impl Into<String>, service: S) -> Self {
-        Self::with(name, MakeReady(service), Concurrency::default())
+        Self::with(name, MakeReady(Some(service)), Concurrency::default())
     }
 }
 
 impl<M> Handler<M> {
+    /// A handler whose service is made of the router's state: see [`MakeService`], whose `Kind` says which
+    /// destinations fit.
+    pub fn make(name: impl Into<String>, make: M) -> Self {
+        Self::with(name, make, Concurrency::default())
+    }
+
     fn with(name: impl Into<String>, make: M, concurrency: Concurrency) -> Self {
         let settings = Settings {
             name: name.into(),
@@ -139,8 +150,8 @@ impl<M, Out, L> Handler<M, NoSource, Out, L> {
 impl<M, In, L> Handler<M, In, NoOutput, L> {
     /// Publishes what the handler returns to `topic`.
     ///
-    /// The publisher belongs to the router then, which closes it at the end; to go on publishing
-    /// elsewhere, give it a handle of its own.
+    /// The publisher stays yours to close, after the router has ended; or ask the router to close it, with
+    /// [`Router::close_publisher_on_stop`](crate::Router::close_publisher_on_stop).
     pub fn to(
         self,
         publisher: impl Publisher + 'static,
@@ -244,9 +255,9 @@ pub struct MakeHandler<F, Args, S> {
     args: PhantomData<fn() -> (Args, S)>,
 }
 
-/// A service that needs no state.
+/// A service that needs no state, and is the only one.
 #[derive(Debug)]
-pub struct MakeReady<S>(S);
+pub struct MakeReady<S>(Option<S>);
 
 impl<F, Args, S, R> MakeService<R> for MakeHandler<F, Args, S>
 where
@@ -258,8 +269,8 @@ where
     type Kind = F::Kind;
     type Service = HandlerService<F, Args, S>;
 
-    fn make_service(self, state: R) -> Self::Service {
-        HandlerService::new(self.function, state.into_state())
+    fn make_service(&mut self, state: R) -> Option<Self::Service> {
+        Some(HandlerService::new(self.function.clone(), state.into_state()))
     }
 }
 
@@ -267,8 +278,29 @@ impl<Svc: MessageService, S> MakeService<S> for MakeReady<Svc> {
     type Kind = Unknown;
     type Service = Svc;
 
-    fn make_service(self, _state: S) -> Svc {
-        self.0
+    fn make_service(&mut self, _state: S) -> Option<Svc> {
+        self.0.take()
+    }
+}
+
+impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
+    /// What runs, what is around it, and everything else.
+    pub(super) fn into_parts(self) -> (M, L, Spec) {
+        let Self { make, source, output, layer, settings } = self;
+        let source = topic(source);
+        let spec = Spec {
+            name: settings.name,
+            subscriber: source.subscriber,
+            topic: source.topic,
+            group: settings.group,
+            sink: sink(output),
+            policy: settings.policy,
+            concurrency: settings.concurrency,
+            pipeline: settings.pipeline,
+            layers: settings.chain,
+            problems: settings.problems,
+        };
+        (make, layer, spec)
     }
 }
 

@@ -75,7 +75,7 @@ impl<'w> Intake<'w> {
                     Poll::Ready(Ok(delivery))
                 }
                 Poll::Ready(Some(Err(error))) if error.kind() == SubscribeErrorKind::Closed => {
-                    Poll::Ready(Err(End::SubscriptionEnded(error.into())))
+                    Poll::Ready(Err(End::Closed(error.into())))
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.suffer(&error);
