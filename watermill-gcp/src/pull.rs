@@ -32,7 +32,7 @@ use intake::{Intake, Next};
 use probe::Probe;
 
 /// How long a nacked message is waited for, beyond the wait that the service was asked for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often leases are looked at, at most.
 const LEASES_EVERY: Duration = Duration::from_secs(1);

@@ -42,9 +42,9 @@ impl Backend for PubSub {
     }
 
     /// The emulator knows no flow control. Of thousands of messages many are on their way when a stream ends,
-    /// and each comes again only when its lease has passed.
+    /// and each comes again only when its lease has passed; a hundred come at once.
     fn scale(&self) -> usize {
-        10
+        50
     }
 
     fn invalid_topics(&self) -> Vec<String> {
