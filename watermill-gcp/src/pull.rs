@@ -316,6 +316,10 @@ impl Pull {
             return;
         }
         self.read_out().await;
+        if self.shared.closing().is_cancelled() {
+            // What is out goes back too, and before what is fresh.
+            return;
+        }
         self.returning.clear();
         let needs_one = self.kept.is_none() && self.is_exactly_once();
         self.shared.lock().ledger.give_back_fresh(Instant::now());
