@@ -1,7 +1,10 @@
 //! How a router runs handlers: what it does with successes, failures, order, layers and its own end.
 
 mod batch;
+mod composing;
 mod destinations;
+mod doubles;
+mod ending;
 mod failure;
 mod handling;
 mod layers;
@@ -9,6 +12,8 @@ mod lifecycle;
 mod nacked;
 mod order;
 mod properties;
+mod restarting;
+mod starting;
 
 use tokio::task::JoinHandle;
 use tower::layer::util::Identity;
