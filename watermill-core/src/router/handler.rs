@@ -82,6 +82,10 @@ impl<F, Args, S> Handler<MakeBatch<F, Args, S>> {
     /// Every message has its own outcome, and layers work on single messages as everywhere. Batches do
     /// not overlap. A batch is handed out in order; where one of its messages fails, the later ones of
     /// the batch have been handled with it, and only the failed one comes again.
+    ///
+    /// What comes out of the layers is published with one call for each topic, in the order of the batch. Where
+    /// some of a call is not accepted, the messages that it was made of have failed, and those behind them in the
+    /// batch whose outputs have the same key.
     pub fn batch(name: impl Into<String>, max: usize, linger: Duration, function: F) -> Self
     where
         F: BatchFn<Args, S>,
@@ -204,18 +208,27 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
     /// Handles up to `n` messages at once, each on a task of its own, in any order.
     ///
     /// Without this and [`ordered_by_key`](Self::ordered_by_key), messages are handled one at a time
-    /// in each ordering scope (a Kafka partition, an SQL topic), up to 64 scopes at once.
+    /// in each ordering scope (a Kafka partition, an SQL topic), up to 64 scopes at once. From a subscriber that
+    /// keeps [no order](crate::subscriber::Ordering::None), a queue for instance, each message is a scope of its
+    /// own: up to 64 at once, all on the handler's own task. [`scopes`](Self::scopes) sets another number, and
+    /// `scopes(1)` handles one message at a time from anywhere.
+    ///
+    /// However many run at once, a message that has not begun is in the subscription and not here: free for
+    /// others, and given back by a stop.
     pub fn concurrency(self, n: usize) -> Self {
         self.run(n, Concurrency::Unordered, "concurrency must be at least one")
     }
 
     /// Handles up to `n` messages at once, each on a task of its own, those of one
     /// [key](crate::Message::key) in order, one after another. Messages without a key have no order.
+    ///
+    /// To find a message for a free lane, those whose lane is busy are taken and wait: up to `n` of them in all.
     pub fn ordered_by_key(self, n: usize) -> Self {
         self.run(n, Concurrency::Keyed, "the number of key lanes must be at least one")
     }
 
-    /// Handles one message at a time in each ordering scope, and up to `n` scopes at once.
+    /// Handles one message at a time in each ordering scope, and up to `n` scopes at once; up to `n` messages
+    /// where there is no order. 64 by default.
     pub fn scopes(self, n: usize) -> Self {
         self.run(n, Concurrency::Scopes, "the number of scopes must be at least one")
     }
@@ -223,6 +236,11 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
     /// How many messages may have outputs on their way while the next is handled, in each ordering
     /// scope, where the publisher keeps the order of calls; 1,000 by default, 0 waits for every
     /// output. After a crash, at most this many messages of a scope are handled again.
+    ///
+    /// It bounds all scopes together too: what is handed out and not settled is at most this and the number of
+    /// lanes ([`Window::total`](crate::Window::total)), 1,064 by default. A backend derives its prefetch from it.
+    /// Messages that may run in any order, and those of a batch, count as running until their outputs are
+    /// accepted.
     pub fn pipeline(mut self, outputs: usize) -> Self {
         self.settings.pipeline = outputs;
         self

@@ -4,7 +4,8 @@
 pub use super::{
     batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch},
     destination::{
-        NoOutput, Output, ReturnsAddressed, ReturnsMessages, ReturnsNothing, ToPublisher, ToTopic, ToTopics,
+        NoOutput, OneTopic, Output, ReturnsAddressed, ReturnsMessages, ReturnsNothing, SomethingToPublish,
+        ToPublisher, ToTopic, ToTopics, TopicsOfMessages, Unfit,
     },
     extract::{ByRef, ByValue},
     factory::{BoxedService, SharedLayer},

@@ -105,7 +105,7 @@ pub(super) async fn drive<S: MessageService>(
 }
 
 /// Calls the service once: for a message that waits in a lane, or for the next of the subscription.
-#[inline]
+#[inline(always)]
 fn step<S: MessageService>(
     service: &mut S,
     intake: &mut Intake<'_>,
@@ -125,5 +125,5 @@ fn step<S: MessageService>(
     if !takes {
         return Poll::Pending;
     }
-    intake.poll_next(cx).map_ok(|delivery| lanes.accept(delivery, service, cx))
+    intake.poll_next(cx, |delivery, cx| lanes.accept(delivery, service, cx))
 }
