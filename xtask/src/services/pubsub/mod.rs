@@ -20,7 +20,7 @@ const VARIABLE: &str = "WATERMILL_TEST_PUBSUB_EMULATOR";
 const LACKS: &[(&str, &str)] = &[("watermill-gcp", "emulator"), ("watermill-examples", "pubsub")];
 
 /// It starts sooner without the second compiler, and tests are over before that would pay.
-const JVM: &[&str] = &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+const JVM: &[&str] = &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 impl Service for PubSub {
     fn name(&self) -> &'static str {
