@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use watermill_core::{Backoff, Window};
+use watermill_core::{Backoff, Window, error::ConfigError};
 
 use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC};
 
@@ -12,8 +12,9 @@ use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC};
 /// use watermill_forwarder::ForwarderConfig;
 ///
 /// let config = ForwarderConfig::default().topic("outbox").batch_size(1000);
-/// assert!(config.validate().is_empty());
-/// assert_eq!(config.batch_size(0).validate(), ["batch_size is zero: nothing could be forwarded"]);
+/// assert_eq!(config.validate(), Ok(()));
+/// let error = config.batch_size(0).validate().unwrap_err();
+/// assert_eq!(error.problems().collect::<Vec<_>>(), ["batch_size is zero: nothing could be forwarded"]);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -123,27 +124,34 @@ impl ForwarderConfig {
         self
     }
 
-    /// Everything that is wrong with this configuration; nothing when it can work.
-    pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut refuse = |wrong: bool, problem: &str| {
-            if wrong {
-                problems.push(problem.to_owned());
-            }
-        };
-        refuse(self.topic.is_empty(), "topic is empty: name the topic that envelopes are read from");
-        refuse(self.batch_size == 0, "batch_size is zero: nothing could be forwarded");
-        refuse(self.attempts == Some(0), "attempts is zero: use 1 to give up after the first failure");
-        refuse(self.max_blocked == 0, "max_blocked is zero: the first failure would stop all destinations");
-        refuse(
-            self.dead_letter_topic.is_empty(),
-            "dead_letter_topic is empty: name a topic for dead letters",
-        );
-        refuse(
-            !self.topic.is_empty() && self.dead_letter_topic == self.topic,
-            "dead_letter_topic is the forwarder topic: dead letters would be read again for ever",
-        );
-        problems
+    /// Whether it can work. Building a forwarder asks, too.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem there is.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check().finish()
+    }
+
+    /// What is wrong with the options; the builders add what else they see.
+    pub(crate) fn check(&self) -> ConfigError {
+        let topic_is_free = self.topic.is_empty() || self.dead_letter_topic != self.topic;
+        ConfigError::check("configure the forwarder")
+            .unless(!self.topic.is_empty(), "topic is empty: name the topic that envelopes are read from")
+            .unless(self.batch_size > 0, "batch_size is zero: nothing could be forwarded")
+            .unless(self.attempts != Some(0), "attempts is zero: use 1 to give up after the first failure")
+            .unless(
+                self.max_blocked > 0,
+                "max_blocked is zero: the first failure would stop all destinations",
+            )
+            .unless(
+                !self.dead_letter_topic.is_empty(),
+                "dead_letter_topic is empty: name a topic for dead letters",
+            )
+            .unless(
+                topic_is_free,
+                "dead_letter_topic is the forwarder topic: dead letters would be read again for ever",
+            )
     }
 
     /// How many messages that nothing is wrong with may be in hand: one batch on its way, and the next.
@@ -151,11 +159,22 @@ impl ForwarderConfig {
         self.batch_size.saturating_mul(2)
     }
 
-    /// Wide enough that the source never waits for messages which are blocked.
+    /// Wide enough that the source never waits for messages which are blocked, whatever scopes these are of, and no
+    /// wider than what may be in hand.
     pub(crate) fn window(&self) -> Window {
-        let in_hand = self.max_flowing().saturating_add(self.max_blocked);
-        Window::ordered(NonZeroUsize::new(in_hand).unwrap_or(NonZeroUsize::MIN))
+        window(self.max_flowing().saturating_add(self.max_blocked))
     }
+
+    /// The same where nothing is blocked by itself: a batch that is committed, and one of which acks are on their way.
+    pub(crate) fn fenced_window(&self) -> Window {
+        window(self.max_flowing())
+    }
+}
+
+/// A scope may have all of it: what waits in the lanes here is kept in order by destination and key, not by scope.
+fn window(in_hand: usize) -> Window {
+    let in_hand = NonZeroUsize::new(in_hand).unwrap_or(NonZeroUsize::MIN);
+    Window::ordered(in_hand).with_total(in_hand)
 }
 
 impl Default for ForwarderConfig {
@@ -186,12 +205,19 @@ mod tests {
             .attempts(0)
             .max_blocked(0)
             .dead_letter_topic("");
-        assert_eq!(config.validate().len(), 5);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 5);
+    }
+
+    #[test]
+    fn a_source_hands_out_what_may_be_in_hand_and_no_more_over_all_scopes() {
+        let config = ForwarderConfig::default().batch_size(10).max_blocked(7);
+        assert_eq!((config.window().per_scope(), config.window().total()), (27, 27));
+        assert_eq!((config.fenced_window().per_scope(), config.fenced_window().total()), (20, 20));
     }
 
     #[test]
     fn dead_letters_cannot_go_back_to_the_forwarder_topic() {
         let config = ForwarderConfig::default().topic("outbox").dead_letter_topic("outbox");
-        assert_eq!(config.validate().len(), 1);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 1);
     }
 }

@@ -23,8 +23,8 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForwarderErrorKind {
-    /// The configuration cannot work; the text lists every problem.
-    Config,
+    /// The source or the destination is not what a forwarder can work with, as the text says.
+    Unsuitable,
     /// The forwarder topic could not be subscribed to.
     Subscribe,
     /// The subscription ended by itself; the source, if there is one, is the last error on it.
@@ -44,9 +44,9 @@ impl ForwarderError {
         Self(Box::new(Inner { kind, topic: topic.to_owned(), detail: None, source, report }))
     }
 
-    pub(crate) fn config(topic: &str, problems: &[String]) -> Self {
-        let mut error = Self::new(ForwarderErrorKind::Config, topic, None);
-        error.0.detail = Some(problems.join("; "));
+    pub(crate) fn unsuitable(topic: &str, why: String) -> Self {
+        let mut error = Self::new(ForwarderErrorKind::Unsuitable, topic, None);
+        error.0.detail = Some(why);
         error
     }
 
@@ -93,7 +93,7 @@ impl ForwarderError {
     /// Whether starting it again may help without a change to the program or its configuration.
     pub fn is_retryable(&self) -> bool {
         match self.kind() {
-            ForwarderErrorKind::Config | ForwarderErrorKind::PublisherClosed => false,
+            ForwarderErrorKind::Unsuitable | ForwarderErrorKind::PublisherClosed => false,
             ForwarderErrorKind::Subscribe | ForwarderErrorKind::Ended => {
                 let cause = self.source().and_then(|source| source.downcast_ref::<SubscribeError>());
                 cause.is_none_or(SubscribeError::is_retryable)
@@ -107,7 +107,7 @@ impl fmt::Display for ForwarderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "forward from {:?}: ", self.0.topic)?;
         f.write_str(match self.0.kind {
-            ForwarderErrorKind::Config => "the configuration cannot work",
+            ForwarderErrorKind::Unsuitable => "it cannot work",
             ForwarderErrorKind::Subscribe => "the topic could not be subscribed to",
             ForwarderErrorKind::Ended => "the subscription ended by itself",
             ForwarderErrorKind::PublisherClosed => "the destination publisher was closed",

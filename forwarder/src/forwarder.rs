@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use watermill_core::{HandlerInfo, Publisher, Subscriber};
+use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError};
 
 use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER, relay};
 
@@ -33,6 +33,7 @@ use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER, relay};
 /// its destination has accepted it. The guarantee is at-least-once: see the
 /// [crate's page](crate#what-is-guaranteed).
 #[derive(Clone)]
+#[must_use = "a forwarder does nothing until it is run"]
 pub struct Forwarder {
     pub(crate) subscriber: Arc<dyn Subscriber>,
     pub(crate) publisher: Arc<dyn Publisher>,
@@ -76,7 +77,7 @@ impl Forwarder {
     /// Forwards until `shutdown` is ready, then stops gracefully: nothing more is taken, what is in
     /// hand is published and acked, and the subscription is closed, so that nothing that was forwarded
     /// is forwarded again. Destinations that fail at that moment are not waited for: their messages
-    /// stay in the source. The publisher is left open, it may have other users.
+    /// stay in the source. The subscriber and the publishers are left open, they may have other users.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl ForwarderBuilder {
         self
     }
 
-    /// Sends dead letters to another publisher than the messages.
+    /// Sends dead letters to another publisher than the messages. Whoever made it closes it, as the other.
     pub fn dead_letters(mut self, publisher: impl Publisher + 'static) -> Self {
         self.dead_letters = Some(Arc::new(publisher));
         self
@@ -113,13 +114,10 @@ impl ForwarderBuilder {
     ///
     /// # Errors
     ///
-    /// [`ForwarderError`] of kind `Config` that lists everything that is wrong with the configuration.
-    pub fn build(self) -> Result<Forwarder, ForwarderError> {
+    /// [`ConfigError`] with everything that is wrong with the configuration.
+    pub fn build(self) -> Result<Forwarder, ConfigError> {
         let Self { subscriber, publisher, dead_letters, config } = self;
-        let problems = config.validate();
-        if !problems.is_empty() {
-            return Err(ForwarderError::config(&config.topic, &problems));
-        }
+        config.validate()?;
         let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
         let dead_letters = dead_letters.unwrap_or_else(|| publisher.clone());
         Ok(Forwarder { subscriber, publisher, dead_letters, config, handler: Arc::new(handler) })

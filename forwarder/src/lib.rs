@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod end;
 mod envelope;
 mod error;
 mod fenced;
@@ -12,7 +13,7 @@ mod report;
 pub use config::{ForwarderConfig, OnUnreadable};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind};
 pub use error::{ForwarderError, ForwarderErrorKind};
-pub use fenced::FencedForwarder;
+pub use fenced::{FencedForwarder, FencedForwarderBuilder};
 pub use forwarder::{Forwarder, ForwarderBuilder};
 pub use publisher::ForwarderPublisher;
 pub use report::{DestinationReport, ForwarderReport};

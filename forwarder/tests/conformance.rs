@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use watermill_core::{Publisher, Subscriber};
 use watermill_forwarder::{DEFAULT_TOPIC, Forwarder, ForwarderConfig, ForwarderPublisher};
-use watermill_testkit::{Backend, Connection, Lack};
+use watermill_testkit::{Backend, Connection, Lack, Limits};
 
 /// A relay that runs for as long as the test does.
 struct Relay(JoinHandle<()>);
@@ -71,7 +71,7 @@ mod through_memory_into_memory {
         }
 
         fn lacks(&self) -> &[Lack] {
-            &[Lack::Persistence, Lack::Restart, Lack::DeadLetters]
+            &[Lack::ConsumerTimeout, Lack::Restart]
         }
 
         fn capacity(&self) -> Option<usize> {
@@ -83,6 +83,8 @@ mod through_memory_into_memory {
 }
 
 mod through_sqlite_into_sqlite {
+    use std::time::Duration;
+
     use sqlx::{
         SqlitePool,
         sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
@@ -105,21 +107,31 @@ mod through_sqlite_into_sqlite {
             let relay = Relay::start(source, publisher(&pool), ForwarderConfig::default()).await;
             Self { directory, _relay: relay }
         }
+
+        async fn connect_with(&self, config: SqlSubscriberConfig) -> Connection {
+            let pool = open(&self.directory).await;
+            let publisher = ForwarderPublisher::new(publisher(&pool));
+            Connection::new(publisher, subscriber(&pool, config.dead_letter_topic("dead")))
+        }
     }
 
     #[async_trait]
     impl Backend for Sqlite {
         async fn connect(&self) -> Connection {
-            let pool = open(&self.directory).await;
-            let publisher = ForwarderPublisher::new(publisher(&pool));
-            Connection::new(
-                publisher,
-                subscriber(&pool, SqlSubscriberConfig::default().dead_letter_topic("dead")),
-            )
+            self.connect_with(SqlSubscriberConfig::default()).await
+        }
+
+        async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
+            let lease = Duration::from_secs(1);
+            Some((self.connect_with(SqlSubscriberConfig::default().lease(lease)).await, lease))
         }
 
         fn lacks(&self) -> &[Lack] {
-            &[Lack::Restart]
+            &[Lack::EarlyRefusal, Lack::Restart]
+        }
+
+        fn limits(&self) -> Limits {
+            Limits::default().ids(|id| id.chars().count() <= 36)
         }
 
         fn scale(&self) -> usize {

@@ -33,3 +33,5 @@ pub use publisher::{Publisher, PublisherExt};
 pub use router::{FailurePolicy, Handler, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};
+#[cfg(feature = "macros")]
+pub use watermill_macros::{debug_batch_handler, debug_handler};

@@ -39,15 +39,12 @@ mod without_history {
 
     watermill_testkit::conformance!(Memory::new(
         History::None,
-        &[Lack::Persistence, Lack::Restart, Lack::DeadLetters, Lack::History],
+        &[Lack::ConsumerTimeout, Lack::Restart, Lack::History],
     ));
 }
 
 mod with_history {
     use super::*;
 
-    watermill_testkit::conformance!(Memory::new(
-        History::All,
-        &[Lack::Persistence, Lack::Restart, Lack::DeadLetters],
-    ));
+    watermill_testkit::conformance!(Memory::new(History::All, &[Lack::ConsumerTimeout, Lack::Restart],));
 }

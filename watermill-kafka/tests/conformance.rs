@@ -29,7 +29,7 @@ impl Backend for Kafka {
     }
 
     fn lacks(&self) -> &[Lack] {
-        &[Lack::AtomicPublish, Lack::TotalOrder, Lack::StableOwnership, Lack::Restart]
+        &[Lack::ConsumerTimeout, Lack::StableOwnership, Lack::Restart]
     }
 
     fn invalid_topics(&self) -> Vec<String> {

@@ -23,7 +23,7 @@ impl Backend for Mock {
     }
 
     fn lacks(&self) -> &[Lack] {
-        &[Lack::AtomicPublish, Lack::TotalOrder, Lack::StableOwnership, Lack::Restart]
+        &[Lack::ConsumerTimeout, Lack::StableOwnership, Lack::Restart]
     }
 
     fn topic(&self, unique: &str) -> String {

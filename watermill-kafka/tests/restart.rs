@@ -22,7 +22,7 @@ impl Backend for Restartable {
     }
 
     fn lacks(&self) -> &[Lack] {
-        &[Lack::AtomicPublish, Lack::TotalOrder, Lack::StableOwnership, Lack::DeadLetters]
+        &[Lack::ConsumerTimeout, Lack::StableOwnership]
     }
 
     async fn restart(&self) {

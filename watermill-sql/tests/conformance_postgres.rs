@@ -4,13 +4,20 @@
 
 mod postgres_database;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use postgres_database::Database;
 use sqlx::postgres::PgConnectOptions;
 use watermill_sql::{
     CommitOrder, PayloadColumn, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig,
 };
-use watermill_testkit::{Backend, Connection, Lack, Service, unique};
+use watermill_testkit::{Backend, Connection, Lack, Limits, Service, unique};
+
+/// An id has room for a UUID.
+fn limits() -> Limits {
+    Limits::default().ids(|id| id.chars().count() <= 36)
+}
 
 /// A database of its own for each test.
 struct Postgres {
@@ -27,6 +34,17 @@ impl Postgres {
         };
         Self { database, payload_column, commit_order }
     }
+
+    async fn connect_with(&self, config: SqlSubscriberConfig) -> Connection {
+        let pool = self.database.pool().await;
+        let publishing = SqlPublisherConfig::default().payload_column(self.payload_column);
+        let reading = config
+            .dead_letter_topic("dead")
+            .payload_column(self.payload_column)
+            .commit_order(self.commit_order);
+        let publisher = SqlPublisher::new(pool.clone(), publishing).expect("a valid config");
+        Connection::new(publisher, SqlSubscriber::new(pool, reading).expect("a valid config"))
+    }
 }
 
 /// A schema of its own. Dropping a database is a long transaction, and whoever reads by snapshot waits for
@@ -42,20 +60,22 @@ fn schema() -> Database {
 #[async_trait]
 impl Backend for Postgres {
     async fn connect(&self) -> Connection {
-        let pool = self.database.pool().await;
-        let publishing = SqlPublisherConfig::default().payload_column(self.payload_column);
-        let reading = SqlSubscriberConfig::default()
-            .dead_letter_topic("dead")
-            .payload_column(self.payload_column)
-            .commit_order(self.commit_order);
-        let publisher = SqlPublisher::new(pool.clone(), publishing).expect("a valid config");
-        Connection::new(publisher, SqlSubscriber::new(pool, reading).expect("a valid config"))
+        self.connect_with(SqlSubscriberConfig::default()).await
+    }
+
+    async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
+        let lease = Duration::from_secs(1);
+        Some((self.connect_with(SqlSubscriberConfig::default().lease(lease)).await, lease))
     }
 
     fn lacks(&self) -> &[Lack] {
+        &[Lack::Restart]
+    }
+
+    fn limits(&self) -> Limits {
         match self.payload_column {
-            PayloadColumn::Json => &[Lack::PublishOrder, Lack::BinaryPayloads, Lack::Restart],
-            _ => &[Lack::PublishOrder, Lack::Restart],
+            PayloadColumn::Json => limits().json_payloads(),
+            _ => limits(),
         }
     }
 

@@ -53,15 +53,8 @@ impl Backend for Restartable {
 
     fn lacks(&self) -> &[Lack] {
         match self.layout {
-            Layout::Queue => &[
-                Lack::Order,
-                Lack::Groups,
-                Lack::History,
-                Lack::PublishOrder,
-                Lack::BinaryPayloads,
-                Lack::DeadLetters,
-            ],
-            _ => &[Lack::PublishOrder, Lack::BinaryPayloads, Lack::DeadLetters],
+            Layout::Queue => &[Lack::ConsumerTimeout, Lack::History],
+            _ => &[Lack::ConsumerTimeout],
         }
     }
 

@@ -124,16 +124,26 @@ impl Collector {
     /// As [`assert_exactly`](Self::assert_exactly).
     #[track_caller]
     pub fn assert_with_duplicates(&self, expected: &[Message], ordering: Ordering, duplicates: usize) {
+        if let Err(differences) = self.check(expected, ordering, duplicates) {
+            panic!("{differences}");
+        }
+    }
+
+    /// The differences in words, if there are more than `duplicates` that came again.
+    pub(crate) fn check(
+        &self,
+        expected: &[Message],
+        ordering: Ordering,
+        duplicates: usize,
+    ) -> Result<(), String> {
         let mut differences = self.compare(expected, ordering);
         if differences.duplicated.len() <= duplicates {
             differences.duplicated.clear();
         }
-        assert!(
-            differences == Differences::default(),
-            "of {} messages {} were seen: {differences}",
-            expected.len(),
-            self.seen.len()
-        );
+        if differences == Differences::default() {
+            return Ok(());
+        }
+        Err(format!("of {} messages {} were seen: {differences}", expected.len(), self.seen.len()))
     }
 }
 

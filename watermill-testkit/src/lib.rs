@@ -14,7 +14,7 @@ pub mod suite;
 mod wait;
 pub mod workload;
 
-pub use backend::{Backend, Connection, Lack};
+pub use backend::{Backend, Connection, Lack, Limits};
 pub use collector::Collector;
 pub use faulty::{Faults, Faulty};
 pub use figures::{Figure, Figures, Limit};
@@ -23,4 +23,4 @@ pub use private_server::PrivateServer;
 pub use recording::RecordingPublisher;
 pub use scripted::{ScriptedDelivery, ScriptedSubscriber};
 pub use services::Service;
-pub use wait::patience;
+pub use wait::{patience, with_patience};

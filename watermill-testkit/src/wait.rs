@@ -2,11 +2,12 @@
 
 use std::{
     env,
+    future::Future,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::Notify, time};
+use tokio::{sync::Notify, task_local, time};
 
 /// How long anything in this crate waits before it gives up: `WATERMILL_TEST_PATIENCE_SECONDS`, 30
 /// when it is not set.
@@ -17,6 +18,9 @@ use tokio::{sync::Notify, time};
 ///
 /// When the variable is set to something that is not a whole number of seconds.
 pub fn patience() -> Duration {
+    if let Ok(patience) = PATIENCE.try_with(|patience| *patience) {
+        return patience;
+    }
     const VARIABLE: &str = "WATERMILL_TEST_PATIENCE_SECONDS";
     match env::var(VARIABLE) {
         Ok(seconds) => Duration::from_secs(
@@ -24,6 +28,15 @@ pub fn patience() -> Duration {
         ),
         Err(_) => Duration::from_secs(30),
     }
+}
+
+task_local! {
+    static PATIENCE: Duration;
+}
+
+/// Runs a future with another [`patience`]: a short one, for a test that something fails.
+pub async fn with_patience<F: Future>(patience: Duration, future: F) -> F::Output {
+    PATIENCE.scope(patience, future).await
 }
 
 /// State that is changed in one place and waited for in another.

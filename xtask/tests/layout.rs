@@ -5,7 +5,7 @@ mod documents;
 #[path = "layout/sources.rs"]
 mod sources;
 
-use documents::{crate_map, documents, is_published, links, members};
+use documents::{crate_map, documents, is_published, links, members, package, version_of};
 use sources::{Source, read, root, rust_sources};
 
 /// A backend: where its sources and its conformance test are.
@@ -46,6 +46,9 @@ const CONFORMANCE_LINES_MAX: usize = 120;
 
 /// At 400 lines one looks for the seam; here it has been missed.
 const FILE_LINES_MAX: usize = 600;
+
+/// Dependencies whose types users meet, or whose version they ask for: the README names the versions.
+const SHOWN: &[&str] = &["bytes", "futures", "rdkafka", "sqlx", "tokio", "tokio-util", "tower"];
 
 #[test]
 fn every_backend_has_the_spine() {
@@ -177,6 +180,29 @@ fn the_documents_name_every_crate() {
         .filter(|name| is_published(name) && !readme.contains(&format!("]({name}/)")))
         .map(|name| format!("README.md's table of crates has no link to {name}"));
     report(missing.chain(surplus).chain(unlisted).collect());
+}
+
+#[test]
+fn the_readme_names_the_versions_that_the_manifests_have() {
+    let readme = read(&root().join("README.md"));
+    let mut faults = Vec::new();
+    for member in members().iter().filter(|member| is_published(member)) {
+        let (name, rust) = package(member);
+        let row = |line: &&str| {
+            line.starts_with(&format!("| `{name}` |")) && line.contains(&format!("Rust {rust}"))
+        };
+        if !readme.lines().any(|line| row(&line)) {
+            faults.push(format!("README.md has no row that says that {name} compiles with Rust {rust}"));
+        }
+    }
+    let manifest = read(&root().join("Cargo.toml"));
+    for dependency in SHOWN {
+        let version = version_of(&manifest, dependency);
+        if !readme.contains(&format!("{dependency} {version}")) {
+            faults.push(format!("README.md does not say that we use {dependency} {version}"));
+        }
+    }
+    report(faults);
 }
 
 #[test]

@@ -9,36 +9,36 @@ use crate::relay::item::Item;
 
 /// Messages in hand, in the order of their deliveries. Dropped, they are nacked.
 #[derive(Default)]
-pub(super) struct Batch(Vec<Held>);
+pub(super) struct Batch(Vec<Pending>);
 
 /// A message in hand, and where it is going.
-pub(super) struct Held {
+pub(super) struct Pending {
     pub(super) item: Item,
     pub(super) place: Place,
     /// `None` for what is no envelope.
     pub(super) destination: Option<String>,
     /// What is published instead, to the dead-letter topic.
-    letter: Option<Message>,
+    dead_letter: Option<Message>,
 }
 
-impl Held {
+impl Pending {
     pub(super) fn new(item: Item, place: Place, destination: Option<String>) -> Self {
-        Self { item, place, destination, letter: None }
+        Self { item, place, destination, dead_letter: None }
     }
 
     /// Gives it up: its dead letter is published instead. The error is that of its destination.
-    pub(super) fn bury(&mut self, handler: &Arc<HandlerInfo>, error: Option<&PublishError>) {
-        self.letter = Some(self.item.letter(handler, error, 1));
+    pub(super) fn give_up(&mut self, handler: &Arc<HandlerInfo>, error: Option<&PublishError>) {
+        self.dead_letter = Some(self.item.dead_letter(handler, error, 1));
     }
 
-    pub(super) fn is_buried(&self) -> bool {
-        self.letter.is_some()
+    pub(super) fn is_given_up(&self) -> bool {
+        self.dead_letter.is_some()
     }
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, held: Held) {
-        self.0.push(held);
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.0.push(pending);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -50,33 +50,33 @@ impl Batch {
     }
 
     /// Takes out what `matches`, and keeps the order of both parts.
-    pub(super) fn take(&mut self, matches: impl FnMut(&mut Held) -> bool) -> Vec<Held> {
+    pub(super) fn take(&mut self, matches: impl FnMut(&mut Pending) -> bool) -> Vec<Pending> {
         self.0.extract_if(.., matches).collect()
     }
 
     /// Takes the first ones out, which have been published.
-    pub(super) fn take_first(&mut self, count: usize) -> Vec<Held> {
+    pub(super) fn take_first(&mut self, count: usize) -> Vec<Pending> {
         self.0.drain(..count.min(self.0.len())).collect()
     }
 
-    pub(super) fn first_mut(&mut self, count: usize) -> impl Iterator<Item = &mut Held> {
+    pub(super) fn first_mut(&mut self, count: usize) -> impl Iterator<Item = &mut Pending> {
         self.0.iter_mut().take(count)
     }
 
     /// The places of the first ones.
     pub(super) fn places(&self, count: usize) -> impl Iterator<Item = Place> {
-        self.0.iter().take(count).map(|held| held.place)
+        self.0.iter().take(count).map(|pending| pending.place)
     }
 
     /// The first ones by topic, each topic's in order.
     pub(super) fn outgoing(&self, count: usize, dead_letter_topic: &str) -> Vec<Outgoing> {
         let mut outgoing: Vec<Outgoing> = Vec::new();
         let mut positions: HashMap<&str, usize> = HashMap::new();
-        for held in self.0.iter().take(count) {
-            let (topic, message) = match (&held.letter, &held.destination, &held.item.inner) {
+        for pending in self.0.iter().take(count) {
+            let (topic, message) = match (&pending.dead_letter, &pending.destination, &pending.item.inner) {
                 (Some(letter), ..) => (dead_letter_topic, letter),
                 (None, Some(destination), Ok(message)) => (&**destination, message),
-                (None, ..) => unreachable!("what is no envelope is buried when it is taken"),
+                (None, ..) => unreachable!("what is no envelope is given up when it is taken"),
             };
             let at = *positions.entry(topic).or_insert_with(|| {
                 outgoing.push(Outgoing { topic: topic.to_owned(), messages: Vec::new() });

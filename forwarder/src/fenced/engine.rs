@@ -2,7 +2,6 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
     time::Duration,
 };
 
@@ -10,70 +9,42 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use watermill_core::{
-    Delivery, HandlerInfo,
-    error::{PublishError, PublishErrorKind, SettleError, SubscribeError, chain},
+    Delivery,
+    error::{PublishError, PublishErrorKind, SettleError, chain},
     fenced::Term,
 };
 
 use super::{
     FencedForwarder,
-    batch::{Batch, Held},
+    batch::{Batch, Pending},
     journal::{Journal, Place},
 };
 use crate::{
     ForwarderError, ForwarderReport, OnUnreadable,
+    end::End,
     relay::{item::Item, source::Source},
 };
 
 /// Runs a relay from subscribing to the closing of the subscription.
 pub(super) async fn run(
     forwarder: &FencedForwarder,
-    handler: Arc<HandlerInfo>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ForwarderReport, ForwarderError> {
     let mut shutdown = pin!(shutdown);
     let topic = &*forwarder.config.topic;
-    let subscribed = tokio::select! {
-        biased;
-        () = &mut shutdown => return Ok(ForwarderReport::default()),
-        subscribed = forwarder.subscriber.subscribe(topic) => subscribed,
-    };
-    let subscription = subscribed.map_err(|error| ForwarderError::subscribe(topic, error))?;
-    let mut source = Source::new(subscription, forwarder.config.window());
+    let window = forwarder.config.fenced_window();
+    let opened = Source::open(&*forwarder.subscriber, topic, window, shutdown.as_mut()).await?;
+    let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
-    let mut engine = Engine::new(forwarder, handler);
+    let mut engine = Engine::new(forwarder);
     let end = engine.flow(&mut source, shutdown).await;
     source.stop_intake();
     engine.finish_recording().await;
-    let report = engine.report;
-    let closed = source.close().await;
-    let error = match (end, closed) {
-        (End::Fenced(error), _) => ForwarderError::fenced(topic, error),
-        (End::Closed(error), _) => ForwarderError::publisher_closed(topic, error),
-        (End::Subscription(last), _) => ForwarderError::ended(topic, last),
-        (End::Config(problem), _) => ForwarderError::config(topic, &[problem]),
-        (End::Shutdown, Err(error)) => ForwarderError::close(topic, error),
-        (End::Shutdown, Ok(())) => return Ok(report),
-    };
-    Err(error.with_report(report))
-}
-
-/// Why a relay does not go on.
-enum End {
-    /// It was asked to stop.
-    Shutdown,
-    /// The subscription ended, after this error.
-    Subscription(Option<SubscribeError>),
-    /// Somebody else is at work, as the destination said or as its checkpoint shows.
-    Fenced(Option<PublishError>),
-    Closed(PublishError),
-    /// The source or the destination is not what this can work with.
-    Config(String),
+    end.into_result(topic, source.close().await, engine.report)
 }
 
 struct Engine<'a> {
     forwarder: &'a FencedForwarder,
-    handler: Arc<HandlerInfo>,
     term: Option<Box<dyn Term>>,
     /// From the first term on.
     journal: Option<Journal>,
@@ -89,10 +60,9 @@ struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    fn new(forwarder: &'a FencedForwarder, handler: Arc<HandlerInfo>) -> Self {
+    fn new(forwarder: &'a FencedForwarder) -> Self {
         Self {
             forwarder,
-            handler,
             term: None,
             journal: None,
             checkpoint: None,
@@ -112,7 +82,7 @@ impl<'a> Engine<'a> {
                 biased;
                 () = &mut shutdown => return End::Shutdown,
                 Some((place, recorded)) = self.recording.next() => {
-                    self.take_note(place, recorded);
+                    self.on_recorded(place, recorded);
                     continue;
                 }
                 next = source.next(), if has_room => match next {
@@ -146,29 +116,29 @@ impl<'a> Engine<'a> {
         while let Some(delivery) = next {
             let attempt = delivery.info().attempt();
             let place = Place::of(&delivery).ok_or_else(|| {
-                End::Config("the source has no offsets, by which its messages are known again".to_owned())
+                End::Unsuitable("the source has no offsets, by which its messages are known again".to_owned())
             })?;
             let (destination, item) = Item::new(delivery);
-            let mut held = Held::new(item, place, destination);
-            if let Err(error) = &held.item.inner {
-                let (topic, id, handling) = (&*config.topic, held.item.outer.id(), config.on_unreadable);
+            let mut pending = Pending::new(item, place, destination);
+            if let Err(error) = &pending.item.inner {
+                let (topic, id, handling) = (&*config.topic, pending.item.outer.id(), config.on_unreadable);
                 tracing::error!(topic, %id, error = %chain(error), ?handling, "not an envelope");
                 match handling {
-                    OnUnreadable::DeadLetter => held.bury(&self.handler, None),
+                    OnUnreadable::DeadLetter => pending.give_up(&self.forwarder.handler, None),
                     OnUnreadable::Ack => {
-                        held.item.ack();
+                        pending.item.ack();
                         self.report.dropped += 1;
                         next = source.ready().await;
                         continue;
                     }
                     OnUnreadable::Nack => {
                         let delay = config.backoff.delay(attempt.saturating_sub(1));
-                        gathered.back = Some((held.item, delay));
+                        gathered.back = Some((pending.item, delay));
                         return Ok(gathered);
                     }
                 }
             }
-            gathered.batch.push(held);
+            gathered.batch.push(pending);
             if gathered.batch.len() >= config.batch_size {
                 break;
             }
@@ -191,13 +161,13 @@ impl<'a> Engine<'a> {
         }
         self.begin(&mut batch, None, shutdown.as_mut()).await?;
         let journal = self.journal.as_mut().expect("the first term begins one");
-        for held in batch.take(|held| journal.is_known(held.place)) {
+        for pending in batch.take(|pending| journal.is_known(pending.place)) {
             self.report.repeated += 1;
-            self.record(held);
+            self.record(pending);
         }
         loop {
             // What somebody else has now is for them to publish.
-            drop(batch.take(|held| held.item.is_lost()));
+            drop(batch.take(|pending| pending.item.is_lost()));
             let size = self.size.min(batch.len());
             if size == 0 {
                 return Ok(());
@@ -227,14 +197,14 @@ impl<'a> Engine<'a> {
         self.checkpoint = Some(checkpoint);
         self.failures = 0;
         self.size = self.size.saturating_mul(2).min(self.forwarder.config.batch_size);
-        for held in batch.take_first(size) {
-            let dead = u64::from(held.is_buried());
-            self.report.count(held.destination.as_deref(), 1 - dead, dead);
-            self.record(held);
+        for pending in batch.take_first(size) {
+            let dead = u64::from(pending.is_given_up());
+            self.report.count(pending.destination.as_deref(), 1 - dead, dead);
+            self.record(pending);
         }
         // Acks are sent when they are first looked at.
         while let Some(Some((place, recorded))) = self.recording.next().now_or_never() {
-            self.take_note(place, recorded);
+            self.on_recorded(place, recorded);
         }
     }
 
@@ -251,7 +221,7 @@ impl<'a> Engine<'a> {
         tracing::warn!(topic = config.topic, messages = size, error = %chain(&error), "not published");
         match error.kind() {
             PublishErrorKind::Fenced => return Err(End::Fenced(Some(error))),
-            PublishErrorKind::Closed => return Err(End::Closed(error)),
+            PublishErrorKind::Closed => return Err(End::PublisherClosed(error)),
             _ if error.is_retryable() => self.failures = self.failures.saturating_add(1),
             _ => {}
         }
@@ -263,20 +233,20 @@ impl<'a> Engine<'a> {
         if error.is_retryable() {
             return Ok(None);
         }
-        let at_fault = |held: &Held| match error.kind() {
-            PublishErrorKind::Topic => held.destination.as_deref() == Some(error.topic()),
+        let at_fault = |pending: &Pending| match error.kind() {
+            PublishErrorKind::Topic => pending.destination.as_deref() == Some(error.topic()),
             _ => size == 1,
         };
-        let mut buried = 0;
-        for held in batch.first_mut(size).filter(|held| at_fault(held) && !held.is_buried()) {
-            held.bury(&self.handler, Some(&error));
-            buried += 1;
+        let mut given_up = 0;
+        for pending in batch.first_mut(size).filter(|pending| at_fault(pending) && !pending.is_given_up()) {
+            pending.give_up(&self.forwarder.handler, Some(&error));
+            given_up += 1;
         }
-        if buried == 0 && size == 1 {
+        if given_up == 0 && size == 1 {
             // Its dead letter cannot be published either. Somebody has to change something first.
             self.failures = self.failures.saturating_add(1);
         }
-        if buried == 0 {
+        if given_up == 0 {
             self.size = (size / 2).max(1);
         }
         Ok(None)
@@ -301,7 +271,9 @@ impl<'a> Engine<'a> {
             };
             let error = match begun {
                 Ok(term) => break term,
-                Err(error) if error.kind() == PublishErrorKind::Closed => return Err(End::Closed(error)),
+                Err(error) if error.kind() == PublishErrorKind::Closed => {
+                    return Err(End::PublisherClosed(error));
+                }
                 Err(error) => error,
             };
             tracing::error!(topic, name, error = %chain(&error), "the destination cannot be taken over yet");
@@ -312,7 +284,7 @@ impl<'a> Engine<'a> {
         let found = term.checkpoint();
         let Some(journal) = &mut self.journal else {
             let journal = Journal::after(found).ok_or_else(|| {
-                End::Config(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
+                End::Unsuitable(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
             })?;
             self.journal = Some(journal);
             self.checkpoint = found.cloned();
@@ -330,12 +302,12 @@ impl<'a> Engine<'a> {
     }
 
     /// Acks what was published.
-    fn record(&mut self, held: Held) {
-        let Held { item, place, .. } = held;
+    fn record(&mut self, pending: Pending) {
+        let Pending { item, place, .. } = pending;
         self.recording.push(async move { (place, item.ack_confirmed().await) }.boxed());
     }
 
-    fn take_note(&mut self, place: Place, recorded: Result<(), SettleError>) {
+    fn on_recorded(&mut self, place: Place, recorded: Result<(), SettleError>) {
         let Some(journal) = &mut self.journal else { return };
         match recorded {
             Ok(()) => journal.recorded(place),

@@ -6,7 +6,7 @@ mod journal;
 
 use std::{fmt, future::Future, sync::Arc};
 
-use watermill_core::{HandlerInfo, Subscriber, fenced::FencedPublisher};
+use watermill_core::{HandlerInfo, Subscriber, error::ConfigError, fenced::FencedPublisher};
 
 use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER};
 
@@ -20,10 +20,10 @@ use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER};
 /// # async fn run(
 /// #     outbox: impl Subscriber + 'static, kafka: impl FencedPublisher + 'static, token: CancellationToken,
 /// # ) -> Result<(), Box<dyn std::error::Error>> {
-/// let report = FencedForwarder::new(outbox, kafka, "shop-outbox")
+/// let forwarder = FencedForwarder::builder(outbox, kafka, "shop-outbox")
 ///     .config(ForwarderConfig::default().batch_size(1000))
-///     .run_until(token.cancelled_owned())
-///     .await?;
+///     .build()?;
+/// let report = forwarder.run_until(token.cancelled_owned()).await?;
 /// println!("{} messages forwarded", report.forwarded);
 /// # Ok(())
 /// # }
@@ -57,19 +57,31 @@ pub struct FencedForwarder {
     /// What the destination knows this relay by.
     name: String,
     config: ForwarderConfig,
+    handler: Arc<HandlerInfo>,
+}
+
+/// Puts a [`FencedForwarder`] together.
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct FencedForwarderBuilder {
+    subscriber: Arc<dyn Subscriber>,
+    destination: Arc<dyn FencedPublisher>,
+    name: String,
+    config: ForwarderConfig,
 }
 
 impl FencedForwarder {
-    /// A forwarder that reads from `subscriber` and publishes to `destination`.
+    /// Starts a forwarder that reads from `subscriber` and publishes to `destination`.
     ///
-    /// `name` is what all relays of one forwarder topic, in one source, have in common, and what no other
-    /// has: two that share it without reading the same messages fence each other for ever.
-    pub fn new(
+    /// The consumer group is the subscriber's. `name` is what all relays of one forwarder topic, in one source, have
+    /// in common, and what no other has: two that share it without reading the same messages fence each other
+    /// for ever.
+    pub fn builder(
         subscriber: impl Subscriber + 'static,
         destination: impl FencedPublisher + 'static,
         name: impl Into<String>,
-    ) -> Self {
-        Self {
+    ) -> FencedForwarderBuilder {
+        FencedForwarderBuilder {
             subscriber: Arc::new(subscriber),
             destination: Arc::new(destination),
             name: name.into(),
@@ -77,20 +89,20 @@ impl FencedForwarder {
         }
     }
 
-    /// Sets the options.
-    pub fn config(mut self, config: ForwarderConfig) -> Self {
-        self.config = config;
-        self
+    /// The configuration.
+    pub fn config(&self) -> &ForwarderConfig {
+        &self.config
     }
 
     /// Forwards until `shutdown` is ready, then stops gracefully: the transaction in progress is finished,
-    /// and what was published is recorded by the source. What is in hand besides stays in the source.
+    /// and what was published is recorded by the source. What is in hand besides stays in the source. The
+    /// subscription is closed; the subscriber and the destination are left open, they may have other users.
     ///
     /// # Errors
     ///
-    /// [`ForwarderError`] when the configuration cannot work, when the topic cannot be subscribed to, when
-    /// the subscription ends by itself or could not be closed properly, when the source has no offsets,
-    /// and when a successor has taken over. Start it again to stand by.
+    /// [`ForwarderError`] when the topic cannot be subscribed to, when the subscription ends by itself, when the
+    /// destination is closed, when the subscription could not be closed properly, when the source has no offsets, and
+    /// when a successor has taken over. Start it again to stand by.
     ///
     /// # Cancel safety
     ///
@@ -99,16 +111,30 @@ impl FencedForwarder {
         self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<ForwarderReport, ForwarderError> {
-        let mut problems = self.config.validate();
-        if self.name.is_empty() {
-            problems.push("the name is empty: the destination knows a relay by it".to_owned());
-        }
-        if !problems.is_empty() {
-            return Err(ForwarderError::config(&self.config.topic, &problems));
-        }
-        let backend = self.subscriber.capabilities().backend;
-        let handler = HandlerInfo::consumer(HANDLER, backend, &self.config.topic);
-        engine::run(&self, Arc::new(handler), shutdown).await
+        engine::run(&self, shutdown).await
+    }
+}
+
+impl FencedForwarderBuilder {
+    /// Sets the options.
+    pub fn config(mut self, config: ForwarderConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Finishes.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with everything that is wrong with the configuration.
+    pub fn build(self) -> Result<FencedForwarder, ConfigError> {
+        let Self { subscriber, destination, name, config } = self;
+        config
+            .check()
+            .unless(!name.is_empty(), "name is empty: the destination knows a relay by it")
+            .finish()?;
+        let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
+        Ok(FencedForwarder { subscriber, destination, name, config, handler: Arc::new(handler) })
     }
 }
 
@@ -118,6 +144,15 @@ impl fmt::Debug for FencedForwarder {
             .field("name", &self.name)
             .field("from", &self.subscriber.capabilities().backend)
             .field("to", &self.destination.backend())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FencedForwarderBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FencedForwarderBuilder")
+            .field("name", &self.name)
             .field("config", &self.config)
             .finish_non_exhaustive()
     }

@@ -7,11 +7,11 @@ use watermill_core::{
     error::{NotAccepted, PublishError, PublishErrorKind, chain},
 };
 
-use super::{item::Item, lane::Load, lanes::LaneId};
+use super::{item::Item, lane::LaneBatch, lanes::LaneId};
 use crate::Forwarder;
 
-/// How a call ended.
-pub(super) struct Ended {
+/// How a call attempt.
+pub(super) struct Attempt {
     pub(super) lane: LaneId,
     pub(super) forwarded: usize,
     pub(super) dead_lettered: usize,
@@ -50,13 +50,13 @@ pub(super) async fn call(
     forwarder: &Forwarder,
     stopping: &CancellationToken,
     lane: LaneId,
-    load: Load,
-) -> Ended {
-    let Load { mut items, retry_at, failures } = load;
+    batch: LaneBatch,
+) -> Attempt {
+    let LaneBatch { mut items, retry_at, failures } = batch;
     if let Some(retry_at) = retry_at {
         tokio::select! {
             biased;
-            () = stopping.cancelled() => return Ended::new(lane, items, Verdict::Stopped),
+            () = stopping.cancelled() => return Attempt::new(lane, items, Verdict::Stopped),
             () = sleep_until(retry_at) => {}
         }
     }
@@ -64,64 +64,74 @@ pub(super) async fn call(
     // of what its successor has.
     items.retain(|item| !item.is_lost());
     if items.is_empty() {
-        return Ended::new(lane, items, Verdict::Done);
+        return Attempt::new(lane, items, Verdict::Done);
     }
 
     let attempts = failures.saturating_add(1);
     let Some(destination) = lane.destination.clone() else {
-        return bury(forwarder, Ended::new(lane, items, Verdict::Done), None, attempts).await;
+        return dead_letter(forwarder, Attempt::new(lane, items, Verdict::Done), None, attempts).await;
     };
     let size = items.len();
     let messages = items.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
     let (accepted, error) = publish(&*forwarder.publisher, &destination, messages).await;
-    let mut ended = Ended::new(lane, items, Verdict::Done);
-    ended.forwarded = ended.ack(&accepted);
-    let Some(error) = error else { return ended };
+    let mut attempt = Attempt::new(lane, items, Verdict::Done);
+    attempt.forwarded = attempt.ack(&accepted);
+    let Some(error) = error else { return attempt };
 
     // What was accepted beside a failure shows that the destination works: counting begins again.
-    let attempts = if ended.forwarded > 0 { 1 } else { attempts };
-    let remedy = remedy(&error, forwarder.config.attempts, attempts, ended.remaining.len());
+    let attempts = if attempt.forwarded > 0 { 1 } else { attempts };
+    let remedy = remedy(&error, forwarder.config.attempts, attempts, attempt.remaining.len());
     tracing::warn!(
-        topic = %forwarder.config.topic, %destination, messages = ended.remaining.len(), of = size, attempts,
+        topic = %forwarder.config.topic, %destination, messages = attempt.remaining.len(), of = size, attempts,
         error = %chain(&error), ?remedy, "not accepted",
     );
-    ended.verdict = match remedy {
+    attempt.verdict = match remedy {
         Remedy::Retry => Verdict::Retry,
         Remedy::Narrow => Verdict::Narrow,
         Remedy::Stop => Verdict::Closed(error),
-        Remedy::GiveUp => return bury(forwarder, ended, Some(&error), attempts).await,
+        Remedy::GiveUp => return dead_letter(forwarder, attempt, Some(&error), attempts).await,
     };
-    ended
+    attempt
 }
 
 /// Dead-letters what remains. When that fails, the next attempt begins with the destination again: it
 /// may have recovered first.
-async fn bury(forwarder: &Forwarder, mut ended: Ended, error: Option<&PublishError>, attempts: u32) -> Ended {
+async fn dead_letter(
+    forwarder: &Forwarder,
+    mut attempt: Attempt,
+    error: Option<&PublishError>,
+    attempts: u32,
+) -> Attempt {
+    // The destination was asked for some time: what was lost meanwhile is for its new owner to give up.
+    attempt.remaining.retain(|item| !item.is_lost());
+    if attempt.remaining.is_empty() {
+        return attempt;
+    }
     let letters =
-        ended.remaining.iter().map(|item| item.letter(&forwarder.handler, error, attempts)).collect();
+        attempt.remaining.iter().map(|item| item.dead_letter(&forwarder.handler, error, attempts)).collect();
     let topic = &*forwarder.config.dead_letter_topic;
     let (accepted, trouble) = publish(&*forwarder.dead_letters, topic, letters).await;
-    ended.dead_lettered = ended.ack(&accepted);
-    if ended.dead_lettered > 0 {
+    attempt.dead_lettered = attempt.ack(&accepted);
+    if attempt.dead_lettered > 0 {
         tracing::error!(
-            topic = %forwarder.config.topic, destination = ended.lane.destination.as_deref(),
-            messages = ended.dead_lettered, dead_letter_topic = topic,
+            topic = %forwarder.config.topic, destination = attempt.lane.destination.as_deref(),
+            messages = attempt.dead_lettered, dead_letter_topic = topic,
             error = error.map(|error| chain(error)), "dead-lettered",
         );
     }
-    ended.verdict = match trouble {
+    attempt.verdict = match trouble {
         None if error.is_some_and(PublishError::is_retryable) => Verdict::GaveUp,
         None => Verdict::Done,
         Some(trouble) if trouble.kind() == PublishErrorKind::Closed => Verdict::Closed(trouble),
         Some(trouble) => {
             tracing::error!(
-                dead_letter_topic = topic, messages = ended.remaining.len(), error = %chain(&trouble),
+                dead_letter_topic = topic, messages = attempt.remaining.len(), error = %chain(&trouble),
                 "not dead-lettered, the messages are held",
             );
             Verdict::Retry
         }
     };
-    ended
+    attempt
 }
 
 /// Publishes, and says of each message whether it was accepted.
@@ -160,7 +170,7 @@ fn remedy(error: &PublishError, attempts_max: Option<u32>, attempts: u32, remain
     }
 }
 
-impl Ended {
+impl Attempt {
     fn new(lane: LaneId, remaining: Vec<Item>, verdict: Verdict) -> Self {
         Self { lane, forwarded: 0, dead_lettered: 0, remaining, verdict }
     }

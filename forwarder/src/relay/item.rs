@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 use watermill_core::{
     Delivery, HandlerInfo, Message,
     dead_letter::DeadLetter,
@@ -20,34 +19,31 @@ pub(crate) struct Item {
     /// What is to be published, or why there is nothing.
     pub(crate) inner: Result<Message, EnvelopeError>,
     settlement: Settlement,
-    lost: CancellationToken,
 }
 
 impl Item {
     /// Unwraps a delivery, and says where it is to go.
     pub(crate) fn new(delivery: Delivery) -> (Option<String>, Self) {
-        // Asked for at once: what is lost before somebody watches is never reported.
-        let lost = delivery.cancellation();
         let (outer, settlement) = delivery.split();
         let (destination, inner) = match Envelope::unwrap(&outer).map(Envelope::into_parts) {
             Ok((destination, message)) => (Some(destination), Ok(message)),
             Err(error) => (None, Err(error)),
         };
-        (destination, Self { outer, inner, settlement, lost })
+        (destination, Self { outer, inner, settlement })
     }
 
     pub(crate) fn key(&self) -> Option<&Bytes> {
         self.inner.as_ref().ok().and_then(Message::key)
     }
 
-    /// Whether another owner has it now: publishing it here would only make a duplicate.
+    /// Whether the source has given it to another owner: publishing it here would only make a duplicate.
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.is_cancelled()
+        self.settlement.is_lost()
     }
 
     /// Its dead letter: the envelope as it came, so that publishing it to the forwarder topic again is all it
     /// takes to try again. What can be read is given up because of an error.
-    pub(crate) fn letter(
+    pub(crate) fn dead_letter(
         &self,
         handler: &Arc<HandlerInfo>,
         error: Option<&PublishError>,

@@ -21,7 +21,7 @@ pub(super) struct Lane {
 }
 
 /// What a call is made of.
-pub(super) struct Load {
+pub(super) struct LaneBatch {
     pub(super) items: Vec<Item>,
     pub(super) retry_at: Option<Instant>,
     /// How many calls in a row have failed before this one.
@@ -59,13 +59,13 @@ impl Lane {
     }
 
     /// Takes the messages of the next call, if there are any and no call is in progress.
-    pub(super) fn begin(&mut self) -> Option<Load> {
+    pub(super) fn begin(&mut self) -> Option<LaneBatch> {
         if self.in_call > 0 || self.queue.is_empty() {
             return None;
         }
         let size = self.call_size.min(self.queue.len());
         self.in_call = size;
-        Some(Load {
+        Some(LaneBatch {
             items: self.queue.drain(..size).collect(),
             retry_at: self.retry_at.take(),
             failures: self.failures,

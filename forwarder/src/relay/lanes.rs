@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     item::Item,
-    lane::{Lane, Load},
+    lane::{Lane, LaneBatch},
 };
 
 /// How many failing destinations are remembered while there is nothing to send to them.
@@ -67,15 +67,15 @@ impl Lanes {
     }
 
     /// Takes what the next calls are made of. `healthy_only` leaves out lanes that fail.
-    pub(super) fn begin(&mut self, healthy_only: bool) -> Vec<(LaneId, Load)> {
+    pub(super) fn begin(&mut self, healthy_only: bool) -> Vec<(LaneId, LaneBatch)> {
         let mut begun = Vec::new();
         let mut begin = |destination: Option<&Arc<str>>, key: Option<&Bytes>, lane: &mut Lane| {
             if healthy_only && lane.is_failing() {
                 return;
             }
-            if let Some(load) = lane.begin() {
+            if let Some(batch) = lane.begin() {
                 let id = LaneId { destination: destination.cloned(), key: key.cloned() };
-                begun.push((id, load));
+                begun.push((id, batch));
             }
         };
         begin(None, None, &mut self.unreadable);

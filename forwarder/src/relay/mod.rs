@@ -20,16 +20,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
     Delivery,
-    error::{PublishError, SubscribeError, chain},
+    error::{PublishError, chain},
 };
 
 use self::{
-    call::{Ended, Verdict, call},
+    call::{Attempt, Verdict, call},
     item::Item,
     lanes::Lanes,
     source::Source,
 };
-use crate::{Forwarder, ForwarderError, ForwarderReport, OnUnreadable};
+use crate::{Forwarder, ForwarderError, ForwarderReport, OnUnreadable, end::End};
 
 /// Runs a forwarder from subscribing to the closing of the subscription.
 pub(crate) async fn run(
@@ -38,13 +38,9 @@ pub(crate) async fn run(
 ) -> Result<ForwarderReport, ForwarderError> {
     let mut shutdown = pin!(shutdown);
     let topic = &*forwarder.config.topic;
-    let subscribed = tokio::select! {
-        biased;
-        () = &mut shutdown => return Ok(ForwarderReport::default()),
-        subscribed = forwarder.subscriber.subscribe(topic) => subscribed,
-    };
-    let subscription = subscribed.map_err(|error| ForwarderError::subscribe(topic, error))?;
-    let mut source = Source::new(subscription, forwarder.config.window());
+    let window = forwarder.config.window();
+    let opened = Source::open(&*forwarder.subscriber, topic, window, shutdown.as_mut()).await?;
+    let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let stopping = CancellationToken::new();
     let mut relay = Relay::new(forwarder, &stopping);
@@ -53,35 +49,15 @@ pub(crate) async fn run(
     stopping.cancel();
     let end = match end {
         End::PublisherClosed(_) => end,
-        End::Shutdown | End::Subscription(_) => match relay.drain().await {
-            Some(error) => End::PublisherClosed(error),
-            None => end,
-        },
+        _ => relay.drain().await.map_or(end, End::PublisherClosed),
     };
     let report = relay.give_back();
-    let closed = source.close().await;
-
-    let error = match (end, closed) {
-        (End::PublisherClosed(error), _) => ForwarderError::publisher_closed(topic, error),
-        (End::Subscription(last), _) => ForwarderError::ended(topic, last),
-        (End::Shutdown, Err(error)) => ForwarderError::close(topic, error),
-        (End::Shutdown, Ok(())) => return Ok(report),
-    };
-    Err(error.with_report(report))
-}
-
-/// Why a forwarder does not go on.
-enum End {
-    /// It was asked to stop.
-    Shutdown,
-    /// The subscription ended, after this error.
-    Subscription(Option<SubscribeError>),
-    PublisherClosed(PublishError),
+    end.into_result(topic, source.close().await, report)
 }
 
 /// Something that was going on has come to its end.
 enum Event {
-    Call(Ended),
+    Call(Attempt),
     /// A message that is no envelope was held for its time and goes back to the source.
     Release(Box<Item>),
 }
@@ -196,16 +172,16 @@ impl<'a> Relay<'a> {
         if self.gather_until.is_some() && !stopping {
             return;
         }
-        for (lane, load) in self.lanes.begin(stopping) {
-            let call = call(self.forwarder, self.stopping, lane, load);
+        for (lane, batch) in self.lanes.begin(stopping) {
+            let call = call(self.forwarder, self.stopping, lane, batch);
             self.going_on.push(call.map(Event::Call).boxed());
         }
     }
 
     /// Takes note of how something ended; an error is the end of everything.
     fn finish(&mut self, event: Event) -> Option<PublishError> {
-        let ended = match event {
-            Event::Call(ended) => ended,
+        let attempt = match event {
+            Event::Call(attempt) => attempt,
             Event::Release(item) => {
                 item.nack();
                 self.held -= 1;
@@ -213,7 +189,7 @@ impl<'a> Relay<'a> {
                 return None;
             }
         };
-        let Ended { lane: id, forwarded, dead_lettered, remaining, verdict } = ended;
+        let Attempt { lane: id, forwarded, dead_lettered, remaining, verdict } = attempt;
         self.report.count(id.destination.as_deref(), forwarded as u64, dead_lettered as u64);
         let lane = self.lanes.get(&id)?;
         lane.end();

@@ -1,12 +1,14 @@
 //! [`Source`]: the subscription, with its errors kept apart from its deliveries.
 
-use std::task::Poll;
+use std::{pin::Pin, task::Poll};
 
 use futures::{StreamExt, poll};
 use watermill_core::{
-    Delivery, Subscription, Window,
+    Delivery, Subscriber, Subscription, Window,
     error::{SubscribeError, chain},
 };
+
+use crate::ForwarderError;
 
 /// A subscription to the forwarder topic.
 pub(crate) struct Source {
@@ -16,9 +18,21 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(subscription: Subscription, window: Window) -> Self {
+    /// Subscribes; `None` when `shutdown` is ready first.
+    pub(crate) async fn open(
+        subscriber: &dyn Subscriber,
+        topic: &str,
+        window: Window,
+        shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<Self>, ForwarderError> {
+        let subscribed = tokio::select! {
+            biased;
+            () = shutdown => return Ok(None),
+            subscribed = subscriber.subscribe(topic) => subscribed,
+        };
+        let subscription = subscribed.map_err(|error| ForwarderError::subscribe(topic, error))?;
         subscription.set_window(window);
-        Self { subscription, last_error: None, ended: false }
+        Ok(Some(Self { subscription, last_error: None, ended: false }))
     }
 
     /// The next delivery; `None` when there will be none. Errors go to the log: the subscription

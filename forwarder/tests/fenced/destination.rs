@@ -147,5 +147,8 @@ pub(crate) async fn source(topics: &[&str], count: usize) -> MemoryBroker {
 
 pub(crate) fn relay(source: &MemoryBroker, destination: &Destination, batch: usize) -> FencedForwarder {
     let config = ForwarderConfig::default().topic("outbox").dead_letter_topic("dead").batch_size(batch);
-    FencedForwarder::new(source.subscriber().group("relay"), destination.clone(), NAME).config(config)
+    FencedForwarder::builder(source.subscriber().group("relay"), destination.clone(), NAME)
+        .config(config)
+        .build()
+        .expect("a good configuration")
 }

@@ -5,7 +5,7 @@ use std::{future::pending, time::Duration};
 use bytes::Bytes;
 use tokio::time::sleep;
 use watermill_core::{Message, Publisher as _, fenced::FencedPublisher as _};
-use watermill_forwarder::{FencedForwarder, ForwarderErrorKind};
+use watermill_forwarder::{FencedForwarder, ForwarderConfig, ForwarderErrorKind};
 
 use crate::destination::{COMMIT, Destination, NAME, relay, source};
 
@@ -64,14 +64,16 @@ async fn a_name_whose_checkpoint_is_not_a_relays_is_left_alone() {
     let (source, destination) = (source(&["a"], 1).await, Destination::default());
     destination.state().checkpoint = Some(Bytes::from_static(b"of another program"));
     let error = relay(&source, &destination, 10).run_until(pending()).await.expect_err("it is not ours");
-    assert_eq!(error.kind(), ForwarderErrorKind::Config);
+    assert_eq!(error.kind(), ForwarderErrorKind::Unsuitable);
     assert!(destination.published("a").is_empty());
 }
 
 #[tokio::test]
-async fn a_relay_without_a_name_does_not_start() {
+async fn a_relay_without_a_name_is_refused_with_everything_else_that_is_wrong() {
     let source = source(&["a"], 0).await;
-    let relay = FencedForwarder::new(source.subscriber(), Destination::default(), "");
-    let error = relay.run_until(pending()).await.expect_err("it has no name");
-    assert_eq!(error.kind(), ForwarderErrorKind::Config);
+    let relay = FencedForwarder::builder(source.subscriber(), Destination::default(), "");
+    let error = relay.config(ForwarderConfig::default().batch_size(0)).build().expect_err("it has no name");
+    let problems: Vec<&str> = error.problems().collect();
+    assert_eq!(problems.len(), 2, "{error}");
+    assert!(problems[0].starts_with("batch_size is zero") && problems[1].starts_with("name is empty"));
 }

@@ -3,3 +3,4 @@
 mod chaos;
 mod destination;
 mod failing;
+mod revoked;

@@ -4,6 +4,7 @@ mod chaos;
 mod failing;
 mod forwarding;
 mod publisher;
+mod revoked;
 mod stopping;
 mod support;
 mod unreadable;

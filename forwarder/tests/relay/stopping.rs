@@ -151,7 +151,6 @@ async fn a_topic_that_cannot_be_subscribed_to_is_an_error_at_once() {
 fn a_configuration_that_cannot_work_is_refused_before_anything_runs() {
     let builder = Forwarder::builder(ScriptedSubscriber::new(), RecordingPublisher::new());
     let error = builder.config(ForwarderConfig::default().batch_size(0).topic("")).build().unwrap_err();
-    assert_eq!(error.kind(), ForwarderErrorKind::Config);
     let text = error.to_string();
     assert!(text.contains("batch_size is zero") && text.contains("topic is empty"), "{text}");
 }

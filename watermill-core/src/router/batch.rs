@@ -20,7 +20,7 @@ use tokio::{
 use tower::Service;
 
 use super::{BatchFn, MakeService, Outputs, RouterState};
-use crate::{Message, error::BoxError};
+use crate::{DeliveryInfo, Message, error::BoxError};
 
 /// How many messages a batch has at the most, and how long the first waits for others.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +131,13 @@ impl Shared {
         Box::pin(async move {
             // Owned by this future: also when it is dropped half way, the next batch can begin.
             let running = running;
+            // Another owner has what was lost meanwhile; its member here learns that the batch ran without it.
+            let owned = messages.into_iter().zip(members);
+            let (messages, members): Members =
+                owned.filter(|(message, _)| !message.delivery().is_some_and(DeliveryInfo::is_lost)).unzip();
+            if messages.is_empty() {
+                return;
+            }
             let outcomes = (running.0.run)(messages).await;
             for (member, outcome) in members.into_iter().zip(outcomes) {
                 // A member that gave up, by a timeout for instance, has nobody listening.

@@ -1,13 +1,12 @@
 //! [`BatchFn`]: async functions that handle a batch, and what they may take and return.
 
-use std::{error::Error, fmt, sync::Arc};
-
 use futures::future::BoxFuture;
 
 use super::{
     BatchInterrupted, ExtractOwned, FromRef, HandlerError, IntoOutputs, Nothing, Outputs, State,
     batch::Outcomes,
     handler_fn::{Asynchronous, Function},
+    shared_error::SharedError,
 };
 use crate::{
     Message,
@@ -145,7 +144,7 @@ impl<E: HandlerError> IntoOutcomes for Result<(), E> {
         match self {
             Ok(()) => ().into_outcomes(len),
             Err(error) => {
-                let error = SharedError(Arc::new(error.into()));
+                let error = SharedError::new("handle the batch", error);
                 (0..len).map(|_| Err(error.clone().into())).collect()
             }
         }
@@ -158,31 +157,9 @@ impl<O: IntoOutputs, E: HandlerError> IntoOutcomes for Vec<Result<O, E>> {
     fn into_outcomes(self, len: usize) -> Outcomes {
         if self.len() != len {
             let reason = format!("match outcomes to messages: the handler returned {} for {len}", self.len());
-            let error = SharedError(Arc::new(Permanent::new(reason).into()));
+            let error = SharedError::new("handle the batch", Permanent::new(reason));
             return (0..len).map(|_| Err(error.clone().into())).collect();
         }
         self.into_iter().map(IntoOutputs::into_outputs).collect()
-    }
-}
-
-/// One error for all messages of a batch.
-#[derive(Clone)]
-struct SharedError(Arc<BoxError>);
-
-impl fmt::Debug for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("handle the batch")
-    }
-}
-
-impl Error for SharedError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&**self.0)
     }
 }

@@ -12,9 +12,11 @@ use crate::{Delivery, Window, subscriber::Ordering};
 pub(super) enum Concurrency {
     /// One at a time in each ordering scope, at most so many scopes at once.
     Scopes(NonZeroUsize),
-    /// So many at once, in any order.
+    /// So many at once, each a scope of its own: what scopes are where there is no order.
+    Each(NonZeroUsize),
+    /// So many at once, each on a task of its own, in any order.
     Unordered(NonZeroUsize),
-    /// So many at once, those of one key one after another.
+    /// So many at once, each on a task of its own, those of one key one after another.
     Keyed(NonZeroUsize),
     /// So many waiting in one batch.
     Batch(NonZeroUsize),
@@ -23,47 +25,65 @@ pub(super) enum Concurrency {
 /// Scopes in parallel unless told otherwise: enough for the partitions of a usual topic.
 const SCOPES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
-/// How many deliveries per key lane may be fetched, so that a lane rarely waits for the next.
-const AHEAD_PER_LANE: usize = 8;
-
 impl Concurrency {
-    /// Whether one lane, without a table of lanes, is all it takes.
-    pub(super) fn is_sequential(self, ordering: Ordering) -> bool {
-        match self {
-            Self::Scopes(limit) => limit.get() == 1 || ordering == Ordering::Total,
-            Self::Unordered(limit) | Self::Keyed(limit) => limit.get() == 1,
-            Self::Batch(_) => false,
+    /// What it comes to with a subscriber that keeps this much order.
+    pub(super) fn with(self, ordering: Ordering) -> Self {
+        match (self, ordering) {
+            (Self::Scopes(n), Ordering::None) => Self::Each(n),
+            (Self::Scopes(_), Ordering::Total) | (Self::Keyed(NonZeroUsize::MIN), _) => {
+                Self::Scopes(NonZeroUsize::MIN)
+            }
+            (Self::Unordered(NonZeroUsize::MIN), _) => Self::Each(NonZeroUsize::MIN),
+            (other, _) => other,
         }
+    }
+
+    /// Whether one lane, without a table of lanes, is all it takes.
+    pub(super) fn is_sequential(self) -> bool {
+        self.lanes_max() == 1 && !self.is_batch()
     }
 
     /// Whether handlers run as tasks of their own, on any thread.
     pub(super) fn spawns(self) -> bool {
-        matches!(self, Self::Unordered(limit) | Self::Keyed(limit) if limit.get() > 1)
+        matches!(self, Self::Unordered(_) | Self::Keyed(_))
     }
 
-    /// How many lanes there are at the most.
+    pub(super) fn is_batch(self) -> bool {
+        matches!(self, Self::Batch(_))
+    }
+
+    /// Whether a lane serves one message after another, so that the next may be handled while outputs are on
+    /// their way.
+    pub(super) fn has_pipelines(self) -> bool {
+        matches!(self, Self::Scopes(_) | Self::Keyed(_))
+    }
+
+    /// How many lanes are at work at the most.
     pub(super) fn lanes_max(self) -> usize {
         match self {
-            Self::Scopes(n) | Self::Unordered(n) | Self::Keyed(n) | Self::Batch(n) => n.get(),
+            Self::Scopes(n) | Self::Each(n) | Self::Unordered(n) | Self::Keyed(n) | Self::Batch(n) => n.get(),
         }
     }
 
-    /// What to ask the subscription for. `pipeline` is how many outputs may be on their way.
-    pub(super) fn window(self, pipeline: usize) -> Window {
-        let ahead = |n: usize| NonZeroUsize::MIN.saturating_add(n.saturating_sub(1).saturating_add(pipeline));
-        match self {
-            Self::Scopes(_) => Window::ordered(ahead(1)),
-            Self::Unordered(n) => Window::unordered(n),
-            Self::Keyed(n) => Window::ordered(ahead(n.get().saturating_mul(AHEAD_PER_LANE))),
-            Self::Batch(n) => Window::ordered(n),
-        }
+    /// How many deliveries may wait for a busy lane while one for another lane is looked for. A subscription
+    /// that obeys its window hands out more than one for a lane only where lanes are keys.
+    pub(super) fn ahead_max(self) -> usize {
+        self.lanes_max()
     }
 
-    /// How many deliveries may wait for a busy lane while other lanes are looked for.
-    pub(super) fn waiting_max(self) -> usize {
+    /// What to ask the subscription for: what can be handled, and not what could lie here until then. `pipeline`
+    /// is how many outputs may be on their way.
+    pub(super) fn window(self, ordering: Ordering, pipeline: usize) -> Window {
+        let plus = |n: NonZeroUsize, more: usize| n.saturating_add(more);
         match self {
-            Self::Keyed(n) => n.get().saturating_mul(AHEAD_PER_LANE),
-            Self::Scopes(_) | Self::Unordered(_) | Self::Batch(_) => 0,
+            Self::Scopes(n) => Window::ONE.with_total(plus(n, pipeline)),
+            // Keys that are busy are looked past, as far as the next lane's message may be behind them.
+            Self::Keyed(n) => {
+                let ahead = plus(n, self.ahead_max());
+                Window::ordered(ahead).with_total(plus(ahead, pipeline))
+            }
+            Self::Batch(n) if ordering != Ordering::None => Window::ordered(n).with_total(n),
+            Self::Each(n) | Self::Unordered(n) | Self::Batch(n) => Window::unordered(n).with_total(n),
         }
     }
 
@@ -71,7 +91,7 @@ impl Concurrency {
     pub(super) fn lane(self, delivery: &Delivery) -> Option<u64> {
         match self {
             Self::Scopes(_) => Some(delivery.info().token().scope),
-            Self::Unordered(_) | Self::Batch(_) => None,
+            Self::Each(_) | Self::Unordered(_) | Self::Batch(_) => None,
             Self::Keyed(n) => {
                 let token = delivery.info().token();
                 let lane = match delivery.key() {
@@ -92,5 +112,31 @@ impl Concurrency {
 impl Default for Concurrency {
     fn default() -> Self {
         Self::Scopes(SCOPES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(n: usize) -> NonZeroUsize {
+        NonZeroUsize::new(n).unwrap()
+    }
+
+    #[test]
+    fn a_window_asks_for_what_can_be_handled_and_no_more() {
+        let asked = |concurrency: Concurrency, ordering| {
+            let window = concurrency.with(ordering).window(ordering, 1_000);
+            (window.per_scope(), window.total(), window.is_ordered())
+        };
+        let default = Concurrency::default();
+        assert_eq!(asked(default, Ordering::Total), (1, 1_001, true));
+        assert_eq!(asked(default, Ordering::Scoped), (1, 1_064, true));
+        assert_eq!(asked(default, Ordering::None), (64, 64, false));
+        assert_eq!(asked(Concurrency::Unordered(of(8)), Ordering::Total), (8, 8, false));
+        assert_eq!(asked(Concurrency::Keyed(of(8)), Ordering::Scoped), (16, 1_016, true));
+        assert_eq!(asked(Concurrency::Keyed(of(1)), Ordering::Scoped), (1, 1_001, true));
+        assert_eq!(asked(Concurrency::Batch(of(100)), Ordering::Total), (100, 100, true));
+        assert_eq!(asked(Concurrency::Batch(of(100)), Ordering::None), (100, 100, false));
     }
 }

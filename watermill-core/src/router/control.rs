@@ -9,7 +9,9 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Counts, HandlerInfo, HandlerReport, RunError, RunErrorKind, counters::Counters};
+use super::{
+    Counts, HandlerInfo, HandlerReport, RunError, RunErrorKind, counters::Counters, worker::Trouble,
+};
 use crate::subscription::{Health, SubscriptionControl, SubscriptionStatus};
 
 /// A handle on a router: to stop it, to look at it, to stop one of its handlers. Cheap to clone.
@@ -58,6 +60,8 @@ pub(super) struct Entry {
     pub(super) info: Arc<HandlerInfo>,
     pub(super) chain: String,
     pub(super) counters: Arc<Counters>,
+    /// What ails the stream of its subscription.
+    pub(super) trouble: Arc<Trouble>,
     pub(super) stop: CancellationToken,
     /// `None` while it is still trying to subscribe.
     pub(super) subscription: Option<Arc<dyn SubscriptionControl>>,
@@ -144,13 +148,16 @@ impl Shared {
 
 impl Entry {
     fn status(&self) -> HandlerStatus {
-        let subscription = match &self.subscription {
+        let mut subscription = match &self.subscription {
             Some(subscription) => subscription.status(),
             None => {
                 let health = Health::Degraded { reason: "not subscribed yet".to_owned() };
                 SubscriptionStatus::new(&self.info.subscribe_topic, health).group(self.info.group.clone())
             }
         };
+        if let (Health::Healthy, Some(reason)) = (&subscription.health, self.trouble.current()) {
+            subscription.health = Health::Degraded { reason };
+        }
         HandlerStatus {
             info: (*self.info).clone(),
             chain: self.chain.clone(),

@@ -23,6 +23,9 @@ pub struct Counts {
     pub rejected: u64,
     /// Deliveries acked although the handler failed, because its policy says so.
     pub dropped: u64,
+    /// Deliveries that the subscription lost (a lease, a partition) before they were settled: another owner gets
+    /// their messages.
+    pub lost: u64,
     /// Deliveries not settled yet.
     pub in_flight: u64,
 }
@@ -37,6 +40,7 @@ pub(super) struct Counters {
     pub(super) dead_lettered: Counter,
     pub(super) rejected: Counter,
     pub(super) dropped: Counter,
+    pub(super) lost: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -62,10 +66,16 @@ impl Counters {
             dead_lettered: self.dead_lettered.get(),
             rejected: self.rejected.get(),
             dropped: self.dropped.get(),
+            lost: self.lost.get(),
             received: self.received.get(),
             in_flight: 0,
         };
-        let settled = counts.acked + counts.nacked + counts.dead_lettered + counts.rejected + counts.dropped;
+        let settled = counts.acked
+            + counts.nacked
+            + counts.dead_lettered
+            + counts.rejected
+            + counts.dropped
+            + counts.lost;
         counts.in_flight = counts.received.saturating_sub(settled);
         counts
     }
@@ -80,6 +90,7 @@ impl fmt::Display for Counts {
             (self.dead_lettered, "dead-lettered"),
             (self.rejected, "rejected"),
             (self.dropped, "dropped"),
+            (self.lost, "lost"),
             (self.in_flight, "in flight"),
         ] {
             if count > 0 {

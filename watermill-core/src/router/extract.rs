@@ -63,6 +63,11 @@ pub trait Extract<S>: Sized {
 /// The last argument of a handler: anything that implements [`Extract`], or the [`Message`] itself.
 ///
 /// `Via` only tells the two apart; it is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the last argument of a handler",
+    label = "neither `Message` nor `Extract`",
+    note = "a handler's arguments implement `Extract`, and the last may be `Message`; what the router's state holds is taken with `State<T>`"
+)]
 pub trait ExtractOwned<S, Via = ByValue>: Sized {
     /// Why it could not be read.
     type Rejection: Into<BoxError>;

@@ -1,8 +1,13 @@
 //! The router: handlers, what they may take and return, how they are run, and how they end.
+#![doc = ""]
+#![doc = include_str!("when_it_does_not_compile.md")]
 
 mod batch;
 mod batch_fn;
 mod by_topic;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod check;
 mod concurrency;
 mod config;
 mod control;
@@ -20,6 +25,7 @@ mod report;
 #[expect(clippy::module_inception, reason = "the file of the type `Router`")]
 mod router;
 mod service;
+mod shared_error;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;

@@ -174,6 +174,7 @@ impl Supervisor {
             info: info.clone(),
             chain: prepared.chain,
             counters: env.counters.clone(),
+            trouble: env.trouble.clone(),
             stop: env.stop.clone(),
             subscription: None,
             ended: watch::Sender::new(None),

@@ -171,6 +171,7 @@ async fn one_handler_can_be_stopped_and_its_name_used_again_with_nothing_inherit
 async fn a_handler_whose_subscription_ends_is_named_while_the_others_go_on() {
     let (dying, living) = (ScriptedSubscriber::new(), ScriptedSubscriber::new());
     dying.fail(SubscribeError::new(SubscribeErrorKind::Refused, "in").because("permission was revoked"));
+    dying.end();
     let running = Running::start(
         router()
             .add(Handler::new("dying", nothing).from(dying, "in"))

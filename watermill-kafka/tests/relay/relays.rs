@@ -21,7 +21,7 @@ pub(crate) async fn relay(database: PathBuf) -> Result {
     let source = shop::outbox(shop::connect(&database).await?)?;
     let destination = KafkaFencedPublisher::new(KafkaPublisherConfig::new(Service::KAFKA.url()))?;
     let config = ForwarderConfig::default().batch_size(200);
-    let relay = FencedForwarder::new(source, destination, env::var(NAME)?).config(config);
+    let relay = FencedForwarder::builder(source, destination, env::var(NAME)?).config(config).build()?;
     match relay.run_until(std::future::pending()).await {
         Err(error) if error.kind() == ForwarderErrorKind::Fenced => exit(FENCED),
         Err(error) => Err(error.into()),

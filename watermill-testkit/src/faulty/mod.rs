@@ -57,7 +57,7 @@ pub struct Injected {
     pub failed_before_send: usize,
     /// Calls that failed with everything sent.
     pub failed_after_send: usize,
-    /// Calls that failed with a part sent.
+    /// Calls that failed with a part sent, or perhaps nothing.
     pub partial: usize,
     /// Answers that came late.
     pub delayed: usize,
@@ -129,8 +129,8 @@ impl Faults {
         self
     }
 
-    /// Calls of several messages of which a part is sent; the error names the others. The publisher
-    /// does not claim to be atomic then.
+    /// Calls of several messages of which a part is sent: of each key the first ones, so that to publish
+    /// again what the error names keeps the order. The publisher does not claim to be atomic then.
     #[must_use]
     pub const fn fail_partially(mut self, probability: f64) -> Self {
         self.partial = probability;

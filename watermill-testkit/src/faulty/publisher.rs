@@ -1,6 +1,6 @@
 //! Publishing, with faults.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time;
@@ -24,7 +24,7 @@ impl<P: Publisher> Publisher for Faulty<P> {
         }
         if messages.len() > 1 && self.dice.happens(|faults| faults.partial, |injected| &mut injected.partial)
         {
-            let (sent, not_accepted) = self.split(messages);
+            let (sent, not_accepted) = self.cut_tails(messages);
             self.inner.publish(topic, sent).await?;
             let error = PublishError::new(PublishErrorKind::Unavailable, topic).because(INJECTED);
             return Err(error.with_not_accepted(not_accepted));
@@ -52,17 +52,32 @@ impl<P: Publisher> Publisher for Faulty<P> {
 }
 
 impl<P> Faulty<P> {
-    /// Keeps a part of the messages, and says which positions are left out: at least one of each.
-    fn split(&self, messages: Vec<Message>) -> (Vec<Message>, Vec<usize>) {
-        let mut kept = self.dice.with(|roll| {
-            let mut kept: Vec<_> = messages.iter().map(|_| roll.rng.bool()).collect();
-            let place = roll.rng.usize(..kept.len());
-            kept[place] = !kept[(place + 1) % messages.len()];
-            kept
+    /// Cuts the tails of keys: keeps the first messages of each, and says which positions are left out, at
+    /// least one. Messages without a key count as those of one more.
+    fn cut_tails(&self, messages: Vec<Message>) -> (Vec<Message>, Vec<usize>) {
+        let mut lengths = HashMap::<_, usize>::new();
+        for message in &messages {
+            *lengths.entry(message.key().cloned()).or_default() += 1;
+        }
+        let mut kept: HashMap<_, usize> = self.dice.with(|roll| {
+            let keep = |(key, length)| (key, roll.rng.usize(..=length));
+            // In the order of the call, or a seed would not repeat its faults.
+            let keys: Vec<_> = messages.iter().map(|message| message.key().cloned()).collect();
+            keys.into_iter().filter_map(|key| lengths.remove_entry(&key)).map(keep).collect()
         });
-        let not_accepted = kept.iter().enumerate().filter(|(_, kept)| !**kept).map(|(at, _)| at).collect();
-        let mut kept = kept.drain(..);
-        let sent = messages.into_iter().filter(|_| kept.next().unwrap_or(false)).collect();
+        let (mut sent, mut not_accepted) = (Vec::new(), Vec::new());
+        let last = messages.len() - 1;
+        for (at, message) in messages.into_iter().enumerate() {
+            let left = kept.entry(message.key().cloned()).or_default();
+            // The last message of a call is the last of its key: to leave it out cuts a tail.
+            if *left == 0 || (at == last && not_accepted.is_empty()) {
+                *left = 0;
+                not_accepted.push(at);
+            } else {
+                *left -= 1;
+                sent.push(message);
+            }
+        }
         (sent, not_accepted)
     }
 

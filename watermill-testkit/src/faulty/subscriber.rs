@@ -2,18 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 use watermill_core::{
-    Delivery, DeliveryInfo, Settlement, Subscriber, Subscription,
+    Delivery, DeliveryInfo, Settlement, Subscriber, Subscription, Window,
     delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError, SubscribeErrorKind},
     subscriber::SubscriberCapabilities,
-    subscription::SubscriptionStatus,
+    subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
 use super::{Dice, Faulty};
@@ -25,18 +25,18 @@ impl<S: Subscriber> Subscriber for Faulty<S> {
         if self.dice.happens(|faults| faults.subscribe, |injected| &mut injected.failed_subscribe) {
             return Err(unavailable(topic));
         }
-        let subscription = self.inner.subscribe(topic).await?;
+        let (deliveries, inner) = self.inner.subscribe(topic).await?.into_parts();
         let (dice, topic) = (self.dice.clone(), topic.to_owned());
-        let mut wrapper = Wrapper::new(dice.clone());
-        Ok(subscription.map_stream(|deliveries| {
-            deliveries.flat_map(move |next| {
-                let fails = next.is_ok()
-                    && dice.happens(|faults| faults.stream, |injected| &mut injected.stream_errors);
-                let error = fails.then(|| Err(unavailable(&topic)));
-                let next = next.map(|delivery| wrapper.wrap(delivery));
-                stream::iter(error.into_iter().chain([next]))
-            })
-        }))
+        let mut wrapper = Wrapper { dice: dice.clone(), outstanding: Arc::default(), origin: Arc::default() };
+        let control = Control { inner: Some(inner), origin: wrapper.origin.clone() };
+        let deliveries = deliveries.flat_map(move |next| {
+            let fails =
+                next.is_ok() && dice.happens(|faults| faults.stream, |injected| &mut injected.stream_errors);
+            let error = fails.then(|| Err(unavailable(&topic)));
+            let next = next.map(|delivery| wrapper.wrap(delivery));
+            stream::iter(error.into_iter().chain([next]))
+        });
+        Ok(Subscription::new(deliveries, control))
     }
 
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
@@ -67,8 +67,16 @@ fn unavailable(topic: &str) -> SubscribeError {
 /// Puts itself between the deliveries of one subscription and their backend.
 struct Wrapper {
     dice: Arc<Dice>,
+    outstanding: Arc<Outstanding>,
     /// Made for the first delivery, from what it says of its own origin.
-    origin: Option<(Origin, Arc<Outstanding>)>,
+    origin: Arc<OnceLock<Origin>>,
+}
+
+/// The backend's own controls, and the end of what was wrapped.
+struct Control {
+    /// Taken when this is dropped: what the backend does then comes before what is said of it here.
+    inner: Option<Arc<dyn SubscriptionControl>>,
+    origin: Arc<OnceLock<Origin>>,
 }
 
 /// The backend's own settlements of what is handed out.
@@ -90,18 +98,13 @@ struct FaultySettle {
 }
 
 impl Wrapper {
-    fn new(dice: Arc<Dice>) -> Self {
-        Self { dice, origin: None }
-    }
-
     fn wrap(&mut self, delivery: Delivery) -> Delivery {
-        let (origin, outstanding) = self.origin.get_or_insert_with(|| {
+        let outstanding = &self.outstanding;
+        let origin = self.origin.get_or_init(|| {
             let inner = delivery.info().origin();
-            let outstanding = Arc::<Outstanding>::default();
             let (dice, runtime) = (self.dice.clone(), Handle::current());
             let settle = FaultySettle { dice, runtime, outstanding: outstanding.clone() };
-            let origin = Origin::builder(inner.backend(), inner.topic()).group(inner.group()).build(settle);
-            (origin, outstanding)
+            Origin::builder(inner.backend(), inner.topic()).group(inner.group()).build(settle)
         });
         let token = delivery.info().token();
         let lost = delivery.cancellation();
@@ -127,6 +130,48 @@ impl Wrapper {
             }
         });
         Delivery::new(message, info)
+    }
+}
+
+impl Control {
+    fn inner(&self) -> &dyn SubscriptionControl {
+        self.inner.as_deref().unwrap_or_else(|| unreachable!("it is there until this is dropped"))
+    }
+
+    /// The subscription is over, and with it the ownership of whatever was outstanding.
+    fn lose_all(&self) {
+        if let Some(origin) = self.origin.get() {
+            origin.revoke_all();
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl SubscriptionControl for Control {
+    fn set_window(&self, window: Window) {
+        self.inner().set_window(window);
+    }
+
+    fn stop_intake(&self) {
+        self.inner().stop_intake();
+    }
+
+    async fn close(&self) -> Result<(), SubscribeError> {
+        let closed = self.inner().close().await;
+        self.lose_all();
+        closed
+    }
+
+    fn status(&self) -> SubscriptionStatus {
+        self.inner().status()
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.inner = None;
+        self.lose_all();
     }
 }
 

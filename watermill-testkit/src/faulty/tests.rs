@@ -3,6 +3,7 @@ use std::collections::HashSet;
 use futures::StreamExt;
 use watermill_core::{
     Message, MessageId, Publisher, Subscriber,
+    delivery::Outcome,
     error::{NotAccepted, SettleErrorKind},
 };
 
@@ -14,19 +15,32 @@ fn messages(count: usize) -> Vec<Message> {
 }
 
 #[tokio::test]
-async fn a_partial_failure_sends_exactly_what_it_does_not_name() {
+async fn a_partial_failure_cuts_the_tails_of_keys_and_names_them() {
     let recording = RecordingPublisher::new();
     let publisher = Faulty::new(recording.clone(), Faults::seeded(1).fail_partially(1.0));
     assert!(!publisher.capabilities().atomic);
+    let call: Vec<_> = (0..9).map(|n| Message::with_id(n.to_string(), "").with_key(key(n))).collect();
+    let mut partly = 0;
     for round in 0..50 {
         let sent_before = recording.published("t").len();
-        let error = publisher.publish("t", messages(4)).await.unwrap_err();
+        let error = publisher.publish("t", call.clone()).await.unwrap_err();
         let NotAccepted::At(missing) = error.not_accepted() else { panic!("{error:?}") };
         let sent = recording.published("t").split_off(sent_before);
-        assert_eq!(sent.len() + missing.len(), 4, "round {round}");
-        assert!(!sent.is_empty() && !missing.is_empty());
-        assert!(missing.iter().all(|at| sent.iter().all(|message| *message.id() != at.to_string().as_str())));
+        assert_eq!(sent.len() + missing.len(), 9, "round {round}");
+        assert!(!missing.is_empty());
+        partly += usize::from(!sent.is_empty());
+        for at in 0..9 {
+            let is_sent = sent.iter().any(|message| *message.id() == at.to_string().as_str());
+            assert_eq!(is_sent, !missing.contains(&at), "round {round}");
+            let before = missing.iter().any(|earlier| *earlier < at && key(*earlier) == key(at));
+            assert!(!(before && is_sent), "round {round}: {at} follows one of its key that is missing");
+        }
     }
+    assert!(partly > 25, "{partly} calls of 50 were sent in part");
+}
+
+fn key(n: usize) -> String {
+    (n % 3).to_string()
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,6 +105,46 @@ async fn errors_on_the_stream_lose_nothing() {
     assert_eq!(seen.len(), 100);
     assert_eq!(errors, subscriber.injected().stream_errors);
     assert!(errors > 0 && subscriber.injected().lost_settlements > 0);
+}
+
+#[tokio::test]
+async fn every_outcome_is_confirmed_and_what_is_handled_makes_room() {
+    let scripted = ScriptedSubscriber::new();
+    messages(3).into_iter().for_each(|message| scripted.push(message));
+    let subscriber = Faulty::new(scripted.clone(), Faults::seeded(1));
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    let reject = Outcome::Reject { reason: "no".to_owned() };
+    let outcomes = [Outcome::Ack, Outcome::Nack { delay: Duration::ZERO }, reject];
+    let mut settlements = Vec::new();
+    for _ in &outcomes {
+        let (_, settlement) = subscription.next().await.unwrap().unwrap().split();
+        settlement.handled();
+        settlements.push(settlement);
+    }
+    for (settlement, outcome) in settlements.into_iter().zip(outcomes.clone()) {
+        settlement.settle_confirmed(outcome).await.unwrap();
+    }
+    let settled = scripted.outcomes();
+    assert!(settled.iter().map(|(_, outcome)| outcome).eq(&outcomes), "{settled:?}");
+}
+
+#[tokio::test]
+async fn what_is_out_when_the_subscription_ends_is_lost() {
+    for closes in [true, false] {
+        let scripted = ScriptedSubscriber::new();
+        scripted.push(Message::with_id("1", ""));
+        let subscriber = Faulty::new(scripted.clone(), Faults::seeded(1));
+        let mut subscription = subscriber.subscribe("t").await.unwrap();
+        let delivery = subscription.next().await.unwrap().unwrap();
+        assert!(!delivery.is_lost());
+        if closes {
+            subscription.close().await.unwrap();
+        } else {
+            drop(subscription);
+        }
+        assert!(delivery.is_lost());
+        assert_eq!(delivery.ack_confirmed().await.unwrap_err().kind(), SettleErrorKind::Lost);
+    }
 }
 
 #[tokio::test]

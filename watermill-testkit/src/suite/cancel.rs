@@ -6,15 +6,17 @@ use futures::StreamExt;
 use tokio::{task, time};
 use watermill_core::{Message, PublisherExt, subscriber::Ordering};
 
-use super::stage::{Stage, close, message, numbered, ok, quiet, subscribe, within};
-use crate::{Backend, Collector, Lack};
+use super::{
+    obligation::{broken, exactly, ok, quiet, within},
+    stage::{Stage, close, delivered, message, next, numbered, subscribe},
+};
+use crate::{Backend, Collector};
 
 /// Cancel safety of `publish`: all, some or none of a dropped call arrive, all or none where calls
 /// are atomic; the publisher stays usable and no other call is touched.
 pub async fn a_dropped_publish_leaves_the_publisher_usable(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
     let atomic = stage.publisher().capabilities().atomic;
-    assert_eq!(atomic, !stage.lacks(Lack::AtomicPublish), "the capability and the list of lacks");
     let publisher = stage.publisher();
     let mut accepted = Vec::new();
     let mut calls = Vec::new();
@@ -23,12 +25,16 @@ pub async fn a_dropped_publish_leaves_the_publisher_usable(backend: Arc<dyn Back
             (0..3).map(|m| message(format!("{n:02}{m}")).with_key(format!("call-{n}"))).collect();
         let dropped = run_a_while(publisher.publish(&stage.topic, call.clone()), n).await;
         if let Some(result) = dropped {
-            result.expect("a call that finished is accepted");
+            result.unwrap_or_else(|error| broken("P2: a valid call is accepted", error));
             accepted.extend(call.clone());
         }
         calls.push(call);
         let other = message(format!("9{n:02}"));
-        ok("publish", publisher.publish_one(&stage.topic, other.clone())).await;
+        ok(
+            "P8: a dropped call leaves the publisher usable",
+            publisher.publish_one(&stage.topic, other.clone()),
+        )
+        .await;
         accepted.push(other);
     }
 
@@ -39,7 +45,7 @@ pub async fn a_dropped_publish_leaves_the_publisher_usable(backend: Arc<dyn Back
     }
     // What was dropped may be on its way still.
     while let Ok(next) = time::timeout(Duration::from_millis(200), subscription.next()).await {
-        let delivery = next.expect("the stream goes on").expect("the stream has no error");
+        let delivery = delivered(next);
         seen.record(&delivery);
         delivery.ack();
     }
@@ -49,11 +55,13 @@ pub async fn a_dropped_publish_leaves_the_publisher_usable(backend: Arc<dyn Back
     let mut expected: Vec<_> = accepted.clone();
     for call in &calls {
         let of_call = call.iter().filter(|message| arrived(message)).count();
-        assert!(!atomic || of_call == 0 || of_call == 3, "{of_call} of 3 messages of an atomic call");
+        if atomic && of_call != 0 && of_call != 3 {
+            broken("P3: a call is all or none, as claimed", format_args!("{of_call} of 3 messages arrived"));
+        }
         let late = call.iter().filter(|message| arrived(message) && !accepted.contains(message));
         expected.extend(late.cloned());
     }
-    seen.assert_exactly(&expected, Ordering::None);
+    exactly("P2: a dropped call touches no other", &seen, &expected, Ordering::None);
 }
 
 /// Cancel safety of the stream: a `next` that is dropped has lost nothing.
@@ -74,19 +82,21 @@ pub async fn a_dropped_next_loses_nothing(backend: Arc<dyn Backend>) {
             let next = match run_a_while(subscription.next(), round % 30).await {
                 Some(next) => next,
                 // Now and then it may take its time, or a slow backend would never get on.
-                None if round % 10 == 0 => within("the next delivery", subscription.next()).await,
+                None if round % 10 == 0 => {
+                    within("S1: the next message is delivered", subscription.next()).await
+                }
                 None => continue,
             };
-            let delivery = next.expect("the stream goes on").expect("the stream has no error");
+            let delivery = delivered(next);
             seen.record(&delivery);
             delivery.ack();
         }
         seen
     };
     let ((), seen) = tokio::join!(publishing, consuming);
-    quiet(&mut subscription).await;
+    quiet("S1: each message comes once", &mut subscription).await;
     close(subscription).await;
-    seen.assert_exactly(&messages, stage.ordering());
+    exactly("S1: a dropped next has lost nothing", &seen, &messages, stage.ordering());
 }
 
 /// Cancel safety of `subscribe`: a dropped call leaves no subscription behind that takes messages.
@@ -97,20 +107,22 @@ pub async fn a_dropped_subscribe_leaves_nothing_behind(backend: Arc<dyn Backend>
     let subscriber = stage.subscriber();
     for n in 0..30 {
         let finished = run_a_while(subscriber.subscribe(&stage.topic), n).await;
-        drop(finished.map(|result| result.expect("subscribing succeeds")));
+        if let Some(Err(error)) = finished {
+            broken("S1: a topic can be subscribed to", error);
+        }
     }
     let mut subscription = subscribe(&subscriber, &stage.topic).await;
     let mut seen = Collector::new();
     for _ in 0..20 {
         record_next(&mut subscription, &mut seen).await;
     }
-    quiet(&mut subscription).await;
+    quiet("S1: each message comes once", &mut subscription).await;
     close(subscription).await;
-    seen.assert_exactly(&messages, stage.ordering());
+    exactly("S1: a dropped subscribe keeps nothing", &seen, &messages, stage.ordering());
 }
 
 async fn record_next(subscription: &mut watermill_core::Subscription, seen: &mut Collector) {
-    let delivery = super::stage::next(subscription).await;
+    let delivery = next(subscription).await;
     seen.record(&delivery);
     delivery.ack();
 }

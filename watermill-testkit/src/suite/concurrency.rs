@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use watermill_core::{Delivery, PublisherExt, subscriber::Ordering};
 
-use super::stage::{Crew, Stage, close, hold, message, numbered, ok, ordered, quiet, take, waits, within};
-use crate::{Backend, Lack};
+use super::{
+    obligation::{exactly, ok, require, waits, with_duplicates, within},
+    stage::{Crew, Stage, close, hold, message, numbered, ordered, take},
+};
+use crate::Backend;
 
 /// P7, S6: nobody reads, and publishing waits once the topic is full; each ack makes room for one
 /// more. Where messages lie in a store there is no such bound, and they do outlive the process.
 pub async fn a_slow_consumer_slows_its_publisher_down(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
     let Some(capacity) = backend.capacity() else {
-        assert!(
-            stage.connection.subscriber.capabilities().persistent,
-            "messages that lie in the memory of this process need a bound: `Backend::capacity`"
+        require(
+            "P7: messages that lie in the memory of this process have a bound, `Backend::capacity`",
+            stage.capabilities().persistent,
         );
         return;
     };
-    assert!(capacity >= 12_000, "the large tests of the suite need room for 12000 messages");
+    require("P7: a topic has room for the 12,000 messages of the large tests", capacity >= 12_000);
     let messages = numbered(capacity + 1);
     let (fitting, more) = messages.split_at(capacity);
     for call in fitting.chunks(1_000) {
@@ -26,40 +29,16 @@ pub async fn a_slow_consumer_slows_its_publisher_down(backend: Arc<dyn Backend>)
     }
     let publisher = stage.publisher();
     let mut waiting = publisher.publish(&stage.topic, more.to_vec());
-    waits("a publish to a full topic", &mut waiting).await;
+    waits("P7: a publish to a full topic waits", &mut waiting).await;
 
     let mut subscription = stage.subscribe().await;
     let mut seen = take(&mut subscription, 1).await;
-    ok("the ack makes room", waiting).await;
+    ok("P7: an ack makes room for what waits", waiting).await;
     for message in take(&mut subscription, capacity).await.seen() {
         seen.record(message);
     }
     close(subscription).await;
-    seen.assert_exactly(&messages, stage.ordering());
-}
-
-/// S6: however much there is, no more is handed out than the window allows; every settlement lets one
-/// more through.
-pub async fn no_more_is_out_than_the_window_allows(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let messages = numbered(200);
-    stage.publish(&messages).await;
-    let mut subscription = stage.subscribe().await;
-    subscription.set_window(ordered(5));
-    let mut out = hold(&mut subscription, 5).await;
-    let mut seen = crate::Collector::from_iter(out.iter().map(Delivery::message));
-    for step in 0..195 {
-        // Looking takes its time, so it looks now and then.
-        if step % 65 == 0 && !stage.lacks(Lack::Order) {
-            quiet(&mut subscription).await;
-        }
-        out.remove(0).ack();
-        out.extend(hold(&mut subscription, 1).await);
-        seen.record(out.last().expect("one was just added"));
-    }
-    out.into_iter().for_each(Delivery::ack);
-    close(subscription).await;
-    seen.assert_exactly(&messages, stage.ordering());
+    exactly("P7: what waited for room arrives like any other", &seen, &messages, stage.ordering());
 }
 
 /// S6, S7: what was fetched ahead for a consumer that stopped is free for the others at once.
@@ -74,7 +53,7 @@ pub async fn what_was_fetched_ahead_is_given_back(backend: Arc<dyn Backend>) {
     first.into_iter().for_each(Delivery::ack);
     close(greedy).await;
     let left: Vec<_> = messages.into_iter().filter(|message| *message.id() != id).collect();
-    stage.expect_left(&left).await;
+    stage.expect_left("S7: what was fetched and not handed out is free at once", &left).await;
 }
 
 /// P1, S1: publishers and consumers of many connections at once.
@@ -92,7 +71,7 @@ pub async fn many_connections_work_side_by_side(backend: Arc<dyn Backend>) {
         let topic = stage.topic.clone();
         publishing.spawn(async move {
             for message in messages {
-                ok("publish", own.publisher.publish_one(&topic, message)).await;
+                ok("P1: a call beside others is accepted", own.publisher.publish_one(&topic, message)).await;
             }
         });
     }
@@ -100,13 +79,13 @@ pub async fn many_connections_work_side_by_side(backend: Arc<dyn Backend>) {
     for (subscriber, _) in &crews {
         consumers.add(subscriber, &stage.topic, 2).await;
     }
-    within("publishing ends", async {
+    within("P1: calls side by side end", async {
         while let Some(ended) = publishing.join_next().await {
-            ended.expect("publishing succeeds");
+            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         }
     })
     .await;
     let seen = consumers.finish(expected.len()).await;
     let duplicates = stage.duplicates_of(2 * CONNECTIONS);
-    seen.assert_with_duplicates(&expected, Ordering::None, duplicates);
+    with_duplicates("S1: many consumers lose nothing", &seen, &expected, Ordering::None, duplicates);
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures::{StreamExt, future::join_all};
 use tokio::time::{self, Duration};
-use watermill_core::{Message, PublisherExt, subscriber::Ordering};
+use watermill_core::{Message, PublisherExt, subscriber::Ordering, subscription::Health};
 
-use super::stage::{
-    Crew, Stage, close, initialize, message, next, numbered, ok, publish, quiet, take, within,
+use super::{
+    obligation::{broken, ended, exactly, ok, quiet, require, with_duplicates, within},
+    stage::{Crew, Stage, close, initialize, message, next, numbered, publish, subscribe, take},
 };
 use crate::{Backend, Collector, Lack, names::unique};
 
@@ -19,10 +20,11 @@ pub async fn published_messages_arrive_as_they_were(backend: Arc<dyn Backend>) {
     stage.publish(&messages).await;
 
     let mut subscription = stage.subscribe().await;
-    take(&mut subscription, 100).await.assert_exactly(&messages, stage.ordering());
-    quiet(&mut subscription).await;
+    let seen = take(&mut subscription, 100).await;
+    exactly("P2, P5: what was accepted arrives as it was", &seen, &messages, stage.ordering());
+    quiet("S1: each message comes once", &mut subscription).await;
     subscription.stop_intake();
-    assert!(within("the stream ends", subscription.next()).await.is_none());
+    ended("S5: a stream that was stopped ends", &mut subscription).await;
     close(subscription).await;
 }
 
@@ -33,7 +35,8 @@ pub async fn many_publishers_and_many_consumers_lose_nothing(backend: Arc<dyn Ba
     let crew = Crew::start(&stage.subscriber(), &stage.topic, 50).await;
     publish_in_parallel(&stage, &messages, 50).await;
     let seen = crew.finish(messages.len()).await;
-    seen.assert_with_duplicates(&messages, Ordering::None, stage.duplicates_of(50));
+    let duplicates = stage.duplicates_of(50);
+    with_duplicates("P1, S1: nothing is lost or repeated", &seen, &messages, Ordering::None, duplicates);
 }
 
 /// P1, P2: what twenty publishers sent in parallel is there after the publisher was closed, all of it.
@@ -41,9 +44,10 @@ pub async fn a_closed_publisher_has_sent_everything(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
     let messages = numbered(stage.many(10_000));
     publish_in_parallel(&stage, &messages, 20).await;
-    ok("close the publisher", stage.publisher().close()).await;
+    ok("P8: a publisher closes", stage.publisher().close()).await;
     let crew = Crew::start(&stage.subscriber(), &stage.topic, 1).await;
-    crew.finish(messages.len()).await.assert_exactly(&messages, Ordering::None);
+    let seen = crew.finish(messages.len()).await;
+    exactly("P2: nothing is left in a buffer", &seen, &messages, Ordering::None);
 }
 
 /// P1, S1: twenty topics at once, each with its own messages.
@@ -56,11 +60,11 @@ pub async fn topics_in_parallel_do_not_mix(backend: Arc<dyn Backend>) {
         let own = |message: &Message| message.clone().with_metadata("topic", n.to_string());
         let own: Vec<_> = messages.iter().map(own).collect();
         initialize(&stage.subscriber(), &topic).await;
-        let mut subscription = super::stage::subscribe(&stage.subscriber(), &topic).await;
+        let mut subscription = subscribe(&stage.subscriber(), &topic).await;
         let publisher = stage.publisher();
         let (seen, ()) = tokio::join!(take(&mut subscription, 100), publish(&publisher, &topic, &own));
         close(subscription).await;
-        seen.assert_exactly(&own, stage.ordering());
+        exactly("S1: a topic gets its own messages", &seen, &own, stage.ordering());
     }))
     .await;
 }
@@ -71,7 +75,7 @@ pub async fn a_topic_gets_only_its_own_messages(backend: Arc<dyn Backend>) {
     a.publish(&[message("a1")]).await;
     b.publish(&[message("b2")]).await;
     for (stage, id) in [(a, "a1"), (b, "b2")] {
-        stage.expect_left(&[message(id)]).await;
+        stage.expect_left("S1: a topic gets its own messages", &[message(id)]).await;
     }
 }
 
@@ -85,16 +89,20 @@ pub async fn nothing_is_missed_after_initialize(backend: Arc<dyn Backend>) {
     let messages = numbered(10);
     stage.publish(&messages).await;
     initialize(&stage.subscriber(), &stage.topic).await;
-    stage.expect_left(&messages).await;
+    stage.expect_left("S1: nothing is missed after initialize", &messages).await;
 }
 
 /// P6: a call without messages is `Ok` and sends nothing.
 pub async fn an_empty_call_sends_nothing(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
     stage.publish(&[]).await;
-    stage.expect_left(&[]).await;
+    let mut subscription = stage.subscribe().await;
+    quiet("P6: an empty call sends nothing", &mut subscription).await;
     stage.publish(&[message("1")]).await;
-    stage.expect_left(&[message("1")]).await;
+    let seen = take(&mut subscription, 1).await;
+    quiet("P6: an empty call sends nothing", &mut subscription).await;
+    close(subscription).await;
+    exactly("P6: after an empty call others are accepted", &seen, &[message("1")], stage.ordering());
 }
 
 /// S5: a server that is stopped and started again twice, and the same subscription gets everything.
@@ -110,7 +118,7 @@ pub async fn a_restart_of_the_server_loses_nothing(backend: Arc<dyn Backend>) {
             for message in chunk {
                 // An error may still have sent it: those may come twice.
                 while let Err(error) = publisher.publish_one(topic, message.clone()).await {
-                    assert!(error.is_retryable(), "{error}");
+                    require("P3: while the server is away, trying again may help", error.is_retryable());
                     time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -121,23 +129,24 @@ pub async fn a_restart_of_the_server_loses_nothing(backend: Arc<dyn Backend>) {
         let mut restarts = vec![messages.len() / 2, messages.len() / 3];
         while seen.distinct() < messages.len() {
             if stage.lacks(Lack::Restart) {
-                assert_eq!(subscription.status().health, watermill_core::subscription::Health::Healthy);
+                require("S5: without trouble it is healthy", subscription.status().health == Health::Healthy);
                 let delivery = next(&mut subscription).await;
                 seen.record(&delivery);
                 delivery.ack();
                 continue;
             }
-            let next = within("the next delivery", subscription.next()).await;
-            match next.expect("the stream goes on") {
-                Ok(delivery) => {
+            let next = within("S5: a subscription reconnects by itself", subscription.next()).await;
+            match next {
+                Some(Ok(delivery)) => {
                     seen.record(&delivery);
                     delivery.ack();
                 }
-                Err(error) => assert!(error.is_retryable(), "{error}"),
+                Some(Err(error)) => require("S5: trouble that passes can be retried", error.is_retryable()),
+                None => broken("S5: the stream goes on", "it ended"),
             }
             if restarts.last().is_some_and(|at| seen.seen().len() >= *at) {
                 restarts.pop();
-                within("restart", backend.restart()).await;
+                within("S5: the server restarts", backend.restart()).await;
             }
         }
         seen
@@ -146,7 +155,7 @@ pub async fn a_restart_of_the_server_loses_nothing(backend: Arc<dyn Backend>) {
     close(subscription).await;
     // A fault each may repeat what each publisher had in hand, and what the consumer had.
     let duplicates = if stage.lacks(Lack::Restart) { 0 } else { 2 * (PUBLISHERS + 1) };
-    seen.assert_with_duplicates(&messages, Ordering::None, duplicates);
+    with_duplicates("S5: a restart loses nothing", &seen, &messages, Ordering::None, duplicates);
 }
 
 /// Publishes one by one from several tasks, each a part.
@@ -156,7 +165,7 @@ async fn publish_in_parallel(stage: &Stage, messages: &[Message], publishers: us
         let (publisher, topic, chunk) = (stage.publisher(), stage.topic.clone(), chunk.to_vec());
         tasks.spawn(async move {
             for message in chunk {
-                ok("publish", publisher.publish_one(&topic, message)).await;
+                ok("P1: a call beside others is accepted", publisher.publish_one(&topic, message)).await;
             }
         });
     }

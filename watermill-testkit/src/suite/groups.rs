@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use watermill_core::{Subscriber, error::SubscribeErrorKind, subscriber::Ordering};
+use watermill_core::{Subscriber, subscriber::Ordering};
 
-use super::stage::{
-    Crew, Stage, close, hold, in_group, initialize, next, numbered, publish, quiet, subscribe, take,
+use super::{
+    obligation::{exactly, groups_refused, quiet, with_duplicates},
+    stage::{Crew, Stage, close, hold, in_group, initialize, next, numbered, publish, subscribe, take},
 };
 use crate::{Backend, Lack, names::unique};
 
@@ -16,9 +17,10 @@ pub async fn every_group_gets_every_message(backend: Arc<dyn Backend>) {
     stage.publish(&messages).await;
     for group in groups {
         let mut subscription = subscribe(&group, &stage.topic).await;
-        take(&mut subscription, 50).await.assert_exactly(&messages, stage.ordering());
-        quiet(&mut subscription).await;
+        let seen = take(&mut subscription, 50).await;
+        quiet("S1: each message comes once to a group", &mut subscription).await;
         close(subscription).await;
+        exactly("S1: every group gets every message", &seen, &messages, stage.ordering());
     }
 }
 
@@ -32,13 +34,15 @@ pub async fn a_group_does_not_wait_for_another(backend: Arc<dyn Backend>) {
     let held = hold(&mut failing, 1).await;
 
     let mut subscription = subscribe(&fast, &stage.topic).await;
-    take(&mut subscription, 50).await.assert_exactly(&messages, stage.ordering());
-    quiet(&mut subscription).await;
+    let seen = take(&mut subscription, 50).await;
+    quiet("S1: each message comes once to a group", &mut subscription).await;
     close(subscription).await;
+    exactly("S2: a group does not wait for another", &seen, &messages, stage.ordering());
 
     drop(held);
-    take(&mut failing, 50).await.assert_exactly(&messages, stage.ordering());
+    let seen = take(&mut failing, 50).await;
     close(failing).await;
+    exactly("S1: a group that failed gets every message", &seen, &messages, stage.ordering());
 }
 
 /// S1: the members of a group share its messages, each message goes to one of them.
@@ -51,8 +55,10 @@ pub async fn the_members_of_a_group_share_its_messages(backend: Arc<dyn Backend>
         stage.publish(call).await;
     }
     let duplicates = stage.duplicates_of(4);
-    members.finish(200).await.assert_with_duplicates(&messages, Ordering::None, duplicates);
-    single.finish(200).await.assert_exactly(&messages, stage.ordering());
+    let (members, single) = (members.finish(200).await, single.finish(200).await);
+    let shared = "S1: the members of a group share its messages";
+    with_duplicates(shared, &members, &messages, Ordering::None, duplicates);
+    exactly("S1: every group gets every message", &single, &messages, stage.ordering());
 }
 
 /// S1: a group that begins later gets what was published before; where there is no history, it gets
@@ -65,30 +71,29 @@ pub async fn a_new_group_gets_the_history(backend: Arc<dyn Backend>) {
     publish(&publisher, &stage.topic, before).await;
     // What the others have acked is there still.
     let mut subscription = subscribe(&old, &stage.topic).await;
-    take(&mut subscription, 20).await.assert_exactly(before, stage.ordering());
+    let seen = take(&mut subscription, 20).await;
     close(subscription).await;
+    exactly("S1: every group gets every message", &seen, before, stage.ordering());
 
     let mut subscription = subscribe(&in_group(&stage.connection, &unique("late")), &stage.topic).await;
     let expected = if stage.lacks(Lack::History) {
-        quiet(&mut subscription).await;
+        quiet("S1: without history a group begins with what is published then", &mut subscription).await;
         after
     } else {
         &messages
     };
     publish(&publisher, &stage.topic, after).await;
-    take(&mut subscription, expected.len()).await.assert_exactly(expected, stage.ordering());
-    quiet(&mut subscription).await;
+    let seen = take(&mut subscription, expected.len()).await;
+    quiet("S1: each message comes once to a group", &mut subscription).await;
     close(subscription).await;
+    exactly("S1: a group that begins later gets what there is", &seen, expected, stage.ordering());
 }
 
 /// Two groups of a fresh topic; or nothing, after it was seen that groups are refused.
 async fn two_groups(backend: &Arc<dyn Backend>) -> Option<(Stage, [Arc<dyn Subscriber>; 2])> {
     let stage = Stage::bare(backend).await;
-    let has_groups = stage.connection.subscriber.capabilities().groups;
-    assert_eq!(has_groups, !stage.lacks(Lack::Groups), "the capability and the list of lacks");
-    if !has_groups {
-        let refused = stage.connection.subscriber.in_group("any").err().expect("groups are refused");
-        assert_eq!(refused.kind(), SubscribeErrorKind::Unsupported);
+    if !stage.capabilities().groups {
+        groups_refused("S1: a backend without groups refuses them", &*stage.subscriber());
         return None;
     }
     let groups = [unique("a"), unique("b")].map(|name| in_group(&stage.connection, &name));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, future::join_all};
+use futures::future::join_all;
 use watermill_core::{
     Delivery,
     error::{PublishErrorKind, SubscribeErrorKind},
@@ -10,31 +10,46 @@ use watermill_core::{
     subscription::Health,
 };
 
-use super::stage::{
-    Stage, close, hold, message, next, numbered, ok, ordered, quiet, subscribe, take, within,
+use super::{
+    obligation::{ended, equal, exactly, ok, quiet, refused, require, with_duplicates},
+    stage::{Stage, close, hold, message, next, numbered, ordered, publish, subscribe, take},
 };
 use crate::{Backend, Collector, Lack};
 
-/// P8, S8: what is closed refuses with `Closed`, and closing twice is `Ok`.
-pub async fn what_is_closed_refuses(backend: Arc<dyn Backend>) {
+/// P8: a closed publisher refuses with `Closed`, and closing twice is `Ok`.
+pub async fn a_closed_publisher_refuses(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
-    let (publisher, subscriber) = (stage.publisher(), stage.subscriber());
+    let publisher = stage.publisher();
     for _ in 0..2 {
-        ok("close the publisher", publisher.close()).await;
-        ok("close the subscriber", subscriber.close()).await;
+        ok("P8: closing a publisher, twice too, is Ok", publisher.close()).await;
     }
-    let error = within("publish", publisher.publish(&stage.topic, vec![message("1")])).await.unwrap_err();
-    assert_eq!(error.kind(), PublishErrorKind::Closed);
-    assert!(!error.is_retryable());
-    let error = within("subscribe", subscriber.subscribe(&stage.topic)).await.unwrap_err();
-    assert_eq!(error.kind(), SubscribeErrorKind::Closed);
-    assert!(!error.is_retryable());
+    let call = publisher.publish(&stage.topic, vec![message("1")]);
+    let error = refused("P8: a closed publisher refuses", call).await;
+    equal("P8: a closed publisher refuses with Closed", error.kind(), PublishErrorKind::Closed);
+    require("P8: what is closed is not worth trying again", !error.is_retryable());
 
-    // Others are not touched.
+    let other = stage.connect().await;
+    let mut subscription = stage.subscribe().await;
+    publish(&other.publisher, &stage.topic, &[message("2")]).await;
+    equal("P8: closing one publisher closes no other", take(&mut subscription, 1).await.ids(), ["2"]);
+    close(subscription).await;
+}
+
+/// S8: a closed subscriber refuses with `Closed`, and closing twice is `Ok`.
+pub async fn a_closed_subscriber_refuses(backend: Arc<dyn Backend>) {
+    let stage = Stage::bare(&backend).await;
+    let subscriber = stage.subscriber();
+    for _ in 0..2 {
+        ok("S8: closing a subscriber, twice too, is Ok", subscriber.close()).await;
+    }
+    let error = refused("S8: a closed subscriber refuses", subscriber.subscribe(&stage.topic)).await;
+    equal("S8: a closed subscriber refuses with Closed", error.kind(), SubscribeErrorKind::Closed);
+    require("S8: what is closed is not worth trying again", !error.is_retryable());
+
     let other = stage.connect().await;
     let mut subscription = subscribe(&stage.subscriber_of(&other), &stage.topic).await;
-    super::stage::publish(&other.publisher, &stage.topic, &[message("2")]).await;
-    assert_eq!(take(&mut subscription, 1).await.ids(), ["2"]);
+    publish(&other.publisher, &stage.topic, &[message("2")]).await;
+    equal("S8: closing one subscriber closes no other", take(&mut subscription, 1).await.ids(), ["2"]);
     close(subscription).await;
 }
 
@@ -47,12 +62,12 @@ pub async fn closing_a_subscriber_closes_its_subscriptions(backend: Arc<dyn Back
     let subscriber = stage.subscriber_of(&own);
     let mut subscription = subscribe(&subscriber, &stage.topic).await;
     let seen = take(&mut subscription, 1).await;
-    ok("close the subscriber", subscriber.close()).await;
-    assert!(within("the stream ends", subscription.next()).await.is_none());
-    assert_eq!(subscription.status().health, Health::Ended);
+    ok("S8: a subscriber closes", subscriber.close()).await;
+    ended("S5: closing a subscriber ends its streams", &mut subscription).await;
+    equal("S5: a subscription that was closed says so", subscription.status().health, Health::Ended);
     close(subscription).await;
-    let left: Vec<_> = messages.into_iter().filter(|m| *m.id() != *seen.seen()[0].id()).collect();
-    stage.expect_left(&left).await;
+    let left: Vec<_> = messages.into_iter().filter(|m| !seen.ids().contains(&m.id().as_str())).collect();
+    stage.expect_left("S7: what was acked before closing does not come again", &left).await;
 }
 
 /// S5, S7: stopping intake ends the stream, and what is out can still be settled.
@@ -61,15 +76,15 @@ pub async fn what_is_out_can_be_settled_after_intake_has_stopped(backend: Arc<dy
     let messages = numbered(3);
     stage.publish(&messages).await;
     let mut subscription = stage.subscribe().await;
-    assert_eq!(subscription.status().health, Health::Healthy);
+    equal("S5: without trouble it is healthy", subscription.status().health, Health::Healthy);
     let first = next(&mut subscription).await;
     let id = first.id().clone();
     subscription.stop_intake();
-    assert!(within("the stream ends", subscription.next()).await.is_none());
-    ok("confirm the ack", first.ack_confirmed()).await;
+    ended("S5: a stream that was stopped ends", &mut subscription).await;
+    ok("S4: what is out can be settled after intake has stopped", first.ack_confirmed()).await;
     close(subscription).await;
     let left: Vec<_> = messages.into_iter().filter(|message| *message.id() != id).collect();
-    stage.expect_left(&left).await;
+    stage.expect_left("S7: what was not handed out is left", &left).await;
 }
 
 /// S7: a graceful end causes no redelivery: what was acked does not come again, the rest comes once.
@@ -93,8 +108,8 @@ pub async fn a_graceful_stop_causes_no_redelivery(backend: Arc<dyn Backend>) {
         rest.into_iter().for_each(Delivery::ack);
     }
     let left: Vec<_> = messages.iter().filter(|message| !acked.seen().contains(message)).cloned().collect();
-    assert_eq!(left.len(), 60 - 18, "acked messages came again: {:?}", acked.ids());
-    stage.expect_left(&left).await;
+    equal("S7: what was acked before a graceful end does not come again", left.len(), 60 - 18);
+    stage.expect_left("S7: what was not acked comes once", &left).await;
 }
 
 /// S1, S7: a subscription that is dropped gives back what it had, and the next one gets everything.
@@ -108,7 +123,7 @@ pub async fn a_dropped_subscription_gives_back_what_it_had(backend: Arc<dyn Back
     drop(subscription);
     // The old owner's word does not count any more.
     held.into_iter().for_each(Delivery::ack);
-    stage.expect_left(&messages).await;
+    stage.expect_left("S7, S10: after a drop, the old owner's acks do not count", &messages).await;
 }
 
 /// S7: a subscription that nobody reads closes, and keeps nothing for itself.
@@ -121,9 +136,9 @@ pub async fn an_unread_subscription_does_not_hold_up_closing(backend: Arc<dyn Ba
     let own = stage.connect().await;
     let subscriber = stage.subscriber_of(&own);
     let unread = subscribe(&subscriber, &stage.topic).await;
-    ok("close the subscriber", subscriber.close()).await;
+    ok("S8: a subscriber closes", subscriber.close()).await;
     drop(unread);
-    stage.expect_left(&messages).await;
+    stage.expect_left("S7: what nobody read is left", &messages).await;
 }
 
 /// S1, S7: consumers that begin and end at the same time do not harm what is published then.
@@ -132,14 +147,14 @@ pub async fn consumers_that_close_side_by_side_lose_nothing(backend: Arc<dyn Bac
     join_all((0..10).map(|_| async {
         let connection = stage.connect().await;
         let subscription = subscribe(&stage.subscriber_of(&connection), &stage.topic).await;
-        ok("close the subscriber", stage.subscriber_of(&connection).close()).await;
+        ok("S8: a subscriber closes", stage.subscriber_of(&connection).close()).await;
         close(subscription).await;
-        ok("close the publisher", connection.publisher.close()).await;
+        ok("P8: a publisher closes", connection.publisher.close()).await;
     }))
     .await;
     let messages = numbered(50);
     stage.publish(&messages).await;
-    stage.expect_left(&messages).await;
+    stage.expect_left("S1: consumers that come and go take nothing along", &messages).await;
 }
 
 /// S1, S7: twenty consumers one after the other, each with a part, and together they got everything
@@ -161,29 +176,30 @@ pub async fn consumers_that_come_and_go_lose_nothing(backend: Arc<dyn Backend>) 
             seen.record(message);
         }
         close(subscription).await;
-        ok("close the subscriber", subscriber.close()).await;
+        ok("S8: a subscriber closes", subscriber.close()).await;
     }
     let mut subscription = stage.subscribe().await;
     for message in take(&mut subscription, messages.len() - seen.distinct()).await.seen() {
         seen.record(message);
     }
-    quiet(&mut subscription).await;
+    quiet("S7: what was acked does not come again", &mut subscription).await;
     close(subscription).await;
     let ordering = if stage.lacks(Lack::StableOwnership) { Ordering::None } else { stage.ordering() };
-    seen.assert_with_duplicates(&messages, ordering, stage.duplicates_of(CONSUMERS));
+    let duplicates = stage.duplicates_of(CONSUMERS);
+    with_duplicates("S7: a graceful end loses and repeats nothing", &seen, &messages, ordering, duplicates);
 }
 
-/// P2: what was published is there for whoever comes after publisher and subscriber are closed.
+/// P2: what was published is there for whoever comes after publisher and subscriber are closed. Where
+/// messages do not outlive the process, they outlive whoever publishes and subscribes in it.
 pub async fn messages_stay_when_everybody_has_left(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
-    let persistent = stage.connection.subscriber.capabilities().persistent;
-    assert_eq!(persistent, !stage.lacks(Lack::Persistence), "the capability and the list of lacks");
     let messages = numbered(10);
     stage.publish(&messages).await;
-    ok("close the publisher", stage.publisher().close()).await;
-    ok("close the subscriber", stage.subscriber().close()).await;
+    ok("P8: a publisher closes", stage.publisher().close()).await;
+    ok("S8: a subscriber closes", stage.subscriber().close()).await;
     let other = stage.connect().await;
     let mut subscription = subscribe(&stage.subscriber_of(&other), &stage.topic).await;
-    take(&mut subscription, 10).await.assert_exactly(&messages, stage.ordering());
+    let seen = take(&mut subscription, 10).await;
     close(subscription).await;
+    exactly("P2: what was accepted stays when everybody has left", &seen, &messages, stage.ordering());
 }

@@ -6,23 +6,13 @@ use std::{
 };
 
 use futures::future::join_all;
-use watermill_core::{PublisherExt, subscriber::Ordering};
+use watermill_core::{PublisherExt, error::NotAccepted, subscriber::Ordering};
 
-use super::stage::{Crew, Stage, close, keyed, message, next, ok, ordered, quiet, take, within};
-use crate::{Backend, Collector, Lack};
-
-/// S3: the order that is promised is the order that the list of lacks leaves.
-pub async fn the_promised_order_is_as_listed(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
-    let listed = if stage.lacks(Lack::Order) {
-        Ordering::None
-    } else if stage.lacks(Lack::TotalOrder) {
-        Ordering::Scoped
-    } else {
-        Ordering::Total
-    };
-    assert_eq!(stage.ordering(), listed);
-}
+use super::{
+    obligation::{broken, exactly, ok, quiet, require, with_duplicates, within},
+    stage::{Crew, Stage, close, hold, keyed, message, next, ordered, take},
+};
+use crate::{Backend, Collector};
 
 /// P4, S3: a thousand messages over sixteen keys keep their order, also over several calls.
 pub async fn order_is_kept(backend: Arc<dyn Backend>) {
@@ -32,8 +22,9 @@ pub async fn order_is_kept(backend: Arc<dyn Backend>) {
         stage.publish(call).await;
     }
     let mut subscription = stage.subscribe().await;
-    take(&mut subscription, 1_000).await.assert_exactly(&messages, stage.ordering());
+    let seen = take(&mut subscription, 1_000).await;
     close(subscription).await;
+    exactly("P4, S3: messages of a scope keep their order", &seen, &messages, stage.ordering());
 }
 
 /// P4, S3: the same with ten consumers of one group side by side.
@@ -45,7 +36,14 @@ pub async fn order_is_kept_over_the_consumers_of_a_group(backend: Arc<dyn Backen
         stage.publish(call).await;
     }
     let seen = crew.finish(1_000).await;
-    seen.assert_with_duplicates(&messages, stage.ordering(), stage.duplicates_of(10));
+    let (ordering, duplicates) = (stage.ordering(), stage.duplicates_of(10));
+    with_duplicates(
+        "S3: a group's consumers keep the order of a scope",
+        &seen,
+        &messages,
+        ordering,
+        duplicates,
+    );
 }
 
 /// S3: a message that is nacked in the middle comes again before any later one.
@@ -60,7 +58,7 @@ pub async fn a_nacked_message_comes_again_before_any_later_one(backend: Arc<dyn 
         let delivery = next(&mut subscription).await;
         let nacked: &mut usize = nacks.entry(delivery.id().clone()).or_default();
         // Every third one fails, up to three times.
-        let place = delivery.id().parse::<usize>().expect("ids are numbers");
+        let place = place(&delivery);
         if place.is_multiple_of(3) && *nacked < 1 + place % 4 {
             *nacked += 1;
             delivery.nack();
@@ -69,9 +67,9 @@ pub async fn a_nacked_message_comes_again_before_any_later_one(backend: Arc<dyn 
         acked.record(&delivery);
         delivery.ack();
     }
-    quiet(&mut subscription).await;
+    quiet("S1: what was acked does not come again", &mut subscription).await;
     close(subscription).await;
-    acked.assert_exactly(&messages, stage.ordering());
+    exactly("S3: a nacked message comes before any later one", &acked, &messages, stage.ordering());
 }
 
 /// S3: with several out at once, a nacked one comes again before any that was not handed out yet.
@@ -81,20 +79,20 @@ pub async fn a_nacked_message_of_a_window_comes_before_what_was_not_handed_out(b
     stage.publish(&messages).await;
     let mut subscription = stage.subscribe().await;
     subscription.set_window(ordered(3));
-    let mut held = super::stage::hold(&mut subscription, 3).await;
+    let mut held = hold(&mut subscription, 3).await;
     let mut seen = Collector::new();
     // The second and third are nacked, in the wrong order, while the first is out.
-    held.pop().expect("three are held").nack();
-    held.pop().expect("two are held").nack();
-    let first = held.pop().expect("one is held");
+    held.remove(2).nack();
+    held.remove(1).nack();
+    let first = held.remove(0);
     seen.record(&first);
     first.ack();
     for message in take(&mut subscription, 9).await.seen() {
         seen.record(message);
     }
-    quiet(&mut subscription).await;
+    quiet("S1: what was acked does not come again", &mut subscription).await;
     close(subscription).await;
-    seen.assert_exactly(&messages, stage.ordering());
+    exactly("S3: a nacked message comes before what was not handed out", &seen, &messages, stage.ordering());
 }
 
 /// S3: many keys, many failures, and each key's messages are handled in order.
@@ -109,7 +107,7 @@ pub async fn order_per_key_is_kept_under_nacks(backend: Arc<dyn Backend>) {
     let mut nacked = HashSet::new();
     while acked.seen().len() < 1_000 {
         let delivery = next(&mut subscription).await;
-        let place = delivery.id().parse::<usize>().expect("ids are numbers");
+        let place = place(&delivery);
         if place.is_multiple_of(7) && nacked.insert(place) {
             delivery.nack();
             continue;
@@ -118,7 +116,7 @@ pub async fn order_per_key_is_kept_under_nacks(backend: Arc<dyn Backend>) {
         delivery.ack();
     }
     close(subscription).await;
-    acked.assert_exactly(&messages, stage.ordering());
+    exactly("S3: the order of a key is kept under nacks", &acked, &messages, stage.ordering());
 }
 
 /// P1, P4: of ten publishers that work at once, each one's messages keep their order.
@@ -131,7 +129,8 @@ pub async fn publishers_side_by_side_keep_their_own_order(backend: Arc<dyn Backe
         let (publisher, topic) = (stage.publisher(), stage.topic.as_str());
         async move {
             for message in stream {
-                ok("publish", publisher.publish_one(topic, message.clone())).await;
+                ok("P1: a call beside others is accepted", publisher.publish_one(topic, message.clone()))
+                    .await;
             }
         }
     }))
@@ -140,8 +139,8 @@ pub async fn publishers_side_by_side_keep_their_own_order(backend: Arc<dyn Backe
     let seen = take(&mut subscription, 500).await;
     close(subscription).await;
     // Between the publishers no order is promised, so it is compared within each key only.
-    let ordering = if stage.lacks(Lack::Order) { Ordering::None } else { Ordering::Scoped };
-    seen.assert_exactly(&streams.concat(), ordering);
+    let ordering = if stage.is_ordered() { Ordering::Scoped } else { Ordering::None };
+    exactly("P4: calls that follow one another keep their order", &seen, &streams.concat(), ordering);
 }
 
 /// P4: where the publisher says so, calls in progress together are kept in the order of their first
@@ -149,16 +148,63 @@ pub async fn publishers_side_by_side_keep_their_own_order(backend: Arc<dyn Backe
 pub async fn calls_in_progress_together_keep_their_order(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
     let keeps_order = stage.publisher().capabilities().keeps_order;
-    assert_eq!(keeps_order, !stage.lacks(Lack::PublishOrder), "the capability and the list of lacks");
     let messages = keyed(200, 1);
     let publisher = stage.publisher();
     let calls = messages.iter().map(|message| publisher.publish_one(&stage.topic, message.clone()));
     // `join_all` polls for the first time in this order.
-    for result in within("every call ends", join_all(calls)).await {
-        result.expect("every call is accepted");
+    for result in within("P1: calls in progress together end", join_all(calls)).await {
+        result.unwrap_or_else(|error| broken("P2: a valid call is accepted", error));
     }
     let mut subscription = stage.subscribe().await;
     let seen = take(&mut subscription, 200).await;
     close(subscription).await;
-    seen.assert_exactly(&messages, if keeps_order { stage.ordering() } else { Ordering::None });
+    let ordering = if keeps_order { stage.ordering() } else { Ordering::None };
+    exactly("P4: calls in progress together keep their order, as claimed", &seen, &messages, ordering);
+}
+
+/// P3, P9: of what a call did not accept of one key, none of the key's later messages is accepted, and so
+/// whoever publishes what was not accepted again keeps the order. A message beyond the limits, where there
+/// is one, fails a call in its middle.
+pub async fn what_was_not_accepted_can_be_published_again_in_order(backend: Arc<dyn Backend>) {
+    const TRIES: usize = 100;
+    let stage = Stage::new(&backend).await;
+    let (publisher, messages) = (stage.publisher(), keyed(200, 4));
+    for (call, chunk) in messages.chunks(20).enumerate() {
+        let mut open = chunk.to_vec();
+        // In every other call, of one key, with others of that key before and after it.
+        let odd = backend.limits().beyond().filter(|_| call % 2 == 0);
+        if let Some(odd) = odd {
+            open.insert(10, odd.with_key("key-2"));
+        }
+        let mut tries = 0;
+        while !open.is_empty() {
+            let call = publisher.publish(&stage.topic, open.clone());
+            let Err(error) = within("P1: a call ends", call).await else { break };
+            tries += 1;
+            require("P3: what is tried again is accepted in the end", tries < TRIES);
+            if let NotAccepted::At(positions) = error.not_accepted() {
+                for (at, message) in open.iter().enumerate() {
+                    let failed_before = positions.iter().any(|p| *p < at && open[*p].key() == message.key());
+                    require(
+                        "P9: of what a call did not accept of one key, none of that key's later ones is accepted",
+                        !failed_before || positions.contains(&at),
+                    );
+                }
+                let left = positions.iter().filter_map(|at| open.get(*at).cloned()).collect();
+                open = left;
+            }
+            open.retain(|message| backend.limits().hold(message));
+        }
+    }
+    let mut subscription = stage.subscribe().await;
+    let seen = take(&mut subscription, messages.len()).await;
+    quiet("P3: what is said not to be accepted does not arrive", &mut subscription).await;
+    close(subscription).await;
+    let ordering = if stage.is_ordered() { Ordering::Scoped } else { Ordering::None };
+    exactly("P9: what was not accepted is published again in order", &seen, &messages, ordering);
+}
+
+/// Where a message is in what was published, by its id.
+fn place(message: &watermill_core::Message) -> usize {
+    message.id().parse().unwrap_or_else(|_| broken("P5: an id arrives as it was", message.id()))
 }

@@ -8,43 +8,41 @@ use watermill_core::{
     error::{PublishErrorKind, SubscribeErrorKind},
 };
 
-use super::stage::{Stage, message, within};
+use super::{
+    obligation::{equal, exactly, quiet, refused, refused_publish, require},
+    stage::{Stage, close, message, take},
+};
 use crate::{Backend, Lack};
 
-/// P3, P5: empty payloads and such of any bytes arrive, or are refused as a whole call.
+/// P5: empty payloads and such of any bytes arrive, or are refused as a whole call.
 pub async fn payloads_of_any_bytes_arrive(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let messages = [
-        Message::with_id("1", Bytes::new()),
-        Message::with_id("2", (0..=255).collect::<Vec<u8>>()),
-        Message::with_id("3", vec![0; 3]),
-        Message::with_id("4", "{ \"not\": json "),
-    ];
-    if !stage.lacks(Lack::BinaryPayloads) {
-        stage.publish(&messages).await;
-        return stage.expect_left(&messages).await;
-    }
-    for odd in &messages {
-        let call = vec![message("5"), odd.clone()];
-        let error = within("publish", stage.publisher().publish(&stage.topic, call)).await.unwrap_err();
-        assert_eq!(error.kind(), PublishErrorKind::Message, "{error}");
-    }
-    stage.expect_left(&[]).await;
+    arrive_or_are_refused(
+        backend,
+        &[
+            Message::with_id("1", Bytes::new()),
+            Message::with_id("2", (0..=255).collect::<Vec<u8>>()),
+            Message::with_id("3", vec![0; 3]),
+            Message::with_id("4", "{ \"not\": json "),
+            Message::with_id("5", "{ \"is\": [\"json\"] }"),
+        ],
+    )
+    .await;
 }
 
-/// P5: payloads of more than a mebibyte arrive.
+/// P5: payloads of more than a mebibyte arrive, or the largest that the backend holds; what is far beyond
+/// is refused.
 pub async fn large_payloads_arrive(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let text = format!("\"{}\"", "x".repeat((1 << 20) + 1));
-    let messages = ["1", "2", "3"].map(|id| Message::with_id(id, text.clone()).with_key("one"));
-    stage.publish(&messages).await;
-    stage.expect_left(&messages).await;
+    let size = backend.limits().payload_size((1 << 20) + 3);
+    let text = format!("\"{}\"", "x".repeat(size.saturating_sub(2)));
+    let mut messages: Vec<_> =
+        ["1", "2", "3"].map(|id| Message::with_id(id, text.clone()).with_key("one")).to_vec();
+    messages.extend(backend.limits().beyond());
+    arrive_or_are_refused(backend, &messages).await;
 }
 
 /// P5: metadata arrives as it was: none, many, in any script, with empty values, and with names that
 /// differ in case only.
 pub async fn odd_metadata_arrives(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
     let mut many = message("3");
     many.metadata_mut().extend((0..50).map(|n| (format!("entry-{n}"), format!("value {n}"))));
     let messages = [
@@ -57,15 +55,15 @@ pub async fn odd_metadata_arrives(backend: Arc<dyn Backend>) {
         many,
         message("4").with_metadata("Name", "upper").with_metadata("name", "lower"),
         message("5").with_metadata("long", "v".repeat(1_000)),
-    ]
-    .map(|message| message.with_key("one"));
-    stage.publish(&messages).await;
-    stage.expect_left(&messages).await;
+        message("6").with_metadata("value", "größer 日本語 🦀"),
+        message("7").with_metadata("empty", ""),
+        message("8").with_metadata("plain", "value"),
+    ];
+    arrive_or_are_refused(backend, &messages.map(|message| message.with_key("one"))).await;
 }
 
 /// P5: ids are text like any other, the empty one too, and two messages may have the same: both come.
 pub async fn any_id_arrives_and_none_hides_another(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
     let messages = [
         Message::with_id("", "1"),
         Message::with_id("", "2"),
@@ -73,15 +71,13 @@ pub async fn any_id_arrives_and_none_hides_another(backend: Arc<dyn Backend>) {
         Message::with_id("same", "4"),
         Message::with_id("same", "4"),
         Message::with_id("größe-日本", "5"),
-    ]
-    .map(|message| message.with_key("one"));
-    stage.publish(&messages).await;
-    stage.expect_left(&messages).await;
+        Message::with_id("l".repeat(200), "6"),
+    ];
+    arrive_or_are_refused(backend, &messages.map(|message| message.with_key("one"))).await;
 }
 
 /// P5: the key arrives, whatever its bytes; no key is not the empty key.
 pub async fn the_key_arrives(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
     let messages = [
         message("1").with_key("customer-7"),
         message("2"),
@@ -89,24 +85,48 @@ pub async fn the_key_arrives(backend: Arc<dyn Backend>) {
         message("4").with_key(&[0xff, 0x00, 0xfe][..]),
         message("5").with_key("größe 日本"),
     ];
-    stage.publish(&messages).await;
-    stage.expect_left(&messages).await;
+    arrive_or_are_refused(backend, &messages).await;
 }
 
 /// A topic that the backend cannot hold is refused everywhere, and before anything is sent.
 pub async fn an_invalid_topic_is_refused(backend: Arc<dyn Backend>) {
     let stage = Stage::bare(&backend).await;
-    let topics = backend.invalid_topics();
-    assert!(!topics.is_empty(), "name a topic that the backend cannot hold");
-    for topic in topics {
-        let error = within("publish", stage.publisher().publish(&topic, vec![message("1")])).await;
-        let error = error.expect_err(&format!("publishing to {topic:?} is refused"));
-        assert_eq!(error.kind(), PublishErrorKind::Topic, "{error}");
-        let error = within("subscribe", stage.subscriber().subscribe(&topic)).await;
-        let error = error.expect_err(&format!("subscribing to {topic:?} is refused"));
-        assert_eq!(error.kind(), SubscribeErrorKind::Topic, "{error}");
-        let error = within("initialize", stage.subscriber().initialize(&topic)).await;
-        let error = error.expect_err(&format!("initializing {topic:?} is refused"));
-        assert_eq!(error.kind(), SubscribeErrorKind::Topic, "{error}");
+    require("P5: a topic that the backend cannot hold is named", !backend.invalid_topics().is_empty());
+    let subscribes = backend.connect().await.subscriber.is_some();
+    for topic in backend.invalid_topics() {
+        let promise = format!("P5: publishing to {topic:?} is refused");
+        let publisher = stage.publisher();
+        let call = publisher.publish(&topic, vec![message("1")]);
+        refused_publish(&promise, PublishErrorKind::Topic, call).await;
+        if !subscribes {
+            continue;
+        }
+        let promise = format!("S1: subscribing to {topic:?} is refused");
+        let error = refused(&promise, stage.subscriber().subscribe(&topic)).await;
+        equal(&promise, error.kind(), SubscribeErrorKind::Topic);
+        let promise = format!("S1: initializing {topic:?} is refused");
+        let error = refused(&promise, stage.subscriber().initialize(&topic)).await;
+        equal(&promise, error.kind(), SubscribeErrorKind::Topic);
     }
+}
+
+/// Those within the limits of the backend arrive in one call; each of the others is refused together with
+/// what is beside it.
+async fn arrive_or_are_refused(backend: Arc<dyn Backend>, messages: &[Message]) {
+    let stage = Stage::new(&backend).await;
+    let limits = backend.limits();
+    let (held, beyond): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| limits.hold(m));
+    for odd in beyond.into_iter().filter(|_| !stage.lacks(Lack::EarlyRefusal)) {
+        let promise = format!("P5: a message beyond the limits is refused ({:.60?})", odd.id());
+        let call = vec![message("9").with_key("one"), odd, message("99").with_key("one")];
+        let publisher = stage.publisher();
+        let call = publisher.publish(&stage.topic, call);
+        refused_publish(&promise, PublishErrorKind::Message, call).await;
+    }
+    stage.publish(&held).await;
+    let mut subscription = stage.subscribe().await;
+    let seen = take(&mut subscription, held.len()).await;
+    quiet("P5: nothing is sent of a call that is refused", &mut subscription).await;
+    close(subscription).await;
+    exactly("P5: a message within the limits arrives as it was", &seen, &held, stage.ordering());
 }

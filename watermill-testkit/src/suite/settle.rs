@@ -2,11 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use watermill_core::subscriber::Ordering;
+use watermill_core::{Delivery, delivery::Outcome, subscriber::Ordering};
 
-use super::stage::{
-    Stage, close, hold, initialize, message, next, numbered, ok, ordered, quiet, subscribe, take, unordered,
-    within,
+use super::{
+    obligation::{NACK, equal, exactly, ok, quiet, require, within},
+    stage::{Stage, close, hold, initialize, message, next, numbered, ordered, subscribe, take, unordered},
 };
 use crate::{Backend, Collector, Lack};
 
@@ -23,7 +23,11 @@ pub async fn nacked_messages_come_again(backend: Arc<dyn Backend>) {
         let again = nacked.contains(delivery.id());
         // What a backend cannot know it must not claim.
         let told = again && !stage.lacks(Lack::Redelivered);
-        assert_eq!(delivery.info().redelivered(), told, "redelivered, of {}", delivery.id());
+        equal("S1: a delivery says whether it may be a redelivery", delivery.info().redelivered(), told);
+        if stage.capabilities().attempts {
+            let attempt = if again { 2 } else { 1 };
+            equal("S1: deliveries are counted, as claimed", delivery.info().attempt(), attempt);
+        }
         if nacked.len() < 2 && !again {
             nacked.insert(delivery.id().clone());
             delivery.nack();
@@ -32,25 +36,25 @@ pub async fn nacked_messages_come_again(backend: Arc<dyn Backend>) {
             delivery.ack();
         }
     }
-    quiet(&mut subscription).await;
+    quiet("S1: what was acked does not come again", &mut subscription).await;
     close(subscription).await;
-    acked.assert_exactly(&messages, stage.ordering());
+    exactly("S1: every message comes until it is acked", &acked, &messages, stage.ordering());
 }
 
 /// S2: the second message of a scope waits until the first is settled.
 pub async fn one_at_a_time_until_settled(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
     let messages = numbered(2);
-    stage.publish(&messages).await;
     let mut subscription = stage.subscribe().await;
+    stage.publish(&messages).await;
     let first = next(&mut subscription).await;
-    if !stage.lacks(Lack::Order) {
-        assert_eq!(first.id(), messages[0].id());
-        quiet(&mut subscription).await;
+    if stage.is_ordered() {
+        equal("S3: the first comes first", first.id(), messages[0].id());
+        quiet("S2: the second of a scope waits until the first is settled", &mut subscription).await;
     }
     first.ack();
     next(&mut subscription).await.ack();
-    quiet(&mut subscription).await;
+    quiet("S1: what was acked does not come again", &mut subscription).await;
     close(subscription).await;
 }
 
@@ -66,7 +70,7 @@ pub async fn consumers_that_fail_again_and_again_lose_nothing(backend: Arc<dyn B
         }
         close(subscription).await;
     }
-    stage.expect_left(&messages).await;
+    stage.expect_left("S1, S7: what consumers nacked is left for the next", &messages).await;
 }
 
 /// S4: a delivery that is dropped unsettled, also by a panicking consumer, comes again.
@@ -81,23 +85,22 @@ pub async fn a_dropped_delivery_comes_again(backend: Arc<dyn Backend>) {
     let mut seen = Collector::new();
     while seen.seen().len() < 3 {
         let delivery = next(&mut subscription).await;
-        if !stage.lacks(Lack::Order) && seen.seen().is_empty() {
-            assert_eq!(delivery.id(), &id, "the dropped one comes first");
+        if stage.is_ordered() && seen.seen().is_empty() {
+            equal("S3, S4: a dropped delivery is nacked: it comes before later ones", delivery.id(), &id);
         }
         seen.record(&delivery);
         delivery.ack();
     }
     close(subscription).await;
-    seen.assert_exactly(&messages, stage.ordering());
+    exactly("S4: what is dropped unsettled is nacked", &seen, &messages, stage.ordering());
 }
 
 /// S1: a rejected message does not come again; it goes to the place for dead letters, if there is one.
 pub async fn a_rejected_message_does_not_come_again(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
-    let has_place = stage.connection.subscriber.capabilities().dead_letters;
-    assert_eq!(has_place, !stage.lacks(Lack::DeadLetters), "the capability and the list of lacks");
+    let has_place = stage.capabilities().dead_letters;
     let place = backend.dead_letter_topic(&stage.topic);
-    assert_eq!(has_place, place.is_some(), "the capability and `dead_letter_topic`");
+    equal("S1: a place for dead letters is where it is claimed", has_place, place.is_some());
     if let Some(place) = &place {
         initialize(&stage.subscriber(), place).await;
     }
@@ -109,15 +112,16 @@ pub async fn a_rejected_message_does_not_come_again(backend: Arc<dyn Backend>) {
     let id = first.id().clone();
     first.reject("it cannot be processed");
     let second = next(&mut subscription).await;
-    assert_ne!(second.id(), &id);
+    require("S1: a rejected message does not come again", *second.id() != id);
     second.ack();
-    quiet(&mut subscription).await;
+    quiet("S1: a rejected message does not come again", &mut subscription).await;
     close(subscription).await;
-    stage.expect_left(&[]).await;
+    stage.expect_left("S1: a rejected message does not come again", &[]).await;
 
     if let Some(place) = place {
         let mut dead = subscribe(&stage.subscriber(), &place).await;
-        assert_eq!(take(&mut dead, 1).await.ids(), [id.as_str()]);
+        let seen = take(&mut dead, 1).await;
+        equal("S1: a rejected message goes to the dead letters", seen.ids(), [id.as_str()]);
         close(dead).await;
     }
 }
@@ -130,18 +134,36 @@ pub async fn a_confirmed_ack_is_recorded(backend: Arc<dyn Backend>) {
     let mut subscription = stage.subscribe().await;
     let first = next(&mut subscription).await;
     let id = first.id().clone();
-    ok("confirm the ack", first.ack_confirmed()).await;
+    ok("S4: an ack can be confirmed", first.ack_confirmed()).await;
     drop(subscription);
     let left: Vec<_> = messages.into_iter().filter(|message| *message.id() != id).collect();
-    stage.expect_left(&left).await;
+    stage.expect_left("S4: what was confirmed is recorded", &left).await;
+}
+
+/// S4: a nack and a reject can be confirmed like an ack, and do what they say.
+pub async fn every_outcome_can_be_confirmed(backend: Arc<dyn Backend>) {
+    let stage = Stage::new(&backend).await;
+    let messages = numbered(2);
+    stage.publish(&messages).await;
+    let mut subscription = stage.subscribe().await;
+    ok("S4: a nack can be confirmed", next(&mut subscription).await.settle_confirmed(NACK)).await;
+    let first = next(&mut subscription).await;
+    if stage.is_ordered() {
+        equal("S3: what was nacked comes before later ones", first.id(), messages[0].id());
+    }
+    let rejected = first.id().clone();
+    let reject = Outcome::Reject { reason: "it cannot be processed".to_owned() };
+    ok("S4: a reject can be confirmed", first.settle_confirmed(reject)).await;
+    drop(subscription);
+    let left: Vec<_> = messages.into_iter().filter(|message| *message.id() != rejected).collect();
+    stage.expect_left("S4: a confirmed reject is recorded", &left).await;
 }
 
 /// S3: nothing comes before the delay of a nack is over, and in an unordered window later messages pass
 /// the one that waits. In an ordered window they do not, whatever the delay.
 pub async fn a_nack_delay_is_waited_for(backend: Arc<dyn Backend>) {
     let stage = Stage::new(&backend).await;
-    let waits = stage.connection.subscriber.capabilities().nack_delay;
-    assert_eq!(waits, !stage.lacks(Lack::NackDelay), "the capability and the list of lacks");
+    let waits = stage.capabilities().nack_delay;
     let messages = numbered(3);
     let (first, others) = messages.split_at(1);
     for passes in [false, true] {
@@ -153,66 +175,56 @@ pub async fn a_nack_delay_is_waited_for(backend: Arc<dyn Backend>) {
         // Long enough for the others to pass on a slow machine, if they may at all.
         next(&mut subscription).await.nack_after(Duration::from_secs(if passes { 2 } else { 1 }));
         if waits {
-            quiet(&mut subscription).await;
+            quiet("S3: the delay of a nack is waited for, as claimed", &mut subscription).await;
         }
         stage.publish(others).await;
         let seen = take(&mut subscription, 3).await;
-        quiet(&mut subscription).await;
+        quiet("S1: what was acked does not come again", &mut subscription).await;
         close(subscription).await;
-        seen.assert_exactly(&messages, Ordering::None);
+        exactly("S1: a nack with a delay loses nothing", &seen, &messages, Ordering::None);
         if passes && waits && !stage.lacks(Lack::UnorderedWindow) {
-            assert_eq!(seen.ids(), ["0001", "0002", "0000"], "the others pass");
-        } else if !passes && !stage.lacks(Lack::Order) {
-            assert_eq!(seen.ids(), ["0000", "0001", "0002"], "nothing passes");
+            equal("S3: in an unordered window others pass", seen.ids(), ["0001", "0002", "0000"]);
+        } else if !passes && stage.is_ordered() {
+            equal("S3: in an ordered window nothing passes", seen.ids(), ["0000", "0001", "0002"]);
         }
     }
-}
-
-/// S2, S6: a window hands out as many as it says, in each scope, and no more.
-pub async fn a_wider_window_hands_out_more(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let messages = numbered(10);
-    stage.publish(&messages).await;
-    let mut subscription = stage.subscribe().await;
-    subscription.set_window(ordered(3));
-    let mut held = hold(&mut subscription, 3).await;
-    if !stage.lacks(Lack::Order) {
-        quiet(&mut subscription).await;
-    }
-    let mut seen = Collector::from_iter(held.iter().map(|delivery| delivery.message()));
-    held.remove(0).ack();
-    let fourth = next(&mut subscription).await;
-    seen.record(&fourth);
-    fourth.ack();
-    held.into_iter().for_each(watermill_core::Delivery::ack);
-    for message in take(&mut subscription, 6).await.seen() {
-        seen.record(message);
-    }
-    close(subscription).await;
-    seen.assert_exactly(&messages, stage.ordering());
-    stage.expect_left(&[]).await;
 }
 
 /// S4: whoever works for a delivery is told when it is settled, and when its subscription is closed.
 pub async fn work_is_cancelled_with_its_delivery(backend: Arc<dyn Backend>) {
+    const CANCELLED: &str = "S10: whoever works for a delivery is told when its subscription ends";
     let stage = Stage::new(&backend).await;
     stage.publish(&[message("1"), message("2")]).await;
     let mut subscription = stage.subscribe().await;
     let first = next(&mut subscription).await;
     let cancellation = first.cancellation();
-    assert!(!cancellation.is_cancelled());
+    require("S4: work is not cancelled before its delivery is settled", !cancellation.is_cancelled());
     first.ack();
-    within("the ack cancels", cancellation.cancelled()).await;
+    within("S4: an ack cancels what watches its delivery", cancellation.cancelled()).await;
 
     let second = next(&mut subscription).await;
     let cancellation = second.cancellation();
-    assert!(!cancellation.is_cancelled());
+    require("S4: work is not cancelled before its delivery is settled", !cancellation.is_cancelled());
     close(subscription).await;
-    within("the end of the subscription cancels", cancellation.cancelled()).await;
+    within(CANCELLED, cancellation.cancelled()).await;
 
     let mut subscription = stage.subscribe().await;
     let again = next(&mut subscription).await;
     let cancellation = again.cancellation();
     drop(subscription);
-    within("dropping the subscription cancels", cancellation.cancelled()).await;
+    within(CANCELLED, cancellation.cancelled()).await;
+}
+
+/// S1, S3: with several in hand, each is settled for itself, whatever the order of the acks.
+pub async fn acks_out_of_order_are_recorded(backend: Arc<dyn Backend>) {
+    let stage = Stage::new(&backend).await;
+    let messages = numbered(3);
+    stage.publish(&messages).await;
+    let mut subscription = stage.subscribe().await;
+    subscription.set_window(ordered(3));
+    let mut held = hold(&mut subscription, 3).await;
+    held.reverse();
+    held.into_iter().for_each(Delivery::ack);
+    close(subscription).await;
+    stage.expect_left("S1: what was acked in any order does not come again", &[]).await;
 }

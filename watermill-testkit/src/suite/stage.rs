@@ -1,28 +1,32 @@
 //! What every test begins with: a connection, a topic and a group of its own.
 
 use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    sync::Arc,
-    time::Duration,
+    panic,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::StreamExt;
 use tokio::{task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
-use watermill_core::{Delivery, Message, Publisher, Subscriber, Subscription, Window, subscriber::Ordering};
+use watermill_core::{
+    Delivery, Message, Publisher, Subscriber, Subscription, Window,
+    error::SubscribeError,
+    subscriber::{DeliveryGuarantee, Ordering, SubscriberCapabilities},
+};
 
+use super::{
+    obligation::{QUIET, broken, exactly, ok, quiet, within},
+    received::Received,
+};
 use crate::{Backend, Collector, Connection, Lack, names::unique, patience, wait::Watched};
-
-/// How long a test looks when nothing must come. The only waits that take their full time: too short
-/// a look can miss a fault, and never makes a test fail that should pass.
-const QUIET: Duration = Duration::from_millis(100);
 
 pub(super) struct Stage {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) connection: Connection,
     pub(super) topic: String,
     group: String,
+    /// Where nothing waits for whoever subscribes later: the subscription that the test asks for first.
+    early: Mutex<Option<Subscription>>,
 }
 
 impl Stage {
@@ -30,18 +34,22 @@ impl Stage {
     pub(super) async fn new(backend: &Arc<dyn Backend>) -> Self {
         let stage = Self::bare(backend).await;
         initialize(&stage.subscriber(), &stage.topic).await;
+        if stage.forgets() {
+            let early = subscribe(&stage.subscriber(), &stage.topic).await;
+            *stage.early.lock().unwrap_or_else(PoisonError::into_inner) = Some(early);
+        }
         stage
     }
 
     /// Connects only.
     pub(super) async fn bare(backend: &Arc<dyn Backend>) -> Self {
-        let connection = within("connect", backend.connect()).await;
+        let connection = connect(backend).await;
         let (topic, group) = (backend.topic(&unique("topic")), unique("group"));
-        Self { backend: backend.clone(), connection, topic, group }
+        Self { backend: backend.clone(), connection, topic, group, early: Mutex::default() }
     }
 
     pub(super) async fn connect(&self) -> Connection {
-        within("connect", self.backend.connect()).await
+        connect(&self.backend).await
     }
 
     pub(super) fn lacks(&self, lack: Lack) -> bool {
@@ -58,8 +66,22 @@ impl Stage {
         if self.lacks(Lack::StableOwnership) { consumers } else { 0 }
     }
 
+    pub(super) fn capabilities(&self) -> SubscriberCapabilities {
+        subscriber(&self.connection).capabilities()
+    }
+
     pub(super) fn ordering(&self) -> Ordering {
-        self.connection.subscriber.capabilities().ordering
+        self.capabilities().ordering
+    }
+
+    /// Whether any order is kept.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.ordering() != Ordering::None
+    }
+
+    /// Whether what nobody has subscribed to is gone.
+    pub(super) fn forgets(&self) -> bool {
+        self.capabilities().delivery == DeliveryGuarantee::AtMostOnce
     }
 
     pub(super) fn publisher(&self) -> Arc<dyn Publisher> {
@@ -72,14 +94,15 @@ impl Stage {
     }
 
     pub(super) fn subscriber_of(&self, connection: &Connection) -> Arc<dyn Subscriber> {
-        if self.lacks(Lack::Groups) {
-            return connection.subscriber.clone();
-        }
-        in_group(connection, &self.group)
+        if self.capabilities().groups { in_group(connection, &self.group) } else { subscriber(connection) }
     }
 
     pub(super) async fn subscribe(&self) -> Subscription {
-        subscribe(&self.subscriber(), &self.topic).await
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match early {
+            Some(early) => early,
+            None => subscribe(&self.subscriber(), &self.topic).await,
+        }
     }
 
     /// Publishes in one call.
@@ -88,12 +111,12 @@ impl Stage {
     }
 
     /// Subscribes once more in the group and receives what is left: exactly these.
-    pub(super) async fn expect_left(&self, expected: &[Message]) {
+    pub(super) async fn expect_left(&self, promise: &str, expected: &[Message]) {
         let mut subscription = self.subscribe().await;
         let collector = take(&mut subscription, expected.len()).await;
-        quiet(&mut subscription).await;
+        quiet(promise, &mut subscription).await;
         close(subscription).await;
-        collector.assert_exactly(expected, self.ordering());
+        exactly(promise, &collector, expected, self.ordering());
     }
 }
 
@@ -143,8 +166,8 @@ impl Crew {
         let more = self.seen.until(|now| (now.seen().len() > seen).then_some(()));
         let _ = time::timeout(QUIET, more).await;
         self.stop.cancel();
-        while let Some(ended) = within("the consumers stop", self.tasks.join_next()).await {
-            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        while let Some(ended) = within("S7: consumers stop", self.tasks.join_next()).await {
+            ended.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
         }
         self.seen.read(Collector::clone)
     }
@@ -156,53 +179,59 @@ async fn consume(mut subscription: Subscription, seen: Arc<Watched<Collector>>, 
             next = subscription.next() => next,
             () = stop.cancelled() => break,
         };
-        let delivery = next.expect("the stream goes on").expect("the stream has no error");
+        let delivery = delivered(next);
         seen.change(|seen| seen.record(&delivery));
         delivery.ack();
     }
     close(subscription).await;
 }
 
-/// Awaits within the patience, and says what it waited for when that ends.
-pub(super) async fn within<F: IntoFuture>(what: &str, future: F) -> F::Output {
-    match time::timeout(patience(), future).await {
-        Ok(output) => output,
-        Err(_) => panic!("waited {:?} in vain: {what}", patience()),
+pub(super) async fn connect(backend: &Arc<dyn Backend>) -> Connection {
+    let mut connection = within("P1, S1: connecting ends", backend.connect()).await;
+    if connection.subscriber.is_none() {
+        connection.subscriber = Some(Arc::new(Received(backend.clone())));
     }
+    connection
 }
 
-/// Awaits within the patience what must succeed.
-pub(super) async fn ok<T, E: fmt::Debug + fmt::Display>(
-    what: &str,
-    future: impl Future<Output = Result<T, E>>,
-) -> T {
-    within(what, future).await.unwrap_or_else(|error| panic!("{what}: {error} ({error:?})"))
+pub(super) fn subscriber(connection: &Connection) -> Arc<dyn Subscriber> {
+    connection.subscriber.clone().unwrap_or_else(|| broken("S1: a backend has a subscriber", "it has none"))
 }
 
 pub(super) fn in_group(connection: &Connection, group: &str) -> Arc<dyn Subscriber> {
-    connection.subscriber.in_group(group).unwrap_or_else(|error| panic!("in_group: {error}"))
+    let subscriber = subscriber(connection).in_group(group);
+    subscriber.unwrap_or_else(|error| broken("S1: a backend with groups makes them", error))
 }
 
 pub(super) async fn initialize(subscriber: &Arc<dyn Subscriber>, topic: &str) {
-    ok("initialize", subscriber.initialize(topic)).await;
+    ok("S1: what a subscription needs can be initialized", subscriber.initialize(topic)).await;
 }
 
 pub(super) async fn subscribe(subscriber: &Arc<dyn Subscriber>, topic: &str) -> Subscription {
-    ok("subscribe", subscriber.subscribe(topic)).await
+    ok("S1: a topic can be subscribed to", subscriber.subscribe(topic)).await
 }
 
 pub(super) async fn publish(publisher: &Arc<dyn Publisher>, topic: &str, messages: &[Message]) {
-    ok("publish", publisher.publish(topic, messages.to_vec())).await;
+    ok("P2: a valid call is accepted", publisher.publish(topic, messages.to_vec())).await;
 }
 
 pub(super) async fn close(subscription: Subscription) {
-    ok("close the subscription", subscription.close()).await;
+    ok("S7: a subscription closes, with every settlement recorded", subscription.close()).await;
 }
 
 /// The next delivery.
 pub(super) async fn next(subscription: &mut Subscription) -> Delivery {
-    let next = within("the next delivery", subscription.next()).await;
-    next.expect("the stream goes on").expect("the stream has no error")
+    let next = within("S1: a message that was published or nacked is delivered", subscription.next()).await;
+    delivered(next)
+}
+
+/// A stream that runs has neither ended nor met an error.
+pub(super) fn delivered(next: Option<Result<Delivery, SubscribeError>>) -> Delivery {
+    match next {
+        Some(Ok(delivery)) => delivery,
+        Some(Err(error)) => broken("S5: without trouble the stream has no error", error),
+        None => broken("S5: the stream goes on", "it ended"),
+    }
 }
 
 /// Receives and acks `count` deliveries. Fewer are no failure here: what came says more when it is
@@ -211,7 +240,7 @@ pub(super) async fn take(subscription: &mut Subscription, count: usize) -> Colle
     let mut collector = Collector::new();
     for _ in 0..count {
         let Ok(next) = time::timeout(patience(), subscription.next()).await else { break };
-        let delivery = next.expect("the stream goes on").expect("the stream has no error");
+        let delivery = delivered(next);
         collector.record(&delivery);
         delivery.ack();
     }
@@ -227,16 +256,13 @@ pub(super) async fn hold(subscription: &mut Subscription, count: usize) -> Vec<D
     held
 }
 
-/// Asserts that nothing comes.
-pub(super) async fn quiet(subscription: &mut Subscription) {
-    if let Ok(next) = time::timeout(QUIET, subscription.next()).await {
-        panic!("nothing should come, but this did: {next:?}");
+/// Keeps what comes, until nothing comes for a while.
+pub(super) async fn hold_all(subscription: &mut Subscription) -> Vec<Delivery> {
+    let mut held = vec![next(subscription).await];
+    while let Ok(next) = time::timeout(QUIET, subscription.next()).await {
+        held.push(delivered(next));
     }
-}
-
-/// Asserts that the future waits.
-pub(super) async fn waits<F: Future + Unpin>(what: &str, future: &mut F) {
-    assert!(time::timeout(QUIET, future).await.is_err(), "{what} should wait, and did not");
+    held
 }
 
 /// A message whose payload is a JSON number, which every backend can hold.

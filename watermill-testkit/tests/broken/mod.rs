@@ -1,12 +1,18 @@
 //! A backend with one fault: the in-memory one behind wrappers that break a promise each.
 
+mod control;
+mod lease;
 mod publisher;
 mod subscriber;
 
-use async_trait::async_trait;
-use watermill_core::memory::{MemoryBroker, MemoryConfig};
-use watermill_testkit::{Backend, Connection, Lack};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+use watermill_core::memory::{MemoryBroker, MemoryConfig};
+use watermill_testkit::{Backend, Connection, Lack, Limits};
+
+use lease::LeasedSubscriber;
 use publisher::BrokenPublisher;
 use subscriber::BrokenSubscriber;
 
@@ -28,6 +34,10 @@ pub(crate) enum Fault {
     NeverWaits,
     PublishesAfterClose,
     AcceptsEmptyTopics,
+    IgnoresLimits,
+    SkipsWhatIsRefused,
+    IgnoresDelays,
+    ClaimsDelays,
 
     AcksWhatIsNacked,
     AcksLazily,
@@ -42,19 +52,33 @@ pub(crate) enum Fault {
     ClaimsDeadLetters,
     StartsFromNow,
     LosesWhatNextWasDropped,
+    ConfirmsAcksOnly,
+    ReusesTokens,
+    ConfirmsLateAcks,
+    IgnoresTheTotal,
+    IgnoresWhatIsHandled,
+    ForgetsWhatIsOutstanding,
+    StaysHealthy,
+    ForgetsTheDead,
+    NeverRenews,
 }
 
 pub(crate) struct Broken {
     fault: Fault,
     broker: MemoryBroker,
+    /// Where the server of this backend runs, which outlives its clients.
+    server: Handle,
 }
 
 const CAPACITY: usize = 12_000;
+const PAYLOAD_MAX: usize = 2 * 1024 * 1024;
+const LEASE: Duration = Duration::from_millis(400);
 
 impl Broken {
     pub(crate) fn new(fault: Fault) -> Self {
         let config = MemoryConfig::default().capacity(CAPACITY);
-        Self { fault, broker: MemoryBroker::with_config(config).expect("the config is valid") }
+        let broker = MemoryBroker::with_config(config).expect("the config is valid");
+        Self { fault, broker, server: Handle::current() }
     }
 }
 
@@ -67,8 +91,18 @@ impl Backend for Broken {
         )
     }
 
+    async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
+        let publisher = BrokenPublisher::new(self.broker.publisher(), self.fault);
+        let subscriber = LeasedSubscriber::new(self.broker.subscriber(), self.server.clone(), self.fault);
+        Some((Connection::new(publisher, subscriber), LEASE))
+    }
+
     fn lacks(&self) -> &[Lack] {
-        &[Lack::Persistence, Lack::Restart, Lack::DeadLetters, Lack::History]
+        &[Lack::Restart, Lack::History]
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::default().payload_max(PAYLOAD_MAX)
     }
 
     fn capacity(&self) -> Option<usize> {

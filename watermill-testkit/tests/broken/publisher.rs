@@ -8,11 +8,13 @@ use std::{
 
 use async_trait::async_trait;
 use watermill_core::{
-    Message, MessageId, Metadata, Publisher, error::PublishError, memory::MemoryPublisher,
+    Message, MessageId, Metadata, Publisher,
+    error::{PublishError, PublishErrorKind},
+    memory::MemoryPublisher,
     publisher::PublisherCapabilities,
 };
 
-use super::Fault;
+use super::{Fault, PAYLOAD_MAX};
 
 pub(super) struct BrokenPublisher {
     inner: Arc<MemoryPublisher>,
@@ -82,7 +84,27 @@ fn change_metadata(
 #[async_trait]
 impl Publisher for BrokenPublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        let messages = self.change(messages);
+        let mut messages = self.change(messages);
+        if messages.iter().any(Message::asks_for_delay) {
+            match self.fault {
+                Fault::IgnoresDelays | Fault::ClaimsDelays => {
+                    messages = messages.into_iter().map(Message::without_context).collect();
+                }
+                _ => return Err(PublishError::new(PublishErrorKind::Unsupported, topic)),
+            }
+        }
+        let too_large = |message: &Message| message.payload().len() > PAYLOAD_MAX;
+        if self.fault != Fault::IgnoresLimits && messages.iter().any(too_large) {
+            let error = PublishError::new(PublishErrorKind::Message, topic);
+            if self.fault != Fault::SkipsWhatIsRefused {
+                return Err(error);
+            }
+            let refused = messages.iter().enumerate().filter(|(_, message)| too_large(message));
+            let refused = refused.map(|(at, _)| at).collect();
+            messages.retain(|message| !too_large(message));
+            self.inner.publish(topic, messages).await?;
+            return Err(error.with_not_accepted(refused));
+        }
         match self.fault {
             Fault::AcceptsEmptyTopics if topic.is_empty() => return Ok(()),
             Fault::SplitsCalls => {
@@ -112,6 +134,7 @@ impl Publisher for BrokenPublisher {
     }
 
     fn capabilities(&self) -> PublisherCapabilities {
-        self.inner.capabilities()
+        let capabilities = self.inner.capabilities();
+        capabilities.delays(self.fault == Fault::ClaimsDelays)
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     task::{Poll, ready},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use watermill_core::{
     subscription::SubscriptionStatus,
 };
 
-use super::Fault;
+use super::{Fault, control::CrossedControl};
 
 pub(super) struct BrokenSubscriber {
     inner: MemorySubscriber,
@@ -52,22 +52,28 @@ impl Subscriber for BrokenSubscriber {
         if fault == Fault::SendsNackedToTheEnd {
             subscription.set_window(Window::unordered(NonZeroUsize::MIN));
         }
-        Ok(subscription.map_stream(|deliveries| -> Box<dyn Stream<Item = Item> + Send + Unpin> {
-            match fault {
-                Fault::EndsInSilence => Box::new(deliveries.take(5)),
-                Fault::LosesWhatNextWasDropped => Box::new(Box::pin(forgetful(deliveries))),
-                Fault::AcksWhatIsNacked
-                | Fault::AcksLazily
-                | Fault::NacksWhatIsRejected
-                | Fault::IgnoresNackDelays
-                | Fault::SendsNackedToTheEnd
-                | Fault::ForgetsToCancel => {
-                    let mut wires = Wires { fault, origin: None };
-                    Box::new(deliveries.map(move |next| next.map(|delivery| wires.cross(delivery))))
-                }
-                _ => Box::new(deliveries),
+        let origin = Arc::<OnceLock<Origin>>::default();
+        let (deliveries, inner) = subscription.into_parts();
+        let control = CrossedControl { fault, inner: Some(inner), origin: origin.clone() };
+        let deliveries: Box<dyn Stream<Item = Item> + Send + Unpin> = match fault {
+            Fault::EndsInSilence => Box::new(deliveries.take(5)),
+            Fault::LosesWhatNextWasDropped => Box::new(Box::pin(forgetful(deliveries))),
+            Fault::AcksWhatIsNacked
+            | Fault::AcksLazily
+            | Fault::NacksWhatIsRejected
+            | Fault::IgnoresNackDelays
+            | Fault::SendsNackedToTheEnd
+            | Fault::ForgetsToCancel
+            | Fault::ConfirmsAcksOnly
+            | Fault::ReusesTokens
+            | Fault::ConfirmsLateAcks
+            | Fault::IgnoresWhatIsHandled => {
+                let mut wires = Wires { fault, settlements: Arc::default(), origin };
+                Box::new(deliveries.map(move |next| next.map(|delivery| wires.cross(delivery))))
             }
-        }))
+            _ => Box::new(deliveries),
+        };
+        Ok(Subscription::new(deliveries, control))
     }
 
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
@@ -112,7 +118,8 @@ fn forgetful(mut deliveries: impl Stream<Item = Item> + Send + Unpin + 'static) 
 /// Stands between the deliveries and their backend, and passes on something else than was said.
 struct Wires {
     fault: Fault,
-    origin: Option<(Origin, Settlements)>,
+    settlements: Settlements,
+    origin: Arc<OnceLock<Origin>>,
 }
 
 struct CrossedSettle {
@@ -123,18 +130,19 @@ struct CrossedSettle {
 
 impl Wires {
     fn cross(&mut self, delivery: Delivery) -> Delivery {
-        let (origin, settlements) = self.origin.get_or_insert_with(|| {
+        let origin = self.origin.get_or_init(|| {
             let inner = delivery.info().origin();
-            let settlements = Arc::new(Mutex::new(HashMap::new()));
-            let settle =
-                CrossedSettle { fault: self.fault, settlements: settlements.clone(), late: Mutex::default() };
-            let origin = Origin::builder(inner.backend(), inner.topic()).group(inner.group()).build(settle);
-            (origin, settlements)
+            let settlements = self.settlements.clone();
+            let settle = CrossedSettle { fault: self.fault, settlements, late: Mutex::default() };
+            Origin::builder(inner.backend(), inner.topic()).group(inner.group()).build(settle)
         });
-        let token = delivery.info().token();
+        let mut token = delivery.info().token();
+        if self.fault == Fault::ReusesTokens {
+            token.delivery = 1;
+        }
         let info = DeliveryInfo::new(origin.clone(), token).with_attempt(delivery.info().attempt());
         let (message, settlement) = delivery.split();
-        settlements.lock().unwrap().insert(token, settlement);
+        self.settlements.lock().unwrap().insert(token, settlement);
         Delivery::new(message, info)
     }
 }
@@ -143,6 +151,7 @@ impl Settle for CrossedSettle {
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         let settlement = self.settlements.lock().unwrap().remove(&token);
         let Some(settlement) = settlement else { return };
+        let acks = outcome == Outcome::Ack;
         match (self.fault, outcome) {
             (Fault::AcksWhatIsNacked, _) => settlement.ack(),
             (Fault::AcksLazily, Outcome::Ack) => {
@@ -161,12 +170,15 @@ impl Settle for CrossedSettle {
             (_, Outcome::Reject { reason }) => settlement.reject(reason),
             (_, _) => settlement.ack(),
         }
-        if let Some(receipt) = receipt {
+        if let Some(receipt) = receipt.filter(|_| self.fault != Fault::ConfirmsAcksOnly || acks) {
             receipt.complete(Ok(()));
         }
     }
 
     fn handled(&self, token: Token) {
+        if self.fault == Fault::IgnoresWhatIsHandled {
+            return;
+        }
         if let Some(settlement) = self.settlements.lock().unwrap().get(&token) {
             settlement.handled();
         }

@@ -1,4 +1,4 @@
-//! What the examples pull in: a promise about what not, and a count of the rest.
+//! What the examples pull in: what they must not, and a count of the rest.
 
 use std::collections::BTreeSet;
 

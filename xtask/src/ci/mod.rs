@@ -24,7 +24,7 @@ from running; the exit status tells whether all of them passed.
   features   every feature of every crate builds alone
   test       cargo xtask test
   examples   the examples print what examples/expected says
-  promises   what `cargo run --bin lottery` must not compile; how many crates it does
+  deps       what `cargo run --bin lottery` must not compile; how many crates it does
   msrv       no dependency wants a newer Rust than a crate's rust-version, and each crate builds with that
   package    each crate packs, with its licences, and the packages compile
   deny       licences and advisories, where cargo-deny is installed
@@ -52,7 +52,7 @@ const STEPS: &[Step] = &[
     Step { name: "features", run: |_| features::check().map(passed) },
     Step { name: "test", run: |_| test::run(&["--no-fail-fast".to_owned()]).map(passed) },
     Step { name: "examples", run: |options| examples::check(options.bless).map(passed) },
-    Step { name: "promises", run: |_| crates::check().map(passed) },
+    Step { name: "deps", run: |_| crates::check().map(passed) },
     Step { name: "msrv", run: |_| msrv::check() },
     Step { name: "package", run: |_| package::check().map(passed) },
     Step { name: "deny", run: |_| deny() },

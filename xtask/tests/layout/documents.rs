@@ -20,6 +20,27 @@ pub(crate) fn is_published(member: &str) -> bool {
     !read(&root().join(member).join("Cargo.toml")).contains("publish = false")
 }
 
+/// A member's name as a package, and the oldest compiler that its manifest names.
+pub(crate) fn package(member: &str) -> (String, String) {
+    let manifest = read(&root().join(member).join("Cargo.toml"));
+    let value = |key: &str| {
+        let line = manifest.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")));
+        line.and_then(|rest| rest.strip_suffix('"')).map(str::to_owned)
+    };
+    let named = value("name").zip(value("rust-version"));
+    named.unwrap_or_else(|| panic!("{member}/Cargo.toml has no name or no rust-version"))
+}
+
+/// The version of a dependency as one speaks of it: `1` for 1.54, `0.9` for 0.9.2.
+pub(crate) fn version_of(manifest: &str, dependency: &str) -> String {
+    let line = manifest.lines().find_map(|line| line.strip_prefix(&format!("{dependency} = ")));
+    let line = line.unwrap_or_else(|| panic!("the workspace has no dependency {dependency}"));
+    let rest = line.split_once("version = ").map_or(line, |(_, rest)| rest);
+    let version = rest.split('"').nth(1).expect("a version stands in quotes");
+    let numbers: Vec<&str> = version.split('.').collect();
+    if numbers[0] == "0" { numbers[..2].join(".") } else { numbers[0].to_owned() }
+}
+
 /// The folders in the first code block after `## Crate map`.
 pub(crate) fn crate_map(architecture: &str) -> BTreeSet<String> {
     let block = architecture
@@ -63,6 +84,12 @@ pub(crate) fn links(text: &str) -> Vec<String> {
 fn links_to_files_are_told_from_others() {
     let text = "[a](b.md#c) [d](https://e) [f](crate::G) [h](#i) [`j`](LICENSE-MIT) [k](Self)";
     assert_eq!(links(text), ["b.md", "LICENSE-MIT"]);
+}
+
+#[test]
+fn versions_are_read_as_one_speaks_of_them() {
+    let manifest = "a = \"1.54.2\"\na-b = { path = \"x\", version = \"0.9.1\", features = [\"c\"] }\n";
+    assert_eq!((version_of(manifest, "a"), version_of(manifest, "a-b")), ("1".to_owned(), "0.9".to_owned()));
 }
 
 #[test]

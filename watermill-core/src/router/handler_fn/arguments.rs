@@ -1,7 +1,10 @@
 //! [`Arguments`]: all arguments of a handler at once.
 
-use super::super::{Extract, ExtractOwned};
-use crate::{Message, error::BoxError};
+use crate::{
+    Message,
+    error::BoxError,
+    router::{Extract, ExtractOwned},
+};
 
 /// The arguments of a handler: the last implements [`ExtractOwned`], the others [`Extract`].
 ///
@@ -29,7 +32,7 @@ macro_rules! arguments {
     };
 }
 
-/// A function without arguments. Its `Via` is `()`, that one may be inferred.
+/// A function without arguments. `Via` is `()` for it, so that the compiler need not guess.
 impl<S> Arguments<S, ()> for () {
     fn extract(_message: Message, _state: &S) -> Result<Self, BoxError> {
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::{attempts::Attempts, trouble::Trouble};
 use crate::{
     router::{HandlerInfo, concurrency::Concurrency, counters::Counters, failure::FailurePolicy, sink::Sink},
     subscriber::{Ordering, SubscriberCapabilities},
@@ -14,20 +15,24 @@ use crate::{
 pub(in crate::router) struct Environment {
     pub(in crate::router) info: Arc<HandlerInfo>,
     pub(in crate::router) counters: Arc<Counters>,
+    /// What ails the subscription just now.
+    pub(in crate::router) trouble: Arc<Trouble>,
     /// Cancelled to stop intake; what has begun is finished.
     pub(in crate::router) stop: CancellationToken,
     pub(super) sink: Sink,
     pub(super) policy: FailurePolicy,
     /// Whether the policy can need a message after the handler has consumed it.
     pub(super) keeps_copies: bool,
-    /// Whether handlers run on tasks of their own.
-    pub(super) spawns: bool,
     pub(super) concurrency: Concurrency,
     pub(super) ordering: Ordering,
-    /// How many outputs may be on their way while the next message is handled.
+    /// How many outputs of a lane may be on their way while the next message is handled.
     pub(super) pipeline: usize,
     /// Whether outputs name the delivery that they were made of.
     pub(super) commits_with_ack: bool,
+    /// Whether the delay of a nack is waited for here, because the backend does not.
+    pub(super) waits_before_nack: bool,
+    /// Where the backend does not count deliveries.
+    pub(super) attempts: Option<Attempts>,
 }
 
 impl Environment {
@@ -42,17 +47,20 @@ impl Environment {
         subscriber: &SubscriberCapabilities,
         stop: CancellationToken,
     ) -> Self {
+        let concurrency = concurrency.with(subscriber.ordering);
         Self {
             info,
             counters: Arc::default(),
+            trouble: Arc::default(),
             stop,
             keeps_copies: policy.needs_copy(),
             policy,
-            spawns: concurrency.spawns(),
             concurrency,
             ordering: subscriber.ordering,
-            pipeline: sink.pipeline(pipeline),
+            pipeline: if concurrency.has_pipelines() { sink.pipeline(pipeline) } else { 0 },
             commits_with_ack: sink.commits_with_ack(),
+            waits_before_nack: !subscriber.nack_delay,
+            attempts: (!subscriber.attempts).then(Attempts::default),
             sink,
         }
     }

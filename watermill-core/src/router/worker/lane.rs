@@ -8,12 +8,9 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tracing::Span;
 
-use super::{
-    Environment,
-    job::{Job, Stage},
-    state::State,
-};
+use super::{Environment, job::Job, state::State};
 use crate::{
     Delivery, Message, Outputs,
     error::{BoxError, Panicked},
@@ -51,6 +48,10 @@ impl<'w, S: MessageService> Lane<'w, S> {
         &self.state
     }
 
+    pub(super) fn state_mut(self: Pin<&mut Self>) -> &mut State<'w> {
+        self.project().state
+    }
+
     /// Hands the delivery to the service, which is ready, or lets it wait its turn; and goes on.
     #[inline]
     pub(super) fn accept(
@@ -60,29 +61,25 @@ impl<'w, S: MessageService> Lane<'w, S> {
         cx: &mut Context<'_>,
     ) {
         if self.state.is_free() && self.state.waiting() == 0 {
-            let (message, job) = self.state.begin(delivery);
-            self.call(message, job, service, cx);
+            if let Some((message, job)) = self.state.begin(delivery) {
+                self.call(message, job, service, cx);
+            }
         } else {
-            self.as_mut().project().state.wait_turn(delivery);
+            self.as_mut().state_mut().wait_turn(delivery);
             self.poll(cx);
         }
     }
 
     /// Hands what is due to the service, which is ready, and goes on.
     pub(super) fn call_due(mut self: Pin<&mut Self>, service: &mut S, cx: &mut Context<'_>) {
-        if let Some((message, job)) = self.as_mut().project().state.take_due() {
+        if let Some((message, job)) = self.as_mut().state_mut().take_due() {
             self.call(message, job, service, cx);
         }
     }
 
-    /// Waits for no retry any more: what would have been tried again is nacked.
-    pub(super) fn hurry(self: Pin<&mut Self>) {
-        self.project().state.hurry();
-    }
-
     /// Gives back what has not begun, and tries nothing again.
     pub(super) fn give_back(self: Pin<&mut Self>) {
-        self.project().state.give_back();
+        self.state_mut().give_back();
     }
 
     /// Goes on with what is in hand as far as it can.
@@ -97,18 +94,20 @@ impl<'w, S: MessageService> Lane<'w, S> {
         while !self.state.is_idle() {
             let mut this = self.as_mut().project();
             this.state.poll_pipeline(cx);
-            if !this.state.is_calling() {
+            let Some(job) = this.state.called() else {
                 if this.state.poll_stage(cx).is_pending() {
                     return;
                 }
                 continue;
-            }
-            let polled = caught(|| this.call.as_mut().poll(cx));
+            };
+            let polled = job.trace.in_scope(|| caught(|| this.call.as_mut().poll(cx)));
             let Poll::Ready(result) = polled else { return };
             // What the future held (permits, connections) goes before the message is settled.
             this.call.set(Call::None);
-            if let Some(job) = this.state.take_called() {
-                this.state.handled(job, result, cx);
+            match this.state.take_called() {
+                Some((job, None)) => this.state.handled(job, result, cx),
+                Some((job, Some(earlier))) => this.state.handled_in_vain(job, *earlier),
+                None => {}
             }
         }
     }
@@ -118,15 +117,17 @@ impl<'w, S: MessageService> Lane<'w, S> {
     #[inline]
     fn call(mut self: Pin<&mut Self>, message: Message, job: Job, service: &mut S, cx: &mut Context<'_>) {
         let mut this = self.as_mut().project();
-        let spawns = this.state.env().spawns;
-        let polled = caught(|| {
-            let future = service.call(message);
-            this.call.set(if spawns {
-                Call::Task { task: AbortOnDrop::spawn(future) }
-            } else {
-                Call::Here { future }
-            });
-            this.call.as_mut().poll(cx)
+        let spawns = this.state.env.concurrency.spawns();
+        let polled = job.trace.in_scope(|| {
+            caught(|| {
+                let future = service.call(message);
+                this.call.set(if spawns {
+                    Call::Task { task: AbortOnDrop::spawn(future, job.trace.span()) }
+                } else {
+                    Call::Here { future }
+                });
+                this.call.as_mut().poll(cx)
+            })
         });
         match polled {
             Poll::Ready(result) => {
@@ -135,7 +136,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
                 self.poll(cx);
             }
             Poll::Pending => {
-                this.state.set_stage(Stage::Calling(job));
+                this.state.calling(job);
                 this.state.poll_pipeline(cx);
             }
         }
@@ -169,14 +170,19 @@ where
 struct AbortOnDrop(tokio::task::JoinHandle<Result<Outputs, BoxError>>);
 
 impl AbortOnDrop {
-    fn spawn<F, E>(future: F) -> Self
+    fn spawn<F, E>(future: F, span: Option<Span>) -> Self
     where
         F: Future<Output = Result<Outputs, E>> + Send + 'static,
         E: Into<BoxError>,
     {
         Self(tokio::spawn(async move {
             let mut future = std::pin::pin!(future);
-            std::future::poll_fn(|cx| while_handling(|| future.as_mut().poll(cx))).await.map_err(Into::into)
+            std::future::poll_fn(|cx| {
+                let _entered = span.as_ref().map(Span::enter);
+                while_handling(|| future.as_mut().poll(cx))
+            })
+            .await
+            .map_err(Into::into)
         }))
     }
 }

@@ -5,29 +5,33 @@
 //! returned future runs on this task, in a [`Lane`](lane::Lane): at concurrency one a message crosses
 //! no channel, spawns no task and is not boxed.
 
+mod attempts;
+mod awake;
 mod environment;
+mod failing;
+mod group;
+mod intake;
 mod job;
 mod lane;
 mod lanes;
 mod pipeline;
+mod stage;
 mod state;
+mod table;
+mod trace;
+mod trouble;
 
 use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
+    future::{Future, poll_fn},
+    pin::pin,
     sync::OnceLock,
     task::{Context, Poll},
 };
 
-use futures::Stream;
-
-pub(super) use self::environment::Environment;
-use self::lanes::Lanes;
+pub(super) use self::{environment::Environment, trouble::Trouble};
+use self::{intake::Intake, lanes::Lanes};
 use super::service::MessageService;
-use crate::{
-    Subscription,
-    error::{BoxError, SubscribeError, SubscribeErrorKind, chain},
-};
+use crate::{Subscription, error::BoxError};
 
 /// Why a worker ended.
 #[derive(Debug)]
@@ -43,45 +47,45 @@ pub(super) enum End {
 /// How many deliveries are taken before the task lets others run.
 const YIELD_AFTER: usize = 64;
 
-/// Runs until intake has stopped and everything that was taken is settled. The service can be driven again,
-/// with another subscription, unless it has failed for good.
+/// Runs until intake has stopped and everything that has begun is settled; what has not begun by then is given
+/// back. The service can be driven again, with another subscription, unless it has failed for good.
 pub(super) async fn drive<S: MessageService>(
     service: &mut S,
-    mut subscription: Subscription,
+    subscription: Subscription,
     env: &Environment,
 ) -> (Subscription, End) {
-    subscription.set_window(env.concurrency.window(env.pipeline));
     // Set by a lane that met an error which no other message can escape.
     let broken = OnceLock::new();
+    let mut intake = Intake::new(subscription, env);
     let mut lanes = Lanes::new(env, &broken);
     let mut stop = pin!(env.stop.cancelled());
     let mut end = None;
     poll_fn(|cx| {
         lanes.register(cx);
-        if end.is_none() && stop.as_mut().poll(cx).is_ready() {
-            subscription.stop_intake();
-            lanes.stop_waiting();
-            end = Some(End::Stopped);
-        }
+        let stopped = end.is_none() && stop.as_mut().poll(cx).is_ready();
         lanes.poll(cx);
         for _ in 0..YIELD_AFTER {
-            if end.is_none()
-                && let Some(error) = broken.get()
-            {
-                subscription.stop_intake();
-                lanes.give_back(cx);
-                end = Some(End::Failed(String::as_str(error).into()));
+            if end.is_none() {
+                end = if stopped {
+                    Some(End::Stopped)
+                } else {
+                    broken.get().map(|error: &String| End::Failed(error.as_str().into()))
+                };
+                if end.is_some() {
+                    intake.stop();
+                    lanes.give_back(cx);
+                }
             }
             let due = lanes.has_call_due();
             let step = if due || (end.is_none() && lanes.has_room()) {
-                step(service, &mut subscription, &mut lanes, due, end.is_none(), env, cx)
+                step(service, &mut intake, &mut lanes, due, end.is_none(), cx)
             } else {
                 Poll::Pending
             };
             match step {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(ended)) => {
-                    subscription.stop_intake();
+                    intake.stop();
                     // A service that is broken is not asked again.
                     lanes.give_back(cx);
                     end = Some(ended);
@@ -95,17 +99,17 @@ pub(super) async fn drive<S: MessageService>(
     })
     .await;
     drop(lanes);
-    (subscription, end.unwrap_or(End::Stopped))
+    (intake.into_subscription(), end.unwrap_or(End::Stopped))
 }
 
-/// Calls the service once: for a delivery that waits in a lane, or for the next of the subscription.
+/// Calls the service once: for a message that waits in a lane, or for the next of the subscription.
+#[inline]
 fn step<S: MessageService>(
     service: &mut S,
-    subscription: &mut Subscription,
+    intake: &mut Intake<'_>,
     lanes: &mut Lanes<'_, S>,
     due: bool,
-    intake: bool,
-    env: &Environment,
+    takes: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), End>> {
     match service.poll_ready(cx) {
@@ -116,32 +120,8 @@ fn step<S: MessageService>(
     if due && lanes.call_due(service, cx) {
         return Poll::Ready(Ok(()));
     }
-    if !intake {
+    if !takes {
         return Poll::Pending;
     }
-    match Pin::new(subscription).poll_next(cx) {
-        Poll::Pending => Poll::Pending,
-        Poll::Ready(Some(Ok(delivery))) => {
-            env.counters.received.increment();
-            lanes.accept(delivery, service, cx);
-            Poll::Ready(Ok(()))
-        }
-        Poll::Ready(Some(Err(error))) if error.is_retryable() => {
-            tracing::warn!(
-                handler = env.info.name,
-                topic = env.info.subscribe_topic,
-                error = chain(&error),
-                "the subscription met an error and goes on"
-            );
-            Poll::Ready(Ok(()))
-        }
-        Poll::Ready(Some(Err(error))) if error.kind() == SubscribeErrorKind::Closed => {
-            Poll::Ready(Err(End::SubscriptionEnded(error.into())))
-        }
-        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(End::Failed(error.into()))),
-        Poll::Ready(None) => {
-            let error = SubscribeError::closed(&env.info.subscribe_topic).because("the subscription ended");
-            Poll::Ready(Err(End::SubscriptionEnded(error.into())))
-        }
-    }
+    intake.poll_next(cx).map_ok(|delivery| lanes.accept(delivery, service, cx))
 }

@@ -8,9 +8,11 @@ use std::{
 };
 
 use futures::{Stream, future::BoxFuture, stream::FuturesOrdered};
+use tracing::Span;
 
-use super::job::{Job, Outcome};
+use super::job::Job;
 use crate::{
+    delivery::Outcome,
     error::{BoxError, PublishError},
     handling::while_handling,
     panic::catch,
@@ -20,22 +22,30 @@ use crate::{
 ///
 /// Acks follow in the order of the deliveries: the backend's watermark never passes a delivery whose
 /// outputs are still on their way.
-#[derive(Default)]
 pub(super) struct Pipeline<'w> {
+    /// How many may be here while the next message is handled.
+    limit: usize,
     jobs: VecDeque<Job>,
     /// One for each job, in the same order.
     entries: FuturesOrdered<Entry<'w>>,
+    /// Whether the subscription is yet to hear that the newest job was handled: it hears so when there is room
+    /// for another.
+    announces: bool,
 }
 
 /// What became of a job when its turn came: its outcome, or why its outputs were not accepted.
 pub(super) type Turn = Result<Outcome, BoxError>;
 
 enum Entry<'w> {
-    Publishing(BoxFuture<'w, Result<(), PublishError>>),
+    Publishing(BoxFuture<'w, Result<(), PublishError>>, Option<Span>),
     Decided(Option<Turn>),
 }
 
 impl<'w> Pipeline<'w> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, jobs: VecDeque::new(), entries: FuturesOrdered::new(), announces: false }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
@@ -44,16 +54,27 @@ impl<'w> Pipeline<'w> {
         self.jobs.len()
     }
 
+    /// Whether another message may be handled meanwhile.
+    pub(super) fn has_room(&self) -> bool {
+        self.jobs.len() <= self.limit
+    }
+
     /// Adds a call that was polled already and is not finished.
     pub(super) fn push_call(&mut self, job: Job, call: BoxFuture<'w, Result<(), PublishError>>) {
-        self.jobs.push_back(job);
-        self.entries.push_back(Entry::Publishing(call));
+        self.entries.push_back(Entry::Publishing(call, job.trace.span()));
+        self.push(job, true);
     }
 
     /// Adds what is known already and waits for its turn.
-    pub(super) fn push_turn(&mut self, job: Job, turn: Turn) {
-        self.jobs.push_back(job);
+    pub(super) fn push_outcome(&mut self, job: Job, outcome: Outcome) {
+        self.entries.push_back(Entry::Decided(Some(Ok(outcome))));
+        self.push(job, true);
+    }
+
+    /// The same for a job behind which nothing begins.
+    pub(super) fn push_last(&mut self, job: Job, turn: Turn) {
         self.entries.push_back(Entry::Decided(Some(turn)));
+        self.push(job, false);
     }
 
     /// The next job whose turn has come; `None` when there are no jobs.
@@ -62,13 +83,32 @@ impl<'w> Pipeline<'w> {
             return Poll::Ready(None);
         }
         let turn = ready!(Pin::new(&mut self.entries).poll_next(cx));
-        Poll::Ready(self.jobs.pop_front().zip(turn))
+        let job = self.jobs.pop_front();
+        self.announce();
+        Poll::Ready(job.zip(turn))
     }
 
     /// Gives up on what is on its way: the jobs, in order.
-    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Job> + use<'_, 'w> {
+    pub(super) fn abandon(&mut self) -> Vec<Job> {
         self.entries = FuturesOrdered::new();
-        self.jobs.drain(..)
+        self.announces = false;
+        std::mem::take(&mut self.jobs).into()
+    }
+
+    fn push(&mut self, job: Job, announces: bool) {
+        self.jobs.push_back(job);
+        self.announces = announces;
+        self.announce();
+    }
+
+    fn announce(&mut self) {
+        if self.announces
+            && self.has_room()
+            && let Some(newest) = self.jobs.back()
+        {
+            newest.settlement.handled();
+            self.announces = false;
+        }
     }
 }
 
@@ -89,7 +129,10 @@ impl Future for Entry<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Turn> {
         Poll::Ready(match &mut *self {
-            Self::Publishing(call) => ready!(poll_call(call, cx)).map(|()| Outcome::Ack),
+            Self::Publishing(call, span) => {
+                let _entered = span.as_ref().map(Span::enter);
+                ready!(poll_call(call, cx)).map(|()| Outcome::Ack)
+            }
             Self::Decided(turn) => turn.take().expect("polled again after it was ready"),
         })
     }

@@ -1,49 +1,42 @@
-//! [`State`]: what a lane has in hand, and what becomes of it.
+//! [`State`]: what a lane has in hand, and how it goes on.
 
 use std::{
     collections::VecDeque,
-    future::Future,
     sync::OnceLock,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures::future::BoxFuture;
-use tokio::time::sleep;
 
 use super::{
     Environment,
-    job::{Job, Outcome, Stage},
+    job::{AckedAs, Job, NACK_NOW},
     pipeline::{Pipeline, poll_call},
+    stage::{Recalled, Stage},
 };
 use crate::{
     Delivery, Message, Outputs,
-    error::{BoxError, PublishError, PublishErrorKind, chain, find},
+    delivery::Outcome,
+    error::{BoxError, PublishError},
     handling::while_handling,
     panic::catch,
-    router::failure::Decision,
 };
 
 /// The messages of a lane: at most one being handled, some whose outputs are on their way before it,
-/// some that wait behind it.
+/// and as a rule none that waits behind it.
 ///
 /// After a failure that ends in a nack, everything of the lane behind it is nacked too, so that the
-/// failed message comes again before any later one.
+/// failed message comes again before any later one. What becomes of failures is in [`failing`](super::failing).
 pub(super) struct State<'w> {
-    env: &'w Environment,
+    pub(super) env: &'w Environment,
     /// Set by what no other message can escape.
-    broken: &'w OnceLock<String>,
-    stage: Stage,
-    pipeline: Pipeline<'w>,
+    pub(super) broken: &'w OnceLock<String>,
+    pub(super) stage: Stage,
+    pub(super) pipeline: Pipeline<'w>,
+    /// Deliveries that have not begun.
     waiting: VecDeque<Delivery>,
-    /// An earlier message goes back or has failed: what is handled now goes back too, and nothing more
-    /// is taken until nothing is in hand.
-    doomed: bool,
-    /// Its outputs were not accepted; it is tried again in place, or put aside, once what was being
-    /// handled behind it has gone back.
-    failed: Option<(Job, BoxError)>,
-    /// No retry is waited for any more.
-    hurried: bool,
+    /// The worker is at its end: no retry and no nack is waited for any more.
+    pub(super) closing: bool,
 }
 
 impl<'w> State<'w> {
@@ -52,144 +45,98 @@ impl<'w> State<'w> {
             env,
             broken,
             stage: Stage::Idle,
-            pipeline: Pipeline::default(),
+            pipeline: Pipeline::new(env.pipeline),
             waiting: VecDeque::new(),
-            doomed: false,
-            failed: None,
-            hurried: false,
+            closing: false,
         }
     }
 
-    pub(super) fn env(&self) -> &'w Environment {
-        self.env
-    }
-
     /// Whether the next message can be handed to the service now.
+    #[inline]
     pub(super) fn is_free(&self) -> bool {
-        matches!(self.stage, Stage::Idle) && !self.doomed && self.pipeline.len() <= self.env.pipeline
+        matches!(self.stage, Stage::Idle) && self.pipeline.has_room()
     }
 
     /// Whether nothing is in hand.
     pub(super) fn is_quiet(&self) -> bool {
-        matches!(self.stage, Stage::Idle) && self.pipeline.is_empty() && self.waiting.is_empty()
+        self.is_idle() && self.waiting.is_empty()
+    }
+
+    /// Whether there is nothing to go on with: the usual state between two messages.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle) && self.pipeline.is_empty()
     }
 
     /// Whether there is a message that needs the service: a retry, or one whose turn has come.
+    #[inline]
     pub(super) fn has_call_due(&self) -> bool {
         matches!(self.stage, Stage::RetryDue(_)) || (!self.waiting.is_empty() && self.is_free())
     }
 
     /// How many deliveries wait their turn.
+    #[inline]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether there is nothing to go on with: the usual state between two messages.
-    pub(super) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Idle) && self.pipeline.is_empty() && !self.doomed
-    }
-
-    pub(super) fn is_calling(&self) -> bool {
-        matches!(self.stage, Stage::Calling(_))
-    }
-
-    pub(super) fn set_stage(&mut self, stage: Stage) {
-        self.stage = stage;
+    /// The job whose handler runs.
+    pub(super) fn called(&self) -> Option<&Job> {
+        match &self.stage {
+            Stage::Calling(job, _) => Some(job),
+            _ => None,
+        }
     }
 
     pub(super) fn wait_turn(&mut self, delivery: Delivery) {
         self.waiting.push_back(delivery);
     }
 
-    /// Waits for no retry any more: what would have been tried again is nacked.
-    pub(super) fn hurry(&mut self) {
-        self.hurried = true;
-    }
-
-    /// The handler is at its end: what has not begun is given back.
+    /// The worker is at its end: what has not begun is given back, and nothing is waited for but what runs.
     pub(super) fn give_back(&mut self) {
-        self.hurried = true;
+        self.closing = true;
         self.give_back_waiting();
     }
 
-    /// Takes a delivery in hand, for its first try.
+    /// Takes a delivery in hand, for its first try; `None` if it was lost.
     #[inline(always)]
-    pub(super) fn begin(&self, delivery: Delivery) -> (Message, Job) {
-        let attempt = delivery.info().attempt();
-        let (mut message, settlement) = delivery.split();
-        message.set_handler(self.env.info.clone());
-        let copy = self.env.keeps_copies.then(|| Box::new(message.clone()));
-        (message, Job { settlement, copy, tries: 1, attempt })
+    pub(super) fn begin(&self, delivery: Delivery) -> Option<(Message, Job)> {
+        if delivery.is_lost() {
+            self.lost_unbegun(delivery);
+            return None;
+        }
+        Some(Job::begin(delivery, self.env))
     }
 
     /// Takes what needs the service.
     pub(super) fn take_due(&mut self) -> Option<(Message, Job)> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::RetryDue(job) if job.settlement.is_lost() => {
+                self.lose(job);
+                None
+            }
             Stage::RetryDue(mut job) => {
                 job.tries += 1;
                 self.env.counters.retried.increment();
-                let message = job.copy.clone().expect("a policy that retries keeps a copy");
-                Some((*message, job))
+                Some((job.message(), job))
             }
             stage => {
                 self.stage = stage;
                 let delivery = self.waiting.pop_front()?;
-                Some(self.begin(delivery))
+                self.begin(delivery)
             }
         }
     }
 
-    /// Settles what has reached its turn.
-    pub(super) fn poll_pipeline(&mut self, cx: &mut Context<'_>) {
-        if self.pipeline.is_empty() && !self.doomed {
-            return;
-        }
-        while let Poll::Ready(Some((job, turn))) = self.pipeline.poll_next(cx) {
-            match turn {
-                Ok(outcome) => self.settle(job, outcome),
-                Err(error) => self.publish_failed(job, error),
-            }
-        }
-        if self.doomed && self.pipeline.is_empty() && matches!(self.stage, Stage::Idle) {
-            self.doomed = false;
-            if let Some((job, error)) = self.failed.take() {
-                self.fail(job, error);
-            }
-        }
-    }
-
-    /// Moves everything but a running handler by one step. Ready when something has changed.
-    pub(super) fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.stage {
-            Stage::DeadLettering(_, call) => {
-                let result = ready!(poll_call(call, cx));
-                let Stage::DeadLettering(job, _) = std::mem::replace(&mut self.stage, Stage::Idle) else {
-                    return Poll::Ready(());
-                };
-                self.dead_lettered(job, result);
-            }
-            Stage::Waiting(_, sleep) => {
-                if !self.hurried {
-                    ready!(sleep.as_mut().poll(cx));
-                }
-                if let Stage::Waiting(job, _) = std::mem::replace(&mut self.stage, Stage::Idle) {
-                    self.stage = Stage::RetryDue(job);
-                }
-            }
-            Stage::RetryDue(_) if self.hurried => {
-                if let Stage::RetryDue(job) = std::mem::replace(&mut self.stage, Stage::Idle) {
-                    self.decide(job, Outcome::Nack(Duration::ZERO));
-                }
-            }
-            Stage::Idle | Stage::Calling(_) | Stage::RetryDue(_) => return Poll::Pending,
-        }
-        Poll::Ready(())
+    /// The handler goes on later.
+    pub(super) fn calling(&mut self, job: Job) {
+        self.stage = Stage::Calling(job, None);
     }
 
     /// Takes the job whose handler has returned.
-    pub(super) fn take_called(&mut self) -> Option<Job> {
+    pub(super) fn take_called(&mut self) -> Option<(Job, Recalled)> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Calling(job) => Some(job),
+            Stage::Calling(job, recalled) => Some((job, recalled)),
             stage => {
                 self.stage = stage;
                 None
@@ -201,85 +148,203 @@ impl<'w> State<'w> {
     #[inline]
     pub(super) fn handled(&mut self, job: Job, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
         match result {
-            Ok(_) if self.doomed => self.settle(job, Outcome::Nack(Duration::ZERO)),
+            Ok(_) if job.settlement.is_lost() => self.lose(job),
             Ok(outputs) if outputs.is_empty() => self.succeeded(job),
+            Ok(outputs) if self.env.concurrency.is_batch() => self.stage = Stage::Grouped(job, outputs),
             Ok(outputs) => self.publish(job, outputs, cx),
             Err(error) => self.fail(job, error),
         }
     }
 
-    /// A try has failed: asks the policy.
-    pub(super) fn fail(&mut self, job: Job, error: BoxError) {
-        let env = self.env;
-        if self.doomed {
-            return self.settle(job, Outcome::Nack(Duration::ZERO));
+    /// Settles what has reached its turn.
+    pub(super) fn poll_pipeline(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some((job, turn))) = self.pipeline.poll_next(cx) {
+            if self.pipeline.is_empty() && matches!(self.stage, Stage::Draining) {
+                self.stage = Stage::Idle;
+            }
+            match turn {
+                Ok(Outcome::Nack { delay }) => self.go_back(job, delay),
+                Ok(outcome) => self.settle(job, outcome),
+                Err(error) => self.publish_failed(job, error),
+            }
         }
-        let decision = env.policy.decide(&*error, job.tries, job.attempt);
-        let text = chain(&*error);
-        match decision {
-            Decision::RetryAfter(delay) => {
-                tracing::debug!(
-                    handler = env.info.name,
-                    tries = job.tries,
-                    ?delay,
-                    error = text,
-                    "the handler failed and is tried again in place"
-                );
-                self.stage = Stage::Waiting(job, Box::pin(sleep(delay)));
+    }
+
+    /// Moves everything but a running handler by one step. Ready when something has changed.
+    pub(super) fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.stage {
+            Stage::DeadLettering(job, _, call) => {
+                let result = ready!(job.trace.in_scope(|| poll_call(call, cx)));
+                if let Stage::DeadLettering(job, recalled, _) = self.take_stage() {
+                    self.dead_lettered(job, result);
+                    self.recall(recalled);
+                }
             }
-            Decision::Nack(delay) => {
-                tracing::warn!(
-                    handler = env.info.name,
-                    topic = env.info.subscribe_topic,
-                    attempt = job.attempt,
-                    ?delay,
-                    error = text,
-                    "the handler failed; the message will be delivered again"
-                );
-                self.decide(job, Outcome::Nack(delay));
+            Stage::RetryWait(_, pause) => {
+                if !self.closing {
+                    ready!(pause.as_mut().poll(cx));
+                }
+                if let Stage::RetryWait(job, _) = self.take_stage() {
+                    if job.settlement.is_lost() {
+                        self.lose(job);
+                    } else {
+                        self.stage = Stage::RetryDue(job);
+                    }
+                }
             }
-            Decision::DeadLetter(dead_letter) => {
-                tracing::warn!(
-                    handler = env.info.name,
-                    topic = env.info.subscribe_topic,
-                    dead_letter_topic = dead_letter.topic(),
-                    tries = job.tries,
-                    error = text,
-                    "the handler failed; the message goes to the dead-letter topic"
-                );
-                let message = *job.copy.clone().expect("a policy with a dead letter keeps a copy");
-                let dead_letter = dead_letter.clone();
-                let attempts = job.tries.max(job.attempt);
-                let send = async move { dead_letter.send(message, error, attempts).await };
-                self.stage = Stage::DeadLettering(job, Box::pin(send));
+            Stage::RetryDue(_) if self.closing => {
+                if let Stage::RetryDue(job) = self.take_stage() {
+                    self.decide(job, NACK_NOW);
+                }
             }
-            Decision::Reject => self.decide(job, Outcome::Rejected(text)),
-            Decision::Drop => {
-                tracing::error!(
-                    handler = env.info.name,
-                    topic = env.info.subscribe_topic,
-                    error = text,
-                    "the handler failed; the message is dropped, as its policy says"
-                );
-                self.decide(job, Outcome::Dropped);
+            Stage::NackWait(_, pause) => {
+                if !self.closing {
+                    ready!(pause.as_mut().poll(cx));
+                }
+                if let Stage::NackWait(jobs, _) = self.take_stage() {
+                    jobs.into_iter().for_each(|job| self.settle(job, NACK_NOW));
+                }
             }
+            Stage::Idle | Stage::Draining | Stage::Calling(..) | Stage::RetryDue(_) | Stage::Grouped(..) => {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// The outputs that are to be published with others. Those of a lost delivery are not.
+    pub(super) fn take_grouped(&mut self) -> Option<Outputs> {
+        let Stage::Grouped(job, outputs) = &mut self.stage else { return None };
+        if job.settlement.is_lost() {
+            if let Stage::Grouped(job, _) = self.take_stage() {
+                self.lose(job);
+            }
+            return None;
+        }
+        let mut outputs = std::mem::replace(outputs, Outputs::none());
+        name_delivery(self.env, job, &mut outputs);
+        Some(outputs)
+    }
+
+    /// Whether outputs wait to be published with others.
+    pub(super) fn has_grouped(&self) -> bool {
+        matches!(&self.stage, Stage::Grouped(_, outputs) if !outputs.is_empty())
+    }
+
+    /// What became of the outputs that were published with others.
+    pub(super) fn published(&mut self, result: Result<(), BoxError>) {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Grouped(job, _) => match result {
+                Ok(()) => self.succeeded(job),
+                Err(error) => self.publish_failed(job, error),
+            },
+            stage => self.stage = stage,
+        }
+    }
+
+    /// The usual end, without the choices of the others.
+    #[inline]
+    fn succeeded(&mut self, job: Job) {
+        if self.pipeline.is_empty() {
+            self.env.counters.acked.increment();
+            self.forget_attempts(&job);
+            job.settlement.ack();
+        } else {
+            self.pipeline.push_outcome(job, Outcome::Ack);
+        }
+    }
+
+    /// Settles a job now, or when those before it are settled.
+    pub(super) fn decide(&mut self, job: Job, outcome: Outcome) {
+        match outcome {
+            Outcome::Nack { delay } if self.pipeline.is_empty() => self.go_back(job, delay),
+            outcome if self.pipeline.is_empty() => self.settle(job, outcome),
+            Outcome::Nack { .. } => {
+                self.stage = Stage::Draining;
+                self.pipeline.push_last(job, Ok(outcome));
+            }
+            outcome => self.pipeline.push_outcome(job, outcome),
+        }
+    }
+
+    pub(super) fn settle(&mut self, job: Job, outcome: Outcome) {
+        if job.settlement.is_lost() {
+            return self.lose(job);
+        }
+        let counters = &self.env.counters;
+        match &outcome {
+            Outcome::Ack => {
+                job.acked_as.counter(counters).increment();
+                self.forget_attempts(&job);
+            }
+            Outcome::Reject { .. } => {
+                counters.rejected.increment();
+                self.forget_attempts(&job);
+            }
+            Outcome::Nack { .. } => {
+                counters.nacked.increment();
+                self.give_back_waiting();
+            }
+        }
+        job.settlement.settle(outcome);
+    }
+
+    /// Another owner has the message: nothing more is done for it.
+    #[cold]
+    pub(super) fn lose(&self, job: Job) {
+        self.env.counters.lost.increment();
+        tracing::warn!(
+            handler = self.env.info.name,
+            topic = self.env.info.subscribe_topic,
+            message_id = job.trace.message_id(),
+            "the subscription has lost the message; nothing more is done for it here"
+        );
+        // Ignored by the backend; not a delivery that was forgotten.
+        job.settlement.nack();
+    }
+
+    #[cold]
+    fn lost_unbegun(&self, delivery: Delivery) {
+        self.env.counters.lost.increment();
+        delivery.nack();
+    }
+
+    pub(super) fn give_back_waiting(&mut self) {
+        for delivery in std::mem::take(&mut self.waiting) {
+            if delivery.is_lost() {
+                self.lost_unbegun(delivery);
+            } else {
+                self.env.counters.nacked.increment();
+                delivery.nack();
+            }
+        }
+    }
+
+    pub(super) fn take_stage(&mut self) -> Stage {
+        std::mem::replace(&mut self.stage, Stage::Idle)
+    }
+
+    #[inline]
+    fn forget_attempts(&self, job: &Job) {
+        if let Some(attempts) = &self.env.attempts
+            && let Some(id) = job.trace.id()
+        {
+            attempts.forget(id);
         }
     }
 
     fn publish(&mut self, job: Job, mut outputs: Outputs, cx: &mut Context<'_>) {
         let env = self.env;
-        if env.commits_with_ack
-            && let Some(info) = job.settlement.info()
-        {
-            outputs.iter_mut().for_each(|message| message.set_delivery(info.clone()));
-        }
+        name_delivery(env, &job, &mut outputs);
         // One net for the call and its first poll, which is also the last where nothing is waited for.
-        let begun = catch(|| {
-            while_handling(|| {
-                let mut call = env.sink.publish(outputs)?;
-                Ok(match call.as_mut().poll(cx) {
-                    Poll::Ready(result) => Begun::Over(result),
-                    Poll::Pending => Begun::GoesOn(call),
+        let begun = job.trace.in_scope(|| {
+            catch(|| {
+                while_handling(|| {
+                    let mut call = env.sink.publish(outputs)?;
+                    Ok(match call.as_mut().poll(cx) {
+                        Poll::Ready(result) => Begun::Over(result),
+                        Poll::Pending => Begun::GoesOn(call),
+                    })
                 })
             })
         });
@@ -291,152 +356,27 @@ impl<'w> State<'w> {
             Err(panicked) => self.not_accepted(job, panicked.into()),
         }
     }
-
-    /// The outputs of a message were refused at once. Those before it are none the worse for it: it fails
-    /// when its turn comes.
-    fn not_accepted(&mut self, job: Job, error: BoxError) {
-        if self.pipeline.is_empty() {
-            return self.publish_failed(job, error);
-        }
-        self.doomed = true;
-        self.pipeline.push_turn(job, Err(error));
-    }
-
-    /// The outputs of a message were not accepted, and those of all before it were. Whatever comes after
-    /// it in the lane goes back, even if its own outputs have been accepted: order before the fewest
-    /// duplicates. The message itself is the policy's.
-    fn publish_failed(&mut self, job: Job, error: BoxError) {
-        let closed =
-            find::<PublishError>(&*error).is_some_and(|error| error.kind() == PublishErrorKind::Closed);
-        if closed {
-            // No later message has more luck: the handler ends, with this one and those behind it back
-            // in the subscription.
-            let _ = self.broken.set(chain(&*error));
-        }
-        let alone = self.pipeline.is_empty() && matches!(self.stage, Stage::Idle);
-        if alone && !closed {
-            self.doomed = false;
-            return self.fail(job, error);
-        }
-        let delay = match self.env.policy.decide(&*error, job.tries, job.attempt) {
-            _ if closed => self.env.policy.nack_delay(job.attempt),
-            Decision::Nack(delay) => delay,
-            _ => {
-                self.give_back_behind();
-                if matches!(self.stage, Stage::Idle) {
-                    self.doomed = false;
-                    self.fail(job, error);
-                } else {
-                    self.failed = Some((job, error));
-                }
-                return;
-            }
-        };
-        tracing::warn!(
-            handler = self.env.info.name,
-            topic = self.env.info.subscribe_topic,
-            behind = self.pipeline.len(),
-            ?delay,
-            error = chain(&*error),
-            "outputs could not be published; the message and those after it will be delivered again"
-        );
-        self.settle(job, Outcome::Nack(delay));
-        self.give_back_behind();
-    }
-
-    /// Nacks what comes behind a message whose outputs were not accepted.
-    fn give_back_behind(&mut self) {
-        let behind: Vec<Job> = self.pipeline.abandon().collect();
-        for job in behind {
-            self.settle(job, Outcome::Nack(Duration::ZERO));
-        }
-        match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Waiting(job, _) | Stage::RetryDue(job) => self.settle(job, Outcome::Nack(Duration::ZERO)),
-            // What cannot be stopped in the middle is nacked when it ends.
-            stage @ (Stage::Calling(_) | Stage::DeadLettering(..)) => {
-                self.doomed = true;
-                self.stage = stage;
-            }
-            Stage::Idle => {}
-        }
-    }
-
-    fn dead_lettered(&mut self, job: Job, result: Result<(), BoxError>) {
-        let outcome = match result {
-            Ok(()) => Outcome::DeadLettered,
-            Err(error) => {
-                let delay = self.env.policy.nack_delay(job.attempt);
-                tracing::error!(
-                    handler = self.env.info.name,
-                    topic = self.env.info.subscribe_topic,
-                    ?delay,
-                    error = chain(&*error),
-                    "the dead letter could not be published; the message will be delivered again"
-                );
-                Outcome::Nack(delay)
-            }
-        };
-        self.decide(job, outcome);
-    }
-
-    /// The usual end, without the choices of the others.
-    #[inline]
-    fn succeeded(&mut self, job: Job) {
-        if self.pipeline.is_empty() {
-            self.env.counters.acked.increment();
-            job.settlement.ack();
-        } else {
-            self.pipeline.push_turn(job, Ok(Outcome::Ack));
-        }
-    }
-
-    /// Settles a job now, or when those before it are settled.
-    fn decide(&mut self, job: Job, outcome: Outcome) {
-        if self.pipeline.is_empty() {
-            self.settle(job, outcome);
-            return;
-        }
-        self.doomed |= matches!(outcome, Outcome::Nack(_));
-        self.pipeline.push_turn(job, Ok(outcome));
-    }
-
-    fn settle(&mut self, job: Job, outcome: Outcome) {
-        let counters = &self.env.counters;
-        match outcome {
-            Outcome::Ack => {
-                counters.acked.increment();
-                job.settlement.ack();
-            }
-            Outcome::DeadLettered => {
-                counters.dead_lettered.increment();
-                job.settlement.ack();
-            }
-            Outcome::Dropped => {
-                counters.dropped.increment();
-                job.settlement.ack();
-            }
-            Outcome::Rejected(reason) => {
-                counters.rejected.increment();
-                job.settlement.reject(reason);
-            }
-            Outcome::Nack(delay) => {
-                counters.nacked.increment();
-                job.settlement.nack_after(delay);
-                self.give_back_waiting();
-            }
-        }
-    }
-
-    fn give_back_waiting(&mut self) {
-        for delivery in self.waiting.drain(..) {
-            self.env.counters.nacked.increment();
-            delivery.nack();
-        }
-    }
 }
 
 /// A publish call after its first poll.
 enum Begun<'w> {
     Over(Result<(), PublishError>),
     GoesOn(BoxFuture<'w, Result<(), PublishError>>),
+}
+
+/// Names the delivery that the outputs were made of, where the publisher commits it with the ack.
+fn name_delivery(env: &Environment, job: &Job, outputs: &mut Outputs) {
+    if env.commits_with_ack
+        && let Some(info) = job.settlement.info()
+    {
+        outputs.iter_mut().for_each(|message| message.set_delivery(info.clone()));
+    }
+}
+
+impl Job {
+    /// The same job, whose ack means something else.
+    pub(super) fn acked_as(mut self, acked_as: AckedAs) -> Self {
+        self.acked_as = acked_as;
+        self
+    }
 }

@@ -1,0 +1,160 @@
+//! [`Intake`]: takes deliveries from a subscription, through all its troubles.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::Stream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::{End, Environment};
+use crate::{
+    Backoff, Delivery, Subscription,
+    error::{SubscribeError, SubscribeErrorKind, chain},
+};
+
+/// The stream of a subscription. What it reports as errors is waited out, longer with each in a row; it is over
+/// when it says so.
+pub(super) struct Intake<'w> {
+    subscription: Subscription,
+    env: &'w Environment,
+    backoff: Backoff,
+    condition: Condition,
+    /// Errors since the last delivery.
+    errors: u32,
+    /// Of those, the ones that no line of the log has told of.
+    untold: u32,
+    told: Option<Instant>,
+    last_error: Option<String>,
+}
+
+enum Condition {
+    Well,
+    /// After an error: the stream is left alone until then.
+    Waiting(Pin<Box<Sleep>>),
+    /// It is asked again. Without another error until then, all is well even if there is nothing to deliver.
+    Probing(Pin<Box<Sleep>>),
+}
+
+/// The same trouble is told of once in this time.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// A stream without messages is well again after this time without an error.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+
+impl<'w> Intake<'w> {
+    pub(super) fn new(subscription: Subscription, env: &'w Environment) -> Self {
+        subscription.set_window(env.concurrency.window(env.ordering, env.pipeline));
+        Self {
+            subscription,
+            env,
+            backoff: Backoff::default(),
+            condition: Condition::Well,
+            errors: 0,
+            untold: 0,
+            told: None,
+            last_error: None,
+        }
+    }
+
+    /// The next delivery, or that there will be none.
+    #[inline]
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery, End>> {
+        loop {
+            if let Condition::Waiting(until) = &mut self.condition {
+                ready!(until.as_mut().poll(cx));
+                self.condition = Condition::Probing(Box::pin(sleep(WELL_AFTER)));
+            }
+            return match Pin::new(&mut self.subscription).poll_next(cx) {
+                Poll::Ready(Some(Ok(delivery))) => {
+                    self.recover();
+                    self.env.counters.received.increment();
+                    Poll::Ready(Ok(delivery))
+                }
+                Poll::Ready(Some(Err(error))) if error.kind() == SubscribeErrorKind::Closed => {
+                    Poll::Ready(Err(End::SubscriptionEnded(error.into())))
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.suffer(&error);
+                    continue;
+                }
+                Poll::Ready(None) => Poll::Ready(Err(End::SubscriptionEnded(self.ended().into()))),
+                Poll::Pending => {
+                    if let Condition::Probing(until) = &mut self.condition
+                        && until.as_mut().poll(cx).is_ready()
+                    {
+                        self.recover();
+                    }
+                    Poll::Pending
+                }
+            };
+        }
+    }
+
+    /// Takes no more; what has been fetched is free for others.
+    pub(super) fn stop(&self) {
+        self.subscription.stop_intake();
+    }
+
+    pub(super) fn into_subscription(self) -> Subscription {
+        self.env.trouble.clear();
+        self.subscription
+    }
+
+    #[cold]
+    fn suffer(&mut self, error: &SubscribeError) {
+        let delay = self.backoff.delay(self.errors);
+        self.condition = Condition::Waiting(Box::pin(sleep(delay)));
+        self.errors = self.errors.saturating_add(1);
+        self.untold += 1;
+        let error = chain(error);
+        self.env.trouble.set(error.clone());
+        let now = Instant::now();
+        if self.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY) {
+            tracing::warn!(
+                handler = self.env.info.name,
+                topic = self.env.info.subscribe_topic,
+                errors = self.untold,
+                ?delay,
+                error,
+                "the subscription met an error and is asked again"
+            );
+            self.told = Some(now);
+            self.untold = 0;
+        }
+        self.last_error = Some(error);
+    }
+
+    #[inline]
+    fn recover(&mut self) {
+        if !matches!(self.condition, Condition::Well) {
+            self.recovered();
+        }
+    }
+
+    #[cold]
+    fn recovered(&mut self) {
+        tracing::info!(
+            handler = self.env.info.name,
+            topic = self.env.info.subscribe_topic,
+            errors = self.errors,
+            "the subscription is well again"
+        );
+        self.condition = Condition::Well;
+        self.errors = 0;
+        self.last_error = None;
+        self.env.trouble.clear();
+    }
+
+    #[cold]
+    fn ended(&mut self) -> SubscribeError {
+        let error = SubscribeError::closed(&self.env.info.subscribe_topic);
+        match self.last_error.take() {
+            None => error.because("the subscription ended"),
+            Some(last) => error.because(format!("the subscription ended after an error: {last}")),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+use std::time::Duration;
+
+use watermill_core::{Handler, MemoryBroker, Message, Router};
+
+struct Refused;
+
+async fn handle(_: Vec<Message>) -> Result<(), Refused> {
+    Err(Refused)
+}
+
+fn main() {
+    let broker = MemoryBroker::new();
+    let handler = Handler::batch("handle", 10, Duration::ZERO, handle).from(broker.subscriber(), "in");
+    let _ = Router::new().add(handler);
+}

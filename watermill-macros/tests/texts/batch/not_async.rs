@@ -1,0 +1,11 @@
+use std::time::Duration;
+
+use watermill_core::{Handler, MemoryBroker, Message, Router};
+
+fn handle(_: Vec<Message>) {}
+
+fn main() {
+    let broker = MemoryBroker::new();
+    let handler = Handler::batch("handle", 10, Duration::ZERO, handle).from(broker.subscriber(), "in");
+    let _ = Router::new().add(handler);
+}

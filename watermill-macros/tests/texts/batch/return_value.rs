@@ -1,0 +1,13 @@
+use std::time::Duration;
+
+use watermill_core::{Handler, MemoryBroker, Message, Router};
+
+async fn handle(messages: Vec<Message>) -> Vec<Message> {
+    messages
+}
+
+fn main() {
+    let broker = MemoryBroker::new();
+    let handler = Handler::batch("handle", 10, Duration::ZERO, handle).from(broker.subscriber(), "in");
+    let _ = Router::new().add(handler);
+}

@@ -1,0 +1,9 @@
+use watermill_core::{Handler, Json, MemoryBroker, Router};
+
+fn handle(_: Json<u64>) {}
+
+fn main() {
+    let broker = MemoryBroker::new();
+    let handler = Handler::new("handle", handle).from(broker.subscriber(), "in");
+    let _ = Router::new().add(handler);
+}
