@@ -3,7 +3,7 @@
 //! ```text
 //! <topic>/tmp/<order>                       being written
 //! <topic>/new/<order>.<attempts>            for anybody, once its time of modification has come
-//! <topic>/claimed/<order>.<attempts>.<owner>  somebody's, until the lease after its time of modification
+//! <topic>/claimed/<order>.<attempts>.<owner>  somebody's, until its time of modification has come
 //! ```
 
 use std::{
@@ -43,7 +43,10 @@ impl Directory {
     pub(super) fn open(root: &Path, topic: &str) -> io::Result<Self> {
         let is_name = |it: char| it.is_ascii_alphanumeric() || "_-.".contains(it);
         if topic.is_empty() || topic.starts_with('.') || topic.len() > 200 || !topic.chars().all(is_name) {
-            return Err(io::Error::new(ErrorKind::InvalidFilename, format!("{topic:?} is no name of a directory")));
+            return Err(io::Error::new(
+                ErrorKind::InvalidFilename,
+                format!("{topic:?} is no name of a directory"),
+            ));
         }
         let path = root.join(topic);
         for part in ["tmp", "new", "claimed"] {
@@ -67,11 +70,11 @@ impl Directory {
         while claimed.len() < limit {
             let next = self.listed.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             match next {
-                Some(name) => claimed.extend(self.claim_one(owner, &name)?),
+                Some(name) => claimed.extend(self.claim_one(owner, &name, lease)?),
                 None if has_looked => break,
                 None => {
                     has_looked = true;
-                    self.take_back_expired(lease)?;
+                    self.take_back_expired()?;
                     let names = names(&self.path.join("new"))?;
                     *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = names.into();
                 }
@@ -80,7 +83,7 @@ impl Directory {
         Ok(claimed)
     }
 
-    fn claim_one(&self, owner: &str, name: &str) -> io::Result<Option<Claimed>> {
+    fn claim_one(&self, owner: &str, name: &str, lease: Duration) -> io::Result<Option<Claimed>> {
         let Some(Claim { order, attempt }) = parse(name) else { return Ok(None) };
         let claim = Claim { order, attempt: attempt + 1 };
         let (new, mine) = (self.new(order, attempt), self.claimed(&claim, owner));
@@ -88,21 +91,23 @@ impl Directory {
             if fs::metadata(&new)?.modified()? > SystemTime::now() {
                 return Ok(None);
             }
-            // Before it is ours: the lease is counted from here.
-            touch(&new, SystemTime::now())?;
+            // Before it is ours, so that it never looks expired.
+            touch(&new, SystemTime::now() + lease)?;
             fs::rename(&new, &mine)?;
             Ok(Some(Claimed { claim, bytes: fs::read(&mine)? }))
         })();
         unless_gone(claimed).map(Option::flatten)
     }
 
-    /// What others have claimed, and not touched for the time of a lease, is for anybody.
-    fn take_back_expired(&self, lease: Duration) -> io::Result<()> {
+    /// What others have claimed and not extended is for anybody.
+    fn take_back_expired(&self) -> io::Result<()> {
         let claimed = self.path.join("claimed");
         for name in names(&claimed)? {
             let path = claimed.join(&name);
-            let Some(modified) = unless_gone(fs::metadata(&path).and_then(|it| it.modified()))? else { continue };
-            if let Some(Claim { order, attempt }) = parse(&name).filter(|_| modified + lease < SystemTime::now()) {
+            let Some(modified) = unless_gone(fs::metadata(&path).and_then(|it| it.modified()))? else {
+                continue;
+            };
+            if let Some(Claim { order, attempt }) = parse(&name).filter(|_| modified < SystemTime::now()) {
                 unless_gone(fs::rename(path, self.new(order, attempt)))?;
             }
         }
@@ -110,8 +115,8 @@ impl Directory {
     }
 
     /// Keeps a claim for another lease; false when it is not ours any more.
-    pub(super) fn extend(&self, owner: &str, claim: &Claim) -> io::Result<bool> {
-        Ok(unless_gone(touch(&self.claimed(claim, owner), SystemTime::now()))?.is_some())
+    pub(super) fn extend(&self, owner: &str, claim: &Claim, lease: Duration) -> io::Result<bool> {
+        Ok(unless_gone(touch(&self.claimed(claim, owner), SystemTime::now() + lease))?.is_some())
     }
 
     /// Deletes a message; false when it is not ours any more.
@@ -121,7 +126,13 @@ impl Directory {
 
     /// Leaves a message to anybody after a delay; false when it is not ours any more. Untried, it counts no
     /// attempt.
-    pub(super) fn release(&self, owner: &str, claim: &Claim, delay: Duration, tried: bool) -> io::Result<bool> {
+    pub(super) fn release(
+        &self,
+        owner: &str,
+        claim: &Claim,
+        delay: Duration,
+        tried: bool,
+    ) -> io::Result<bool> {
         let mine = self.claimed(claim, owner);
         let attempts = if tried { claim.attempt } else { claim.attempt - 1 };
         let due = SystemTime::now().checked_add(delay).unwrap_or_else(SystemTime::now);

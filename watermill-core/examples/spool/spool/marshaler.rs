@@ -11,7 +11,8 @@ struct Head {
 }
 
 pub(super) fn encode(message: &Message) -> Vec<u8> {
-    let metadata = message.metadata().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let metadata =
+        message.metadata().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let key = message.key().map(|key| key.to_vec());
     let head = Head { id: message.id().as_str().to_owned(), key, metadata };
     // Text and numbers always serialise.

@@ -12,8 +12,8 @@ mod publisher;
 mod settle;
 mod subscriber;
 
-pub use publisher::SpoolPublisher;
-pub use subscriber::SpoolSubscriber;
+pub(crate) use publisher::SpoolPublisher;
+pub(crate) use subscriber::SpoolSubscriber;
 
 /// The backend's short name.
 const BACKEND: &str = "spool";

@@ -15,7 +15,7 @@ use super::{BACKEND, directory::Directory, error::classify, marshaler};
 
 /// Writes messages as files.
 #[derive(Clone, Debug)]
-pub struct SpoolPublisher {
+pub(crate) struct SpoolPublisher {
     root: PathBuf,
     /// True once closed. Calls in progress hold it for reading.
     closed: Arc<RwLock<bool>>,
@@ -23,7 +23,7 @@ pub struct SpoolPublisher {
 
 impl SpoolPublisher {
     /// A publisher below a directory.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), closed: Arc::default() }
     }
 }

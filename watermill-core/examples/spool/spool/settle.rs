@@ -32,7 +32,11 @@ pub(super) struct SpoolTransport {
 impl Transport for SpoolTransport {
     type Id = Claim;
 
-    async fn fetch(&self, room: usize, _closing: &CancellationToken) -> Result<Vec<Incoming<Claim>>, Failure> {
+    async fn fetch(
+        &self,
+        room: usize,
+        _closing: &CancellationToken,
+    ) -> Result<Vec<Incoming<Claim>>, Failure> {
         let Self { directory, owner, lease } = self.clone();
         blocking(move || {
             let claimed = directory.claim(&owner, room, lease)?;
@@ -60,11 +64,11 @@ impl Transport for SpoolTransport {
     }
 
     async fn extend(&self, in_hand: Vec<Claim>) -> Result<Vec<Claim>, Failure> {
-        let Self { directory, owner, .. } = self.clone();
+        let Self { directory, owner, lease } = self.clone();
         blocking(move || {
             let mut lost = Vec::new();
             for claim in in_hand {
-                if !directory.extend(&owner, &claim)? {
+                if !directory.extend(&owner, &claim, lease)? {
                     lost.push(claim);
                 }
             }

@@ -28,7 +28,7 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Hands out what is in directories, each message to one of all subscriptions.
 #[derive(Debug)]
-pub struct SpoolSubscriber {
+pub(crate) struct SpoolSubscriber {
     root: PathBuf,
     lease: Duration,
     open: Registry<Shared<ById<Claim>>>,
@@ -36,7 +36,7 @@ pub struct SpoolSubscriber {
 
 impl SpoolSubscriber {
     /// A subscriber below a directory. A subscription that dies loses what it has after `lease`.
-    pub fn new(root: impl Into<PathBuf>, lease: Duration) -> Self {
+    pub(crate) fn new(root: impl Into<PathBuf>, lease: Duration) -> Self {
         Self { root: root.into(), lease, open: Registry::default() }
     }
 }
@@ -66,7 +66,8 @@ impl Subscriber for SpoolSubscriber {
     }
 
     fn in_group(&self, _group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
-        Err(SubscribeError::new(SubscribeErrorKind::Unsupported, "").because("a directory has no consumer groups"))
+        Err(SubscribeError::new(SubscribeErrorKind::Unsupported, "")
+            .because("a directory has no consumer groups"))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

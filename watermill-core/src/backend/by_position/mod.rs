@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, time::SystemTime};
 use tokio::time::Instant;
 
 use self::partition::{Partition, Turn};
-use super::{Handed, Ledger, Offer, Unrecorded, ledger::complete};
+use super::{Ledger, Offer, Unrecorded, ledger::complete};
 use crate::{
     Message, Window,
     delivery::{Outcome, Receipt, Token},
@@ -168,7 +168,8 @@ impl Ledger for ByPosition {
         }
         let mut due: Option<Instant> = None;
         let (before, after) = (..=self.turn, self.turn.saturating_add(1)..);
-        let numbers = self.partitions.range(after).chain(self.partitions.range(before)).map(|(number, _)| *number);
+        let numbers =
+            self.partitions.range(after).chain(self.partitions.range(before)).map(|(number, _)| *number);
         for number in numbers.collect::<Vec<_>>() {
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
             match partition.next(self.window, now) {

@@ -1,10 +1,6 @@
 //! [`Partition`]: what is in hand of one partition, from the oldest unsettled message on.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    time::SystemTime,
-};
+use std::{collections::VecDeque, mem, time::SystemTime};
 
 use tokio::time::Instant;
 
@@ -54,8 +50,14 @@ struct Entry {
 
 enum State {
     Fresh(Message),
-    Outstanding { message: Message, handled: bool },
-    Nacked { message: Message, due: Instant },
+    Outstanding {
+        message: Message,
+        handled: bool,
+    },
+    Nacked {
+        message: Message,
+        due: Instant,
+    },
     /// On its way to the dead-letter topic.
     Rejected,
     Done,
@@ -97,7 +99,12 @@ impl Partition {
     pub(super) fn push(&mut self, offset: u64, message: Message, published_at: Option<SystemTime>) {
         if offset >= self.read {
             self.read = offset + 1;
-            self.entries.push_back(Entry { offset, published_at, deliveries: 0, state: State::Fresh(message) });
+            self.entries.push_back(Entry {
+                offset,
+                published_at,
+                deliveries: 0,
+                state: State::Fresh(message),
+            });
         }
     }
 
@@ -182,7 +189,8 @@ impl Partition {
 
     /// Whether to record the position would complete a receipt, or a rejected message waits.
     pub(super) fn is_awaited(&self) -> bool {
-        !self.rejected.is_empty() || self.unrecorded().is_some_and(|position| self.receipts.iter().any(|(at, _)| *at < position))
+        !self.rejected.is_empty()
+            || self.unrecorded().is_some_and(|position| self.receipts.iter().any(|(at, _)| *at < position))
     }
 
     pub(super) fn recorded(&mut self, position: u64) {

@@ -1,7 +1,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use super::*;
-use crate::error::SettleErrorKind;
+use crate::{backend::Handed, error::SettleErrorKind};
 
 fn window(per_scope: usize) -> Window {
     Window::ordered(NonZeroUsize::new(per_scope).unwrap())

@@ -31,7 +31,11 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// Whatever is wrong. It is tried again with growing waits, unless the trouble is
     /// [`Closed`](super::Trouble::Closed), which ends the subscription.
-    async fn fetch(&self, room: usize, closing: &CancellationToken) -> Result<Vec<Incoming<Self::Id>>, Failure>;
+    async fn fetch(
+        &self,
+        room: usize,
+        closing: &CancellationToken,
+    ) -> Result<Vec<Incoming<Self::Id>>, Failure>;
 
     /// Tells the server. What it refuses because the message is not ours any more is taken out and
     /// [lost](Settled::lost). On `Ok` the rest is recorded; on an error nothing that is left in `settled` is, and

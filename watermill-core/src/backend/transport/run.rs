@@ -60,8 +60,7 @@ impl<T: Transport> Driver<T> {
     async fn work(&self) -> Result<(), String> {
         let now = Instant::now();
         let poll_interval = self.options.poll_interval_min;
-        let mut plan =
-            Plan { poll_at: now, poll_interval, extend_at: now, failures: 0, rest_until: None };
+        let mut plan = Plan { poll_at: now, poll_interval, extend_at: now, failures: 0, rest_until: None };
         let mut fetching = pin!(Fuse::terminated());
         let mut recording = pin!(Fuse::terminated());
         let mut timer = pin!(sleep_until(now));
@@ -101,8 +100,11 @@ impl<T: Transport> Driver<T> {
             };
             match done {
                 Ok(()) => self.recovered(&mut plan),
-                Err(failure) if self.failed(&mut plan, failure) => break,
-                Err(_) => {}
+                Err(failure) => {
+                    if self.failed(&mut plan, failure) {
+                        break;
+                    }
+                }
             }
         }
         self.finish(fetching, recording).await
@@ -225,7 +227,11 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Gives everything back and records it: the graceful end.
-    async fn finish<F, R>(&self, fetching: Pin<&mut Fuse<F>>, recording: Pin<&mut Fuse<R>>) -> Result<(), String>
+    async fn finish<F, R>(
+        &self,
+        fetching: Pin<&mut Fuse<F>>,
+        recording: Pin<&mut Fuse<R>>,
+    ) -> Result<(), String>
     where
         F: Future<Output = Result<Fetched<T::Id>, Failure>>,
         R: Future<Output = Result<Option<Instant>, Failure>>,
