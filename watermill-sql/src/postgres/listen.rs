@@ -16,7 +16,7 @@ use uuid::Uuid;
 use watermill_core::Backoff;
 
 use super::log::CHANNEL;
-use crate::{ear::Ear, wake};
+use crate::{listener::Listener, wake};
 
 /// How long a notification may take that was sent through the user's pool.
 const ECHO_MAX: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ const ECHO_MAX: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Listens from now on, in a task of its own.
-pub(super) fn begin(pool: &PgPool, retry: Backoff) -> Ear {
+pub(super) fn begin(pool: &PgPool, retry: Backoff) -> Listener {
     let own = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_MAX)
@@ -38,7 +38,7 @@ pub(super) fn begin(pool: &PgPool, retry: Backoff) -> Ear {
             hearing.own.close().await;
         }
     });
-    Ear::new(listening.drop_guard())
+    Listener::new(listening.drop_guard())
 }
 
 struct Hearing {
