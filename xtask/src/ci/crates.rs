@@ -11,6 +11,7 @@ const FORBIDDEN: &[&str] = &[
     "openssl-sys",
     "rdkafka",
     "rdkafka-sys",
+    "redis",
     "sqlx-mysql",
     "sqlx-postgres",
     "tonic",

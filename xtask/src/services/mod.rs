@@ -13,6 +13,7 @@ mod mysql;
 mod packages;
 mod postgres;
 mod private;
+mod redis;
 mod state;
 
 use std::{fs, io::ErrorKind, path::Path};
@@ -80,7 +81,7 @@ pub(crate) struct StandIn {
 }
 
 /// Every server, in the order of their start.
-const SERVICES: &[&dyn Service] = &[&postgres::Postgres, &mysql::MySql, &kafka::Kafka];
+const SERVICES: &[&dyn Service] = &[&postgres::Postgres, &mysql::MySql, &kafka::Kafka, &redis::Redis];
 
 pub(crate) fn run(args: &[String]) -> Result {
     let unclear = || format!("say up, down or status\n\n{USAGE}");
