@@ -100,7 +100,8 @@ impl DeliveryInfo {
         self.token
     }
 
-    /// Which delivery of this message to this group this is, from 1, as far as the backend can count.
+    /// Which delivery of this message to this group this is, from 1, as far as the backend can count; where it
+    /// cannot, the router counts in its own memory.
     pub fn attempt(&self) -> u32 {
         self.attempt & !REDELIVERED
     }

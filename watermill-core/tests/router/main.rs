@@ -1,14 +1,24 @@
 //! How a router runs handlers: what it does with successes, failures, order, layers and its own end.
 
 mod batch;
+mod capable;
+mod composing;
 mod destinations;
+mod doubles;
+mod ending;
 mod failure;
+mod forgetful;
 mod handling;
 mod layers;
 mod lifecycle;
+mod lost;
 mod nacked;
 mod order;
 mod properties;
+mod restarting;
+mod starting;
+mod trouble;
+mod window;
 
 use tokio::task::JoinHandle;
 use tower::layer::util::Identity;

@@ -1,6 +1,6 @@
 //! [`Trace`]: the name of a delivery for whoever reads logs.
 
-use tracing::{Level, Span};
+use tracing::{Level, Span, span::Entered};
 
 use super::Environment;
 use crate::{Message, MessageId};
@@ -20,12 +20,13 @@ struct Named {
 }
 
 impl Trace {
-    #[inline]
+    /// A few looks at what is enabled are all that a span costs where nobody listens.
+    #[inline(always)]
     pub(super) fn of(message: &Message, attempt: u32, env: &Environment) -> Self {
         let wanted = tracing::enabled!(target: TARGET, Level::INFO)
             || tracing::enabled!(Level::ERROR)
             || env.attempts.is_some();
-        Self(wanted.then(|| Box::new(Named::new(message, attempt, env))))
+        if wanted { Self(Some(Named::new(message, attempt, env))) } else { Self(None) }
     }
 
     /// The id of the message; `None` where nobody asked for it.
@@ -43,19 +44,16 @@ impl Trace {
         self.0.as_ref().map(|named| named.span.clone())
     }
 
-    /// Does something inside of the span.
+    /// Enters the span, until the guard is dropped.
     #[inline]
-    pub(super) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        match &self.0 {
-            None => work(),
-            Some(named) => named.span.in_scope(work),
-        }
+    pub(super) fn enter(&self) -> Option<Entered<'_>> {
+        self.0.as_ref().map(|named| named.span.enter())
     }
 }
 
 impl Named {
-    #[cold]
-    fn new(message: &Message, attempt: u32, env: &Environment) -> Self {
+    #[inline(never)]
+    fn new(message: &Message, attempt: u32, env: &Environment) -> Box<Self> {
         let id = message.id().clone();
         let span = tracing::info_span!(
             target: TARGET,
@@ -65,6 +63,36 @@ impl Named {
             message_id = id.as_str(),
             attempt,
         );
-        Self { id, span }
+        Box::new(Self { id, span })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        FailurePolicy, HandlerInfo,
+        router::{concurrency::Concurrency, sink::Sink},
+        subscriber::SubscriberCapabilities,
+    };
+
+    #[test]
+    fn where_nobody_listens_there_is_no_span_and_no_id_is_made() {
+        let env = Environment::new(
+            Arc::new(HandlerInfo::consumer("h", "memory", "t")),
+            Sink { publisher: None, topic: None },
+            FailurePolicy::default(),
+            Concurrency::default(),
+            0,
+            &SubscriberCapabilities::new("memory").attempts(true),
+            CancellationToken::new(),
+        );
+        let trace = Trace::of(&Message::new("x"), 1, &env);
+        assert_eq!(trace.id(), None);
+        assert!(trace.span().is_none());
     }
 }
