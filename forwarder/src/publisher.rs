@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use watermill_core::{
     Message, Publisher,
+    backend::refuse_delays,
     error::{PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
@@ -22,7 +23,8 @@ use crate::{DEFAULT_TOPIC, envelope};
 /// # Errors
 ///
 /// [`PublishErrorKind::Topic`] for an empty topic, before anything is sent: nobody could forward such
-/// an envelope. Beside that, what the inner publisher says.
+/// an envelope. [`PublishErrorKind::Unsupported`] for a message that is due later: an envelope is brought on
+/// as soon as it is read. Beside that, what the inner publisher says.
 #[derive(Clone, Debug)]
 pub struct ForwarderPublisher<P> {
     inner: P,
@@ -55,6 +57,7 @@ impl<P: Publisher> Publisher for ForwarderPublisher<P> {
             return Err(PublishError::new(PublishErrorKind::Topic, topic)
                 .because("an envelope needs the name of the topic it is meant for"));
         }
+        refuse_delays(topic, &messages)?;
         let envelopes = messages.iter().map(|message| envelope::wrap(topic, message)).collect();
         self.inner.publish(&self.forwarder_topic, envelopes).await
     }
@@ -64,6 +67,6 @@ impl<P: Publisher> Publisher for ForwarderPublisher<P> {
     }
 
     fn capabilities(&self) -> PublisherCapabilities {
-        self.inner.capabilities()
+        self.inner.capabilities().delays(false)
     }
 }

@@ -31,9 +31,12 @@ fn main() {
         let figure = Figure::new(name, per_message(workload), "allocations per message");
         figures.push(match workload {
             Workload::Floor => figure,
-            Workload::OneHop => figure.limit(Limit::AtMost(4.0)),
-            Workload::TwoHops => figure.limit(Limit::AtMost(7.0)),
-            Workload::HandlerLayers | Workload::RouterLayers => figure.limit(Limit::AtMost(one_hop)),
+            Workload::OneHop => figure.limit(Limit::AtMost(2.0)),
+            Workload::TwoHops | Workload::NewMessage => figure.limit(Limit::AtMost(4.0)),
+            Workload::HandlerLayers | Workload::RouterLayers | Workload::SpanUnheard => {
+                figure.limit(Limit::AtMost(one_hop))
+            }
+            Workload::SpanHeard => figure,
             Workload::BoxedLayer => figure.limit(Limit::AtMost(one_hop + 1.0)),
         });
     }
@@ -43,6 +46,7 @@ fn main() {
 
 /// Allocations per message, on one thread.
 fn per_message(workload: Workload) -> f64 {
+    let _log = workload.log();
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let running = runtime.block_on(workload.start());
     // Once before, so that what grows to its size has grown.

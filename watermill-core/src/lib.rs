@@ -30,7 +30,7 @@ pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
 pub use message::{HandlerInfo, Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{FailurePolicy, Handler, Json, Outputs, Router, State};
+pub use router::{FailurePolicy, Handler, Handlers, Json, Outputs, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};
 #[cfg(feature = "macros")]

@@ -21,6 +21,8 @@ pub(crate) struct Assigned {
     parts: Vec<Option<Part>>,
     /// The numbers of those that are ours.
     ours: Vec<usize>,
+    /// How many deliveries are outstanding, of all partitions together.
+    outstanding: usize,
     /// Whose turn it is, as a place in `ours`, and how much of the turn is left.
     turn: usize,
     left: u32,
@@ -49,8 +51,9 @@ impl Assigned {
         if self.parts.len() <= at {
             self.parts.resize_with(at + 1, || None);
         }
-        if self.parts[at].replace(part).is_none() {
-            self.ours.push(at);
+        match self.parts[at].replace(part) {
+            Some(before) => self.outstanding -= before.ledger.outstanding(),
+            None => self.ours.push(at),
         }
     }
 
@@ -58,6 +61,7 @@ impl Assigned {
         let at = usize::try_from(partition).ok()?;
         let part = self.parts.get_mut(at)?.take()?;
         self.ours.retain(|ours| *ours != at);
+        self.outstanding -= part.ledger.outstanding();
         Some(part)
     }
 
@@ -73,6 +77,17 @@ impl Assigned {
         self.parts.get_mut(usize::try_from(partition).ok()?)?.as_mut()
     }
 
+    /// How many deliveries are outstanding, of all partitions together.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// So many of them were settled.
+    #[inline]
+    pub(crate) fn settled(&mut self, deliveries: usize) {
+        self.outstanding -= deliveries;
+    }
+
     /// The partition in the assignment that the scope names.
     #[inline]
     pub(crate) fn scope(&mut self, scope: u64) -> Option<&mut Part> {
@@ -82,6 +97,10 @@ impl Assigned {
     /// The next record: of the partition whose turn it is, or else of the first one that has something.
     #[inline]
     pub(crate) fn next(&mut self, window: Window, max_ahead: usize) -> Turn {
+        // What is settled wakes the stream.
+        if self.outstanding >= window.total() {
+            return Turn::Nothing(None);
+        }
         let mut due: Option<Instant> = None;
         for _ in 0..=self.ours.len() {
             if self.left == 0 || self.turn >= self.ours.len() {
@@ -100,6 +119,7 @@ impl Assigned {
             match taken {
                 Some(Ok(handed)) => {
                     self.left -= 1;
+                    self.outstanding += 1;
                     return Turn::Handed(part.scope, handed);
                 }
                 Some(Err(error)) => return Turn::Failed(error),

@@ -13,21 +13,23 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
+use watermill_core::backend::Failure;
+
 use crate::{
-    bell::Bell,
     config::KafkaSubscriberConfig,
     context::{Context, Subscribed},
-    error::Failure,
+    error,
+    notifier::Notifier,
     queue::ClientHandle,
     service::Service,
-    settle::Desk,
+    settle::Shared,
     transactions::Owner,
 };
 
 /// How the thread that serves a client is reached. The client ends when the last of its subscriptions
 /// has left.
 pub(crate) struct Client {
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) notifier: Arc<Notifier>,
     pub(crate) context: Arc<Context>,
     counter: Mutex<Counter>,
 }
@@ -36,17 +38,17 @@ pub(crate) struct Client {
 struct Counter {
     /// The topics of the subscriptions that it serves, or that are on their way to it.
     topics: HashSet<String>,
-    orders: Vec<Order>,
+    commands: Vec<Command>,
     closed: bool,
 }
 
 /// What the thread is asked to do.
-pub(crate) enum Order {
+pub(crate) enum Command {
     Join(Subscribed),
     /// Commit, leave the topic, and say how the commit went.
-    Leave(Arc<Desk>, oneshot::Sender<Result<(), Failure>>),
+    Leave(Arc<Shared>, oneshot::Sender<Result<(), Failure>>),
     /// Read these assignments of partitions again, from what is committed.
-    ReadAgain(Arc<Desk>, Vec<u64>, oneshot::Sender<()>),
+    Rewind(Arc<Shared>, Vec<u64>, oneshot::Sender<()>),
 }
 
 impl Client {
@@ -57,18 +59,18 @@ impl Client {
         topic: &str,
         owner: Option<Arc<Owner>>,
     ) -> Result<Arc<Self>, Failure> {
-        let bell = Arc::new(Bell::default());
+        let notifier = Arc::new(Notifier::default());
         let context = Context::new(config.request_timeout, config.session_timeout(), owner.clone());
         let mut consumer: BaseConsumer<Context> =
-            config.client(group).create_with_context(context).map_err(Failure::of)?;
+            config.client(group).create_with_context(context).map_err(error::classify)?;
         consumer.set_nonempty_callback({
-            let bell = bell.clone();
-            move || bell.ring()
+            let notifier = notifier.clone();
+            move || notifier.notify()
         });
         let context = consumer.context().clone();
         let handle = ClientHandle::new(Arc::new(consumer));
         context.belongs_to(&handle);
-        let client = Arc::new(Self { bell, context, counter: Mutex::default() });
+        let client = Arc::new(Self { notifier, context, counter: Mutex::default() });
         client.lock().topics.insert(topic.to_owned());
         let service = Service::new(client.clone(), handle, config, owner.is_some());
         // A thread and not a task: a member that does not poll is thrown out of its group, and handlers
@@ -76,7 +78,7 @@ impl Client {
         thread::Builder::new()
             .name("kafka-client".to_owned())
             .spawn(move || service.run())
-            .map_err(|error| Failure::of(KafkaError::ClientCreation(error.to_string())))?;
+            .map_err(|error| error::classify(KafkaError::ClientCreation(error.to_string())))?;
         if let Some(owner) = owner {
             owner.0.join(&client);
         }
@@ -95,26 +97,26 @@ impl Client {
         self.lock().topics.remove(topic);
     }
 
-    pub(crate) fn order(&self, order: Order) {
-        self.lock().orders.push(order);
-        self.bell.ring();
+    pub(crate) fn command(&self, order: Command) {
+        self.lock().commands.push(order);
+        self.notifier.notify();
     }
 
-    pub(crate) fn take_orders(&self) -> Vec<Order> {
-        mem::take(&mut self.lock().orders)
+    pub(crate) fn take_commands(&self) -> Vec<Command> {
+        mem::take(&mut self.lock().commands)
     }
 
     /// Closes it if it serves nobody.
     pub(crate) fn close_if_idle(&self) -> bool {
         let mut counter = self.lock();
-        counter.closed |= counter.topics.is_empty() && counter.orders.is_empty();
+        counter.closed |= counter.topics.is_empty() && counter.commands.is_empty();
         counter.closed
     }
 
     /// Closes it, whomever it serves, and returns what it has not been able to do.
-    pub(crate) fn close(&self) -> Vec<Order> {
+    pub(crate) fn close(&self) -> Vec<Command> {
         self.lock().closed = true;
-        self.take_orders()
+        self.take_commands()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

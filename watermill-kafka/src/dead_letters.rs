@@ -9,39 +9,39 @@ use watermill_core::{
     metadata_keys as keys,
 };
 
-use crate::{BACKEND, assigned::scope, ledger::Condemned, settle::Desk};
+use crate::{BACKEND, assigned::scope, ledger::Rejected, settle::Shared};
 
 /// How many are sent in one call.
 const CALL: usize = 100;
 
 /// A rejected message that is to be sent.
-pub(crate) struct Dead {
+pub(crate) struct RejectedDelivery {
     pub(crate) token: Token,
-    pub(crate) condemned: Condemned,
+    pub(crate) rejected: Rejected,
     pub(crate) reason: String,
 }
 
-/// Sends what the desk has condemned, in order, until the subscription is gone. What cannot be sent is
+/// Sends what a subscription has rejected, in order, until the subscription is gone. What cannot be sent is
 /// tried again until it can, and its place in the partition is held meanwhile.
-pub(crate) async fn send_all(desk: Arc<Desk>, to: DeadLetter, retry: Backoff) {
+pub(crate) async fn send_all(shared: Arc<Shared>, to: DeadLetter, retry: Backoff) {
     loop {
-        let dead = desk.take_dead(CALL);
+        let dead = shared.take_rejected(CALL);
         if dead.is_empty() {
             tokio::select! {
-                () = desk.condemning.notified() => continue,
-                () = desk.left.cancelled() => return,
+                () = shared.rejecting.notified() => continue,
+                () = shared.left.cancelled() => return,
             }
         }
         tokio::select! {
-            () = send(&desk, &to, &retry, dead) => {}
-            () = desk.left.cancelled() => return,
+            () = send(&shared, &to, &retry, dead) => {}
+            () = shared.left.cancelled() => return,
         }
     }
 }
 
-async fn send(desk: &Desk, to: &DeadLetter, retry: &Backoff, mut dead: Vec<Dead>) {
+async fn send(shared: &Shared, to: &DeadLetter, retry: &Backoff, mut dead: Vec<RejectedDelivery>) {
     for attempt in 0.. {
-        let letters = dead.iter().map(|dead| letter(&desk.topic, dead)).collect();
+        let letters = dead.iter().map(|dead| letter(&shared.topic, dead)).collect();
         let sent = to.publisher().publish(to.topic(), letters).await;
         let left = match &sent {
             Ok(()) => Vec::new(),
@@ -52,7 +52,7 @@ async fn send(desk: &Desk, to: &DeadLetter, retry: &Backoff, mut dead: Vec<Dead>
             at += 1;
             let stays = left.binary_search(&(at - 1)).is_ok();
             if !stays {
-                desk.bury(dead.token);
+                shared.dead_lettered(dead.token);
             }
             stays
         });
@@ -76,10 +76,10 @@ fn not_accepted(error: &PublishError, len: usize) -> Vec<usize> {
 }
 
 /// The message as it came, with the story of its rejection.
-fn letter(topic: &str, dead: &Dead) -> Message {
-    let Dead { token, condemned, reason } = dead;
-    let rejected = Rejected(reason.clone());
-    let mut letter = DeadLetter::message(condemned.message.clone(), &rejected, condemned.attempts);
+fn letter(topic: &str, dead: &RejectedDelivery) -> Message {
+    let RejectedDelivery { token, rejected, reason } = dead;
+    let rejection = Rejection(reason.clone());
+    let mut letter = DeadLetter::message(rejected.message.clone(), &rejection, rejected.attempts);
     let metadata = letter.metadata_mut();
     metadata.insert(keys::TOPIC_POISONED, topic);
     metadata.insert(keys::SUBSCRIBER_POISONED, BACKEND);
@@ -89,12 +89,12 @@ fn letter(topic: &str, dead: &Dead) -> Message {
 }
 
 #[derive(Debug)]
-struct Rejected(String);
+struct Rejection(String);
 
-impl fmt::Display for Rejected {
+impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Error for Rejected {}
+impl Error for Rejection {}

@@ -3,17 +3,16 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod assigned;
-mod bell;
 mod client;
 mod config;
 mod context;
 mod dead_letters;
 mod error;
-mod gates;
 mod lag;
 mod ledger;
 mod log;
 mod marshaler;
+mod notifier;
 mod producer;
 mod publisher;
 mod queue;
@@ -22,10 +21,12 @@ mod service;
 mod settle;
 mod silence;
 mod subscriber;
+mod subscription;
+mod topic_locks;
 mod topics;
 mod transactions;
 
-pub use config::{ConfigError, CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition};
+pub use config::{CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition};
 pub use lag::PartitionLag;
 pub use publisher::KafkaPublisher;
 pub use subscriber::KafkaSubscriber;

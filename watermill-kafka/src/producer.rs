@@ -13,11 +13,13 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 use tokio::task;
-use watermill_core::Message;
+use watermill_core::{
+    Message,
+    backend::{Failure, Trouble},
+};
 
 use crate::{
-    error::{Failure, Trouble},
-    marshaler,
+    error, marshaler,
     report::{Call, Reports},
     topics,
 };
@@ -98,7 +100,7 @@ impl Producer {
             }
             Err(error) => tracing::error!(%error, "the next call tries to replace it again"),
         }
-        Some(Failure::of_code(code).trouble)
+        Some(error::classify_code(code).trouble())
     }
 
     /// Waits until nothing is on its way, calls included that were given up by their callers.
@@ -106,7 +108,7 @@ impl Producer {
         let client = self.client();
         let flushed = task::spawn_blocking(move || client.get().flush(timeout)).await;
         match flushed {
-            Ok(flushed) => flushed.map_err(Failure::of),
+            Ok(flushed) => flushed.map_err(error::classify),
             // The runtime ends, and the client flushes once more when it is dropped.
             Err(_) => Ok(()),
         }

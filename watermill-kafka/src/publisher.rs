@@ -16,17 +16,16 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use watermill_core::{
     Message, Publisher,
-    error::{PublishError, PublishErrorKind},
+    backend::{Failure, Trouble, refuse_delays},
+    error::{ConfigError, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
 
 use crate::{
-    BACKEND, ConfigError, KafkaPublisherConfig, config,
-    error::{Failure, Trouble},
-    gates::{Gates, Topic},
-    marshaler,
+    BACKEND, KafkaPublisherConfig, config, error, marshaler,
     producer::Producer,
     report::Call,
+    topic_locks::{Topic, TopicLocks},
     topics,
 };
 
@@ -45,7 +44,7 @@ pub struct KafkaPublisher(Arc<Shared>);
 struct Shared {
     config: KafkaPublisherConfig,
     producer: Producer,
-    gates: Gates,
+    topic_locks: TopicLocks,
     /// Closed with the publisher.
     calls: TaskTracker,
 }
@@ -59,8 +58,8 @@ impl KafkaPublisher {
     pub fn new(config: KafkaPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let producer = Producer::new(config.client()).map_err(config::refused_by_client)?;
-        let (gates, calls) = (Gates::default(), TaskTracker::new());
-        Ok(Self(Arc::new(Shared { config, producer, gates, calls })))
+        let (topic_locks, calls) = (TopicLocks::default(), TaskTracker::new());
+        Ok(Self(Arc::new(Shared { config, producer, topic_locks, calls })))
     }
 }
 
@@ -72,6 +71,7 @@ impl Shared {
         }
         config::check_topic(topic)
             .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
+        refuse_delays(topic, messages)?;
         for message in messages {
             marshaler::check(message, self.config.message_bytes_max())
                 .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
@@ -86,20 +86,20 @@ impl Shared {
         messages: Vec<Message>,
         call: Arc<Call>,
         from: usize,
-        gate: Option<OwnedMutexGuard<Topic>>,
+        topic_lock: Option<OwnedMutexGuard<Topic>>,
     ) -> Result<(), PublishError> {
-        let mut gate = match gate {
-            Some(gate) => gate,
-            None => self.gates.enter(topic).await,
+        let mut topic_lock = match topic_lock {
+            Some(topic_lock) => topic_lock,
+            None => self.topic_locks.lock(topic).await,
         };
         match self.config.create_topics {
-            Some(create) if !gate.exists => {
+            Some(create) if !topic_lock.exists => {
                 let made = topics::create(self.config.client(), create, topic, self.config.request_timeout);
                 made.await.map_err(|failure| failure.publishing(topic))?;
-                gate.exists = true;
+                topic_lock.exists = true;
             }
             // It may have been made this moment, by somebody else.
-            None if gate.look() => gate.exists = self.producer.has_leaders(topic).await,
+            None if topic_lock.look() => topic_lock.exists = self.producer.has_leaders(topic).await,
             _ => {}
         }
         self.producer.enqueue(&call, topic, &messages, from).await;
@@ -108,21 +108,19 @@ impl Shared {
 
     async fn failure(&self, topic: &str, of: usize, failed: Vec<(usize, KafkaError)>) -> PublishError {
         let positions: Vec<usize> = failed.iter().map(|(at, _)| *at).collect();
-        let mut failures = failed.into_iter().map(|(_, error)| Failure::of(error));
-        let first = failures.next().expect("something has failed");
         // What was queued behind a refused message is none the worse for it: the call tells of that one.
-        let own =
-            if first.is_of_dead_client() { failures.find(|own| !own.is_of_dead_client()) } else { None };
-        let mut failure = own.unwrap_or(first);
+        let own = failed.iter().position(|(_, error)| !error::is_of_dead_client(error));
+        let (_, told) = failed.into_iter().nth(own.unwrap_or_default()).expect("something has failed");
+        let mut failure = error::classify(told);
         let cause = self.producer.replace_if_dead();
-        if failure.is_of_dead_client() {
+        if own.is_none() {
             // If somebody else has found the client dead before, another has taken its place already.
-            failure.trouble = cause.unwrap_or(Trouble::Unavailable);
+            failure = failure.with_trouble(cause.unwrap_or(Trouble::Unavailable));
         }
-        if failure.trouble == Trouble::Topic {
+        if failure.trouble() == Trouble::Topic {
             failure = failure.explained(topics::missing_detail(topic));
             // It may have been deleted since it was made.
-            self.gates.enter(topic).await.exists = false;
+            self.topic_locks.lock(topic).await.exists = false;
         }
         let error = failure.publishing(topic);
         if positions.len() == of { error } else { error.with_not_accepted(positions) }
@@ -156,16 +154,16 @@ impl<'a> Publish<'a> {
         if messages.is_empty() {
             return Ok(Step::Waiting(call));
         }
-        let gate = shared.gates.try_enter(topic);
+        let topic_lock = shared.topic_locks.try_lock(topic);
         let mut from = 0;
-        if gate.as_ref().is_some_and(|gate| gate.exists) {
+        if topic_lock.as_ref().is_some_and(|topic_lock| topic_lock.exists) {
             from = shared.producer.try_enqueue(&call, topic, &messages);
             if from == messages.len() {
                 // librdkafka has copies: what waits for reports needs not be in memory twice.
                 return Ok(Step::Waiting(call));
             }
         }
-        Ok(Step::Queueing(Box::pin(shared.enqueue(topic, messages, call.clone(), from, gate)), call))
+        Ok(Step::Queueing(Box::pin(shared.enqueue(topic, messages, call.clone(), from, topic_lock)), call))
     }
 }
 

@@ -3,43 +3,30 @@
 use std::{
     collections::HashMap,
     fmt,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
-    time::{Duration, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use futures::{Stream, future::join_all};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, Sleep, sleep_until, timeout},
-};
 use uuid::Uuid;
 use watermill_core::{
-    DeadLetter, Delivery, DeliveryInfo, Subscriber, Subscription, Window,
-    delivery::{Origin, Token},
-    error::{SubscribeError, SubscribeErrorKind},
+    DeadLetter, Subscriber, Subscription,
+    backend::{Failure, Registry, Trouble},
+    delivery::Origin,
+    error::{ConfigError, SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
-    subscription::{Health, SubscriptionControl, SubscriptionStatus},
+    subscription::SubscriptionStatus,
 };
 
 use crate::{
-    BACKEND, ConfigError, KafkaPublisher, KafkaPublisherConfig, KafkaSubscriberConfig, PartitionLag,
-    StartPosition,
-    assigned::scope,
-    client::{Client, Order},
+    BACKEND, KafkaPublisher, KafkaPublisherConfig, KafkaSubscriberConfig, PartitionLag, StartPosition,
+    client::{Client, Command},
     context::Subscribed,
     dead_letters,
-    error::{Failure, Trouble},
-    ledger::Handed,
-    settle::{Desk, Next, Settler},
+    settle::Shared,
+    subscription::KafkaSource,
     topics::{self, Prepared},
     transactions::Owner,
 };
-
-/// How many deliveries in a row a consumer gets before other tasks have their turn.
-const YIELD_AFTER: u32 = 128;
 
 /// Reads topics of a Kafka cluster, for a consumer group or every partition by itself.
 ///
@@ -50,30 +37,20 @@ pub struct KafkaSubscriber {
     config: KafkaSubscriberConfig,
     /// The group, or a name that no group has: librdkafka wants one.
     group: String,
+    open: Registry<KafkaSource>,
     running: Mutex<Running>,
 }
 
+/// What its subscriptions share.
 #[derive(Default)]
 struct Running {
-    closed: bool,
     clients: Vec<Arc<Client>>,
-    handles: Vec<Handle>,
     /// Where `initialize` has found the ends of topics, for subscriptions without a group.
     prepared: HashMap<String, Prepared>,
     /// Where rejected messages go.
     dead_letters: Option<DeadLetter>,
     /// The transactions that positions are committed in, if any.
     owner: Option<Arc<Owner>>,
-}
-
-/// The way to end a subscription and to wait for that.
-#[derive(Clone)]
-struct Handle {
-    client: Arc<Client>,
-    desk: Arc<Desk>,
-    origin: Origin,
-    /// How long closing may take: the client may be caught in a request that takes longer.
-    patience: Duration,
 }
 
 impl KafkaSubscriber {
@@ -85,50 +62,34 @@ impl KafkaSubscriber {
     pub fn new(config: KafkaSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let group = config.group.clone().unwrap_or_else(|| format!("watermill-{}", Uuid::now_v7()));
-        Ok(Self { config, group, running: Mutex::default() })
+        Ok(Self { config, group, open: Registry::default(), running: Mutex::default() })
     }
 
     /// How far each partition that is read here is behind, as measured at the last
     /// [`lag_interval`](KafkaSubscriberConfig::lag_interval): a gauge. Partitions that were not measured
     /// yet are not in it.
     pub fn lag(&self) -> Vec<PartitionLag> {
-        let handles = self.lock().handles.clone();
-        let of = |handle: &Handle| {
-            let topic = &handle.desk.topic;
-            let lag = |(partition, watermark)| {
-                let messages = handle.client.context.measured(topic, partition)?.lag(watermark)?;
-                Some(PartitionLag { topic: topic.clone(), partition, messages })
-            };
-            handle.desk.watermarks().into_iter().filter_map(lag).collect::<Vec<_>>()
-        };
-        handles.iter().flat_map(of).collect()
+        self.open.sources().iter().flat_map(|source| source.lag()).collect()
     }
 
     /// Commits positions in these transactions from now on.
     pub(crate) fn commit_with(&self, owner: Arc<Owner>) -> Result<(), ConfigError> {
         let mut running = self.lock();
-        let mut problems = Vec::new();
-        let mut check = |fine: bool, problem: &str| {
-            if !fine {
-                problems.push(format!("subscriber: {problem}"));
-            }
-        };
-        check(self.config.group.is_some(), "without a group there are no positions to commit");
-        check(running.clients.is_empty(), "it has subscriptions already, which commit by themselves");
-        check(running.owner.is_none(), "it is another publisher's already");
-        check(self.config.reads_committed(), "what it reads must be committed: remove isolation.level");
-        ConfigError::unless_empty(problems)?;
+        ConfigError::check("commit the subscriber's positions in transactions")
+            .unless(self.config.group.is_some(), "without a group there are no positions to commit")
+            .unless(running.clients.is_empty(), "it has subscriptions already, which commit by themselves")
+            .unless(running.owner.is_none(), "it is another publisher's already")
+            .unless(
+                self.config.reads_committed(),
+                "what it reads must be committed: remove isolation.level from its options",
+            )
+            .finish()?;
         running.owner = Some(owner);
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self, topic: &str) -> Result<MutexGuard<'_, Running>, SubscribeError> {
-        let running = self.lock();
-        if running.closed { Err(SubscribeError::closed(topic)) } else { Ok(running) }
     }
 
     /// Sees to it that the topic, and the one for dead letters, are there.
@@ -163,55 +124,62 @@ impl KafkaSubscriber {
     }
 
     /// Begins to read what is prepared. Nothing is awaited here, so nothing is left half done.
-    fn begin(&self, running: &mut Running, topic: &str, prepared: Prepared) -> Result<Handle, Failure> {
-        let dead_letters = self.dead_letters(running, topic)?;
+    fn begin(&self, topic: &str, prepared: Prepared) -> Result<Subscription, SubscribeError> {
+        let mut running = self.lock();
+        let subscribing = |failure: Failure| failure.subscribing(topic);
+        let prepared = match running.prepared.remove(topic) {
+            Some(before) => Prepared { starts: before.starts, ..prepared },
+            None => prepared,
+        };
+        let dead_letters = self.dead_letters(&mut running, topic).map_err(subscribing)?;
         running.clients.retain(|client| !client.is_closed());
-        running.handles.retain(|handle| !handle.desk.left.is_cancelled());
         let client = match running.clients.iter().find(|client| client.reserve(topic)) {
             Some(client) => client.clone(),
             None => {
-                let client = Client::start(&self.config, &self.group, topic, running.owner.clone())?;
+                let client = Client::start(&self.config, &self.group, topic, running.owner.clone());
+                let client = client.map_err(subscribing)?;
                 running.clients.push(client.clone());
                 client
             }
         };
-        let grouped = self.config.group.is_some();
-        let max_ahead = self.config.max_ahead;
         let pair = running.owner.as_ref().map(|owner| owner.0.clone());
-        let desk = Desk::new(topic, client.bell.clone(), max_ahead, grouped, dead_letters.is_some(), pair);
-        let desk = Arc::new(desk);
-        let origin =
-            Origin::builder(BACKEND, topic).group(self.config.group.as_deref()).build(Settler(desk.clone()));
+        drop(running);
+        let shared = Arc::new(Shared::new(
+            topic,
+            client.notifier.clone(),
+            self.config.max_ahead,
+            self.config.group.is_some(),
+            dead_letters.is_some(),
+            pair,
+        ));
+        let source = Arc::new(KafkaSource {
+            client: client.clone(),
+            shared: shared.clone(),
+            group: self.config.group.clone(),
+            // Once for the group's answer, once for the client's end.
+            close_timeout: self.config.request_timeout * 2,
+        });
+        let origin = Origin::builder(BACKEND, topic).group(self.config.group.as_deref());
+        let (subscription, origin) = self.open.open(origin, source)?;
         if let Some(dead_letters) = dead_letters {
-            tokio::spawn(dead_letters::send_all(desk.clone(), dead_letters, self.config.retry));
+            tokio::spawn(dead_letters::send_all(shared.clone(), dead_letters, self.config.retry));
         }
-        client.order(Order::Join(Subscribed { desk: desk.clone(), origin: origin.clone(), prepared }));
-        // Once for the group's answer, once for the client's end.
-        let patience = self.config.request_timeout * 2;
-        let handle = Handle { client, desk, origin, patience };
-        running.handles.push(handle.clone());
-        Ok(handle)
+        client.command(Command::Join(Subscribed { shared, origin, prepared }));
+        Ok(subscription)
     }
 }
 
 #[async_trait]
 impl Subscriber for KafkaSubscriber {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
-        drop(self.open(topic)?);
-        let mut prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
-        let mut running = self.open(topic)?;
-        if let Some(before) = running.prepared.remove(topic) {
-            prepared.starts = before.starts;
-        }
-        let handle =
-            self.begin(&mut running, topic, prepared).map_err(|failure| failure.subscribing(topic))?;
-        let deliveries =
-            Deliveries { desk: handle.desk.clone(), origin: handle.origin.clone(), in_a_row: 0, timer: None };
-        Ok(Subscription::new(deliveries, Control(handle)))
+        self.open.check(topic)?;
+        let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
+        self.open.check(topic)?;
+        self.begin(topic, prepared)
     }
 
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
-        drop(self.open(topic)?);
+        self.open.check(topic)?;
         let initialized = async {
             let prepared = self.prepare(topic).await?;
             if self.config.group.is_some() && !prepared.starts.is_empty() {
@@ -221,7 +189,8 @@ impl Subscriber for KafkaSubscriber {
         };
         let prepared = initialized.await.map_err(|failure: Failure| failure.subscribing(topic))?;
         if self.config.group.is_none() && !prepared.starts.is_empty() {
-            self.open(topic)?.prepared.entry(topic.to_owned()).or_insert(prepared);
+            self.open.check(topic)?;
+            self.lock().prepared.entry(topic.to_owned()).or_insert(prepared);
         }
         Ok(())
     }
@@ -234,24 +203,22 @@ impl Subscriber for KafkaSubscriber {
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {
-        let (handles, dead_letters) = {
+        let closed = self.open.close().await;
+        let dead_letters = {
             let mut running = self.lock();
-            running.closed = true;
             running.clients.clear();
-            (std::mem::take(&mut running.handles), running.dead_letters.take())
+            running.dead_letters.take()
         };
-        let closed = join_all(handles.iter().map(Handle::close)).await;
         if let Some(dead_letters) = dead_letters
             && let Err(error) = dead_letters.publisher().close().await
         {
             tracing::warn!(%error, "the publisher of dead letters could not be closed");
         }
-        closed.into_iter().collect()
+        closed
     }
 
     fn status(&self) -> Vec<SubscriptionStatus> {
-        let handles = self.lock().handles.clone();
-        handles.iter().filter(|handle| !handle.desk.left.is_cancelled()).map(Handle::status).collect()
+        self.open.status()
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
@@ -268,155 +235,5 @@ impl Subscriber for KafkaSubscriber {
 impl fmt::Debug for KafkaSubscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaSubscriber").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-impl Handle {
-    fn status(&self) -> SubscriptionStatus {
-        let lag = self.desk.watermarks().into_iter().filter_map(|(partition, watermark)| {
-            self.client.context.measured(&self.desk.topic, partition)?.lag(watermark)
-        });
-        let lag = lag.fold(None, |sum: Option<u64>, lag| Some(sum.unwrap_or_default() + lag));
-        let health = match (self.desk.health(), self.client.context.silence.too_long()) {
-            (Health::Healthy, Some(silent)) => {
-                let reason = format!("the brokers have not answered for {:.1} s", silent.as_secs_f64());
-                Health::Degraded { reason }
-            }
-            (health, _) => health,
-        };
-        SubscriptionStatus::new(&*self.desk.topic, health)
-            .group(self.origin.group())
-            .outstanding(self.desk.outstanding())
-            .lag(lag)
-    }
-
-    /// Ends the subscription, and does not wait. What is acked from now on does not count.
-    fn end(&self) -> oneshot::Receiver<Result<(), Failure>> {
-        let (done, ended) = oneshot::channel();
-        self.desk.stop_intake();
-        if self.desk.end() {
-            self.client.order(Order::Leave(self.desk.clone(), done));
-        }
-        self.origin.revoke_all();
-        ended
-    }
-
-    async fn close(&self) -> Result<(), SubscribeError> {
-        let ended = async {
-            match self.end().await {
-                Ok(committed) => committed,
-                // Somebody else has ended it; it is over when the client has let go.
-                Err(_) => {
-                    self.desk.left.cancelled().await;
-                    Ok(())
-                }
-            }
-        };
-        let committed = match timeout(self.patience, ended).await {
-            Ok(committed) => committed.map_err(|failure| {
-                failure.explained("what was settled last is not recorded and comes again")
-            }),
-            Err(_) => Err(Failure::because(
-                Trouble::Unavailable,
-                "Kafka has not answered in time; what was settled last may not be recorded, and comes again then",
-            )),
-        };
-        committed.map_err(|failure| failure.subscribing(&self.desk.topic))
-    }
-}
-
-/// The stream. Dropping it ends the intake; dropping the control beside it ends the subscription.
-struct Deliveries {
-    desk: Arc<Desk>,
-    origin: Origin,
-    /// How many deliveries were returned since the task had to wait last.
-    in_a_row: u32,
-    /// Only made when a delay is waited for.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Deliveries {
-    #[inline]
-    fn delivery(&self, scope: u64, handed: Handed) -> Delivery {
-        let Handed { offset, attempt, delivery, timestamp, message } = handed;
-        let published_at = timestamp.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-        let token = Token { scope, position: offset.cast_unsigned(), delivery };
-        let info = DeliveryInfo::new(self.origin.clone(), token)
-            .with_attempt(attempt)
-            .with_partition(scope::partition(scope))
-            .with_published_at(published_at.map(|since| UNIX_EPOCH + since))
-            .with_offset(offset);
-        Delivery::new(message, info)
-    }
-
-    /// Ready when `until` has come.
-    fn poll_timer(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if timer.deadline() != until {
-            timer.as_mut().reset(until);
-        }
-        timer.as_mut().poll(cx)
-    }
-}
-
-impl Stream for Deliveries {
-    type Item = Result<Delivery, SubscribeError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        // Nothing that is awaited here counts against the runtime's own budget.
-        if this.in_a_row == YIELD_AFTER {
-            this.in_a_row = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        loop {
-            match this.desk.next(cx.waker()) {
-                Next::Handed(scope, handed) => {
-                    this.in_a_row += 1;
-                    return Poll::Ready(Some(Ok(this.delivery(scope, handed))));
-                }
-                Next::Error(error) => return Poll::Ready(Some(Err(error))),
-                Next::Ended => return Poll::Ready(None),
-                Next::Nothing(due) => {
-                    this.in_a_row = 0;
-                    let Some(due) = due else { return Poll::Pending };
-                    ready!(this.poll_timer(due, cx));
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Deliveries {
-    fn drop(&mut self) {
-        self.desk.stop_intake();
-    }
-}
-
-struct Control(Handle);
-
-#[async_trait]
-impl SubscriptionControl for Control {
-    fn set_window(&self, window: Window) {
-        self.0.desk.set_window(window);
-    }
-
-    fn stop_intake(&self) {
-        self.0.desk.stop_intake();
-    }
-
-    async fn close(&self) -> Result<(), SubscribeError> {
-        self.0.close().await
-    }
-
-    fn status(&self) -> SubscriptionStatus {
-        self.0.status()
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        drop(self.0.end());
     }
 }

@@ -13,9 +13,11 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, task, time::Instant};
 
+use watermill_core::backend::{Failure, Trouble};
+
 use crate::{
     config::{CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition, check_topic},
-    error::{Failure, Trouble},
+    error,
 };
 
 /// The pause between looks at a topic that is being made.
@@ -64,7 +66,7 @@ pub(crate) async fn pin(
 }
 
 fn missing(topic: &str) -> Failure {
-    Failure::of_code(Code::UnknownTopicOrPartition).explained(missing_detail(topic))
+    error::classify_code(Code::UnknownTopicOrPartition).explained(missing_detail(topic))
 }
 
 pub(crate) fn missing_detail(topic: &str) -> String {
@@ -79,15 +81,15 @@ pub(crate) async fn create(
     topic: &str,
     timeout: Duration,
 ) -> Result<i32, Failure> {
-    let admin: AdminClient<DefaultClientContext> = client.create().map_err(Failure::of)?;
+    let admin: AdminClient<DefaultClientContext> = client.create().map_err(error::classify)?;
     let new = NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
     let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
-    for result in admin.create_topics([&new], &options).await.map_err(Failure::of)? {
+    for result in admin.create_topics([&new], &options).await.map_err(error::classify)? {
         match result {
             // Another process was quicker.
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
             Err((_, code)) => {
-                return Err(Failure::of_code(code).explained("the topic could not be created"));
+                return Err(error::classify_code(code).explained("the topic could not be created"));
             }
         }
     }
@@ -107,7 +109,7 @@ pub(crate) async fn prepare_to_publish(config: &KafkaPublisherConfig, topic: &st
     if let Some(create) = config.create_topics {
         return self::create(config.client(), create, topic, timeout).await.map(|_| true);
     }
-    let admin: AdminClient<DefaultClientContext> = config.connection().create().map_err(Failure::of)?;
+    let admin: AdminClient<DefaultClientContext> = config.connection().create().map_err(error::classify)?;
     let topic = topic.to_owned();
     Ok(task::spawn_blocking(move || have_leaders(admin.inner(), &topic, timeout)).await.unwrap_or(false))
 }
@@ -133,15 +135,15 @@ fn await_leaders<C: ClientContext>(
 ) -> Result<i32, Failure> {
     let until = Instant::now() + timeout;
     let partitions = loop {
-        match partitions(client, topic, timeout).map_err(Failure::of)? {
+        match partitions(client, topic, timeout).map_err(error::classify)? {
             Found::Ready(partitions) => break partitions,
             // Brokers hear of a new topic one after another.
             Found::Missing | Found::NotReady(_) if Instant::now() < until => pause(),
             Found::Missing => return Err(missing(topic)),
-            Found::NotReady(code) => return Err(Failure::of_code(code)),
+            Found::NotReady(code) => return Err(error::classify_code(code)),
         }
     };
-    ends(client, topic, partitions, timeout).map_err(Failure::of)?;
+    ends(client, topic, partitions, timeout).map_err(error::classify)?;
     Ok(partitions)
 }
 
@@ -190,7 +192,7 @@ struct Scout {
 
 impl Scout {
     fn new(config: &KafkaSubscriberConfig, group: &str) -> Result<Self, Failure> {
-        let consumer: BaseConsumer = config.client(group).create().map_err(Failure::of)?;
+        let consumer: BaseConsumer = config.client(group).create().map_err(error::classify)?;
         Ok(Self { consumer: Some(Arc::new(consumer)), timeout: config.request_timeout })
     }
 
@@ -202,7 +204,7 @@ impl Scout {
         let consumer = self.consumer.clone().expect("the client is there until the scout is dropped");
         let timeout = self.timeout;
         match task::spawn_blocking(move || question(&consumer, timeout)).await {
-            Ok(answer) => answer.map_err(Failure::of),
+            Ok(answer) => answer.map_err(error::classify),
             Err(error) => Err(Failure::because(Trouble::Unavailable, error.to_string())),
         }
     }
@@ -217,7 +219,7 @@ impl Scout {
             match found {
                 Found::Ready(partitions) => return Ok(Some(partitions)),
                 Found::Missing => return Ok(None),
-                Found::NotReady(code) if Instant::now() >= until => return Err(Failure::of_code(code)),
+                Found::NotReady(code) if Instant::now() >= until => return Err(error::classify_code(code)),
                 Found::NotReady(_) => tokio::time::sleep(LOOK_AGAIN).await,
             }
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::time;
 use watermill_core::{
     Message, Publisher,
+    backend::refuse_delays,
     error::{PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
@@ -82,6 +83,14 @@ impl RecordingPublisher {
     #[must_use]
     pub fn atomic(mut self, atomic: bool) -> Self {
         self.capabilities = self.capabilities.atomic(atomic);
+        self
+    }
+
+    /// Whether it claims to deliver messages when they are due. One that does not refuses a message that
+    /// [asks for a delay](Message::asks_for_delay), as a backend does; one that does records it like any other.
+    #[must_use]
+    pub fn delays(mut self, delays: bool) -> Self {
+        self.capabilities = self.capabilities.delays(delays);
         self
     }
 
@@ -189,6 +198,9 @@ impl Default for RecordingPublisher {
 #[async_trait]
 impl Publisher for RecordingPublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+        if !self.capabilities.delays {
+            refuse_delays(topic, &messages)?;
+        }
         let mut call = Call::begin(self, topic, messages)?;
         if self.capabilities.keeps_order {
             call.record_accepted();
@@ -321,6 +333,17 @@ mod tests {
         call.await.unwrap();
         close.await.unwrap();
         publisher.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_delay_is_refused_unless_it_claims_to_keep_delays() {
+        for delays in [false, true] {
+            let publisher = RecordingPublisher::new().delays(delays);
+            let message = Message::new("1").delay_for(Duration::from_secs(60));
+            let refused = publisher.publish_one("t", message).await.err().map(|error| error.kind());
+            assert_eq!(refused, (!delays).then_some(PublishErrorKind::Unsupported));
+            assert_eq!(publisher.published("t").len(), usize::from(delays));
+        }
     }
 
     #[tokio::test]

@@ -1,13 +1,20 @@
 //! Waiting for something to become true, with an end to the patience.
+//!
+//! The patience is counted by the real clock. That of a runtime whose time is paused jumps ahead as soon as
+//! everybody waits: a wait that counted by it would end while a handler that takes an hour has hardly begun.
 
 use std::{
     env,
     future::Future,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, mpsc::RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
-use tokio::{sync::Notify, task_local, time};
+use tokio::{
+    sync::{Notify, oneshot},
+    task_local,
+};
 
 /// How long anything in this crate waits before it gives up: `WATERMILL_TEST_PATIENCE_SECONDS`, 30
 /// when it is not set.
@@ -85,14 +92,74 @@ impl<T> Watched<T> {
         look: impl FnMut(&T) -> Option<R>,
         seen: impl FnOnce(&T) -> String,
     ) -> R {
-        match time::timeout(patience(), self.until(look)).await {
-            Ok(found) => found,
-            Err(_) => panic!("waited {:?} for {what}, but saw {}", patience(), self.read(seen)),
+        tokio::select! {
+            biased;
+            found = self.until(look) => found,
+            () = real_time(patience()) => {
+                panic!("waited {:?} for {what}, but saw {}", patience(), self.read(seen))
+            }
         }
     }
 
     /// The next change.
     pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
+    }
+}
+
+/// Ends when so much time has passed, whatever the runtime's clock says.
+async fn real_time(time: Duration) {
+    let (done, passed) = oneshot::channel();
+    // Dropped with this future, it ends the thread.
+    let (_cancel, cancelled) = std::sync::mpsc::sync_channel::<()>(1);
+    // Not by `spawn_blocking`: a paused clock stands still while there are such tasks.
+    thread::spawn(move || {
+        if cancelled.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+            let _ = done.send(());
+        }
+    });
+    if passed.await.is_err() {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_outlasts_hours_of_a_paused_clock() {
+        let state = std::sync::Arc::new(Watched::<bool>::default());
+        let later = state.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            later.change(|state| *state = true);
+        });
+        state.expect("an hour", |state| state.then_some(()), bool::to_string).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_in_vain_ends_with_what_was_seen_though_the_clock_is_paused() {
+        for ticks in [false, true] {
+            // A clock that jumps ahead for ever, and one that has nothing to jump to.
+            let ticking = ticks.then(|| {
+                tokio::spawn(async {
+                    loop {
+                        tokio::time::sleep(Duration::from_secs(3600)).await;
+                    }
+                })
+            });
+            let state = Watched::<bool>::default();
+            let waiting = state.expect("the end", |state| state.then_some(()), bool::to_string);
+            let waiting = with_patience(Duration::from_millis(50), waiting);
+            let panic = std::panic::AssertUnwindSafe(waiting).catch_unwind().await.unwrap_err();
+            let text = panic.downcast::<String>().unwrap();
+            assert_eq!(*text, "waited 50ms for the end, but saw false");
+            if let Some(ticking) = ticking {
+                ticking.abort();
+            }
+        }
     }
 }

@@ -2,10 +2,13 @@
 
 #[path = "layout/documents.rs"]
 mod documents;
+#[path = "layout/modules.rs"]
+mod modules;
 #[path = "layout/sources.rs"]
 mod sources;
 
 use documents::{crate_map, documents, is_published, links, members, package, version_of};
+use modules::{FLOORS, reexports};
 use sources::{Source, read, root, rust_sources};
 
 /// A backend: where its sources and its conformance test are.
@@ -134,6 +137,41 @@ fn every_middleware_file_has_a_type_of_its_name() {
         }
     }
     report(faults);
+}
+
+#[test]
+fn a_module_of_the_core_imports_only_from_those_below_it() {
+    let sources = root().join("watermill-core/src");
+    let reexports = reexports(&read(&sources.join("lib.rs")));
+    let floor = |module: &str| FLOORS.iter().position(|known| *known == module);
+    let mut faults = Vec::new();
+    for source in rust_sources(&sources) {
+        let Some(module) = source.core_module() else { continue };
+        let Some(own) = floor(module) else {
+            faults.push(format!("`{module}` has no place among the FLOORS in xtask/tests/layout/modules.rs"));
+            continue;
+        };
+        for name in source.crate_imports() {
+            let from = reexports.get(&name).unwrap_or(&name);
+            if from != module && floor(from).is_none_or(|below| below > own) {
+                faults
+                    .push(format!("{} imports `{name}` of `{from}`, which is above `{module}`", source.path));
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
+fn a_module_with_files_of_its_own_is_a_folder_with_a_mod_rs() {
+    let crates = members();
+    let folders = crates.iter().map(|name| root().join(name).join("src")).filter(|folder| folder.is_dir());
+    let beside = |source: Source| {
+        let folder = source.path.strip_suffix(".rs")?.to_owned();
+        let mut files = std::fs::read_dir(root().join(&folder)).ok()?;
+        files.next().map(|_| format!("{} belongs into its folder, as {folder}/mod.rs", source.path))
+    };
+    report(folders.flat_map(|folder| rust_sources(&folder)).filter_map(beside).collect());
 }
 
 #[test]

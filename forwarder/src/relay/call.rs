@@ -10,7 +10,7 @@ use watermill_core::{
 use super::{item::Item, lane::LaneBatch, lanes::LaneId};
 use crate::Forwarder;
 
-/// How a call attempt.
+/// An attempt to publish messages of a lane, and how it ended.
 pub(super) struct Attempt {
     pub(super) lane: LaneId,
     pub(super) forwarded: usize,

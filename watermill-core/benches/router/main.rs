@@ -25,6 +25,7 @@ const ROUNDS: usize = 15;
 
 fn main() {
     if let Some((workload, messages)) = counted_workload() {
+        let _log = workload.log();
         return current_thread().block_on(async {
             let running = workload.start().await;
             running.move_messages(messages).await;

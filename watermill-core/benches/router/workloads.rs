@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tower::{Layer, Service, ServiceExt, util::BoxService};
+use tracing::subscriber::DefaultGuard;
 use watermill_core::{
     Handler, MemoryBroker, Message, Publisher, Router, State,
     error::BoxError,
@@ -29,6 +30,12 @@ pub(crate) enum Workload {
     OneHop,
     /// Publish, handle and publish, handle, ack.
     TwoHops,
+    /// The same, where the first handler makes a new message around the payload.
+    NewMessage,
+    /// One hop in a process that has a log, which does not want the spans of deliveries.
+    SpanUnheard,
+    /// One hop in a process whose log has the spans of deliveries.
+    SpanHeard,
     /// One hop through five layers that do nothing, on the handler.
     HandlerLayers,
     /// One hop through five layers that do nothing, on the router.
@@ -38,18 +45,41 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Floor, Self::OneHop, Self::TwoHops, Self::HandlerLayers, Self::RouterLayers, Self::BoxedLayer];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Floor,
+        Self::OneHop,
+        Self::TwoHops,
+        Self::NewMessage,
+        Self::HandlerLayers,
+        Self::RouterLayers,
+        Self::BoxedLayer,
+        Self::SpanUnheard,
+        Self::SpanHeard,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
             Self::OneHop => "publish-handle",
             Self::TwoHops => "publish-handle-publish-handle",
+            Self::NewMessage => "publish-handle-new-publish-handle",
+            Self::SpanUnheard => "span-unheard",
+            Self::SpanHeard => "span-heard",
             Self::HandlerLayers => "layers-5",
             Self::RouterLayers => "router-layers-5",
             Self::BoxedLayer => "boxed-layer",
         }
+    }
+
+    /// The log that the workload runs with, until the guard is dropped; to be called once on a thread.
+    pub(crate) fn log(self) -> Option<DefaultGuard> {
+        let filter = match self {
+            Self::SpanUnheard => "other=info",
+            Self::SpanHeard => "info",
+            _ => return None,
+        };
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink);
+        Some(tracing::subscriber::set_default(log.finish()))
     }
 
     /// Sets everything up; the returned [`Running`] moves messages.
@@ -58,7 +88,7 @@ impl Workload {
         let state = counter.clone();
         match self {
             Self::Floor => Running { counter, source: Source::Channel(floor(state)), control: None },
-            Self::OneHop => {
+            Self::OneHop | Self::SpanUnheard | Self::SpanHeard => {
                 let broker = MemoryBroker::new();
                 let router = Router::new()
                     .with_state(state)
@@ -69,11 +99,16 @@ impl Workload {
                 let broker = MemoryBroker::new();
                 let pass =
                     Handler::new("pass", pass).from(broker.subscriber(), "in").to(broker.publisher(), "out");
-                let router = Router::new()
-                    .with_state(state)
-                    .add(pass)
-                    .add(Handler::new("count", count).from(broker.subscriber(), "out"));
-                run(counter, broker, router).await
+                let count = Handler::new("count", count).from(broker.subscriber(), "out");
+                run(counter, broker, Router::new().with_state(state).add(pass).add(count)).await
+            }
+            Self::NewMessage => {
+                let broker = MemoryBroker::new();
+                let renew = Handler::new("renew", renew)
+                    .from(broker.subscriber(), "in")
+                    .to(broker.publisher(), "out");
+                let count = Handler::new("count", count).from(broker.subscriber(), "out");
+                run(counter, broker, Router::new().with_state(state).add(renew).add(count)).await
             }
             Self::HandlerLayers => {
                 let broker = MemoryBroker::new();
@@ -111,6 +146,11 @@ async fn count(State(counter): State<Arc<Counter>>) {
 /// A handler that hands a message on.
 async fn pass(message: Message) -> Message {
     message
+}
+
+/// A handler that makes a new message around a payload.
+async fn renew(message: Message) -> Message {
+    Message::new(message.payload().clone())
 }
 
 /// A workload that is set up.

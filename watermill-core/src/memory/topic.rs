@@ -291,14 +291,14 @@ impl State {
     /// is to be dropped without the lock.
     #[inline]
     fn append(&mut self, batch: &mut Batch, config: &MemoryConfig) -> Option<VecDeque<Record>> {
-        let keeps_history = config.history != History::None;
+        let keeps_history = !matches!(config.history, History::None);
         if self.groups.is_empty() && !keeps_history {
             return None;
         }
         // One look at the clock for a call.
         let published_at = SystemTime::now();
         let Batch { messages, confirm } = batch;
-        for message in messages.drain(..) {
+        for message in std::mem::take(messages) {
             let sequence = self.next_sequence;
             self.next_sequence += 1;
             let record = |message, confirm| Record::new(message, sequence, published_at, confirm);

@@ -4,7 +4,7 @@
 //! that is how they reach code which is not handed the message.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -16,6 +16,8 @@ use super::{id::MessageId, metadata::Metadata};
 use crate::metadata_keys;
 
 thread_local! {
+    /// Whether there are ids: most messages are made where there are none, and this is all they look at.
+    static CORRELATES: Cell<bool> = const { Cell::new(false) };
     static CORRELATION: RefCell<Option<CorrelationIds>> = const { RefCell::new(None) };
 }
 
@@ -42,13 +44,21 @@ impl CorrelationIds {
     }
 }
 
-/// Gives new metadata the ids of what is being handled, if there are any.
-pub(crate) fn correlate(metadata: &mut Metadata) {
+/// What a new message has of what is being handled, if there is something.
+#[inline]
+pub(super) fn metadata() -> Option<Metadata> {
+    if CORRELATES.get() { correlated() } else { None }
+}
+
+#[cold]
+fn correlated() -> Option<Metadata> {
+    let mut metadata = Metadata::new();
     CORRELATION.with_borrow(|ids| {
         if let Some(ids) = ids {
-            ids.apply(metadata);
+            ids.apply(&mut metadata);
         }
     });
+    (!metadata.is_empty()).then_some(metadata)
 }
 
 pin_project! {
@@ -84,15 +94,22 @@ struct Entered<'a>(&'a mut Option<CorrelationIds>);
 
 impl<'a> Entered<'a> {
     fn new(ids: &'a mut Option<CorrelationIds>) -> Self {
-        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, ids));
+        swap(ids);
         Self(ids)
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        CORRELATION.with_borrow_mut(|current| std::mem::swap(current, self.0));
+        swap(self.0);
     }
+}
+
+fn swap(ids: &mut Option<CorrelationIds>) {
+    CORRELATION.with_borrow_mut(|current| {
+        std::mem::swap(current, ids);
+        CORRELATES.set(current.is_some());
+    });
 }
 
 impl<F: Future> Future for Correlated<F> {

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{BatchFn, MakeService, Outputs, RouterState};
+use super::{BatchFn, MakeService, Outputs, service::RouterState};
 use crate::{DeliveryInfo, Message, error::BoxError};
 
 /// How many messages a batch has at the most, and how long the first waits for others.
@@ -46,12 +46,12 @@ where
     type Kind = F::Kind;
     type Service = BatchService;
 
-    fn make_service(self, state: R) -> BatchService {
-        let (function, state) = (self.function, state.into_state());
+    fn make_service(&mut self, state: R) -> Option<BatchService> {
+        let (function, state) = (self.function.clone(), state.into_state());
         let run = move |messages| function.call(messages, &state);
-        BatchService {
+        Some(BatchService {
             shared: Arc::new(Shared { size: self.size, run: Box::new(run), open: Mutex::default() }),
-        }
+        })
     }
 }
 

@@ -3,9 +3,10 @@
 use futures::future::BoxFuture;
 
 use super::{
-    BatchInterrupted, ExtractOwned, FromRef, HandlerError, IntoOutputs, Nothing, Outputs, State,
-    batch::Outcomes,
+    ExtractOwned, FromRef, HandlerError, IntoOutputs, Outputs, State,
+    batch::{BatchInterrupted, Outcomes},
     handler_fn::{Asynchronous, Function},
+    outputs::Nothing,
     shared_error::SharedError,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     note = "a batch handler is `async fn(Vec<T>)` or `async fn(Vec<T>, State<S>)`"
 )]
 pub trait BatchFn<Args, S>: Clone + Send + 'static {
-    /// [`Nothing`], [`Messages`](super::Messages) or [`Addressed`](super::Addressed).
+    /// [`Nothing`], [`Messages`](super::types::Messages) or [`Addressed`](super::types::Addressed).
     type Kind;
 
     /// Reads the messages and calls the function. The result has an outcome for each message.
@@ -38,7 +39,7 @@ pub trait BatchFn<Args, S>: Clone + Send + 'static {
     note = "where `O` is what a handler of single messages may return"
 )]
 pub trait IntoOutcomes {
-    /// [`Nothing`], [`Messages`](super::Messages) or [`Addressed`](super::Addressed).
+    /// [`Nothing`], [`Messages`](super::types::Messages) or [`Addressed`](super::types::Addressed).
     type Kind;
 
     /// An outcome for each of `len` messages.

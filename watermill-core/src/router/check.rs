@@ -24,7 +24,7 @@ where
 /// The second argument of a batch handler.
 pub fn batch_state<S, T>()
 where
-    (Vec<Message>, T): BatchArguments<S, super::ByValue>,
+    (Vec<Message>, T): BatchArguments<S, super::types::ByValue>,
 {
 }
 

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use super::RestartPolicy;
 use crate::Backoff;
 
 /// How a router starts and stops: plain data.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RouterConfig {
-    /// How long handlers may go on after the router was asked to stop; what is in hand then is
-    /// abandoned and delivered again. 30 s by default.
+    /// How long [`run`](crate::Router::run) may go on after the router was asked to stop: for handlers to finish,
+    /// subscriptions and publishers to close, and plugins to stop. What is not over then is abandoned, and named
+    /// in the error; messages in hand are delivered again. 30 s by default.
     pub drain_deadline: Duration,
     /// What to do when a handler cannot subscribe at start. By default the router does not start.
     pub start: StartPolicy,
+    /// What to do when a handler ends while the router runs. By default it is started again.
+    pub restart: RestartPolicy,
 }
 
 /// What to do when a handler cannot subscribe.
@@ -40,10 +44,21 @@ impl RouterConfig {
         self.start = start;
         self
     }
+
+    /// Sets [`restart`](Self::restart).
+    #[must_use]
+    pub fn restart(mut self, restart: RestartPolicy) -> Self {
+        self.restart = restart;
+        self
+    }
 }
 
 impl Default for RouterConfig {
     fn default() -> Self {
-        Self { drain_deadline: Duration::from_secs(30), start: StartPolicy::FailFast }
+        Self {
+            drain_deadline: Duration::from_secs(30),
+            start: StartPolicy::FailFast,
+            restart: RestartPolicy::default(),
+        }
     }
 }

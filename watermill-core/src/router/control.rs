@@ -3,16 +3,15 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    future::Future,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Counts, HandlerInfo, HandlerReport, RunError, RunErrorKind, counters::Counters, worker::Trouble,
-};
-use crate::subscription::{Health, SubscriptionControl, SubscriptionStatus};
+use super::{HandlerReport, HandlerStatus, RunError, RunErrorKind, status::Entry};
 
 /// A handle on a router: to stop it, to look at it, to stop one of its handlers. Cheap to clone.
 #[derive(Clone)]
@@ -39,33 +38,6 @@ pub enum Phase {
     Draining,
     /// It has ended.
     Ended,
-}
-
-/// One handler, as a health page shows it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HandlerStatus {
-    /// Its names.
-    pub info: HandlerInfo,
-    /// What a message passes through, the outermost layer first.
-    pub chain: String,
-    /// How its subscription is doing.
-    pub subscription: SubscriptionStatus,
-    /// What happened to its messages so far.
-    pub counts: Counts,
-}
-
-/// A running handler.
-pub(super) struct Entry {
-    pub(super) info: Arc<HandlerInfo>,
-    pub(super) chain: String,
-    pub(super) counters: Arc<Counters>,
-    /// What ails the stream of its subscription.
-    pub(super) trouble: Arc<Trouble>,
-    pub(super) stop: CancellationToken,
-    /// `None` while it is still trying to subscribe.
-    pub(super) subscription: Option<Arc<dyn SubscriptionControl>>,
-    pub(super) ended: watch::Sender<Option<HandlerReport>>,
 }
 
 impl RouterControl {
@@ -107,13 +79,18 @@ impl RouterControl {
         let _ = self.shared.phase.subscribe().wait_for(|current| *current >= phase).await;
     }
 
-    /// The handlers that run, by name.
+    /// How the handlers that run, or try to, are doing, by name.
     pub fn handlers(&self) -> Vec<HandlerStatus> {
         self.shared.handlers().values().map(Entry::status).collect()
     }
 
+    /// How one handler is doing; `None` when none of this name runs.
+    pub fn handler(&self, name: &str) -> Option<HandlerStatus> {
+        self.shared.handlers().get(name).map(Entry::status)
+    }
+
     /// Lets one handler drain, and returns what it did; the others go on, and its name is free again.
-    /// Its publisher stays open until the router ends: others may use it.
+    /// Its publisher stays open.
     ///
     /// # Errors
     ///
@@ -146,24 +123,22 @@ impl Shared {
     }
 }
 
-impl Entry {
-    fn status(&self) -> HandlerStatus {
-        let mut subscription = match &self.subscription {
-            Some(subscription) => subscription.status(),
-            None => {
-                let health = Health::Degraded { reason: "not subscribed yet".to_owned() };
-                SubscriptionStatus::new(&self.info.subscribe_topic, health).group(self.info.group.clone())
+impl RouterControl {
+    /// Runs `work` to its end, and stops the router when `signal` comes meanwhile: `work` notices.
+    pub(super) async fn stopped_by<R>(
+        &self,
+        mut signal: Pin<&mut impl Future>,
+        work: impl Future<Output = R>,
+    ) -> R {
+        let mut work = pin!(work);
+        if !self.shared.stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                result = &mut work => return result,
+                _ = &mut signal => self.stop(),
             }
-        };
-        if let (Health::Healthy, Some(reason)) = (&subscription.health, self.trouble.current()) {
-            subscription.health = Health::Degraded { reason };
         }
-        HandlerStatus {
-            info: (*self.info).clone(),
-            chain: self.chain.clone(),
-            subscription,
-            counts: self.counters.snapshot(),
-        }
+        work.await
     }
 }
 

@@ -81,6 +81,23 @@ impl Counters {
     }
 }
 
+impl Counts {
+    /// Adds those of another handler.
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self { received, acked, nacked, retried, dead_lettered, rejected, dropped, lost, in_flight } =
+            other;
+        self.received += received;
+        self.acked += acked;
+        self.nacked += nacked;
+        self.retried += retried;
+        self.dead_lettered += dead_lettered;
+        self.rejected += rejected;
+        self.dropped += dropped;
+        self.lost += lost;
+        self.in_flight += in_flight;
+    }
+}
+
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} received, {} acked", self.received, self.acked)?;

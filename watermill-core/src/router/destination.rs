@@ -1,8 +1,12 @@
 //! Where the outputs of a handler go, as types: what the compiler checks against what the handler returns.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
-use super::{Addressed, Messages, Nothing, handler::Unknown, sink::Sink};
+use super::{
+    handler::Unknown,
+    outputs::{Addressed, Messages, Nothing},
+    sink::Sink,
+};
 use crate::Publisher;
 
 /// A destination that fits handlers returning `Kind`.
@@ -30,9 +34,9 @@ pub struct ToTopic {
 }
 
 impl<Kind: ReturnsNothing> Output<Kind> for NoOutput {}
-impl<Kind: ReturnsMessages> Output<Kind> for ToPublisher {}
-impl<Kind: ReturnsMessages> Output<Kind> for ToTopic {}
-impl<Kind: ReturnsAddressed> Output<Kind> for ToTopics {}
+impl<Kind: ReturnsMessages<ToPublisher>> Output<Kind> for ToPublisher {}
+impl<Kind: ReturnsMessages<ToTopic>> Output<Kind> for ToTopic {}
+impl<Kind: ReturnsAddressed<ToTopics>> Output<Kind> for ToTopics {}
 
 /// What a handler without a destination returns.
 #[diagnostic::on_unimplemented(
@@ -47,28 +51,48 @@ impl ReturnsNothing for Nothing {}
 impl ReturnsNothing for Unknown {}
 
 /// What a handler returns whose destination is one topic.
-#[diagnostic::on_unimplemented(
-    message = "the handler's destination is one topic, and it returns `{Self}`",
-    label = "the destination does not fit what the handler returns",
-    note = "a handler that returns nothing has no destination: leave out `.to(publisher, topic)`",
-    note = "messages that name their topics, `To(topic, message)`, need `.to_topics(publisher)` instead"
-)]
-pub trait ReturnsMessages {}
+pub trait ReturnsMessages<Out> {}
 
-impl ReturnsMessages for Messages {}
-impl ReturnsMessages for Unknown {}
+impl<Out> ReturnsMessages<Out> for Messages {}
+impl<Out> ReturnsMessages<Out> for Unknown {}
+impl<Out> ReturnsMessages<Out> for Nothing where Unfit<Out>: SomethingToPublish {}
+impl<Out> ReturnsMessages<Out> for Addressed where Unfit<Out>: TopicsOfMessages {}
 
 /// What a handler returns whose outputs name their topics.
-#[diagnostic::on_unimplemented(
-    message = "the handler's destination is the topics that its messages name, and it returns `{Self}`",
-    label = "the destination does not fit what the handler returns",
-    note = "a handler that returns nothing has no destination: leave out `.to_topics(publisher)`",
-    note = "messages that name no topic need `.to(publisher, topic)` instead, or are returned as `To(topic, message)`"
-)]
-pub trait ReturnsAddressed {}
+pub trait ReturnsAddressed<Out> {}
 
-impl ReturnsAddressed for Addressed {}
-impl ReturnsAddressed for Unknown {}
+impl<Out> ReturnsAddressed<Out> for Addressed {}
+impl<Out> ReturnsAddressed<Out> for Unknown {}
+impl<Out> ReturnsAddressed<Out> for Nothing where Unfit<Out>: SomethingToPublish {}
+impl<Out> ReturnsAddressed<Out> for Messages where Unfit<Out>: OneTopic {}
+
+/// A destination that does not fit. What is asked of it below is never true: each is there for the sentence
+/// that the compiler says then.
+pub struct Unfit<Out>(PhantomData<Out>);
+
+/// What a destination needs, and a handler that returns nothing does not have.
+#[diagnostic::on_unimplemented(
+    message = "the handler returns nothing and has a destination: leave out `.to(..)`",
+    label = "there is nothing to publish",
+    note = "or let the handler return what is to be published"
+)]
+pub trait SomethingToPublish {}
+
+/// What messages that name their topics need.
+#[diagnostic::on_unimplemented(
+    message = "the handler's messages name their topics: call `.to_topics(publisher)` instead of `.to(publisher, topic)`",
+    label = "a destination with a topic of its own",
+    note = "or let the handler return its messages without `To(topic, ..)`"
+)]
+pub trait TopicsOfMessages {}
+
+/// What messages that name no topic need.
+#[diagnostic::on_unimplemented(
+    message = "the handler's messages name no topic: call `.to(publisher, topic)` instead of `.to_topics(publisher)`",
+    label = "a destination without a topic",
+    note = "or let the handler return `To(topic, message)`"
+)]
+pub trait OneTopic {}
 
 /// Keeps [`Output`] closed, and its conversion out of sight.
 mod sealed {
@@ -106,7 +130,9 @@ mod sealed {
     }
 }
 
-pub(super) fn sink(output: impl sealed::IntoSink) -> Sink {
+pub(super) use sealed::IntoSink;
+
+pub(super) fn sink(output: impl IntoSink) -> Sink {
     let (publisher, topic) = output.into_sink();
     Sink { publisher, topic }
 }

@@ -42,6 +42,53 @@ use crate::{
 /// # let _ = watermill_core::Router::new()
 /// #     .add(watermill_core::Handler::new("greet", greet).from(broker.subscriber(), "guests"));
 /// ```
+///
+/// # Why it does not await
+///
+/// An extractor reads what is there already. What has to be waited for, a connection, a row or a check of a
+/// token, is the work of a layer, which has what an extractor could not have: a place in an order, so that a
+/// timeout limits it, a retry repeats it and a circuit breaker hears of its failures; the end of the handler,
+/// so that it can commit, roll back or release what it has taken; and the intake valve, so that messages stay
+/// in the backend while it is not ready. It also keeps the way from a message to its handler free of futures
+/// that only pass a value on.
+///
+/// So a layer awaits and puts an extension on the message, and an extractor takes it. Where only a lookup is
+/// waited for, tower's `AsyncFilterLayer` is that layer:
+///
+/// ```
+/// use tower::filter::AsyncFilterLayer;
+/// use watermill_core::{
+///     Handler, MemoryBroker, Message, Router, error::{BoxError, Permanent}, router::Extract,
+/// };
+///
+/// #[derive(Clone)]
+/// struct Customer(String);
+///
+/// impl<S> Extract<S> for Customer {
+///     type Rejection = Permanent;
+///
+///     fn extract(message: &Message, _state: &S) -> Result<Self, Permanent> {
+///         message.extensions().get().cloned().ok_or_else(|| Permanent::new("find the customer of the message"))
+///     }
+/// }
+///
+/// async fn look_up(message: Message) -> Result<Message, BoxError> {
+///     # async fn name_of(_id: &str) -> Result<String, BoxError> { Ok("Ann".to_owned()) }
+///     let name = name_of(message.metadata().get("customer").unwrap_or_default()).await?;
+///     Ok(message.with_extension(Customer(name)))
+/// }
+///
+/// async fn greet(Customer(name): Customer) {
+///     println!("hello, {name}");
+/// }
+///
+/// let broker = MemoryBroker::new();
+/// let greet = Handler::new("greet", greet)
+///     .from(broker.subscriber(), "guests")
+///     .layer(AsyncFilterLayer::new(look_up));
+/// # let _ =
+/// Router::new().add(greet);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler argument",
     label = "does not implement `Extract`",

@@ -158,13 +158,6 @@ impl FailurePolicy {
         self.problem.as_deref()
     }
 
-    pub(super) fn dead_letter(&self) -> Option<&DeadLetter> {
-        match &self.then {
-            Then::DeadLetter(dead_letter) => Some(dead_letter),
-            Then::Nack | Then::Reject | Then::Drop => None,
-        }
-    }
-
     /// `tries` in place so far, of delivery number `attempt`.
     pub(super) fn decide(&self, error: &(dyn Error + 'static), tries: u32, attempt: u32) -> Decision<'_> {
         match (self.classifier.verdict(error), &self.then) {

@@ -6,8 +6,13 @@ use tokio::sync::{mpsc, oneshot};
 use tower::{Layer, layer::util::Identity};
 
 use super::{
-    Handler, MakeService, MessageService, RouterControl, RunError, RunErrorKind, SharedLayer,
-    destination::Output, router::prepare, source::Source, supervisor::Addition,
+    Handler, Handlers, MakeService, MessageService, RouterControl, RunError,
+    destination::Output,
+    factory::{BoxedService, SharedLayer},
+    prepared::Prepared,
+    router::prepare,
+    source::Source,
+    supervisor::Addition,
 };
 
 /// A [`RouterControl`] that can also add handlers, with the router's state and layers.
@@ -19,33 +24,92 @@ pub struct RouterHandle<S = (), L = Identity> {
     pub(super) additions: mpsc::Sender<Addition>,
 }
 
+/// What became of a handler that was added to a running router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Added {
+    /// It has subscribed.
+    Subscribed,
+    /// It could not subscribe and goes on trying, as
+    /// [`StartPolicy::Retry`](super::StartPolicy::Retry) says.
+    Retrying {
+        /// What the first try met.
+        error: String,
+    },
+}
+
 impl<S, L> RouterHandle<S, L> {
     /// Starts a handler in the running router (or as soon as it runs) and returns when it has
-    /// subscribed.
+    /// subscribed, or says that it has not and goes on trying.
     ///
     /// # Errors
     ///
-    /// [`RunErrorKind::Build`] for a name that is taken, `Start` when it cannot subscribe,
-    /// `NotRunning` when the router has ended. The router goes on in every case.
+    /// [`RunErrorKind::Build`](super::RunErrorKind::Build) for a name that is taken, `Start` when it cannot subscribe,
+    /// `NotRunning` when the router has ended or is stopping. The router goes on in every case, without the
+    /// handler.
     ///
     /// # Cancel safety
     ///
     /// Once the future has been polled the handler may start, even if the future is dropped.
-    pub async fn add<M, In, Out, HL>(&self, handler: Handler<M, In, Out, HL>) -> Result<(), RunError>
+    pub async fn add<M, In, Out, HL>(&self, handler: Handler<M, In, Out, HL>) -> Result<Added, RunError>
     where
-        S: Clone,
+        S: Clone + Send + 'static,
         In: Source,
         M: MakeService<S>,
         Out: Output<M::Kind>,
-        HL: Layer<M::Service>,
-        L: Layer<HL::Service>,
+        HL: Layer<M::Service> + Send + 'static,
+        L: Layer<HL::Service> + Send + Sync + 'static,
+        HL::Service: MessageService,
         L::Service: MessageService,
     {
         let prepared = prepare(handler, self.state.clone(), &self.layers, &self.chain);
+        Self::answered(self.begin(prepared).await?).await
+    }
+
+    /// Adds every handler of a set, side by side, and returns what became of each of them, with its name. One that
+    /// cannot be started does not keep the others from it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once the future has been polled the handlers may start, even if the future is dropped.
+    pub async fn merge(&self, handlers: Handlers<S>) -> Vec<(String, Result<Added, RunError>)>
+    where
+        S: Clone + Send + 'static,
+        L: Layer<BoxedService> + Send + Sync + 'static,
+        L::Service: MessageService,
+    {
+        let prepared: Vec<_> = handlers.prepare(&self.state, &self.layers, &self.chain).collect();
+        let mut begun = Vec::with_capacity(prepared.len());
+        for handler in prepared {
+            begun.push((handler.spec.name.clone(), self.begin(handler).await));
+        }
+        let mut added = Vec::with_capacity(begun.len());
+        for (name, answer) in begun {
+            added.push((
+                name,
+                match answer {
+                    Ok(answer) => Self::answered(answer).await,
+                    Err(error) => Err(error),
+                },
+            ));
+        }
+        added
+    }
+
+    /// Hands a handler to the supervisor, which answers in its time.
+    async fn begin(
+        &self,
+        prepared: Prepared,
+    ) -> Result<oneshot::Receiver<Result<Added, RunError>>, RunError> {
         let (answer, answered) = oneshot::channel();
-        let ended = || RunError::new(RunErrorKind::NotRunning, "the router has ended");
-        self.additions.send((prepared, answer)).await.map_err(|_| ended())?;
-        answered.await.unwrap_or_else(|_| Err(ended()))
+        match self.additions.send(Addition { prepared, answer }).await {
+            Ok(()) => Ok(answered),
+            Err(_) => Err(RunError::not_running()),
+        }
+    }
+
+    async fn answered(answer: oneshot::Receiver<Result<Added, RunError>>) -> Result<Added, RunError> {
+        answer.await.unwrap_or_else(|_| Err(RunError::not_running()))
     }
 }
 

@@ -5,12 +5,14 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tower::layer::util::{Identity, Stack};
 
 use super::{
-    BatchFn, HandlerFn, HandlerService, MakeService, MessageService, RouterState,
+    BatchFn, HandlerFn, HandlerService, MakeService, MessageService,
     batch::{BatchSize, MakeBatch},
     concurrency::Concurrency,
-    destination::{NoOutput, ToPublisher, ToTopic, ToTopics},
+    destination::{IntoSink, NoOutput, ToPublisher, ToTopic, ToTopics, sink},
     failure::FailurePolicy,
-    source::{FromTopic, NoSource},
+    prepared::Spec,
+    service::RouterState,
+    source::{FromTopic, NoSource, Source, topic},
 };
 use crate::{Publisher, Subscriber};
 
@@ -41,23 +43,23 @@ use crate::{Publisher, Subscriber};
 /// ```
 #[must_use = "a handler does nothing until it is added to a router"]
 pub struct Handler<M, In = NoSource, Out = NoOutput, L = Identity> {
-    pub(super) make: M,
-    pub(super) source: In,
-    pub(super) output: Out,
-    pub(super) layer: L,
-    pub(super) settings: Settings,
+    make: M,
+    source: In,
+    output: Out,
+    layer: L,
+    settings: Settings,
 }
 
 /// Everything about a handler that is not a type.
-pub(super) struct Settings {
-    pub(super) name: String,
-    pub(super) group: Option<String>,
-    pub(super) concurrency: Concurrency,
-    pub(super) policy: FailurePolicy,
-    pub(super) pipeline: usize,
-    /// The layers' type names, the outermost last.
-    pub(super) chain: Vec<&'static str>,
-    pub(super) problems: Vec<String>,
+struct Settings {
+    name: String,
+    group: Option<String>,
+    concurrency: Concurrency,
+    policy: FailurePolicy,
+    pipeline: usize,
+    /// The layers' type names, the outermost first.
+    chain: Vec<&'static str>,
+    problems: Vec<String>,
 }
 
 /// Marks services that do not say what they produce: any destination fits. What has no destination
@@ -84,6 +86,10 @@ impl<F, Args, S> Handler<MakeBatch<F, Args, S>> {
     /// Every message has its own outcome, and layers work on single messages as everywhere. Batches do
     /// not overlap. A batch is handed out in order; where one of its messages fails, the later ones of
     /// the batch have been handled with it, and only the failed one comes again.
+    ///
+    /// What comes out of the layers is published with one call for each topic, in the order of the batch. Where
+    /// some of a call is not accepted, the messages that it was made of have failed, and those behind them in the
+    /// batch whose outputs have the same key.
     pub fn batch(name: impl Into<String>, max: usize, linger: Duration, function: F) -> Self
     where
         F: BatchFn<Args, S>,
@@ -99,12 +105,21 @@ impl<F, Args, S> Handler<MakeBatch<F, Args, S>> {
 
 impl<S: MessageService> Handler<MakeReady<S>> {
     /// A handler that is a tower service already.
+    ///
+    /// There is no other, should it fail: the handler is not started again then. [`make`](Self::make) one where
+    /// it can be.
     pub fn service(name: impl Into<String>, service: S) -> Self {
-        Self::with(name, MakeReady(service), Concurrency::default())
+        Self::with(name, MakeReady(Some(service)), Concurrency::default())
     }
 }
 
 impl<M> Handler<M> {
+    /// A handler whose service is made of the router's state: see [`MakeService`], whose `Kind` says which
+    /// destinations fit.
+    pub fn make(name: impl Into<String>, make: M) -> Self {
+        Self::with(name, make, Concurrency::default())
+    }
+
     fn with(name: impl Into<String>, make: M, concurrency: Concurrency) -> Self {
         let settings = Settings {
             name: name.into(),
@@ -139,8 +154,8 @@ impl<M, Out, L> Handler<M, NoSource, Out, L> {
 impl<M, In, L> Handler<M, In, NoOutput, L> {
     /// Publishes what the handler returns to `topic`.
     ///
-    /// The publisher belongs to the router then, which closes it at the end; to go on publishing
-    /// elsewhere, give it a handle of its own.
+    /// The publisher stays yours to close, after the router has ended; or ask the router to close it, with
+    /// [`Router::close_publisher_on_stop`](crate::Router::close_publisher_on_stop).
     pub fn to(
         self,
         publisher: impl Publisher + 'static,
@@ -197,18 +212,27 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
     /// Handles up to `n` messages at once, each on a task of its own, in any order.
     ///
     /// Without this and [`ordered_by_key`](Self::ordered_by_key), messages are handled one at a time
-    /// in each ordering scope (a Kafka partition, an SQL topic), up to 64 scopes at once.
+    /// in each ordering scope (a Kafka partition, an SQL topic), up to 64 scopes at once. From a subscriber that
+    /// keeps [no order](crate::subscriber::Ordering::None), a queue for instance, each message is a scope of its
+    /// own: up to 64 at once, all on the handler's own task. [`scopes`](Self::scopes) sets another number, and
+    /// `scopes(1)` handles one message at a time from anywhere.
+    ///
+    /// However many run at once, a message that has not begun is in the subscription and not here: free for
+    /// others, and given back by a stop.
     pub fn concurrency(self, n: usize) -> Self {
         self.run(n, Concurrency::Unordered, "concurrency must be at least one")
     }
 
     /// Handles up to `n` messages at once, each on a task of its own, those of one
     /// [key](crate::Message::key) in order, one after another. Messages without a key have no order.
+    ///
+    /// To find a message for a free lane, those whose lane is busy are taken and wait: up to `n` of them in all.
     pub fn ordered_by_key(self, n: usize) -> Self {
         self.run(n, Concurrency::Keyed, "the number of key lanes must be at least one")
     }
 
-    /// Handles one message at a time in each ordering scope, and up to `n` scopes at once.
+    /// Handles one message at a time in each ordering scope, and up to `n` scopes at once; up to `n` messages
+    /// where there is no order. 64 by default.
     pub fn scopes(self, n: usize) -> Self {
         self.run(n, Concurrency::Scopes, "the number of scopes must be at least one")
     }
@@ -216,6 +240,11 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
     /// How many messages may have outputs on their way while the next is handled, in each ordering
     /// scope, where the publisher keeps the order of calls; 1,000 by default, 0 waits for every
     /// output. After a crash, at most this many messages of a scope are handled again.
+    ///
+    /// It bounds all scopes together too: what is handed out and not settled is at most this and the number of
+    /// lanes ([`Window::total`](crate::Window::total)), 1,064 by default. A backend derives its prefetch from it.
+    /// Messages that may run in any order, and those of a batch, count as running until their outputs are
+    /// accepted.
     pub fn pipeline(mut self, outputs: usize) -> Self {
         self.settings.pipeline = outputs;
         self
@@ -244,9 +273,9 @@ pub struct MakeHandler<F, Args, S> {
     args: PhantomData<fn() -> (Args, S)>,
 }
 
-/// A service that needs no state.
+/// A service that needs no state, and is the only one.
 #[derive(Debug)]
-pub struct MakeReady<S>(S);
+pub struct MakeReady<S>(Option<S>);
 
 impl<F, Args, S, R> MakeService<R> for MakeHandler<F, Args, S>
 where
@@ -258,8 +287,8 @@ where
     type Kind = F::Kind;
     type Service = HandlerService<F, Args, S>;
 
-    fn make_service(self, state: R) -> Self::Service {
-        HandlerService::new(self.function, state.into_state())
+    fn make_service(&mut self, state: R) -> Option<Self::Service> {
+        Some(HandlerService::new(self.function.clone(), state.into_state()))
     }
 }
 
@@ -267,8 +296,29 @@ impl<Svc: MessageService, S> MakeService<S> for MakeReady<Svc> {
     type Kind = Unknown;
     type Service = Svc;
 
-    fn make_service(self, _state: S) -> Svc {
-        self.0
+    fn make_service(&mut self, _state: S) -> Option<Svc> {
+        self.0.take()
+    }
+}
+
+impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
+    /// What runs, what is around it, and everything else.
+    pub(super) fn into_parts(self) -> (M, L, Spec) {
+        let Self { make, source, output, layer, settings } = self;
+        let source = topic(source);
+        let spec = Spec {
+            name: settings.name,
+            subscriber: source.subscriber,
+            topic: source.topic,
+            group: settings.group,
+            sink: sink(output),
+            policy: settings.policy,
+            concurrency: settings.concurrency,
+            pipeline: settings.pipeline,
+            layers: settings.chain,
+            problems: settings.problems,
+        };
+        (make, layer, spec)
     }
 }
 

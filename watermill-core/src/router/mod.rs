@@ -14,47 +14,52 @@ mod control;
 mod counters;
 mod destination;
 mod extract;
+mod factory;
 mod failure;
 mod handle;
 mod handler;
 mod handler_error;
 mod handler_fn;
+mod handlers;
 mod outputs;
 mod plugin;
+mod prepared;
 mod report;
+mod restart;
 #[expect(clippy::module_inception, reason = "the file of the type `Router`")]
 mod router;
+mod runner;
 mod service;
 mod shared_error;
 #[cfg(feature = "signal")]
 mod signals;
 mod sink;
 mod source;
+mod status;
 mod supervisor;
+pub mod types;
 mod worker;
 
-pub use batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch};
 pub use batch_fn::{BatchFn, IntoOutcomes};
 pub use by_topic::ByTopic;
 pub use config::{RouterConfig, StartPolicy};
-pub use control::{HandlerStatus, Phase, RouterControl};
+pub use control::{Phase, RouterControl};
 pub use counters::Counts;
-pub use destination::{NoOutput, Output, ToPublisher, ToTopic, ToTopics};
-pub use extract::{
-    ByRef, ByValue, Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State,
-};
+pub use extract::{Extension, Extract, ExtractOwned, FromRef, Json, JsonRejection, NotDelivered, State};
 pub use failure::FailurePolicy;
-pub use handle::RouterHandle;
-pub use handler::{Handler, MakeHandler, MakeReady, Unknown};
+pub use handle::{Added, RouterHandle};
+pub use handler::Handler;
 pub use handler_error::HandlerError;
-pub use handler_fn::{HandlerFn, HandlerFuture, HandlerService};
-pub use outputs::{Addressed, IntoOutputs, Messages, Nothing, Outputs, To};
+pub use handler_fn::{HandlerFn, HandlerService};
+pub use handlers::Handlers;
+pub use outputs::{IntoOutputs, Outputs, To};
 pub use plugin::Plugin;
-pub use report::{Ended, HandlerReport, Report, RunError, RunErrorKind};
-pub use router::{Router, SharedLayer};
-pub use service::{MakeService, MessageService, RouterState};
+pub use report::{Ended, Forgotten, HandlerReport, Report, RunError, RunErrorKind};
+pub use restart::RestartPolicy;
+pub use router::Router;
+pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
-pub use source::{FromTopic, NoSource, Source};
+pub use status::HandlerStatus;
 
 use crate::HandlerInfo;

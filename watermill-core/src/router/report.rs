@@ -3,14 +3,28 @@
 use std::{error::Error, fmt};
 
 use super::{Counts, HandlerInfo};
-use crate::error::{BoxError, chain};
+use crate::error::BoxError;
 
 /// What every handler of a router did until it ended, in the order in which they ended.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// The handlers.
+    /// The handlers that ended last, [`Report::MAX`] at the most.
     pub handlers: Vec<HandlerReport>,
+    /// Those that ended before them, of which only sums are kept.
+    pub forgotten: Forgotten,
+}
+
+/// Sums over handlers that ended too long ago to be reported one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Forgotten {
+    /// How many there were.
+    pub handlers: u64,
+    /// How many of them did not end as they were asked to.
+    pub failed: u64,
+    /// What happened to their messages.
+    pub counts: Counts,
 }
 
 /// What one handler did.
@@ -21,6 +35,8 @@ pub struct HandlerReport {
     pub info: HandlerInfo,
     /// What happened to its messages.
     pub counts: Counts,
+    /// How often it was started again.
+    pub restarts: u64,
     /// How it ended.
     pub ended: Ended,
 }
@@ -31,7 +47,7 @@ pub struct HandlerReport {
 pub enum Ended {
     /// It was asked to, and settled everything it had taken.
     Stopped,
-    /// Its subscription or service failed for good, or its settlements could not be recorded.
+    /// It ended and was not started again, or its settlements could not be recorded.
     Failed {
         /// Why.
         error: String,
@@ -62,21 +78,37 @@ pub enum RunErrorKind {
     Plugin,
     /// Handlers failed for good. Their messages are delivered again when they run again.
     HandlersFailed,
-    /// Messages were still being handled at the drain deadline or when the router was aborted. They
-    /// are delivered again.
+    /// Something was not over at the drain deadline or when the router was aborted: handlers, the closing of
+    /// subscriptions and publishers, plugins. The text names all of it. Messages in hand are delivered again.
     Abandoned,
     /// The router is not running (any more).
     NotRunning,
 }
 
 impl Report {
-    /// The report of the handler of this name.
+    /// How many handlers are reported one by one: 1,000.
+    pub const MAX: usize = 1_000;
+
+    /// The report of the handler of this name; of the last one, where there were several.
     pub fn handler(&self, name: &str) -> Option<&HandlerReport> {
-        self.handlers.iter().find(|handler| handler.info.name == name)
+        self.handlers.iter().rev().find(|handler| handler.info.name == name)
+    }
+
+    /// Adds a handler, and forgets the first where there are too many.
+    pub(super) fn push(&mut self, handler: HandlerReport) {
+        if self.handlers.len() == Self::MAX {
+            self.forgotten.add(&self.handlers.remove(0));
+        }
+        self.handlers.push(handler);
+    }
+
+    /// Whether a handler did not end as it was asked to.
+    pub(super) fn has_failed(&self) -> bool {
+        self.forgotten.failed > 0 || self.failed().next().is_some()
     }
 
     /// Those that did not end as they were asked to.
-    pub(super) fn failed(&self) -> impl Iterator<Item = &HandlerReport> {
+    fn failed(&self) -> impl Iterator<Item = &HandlerReport> {
         self.handlers.iter().filter(|handler| handler.ended != Ended::Stopped)
     }
 }
@@ -91,22 +123,40 @@ impl RunError {
         self
     }
 
-    /// An error if any handler of the report ended badly.
-    pub(super) fn check(report: Report) -> Result<Report, Self> {
-        let names = |ended: fn(&Ended) -> bool| {
-            let names = report.failed().filter(|handler| ended(&handler.ended));
-            names.map(describe).collect::<Vec<_>>().join("; ")
+    /// The router has ended, or does not take anything on any more.
+    pub(super) fn not_running() -> Self {
+        Self::new(RunErrorKind::NotRunning, "the router has ended or is stopping")
+    }
+
+    /// An error if any handler of the report ended badly, or something was abandoned.
+    pub(super) fn check(report: Report, abandoned: Vec<String>) -> Result<Report, Self> {
+        let failed = report.failed().filter_map(|handler| match &handler.ended {
+            Ended::Failed { error } => Some(format!("{}: {error}", handler.info.name)),
+            Ended::Stopped | Ended::Abandoned => None,
+        });
+        let forgotten = report.forgotten.failed;
+        let forgotten = (forgotten > 0).then(|| format!("{forgotten} handlers that ended long ago"));
+        let mut problems: Vec<_> = failed.chain(forgotten).collect();
+        let kind = match (problems.is_empty(), abandoned.is_empty()) {
+            (false, _) => RunErrorKind::HandlersFailed,
+            (true, false) => RunErrorKind::Abandoned,
+            (true, true) => return Ok(report),
         };
-        let failed = names(|ended| matches!(ended, Ended::Failed { .. }));
-        let abandoned = names(|ended| matches!(ended, Ended::Abandoned));
-        let error = if !failed.is_empty() {
-            Self::new(RunErrorKind::HandlersFailed, failed)
-        } else if !abandoned.is_empty() {
-            Self::new(RunErrorKind::Abandoned, abandoned)
-        } else {
-            return Ok(report);
-        };
-        Err(Self { report: Box::new(report), ..error })
+        problems.extend(abandoned);
+        Err(Self::new(kind, problems.join("; ")).with_report(report))
+    }
+
+    /// Adds what the handlers did before.
+    pub(super) fn with_report(self, report: Report) -> Self {
+        Self { report: Box::new(report), ..self }
+    }
+
+    /// Adds what else went wrong.
+    pub(super) fn and(mut self, more: &[String]) -> Self {
+        for problem in more {
+            self.detail = format!("{}; {problem}", self.detail);
+        }
+        self
     }
 
     /// What went wrong.
@@ -120,10 +170,11 @@ impl RunError {
     }
 }
 
-fn describe(handler: &HandlerReport) -> String {
-    match &handler.ended {
-        Ended::Failed { error } => format!("{}: {error}", handler.info.name),
-        _ => format!("{}: {}", handler.info.name, handler.counts),
+impl Forgotten {
+    fn add(&mut self, handler: &HandlerReport) {
+        self.handlers += 1;
+        self.failed += u64::from(handler.ended != Ended::Stopped);
+        self.counts.add(&handler.counts);
     }
 }
 
@@ -150,6 +201,9 @@ impl Error for RunError {
 impl fmt::Display for HandlerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.info, self.counts)?;
+        if self.restarts > 0 {
+            write!(f, ", restarted {} times", self.restarts)?;
+        }
         match &self.ended {
             Ended::Stopped => Ok(()),
             Ended::Failed { error } => write!(f, ", failed: {error}"),
@@ -160,17 +214,12 @@ impl fmt::Display for HandlerReport {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, handler) in self.handlers.iter().enumerate() {
-            if at > 0 {
-                f.write_str("\n")?;
-            }
-            handler.fmt(f)?;
+        let mut lines = self.handlers.iter();
+        if self.forgotten.handlers > 0 {
+            write!(f, "{} handlers before ({})", self.forgotten.handlers, self.forgotten.counts)?;
+        } else if let Some(first) = lines.next() {
+            first.fmt(f)?;
         }
-        Ok(())
+        lines.try_for_each(|handler| write!(f, "\n{handler}"))
     }
-}
-
-/// An error as the text of [`Ended::Failed`].
-pub(super) fn failed(error: &(dyn Error + 'static)) -> Ended {
-    Ended::Failed { error: chain(error) }
 }

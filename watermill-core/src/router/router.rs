@@ -7,20 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use futures::FutureExt;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::sync::mpsc;
 use tower::{
     Layer,
     layer::util::{Identity, Stack},
 };
 
 use super::{
-    Handler, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
-    destination::{Output, sink},
+    Handler, Handlers, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
+    destination::Output,
+    factory::{BoxedService, Layered, SharedLayer, WithState},
     handle::RouterHandle,
-    source::{Source, topic},
-    supervisor::{Addition, DecoratePublisher, DecorateSubscriber, Prepared, Supervisor},
-    worker::drive,
+    prepared::Prepared,
+    runner::Runner,
+    source::Source,
+    supervisor::{Addition, Closing, Decorators, NamedPlugin, Supervisor},
 };
 use crate::{Publisher, Subscriber};
 
@@ -68,6 +69,16 @@ use crate::{Publisher, Subscriber};
 /// The handler succeeds: its outputs are published, then the delivery is acked. It fails, panics, or
 /// its outputs are not accepted: its [`FailurePolicy`](crate::FailurePolicy) decides; without one the
 /// delivery is nacked, and comes again after a delay that grows.
+///
+/// # Start and end
+///
+/// Up to 32 handlers subscribe at a time, so that hundreds start in the time of a few. One that ends although
+/// nobody asked it to is started again, as the [`RestartPolicy`](super::RestartPolicy) says.
+///
+/// At its end, and when it could not start, a router closes what it was asked to close, with
+/// [`close_publisher_on_stop`](Self::close_publisher_on_stop) and
+/// [`close_subscriber_on_stop`](Self::close_subscriber_on_stop), and no more: publishers may be shared with whoever
+/// is still at work.
 #[must_use = "a router does nothing until it runs"]
 pub struct Router<S = (), L = Identity> {
     state: S,
@@ -81,9 +92,9 @@ pub struct Router<S = (), L = Identity> {
 struct Parts {
     config: RouterConfig,
     handlers: Vec<Prepared>,
-    plugins: Vec<Box<dyn Plugin>>,
-    decorate_publisher: Vec<DecoratePublisher>,
-    decorate_subscriber: Vec<DecorateSubscriber>,
+    plugins: Vec<NamedPlugin>,
+    decorators: Decorators,
+    closing: Vec<Closing>,
     problems: Vec<String>,
     control: RouterControl,
     additions: (mpsc::Sender<Addition>, mpsc::Receiver<Addition>),
@@ -99,13 +110,13 @@ impl Router {
             config: RouterConfig::default(),
             handlers: Vec::new(),
             plugins: Vec::new(),
-            decorate_publisher: Vec::new(),
-            decorate_subscriber: Vec::new(),
+            decorators: Decorators::default(),
+            closing: Vec::new(),
             problems: Vec::new(),
             control: RouterControl::new(),
             additions: mpsc::channel(ADDITIONS),
         };
-        Self { state: (), layers: SharedLayer(Arc::new(Identity::new())), chain: Vec::new(), parts }
+        Self { state: (), layers: SharedLayer::new(Identity::new()), chain: Vec::new(), parts }
     }
 }
 
@@ -129,7 +140,7 @@ impl<S, L> Router<S, L> {
         self.parts.require_no_handlers("layer");
         let Self { state, layers, mut chain, parts } = self;
         chain.push(type_name::<N>());
-        Router { state, layers: SharedLayer(Arc::new(Stack::new(layer, layers))), chain, parts }
+        Router { state, layers: SharedLayer::new(Stack::new(layer, layers)), chain, parts }
     }
 
     /// Sets how the router starts and stops.
@@ -140,7 +151,24 @@ impl<S, L> Router<S, L> {
 
     /// Adds a plugin.
     pub fn plugin(mut self, plugin: impl Plugin + 'static) -> Self {
-        self.parts.plugins.push(Box::new(plugin));
+        self.parts.plugins.push(NamedPlugin::new(plugin));
+        self
+    }
+
+    /// Has the router close this publisher at its end: after the last handler, in the order in which it was asked
+    /// to close publishers and subscribers, and before [`run`](Self::run) returns.
+    ///
+    /// Nothing else is closed, for others may use it: ask for those that only this router uses.
+    pub fn close_publisher_on_stop(mut self, publisher: impl Publisher + 'static) -> Self {
+        self.parts.closing.push(Closing::Publisher(Arc::new(publisher)));
+        self
+    }
+
+    /// Has the router close this subscriber at its end, as
+    /// [`close_publisher_on_stop`](Self::close_publisher_on_stop) does a publisher. The subscriptions of the
+    /// router's own handlers are closed in any case.
+    pub fn close_subscriber_on_stop(mut self, subscriber: impl Subscriber + 'static) -> Self {
+        self.parts.closing.push(Closing::Subscriber(Arc::new(subscriber)));
         self
     }
 
@@ -150,7 +178,7 @@ impl<S, L> Router<S, L> {
         mut self,
         decorate: impl Fn(Arc<dyn Publisher>) -> P + Send + Sync + 'static,
     ) -> Self {
-        self.parts.decorate_publisher.push(Arc::new(move |inner| Arc::new(decorate(inner))));
+        self.parts.decorators.publisher.push(Arc::new(move |inner| Arc::new(decorate(inner))));
         self
     }
 
@@ -160,7 +188,7 @@ impl<S, L> Router<S, L> {
         mut self,
         decorate: impl Fn(Arc<dyn Subscriber>) -> T + Send + Sync + 'static,
     ) -> Self {
-        self.parts.decorate_subscriber.push(Arc::new(move |inner| Arc::new(decorate(inner))));
+        self.parts.decorators.subscriber.push(Arc::new(move |inner| Arc::new(decorate(inner))));
         self
     }
 
@@ -168,15 +196,27 @@ impl<S, L> Router<S, L> {
     #[expect(clippy::should_implement_trait, reason = "handlers are added to a router, not summed")]
     pub fn add<M, In, Out, HL>(mut self, handler: Handler<M, In, Out, HL>) -> Self
     where
-        S: Clone,
+        S: Clone + Send + 'static,
         In: Source,
         M: MakeService<S>,
         Out: Output<M::Kind>,
-        HL: Layer<M::Service>,
-        L: Layer<HL::Service>,
+        HL: Layer<M::Service> + Send + 'static,
+        L: Layer<HL::Service> + Send + Sync + 'static,
+        HL::Service: MessageService,
         L::Service: MessageService,
     {
         self.parts.handlers.push(prepare(handler, self.state.clone(), &self.layers, &self.chain));
+        self
+    }
+
+    /// Adds every handler of a set, inside of the router's layers.
+    pub fn merge(mut self, handlers: Handlers<S>) -> Self
+    where
+        S: Clone + Send + 'static,
+        L: Layer<BoxedService> + Send + Sync + 'static,
+        L::Service: MessageService,
+    {
+        self.parts.handlers.extend(handlers.prepare(&self.state, &self.layers, &self.chain));
         self
     }
 
@@ -224,27 +264,11 @@ impl<S, L> Router<S, L> {
     ///
     /// As [`run`](Self::run).
     pub async fn run_until(self, signal: impl Future) -> Result<Report, RunError> {
-        let Parts {
-            config,
-            handlers,
-            plugins,
-            decorate_publisher,
-            decorate_subscriber,
-            problems,
-            control,
-            additions,
-        } = self.parts;
-        let supervisor = Supervisor {
-            config,
-            control,
-            plugins,
-            decorate_publisher,
-            decorate_subscriber,
-            additions: additions.1,
-            tasks: JoinSet::new(),
-            publishers: Vec::new(),
-            report: Report::default(),
-        };
+        let Parts { config, handlers, plugins, decorators, closing, problems, control, additions } =
+            self.parts;
+        // The router's own sender goes: what can be added comes from its handles.
+        let (_, additions) = additions;
+        let supervisor = Supervisor::new(config, control, plugins, decorators, closing, additions);
         Box::pin(supervisor.run(handlers, problems, signal)).await
     }
 }
@@ -254,7 +278,7 @@ impl Parts {
         if let Some(handler) = self.handlers.last() {
             self.problems.push(format!(
                 "`{method}` was called after handler {:?} was added and would not apply to it; call it before `add`",
-                handler.name
+                handler.spec.name
             ));
         }
     }
@@ -263,17 +287,17 @@ impl Parts {
 impl<S, L> fmt::Display for Router<S, L> {
     /// One line for each handler: its source, what a message passes through, its destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for handler in &self.parts.handlers {
-            let backend = handler.subscriber.capabilities().backend;
-            write!(f, "{backend}:{} -> {}", handler.topic, handler.chain)?;
-            match (&handler.sink.publisher, &handler.sink.topic) {
+        for Prepared { spec, .. } in &self.parts.handlers {
+            write!(f, "{}:{} -> {}", spec.subscriber.capabilities().backend, spec.topic, spec.chain())?;
+            match (&spec.sink.publisher, &spec.sink.topic) {
                 (Some(publisher), Some(topic)) => {
                     write!(f, " -> {}:{topic}", publisher.capabilities().backend)?
                 }
                 (Some(publisher), None) => write!(f, " -> {}", publisher.capabilities().backend)?,
-                _ => {}
+                (None, Some(topic)) => write!(f, " -> {topic}")?,
+                (None, None) => {}
             }
-            writeln!(f, " (on failure: {})", handler.policy)?;
+            writeln!(f, " (on failure: {})", spec.policy)?;
         }
         Ok(())
     }
@@ -281,30 +305,12 @@ impl<S, L> fmt::Display for Router<S, L> {
 
 impl<S, L> fmt::Debug for Router<S, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.parts.handlers.iter().map(|handler| &handler.name).collect();
+        let names: Vec<_> = self.parts.handlers.iter().map(|handler| &handler.spec.name).collect();
         f.debug_struct("Router").field("handlers", &names).finish_non_exhaustive()
     }
 }
 
-/// A layer that a router shares with its handles; no layer needs to be `Clone`.
-#[derive(Debug)]
-pub struct SharedLayer<L>(Arc<L>);
-
-impl<L: Layer<S>, S> Layer<S> for SharedLayer<L> {
-    type Service = L::Service;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        self.0.layer(inner)
-    }
-}
-
-impl<L> Clone for SharedLayer<L> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-/// Puts the layers around the service and forgets its type.
+/// Puts the layers around the handler's service and forgets its type.
 pub(super) fn prepare<S, L, M, In, Out, HL>(
     handler: Handler<M, In, Out, HL>,
     state: S,
@@ -312,37 +318,18 @@ pub(super) fn prepare<S, L, M, In, Out, HL>(
     chain: &[&'static str],
 ) -> Prepared
 where
+    S: Clone + Send + 'static,
     In: Source,
     M: MakeService<S>,
     Out: Output<M::Kind>,
-    HL: Layer<M::Service>,
-    L: Layer<HL::Service>,
+    HL: Layer<M::Service> + Send + 'static,
+    L: Layer<HL::Service> + Send + Sync + 'static,
+    HL::Service: MessageService,
     L::Service: MessageService,
 {
-    let Handler { make, source, output, layer, settings } = handler;
-    let source = topic(source);
-    let mut service = layers.layer(layer.layer(make.make_service(state)));
-    let names = chain.iter().chain(&settings.chain).map(|name| short(name));
-    let chain = names.chain([settings.name.as_str()]).collect::<Vec<_>>().join(" > ");
-    Prepared {
-        name: settings.name,
-        subscriber: source.subscriber,
-        topic: source.topic,
-        group: settings.group,
-        sink: sink(output),
-        policy: settings.policy,
-        concurrency: settings.concurrency,
-        pipeline: settings.pipeline,
-        chain,
-        problems: settings.problems,
-        drive: Box::new(move |subscription, env| {
-            async move { drive(&mut service, subscription, &env).await }.boxed()
-        }),
-    }
-}
-
-/// A type name without its path and parameters: `watermill_core::middleware::retry::Retry` is `Retry`.
-fn short(name: &'static str) -> &'static str {
-    let name = name.split('<').next().unwrap_or(name);
-    name.rsplit("::").next().unwrap_or(name)
+    let (make, layer, mut spec) = handler.into_parts();
+    spec.wrap(chain);
+    let own = Layered { inner: WithState { make, state }, layer };
+    let runner = Runner::new(Layered { inner: own, layer: layers.clone() });
+    Prepared { spec, runner: Box::new(runner) }
 }

@@ -1,6 +1,6 @@
 //! [`Sink`]: where the outputs of a handler go.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -39,16 +39,14 @@ impl Sink {
         outputs: Outputs,
     ) -> Result<BoxFuture<'_, Result<(), PublishError>>, BoxError> {
         let publisher = self.publisher()?;
-        let mut calls = outputs.by_topic(self.topic.as_deref())?;
-        if calls.len() == 1
-            && let Some((topic, messages)) = calls.next()
+        if outputs.addressed().is_empty()
+            && let Some(topic) = &self.topic
         {
-            return Ok(match topic {
-                // What nearly every handler does; no allocation beyond the publisher's own future.
-                Cow::Borrowed(topic) => publisher.publish(topic, messages),
-                Cow::Owned(topic) => async move { publisher.publish(&topic, messages).await }.boxed(),
-            });
+            // What nearly every handler does; no allocation beyond the publisher's own future.
+            let (messages, _) = outputs.into_parts();
+            return Ok(publisher.publish(topic, messages));
         }
+        let calls = outputs.by_topic(self.topic.as_deref())?;
         let calls = calls.map(|(topic, messages)| async move { publisher.publish(&topic, messages).await });
         // Every call is heard to its end: one that fails does not cancel the others.
         Ok(join_all(calls).map(|results| results.into_iter().collect()).boxed())

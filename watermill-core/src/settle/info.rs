@@ -100,7 +100,8 @@ impl DeliveryInfo {
         self.token
     }
 
-    /// Which delivery of this message to this group this is, from 1, as far as the backend can count.
+    /// Which delivery of this message to this group this is, from 1, as far as the backend can count; where it
+    /// cannot, the router counts in its own memory.
     pub fn attempt(&self) -> u32 {
         self.attempt & !REDELIVERED
     }
@@ -141,26 +142,30 @@ impl DeliveryInfo {
         self.origin.is_lost(self.token)
     }
 
-    /// Acks while whoever owns the settlement still holds it; what the owner says later is not
-    /// passed on. For middleware that trades the guarantee away on purpose, as
+    /// Acks now, ahead of whoever owns the settlement; what the owner says later is not passed on to the
+    /// backend, while [listeners](Self::on_settled) still hear it. To be called while it is unsettled. For
+    /// middleware that trades the guarantee away on purpose, as
     /// [`InstantAck`](crate::middleware::InstantAck) does.
     pub fn ack_early(&self) {
         self.origin.settle_early(self.token, Outcome::Ack);
     }
 
     /// Calls `listener` with what the owner of the settlement says, once it says it. For middleware
-    /// whose work is finished only when the handler's outputs have been published.
+    /// whose work is finished only when the handler's outputs have been published, as
+    /// [`Deduplicator`](crate::middleware::Deduplicator) does.
     ///
-    /// To be asked for while the delivery is unsettled, like [`cancellation`](Self::cancellation). A router
-    /// that tries a delivery again in place forgets the listeners of the earlier tries, whose outputs were
-    /// not published. The listener is called from whatever thread settles, from a destructor perhaps: it
-    /// neither blocks nor panics.
+    /// To be asked for while the delivery is unsettled, like [`cancellation`](Self::cancellation), and when
+    /// what is inside has returned: a try that has just begun may [forget](Self::forget_listeners) the
+    /// listeners of those before it. The listener is called from whatever thread settles, from a destructor
+    /// perhaps: it neither blocks nor panics. It is dropped uncalled only when it is forgotten.
     pub fn on_settled(&self, listener: impl FnOnce(&Outcome) + Send + 'static) {
         self.origin.on_settled(self.token, Box::new(listener));
     }
 
-    /// Drops the listeners of an earlier try of this delivery, whose outputs were not published.
-    pub(crate) fn forget_listeners(&self) {
+    /// Drops the listeners that earlier tries of this delivery have left. Outputs that were refused are tried
+    /// again in place, with the same delivery: a layer that holds something until the delivery is settled
+    /// calls this when its turn begins, to have it free again.
+    pub fn forget_listeners(&self) {
         self.origin.forget_listeners(self.token);
     }
 

@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
-use watermill_core::{FailurePolicy, Handler, Json, Message, State, delivery::Outcome};
+use watermill_core::{
+    Backoff, FailurePolicy, Handler, Json, Message, State, delivery::Outcome, error::PublishErrorKind,
+    router::To,
+};
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
-use crate::{Running, message, router};
+use crate::{Running, ids, message, router};
 
 type Sizes = Arc<Mutex<Vec<usize>>>;
 
@@ -126,5 +129,73 @@ async fn members_of_a_batch_whose_first_gave_up_do_not_wait_for_ever() {
     let running = Running::start(router().add(handler)).await;
     let settled = source.settled(2).await;
     assert!(settled.iter().all(|(_, outcome)| matches!(outcome, Outcome::Nack { .. })), "{settled:?}");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outputs_of_a_batch_are_published_in_one_call_a_topic_in_its_order() {
+    async fn route(messages: Vec<Message>) -> Vec<Result<To<&'static str, Message>, String>> {
+        let route = |(n, message): (usize, Message)| match n {
+            3 => Err("not this one".to_owned()),
+            n if n % 2 == 0 => Ok(To("even", message)),
+            _ => Ok(To("odd", message)),
+        };
+        messages.into_iter().enumerate().map(route).collect()
+    }
+    for (size, linger) in [(6, Duration::from_secs(60)), (10, LINGER)] {
+        let (source, target) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+        for n in 0..6 {
+            source.push(message(n));
+        }
+        let handler =
+            Handler::batch("route", size, linger, route).from(source.clone(), "in").to_topics(target.clone());
+        let running = Running::start(router().add(handler)).await;
+        let settled = source.settled(6).await;
+        assert_eq!(target.calls(), [("even".to_owned(), 3), ("odd".to_owned(), 2)]);
+        assert_eq!(ids(&target.published("even")), ["0", "2", "4"]);
+        assert_eq!(ids(&target.published("odd")), ["1", "5"]);
+        let failed: Vec<_> = settled.iter().filter(|(_, outcome)| *outcome != Outcome::Ack).collect();
+        assert!(matches!(&*failed, [(id, Outcome::Nack { .. })] if &**id == "3"), "{settled:?}");
+        running.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_whose_outputs_were_refused_fail_with_those_behind_them_of_their_key() {
+    async fn pass(messages: Vec<Message>) -> Vec<Result<Message, String>> {
+        messages.into_iter().map(Ok).collect()
+    }
+    let (source, target) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+    for (n, key) in ["a", "b", "a", "b", "c"].into_iter().enumerate() {
+        source.push(message(n).with_key(key));
+    }
+    target.fail_next_at([1], PublishErrorKind::Unavailable);
+    let handler =
+        Handler::batch("pass", 5, LINGER, pass).from(source.clone(), "in").to(target.clone(), "out");
+    let running = Running::start(router().add(handler)).await;
+    let mut settled = source.settled(5).await;
+    settled.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let acked: Vec<_> = settled.iter().map(|(_, outcome)| *outcome == Outcome::Ack).collect();
+    assert_eq!(acked, [true, false, true, false, true], "{settled:?}");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_that_were_refused_are_retried_with_their_members_in_the_next_batch() {
+    async fn pass(messages: Vec<Message>) -> Vec<Result<Message, String>> {
+        messages.into_iter().map(Ok).collect()
+    }
+    let (source, target) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+    for n in 0..3 {
+        source.push(message(n));
+    }
+    target.fail_next(1, PublishErrorKind::Unavailable);
+    let handler = Handler::batch("pass", 3, LINGER, pass)
+        .from(source.clone(), "in")
+        .to(target.clone(), "out")
+        .on_failure(FailurePolicy::retry(1).backoff(Backoff::constant(LINGER)));
+    let running = Running::start(router().add(handler)).await;
+    assert!(source.settled(3).await.iter().all(|(_, outcome)| *outcome == Outcome::Ack));
+    assert_eq!(target.calls(), [("out".to_owned(), 3), ("out".to_owned(), 3)]);
     running.stop().await.unwrap();
 }

@@ -14,7 +14,9 @@ use watermill_core::{
     Handler, HandlerInfo, Message, Router, State,
     delivery::Outcome,
     error::{BoxError, SubscribeError, SubscribeErrorKind},
-    router::{Ended, Phase, Plugin, Report, RouterConfig, RouterControl, RunErrorKind, StartPolicy},
+    router::{
+        Ended, Phase, Plugin, Report, RestartPolicy, RouterConfig, RouterControl, RunErrorKind, StartPolicy,
+    },
 };
 use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 
@@ -39,7 +41,8 @@ async fn a_handler_in_flight_finishes_publishes_and_acks_before_the_router_retur
     source.push(message("a"));
     source.push(message("b"));
     let handler = Handler::new("wait", wait).from(source.clone(), "in").to(target.clone(), "out").pipeline(0);
-    let running = Running::start(router().with_state(go.clone()).add(handler)).await;
+    let router = router().close_publisher_on_stop(target.clone()).with_state(go.clone()).add(handler);
+    let running = Running::start(router).await;
     source.await_handed_out(1).await;
     running.control.stop();
     source.await_stopped(1).await;
@@ -174,6 +177,7 @@ async fn a_handler_whose_subscription_ends_is_named_while_the_others_go_on() {
     dying.end();
     let running = Running::start(
         router()
+            .with_config(RouterConfig::default().restart(RestartPolicy::never()))
             .add(Handler::new("dying", nothing).from(dying, "in"))
             .add(Handler::new("living", nothing).from(living.clone(), "in")),
     )
@@ -196,7 +200,9 @@ async fn a_handler_whose_subscription_ends_is_named_while_the_others_go_on() {
 async fn when_every_handler_has_failed_the_router_returns_their_names() {
     let source = ScriptedSubscriber::new();
     source.end();
-    let error = router().add(Handler::new("only", nothing).from(source, "in")).run().await.unwrap_err();
+    let config = RouterConfig::default().restart(RestartPolicy::never());
+    let router = router().with_config(config).add(Handler::new("only", nothing).from(source, "in"));
+    let error = router.run().await.unwrap_err();
     assert_eq!(error.kind(), RunErrorKind::HandlersFailed);
     assert!(error.to_string().contains("only"), "{error}");
 }
@@ -228,7 +234,9 @@ async fn a_handler_that_ends_by_itself_does_not_wait_for_retries() {
     let hour = watermill_core::Backoff::constant(Duration::from_secs(3600));
     let policy = watermill_core::FailurePolicy::retry(1).backoff(hour);
     let started = tokio::time::Instant::now();
-    let router = router().add(Handler::new("fail", fail).from(source, "in").on_failure(policy));
+    let router = router()
+        .with_config(RouterConfig::default().restart(RestartPolicy::never()))
+        .add(Handler::new("fail", fail).from(source, "in").on_failure(policy));
     assert_eq!(router.run().await.unwrap_err().kind(), RunErrorKind::HandlersFailed);
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
@@ -311,7 +319,9 @@ async fn plugins_see_the_start_the_failures_and_the_end() {
     }
     let (source, witness) = (ScriptedSubscriber::new(), Witness::default());
     source.end();
-    let router = router().plugin(witness.clone()).add(Handler::new("only", nothing).from(source, "in"));
+    let config = RouterConfig::default().restart(RestartPolicy::never());
+    let router = router().with_config(config).plugin(witness.clone());
+    let router = router.add(Handler::new("only", nothing).from(source, "in"));
     router.run().await.unwrap_err();
     assert_eq!(*witness.0.lock().unwrap(), ["start Starting", "failed only", "stop 1"]);
 

@@ -1,14 +1,19 @@
 //! How a router runs handlers: what it does with successes, failures, order, layers and its own end.
 
 mod batch;
+mod capable;
 mod destinations;
 mod failure;
+mod forgetful;
 mod handling;
 mod layers;
 mod lifecycle;
+mod lost;
 mod nacked;
 mod order;
 mod properties;
+mod trouble;
+mod window;
 
 use tokio::task::JoinHandle;
 use tower::layer::util::Identity;

@@ -7,9 +7,8 @@ mod subscriber;
 pub use publisher::KafkaPublisherConfig;
 pub use subscriber::{KafkaSubscriberConfig, StartPosition};
 
-use std::{error::Error, fmt};
-
 use rdkafka::error::KafkaError;
+use watermill_core::error::ConfigError;
 
 /// Kafka's own bound for the names of topics.
 const TOPIC_BYTES_MAX: usize = 249;
@@ -19,12 +18,6 @@ const TOPIC_BYTES_MAX: usize = 249;
 pub struct CreateTopics {
     pub(crate) partitions: i32,
     pub(crate) replication: i32,
-}
-
-/// A configuration that cannot work, with every problem it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    problems: Vec<String>,
 }
 
 impl CreateTopics {
@@ -43,46 +36,26 @@ impl CreateTopics {
     }
 }
 
-impl ConfigError {
-    /// Every problem, as `option: what is wrong with it`.
-    pub fn problems(&self) -> &[String] {
-        &self.problems
-    }
-
-    pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
-        if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "use this configuration: {}", self.problems.join("; "))
-    }
-}
-
-impl Error for ConfigError {}
+/// What is being configured, for errors.
+const CLIENT: &str = "configure a Kafka client";
 
 /// What librdkafka has against options that are fine one by one.
 pub(crate) fn refused_by_client(error: KafkaError) -> ConfigError {
-    ConfigError { problems: vec![format!("options: {error}")] }
+    ConfigError::new(CLIENT, format!("options: {error}"))
 }
 
 /// Says what is wrong with a transactional id.
 pub(crate) fn check_transactional_id(id: &str) -> Result<(), ConfigError> {
-    let mut problems = Vec::new();
-    if id.is_empty() {
-        problems.push("transactional id: it is empty".to_owned());
-    }
-    if id.contains('\0') {
-        problems.push("transactional id: contains a NUL character".to_owned());
-    }
-    ConfigError::unless_empty(problems)
+    ConfigError::check("name a transactional producer")
+        .unless(!id.is_empty(), "transactional id: it is empty")
+        .unless(!id.contains('\0'), "transactional id: contains a NUL character")
+        .finish()
 }
 
 /// Says what is wrong with the name of the topic for checkpoints.
 pub(crate) fn check_checkpoint_topic(topic: &str) -> Result<(), ConfigError> {
     let problem = check_topic(topic).err().map(|problem| format!("checkpoint topic: {problem}"));
-    ConfigError::unless_empty(problem.into_iter().collect())
+    ConfigError::check("name the topic for checkpoints").with(problem).finish()
 }
 
 /// Says what is wrong with the name of a topic.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use watermill_core::error::ConfigError;
 
 use super::{
-    ConfigError, CreateTopics,
+    CLIENT, CreateTopics,
     options::{Options, Refused},
 };
 
@@ -105,7 +106,7 @@ impl KafkaPublisherConfig {
             }
         }
         problems.extend(self.create_topics.into_iter().flat_map(CreateTopics::problems));
-        ConfigError::unless_empty(problems)
+        ConfigError::check(CLIENT).with(problems).finish()
     }
 
     /// As librdkafka takes it.
@@ -184,6 +185,6 @@ mod tests {
             .request_timeout(Duration::MAX)
             .option("enable.idempotence", "false");
         let error = config.validate().unwrap_err();
-        assert_eq!(error.problems().len(), 5, "{error}");
+        assert_eq!(error.problems().count(), 5, "{error}");
     }
 }

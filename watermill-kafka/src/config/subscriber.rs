@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
-use watermill_core::Backoff;
+use watermill_core::{Backoff, error::ConfigError};
 
 use super::{
-    ConfigError, CreateTopics, check_topic,
+    CLIENT, CreateTopics, check_topic,
     options::{Options, Refused},
 };
 use crate::silence::Silence;
@@ -193,7 +193,7 @@ impl KafkaSubscriberConfig {
             check(false, &format!("dead_letter_topic: {problem}"));
         }
         problems.extend(self.create_topics.into_iter().flat_map(CreateTopics::problems));
-        ConfigError::unless_empty(problems)
+        ConfigError::check(CLIENT).with(problems).finish()
     }
 
     /// Whether messages of open and aborted transactions are not read.
@@ -277,8 +277,8 @@ mod tests {
             .create_topics(CreateTopics::new(-2, 0))
             .option("enable.auto.commit", "true");
         let error = config.validate().unwrap_err();
-        assert_eq!(error.problems().len(), 9, "{error}");
-        assert!(error.to_string().starts_with("use this configuration: "), "{error}");
+        assert_eq!(error.problems().count(), 9, "{error}");
+        assert!(error.to_string().starts_with("configure a Kafka client: "), "{error}");
     }
 
     #[test]

@@ -6,17 +6,17 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata},
     topic_partition_list::TopicPartitionList,
 };
-use watermill_core::error::SettleError;
+use watermill_core::{backend::Failure, error::SettleError};
 
 use super::{Context, Subscribed, uncommitted};
-use crate::{assigned::scope, error::Failure, ledger::Ledger, settle::Desk, transactions::Pair};
+use crate::{assigned::scope, error, ledger::Ledger, settle::Shared, transactions::Pair};
 
 impl Context {
     /// Commits what is done of a subscription that leaves.
-    pub(crate) fn commit_last(&self, consumer: &BaseConsumer<Self>, desk: &Desk) -> Result<(), Failure> {
+    pub(crate) fn commit_last(&self, consumer: &BaseConsumer<Self>, shared: &Shared) -> Result<(), Failure> {
         match self.pair() {
-            None => self.commit(consumer, [desk]).map_err(Failure::of),
-            Some(pair) if desk.is_uncommitted() => pair.commit(self.request_timeout),
+            None => self.commit(consumer, [shared]).map_err(error::classify),
+            Some(pair) if shared.is_uncommitted() => pair.commit(self.request_timeout),
             Some(_) => Ok(()),
         }
     }
@@ -33,32 +33,32 @@ impl Context {
         let client = self.client.get()?.upgrade()?;
         let member = client.consumer().group_metadata()?;
         let subscribed = self.subscribed();
-        let offsets = uncommitted(subscribed.iter().map(|subscribed| &*subscribed.desk));
+        let offsets = uncommitted(subscribed.iter().map(|subscribed| &*subscribed.shared));
         (offsets.count() > 0).then_some((member, offsets))
     }
 
     /// Whether a subscription is this client's.
-    pub(crate) fn serves(&self, desk: &Arc<Desk>) -> bool {
-        self.subscribed_to(&desk.topic).is_some_and(|subscribed| Arc::ptr_eq(&subscribed.desk, desk))
+    pub(crate) fn serves(&self, shared: &Arc<Shared>) -> bool {
+        self.subscribed_to(&shared.topic).is_some_and(|subscribed| Arc::ptr_eq(&subscribed.shared, shared))
     }
 
     /// Ends all subscriptions for good.
     pub(crate) fn end_all(&self, why: &dyn Fn() -> Failure) {
-        for Subscribed { desk, .. } in self.subscribed() {
-            desk.report(why());
-            desk.stop_intake();
+        for Subscribed { shared, .. } in self.subscribed() {
+            shared.report(why());
+            shared.stop_intake();
         }
     }
 
     /// Takes assignments back from a subscription, to be read again: for each partition where to begin if
     /// nothing of it is committed, and what is known of it.
-    pub(crate) fn take_back(&self, desk: &Desk, scopes: &[u64]) -> HashMap<i32, (Option<i64>, Ledger)> {
-        let subscribed = self.subscribed_to(&desk.topic);
+    pub(crate) fn take_back(&self, shared: &Shared, scopes: &[u64]) -> HashMap<i32, (Option<i64>, Ledger)> {
+        let subscribed = self.subscribed_to(&shared.topic);
         let mut taken = HashMap::new();
         for &scope in scopes {
             let revoked = match &subscribed {
-                Some(subscribed) => subscribed.revoke(|_| desk.revoke_scope(scope)),
-                None => desk.revoke_scope(scope).map(|(_, ledger)| ledger),
+                Some(subscribed) => subscribed.revoke(|_| shared.revoke_scope(scope)),
+                None => shared.revoke_scope(scope).map(|(_, ledger)| ledger),
             };
             let Some(ledger) = revoked else { continue };
             taken.insert(scope::partition(scope), ledger.again());
@@ -71,8 +71,8 @@ impl Context {
     pub(super) fn commit_with_outputs(&self, partitions: &TopicPartitionList) {
         let Some(pair) = self.pair() else { return };
         let elements = partitions.elements();
-        let mut desks = elements.iter().filter_map(|element| self.subscribed_to(element.topic()));
-        if desks.any(|subscribed| subscribed.desk.is_uncommitted())
+        let mut subscriptions = elements.iter().filter_map(|element| self.subscribed_to(element.topic()));
+        if subscriptions.any(|subscribed| subscribed.shared.is_uncommitted())
             && let Err(failure) = pair.commit(self.request_timeout)
         {
             let error = failure.subscribing("");

@@ -42,8 +42,8 @@ fn only_what_is_out_can_be_settled() {
     ledger.ack(1, None);
     ledger.nack(1, Duration::ZERO, now, None);
     ledger.ack(5, None);
-    ledger.bury(0);
-    assert!(ledger.condemn(1, None).is_none());
+    ledger.dead_lettered(0);
+    assert!(ledger.reject(1, None).is_none());
     assert_eq!((ledger.watermark(), ledger.outstanding()), (None, 1));
 }
 
@@ -73,14 +73,14 @@ fn in_an_unordered_window_others_pass_a_nacked_record_up_to_the_bound() {
 }
 
 #[test]
-fn a_condemned_record_holds_the_watermark_until_it_is_buried() {
+fn a_rejected_record_holds_the_watermark_until_its_dead_letter_has_arrived() {
     let mut ledger = ledger(&[0, 1]);
-    let condemned = ledger.condemn(0, None).unwrap();
-    assert_eq!((condemned.message.id().as_str(), condemned.attempts), ("0", 1));
+    let rejected = ledger.reject(0, None).unwrap();
+    assert_eq!((rejected.message.id().as_str(), rejected.attempts), ("0", 1));
     ledger.ack(1, None);
-    assert_eq!((ledger.watermark(), ledger.condemned()), (None, 1));
-    ledger.bury(0);
-    assert_eq!((ledger.watermark(), ledger.condemned()), (Some(2), 0));
+    assert_eq!((ledger.watermark(), ledger.rejected()), (None, 1));
+    ledger.dead_lettered(0);
+    assert_eq!((ledger.watermark(), ledger.rejected()), (Some(2), 0));
 }
 
 #[test]
@@ -94,34 +94,34 @@ fn a_record_that_is_offered_twice_by_the_client_is_handed_out_once() {
 }
 
 #[test]
-fn a_record_is_promised_when_those_before_it_are_done_or_promised() {
+fn a_record_is_enlisted_when_those_before_it_are_done_or_enlisted() {
     let mut ledger = ledger(&[3, 5, 6, 9]);
-    assert_eq!(ledger.promise(5), Promise::Early);
+    assert_eq!(ledger.enlist(5), Enlistment::Early);
     ledger.ack(3, None);
-    assert_eq!(ledger.promise(5), Promise::Made);
-    assert_eq!(ledger.promise(9), Promise::Early, "6 is not done");
-    assert_eq!(ledger.promise(6), Promise::Made);
-    assert_eq!(ledger.promise(9), Promise::Made);
-    assert_eq!(ledger.promise(4), Promise::Lost);
-    ledger.unpromise(6);
-    assert_eq!(ledger.kept(), Kept::NotYet);
+    assert_eq!(ledger.enlist(5), Enlistment::Made);
+    assert_eq!(ledger.enlist(9), Enlistment::Early, "6 is not done");
+    assert_eq!(ledger.enlist(6), Enlistment::Made);
+    assert_eq!(ledger.enlist(9), Enlistment::Made);
+    assert_eq!(ledger.enlist(4), Enlistment::Lost);
+    ledger.withdraw_enlisted(6);
+    assert_eq!(ledger.enlisted_state(), EnlistedState::NotYet);
     ledger.ack(5, None);
     ledger.ack(9, None);
-    assert_eq!((ledger.kept(), ledger.watermark()), (Kept::Yes, Some(6)));
+    assert_eq!((ledger.enlisted_state(), ledger.watermark()), (EnlistedState::Yes, Some(6)));
     ledger.ack(6, None);
     assert_eq!(ledger.watermark(), Some(10));
 }
 
 #[test]
-fn behind_a_nacked_record_nothing_can_be_promised_and_comes_again_with_it() {
+fn behind_a_nacked_record_nothing_can_be_enlisted_and_comes_again_with_it() {
     let now = Instant::now();
     let mut ledger = ledger(&[0, 1, 2]);
     ledger.nack(1, SECOND, now, None);
-    assert_eq!(ledger.promise(2), Promise::Behind);
-    assert_eq!(ledger.promise(2), Promise::Lost, "whoever has it may not go on with it");
+    assert_eq!(ledger.enlist(2), Enlistment::Behind);
+    assert_eq!(ledger.enlist(2), Enlistment::Lost, "whoever has it may not go on with it");
     ledger.ack(2, None);
     assert_eq!(ledger.outstanding(), 1);
-    assert_eq!(ledger.promise(0), Promise::Made);
+    assert_eq!(ledger.enlist(0), Enlistment::Made);
     ledger.ack(0, None);
     assert_eq!(ledger.watermark(), Some(1));
 
@@ -135,19 +135,19 @@ fn behind_a_nacked_record_nothing_can_be_promised_and_comes_again_with_it() {
 }
 
 #[test]
-fn a_promised_record_that_is_not_done_after_all_breaks_the_promise() {
+fn an_enlisted_record_that_is_not_done_after_all_aborts_the_transaction() {
     let mut nacked = ledger(&[0]);
-    nacked.promise(0);
+    nacked.enlist(0);
     nacked.nack(0, Duration::ZERO, Instant::now(), None);
-    assert_eq!(nacked.kept(), Kept::No);
+    assert_eq!(nacked.enlisted_state(), EnlistedState::No);
     assert!(
         matches!(offer(&mut nacked, window(9), Instant::now()), Offer::Nothing(None)),
         "it is read again"
     );
-    let mut condemned = ledger(&[0]);
-    condemned.promise(0);
-    condemned.condemn(0, None);
-    assert_eq!(condemned.kept(), Kept::No);
+    let mut rejected = ledger(&[0]);
+    rejected.enlist(0);
+    rejected.reject(0, None);
+    assert_eq!(rejected.enlisted_state(), EnlistedState::No);
 }
 
 #[test]

@@ -13,10 +13,9 @@ use rdkafka::{
 };
 use tokio::task;
 
-use crate::{
-    KafkaPublisherConfig,
-    error::{Failure, Trouble},
-};
+use watermill_core::backend::{Failure, Trouble};
+
+use crate::{KafkaPublisherConfig, error};
 
 /// Where all checkpoints are: one order for all of them, and the whole of it is read at each start.
 pub(super) const PARTITION: i32 = 0;
@@ -26,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Makes the topic, compacted, unless it is there.
 pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> Result<(), Failure> {
-    let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(Failure::of)?;
+    let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(error::classify)?;
     // As many copies as the brokers give to a topic of theirs, unless it is said otherwise.
     let replication = config.create_topics.map_or(-1, |create| create.replication);
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replication))
@@ -35,7 +34,7 @@ pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> 
         .set("segment.bytes", "16777216");
     let timeout = Some(config.request_timeout);
     let options = AdminOptions::new().operation_timeout(timeout).request_timeout(timeout);
-    let results = admin.create_topics([&new], &options).await.map_err(Failure::of);
+    let results = admin.create_topics([&new], &options).await.map_err(error::classify);
     // It waits for its thread.
     task::spawn_blocking(move || drop(admin));
     for result in results? {
@@ -43,7 +42,7 @@ pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> 
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
             Err((_, code)) => {
                 let detail = format!("the topic for checkpoints, {topic:?}, could not be created");
-                return Err(Failure::of_code(code).explained(detail));
+                return Err(error::classify_code(code).explained(detail));
             }
         }
     }
@@ -87,8 +86,8 @@ impl Reader {
             self.wait("another publisher's transaction is open")?;
         }
         let mut from = TopicPartitionList::new();
-        from.add_partition_offset(&self.topic, PARTITION, Offset::Beginning).map_err(Failure::of)?;
-        committed.assign(&from).map_err(Failure::of)?;
+        from.add_partition_offset(&self.topic, PARTITION, Offset::Beginning).map_err(error::classify)?;
+        committed.assign(&from).map_err(error::classify)?;
         let mut last = None;
         loop {
             match committed.poll(self.request.min(Duration::from_millis(100))) {
@@ -97,8 +96,8 @@ impl Reader {
                 }
                 Some(Ok(_)) => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
-                Some(Err(error)) => self.unless_over(Failure::of(error))?,
-                None => self.unless_over(Failure::of_code(Code::OperationTimedOut))?,
+                Some(Err(error)) => self.unless_over(error::classify(error))?,
+                None => self.unless_over(error::classify_code(Code::OperationTimedOut))?,
             }
         }
     }
@@ -108,7 +107,7 @@ impl Reader {
         config.set("isolation.level", isolation).set("enable.partition.eof", "true");
         // It joins no group and commits nothing; librdkafka wants a name to assign partitions.
         config.set("group.id", "watermill-checkpoints").set("enable.auto.commit", "false");
-        config.create().map_err(Failure::of)
+        config.create().map_err(error::classify)
     }
 
     fn end(&self, consumer: &BaseConsumer) -> Result<i64, Failure> {
@@ -116,7 +115,7 @@ impl Reader {
             match consumer.fetch_watermarks(&self.topic, PARTITION, self.request) {
                 Ok((_, end)) => return Ok(end),
                 // Brokers hear of a new topic one after another.
-                Err(error) => self.unless_over(Failure::of(error))?,
+                Err(error) => self.unless_over(error::classify(error))?,
             }
             pause();
         }

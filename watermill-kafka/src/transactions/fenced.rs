@@ -7,7 +7,8 @@ use bytes::Bytes;
 use rdkafka::producer::BaseRecord;
 use watermill_core::{
     Message,
-    error::{PublishError, PublishErrorKind},
+    backend::{Failure, Trouble},
+    error::{ConfigError, PublishError, PublishErrorKind},
     fenced::{FencedPublisher, Outgoing, Term},
 };
 
@@ -15,13 +16,7 @@ use super::{
     checkpoint::{self, PARTITION},
     producer::{Refusal, Transactions},
 };
-use crate::{
-    BACKEND, ConfigError, KafkaPublisherConfig, config,
-    error::{Failure, Trouble},
-    marshaler,
-    report::Call,
-    topics,
-};
+use crate::{BACKEND, KafkaPublisherConfig, config, marshaler, report::Call, topics};
 
 /// The topic of checkpoints unless said otherwise.
 const CHECKPOINT_TOPIC: &str = "watermill_checkpoints";
@@ -176,7 +171,7 @@ impl KafkaTerm {
                 Some(at) => messages.get(*at).map_or(&*self.checkpoint_topic, |(topic, _)| *topic),
                 None => &self.name,
             };
-            match failure.trouble {
+            match failure.trouble() {
                 Trouble::Topic => failure.explained(topics::missing_detail(topic)).publishing(topic),
                 _ => failure.publishing(topic),
             }

@@ -9,9 +9,10 @@ use rdkafka::{
 };
 use tokio::{task, time::Instant};
 
+use watermill_core::backend::{Failure, Trouble};
+
 use crate::{
-    KafkaPublisherConfig,
-    error::{Failure, Trouble},
+    KafkaPublisherConfig, error,
     producer::Client,
     report::{Call, Reports},
     topics,
@@ -45,7 +46,7 @@ impl Refusal {
 impl Transactions {
     /// Fences every earlier producer of this name, and ends what it has left open.
     pub(crate) async fn begin_term(config: &KafkaPublisherConfig, id: &str) -> Result<Self, Failure> {
-        let client = Client::new(&config.transactional_client(id)).map_err(Failure::of)?;
+        let client = Client::new(&config.transactional_client(id)).map_err(error::classify)?;
         let this = Self { client, config: config.clone(), made: HashSet::new() };
         let until = Instant::now() + config.transaction_timeout();
         let request = config.request_timeout;
@@ -108,11 +109,11 @@ impl Transactions {
                 }
                 Err(error) if is_retriable(&error) && Instant::now() < until => {}
                 Err(error) => {
-                    let mut failure = self.explain(error);
-                    if failure.trouble == Trouble::Unavailable {
-                        failure.trouble = Trouble::Timeout;
-                    }
-                    return Err(Refusal::of(failure));
+                    let failure = self.explain(error);
+                    return Err(Refusal::of(match failure.trouble() {
+                        Trouble::Unavailable => failure.with_trouble(Trouble::Timeout),
+                        _ => failure,
+                    }));
                 }
             }
         }
@@ -125,8 +126,8 @@ impl Transactions {
         if let Err(error) = self.blocking(move |producer| producer.abort_transaction(request)).await {
             // It is ended by its timeout or its successor; it cannot be committed any more.
             tracing::warn!(%error, "a transaction could not be aborted");
-            if self.explain(error).trouble == Trouble::Fenced {
-                return Refusal::of(Failure::of_code(Code::Fenced));
+            if self.explain(error).trouble() == Trouble::Fenced {
+                return Refusal::of(error::classify_code(Code::Fenced));
             }
         }
         let purged = |error: &KafkaError| {
@@ -137,7 +138,7 @@ impl Transactions {
             call.failed_so_far().into_iter().filter(|(_, error)| !purged(error)).collect();
         let at = refused.iter().map(|(at, _)| *at).collect();
         match refused.drain(..).next() {
-            Some((_, error)) => Refusal { at, failure: Failure::of(error) },
+            Some((_, error)) => Refusal { at, failure: error::classify(error) },
             None => Refusal::of(failure),
         }
     }
@@ -146,8 +147,8 @@ impl Transactions {
     pub(crate) fn explain(&self, error: KafkaError) -> Failure {
         let fatal = self.client.get().client().fatal_error();
         match fatal {
-            Some((code, reason)) => Failure::of_code(code).explained(reason),
-            None => Failure::of(error),
+            Some((code, reason)) => error::classify_code(code).explained(reason),
+            None => error::classify(error),
         }
     }
 

@@ -7,18 +7,13 @@ use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    error::{PublishError, PublishErrorKind},
+    backend::{Failure, Trouble, refuse_delays},
+    error::{ConfigError, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
 
 use super::producer::{Refusal, Transactions};
-use crate::{
-    BACKEND, ConfigError, KafkaPublisherConfig, config,
-    error::{Failure, Trouble},
-    marshaler,
-    report::Call,
-    topics,
-};
+use crate::{BACKEND, KafkaPublisherConfig, config, marshaler, report::Call, topics};
 
 /// Publishes each call in a transaction of its own: all of its messages or none, for readers that read
 /// what is committed, which is librdkafka's default and not that of every client.
@@ -85,7 +80,7 @@ impl Shared {
         match transaction(&mut producer, topic, messages).await {
             Ok(()) => *state = State::Ready(producer),
             Err(failure) => {
-                if failure.trouble == Trouble::Fenced {
+                if failure.trouble() == Trouble::Fenced {
                     *state = State::Fenced;
                 }
                 return Err(failure);
@@ -105,7 +100,7 @@ async fn transaction(producer: &mut Transactions, topic: &str, messages: &[Messa
             return Err(producer.abort(&call, failure).await.failure);
         }
     }
-    producer.commit(&call).await.map_err(|Refusal { failure, .. }| match failure.trouble {
+    producer.commit(&call).await.map_err(|Refusal { failure, .. }| match failure.trouble() {
         Trouble::Topic => failure.explained(topics::missing_detail(topic)),
         _ => failure,
     })
@@ -121,6 +116,7 @@ impl Publisher for KafkaTransactionalPublisher {
         }
         config::check_topic(topic)
             .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
+        refuse_delays(topic, &messages)?;
         for message in &messages {
             marshaler::check(message, shared.config.message_bytes_max())
                 .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;

@@ -87,7 +87,10 @@ impl ScriptedSubscriber {
     }
 
     /// Ends the stream, when everything before has been handed out, and nothing nacked is waiting to
-    /// come again.
+    /// come again: for a consumer that reads to the end.
+    ///
+    /// A router takes it for what it is with a real backend, a subscription that broke off. A script that it
+    /// has played needs no end: let it run [until that](Self::finished).
     pub fn end(&self) {
         self.script.change(|script| script.push_barrier(Barrier::End));
     }
@@ -121,6 +124,33 @@ impl ScriptedSubscriber {
             (script.outcomes.len() >= count).then(|| script.outcomes.clone())
         })
         .await
+    }
+
+    /// Waits until everything in the script has been handed out and settled, and nothing that was nacked
+    /// waits to come again: when there is nothing left to do for a router.
+    ///
+    /// ```
+    /// use watermill_core::{Handler, Message, Router, delivery::Outcome};
+    /// use watermill_testkit::ScriptedSubscriber;
+    ///
+    /// async fn greet(message: Message) {
+    ///     println!("{}", message.id());
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let script = ScriptedSubscriber::new();
+    /// script.push(Message::with_id("1", "hello"));
+    /// let router = Router::new().add(Handler::new("greet", greet).from(script.clone(), "greetings"));
+    /// let report = router.run_until(script.finished()).await.unwrap();
+    /// assert_eq!(report.handler("greet").unwrap().counts.acked, 1);
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// After [`patience`](crate::patience).
+    pub async fn finished(&self) {
+        self.expect("the end of the script", |script| script.is_finished().then_some(())).await;
     }
 
     /// Outcomes that came too late: the subscription had ended, or had lost the delivery.

@@ -250,6 +250,12 @@ impl Script {
         self.outstanding
     }
 
+    /// Whether everything was handed out and settled, and every error has come.
+    pub(super) fn is_finished(&self) -> bool {
+        let fails = self.barriers.iter().any(|(_, barrier)| matches!(barrier, Barrier::Fail(_)));
+        self.outstanding == 0 && !fails && self.waiting.values().all(BTreeMap::is_empty)
+    }
+
     pub(super) fn summary(&self) -> String {
         format!(
             "{} handed out, {} of them outstanding, outcomes {:?}, ignored {:?}, {} subscriptions, {} stopped",

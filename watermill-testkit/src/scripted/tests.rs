@@ -121,3 +121,20 @@ async fn subscribing_fails_as_often_as_it_was_told_to() {
     let error = subscriber.subscribe("t").await.unwrap_err();
     assert_eq!(error.kind(), SubscribeErrorKind::Closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_script_is_finished_once_everything_is_settled_and_nothing_comes_again() {
+    let subscriber = subscriber(&["1"]).redeliver(true);
+    subscriber.fail(SubscribeError::new(SubscribeErrorKind::Unavailable, "t"));
+    let mut finished = Box::pin(subscriber.finished());
+    assert!((&mut finished).now_or_never().is_none(), "nothing was handed out");
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    next(&mut subscription).await.nack_after(Duration::from_secs(3600));
+    assert!((&mut finished).now_or_never().is_none(), "an error is to come, and it again");
+    subscription.next().await.unwrap().unwrap_err();
+    assert!((&mut finished).now_or_never().is_none(), "it comes again");
+    let delivery = next(&mut subscription).await;
+    assert!((&mut finished).now_or_never().is_none(), "it is out");
+    delivery.ack();
+    finished.await;
+}

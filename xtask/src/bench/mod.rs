@@ -56,14 +56,21 @@ const BENCHES: &[Bench] = &[
         package: "watermill-core",
         workloads: &[
             Workload { name: "floor", baseline: None, limit: None },
-            Workload { name: "publish-handle", baseline: Some("floor"), limit: Some(|_| 2_300.0) },
+            Workload { name: "publish-handle", baseline: Some("floor"), limit: Some(|_| 1_940.0) },
             Workload {
                 name: "publish-handle-publish-handle",
                 baseline: Some("floor"),
-                limit: Some(|_| 3_800.0),
+                limit: Some(|_| 3_500.0),
+            },
+            Workload {
+                name: "publish-handle-new-publish-handle",
+                baseline: Some("floor"),
+                limit: Some(|_| 3_500.0),
             },
             Workload { name: "layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
             Workload { name: "router-layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
+            Workload { name: "span-unheard", baseline: Some("publish-handle"), limit: Some(SPAN) },
+            Workload { name: "span-heard", baseline: Some("publish-handle"), limit: None },
         ],
         parts: &[],
     },
@@ -85,7 +92,10 @@ const BENCHES: &[Bench] = &[
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
-const FIVE_LAYERS: fn(f64) -> f64 = |without| without + 100.0;
+const FIVE_LAYERS: fn(f64) -> f64 = |without| without + 20.0;
+
+/// What it may cost where there is a log that does not want the spans of deliveries.
+const SPAN: fn(f64) -> f64 = |without| without + 20.0;
 
 pub(crate) fn run(args: &[String]) -> Result {
     let options = Options::parse(args)?;

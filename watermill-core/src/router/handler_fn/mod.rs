@@ -31,8 +31,8 @@ use crate::{Message, error::BoxError};
     note = "a handler is an `async fn`, or a closure that returns a future; what handlers share belongs into the router's state"
 )]
 pub trait HandlerFn<Args, S>: Clone + Send + 'static {
-    /// What it returns: [`Nothing`](super::Nothing), [`Messages`](super::Messages) or
-    /// [`Addressed`](super::Addressed).
+    /// What it returns: [`Nothing`](super::types::Nothing), [`Messages`](super::types::Messages) or
+    /// [`Addressed`](super::types::Addressed).
     type Kind;
 
     /// The running handler.

@@ -24,6 +24,10 @@ pub(in crate::router) struct Environment {
     /// Whether the policy can need a message after the handler has consumed it.
     pub(super) keeps_copies: bool,
     pub(super) concurrency: Concurrency,
+    /// Whether handlers run on tasks of their own.
+    pub(super) spawns: bool,
+    /// Whether outputs are published together with those of their batch.
+    pub(super) is_batch: bool,
     pub(super) ordering: Ordering,
     /// How many outputs of a lane may be on their way while the next message is handled.
     pub(super) pipeline: usize,
@@ -55,6 +59,8 @@ impl Environment {
             stop,
             keeps_copies: policy.needs_copy(),
             policy,
+            spawns: concurrency.spawns(),
+            is_batch: concurrency.is_batch(),
             concurrency,
             ordering: subscriber.ordering,
             pipeline: if concurrency.has_pipelines() { sink.pipeline(pipeline) } else { 0 },

@@ -60,38 +60,44 @@ impl<'w> Intake<'w> {
         }
     }
 
-    /// The next delivery, or that there will be none.
-    #[inline]
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery, End>> {
-        loop {
-            if let Condition::Waiting(until) = &mut self.condition {
-                ready!(until.as_mut().poll(cx));
-                self.condition = Condition::Probing(Box::pin(sleep(WELL_AFTER)));
-            }
-            return match Pin::new(&mut self.subscription).poll_next(cx) {
-                Poll::Ready(Some(Ok(delivery))) => {
-                    self.recover();
-                    self.env.counters.received.increment();
-                    Poll::Ready(Ok(delivery))
-                }
-                Poll::Ready(Some(Err(error))) if error.kind() == SubscribeErrorKind::Closed => {
-                    Poll::Ready(Err(End::SubscriptionEnded(error.into())))
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.suffer(&error);
-                    continue;
-                }
-                Poll::Ready(None) => Poll::Ready(Err(End::SubscriptionEnded(self.ended().into()))),
-                Poll::Pending => {
-                    if let Condition::Probing(until) = &mut self.condition
-                        && until.as_mut().poll(cx).is_ready()
-                    {
-                        self.recover();
-                    }
-                    Poll::Pending
-                }
-            };
+    /// Hands the next delivery to `accept`, or says that there will be none.
+    #[inline(always)]
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        accept: impl FnOnce(Delivery, &mut Context<'_>),
+    ) -> Poll<Result<(), End>> {
+        if !matches!(self.condition, Condition::Well) && self.poll_condition(cx).is_pending() {
+            return Poll::Pending;
         }
+        match Pin::new(&mut self.subscription).poll_next(cx) {
+            Poll::Ready(Some(Ok(delivery))) => {
+                if !matches!(self.condition, Condition::Well) {
+                    self.recover();
+                }
+                self.env.counters.received.increment();
+                accept(delivery, cx);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(self.suffer(error)),
+            Poll::Ready(None) => Poll::Ready(Err(self.ended())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready when the stream may be asked.
+    #[cold]
+    fn poll_condition(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Condition::Waiting(until) = &mut self.condition {
+            ready!(until.as_mut().poll(cx));
+            self.condition = Condition::Probing(Box::pin(sleep(WELL_AFTER)));
+        }
+        if let Condition::Probing(until) = &mut self.condition
+            && until.as_mut().poll(cx).is_ready()
+        {
+            self.recover();
+        }
+        Poll::Ready(())
     }
 
     /// Takes no more; what has been fetched is free for others.
@@ -104,13 +110,17 @@ impl<'w> Intake<'w> {
         self.subscription
     }
 
+    /// Waits before the stream is asked again, unless it says that it is over.
     #[cold]
-    fn suffer(&mut self, error: &SubscribeError) {
+    fn suffer(&mut self, error: SubscribeError) -> Result<(), End> {
+        if error.kind() == SubscribeErrorKind::Closed {
+            return Err(End::Closed(error.into()));
+        }
         let delay = self.backoff.delay(self.errors);
         self.condition = Condition::Waiting(Box::pin(sleep(delay)));
         self.errors = self.errors.saturating_add(1);
         self.untold += 1;
-        let error = chain(error);
+        let error = chain(&error);
         self.env.trouble.set(error.clone());
         let now = Instant::now();
         if self.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY) {
@@ -126,17 +136,11 @@ impl<'w> Intake<'w> {
             self.untold = 0;
         }
         self.last_error = Some(error);
-    }
-
-    #[inline]
-    fn recover(&mut self) {
-        if !matches!(self.condition, Condition::Well) {
-            self.recovered();
-        }
+        Ok(())
     }
 
     #[cold]
-    fn recovered(&mut self) {
+    fn recover(&mut self) {
         tracing::info!(
             handler = self.env.info.name,
             topic = self.env.info.subscribe_topic,
@@ -150,11 +154,12 @@ impl<'w> Intake<'w> {
     }
 
     #[cold]
-    fn ended(&mut self) -> SubscribeError {
+    fn ended(&mut self) -> End {
         let error = SubscribeError::closed(&self.env.info.subscribe_topic);
-        match self.last_error.take() {
+        let error = match self.last_error.take() {
             None => error.because("the subscription ended"),
             Some(last) => error.because(format!("the subscription ended after an error: {last}")),
-        }
+        };
+        End::SubscriptionEnded(error.into())
     }
 }

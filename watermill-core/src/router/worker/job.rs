@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{Environment, trace::Trace};
 use crate::{
-    Delivery, Message, Settlement,
+    Message, Settlement,
     delivery::Outcome,
     router::counters::{Counter, Counters},
 };
@@ -39,21 +39,20 @@ pub(super) enum AckedAs {
 pub(super) const NACK_NOW: Outcome = Outcome::Nack { delay: Duration::ZERO };
 
 impl Job {
-    /// Takes a delivery in hand, for its first try.
+    /// Takes a message in hand, for its first try.
     #[inline(always)]
-    pub(super) fn begin(delivery: Delivery, env: &Environment) -> (Message, Self) {
-        let (mut message, settlement) = delivery.split();
+    pub(super) fn new(message: &mut Message, settlement: Settlement, env: &Environment) -> Self {
         let attempt = match &env.attempts {
             None => message.delivery().map_or(1, crate::DeliveryInfo::attempt),
             Some(attempts) => {
                 let failed = attempts.failed(|| message.id());
-                count(&mut message, failed)
+                count(message, failed)
             }
         };
         message.set_handler(env.info.clone());
         let copy = env.keeps_copies.then(|| Box::new(message.clone()));
-        let trace = Trace::of(&message, attempt, env);
-        (message, Self { settlement, copy, tries: 1, attempt, acked_as: AckedAs::Done, trace })
+        let trace = Trace::of(message, attempt, env);
+        Self { settlement, copy, tries: 1, attempt, acked_as: AckedAs::Done, trace }
     }
 
     /// The message again, for another try or a dead letter.

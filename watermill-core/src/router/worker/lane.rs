@@ -53,21 +53,23 @@ impl<'w, S: MessageService> Lane<'w, S> {
     }
 
     /// Hands the delivery to the service, which is ready, or lets it wait its turn; and goes on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn accept(
         mut self: Pin<&mut Self>,
         delivery: Delivery,
         service: &mut S,
         cx: &mut Context<'_>,
     ) {
-        if self.state.is_free() && self.state.waiting() == 0 {
-            if let Some((message, job)) = self.state.begin(delivery) {
-                self.call(message, job, service, cx);
-            }
-        } else {
+        if !self.state.is_free() || self.state.waiting() > 0 {
             self.as_mut().state_mut().wait_turn(delivery);
-            self.poll(cx);
+            return self.poll(cx);
         }
+        if delivery.is_lost() {
+            return self.state.lost_unbegun(delivery);
+        }
+        let (mut message, settlement) = delivery.split();
+        let job = Job::new(&mut message, settlement, self.state.env);
+        self.call(message, job, service, cx);
     }
 
     /// Hands what is due to the service, which is ready, and goes on.
@@ -100,7 +102,9 @@ impl<'w, S: MessageService> Lane<'w, S> {
                 }
                 continue;
             };
-            let polled = job.trace.in_scope(|| caught(|| this.call.as_mut().poll(cx)));
+            let entered = job.trace.enter();
+            let polled = caught(|| this.call.as_mut().poll(cx));
+            drop(entered);
             let Poll::Ready(result) = polled else { return };
             // What the future held (permits, connections) goes before the message is settled.
             this.call.set(Call::None);
@@ -114,21 +118,24 @@ impl<'w, S: MessageService> Lane<'w, S> {
 
     /// Calls the service and polls its future at once. Most handlers are over by then: their job was
     /// never put away, and one net catches the panics of the call and of the poll.
-    #[inline]
+    #[inline(always)]
     fn call(mut self: Pin<&mut Self>, message: Message, job: Job, service: &mut S, cx: &mut Context<'_>) {
         let mut this = self.as_mut().project();
-        let spawns = this.state.env.concurrency.spawns();
-        let polled = job.trace.in_scope(|| {
-            caught(|| {
-                let future = service.call(message);
-                this.call.set(if spawns {
-                    Call::Task { task: AbortOnDrop::spawn(future, job.trace.span()) }
-                } else {
-                    Call::Here { future }
-                });
-                this.call.as_mut().poll(cx)
-            })
+        let spawns = this.state.env.spawns;
+        // Taken from here by the call: what a closure captures by value is moved once more.
+        let mut message = Some(message);
+        let entered = job.trace.enter();
+        let polled = caught(|| {
+            let Some(message) = message.take() else { return Poll::Pending };
+            let future = service.call(message);
+            this.call.set(if spawns {
+                Call::Task { task: AbortOnDrop::spawn(future, job.trace.span()) }
+            } else {
+                Call::Here { future }
+            });
+            this.call.as_mut().poll(cx)
         });
+        drop(entered);
         match polled {
             Poll::Ready(result) => {
                 this.call.set(Call::None);

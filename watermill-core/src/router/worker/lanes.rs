@@ -62,7 +62,7 @@ impl<'w, S: MessageService> Lanes<'w, S> {
     }
 
     /// Hands a delivery to its lane, and goes on there; the service is ready.
-    #[inline]
+    #[inline(always)]
     pub(super) fn accept(&mut self, delivery: Delivery, service: &mut S, cx: &mut Context<'_>) {
         match self {
             Self::One(lane) => lane.as_mut().accept(delivery, service, cx),

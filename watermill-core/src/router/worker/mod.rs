@@ -38,10 +38,12 @@ use crate::{Subscription, error::BoxError};
 pub(super) enum End {
     /// It was asked to.
     Stopped,
-    /// The subscription is over, by itself or because it was closed: another one may have more luck.
+    /// The publisher of its outputs, or its subscriber, was closed by whoever owns it: nothing can go on.
+    Closed(BoxError),
+    /// The subscription is over: another one may have more luck.
     SubscriptionEnded(BoxError),
-    /// The service or the publisher failed for good: another subscription would not help.
-    Failed(BoxError),
+    /// The service is broken: another one may have more luck.
+    ServiceFailed(BoxError),
 }
 
 /// How many deliveries are taken before the task lets others run.
@@ -69,7 +71,7 @@ pub(super) async fn drive<S: MessageService>(
                 end = if stopped {
                     Some(End::Stopped)
                 } else {
-                    broken.get().map(|error: &String| End::Failed(error.as_str().into()))
+                    broken.get().map(|error: &String| End::Closed(error.as_str().into()))
                 };
                 if end.is_some() {
                     intake.stop();
@@ -103,7 +105,7 @@ pub(super) async fn drive<S: MessageService>(
 }
 
 /// Calls the service once: for a message that waits in a lane, or for the next of the subscription.
-#[inline]
+#[inline(always)]
 fn step<S: MessageService>(
     service: &mut S,
     intake: &mut Intake<'_>,
@@ -115,7 +117,7 @@ fn step<S: MessageService>(
     match service.poll_ready(cx) {
         Poll::Pending => return Poll::Pending,
         Poll::Ready(Ok(())) => {}
-        Poll::Ready(Err(error)) => return Poll::Ready(Err(End::Failed(error.into()))),
+        Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ServiceFailed(error.into()))),
     }
     if due && lanes.call_due(service, cx) {
         return Poll::Ready(Ok(()));
@@ -123,5 +125,5 @@ fn step<S: MessageService>(
     if !takes {
         return Poll::Pending;
     }
-    intake.poll_next(cx).map_ok(|delivery| lanes.accept(delivery, service, cx))
+    intake.poll_next(cx, |delivery, cx| lanes.accept(delivery, service, cx))
 }

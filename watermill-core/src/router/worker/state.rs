@@ -98,14 +98,11 @@ impl<'w> State<'w> {
         self.give_back_waiting();
     }
 
-    /// Takes a delivery in hand, for its first try; `None` if it was lost.
-    #[inline(always)]
-    pub(super) fn begin(&self, delivery: Delivery) -> Option<(Message, Job)> {
-        if delivery.is_lost() {
-            self.lost_unbegun(delivery);
-            return None;
-        }
-        Some(Job::begin(delivery, self.env))
+    /// A delivery that is not to begin, because another owner has its message by now.
+    #[cold]
+    pub(super) fn lost_unbegun(&self, delivery: Delivery) {
+        self.env.counters.lost.increment();
+        delivery.nack();
     }
 
     /// Takes what needs the service.
@@ -123,7 +120,13 @@ impl<'w> State<'w> {
             stage => {
                 self.stage = stage;
                 let delivery = self.waiting.pop_front()?;
-                self.begin(delivery)
+                if delivery.is_lost() {
+                    self.lost_unbegun(delivery);
+                    return None;
+                }
+                let (mut message, settlement) = delivery.split();
+                let job = Job::new(&mut message, settlement, self.env);
+                Some((message, job))
             }
         }
     }
@@ -150,7 +153,7 @@ impl<'w> State<'w> {
         match result {
             Ok(_) if job.settlement.is_lost() => self.lose(job),
             Ok(outputs) if outputs.is_empty() => self.succeeded(job),
-            Ok(outputs) if self.env.concurrency.is_batch() => self.stage = Stage::Grouped(job, outputs),
+            Ok(outputs) if self.env.is_batch => self.stage = Stage::Grouped(job, outputs),
             Ok(outputs) => self.publish(job, outputs, cx),
             Err(error) => self.fail(job, error),
         }
@@ -174,7 +177,10 @@ impl<'w> State<'w> {
     pub(super) fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.stage {
             Stage::DeadLettering(job, _, call) => {
-                let result = ready!(job.trace.in_scope(|| poll_call(call, cx)));
+                let entered = job.trace.enter();
+                let polled = poll_call(call, cx);
+                drop(entered);
+                let result = ready!(polled);
                 if let Stage::DeadLettering(job, recalled, _) = self.take_stage() {
                     self.dead_lettered(job, result);
                     self.recall(recalled);
@@ -303,12 +309,6 @@ impl<'w> State<'w> {
         job.settlement.nack();
     }
 
-    #[cold]
-    fn lost_unbegun(&self, delivery: Delivery) {
-        self.env.counters.lost.increment();
-        delivery.nack();
-    }
-
     pub(super) fn give_back_waiting(&mut self) {
         for delivery in std::mem::take(&mut self.waiting) {
             if delivery.is_lost() {
@@ -337,17 +337,17 @@ impl<'w> State<'w> {
         let env = self.env;
         name_delivery(env, &job, &mut outputs);
         // One net for the call and its first poll, which is also the last where nothing is waited for.
-        let begun = job.trace.in_scope(|| {
-            catch(|| {
-                while_handling(|| {
-                    let mut call = env.sink.publish(outputs)?;
-                    Ok(match call.as_mut().poll(cx) {
-                        Poll::Ready(result) => Begun::Over(result),
-                        Poll::Pending => Begun::GoesOn(call),
-                    })
+        let entered = job.trace.enter();
+        let begun = catch(|| {
+            while_handling(|| {
+                let mut call = env.sink.publish(outputs)?;
+                Ok(match call.as_mut().poll(cx) {
+                    Poll::Ready(result) => Begun::Over(result),
+                    Poll::Pending => Begun::GoesOn(call),
                 })
             })
         });
+        drop(entered);
         match begun {
             Ok(Ok(Begun::Over(Ok(())))) => self.succeeded(job),
             Ok(Ok(Begun::Over(Err(error)))) => self.not_accepted(job, error.into()),

@@ -74,7 +74,7 @@ impl<'w, S: MessageService> Table<'w, S> {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         self.poll_woken();
-        if self.env.concurrency.is_batch() {
+        if self.env.is_batch {
             for _ in 1..ROUNDS {
                 self.poll_woken();
             }

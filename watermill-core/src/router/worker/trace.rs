@@ -1,6 +1,6 @@
 //! [`Trace`]: the name of a delivery for whoever reads logs.
 
-use tracing::{Level, Span};
+use tracing::{Level, Span, level_filters::LevelFilter, span::Entered};
 
 use super::Environment;
 use crate::{Message, MessageId};
@@ -20,8 +20,17 @@ struct Named {
 }
 
 impl Trace {
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(message: &Message, attempt: u32, env: &Environment) -> Self {
+        // One look, as a rule: this is all that a span costs where there is no log.
+        if LevelFilter::current() == LevelFilter::OFF && env.attempts.is_none() {
+            return Self(None);
+        }
+        Self::wanted(message, attempt, env)
+    }
+
+    #[inline(never)]
+    fn wanted(message: &Message, attempt: u32, env: &Environment) -> Self {
         let wanted = tracing::enabled!(target: TARGET, Level::INFO)
             || tracing::enabled!(Level::ERROR)
             || env.attempts.is_some();
@@ -43,13 +52,10 @@ impl Trace {
         self.0.as_ref().map(|named| named.span.clone())
     }
 
-    /// Does something inside of the span.
+    /// Enters the span, until the guard is dropped.
     #[inline]
-    pub(super) fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        match &self.0 {
-            None => work(),
-            Some(named) => named.span.in_scope(work),
-        }
+    pub(super) fn enter(&self) -> Option<Entered<'_>> {
+        self.0.as_ref().map(|named| named.span.enter())
     }
 }
 
@@ -66,5 +72,35 @@ impl Named {
             attempt,
         );
         Self { id, span }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        FailurePolicy, HandlerInfo,
+        router::{concurrency::Concurrency, sink::Sink},
+        subscriber::SubscriberCapabilities,
+    };
+
+    #[test]
+    fn where_nobody_listens_there_is_no_span_and_no_id_is_made() {
+        let env = Environment::new(
+            Arc::new(HandlerInfo::consumer("h", "memory", "t")),
+            Sink { publisher: None, topic: None },
+            FailurePolicy::default(),
+            Concurrency::default(),
+            0,
+            &SubscriberCapabilities::new("memory").attempts(true),
+            CancellationToken::new(),
+        );
+        let trace = Trace::of(&Message::new("x"), 1, &env);
+        assert_eq!(trace.id(), None);
+        assert!(trace.span().is_none());
     }
 }

@@ -8,17 +8,20 @@ use rdkafka::{
     producer::{Producer as _, ThreadedProducer},
 };
 use tokio::{sync::oneshot, time::sleep};
-use watermill_core::{Backoff, error::chain};
+use watermill_core::{
+    Backoff,
+    backend::{Failure, Trouble},
+    error::chain,
+};
 
 use super::{
     open::Open,
     pair::{Ended, Pair, tell},
 };
 use crate::{
-    client::{Client, Order},
-    error::{Failure, Trouble},
+    client::{Client, Command},
     report::Reports,
-    settle::Desk,
+    settle::Shared,
     transactions::producer::{Refusal, Transactions},
 };
 
@@ -29,7 +32,7 @@ type Positions = Vec<(Arc<Client>, TopicPartitionList)>;
 struct Driver {
     pair: Arc<Pair>,
     /// Assignments whose deliveries are read again, for what was made of them was not committed.
-    aborted: Vec<(Arc<Desk>, u64)>,
+    aborted: Vec<(Arc<Shared>, u64)>,
     /// Terms that have ended without committing anything.
     failures: u32,
     /// Messages are sent one by one until a transaction is committed, to find out which of them is refused.
@@ -45,7 +48,7 @@ pub(super) async fn run(pair: Arc<Pair>) {
             break;
         }
         let Err(failure) = ended else { continue };
-        let ended = Ended::new(failure.trouble, chain(&failure.publishing(driver.pair.id())));
+        let ended = Ended::new(failure.trouble(), chain(&failure.publishing(driver.pair.id())));
         driver.pair.down(&ended);
         if ended.is_final() {
             tracing::error!(
@@ -80,7 +83,7 @@ impl Driver {
         }
         let producer = Transactions::begin_term(&config, pair.id()).await?;
         // What became of the last transaction is known from here on: the positions tell.
-        self.read_again().await;
+        self.rewind().await;
         loop {
             producer.open().await?;
             pair.open(producer.shared());
@@ -88,11 +91,11 @@ impl Driver {
             let Some(open) = pair.take(patience).await else { return Ok(()) };
             let ended = self.end(&producer, &open).await;
             if ended.is_err() {
-                self.aborted.extend(open.parts().map(|(desk, scope)| (desk.clone(), scope)));
+                self.aborted.extend(open.parts().map(|(shared, scope)| (shared.clone(), scope)));
             }
             let told = ended.as_ref().map(|_| ()).map_err(|failure| {
                 Ended::new(
-                    failure.trouble,
+                    failure.trouble(),
                     "the transaction was not committed, and what was acked comes again",
                 )
             });
@@ -159,7 +162,7 @@ impl Driver {
     /// hear of it.
     fn blame(&mut self, open: &Open, Refusal { at, failure }: Refusal) -> Failure {
         let Some((topic, _)) = at.first().and_then(|at| open.sent(*at)) else { return failure };
-        let trouble = failure.trouble;
+        let trouble = failure.trouble();
         let error = failure.publishing(topic);
         if error.is_retryable() {
             return Failure::because(trouble, chain(&error));
@@ -176,16 +179,20 @@ impl Driver {
     }
 
     /// Has the partitions of what was aborted read again, from what is committed.
-    async fn read_again(&mut self) {
-        let mut by_desk: HashMap<usize, (Arc<Desk>, Vec<u64>)> = HashMap::new();
-        for (desk, scope) in self.aborted.drain(..) {
-            by_desk.entry(Arc::as_ptr(&desk).addr()).or_insert_with(|| (desk, Vec::new())).1.push(scope);
+    async fn rewind(&mut self) {
+        let mut by_subscription: HashMap<usize, (Arc<Shared>, Vec<u64>)> = HashMap::new();
+        for (shared, scope) in self.aborted.drain(..) {
+            by_subscription
+                .entry(Arc::as_ptr(&shared).addr())
+                .or_insert_with(|| (shared, Vec::new()))
+                .1
+                .push(scope);
         }
-        for (desk, scopes) in by_desk.into_values() {
+        for (shared, scopes) in by_subscription.into_values() {
             let (done, ended) = oneshot::channel();
-            let client = self.pair.clients().into_iter().find(|client| client.context.serves(&desk));
+            let client = self.pair.clients().into_iter().find(|client| client.context.serves(&shared));
             if let Some(client) = client {
-                client.order(Order::ReadAgain(desk, scopes, done));
+                client.command(Command::Rewind(shared, scopes, done));
                 // A client that has gone has nothing to read any more.
                 let _ = ended.await;
             }

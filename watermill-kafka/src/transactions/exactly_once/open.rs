@@ -1,4 +1,4 @@
-//! [`Open`]: the transaction that is open, and what is promised to it.
+//! [`Open`]: the transaction that is open, and what is enlisted in it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,16 +6,16 @@ use tokio::time::Instant;
 use watermill_core::delivery::Token;
 
 use crate::{
-    ledger::{Kept, Promise},
+    ledger::{EnlistedState, Enlistment},
     producer::Client as Producer,
     report::Call,
-    settle::Desk,
+    settle::Shared,
 };
 
 /// A delivery that something was made of.
 #[derive(Clone)]
 pub(super) struct Cause {
-    pub(super) desk: Arc<Desk>,
+    pub(super) shared: Arc<Shared>,
     pub(super) token: Token,
 }
 
@@ -25,8 +25,8 @@ pub(super) struct Open {
     /// Hears of every message in it.
     pub(super) call: Arc<Call>,
     sent: Vec<Sent>,
-    /// The assignments of partitions whose deliveries are promised to it, by the desk's address.
-    parts: HashMap<(usize, u64), Arc<Desk>>,
+    /// The assignments of partitions whose deliveries are enlisted in it, by the address of their subscription's state.
+    parts: HashMap<(usize, u64), Arc<Shared>>,
     messages: usize,
     /// Calls that are queueing their messages.
     sending: usize,
@@ -46,7 +46,7 @@ struct Sent {
     causes: Vec<Cause>,
 }
 
-/// Whether all promises of a transaction were kept.
+/// Whether everything that was enlisted in a transaction is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
     Yes,
@@ -70,30 +70,30 @@ impl Open {
         }
     }
 
-    /// Promises the deliveries of a call, all or none; `None` when it is too late for that.
-    pub(super) fn promise(&mut self, causes: &[Cause]) -> Option<Promise> {
-        if self.closing && !causes.iter().all(Cause::is_promised) {
+    /// Enlisted the deliveries of a call, all or none; `None` when it is too late for that.
+    pub(super) fn enlist(&mut self, causes: &[Cause]) -> Option<Enlistment> {
+        if self.closing && !causes.iter().all(Cause::is_enlisted) {
             return None;
         }
         let mut made: Vec<&Cause> = Vec::new();
         for cause in causes {
-            let before = cause.is_promised();
-            let promise = cause.desk.promise(cause.token);
-            if promise != Promise::Made {
-                made.into_iter().rev().for_each(|cause| cause.desk.unpromise(cause.token));
-                return Some(promise);
+            let before = cause.is_enlisted();
+            let enlisted = cause.shared.enlist(cause.token);
+            if enlisted != Enlistment::Made {
+                made.into_iter().rev().for_each(|cause| cause.shared.withdraw_enlisted(cause.token));
+                return Some(enlisted);
             }
             if !before {
                 made.push(cause);
             }
         }
-        for Cause { desk, token } in causes {
-            self.parts.entry((Arc::as_ptr(desk).addr(), token.scope)).or_insert_with(|| desk.clone());
+        for Cause { shared, token } in causes {
+            self.parts.entry((Arc::as_ptr(shared).addr(), token.scope)).or_insert_with(|| shared.clone());
         }
-        Some(Promise::Made)
+        Some(Enlistment::Made)
     }
 
-    /// Lets a call in whose deliveries are promised: the position of its first message.
+    /// Lets a call in whose deliveries are enlisted: the position of its first message.
     pub(super) fn enter(&mut self, topic: &Arc<str>, messages: usize, causes: Vec<Cause>) -> usize {
         let first = self.messages;
         self.messages += messages;
@@ -116,18 +116,18 @@ impl Open {
         self.closing = true;
     }
 
-    /// Whether what is promised to it is done. To be asked once it is closing.
+    /// Whether what is enlisted in it is done. To be asked once it is closing.
     pub(super) fn settled(&self) -> Settled {
         if self.broken.is_some() {
             // Its messages are not waited for; whoever queues them must be through with it.
             return if self.sending == 0 { Settled::No } else { Settled::NotYet };
         }
         let mut settled = if self.sending == 0 { Settled::Yes } else { Settled::NotYet };
-        for ((_, scope), desk) in &self.parts {
-            match desk.kept(*scope) {
-                Kept::Yes => {}
-                Kept::NotYet => settled = Settled::NotYet,
-                Kept::No => return if self.sending == 0 { Settled::No } else { Settled::NotYet },
+        for ((_, scope), shared) in &self.parts {
+            match shared.enlisted_state(*scope) {
+                EnlistedState::Yes => {}
+                EnlistedState::NotYet => settled = Settled::NotYet,
+                EnlistedState::No => return if self.sending == 0 { Settled::No } else { Settled::NotYet },
             }
         }
         settled
@@ -135,12 +135,14 @@ impl Open {
 
     /// Whether every partition that takes part is still ours.
     pub(super) fn holds_all(&self) -> bool {
-        self.parts.iter().all(|((_, scope), desk)| desk.holds(*scope) && desk.kept(*scope) == Kept::Yes)
+        self.parts.iter().all(|((_, scope), shared)| {
+            shared.holds(*scope) && shared.enlisted_state(*scope) == EnlistedState::Yes
+        })
     }
 
     /// The assignments that take part.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (&Arc<Desk>, u64)> {
-        self.parts.iter().map(|((_, scope), desk)| (desk, *scope))
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Arc<Shared>, u64)> {
+        self.parts.iter().map(|((_, scope), shared)| (shared, *scope))
     }
 
     /// The call that a message was of: its topic, and what it was made of.
@@ -152,7 +154,7 @@ impl Open {
 }
 
 impl Cause {
-    pub(super) fn is_promised(&self) -> bool {
-        self.desk.is_promised(self.token)
+    pub(super) fn is_enlisted(&self) -> bool {
+        self.shared.is_enlisted(self.token)
     }
 }

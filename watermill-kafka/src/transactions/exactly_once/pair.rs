@@ -10,7 +10,10 @@ use tokio::{
     sync::{Notify, futures::Notified},
     time::{Instant, timeout_at},
 };
-use watermill_core::error::{PublishError, chain};
+use watermill_core::{
+    backend::{Failure, Trouble},
+    error::{PublishError, chain},
+};
 
 use super::{
     driver,
@@ -18,12 +21,7 @@ use super::{
     refusals::Refusals,
 };
 use crate::{
-    KafkaPublisherConfig,
-    client::Client,
-    error::{Failure, Trouble},
-    ledger::Promise,
-    producer::Client as Producer,
-    report::Call,
+    KafkaPublisherConfig, client::Client, ledger::Enlistment, producer::Client as Producer, report::Call,
 };
 
 /// How long the next transaction is waited for.
@@ -121,7 +119,7 @@ impl Pair {
     }
 
     /// Something was settled, or lost.
-    pub(crate) fn promises_changed(&self) {
+    pub(crate) fn enlisted_changed(&self) {
         self.changed.notify_waiters();
     }
 
@@ -158,7 +156,7 @@ impl Pair {
         if used { self.commit(timeout) } else { Ok(()) }
     }
 
-    /// Lets a call in: promises its deliveries, and waits while they cannot be. In no transaction at all
+    /// Lets a call in: enlists its deliveries, and waits while they cannot be. In no transaction at all
     /// the call has to fail.
     pub(super) async fn enter(
         &self,
@@ -177,21 +175,21 @@ impl Pair {
                     Phase::Down(ended) if ended.is_final() => return Err(ended.failure()),
                     // It is no fault of a message that it has to wait, and nothing for a failure policy.
                     Phase::Down(_) | Phase::Between => false,
-                    Phase::Open(open) => match open.promise(&causes) {
-                        Some(Promise::Made) => {
+                    Phase::Open(open) => match open.enlist(&causes) {
+                        Some(Enlistment::Made) => {
                             let (producer, call) = (open.producer.clone(), open.call.clone());
                             let first = open.enter(topic, messages, causes);
                             return Ok(Entered { pair: self, producer, call, first, done: false });
                         }
-                        Some(Promise::Lost) => {
+                        Some(Enlistment::Lost) => {
                             return Err(not_ours("the delivery that it was made of is not ours any more"));
                         }
-                        Some(Promise::Behind) => {
+                        Some(Enlistment::Behind) => {
                             return Err(not_ours(
                                 "a message before it in the partition comes again, and so does it",
                             ));
                         }
-                        Some(Promise::Early) => true,
+                        Some(Enlistment::Early) => true,
                         None => false,
                     },
                 }
@@ -213,7 +211,7 @@ impl Pair {
     pub(super) fn failed(&self, causes: &[Cause], error: &PublishError) {
         let mut state = self.lock();
         let Phase::Open(open) = &mut state.phase else { return };
-        if causes.iter().any(Cause::is_promised) {
+        if causes.iter().any(Cause::is_enlisted) {
             open.broken.get_or_insert_with(|| chain(error));
             state.refusals.insert(causes, error);
             state.due = true;
@@ -260,7 +258,7 @@ impl Pair {
         }
     }
 
-    /// Waits until what is promised to the open transaction is done, or until that cannot be, and takes it.
+    /// Waits until what is enlisted in the open transaction is done, or until that cannot be, and takes it.
     /// Nobody is waited for beyond `patience` from its first message on.
     pub(super) async fn take(&self, patience: Duration) -> Option<Open> {
         loop {

@@ -7,7 +7,8 @@ use tokio::{task, time::timeout};
 use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    error::{PublishError, PublishErrorKind},
+    backend::{Failure, Settler, Trouble, refuse_delays},
+    error::{ConfigError, PublishError, PublishErrorKind},
     metadata_keys,
     publisher::PublisherCapabilities,
 };
@@ -17,12 +18,8 @@ use super::{
     pair::{Owner, Pair},
 };
 use crate::{
-    BACKEND, ConfigError, KafkaPublisherConfig, KafkaSubscriber, config,
-    error::{Failure, Trouble},
-    gates::Gates,
-    marshaler,
-    settle::Settler,
-    topics,
+    BACKEND, KafkaPublisherConfig, KafkaSubscriber, config, error, marshaler, subscription::KafkaSource,
+    topic_locks::TopicLocks, topics,
 };
 
 /// Publishes what is made of a subscriber's deliveries, each delivery's messages in one transaction with its
@@ -49,7 +46,7 @@ struct Shared {
     config: KafkaPublisherConfig,
     pair: Arc<Pair>,
     _owner: Arc<Owner>,
-    gates: Gates,
+    topic_locks: TopicLocks,
     /// Closed with the publisher.
     calls: TaskTracker,
 }
@@ -78,8 +75,8 @@ impl KafkaExactlyOncePublisher {
         let pair = Pair::new(config.clone(), id);
         let owner = Arc::new(Owner(pair.clone()));
         subscriber.commit_with(owner.clone())?;
-        let (gates, calls) = (Gates::default(), TaskTracker::new());
-        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, gates, calls })))
+        let (topic_locks, calls) = (TopicLocks::default(), TaskTracker::new());
+        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, topic_locks, calls })))
     }
 }
 
@@ -89,21 +86,22 @@ impl Shared {
         let mut causes: Vec<Cause> = Vec::with_capacity(1);
         for message in messages {
             let cause = message.delivery().and_then(|info| {
-                let desk = &info.origin().settler::<Settler>()?.0;
-                let ours = desk.pair().is_some_and(|pair| Arc::ptr_eq(pair, &self.pair));
-                ours.then(|| Cause { desk: desk.clone(), token: info.token() })
+                let shared = &info.origin().settler::<Settler<KafkaSource>>()?.source().shared;
+                let ours = shared.pair().is_some_and(|pair| Arc::ptr_eq(pair, &self.pair));
+                ours.then(|| Cause { shared: shared.clone(), token: info.token() })
             });
             let Some(cause) = cause else {
                 let detail = "a message does not name the delivery that it was made of, or one of another \
                               subscriber: it can be part of no transaction; use another publisher for it";
                 return Err(PublishError::new(PublishErrorKind::Unsupported, topic).because(detail));
             };
-            let known = |known: &Cause| known.token == cause.token && Arc::ptr_eq(&known.desk, &cause.desk);
+            let known =
+                |known: &Cause| known.token == cause.token && Arc::ptr_eq(&known.shared, &cause.shared);
             if !causes.iter().rev().any(known) {
                 causes.push(cause);
             }
         }
-        // In the order in which they can be promised.
+        // In the order in which they can be enlisted.
         causes.sort_by_key(|cause| cause.token);
         Ok(causes)
     }
@@ -116,6 +114,7 @@ impl Shared {
     ) -> Result<(), PublishError> {
         config::check_topic(topic)
             .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
+        refuse_delays(topic, messages)?;
         for message in messages {
             marshaler::check(message, self.config.message_bytes_max())
                 .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
@@ -127,7 +126,7 @@ impl Shared {
         {
             if refused.kind() == PublishErrorKind::Topic {
                 // It may have been deleted since it was made.
-                self.gates.enter(refused.topic()).await.exists = false;
+                self.topic_locks.lock(refused.topic()).await.exists = false;
             }
             return Err(refused);
         }
@@ -141,7 +140,7 @@ impl Shared {
         let entered = entered.map_err(|failure| failure.publishing(&topic))?;
         for (at, message) in messages.iter().enumerate() {
             let queued = entered.producer.enqueue(&entered.call, &topic, entered.first + at, message).await;
-            queued.map_err(|error| Failure::of(error).publishing(&topic))?;
+            queued.map_err(|error| error::classify(error).publishing(&topic))?;
         }
         entered.leave();
         Ok(())
@@ -149,10 +148,10 @@ impl Shared {
 
     /// Sees to it that the topic can be published to, until it can.
     async fn prepare(&self, topic: &str) -> Result<(), Failure> {
-        let mut gate = self.gates.enter(topic).await;
-        let due = if self.config.create_topics.is_some() { !gate.exists } else { gate.look() };
+        let mut topic_lock = self.topic_locks.lock(topic).await;
+        let due = if self.config.create_topics.is_some() { !topic_lock.exists } else { topic_lock.look() };
         if due {
-            gate.exists = topics::prepare_to_publish(&self.config, topic).await?;
+            topic_lock.exists = topics::prepare_to_publish(&self.config, topic).await?;
         }
         Ok(())
     }

@@ -53,6 +53,6 @@ impl Refusals {
     }
 }
 
-fn place(Cause { desk, token }: &Cause) -> Place {
-    (desk.topic.clone(), scope::partition(token.scope), token.position)
+fn place(Cause { shared, token }: &Cause) -> Place {
+    (shared.topic.clone(), scope::partition(token.scope), token.position)
 }

@@ -10,11 +10,11 @@ use rdkafka::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Service, TRY_AGAIN};
-use crate::{ledger::Ledger, settle::Desk};
+use crate::{ledger::Ledger, settle::Shared};
 
 /// Partitions of a subscription that are to be read again.
-pub(super) struct Again {
-    pub(super) desk: Arc<Desk>,
+pub(super) struct Rewinding {
+    pub(super) shared: Arc<Shared>,
     /// For each where to begin if nothing is committed, and what is known of it.
     pub(super) partitions: HashMap<i32, (Option<i64>, Ledger)>,
     pub(super) _done: oneshot::Sender<()>,
@@ -22,27 +22,27 @@ pub(super) struct Again {
 
 impl Service {
     /// Reads partitions again whose outputs were not committed.
-    pub(super) fn read_again(&mut self) {
-        if Instant::now() < self.retry_again {
+    pub(super) fn rewind(&mut self) {
+        if Instant::now() < self.retry_rewind {
             return;
         }
-        while let Some(mut again) = self.again.pop() {
-            if let Err(error) = self.read_partitions_again(&mut again) {
+        while let Some(mut again) = self.rewinding.pop() {
+            if let Err(error) = self.rewind_partitions(&mut again) {
                 self.report(error);
-                self.again.push(again);
-                self.retry_again = Instant::now() + TRY_AGAIN;
+                self.rewinding.push(again);
+                self.retry_rewind = Instant::now() + TRY_AGAIN;
                 return;
             }
         }
     }
 
-    fn read_partitions_again(&self, again: &mut Again) -> KafkaResult<()> {
-        let topic = &*again.desk.topic;
+    fn rewind_partitions(&self, again: &mut Rewinding) -> KafkaResult<()> {
+        let topic = &*again.shared.topic;
         let assigned = self.consumer().assignment()?;
         let mut partitions = TopicPartitionList::new();
         for partition in again.partitions.keys() {
             // It may have been given up meanwhile, and have come back even.
-            if assigned.find_partition(topic, *partition).is_some() && !again.desk.has(*partition) {
+            if assigned.find_partition(topic, *partition).is_some() && !again.shared.has(*partition) {
                 partitions.add_partition(topic, *partition);
             }
         }

@@ -1,7 +1,7 @@
-//! [`Desk`]: what a subscription's stream, its client and its deliveries share, and how an outcome gets
+//! [`Shared`]: what a subscription's stream, its client and its deliveries share, and how an outcome gets
 //! from one to the other.
 
-mod promises;
+mod enlisted;
 
 use std::{
     collections::VecDeque,
@@ -15,17 +15,18 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
     Window,
-    delivery::{Outcome, Receipt, Settle, Token},
+    backend::Failure,
+    delivery::{Outcome, Receipt, Token},
     error::{SettleError, SubscribeError},
     subscription::Health,
 };
 
 use crate::{
     assigned::{Assigned, Part, Turn, scope},
-    bell::Bell,
-    dead_letters::Dead,
-    error::Failure,
-    ledger::{Condemned, Handed, Kept, Ledger},
+    dead_letters::RejectedDelivery,
+    error,
+    ledger::{EnlistedState, Handed, Ledger, Rejected},
+    notifier::Notifier,
     queue::Queue,
     transactions::Pair,
 };
@@ -33,14 +34,14 @@ use crate::{
 /// Errors that nobody has read yet; older ones are in the log.
 const ERRORS_MAX: usize = 16;
 
-/// The place where they meet. Its lock is held for moments and never while something is awaited; under
+/// What a subscription shares with its client and its deliveries. Its lock is held for moments and never while something is awaited; under
 /// it librdkafka's queues are polled, so no callback of librdkafka may take it that is called under
 /// theirs.
-pub(crate) struct Desk {
+pub(crate) struct Shared {
     pub(crate) topic: String,
     state: Mutex<State>,
     reader: Arc<AtomicWaker>,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     max_ahead: usize,
     /// Whether there is a group, and so something to commit.
     commits: bool,
@@ -49,7 +50,7 @@ pub(crate) struct Desk {
     /// The transactions that positions are committed in, if any.
     pair: Option<Arc<Pair>>,
     /// Tells the task that sends them.
-    pub(crate) condemning: Notify,
+    pub(crate) rejecting: Notify,
     /// Cancelled once the client has let go of the subscription.
     pub(crate) left: CancellationToken,
 }
@@ -66,11 +67,11 @@ struct State {
     /// Whether somebody waits for a commit.
     urgent: bool,
     /// To be sent to the dead-letter topic; each is in a ledger too, whose bounds are theirs.
-    dead: VecDeque<Dead>,
+    dead: VecDeque<RejectedDelivery>,
 }
 
 /// The next thing on the stream.
-pub(crate) enum Next {
+pub(crate) enum Item {
     Handed(u64, Handed),
     Error(SubscribeError),
     Ended,
@@ -78,10 +79,10 @@ pub(crate) enum Next {
     Nothing(Option<Instant>),
 }
 
-impl Desk {
+impl Shared {
     pub(crate) fn new(
         topic: &str,
-        bell: Arc<Bell>,
+        notifier: Arc<Notifier>,
         max_ahead: usize,
         commits: bool,
         dead_letters: bool,
@@ -101,12 +102,12 @@ impl Desk {
                 dead: VecDeque::new(),
             }),
             reader: Arc::new(AtomicWaker::new()),
-            bell,
+            notifier,
             max_ahead,
             commits,
             dead_letters,
             pair,
-            condemning: Notify::new(),
+            rejecting: Notify::new(),
             left: CancellationToken::new(),
         }
     }
@@ -117,16 +118,16 @@ impl Desk {
 
     /// The next thing on the stream; when there is nothing, `waker` is woken once there may be.
     #[inline]
-    pub(crate) fn next(&self, waker: &Waker) -> Next {
+    pub(crate) fn next(&self, waker: &Waker) -> Item {
         let mut state = self.lock();
         let next = state.next(self);
-        if !matches!(next, Next::Nothing(_)) {
+        if !matches!(next, Item::Nothing(_)) {
             return next;
         }
         // Registered, and then looked again: a record that came in between has woken nobody.
         self.reader.register(waker);
         let next = state.next(self);
-        state.waiting = matches!(next, Next::Nothing(_));
+        state.waiting = matches!(next, Item::Nothing(_));
         next
     }
 
@@ -157,7 +158,7 @@ impl Desk {
 
     /// How many deliveries are out and unsettled.
     pub(crate) fn outstanding(&self) -> usize {
-        self.lock().assigned.iter().map(|(_, part)| part.ledger.outstanding()).sum()
+        self.lock().assigned.outstanding()
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -178,8 +179,13 @@ impl Desk {
         state.health = Health::Ended;
         drop(state);
         self.reader.wake();
-        self.promises_changed();
+        self.enlisted_changed();
         first
+    }
+
+    /// Whether no word on a delivery counts any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Whether there is a group, and so something to commit.
@@ -203,7 +209,7 @@ impl Desk {
     pub(crate) fn revoke(&self, partition: i32) -> Option<(u64, Ledger)> {
         let revoked = self.lock().assigned.revoke(partition)?;
         revoked.queue.wakes(None);
-        self.promises_changed();
+        self.enlisted_changed();
         Some((revoked.scope, revoked.ledger))
     }
 
@@ -239,12 +245,12 @@ impl Desk {
     }
 
     /// How many messages are on their way to the dead-letter topic.
-    pub(crate) fn condemned(&self) -> usize {
-        self.lock().assigned.iter().map(|(_, part)| part.ledger.condemned()).sum()
+    pub(crate) fn rejected(&self) -> usize {
+        self.lock().assigned.iter().map(|(_, part)| part.ledger.rejected()).sum()
     }
 
     /// Up to `max` messages that are to go to the dead-letter topic and are ours still.
-    pub(crate) fn take_dead(&self, max: usize) -> Vec<Dead> {
+    pub(crate) fn take_rejected(&self, max: usize) -> Vec<RejectedDelivery> {
         let mut state = self.lock();
         let len = state.dead.len().min(max);
         let dead: Vec<_> = state.dead.drain(..len).collect();
@@ -252,20 +258,20 @@ impl Desk {
     }
 
     /// A rejected message has arrived at the dead-letter topic.
-    pub(crate) fn bury(&self, token: Token) {
+    pub(crate) fn dead_lettered(&self, token: Token) {
         let mut state = self.lock();
         if let Some(part) = state.assigned.scope(token.scope) {
-            part.ledger.bury(token.position.cast_signed());
+            part.ledger.dead_lettered(token.position.cast_signed());
         }
         state.urgent = true;
         drop(state);
         self.reader.wake();
-        self.bell.ring();
-        self.promises_changed();
+        self.notifier.notify();
+        self.enlisted_changed();
     }
 
     #[inline]
-    fn handled(&self, token: Token) {
+    pub(crate) fn handled(&self, token: Token) {
         let mut state = self.lock();
         let Some(part) = state.assigned.scope(token.scope) else { return };
         let wake = part.ledger.handled(token) && std::mem::take(&mut state.waiting);
@@ -276,7 +282,7 @@ impl Desk {
     }
 
     #[inline]
-    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
+    pub(crate) fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         let offset = token.position.cast_signed();
         let mut state = self.lock();
         let ended = state.ended;
@@ -287,7 +293,8 @@ impl Desk {
             }
             return;
         };
-        let (mut urgent, mut condemned) = (false, None);
+        let (mut urgent, mut rejected) = (false, None);
+        let outstanding = part.ledger.outstanding();
         match outcome {
             Outcome::Ack => {
                 urgent = receipt.is_some() && self.commits;
@@ -298,23 +305,25 @@ impl Desk {
                 }
             }
             Outcome::Reject { reason } => {
-                condemned = part.ledger.condemn(offset, receipt).map(|condemned| (condemned, reason));
+                rejected = part.ledger.reject(offset, receipt).map(|rejected| (rejected, reason));
                 if !self.dead_letters {
-                    part.ledger.bury(offset);
+                    part.ledger.dead_lettered(offset);
                 }
             }
             Outcome::Nack { delay } => part.ledger.nack(offset, delay, Instant::now(), receipt),
             _ => part.ledger.nack(offset, Duration::ZERO, Instant::now(), receipt),
         }
-        let broken = part.ledger.kept() == Kept::No;
+        let broken = part.ledger.enlisted_state() == EnlistedState::No;
+        let settled = outstanding - part.ledger.outstanding();
+        state.assigned.settled(settled);
         state.urgent |= urgent;
         let wake = std::mem::take(&mut state.waiting);
-        let dropped = match condemned {
-            Some((condemned, reason)) if self.dead_letters => {
-                state.dead.push_back(Dead { token, condemned, reason });
+        let dropped = match rejected {
+            Some((rejected, reason)) if self.dead_letters => {
+                state.dead.push_back(RejectedDelivery { token, rejected, reason });
                 None
             }
-            condemned => condemned,
+            rejected => rejected,
         };
         let dead = !state.dead.is_empty();
         drop(state);
@@ -322,39 +331,39 @@ impl Desk {
             self.reader.wake();
         }
         if urgent {
-            self.bell.ring();
+            self.notifier.notify();
         }
         if broken && let Some(pair) = &self.pair {
             pair.commit_soon();
         }
-        self.promises_changed();
+        self.enlisted_changed();
         if dead {
-            self.condemning.notify_one();
+            self.rejecting.notify_one();
         }
-        if let Some((condemned, reason)) = dropped {
-            log_dropped(&self.topic, token, &condemned, &reason);
+        if let Some((rejected, reason)) = dropped {
+            log_dropped(&self.topic, token, &rejected, &reason);
         }
     }
 }
 
 impl State {
     #[inline]
-    fn next(&mut self, desk: &Desk) -> Next {
+    fn next(&mut self, shared: &Shared) -> Item {
         if let Some(error) = self.errors.pop_front() {
-            return Next::Error(error);
+            return Item::Error(error);
         }
         if self.stopped || self.ended {
-            return Next::Ended;
+            return Item::Ended;
         }
-        match self.assigned.next(self.window, desk.max_ahead) {
+        match self.assigned.next(self.window, shared.max_ahead) {
             Turn::Handed(scope, handed) => {
                 if matches!(self.health, Health::Degraded { .. }) {
                     self.health = Health::Healthy;
                 }
-                Next::Handed(scope, handed)
+                Item::Handed(scope, handed)
             }
-            Turn::Failed(error) => Next::Error(Failure::while_reading(error).subscribing(&desk.topic)),
-            Turn::Nothing(due) => Next::Nothing(due),
+            Turn::Failed(error) => Item::Error(error::while_reading(error).subscribing(&shared.topic)),
+            Turn::Nothing(due) => Item::Nothing(due),
         }
     }
 
@@ -366,29 +375,14 @@ impl State {
     }
 }
 
-fn log_dropped(topic: &str, token: Token, condemned: &Condemned, reason: &str) {
+fn log_dropped(topic: &str, token: Token, rejected: &Rejected, reason: &str) {
     tracing::error!(
         topic,
         partition = scope::partition(token.scope),
         offset = token.position,
-        message = condemned.message.id().as_str(),
-        attempts = condemned.attempts,
+        message = rejected.message.id().as_str(),
+        attempts = rejected.attempts,
         reason,
         "rejected: the message is passed, for there is no dead-letter topic"
     );
-}
-
-/// The way of outcomes to the desk.
-pub(crate) struct Settler(pub(crate) Arc<Desk>);
-
-impl Settle for Settler {
-    #[inline]
-    fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        self.0.settle(token, outcome, receipt);
-    }
-
-    #[inline]
-    fn handled(&self, token: Token) {
-        self.0.handled(token);
-    }
 }

@@ -5,7 +5,7 @@
 //! front on moves the watermark, which is what may be committed; what is done behind an unsettled record
 //! waits for it.
 
-mod promises;
+mod enlisted;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,8 +19,8 @@ use watermill_core::{
     error::SettleError,
 };
 
-use self::promises::Promises;
-pub(crate) use self::promises::{Kept, Promise};
+use self::enlisted::Enlisted;
+pub(crate) use self::enlisted::{EnlistedState, Enlistment};
 
 /// The records of one assignment of a partition.
 #[derive(Debug, Default)]
@@ -41,8 +41,8 @@ pub(crate) struct Ledger {
     receipts: Vec<(i64, Receipt)>,
     /// The first offset that was handed out.
     first: Option<i64>,
-    /// What was promised to the open transaction.
-    promises: Promises,
+    /// What was enlisted in the open transaction.
+    enlisted: Enlisted,
     /// How often records were handed out before the partition was read again.
     earlier: HashMap<i64, u32>,
 }
@@ -54,7 +54,7 @@ struct Entry {
     attempts: u32,
     /// In milliseconds since the Unix epoch.
     timestamp: Option<i64>,
-    promised: bool,
+    enlisted: bool,
     handled: bool,
     /// How often this assignment has handed it out.
     deliveries: u32,
@@ -69,7 +69,7 @@ enum State {
     /// Nacked; to be handed out again at this time.
     Due(Instant, Message),
     /// On its way to the dead-letter topic.
-    Condemned,
+    Rejected,
     Done,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Handed {
 
 /// A message that is to be sent to the dead-letter topic.
 #[derive(Debug)]
-pub(crate) struct Condemned {
+pub(crate) struct Rejected {
     pub(crate) message: Message,
     pub(crate) attempts: u32,
 }
@@ -115,8 +115,8 @@ impl Ledger {
     /// What the window lets through; `now` is asked for only where it matters.
     #[inline]
     pub(crate) fn offer(&mut self, window: Window, max_ahead: usize, now: impl FnOnce() -> Instant) -> Offer {
-        // After a broken promise the partition is read again as a whole, with another ledger.
-        if self.out - self.handled >= window.per_scope() || self.promises.broken {
+        // After an enlisted record that was not done the partition is read again as a whole, with another ledger.
+        if self.out - self.handled >= window.per_scope() || self.enlisted.broken {
             return Offer::Nothing(None);
         }
         let mut due = None;
@@ -152,7 +152,7 @@ impl Ledger {
             offset,
             attempts,
             timestamp,
-            promised: false,
+            enlisted: false,
             handled: false,
             deliveries: 1,
             state,
@@ -171,10 +171,10 @@ impl Ledger {
     pub(crate) fn ack(&mut self, offset: i64, receipt: Option<Receipt>) {
         let Some(entry) = self.out(offset) else { return self.not_out(offset, receipt) };
         entry.state = State::Done;
-        let (promised, handled) = (entry.promised, entry.handled);
+        let (enlisted, handled) = (entry.enlisted, entry.handled);
         self.leaves(handled);
-        if promised {
-            self.promises.open -= 1;
+        if enlisted {
+            self.enlisted.open -= 1;
         }
         self.receipts.extend(receipt.map(|receipt| (offset, receipt)));
         self.pop_done();
@@ -186,8 +186,8 @@ impl Ledger {
         if let State::Out(message) = std::mem::replace(&mut entry.state, State::Done) {
             entry.state = State::Due(now + delay.min(DELAY_MAX), message);
         }
-        let (promised, handled) = (entry.promised, std::mem::take(&mut entry.handled));
-        self.promises.broken |= promised;
+        let (enlisted, handled) = (entry.enlisted, std::mem::take(&mut entry.handled));
+        self.enlisted.broken |= enlisted;
         self.leaves(handled);
         self.nacked += 1;
         if let Some(receipt) = receipt {
@@ -195,23 +195,23 @@ impl Ledger {
         }
     }
 
-    /// A record goes to the dead-letter topic; it is done when it is there, see [`bury`](Self::bury).
-    pub(crate) fn condemn(&mut self, offset: i64, receipt: Option<Receipt>) -> Option<Condemned> {
+    /// A record goes to the dead-letter topic; it is done when it is there, see [`dead_lettered`](Self::dead_lettered).
+    pub(crate) fn reject(&mut self, offset: i64, receipt: Option<Receipt>) -> Option<Rejected> {
         let Some(entry) = self.out(offset) else {
             self.not_out(offset, receipt);
             return None;
         };
-        let (attempts, promised, handled) = (entry.attempts, entry.promised, entry.handled);
-        let State::Out(message) = std::mem::replace(&mut entry.state, State::Condemned) else { return None };
-        self.promises.broken |= promised;
+        let (attempts, enlisted, handled) = (entry.attempts, entry.enlisted, entry.handled);
+        let State::Out(message) = std::mem::replace(&mut entry.state, State::Rejected) else { return None };
+        self.enlisted.broken |= enlisted;
         self.leaves(handled);
         self.receipts.extend(receipt.map(|receipt| (offset, receipt)));
-        Some(Condemned { message, attempts })
+        Some(Rejected { message, attempts })
     }
 
     /// A record has arrived at the dead-letter topic.
-    pub(crate) fn bury(&mut self, offset: i64) {
-        if let Some(entry) = self.entry(offset).filter(|entry| matches!(entry.state, State::Condemned)) {
+    pub(crate) fn dead_lettered(&mut self, offset: i64) {
+        if let Some(entry) = self.entry(offset).filter(|entry| matches!(entry.state, State::Rejected)) {
             entry.state = State::Done;
             self.pop_done();
         }
@@ -266,8 +266,8 @@ impl Ledger {
     }
 
     /// How many are on their way to the dead-letter topic.
-    pub(crate) fn condemned(&self) -> usize {
-        self.entries.iter().filter(|entry| matches!(entry.state, State::Condemned)).count()
+    pub(crate) fn rejected(&self) -> usize {
+        self.entries.iter().filter(|entry| matches!(entry.state, State::Rejected)).count()
     }
 
     /// Ends the assignment: who still waits hears why there will be no commit.
@@ -310,7 +310,7 @@ impl Ledger {
         while let Some(entry) = self.entries.front().filter(|entry| matches!(entry.state, State::Done)) {
             self.watermark = Some(entry.offset + 1);
             self.entries.pop_front();
-            self.promises.covered = self.promises.covered.saturating_sub(1);
+            self.enlisted.covered = self.enlisted.covered.saturating_sub(1);
         }
     }
 

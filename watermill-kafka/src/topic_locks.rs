@@ -1,4 +1,4 @@
-//! [`Gates`]: one queue of calls for each topic, so that calls in progress together keep their order.
+//! [`TopicLocks`]: one queue of calls for each topic, so that calls in progress together keep their order.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A first-come queue for each topic, before librdkafka's own.
 #[derive(Default)]
-pub(crate) struct Gates(Mutex<HashMap<Box<str>, Arc<Queue<Topic>>>>);
+pub(crate) struct TopicLocks(Mutex<HashMap<Box<str>, Arc<Queue<Topic>>>>);
 
 /// What is known of a topic.
 #[derive(Default)]
@@ -41,18 +41,18 @@ impl Topic {
     }
 }
 
-impl Gates {
+impl TopicLocks {
     /// Waits for the calls to this topic that came before.
     ///
     /// # Cancel safety
     ///
     /// The place in the queue is taken with the first poll and given up when dropped.
-    pub(crate) async fn enter(&self, topic: &str) -> OwnedMutexGuard<Topic> {
+    pub(crate) async fn lock(&self, topic: &str) -> OwnedMutexGuard<Topic> {
         self.queue(topic).lock_owned().await
     }
 
     /// The same, if nobody is before us.
-    pub(crate) fn try_enter(&self, topic: &str) -> Option<OwnedMutexGuard<Topic>> {
+    pub(crate) fn try_lock(&self, topic: &str) -> Option<OwnedMutexGuard<Topic>> {
         self.queue(topic).try_lock_owned().ok()
     }
 
@@ -77,12 +77,12 @@ mod tests {
 
     #[tokio::test]
     async fn calls_to_a_topic_go_one_after_another_and_those_to_others_do_not_wait() {
-        let gates = Gates::default();
-        let first = gates.enter("a").await;
-        let mut second = Box::pin(gates.enter("a"));
+        let topic_locks = TopicLocks::default();
+        let first = topic_locks.lock("a").await;
+        let mut second = Box::pin(topic_locks.lock("a"));
         assert!(second.as_mut().now_or_never().is_none());
-        assert!(gates.enter("b").now_or_never().is_some());
-        let mut third = Box::pin(gates.enter("a"));
+        assert!(topic_locks.lock("b").now_or_never().is_some());
+        let mut third = Box::pin(topic_locks.lock("a"));
         assert!(third.as_mut().now_or_never().is_none());
         drop(first);
         assert!(third.as_mut().now_or_never().is_none(), "it has overtaken the second");
@@ -92,14 +92,14 @@ mod tests {
 
     #[tokio::test]
     async fn topics_beyond_the_bound_are_forgotten_but_for_those_in_use() {
-        let gates = Gates::default();
-        let mut held = gates.enter("held").await;
+        let topic_locks = TopicLocks::default();
+        let mut held = topic_locks.lock("held").await;
         held.exists = true;
         for number in 0..=REMEMBERED_MAX {
-            drop(gates.enter(&number.to_string()).await);
+            drop(topic_locks.lock(&number.to_string()).await);
         }
-        assert!(gates.0.lock().unwrap().len() <= REMEMBERED_MAX);
+        assert!(topic_locks.0.lock().unwrap().len() <= REMEMBERED_MAX);
         drop(held);
-        assert!(gates.enter("held").await.exists);
+        assert!(topic_locks.lock("held").await.exists);
     }
 }

@@ -6,11 +6,13 @@ use rdkafka::{consumer::Consumer as _, error::KafkaResult, topic_partition_list:
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Service, TRY_AGAIN};
-use crate::{error::Failure, settle::Desk};
+use watermill_core::backend::Failure;
+
+use crate::settle::Shared;
 
 /// A subscription on its way out.
-pub(super) struct Leaving {
-    pub(super) desk: Arc<Desk>,
+pub(super) struct Unsubscribing {
+    pub(super) shared: Arc<Shared>,
     pub(super) done: oneshot::Sender<Result<(), Failure>>,
     /// After this it is not waited for any longer.
     pub(super) deadline: Instant,
@@ -39,12 +41,12 @@ impl Service {
     pub(super) fn let_go(&mut self) -> Vec<Left> {
         let (now, settled) = (Instant::now(), self.is_settled());
         let mut left_topics = false;
-        for leaving in &mut self.leaving {
-            let waits = !settled || leaving.desk.condemned() > 0 || now < self.retry_commit;
+        for leaving in &mut self.unsubscribing {
+            let waits = !settled || leaving.shared.rejected() > 0 || now < self.retry_commit;
             if leaving.committed.is_some() || waits && now < leaving.deadline {
                 continue;
             }
-            match self.context.commit_last(self.handle.consumer(), &leaving.desk) {
+            match self.context.commit_last(self.handle.consumer(), &leaving.shared) {
                 // A rebalance that is going on, for one, is over soon.
                 Err(_) if Instant::now() < leaving.deadline => self.retry_commit = now + TRY_AGAIN,
                 committed => {
@@ -57,17 +59,17 @@ impl Service {
             self.report(error);
         }
         let mut left = Vec::new();
-        for leaving in mem::take(&mut self.leaving) {
-            let gone = leaving.desk.is_empty() || now >= leaving.deadline;
+        for leaving in mem::take(&mut self.unsubscribing) {
+            let gone = leaving.shared.is_empty() || now >= leaving.deadline;
             match leaving.committed {
                 Some(committed) if gone => {
-                    let Leaving { desk, done, deadline, .. } = leaving;
-                    self.context.remove(&desk.topic);
-                    self.client.release(&desk.topic);
-                    desk.left.cancel();
+                    let Unsubscribing { shared, done, deadline, .. } = leaving;
+                    self.context.remove(&shared.topic);
+                    self.client.release(&shared.topic);
+                    shared.left.cancel();
                     left.push(Left { done, committed, deadline });
                 }
-                _ => self.leaving.push(leaving),
+                _ => self.unsubscribing.push(leaving),
             }
         }
         left
@@ -80,9 +82,9 @@ impl Service {
             return Ok(());
         }
         let mut partitions = TopicPartitionList::new();
-        for leaving in self.leaving.iter().filter(|leaving| leaving.committed.is_some()) {
-            for (partition, _) in leaving.desk.watermarks() {
-                partitions.add_partition(&leaving.desk.topic, partition);
+        for leaving in self.unsubscribing.iter().filter(|leaving| leaving.committed.is_some()) {
+            for (partition, _) in leaving.shared.watermarks() {
+                partitions.add_partition(&leaving.shared.topic, partition);
             }
         }
         self.context.give_up(self.consumer(), &partitions);

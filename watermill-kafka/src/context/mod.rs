@@ -27,7 +27,7 @@ use crate::{
     ledger::Ledger,
     log,
     queue::{ClientHandle, Queue},
-    settle::Desk,
+    settle::Shared,
     silence::Silence,
     topics::Prepared,
     transactions::Owner,
@@ -62,17 +62,17 @@ struct Registry {
 /// A subscription, as its client knows it.
 #[derive(Clone)]
 pub(crate) struct Subscribed {
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) origin: Origin,
     pub(crate) prepared: Prepared,
 }
 
 impl Subscribed {
     /// Takes a partition from the subscription, and tells whoever works for what was out of it.
-    pub(crate) fn revoke(&self, take: impl FnOnce(&Desk) -> Option<(u64, Ledger)>) -> Option<Ledger> {
+    pub(crate) fn revoke(&self, take: impl FnOnce(&Shared) -> Option<(u64, Ledger)>) -> Option<Ledger> {
         let mut revoked = None;
         self.origin.revoke(|| {
-            let Some((scope, ledger)) = take(&self.desk) else { return Vec::new() };
+            let Some((scope, ledger)) = take(&self.shared) else { return Vec::new() };
             let out = ledger.tokens(scope);
             revoked = Some(ledger);
             out
@@ -121,7 +121,7 @@ impl Context {
     }
 
     pub(crate) fn insert(&self, subscribed: Subscribed) {
-        self.lock().subscribed.insert(subscribed.desk.topic.clone(), subscribed);
+        self.lock().subscribed.insert(subscribed.shared.topic.clone(), subscribed);
     }
 
     pub(crate) fn remove(&self, topic: &str) -> Option<Subscribed> {
@@ -170,9 +170,9 @@ impl Context {
     pub(crate) fn commit<'a>(
         &self,
         consumer: &BaseConsumer<Self>,
-        desks: impl IntoIterator<Item = &'a Desk>,
+        subscriptions: impl IntoIterator<Item = &'a Shared>,
     ) -> KafkaResult<()> {
-        let offsets = uncommitted(desks);
+        let offsets = uncommitted(subscriptions);
         if offsets.count() == 0 {
             return Ok(());
         }
@@ -181,13 +181,13 @@ impl Context {
         Ok(())
     }
 
-    /// Tells the desks what is committed.
+    /// Tells the subscriptions what is committed.
     pub(crate) fn recorded(&self, offsets: &TopicPartitionList) {
         for element in offsets.elements() {
             let Offset::Offset(offset) = element.offset() else { continue };
             if let Some(subscribed) = self.subscribed_to(element.topic()) {
-                subscribed.desk.committed(element.partition(), offset);
-                subscribed.desk.recovered();
+                subscribed.shared.committed(element.partition(), offset);
+                subscribed.shared.recovered();
             }
         }
     }
@@ -216,9 +216,9 @@ impl Context {
                 registry.assignments = registry.assignments.wrapping_add(1);
                 scope::new(partition, registry.assignments)
             };
-            tracing::debug!(topic = subscribed.desk.topic, partition, "assigned");
-            subscribed.desk.assign(partition, scope, queue, ledger(partition));
-            subscribed.desk.recovered();
+            tracing::debug!(topic = subscribed.shared.topic, partition, "assigned");
+            subscribed.shared.assign(partition, scope, queue, ledger(partition));
+            subscribed.shared.recovered();
         }
         Ok(())
     }
@@ -233,9 +233,9 @@ impl Context {
         for element in partitions.elements() {
             let (topic, partition) = (element.topic(), element.partition());
             let Some(subscribed) = self.subscribed_to(topic) else { continue };
-            let Some(ledger) = subscribed.revoke(|desk| desk.revoke(partition)) else { continue };
+            let Some(ledger) = subscribed.revoke(|shared| shared.revoke(partition)) else { continue };
             tracing::debug!(topic, partition, outstanding = ledger.outstanding(), "revoked");
-            if subscribed.desk.commits()
+            if subscribed.shared.commits()
                 && self.pair().is_none()
                 && let Some(offset) = ledger.uncommitted()
             {
@@ -264,8 +264,8 @@ impl Context {
     /// The same for everything that a subscription has.
     pub(crate) fn give_up_all(&self, consumer: &BaseConsumer<Self>, subscribed: &Subscribed) {
         let mut partitions = TopicPartitionList::new();
-        for (partition, _) in subscribed.desk.watermarks() {
-            partitions.add_partition(&subscribed.desk.topic, partition);
+        for (partition, _) in subscribed.shared.watermarks() {
+            partitions.add_partition(&subscribed.shared.topic, partition);
         }
         self.give_up(consumer, &partitions);
     }
@@ -275,7 +275,7 @@ impl Context {
         let topics =
             self.subscribed().into_iter().filter(|subscribed| !subscribed.prepared.starts.is_empty());
         let starts: HashMap<String, Vec<i64>> =
-            topics.map(|subscribed| (subscribed.desk.topic.clone(), subscribed.prepared.starts)).collect();
+            topics.map(|subscribed| (subscribed.shared.topic.clone(), subscribed.prepared.starts)).collect();
         if starts.is_empty() || partitions.count() == 0 {
             return;
         }
@@ -369,11 +369,11 @@ impl ClientContext for Context {
     }
 }
 
-fn uncommitted<'a>(desks: impl IntoIterator<Item = &'a Desk>) -> TopicPartitionList {
+fn uncommitted<'a>(subscriptions: impl IntoIterator<Item = &'a Shared>) -> TopicPartitionList {
     let mut offsets = TopicPartitionList::new();
-    for desk in desks {
-        for (partition, offset) in desk.uncommitted() {
-            add(&mut offsets, &desk.topic, partition, offset);
+    for shared in subscriptions {
+        for (partition, offset) in shared.uncommitted() {
+            add(&mut offsets, &shared.topic, partition, offset);
         }
     }
     offsets

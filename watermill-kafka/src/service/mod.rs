@@ -1,8 +1,8 @@
 //! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
 //! records never pass through it.
 
-mod again;
-mod leaving;
+mod rewind;
+mod unsubscribing;
 
 use std::{
     sync::{Arc, mpsc},
@@ -21,17 +21,19 @@ use rdkafka::{
 use tokio::time::Instant;
 
 use self::{
-    again::Again,
-    leaving::{Leaving, Left},
+    rewind::Rewinding,
+    unsubscribing::{Left, Unsubscribing},
 };
+use watermill_core::backend::{Failure, Trouble};
+
 use crate::{
-    client::{Client, Order},
+    client::{Client, Command},
     config::KafkaSubscriberConfig,
     context::{Context, Subscribed},
-    error::{Failure, Trouble},
+    error,
     ledger::Ledger,
     queue::ClientHandle,
-    settle::Desk,
+    settle::Shared,
     topics::{self, Found},
 };
 
@@ -66,10 +68,10 @@ pub(crate) struct Service {
     topics_changed: bool,
     /// When the group's answer to the last ones is not waited for any longer.
     settled_by: Instant,
-    leaving: Vec<Leaving>,
-    again: Vec<Again>,
+    unsubscribing: Vec<Unsubscribing>,
+    rewinding: Vec<Rewinding>,
     /// Nothing is asked for to be read again before this.
-    retry_again: Instant,
+    retry_rewind: Instant,
 }
 
 impl Service {
@@ -94,9 +96,9 @@ impl Service {
             next_discovery: now + config.discovery_interval,
             topics_changed: false,
             settled_by: now,
-            leaving: Vec::new(),
-            again: Vec::new(),
-            retry_again: now,
+            unsubscribing: Vec::new(),
+            rewinding: Vec::new(),
+            retry_rewind: now,
         }
     }
 
@@ -107,7 +109,7 @@ impl Service {
         loop {
             self.answer();
             self.obey();
-            self.read_again();
+            self.rewind();
             self.commit();
             self.discover();
             left.extend(self.let_go());
@@ -117,7 +119,7 @@ impl Service {
             }
             // Who leaves a client that others use is told at once; who was the last, when it is gone.
             left.drain(..).for_each(Left::tell);
-            self.client.bell.wait(self.sleep());
+            self.client.notifier.wait(self.sleep());
         }
         self.end(left);
     }
@@ -142,7 +144,7 @@ impl Service {
         self.consumer().unsubscribe();
         for _ in 0..ANSWERS_LEAVING {
             self.answer();
-            self.client.bell.wait(SLEEP_LEAVING);
+            self.client.notifier.wait(SLEEP_LEAVING);
         }
         left.into_iter().for_each(Left::tell);
         // A member that is caught in a rebalance has to answer it first, or the group would wait for it; and
@@ -150,7 +152,7 @@ impl Service {
         let left_by = Instant::now() + LEAVE_TIME;
         while !self.handle.is_last() || Instant::now() < left_by {
             self.answer();
-            self.client.bell.wait(SLEEP_MAX);
+            self.client.notifier.wait(SLEEP_MAX);
         }
         self.handle.release();
     }
@@ -160,7 +162,7 @@ impl Service {
     }
 
     fn sleep(&self) -> Duration {
-        let longest = match (self.leaving.is_empty(), self.again.is_empty()) {
+        let longest = match (self.unsubscribing.is_empty(), self.rewinding.is_empty()) {
             (false, _) => SLEEP_LEAVING,
             (true, false) => TRY_AGAIN,
             (true, true) => SLEEP_MAX,
@@ -209,18 +211,20 @@ impl Service {
         if matches!(code, Some(Code::BrokerTransportFailure | Code::Resolve | Code::PartitionEOF)) {
             return;
         }
-        for Subscribed { desk, .. } in self.context.subscribed() {
-            desk.report(Failure::while_reading(error.clone()));
+        for Subscribed { shared, .. } in self.context.subscribed() {
+            shared.report(error::while_reading(error.clone()));
             if fatal {
-                desk.stop_intake();
+                shared.stop_intake();
             }
         }
     }
 
     fn obey(&mut self) {
-        for order in self.client.take_orders() {
+        for order in self.client.take_commands() {
             match order {
-                Order::Join(subscribed) => {
+                // Its command to leave has overtaken it, or is on its way.
+                Command::Join(subscribed) if subscribed.shared.has_ended() => {}
+                Command::Join(subscribed) => {
                     self.context.insert(subscribed.clone());
                     if self.grouped {
                         self.topics_changed = true;
@@ -228,13 +232,13 @@ impl Service {
                         self.read(&subscribed, 0..subscribed.prepared.partitions);
                     }
                 }
-                Order::Leave(desk, done) => {
+                Command::Leave(shared, done) => {
                     let deadline = Instant::now() + self.request_timeout;
-                    self.leaving.push(Leaving { desk, done, deadline, committed: None });
+                    self.unsubscribing.push(Unsubscribing { shared, done, deadline, committed: None });
                 }
-                Order::ReadAgain(desk, scopes, done) => {
-                    let partitions = self.context.take_back(&desk, &scopes);
-                    self.again.push(Again { desk, partitions, _done: done });
+                Command::Rewind(shared, scopes, done) => {
+                    let partitions = self.context.take_back(&shared, &scopes);
+                    self.rewinding.push(Rewinding { shared, partitions, _done: done });
                 }
             }
         }
@@ -253,12 +257,14 @@ impl Service {
             return;
         }
         self.topics_changed = false;
-        let leaves = |desk: &Arc<Desk>| {
-            self.leaving.iter().any(|leaving| leaving.committed.is_some() && Arc::ptr_eq(&leaving.desk, desk))
+        let leaves = |shared: &Arc<Shared>| {
+            self.unsubscribing
+                .iter()
+                .any(|leaving| leaving.committed.is_some() && Arc::ptr_eq(&leaving.shared, shared))
         };
         let subscribed = self.context.subscribed();
         let topics: Vec<&str> =
-            subscribed.iter().filter(|s| !leaves(&s.desk)).map(|s| &*s.desk.topic).collect();
+            subscribed.iter().filter(|s| !leaves(&s.shared)).map(|s| &*s.shared.topic).collect();
         if topics.is_empty() {
             // It leaves when it ends. To leave twice is once too often for librdkafka: a client that is closed
             // while it is leaving does not say goodbye.
@@ -277,7 +283,7 @@ impl Service {
 
     /// Reads partitions without a group.
     fn read(&self, subscribed: &Subscribed, partitions: std::ops::Range<i32>) {
-        let topic = &*subscribed.desk.topic;
+        let topic = &*subscribed.shared.topic;
         let mut assigned = TopicPartitionList::new();
         for partition in partitions {
             let start = usize::try_from(partition).ok().and_then(|at| subscribed.prepared.starts.get(at));
@@ -297,13 +303,13 @@ impl Service {
     fn commit(&mut self) {
         let now = Instant::now();
         let subscribed = self.context.subscribed();
-        let desks = || subscribed.iter().map(|subscribed| &*subscribed.desk);
-        if now < self.next_commit && !(now >= self.retry_commit && desks().any(Desk::is_urgent)) {
+        let subscriptions = || subscribed.iter().map(|subscribed| &*subscribed.shared);
+        if now < self.next_commit && !(now >= self.retry_commit && subscriptions().any(Shared::is_urgent)) {
             return;
         }
         self.next_commit = now + self.commit_interval;
         if let Some(pair) = self.context.pair() {
-            if desks().any(Desk::is_uncommitted) {
+            if subscriptions().any(Shared::is_uncommitted) {
                 pair.commit_soon();
             }
             // Whoever waits in a hurry has been heard.
@@ -311,7 +317,7 @@ impl Service {
             return;
         }
         if self.grouped
-            && let Err(error) = self.context.commit(self.consumer(), desks())
+            && let Err(error) = self.context.commit(self.consumer(), subscriptions())
         {
             // A rebalance that is going on, for one. What is lost by it comes again to the next owner.
             tracing::warn!(%error, "what is done could not be committed, trying again");
@@ -328,7 +334,8 @@ impl Service {
         self.next_discovery = Instant::now() + self.discovery_interval;
         for subscribed in self.context.subscribed() {
             let known = subscribed.prepared.partitions;
-            match topics::partitions(self.consumer().client(), &subscribed.desk.topic, self.request_timeout) {
+            match topics::partitions(self.consumer().client(), &subscribed.shared.topic, self.request_timeout)
+            {
                 Ok(Found::Ready(partitions)) if partitions > known => {
                     let mut subscribed = subscribed;
                     subscribed.prepared.partitions = partitions;
@@ -352,16 +359,17 @@ impl Drop for Guard {
         }
         for order in self.0.close() {
             match order {
-                Order::Join(subscribed) => self.0.context.insert(subscribed),
+                Command::Join(subscribed) => self.0.context.insert(subscribed),
                 // Their answer is that there is none.
-                Order::Leave(..) | Order::ReadAgain(..) => {}
+                Command::Leave(..) | Command::Rewind(..) => {}
             }
         }
-        for Subscribed { desk, origin, .. } in self.0.context.subscribed() {
-            desk.report(Failure::because(Trouble::Refused, "the thread that serves its client has panicked"));
-            desk.stop_intake();
+        for Subscribed { shared, origin, .. } in self.0.context.subscribed() {
+            shared
+                .report(Failure::because(Trouble::Refused, "the thread that serves its client has panicked"));
+            shared.stop_intake();
             origin.revoke_all();
-            desk.left.cancel();
+            shared.left.cancel();
         }
         self.0.context.clear();
     }

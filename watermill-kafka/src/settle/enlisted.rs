@@ -1,17 +1,17 @@
-//! What a pair of subscriber and exactly-once publisher asks of a [`Desk`].
+//! What a pair of subscriber and exactly-once publisher asks of a [`Shared`].
 
 use std::sync::Arc;
 
 use watermill_core::delivery::Token;
 
-use super::Desk;
+use super::Shared;
 use crate::{
     assigned::scope,
-    ledger::{Kept, Ledger, Promise},
+    ledger::{EnlistedState, Enlistment, Ledger},
     transactions::Pair,
 };
 
-impl Desk {
+impl Shared {
     /// The same, if the partition is ours in this assignment.
     pub(crate) fn revoke_scope(&self, scope: u64) -> Option<(u64, Ledger)> {
         let held = self.lock().assigned.scope(scope).is_some();
@@ -34,53 +34,55 @@ impl Desk {
         self.pair.as_ref()
     }
 
-    /// Promises a delivery to the open transaction.
-    pub(crate) fn promise(&self, token: Token) -> Promise {
+    /// Enlists a delivery in the open transaction.
+    pub(crate) fn enlist(&self, token: Token) -> Enlistment {
         let mut state = self.lock();
         if state.ended {
-            return Promise::Lost;
+            return Enlistment::Lost;
         }
         let part = state.assigned.scope(token.scope);
-        part.map_or(Promise::Lost, |part| part.ledger.promise(token.position.cast_signed()))
+        part.map_or(Enlistment::Lost, |part| part.ledger.enlist(token.position.cast_signed()))
     }
 
-    /// Takes a promise back of which nothing has been published.
-    pub(crate) fn unpromise(&self, token: Token) {
+    /// Takes a record out again of which nothing has been published.
+    pub(crate) fn withdraw_enlisted(&self, token: Token) {
         if let Some(part) = self.lock().assigned.scope(token.scope) {
-            part.ledger.unpromise(token.position.cast_signed());
+            part.ledger.withdraw_enlisted(token.position.cast_signed());
         }
     }
 
-    /// Whether a delivery is promised to the open transaction.
-    pub(crate) fn is_promised(&self, token: Token) -> bool {
+    /// Whether a delivery is enlisted in the open transaction.
+    pub(crate) fn is_enlisted(&self, token: Token) -> bool {
         let mut state = self.lock();
         let part = state.assigned.scope(token.scope);
-        part.is_some_and(|part| part.ledger.is_promised(token.position.cast_signed()))
+        part.is_some_and(|part| part.ledger.is_enlisted(token.position.cast_signed()))
     }
 
-    /// What became of the promises of a scope.
-    pub(crate) fn kept(&self, scope: u64) -> Kept {
+    /// What became of the enlisted records of a scope.
+    pub(crate) fn enlisted_state(&self, scope: u64) -> EnlistedState {
         let mut state = self.lock();
         let ended = state.ended;
-        match state.assigned.scope(scope).map(|part| part.ledger.kept()) {
+        match state.assigned.scope(scope).map(|part| part.ledger.enlisted_state()) {
             // Nobody's word counts any more.
-            Some(Kept::NotYet) if ended => Kept::No,
+            Some(EnlistedState::NotYet) if ended => EnlistedState::No,
             Some(kept) => kept,
-            None => Kept::No,
+            None => EnlistedState::No,
         }
     }
 
-    pub(super) fn promises_changed(&self) {
+    pub(super) fn enlisted_changed(&self) {
         if let Some(pair) = &self.pair {
-            pair.promises_changed();
+            pair.enlisted_changed();
         }
     }
 
-    /// Whether anything is to be committed, or promised to be.
+    /// Whether anything is to be committed, or enlisted for it.
     pub(crate) fn is_uncommitted(&self) -> bool {
         let state = self.lock();
         let mut parts = state.assigned.iter();
         self.commits
-            && parts.any(|(_, part)| part.ledger.uncommitted().is_some() || part.ledger.kept() != Kept::Yes)
+            && parts.any(|(_, part)| {
+                part.ledger.uncommitted().is_some() || part.ledger.enlisted_state() != EnlistedState::Yes
+            })
     }
 }

@@ -1,24 +1,24 @@
-//! What of a partition is promised to the open transaction of an exactly-once publisher.
+//! What of a partition is enlisted in the open transaction of an exactly-once publisher.
 
 use watermill_core::{delivery::Receipt, error::SettleError};
 
 use super::{Entry, Ledger, State};
 
-/// Records of which something has been published in the open transaction: they are promised to be done
+/// Records of which something has been published in the open transaction: they are enlisted, to be done
 /// when it is committed.
 #[derive(Debug, Default)]
-pub(super) struct Promises {
-    /// How many entries, from the front on, are done or promised.
+pub(super) struct Enlisted {
+    /// How many entries, from the front on, are done or enlisted.
     pub(super) covered: usize,
-    /// How many are promised and not done.
+    /// How many are enlisted and not done.
     pub(super) open: usize,
-    /// Whether a promised one was not done after all.
+    /// Whether an enlisted one was not done after all.
     pub(super) broken: bool,
 }
 
-/// Whether a record can be promised.
+/// Whether a record can be enlisted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Promise {
+pub(crate) enum Enlistment {
     /// It is.
     Made,
     /// Not before those before it are: the group's position could not pass them.
@@ -29,23 +29,23 @@ pub(crate) enum Promise {
     Lost,
 }
 
-/// What became of the promises of a partition.
+/// What became of the enlisted records of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum EnlistedState {
     Yes,
     NotYet,
     No,
 }
 
 impl Ledger {
-    /// Promises a record that is in hand to the open transaction.
-    pub(crate) fn promise(&mut self, offset: i64) -> Promise {
-        let Some(at) = self.position(offset) else { return Promise::Lost };
+    /// Enlists a record that is in hand in the open transaction.
+    pub(crate) fn enlist(&mut self, offset: i64) -> Enlistment {
+        let Some(at) = self.position(offset) else { return Enlistment::Lost };
         if !matches!(self.entries[at].state, State::Out(_)) {
-            return Promise::Lost;
+            return Enlistment::Lost;
         }
-        let Promises { covered, open, .. } = &mut self.promises;
-        let is_covered = |entry: &Entry| entry.promised || matches!(entry.state, State::Done);
+        let Enlisted { covered, open, .. } = &mut self.enlisted;
+        let is_covered = |entry: &Entry| entry.enlisted || matches!(entry.state, State::Done);
         while self.entries.get(*covered).is_some_and(is_covered) {
             *covered += 1;
         }
@@ -58,15 +58,15 @@ impl Ledger {
                     if let State::Out(message) = &entry.state {
                         entry.state = State::Behind(due, message.clone());
                     }
-                    Promise::Behind
+                    Enlistment::Behind
                 }
-                None => Promise::Early,
+                None => Enlistment::Early,
             };
         }
-        if !std::mem::replace(&mut self.entries[at].promised, true) {
+        if !std::mem::replace(&mut self.entries[at].enlisted, true) {
             *open += 1;
         }
-        Promise::Made
+        Enlistment::Made
     }
 
     /// A word on a record that is not out does not count. One that was put behind others comes again after them:
@@ -87,26 +87,26 @@ impl Ledger {
         }
     }
 
-    /// Takes a promise back of which nothing has been published.
-    pub(crate) fn unpromise(&mut self, offset: i64) {
+    /// Takes a record out again of which nothing has been published.
+    pub(crate) fn withdraw_enlisted(&mut self, offset: i64) {
         let Some(at) = self.position(offset) else { return };
-        if std::mem::take(&mut self.entries[at].promised) {
-            self.promises.open -= 1;
-            self.promises.covered = self.promises.covered.min(at);
+        if std::mem::take(&mut self.entries[at].enlisted) {
+            self.enlisted.open -= 1;
+            self.enlisted.covered = self.enlisted.covered.min(at);
         }
     }
 
-    /// Whether a record is promised.
-    pub(crate) fn is_promised(&self, offset: i64) -> bool {
-        self.position(offset).is_some_and(|at| self.entries[at].promised)
+    /// Whether a record is enlisted.
+    pub(crate) fn is_enlisted(&self, offset: i64) -> bool {
+        self.position(offset).is_some_and(|at| self.entries[at].enlisted)
     }
 
-    /// What became of what was promised.
-    pub(crate) fn kept(&self) -> Kept {
-        match self.promises {
-            Promises { broken: true, .. } => Kept::No,
-            Promises { open: 0, .. } => Kept::Yes,
-            _ => Kept::NotYet,
+    /// What became of what was enlisted.
+    pub(crate) fn enlisted_state(&self) -> EnlistedState {
+        match self.enlisted {
+            Enlisted { broken: true, .. } => EnlistedState::No,
+            Enlisted { open: 0, .. } => EnlistedState::Yes,
+            _ => EnlistedState::NotYet,
         }
     }
 

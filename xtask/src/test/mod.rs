@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every test and doctest, with the servers they need.
 
+mod texts;
+
 use crate::{
     Result, process,
     services::{self, StandIn, Started},
@@ -22,7 +24,8 @@ pub(crate) fn run(args: &[String]) -> Result {
     let watch = Stopwatch::start();
     let started = services::up()?;
     let mut summary = Summary::default();
-    let stand_ins = services::stand_ins()?;
+    let mut stand_ins = services::stand_ins()?;
+    stand_ins.extend(texts::of_another_compiler()?);
     let outcome = process::read_lines(&mut command(args, &features(&stand_ins)?), |line| {
         println!("{line}");
         summary.read(line);

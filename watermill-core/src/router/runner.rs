@@ -1,0 +1,59 @@
+//! [`Run`]: a handler's service with its type forgotten, driven and renewed.
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{
+    factory::Factory,
+    worker::{End, Environment, drive},
+};
+use crate::Subscription;
+
+/// Drives the service of one handler, whose type is known only to whoever made this.
+pub(super) trait Run: Send {
+    /// Drives the service with one subscription.
+    fn drive<'r>(
+        &'r mut self,
+        subscription: Subscription,
+        env: &'r Environment,
+    ) -> BoxFuture<'r, (Subscription, End)>;
+
+    /// Puts another service in the place of one that has failed; whether there is one.
+    fn renew(&mut self) -> bool;
+}
+
+/// A service, and whoever makes the next.
+pub(super) struct Runner<F: Factory> {
+    factory: F,
+    service: Option<F::Service>,
+}
+
+impl<F: Factory> Runner<F> {
+    /// Makes the first service.
+    pub(super) fn new(mut factory: F) -> Self {
+        let service = factory.make();
+        Self { factory, service }
+    }
+}
+
+impl<F: Factory> Run for Runner<F> {
+    fn drive<'r>(
+        &'r mut self,
+        subscription: Subscription,
+        env: &'r Environment,
+    ) -> BoxFuture<'r, (Subscription, End)> {
+        async move {
+            match &mut self.service {
+                Some(service) => drive(service, subscription, env).await,
+                None => (subscription, End::ServiceFailed("the handler made no service".into())),
+            }
+        }
+        .boxed()
+    }
+
+    fn renew(&mut self) -> bool {
+        // The old one goes first: it may hold what the new one needs.
+        self.service = None;
+        self.service = self.factory.make();
+        self.service.is_some()
+    }
+}

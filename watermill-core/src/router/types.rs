@@ -1,0 +1,17 @@
+//! Types between the lines: what the compiler infers and checks while handlers are put together. You read their
+//! names in its messages, and rarely write one.
+
+pub use super::{
+    batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch},
+    destination::{
+        NoOutput, OneTopic, Output, ReturnsAddressed, ReturnsMessages, ReturnsNothing, SomethingToPublish,
+        ToPublisher, ToTopic, ToTopics, TopicsOfMessages, Unfit,
+    },
+    extract::{ByRef, ByValue},
+    factory::{BoxedService, SharedLayer},
+    handler::{MakeHandler, MakeReady, Unknown},
+    handler_fn::HandlerFuture,
+    outputs::{Addressed, Messages, Nothing},
+    service::RouterState,
+    source::{FromTopic, NoSource, Source},
+};
