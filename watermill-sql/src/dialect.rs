@@ -100,7 +100,7 @@ pub trait Dialect: QueueDialect + RetentionDialect {
         config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()>;
 
-    /// Begins to wake readers of what other processes publish, until the ear is dropped; `None` where the
+    /// Begins to wake readers of what other processes publish, until the listener is dropped; `None` where the
     /// database tells nobody. Called within a runtime, once for all subscriptions of a subscriber.
     fn listen(_pool: &Pool<Self>, _retry: Backoff) -> Option<Listener> {
         None

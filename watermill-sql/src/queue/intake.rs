@@ -38,7 +38,7 @@ impl<D: Dialect> QueueReader<D> {
         Ok(Intake { asked, limit, rows, due })
     }
 
-    /// Puts what was claimed into the hand.
+    /// Takes in what was claimed.
     pub(super) fn take_in(&self, intake: Intake, now: Instant) {
         let mut unreadable = Vec::new();
         let mut state = self.shared.lock();

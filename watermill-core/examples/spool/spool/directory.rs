@@ -60,7 +60,7 @@ impl Directory {
         let order = Uuid::now_v7();
         let temporary = self.path.join("tmp").join(order.simple().to_string());
         fs::write(&temporary, bytes)?;
-        fs::rename(temporary, self.new(order, 0))
+        fs::rename(temporary, self.free(order, 0))
     }
 
     /// Makes up to `limit` messages ours, the oldest ones first.
@@ -86,7 +86,7 @@ impl Directory {
     fn claim_one(&self, owner: &str, name: &str, lease: Duration) -> io::Result<Option<Claimed>> {
         let Some(Claim { order, attempt }) = parse(name) else { return Ok(None) };
         let claim = Claim { order, attempt: attempt + 1 };
-        let (new, mine) = (self.new(order, attempt), self.claimed(&claim, owner));
+        let (new, mine) = (self.free(order, attempt), self.claimed(&claim, owner));
         let claimed = (|| {
             if fs::metadata(&new)?.modified()? > SystemTime::now() {
                 return Ok(None);
@@ -108,7 +108,7 @@ impl Directory {
                 continue;
             };
             if let Some(Claim { order, attempt }) = parse(&name).filter(|_| modified < SystemTime::now()) {
-                unless_gone(fs::rename(path, self.new(order, attempt)))?;
+                unless_gone(fs::rename(path, self.free(order, attempt)))?;
             }
         }
         Ok(())
@@ -136,11 +136,11 @@ impl Directory {
         let mine = self.claimed(claim, owner);
         let attempts = if tried { claim.attempt } else { claim.attempt - 1 };
         let due = SystemTime::now().checked_add(delay).unwrap_or_else(SystemTime::now);
-        let released = touch(&mine, due).and_then(|()| fs::rename(&mine, self.new(claim.order, attempts)));
+        let released = touch(&mine, due).and_then(|()| fs::rename(&mine, self.free(claim.order, attempts)));
         Ok(unless_gone(released)?.is_some())
     }
 
-    fn new(&self, order: Uuid, attempts: u32) -> PathBuf {
+    fn free(&self, order: Uuid, attempts: u32) -> PathBuf {
         self.path.join("new").join(format!("{}.{attempts}", order.simple()))
     }
 
