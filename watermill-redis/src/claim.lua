@@ -6,7 +6,7 @@ local found, entries = {}, {}
 if idle == '' then
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', limit, 'STREAMS', stream, from)
   found = read and read[1][2] or {}
-  from = #found > 0 and found[#found][1] or ''
+  from = #found > 0 and found[#found][1] or '0-0'
 else
   -- Each call looks at ten times as many entries as it may take.
   for _ = 1, 100 do

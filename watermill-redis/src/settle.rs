@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use watermill_core::{
     backend::{ById, Failure, Incoming, Settled, Shared, Transport, Trouble},
     delivery::Outcome,
-    error::{SubscribeError, SubscribeErrorKind},
 };
 
 use crate::{RedisSubscriberConfig, StartPosition, connection::Connection, marshaler};
@@ -28,14 +27,7 @@ const OLDEST: &str = "0-0";
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claim.lua")));
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
-/// Deleting a consumer deletes what it has pending.
-static LEAVE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
-           redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
-         end",
-    )
-});
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("leave.lua")));
 
 /// An entry that is pending for us. Claimed by anybody, it is another one, for the server counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,27 +36,29 @@ pub(crate) struct Entry {
     delivered: u32,
 }
 
-/// An entry as it is found, and how often it was delivered.
+/// An entry as it is found: id, fields, and how often it was delivered.
 type Found = (String, Vec<Bytes>, u32);
+
+/// Whose an entry is from now on, for how long it has been idle, and how often it was delivered. `None` is an ack.
+type Claim<'a> = Option<(&'a str, Duration, u32)>;
 
 /// A stream, as one consumer of a group works on it.
 pub(crate) struct RedisTransport {
     config: RedisSubscriberConfig,
     consumer: String,
-    shared: Arc<Shared<ById<Entry>>>,
+    pub(crate) shared: Arc<Shared<ById<Entry>>>,
     /// Waits for messages.
     reading: Connection,
     talking: Connection,
     pending: Mutex<Pending>,
 }
 
-/// Where to look for entries that were delivered before.
+/// Where to look for entries that were delivered before, and when.
 struct Pending {
-    /// Behind which of our own, until all were found.
-    own: Option<String>,
-    /// From which one of others', and when.
-    others: String,
-    look_at: Instant,
+    /// At those of our own, from an earlier life.
+    own: bool,
+    from: String,
+    at: Instant,
 }
 
 impl RedisTransport {
@@ -74,22 +68,11 @@ impl RedisTransport {
         consumer: String,
         shared: Arc<Shared<ById<Entry>>>,
     ) -> Self {
-        Self {
-            reading: Connection::new(client.clone(), config.timeout, config.look_interval),
-            talking: Connection::new(client.clone(), config.timeout, Duration::ZERO),
-            pending: Mutex::new(Pending {
-                own: config.consumer.is_some().then(|| OLDEST.to_owned()),
-                others: OLDEST.to_owned(),
-                look_at: Instant::now(),
-            }),
-            config,
-            consumer,
-            shared,
-        }
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared<ById<Entry>>> {
-        &self.shared
+        let reading = Connection::new(client.clone(), config.timeout, config.look_interval);
+        let talking = Connection::new(client.clone(), config.timeout, Duration::ZERO);
+        let own = config.consumer.is_some();
+        let pending = Mutex::new(Pending { own, from: OLDEST.to_owned(), at: Instant::now() });
+        Self { config, consumer, shared, reading, talking, pending }
     }
 
     /// Creates the group unless it is there.
@@ -106,42 +89,30 @@ impl RedisTransport {
 
     /// What is there: our own of an earlier life first, then what others left, then what is new.
     async fn find(&self, room: usize) -> Result<Vec<Found>, Failure> {
-        let own = self.pending().own.clone();
-        if let Some(behind) = own {
-            let (behind, found) = self.claim(room, &behind, None).await?;
-            self.pending().own = Some(behind).filter(|behind| !behind.is_empty());
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        let others = {
+        let (own, from, at) = {
             let pending = self.pending();
-            (pending.look_at <= Instant::now()).then(|| pending.others.clone())
+            (pending.own, pending.from.clone(), pending.at)
         };
-        if let Some(from) = others {
-            let (from, found) = self.claim(room, &from, Some(self.config.visibility_timeout)).await?;
+        if at <= Instant::now() {
+            let (from, found) = self.claim(room, own, &from).await?;
             let mut pending = self.pending();
-            if !found.is_empty() {
-                pending.others = from;
+            let has_seen_all = found.is_empty() && from == OLDEST;
+            pending.from = from;
+            if own || !found.is_empty() {
+                pending.own = own && !has_seen_all;
                 return Ok(found);
             }
-            if from == OLDEST {
-                pending.look_at = Instant::now() + self.config.look_interval;
+            if has_seen_all {
+                pending.at = Instant::now() + self.config.look_interval;
             }
-            pending.others = from;
         }
         self.read(room).await
     }
 
-    async fn claim(
-        &self,
-        room: usize,
-        from: &str,
-        idle: Option<Duration>,
-    ) -> Result<(String, Vec<Found>), Failure> {
+    async fn claim(&self, room: usize, own: bool, from: &str) -> Result<(String, Vec<Found>), Failure> {
+        let idle = if own { String::new() } else { millis(self.config.visibility_timeout) };
         let mut claim = CLAIM.key(self.shared.topic());
-        claim.arg(&self.config.group).arg(&self.consumer).arg(room).arg(from);
-        claim.arg(idle.map(millis).unwrap_or_default());
+        claim.arg(&self.config.group).arg(&self.consumer).arg(room).arg(from).arg(idle);
         self.talking.call(async |mut connection| claim.invoke_async(&mut connection).await).await
     }
 
@@ -153,83 +124,61 @@ impl RedisTransport {
             .arg("STREAMS")
             .arg(self.shared.topic())
             .arg(">");
-        let answer =
-            self.reading.call(async |mut connection| new_entries(read.query_async(&mut connection).await?));
-        answer.await
+        let read = async |mut connection| new_entries(read.query_async(&mut connection).await?);
+        self.reading.call(read).await
     }
 
     fn incoming(&self, (id, fields, delivered): Found) -> Option<Incoming<Entry>> {
-        let message = match marshaler::read(fields) {
-            Ok(message) => message,
-            Err(error) => {
-                let detail =
-                    format!("entry {id} is no message; it stays pending and comes again, others go on");
-                tracing::error!(topic = self.shared.topic(), error, "{detail}");
-                let report = SubscribeError::new(SubscribeErrorKind::Undecodable, self.shared.topic());
-                self.shared.report(report.because(detail).with_source(error));
-                return None;
-            }
-        };
-        let published_at = id.split('-').next().and_then(|millis| millis.parse().ok());
-        let published_at =
-            published_at.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
-        let incoming = Incoming::new(Entry { id, delivered }, message).published_at(published_at);
+        let message = marshaler::read(fields).map_err(|error| {
+            let fate = format!("entry {id} is no message; it stays pending and comes again, others go on");
+            self.shared.report_undecodable(fate, error);
+        });
+        let since_epoch =
+            id.split('-').next().and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
+        let published_at = since_epoch.and_then(|since_epoch| UNIX_EPOCH.checked_add(since_epoch));
+        let incoming = Incoming::new(Entry { id, delivered }, message.ok()?).published_at(published_at);
         Some(incoming.attempt(delivered).redelivered(delivered > 1))
     }
 
     /// Tells the server, and hears of each entry whether it was ours.
-    async fn tell(&self, told: impl Iterator<Item = (Entry, Verb)>) -> Result<Vec<bool>, Failure> {
+    async fn tell(&self, told: impl Iterator<Item = (&Entry, Claim<'_>)>) -> Result<Vec<bool>, Failure> {
         let mut settle = SETTLE.key(self.shared.topic());
-        settle
-            .arg(&self.config.group)
-            .arg(&self.consumer)
-            .arg(NOBODY)
-            .arg(u8::from(self.config.delete_acked));
-        for (Entry { id, delivered }, verb) in told {
-            settle.arg(id).arg(delivered);
-            match verb {
-                Verb::Ack => settle.arg("ack").arg("").arg(""),
-                Verb::Keep => settle.arg("keep").arg("").arg(""),
-                Verb::Release { idle, deliveries } => settle.arg("release").arg(millis(idle)).arg(deliveries),
-            };
+        settle.arg(&self.config.group).arg(&self.consumer).arg(u8::from(self.config.delete_acked));
+        for (Entry { id, delivered }, claim) in told {
+            let (owner, idle, deliveries) = claim.unwrap_or_default();
+            settle.arg(id).arg(delivered).arg(owner).arg(millis(idle)).arg(deliveries);
         }
         self.talking.call(async |mut connection| settle.invoke_async(&mut connection).await).await
     }
 
-    fn verb(&self, settled: &Settled<Entry>) -> Verb {
+    fn claim_after(&self, settled: &Settled<Entry>) -> Claim<'static> {
         match &settled.outcome {
-            Outcome::Nack { delay } => Verb::Release {
-                idle: match delay.is_zero() {
+            Outcome::Nack { delay } => {
+                let idle = match delay.is_zero() {
                     true => LONG_IDLE,
                     false => self.config.visibility_timeout.saturating_sub(*delay),
-                },
+                };
                 // The next claim counts one more.
-                deliveries: settled.attempt - u32::from(!settled.tried),
-            },
-            Outcome::Reject { reason } => {
-                let (topic, message) = (self.shared.topic(), settled.message.id().as_str());
-                tracing::error!(
-                    topic,
-                    message,
-                    attempt = settled.attempt,
-                    reason,
-                    "rejected: there are no dead letters"
-                );
-                Verb::Ack
+                Some((NOBODY, idle, settled.attempt - u32::from(!settled.tried)))
             }
-            _ => Verb::Ack,
+            Outcome::Reject { reason } => {
+                let (message, attempt) = (settled.message.id().as_str(), settled.attempt);
+                tracing::error!(
+                    topic = self.shared.topic(),
+                    message,
+                    attempt,
+                    reason,
+                    "a message was rejected and is acked"
+                );
+                None
+            }
+            _ => None,
         }
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-enum Verb {
-    Ack,
-    Keep,
-    Release { idle: Duration, deliveries: u32 },
 }
 
 #[async_trait]
@@ -242,7 +191,6 @@ impl Transport for RedisTransport {
         _closing: &CancellationToken,
     ) -> Result<Vec<Incoming<Entry>>, Failure> {
         match self.find(room).await {
-            Ok(found) => Ok(found.into_iter().filter_map(|found| self.incoming(found)).collect()),
             Err(failure) if failure.trouble() == Trouble::Mismatch => {
                 let (topic, group) = (self.shared.topic(), &self.config.group);
                 tracing::warn!(
@@ -252,21 +200,22 @@ impl Transport for RedisTransport {
                 );
                 self.create_group(StartPosition::Earliest).await.map(|()| Vec::new())
             }
-            Err(failure) => Err(failure),
+            found => Ok(found?.into_iter().filter_map(|found| self.incoming(found)).collect()),
         }
     }
 
     async fn record(&self, settled: &mut Vec<Settled<Entry>>) -> Result<(), Failure> {
-        let told = settled.iter().map(|settled| (settled.id.clone(), self.verb(settled)));
-        let mut ours = self.tell(told).await?.into_iter();
-        for settled in mem::take(settled) {
-            if ours.next() == Some(true) { settled.recorded() } else { settled.lost() }
+        let told = settled.iter().map(|settled| (&settled.id, self.claim_after(settled)));
+        let ours = self.tell(told).await?;
+        for (settled, ours) in mem::take(settled).into_iter().zip(ours) {
+            if ours { settled.recorded() } else { settled.lost() }
         }
         Ok(())
     }
 
     async fn extend(&self, in_hand: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
-        let ours = self.tell(in_hand.iter().map(|entry| (entry.clone(), Verb::Keep))).await?;
+        let keep = |entry: &Entry| Some((&*self.consumer, Duration::ZERO, entry.delivered));
+        let ours = self.tell(in_hand.iter().map(|entry| (entry, keep(entry)))).await?;
         Ok(in_hand.into_iter().zip(ours).filter(|(_, ours)| !ours).map(|(entry, _)| entry).collect())
     }
 
@@ -297,8 +246,8 @@ fn millis(duration: Duration) -> String {
 fn new_entries(answer: Value) -> RedisResult<Vec<Found>> {
     let entries = match answer {
         Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
-        Value::Array(streams) => match streams.into_iter().next() {
-            Some(Value::Array(stream)) => stream.into_iter().nth(1),
+        Value::Array(mut streams) => match streams.pop() {
+            Some(Value::Array(mut stream)) => stream.pop(),
             _ => None,
         },
         _ => None,

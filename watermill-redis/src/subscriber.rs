@@ -1,6 +1,6 @@
 //! [`RedisSubscriber`].
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use redis::Client;
@@ -26,6 +26,7 @@ const RECORD_BATCH: usize = 100;
 /// Reads streams for a consumer group: the topic is the key of one.
 ///
 /// Each subscription is a consumer of the group, with two connections: one waits for messages.
+#[derive(Debug)]
 pub struct RedisSubscriber {
     client: Client,
     config: RedisSubscriberConfig,
@@ -66,7 +67,7 @@ impl RedisSubscriber {
 impl Subscriber for RedisSubscriber {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         let transport = self.prepare(topic).await?;
-        let shared = transport.shared().clone();
+        let shared = transport.shared.clone();
         let origin = Origin::builder(BACKEND, topic).group(shared.group());
         let (subscription, origin) = self.open.open(origin, shared.clone())?;
         let options = TransportOptions::default()
@@ -108,11 +109,5 @@ impl Subscriber for RedisSubscriber {
             .ordering(Ordering::None)
             .attempts(true)
             .nack_delay(true)
-    }
-}
-
-impl fmt::Debug for RedisSubscriber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSubscriber").field("config", &self.config).finish_non_exhaustive()
     }
 }
