@@ -41,6 +41,11 @@ const BACKENDS: &[Backend] = &[
         index: "watermill-redis/src/lib.rs",
         conformance: "watermill-redis/tests/conformance.rs",
     },
+    Backend {
+        sources: "watermill-gcp/src",
+        index: "watermill-gcp/src/lib.rs",
+        conformance: "watermill-gcp/tests/conformance.rs",
+    },
 ];
 
 /// The modules that every backend has.
