@@ -11,7 +11,7 @@ use watermill_core::{
     DeliveryInfo, FailurePolicy, Handler, HandlerInfo, Message, MessageId, PublisherExt, Router, Subscriber,
     delivery::Outcome,
     error::{BoxError, Permanent, find},
-    router::{HandlerFn, HandlerService, Messages},
+    router::{HandlerFn, HandlerService, types::Messages},
 };
 use watermill_layers::{Transactional, Tx};
 use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};

@@ -20,7 +20,10 @@ use tokio::{
 use tower::Service;
 
 use super::{BatchFn, MakeService, Outputs, service::RouterState};
-use crate::{DeliveryInfo, Message, error::BoxError};
+use crate::{
+    DeliveryInfo, Message,
+    error::{BoxError, Nack},
+};
 
 /// How many messages a batch has at the most, and how long the first waits for others.
 #[derive(Clone, Copy, Debug)]
@@ -253,15 +256,20 @@ impl Drop for BatchFuture {
             return;
         }
         self.outcome.close();
-        let given_up =
+        let (messages, members) =
             if matches!(self.role, Role::Leads { .. }) { open.give_up() } else { open.take_closed() };
         drop(open);
-        drop(given_up);
+        drop(messages);
+        for member in members {
+            // It was not handled at all: whatever ended the one that would have begun, it is not its fault.
+            let _ = member.send(Err(Nack::new(BatchInterrupted(())).into()));
+        }
     }
 }
 
 /// The batch this message was in did not run to its end: its handler panicked, or was dropped by a
-/// timeout of another member, perhaps before it began. The message is tried again as its policy says.
+/// timeout of another member. The message is tried again as its policy says, for it may be the one that the
+/// batch was interrupted for; if the batch had not begun, it is [nacked](Nack).
 #[derive(Debug)]
 pub struct BatchInterrupted(pub(super) ());
 
@@ -272,3 +280,24 @@ impl fmt::Display for BatchInterrupted {
 }
 
 impl Error for BatchInterrupted {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Verdict, find};
+
+    async fn ignore(_: Vec<Message>) {}
+
+    #[tokio::test(start_paused = true)]
+    async fn the_members_of_a_batch_that_never_began_are_given_back() {
+        let size = BatchSize { max: NonZeroUsize::new(9).expect("nine"), linger: Duration::from_secs(3600) };
+        let mut service =
+            MakeBatch { function: ignore, size, args: PhantomData }.make_service(()).expect("it is made");
+        let (mut first, mut second) = (service.call(Message::new("1")), service.call(Message::new("2")));
+        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+        drop(first);
+        let error = second.await.unwrap_err();
+        assert!(find::<BatchInterrupted>(&*error).is_some());
+        assert_eq!(Verdict::of(&*error), Verdict::Nack);
+    }
+}

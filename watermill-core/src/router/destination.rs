@@ -3,8 +3,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use super::{
-    handler::Unknown,
-    outputs::{Addressed, Messages, Nothing},
+    outputs::{Addressed, Messages, Nothing, Unknown},
     sink::Sink,
 };
 use crate::Publisher;

@@ -10,6 +10,7 @@ use super::{
     concurrency::Concurrency,
     destination::{IntoSink, NoOutput, ToPublisher, ToTopic, ToTopics, sink},
     failure::FailurePolicy,
+    outputs::Unknown,
     prepared::Spec,
     service::RouterState,
     source::{FromTopic, NoSource, Source, topic},
@@ -61,11 +62,6 @@ struct Settings {
     chain: Vec<&'static str>,
     problems: Vec<String>,
 }
-
-/// Marks services that do not say what they produce: any destination fits. What has no destination
-/// then fails its message for good.
-#[derive(Debug)]
-pub enum Unknown {}
 
 /// How many outputs may be on their way while later messages are handled, unless told otherwise.
 const PIPELINE: usize = 1_000;

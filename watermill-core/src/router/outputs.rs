@@ -112,6 +112,11 @@ pub enum Messages {}
 #[derive(Debug)]
 pub enum Addressed {}
 
+/// Marks services that do not say what they produce: any destination fits. What has no destination
+/// then fails its message for good.
+#[derive(Debug)]
+pub enum Unknown {}
+
 /// What a handler may return.
 ///
 /// `()`, [`Message`], [`Json`], `To(topic, message)`, an `Option`, `Vec`, array or pair of those, and

@@ -223,3 +223,31 @@ impl fmt::Display for Report {
         lines.try_for_each(|handler| write!(f, "\n{handler}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handler(number: usize, ended: Ended) -> HandlerReport {
+        let counts = Counts { acked: 2, ..Counts::default() };
+        HandlerReport {
+            info: HandlerInfo::consumer(number.to_string(), "memory", "in"),
+            counts,
+            restarts: 0,
+            ended,
+        }
+    }
+
+    #[test]
+    fn a_report_keeps_the_last_thousand_handlers_and_sums_of_those_before() {
+        let mut report = Report::default();
+        report.push(handler(0, Ended::Failed { error: "it broke".to_owned() }));
+        (1..=Report::MAX + 1).for_each(|number| report.push(handler(number, Ended::Stopped)));
+        assert_eq!(report.handlers.len(), Report::MAX);
+        assert!(report.handler("1").is_none() && report.handler("2").is_some());
+        let Forgotten { handlers, failed, counts } = report.forgotten;
+        assert_eq!((handlers, failed, counts.acked), (2, 1, 4));
+        let error = RunError::check(report, Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "keep the handlers running: 1 handlers that ended long ago");
+    }
+}

@@ -9,9 +9,9 @@ pub use super::{
     },
     extract::{ByRef, ByValue},
     factory::{BoxedService, SharedLayer},
-    handler::{MakeHandler, MakeReady, Unknown},
+    handler::{MakeHandler, MakeReady},
     handler_fn::HandlerFuture,
-    outputs::{Addressed, Messages, Nothing},
+    outputs::{Addressed, Messages, Nothing, Unknown},
     service::RouterState,
     source::{FromTopic, NoSource, Source},
 };

@@ -2,7 +2,10 @@
 
 mod batch;
 mod capable;
+mod composing;
 mod destinations;
+mod doubles;
+mod ending;
 mod failure;
 mod forgetful;
 mod handling;
@@ -12,6 +15,8 @@ mod lost;
 mod nacked;
 mod order;
 mod properties;
+mod restarting;
+mod starting;
 mod trouble;
 mod window;
 

@@ -26,7 +26,8 @@ Benchmarks:
                 that takes 1 ms, and against unwrapping alone
   sql           messages per second, published, read from logs with up to a million unread rows and taken
                 from queues with a million rows, on PostgreSQL, MariaDB and SQLite, against sqlx by hand;
-                the parts `publish`, `subscribe` and `queue` can be asked for alone
+                the time that each of 300 handlers takes to start, against each of 10; the parts
+                `publish`, `subscribe`, `queue` and `start` can be asked for alone
   kafka_publish messages per second published to Kafka in calls of 100, against librdkafka's own futures
   kafka_subscribe messages per second read from Kafka, against librdkafka's own stream
   kafka_topics  messages per second from one topic of Kafka to another through a router, against librdkafka
@@ -79,7 +80,7 @@ const BENCHES: &[Bench] = &[
         name: "sql",
         package: "watermill-sql",
         workloads: &[],
-        parts: &["publish", "subscribe", "queue"],
+        parts: &["publish", "subscribe", "queue", "start"],
     },
     Bench { name: "kafka_publish", package: "watermill-kafka", workloads: &[], parts: &["kafka-publish"] },
     Bench {

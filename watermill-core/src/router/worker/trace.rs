@@ -1,6 +1,6 @@
 //! [`Trace`]: the name of a delivery for whoever reads logs.
 
-use tracing::{Level, Span, level_filters::LevelFilter, span::Entered};
+use tracing::{Level, Span, span::Entered};
 
 use super::Environment;
 use crate::{Message, MessageId};
@@ -20,21 +20,13 @@ struct Named {
 }
 
 impl Trace {
+    /// A few looks at what is enabled are all that a span costs where nobody listens.
     #[inline(always)]
     pub(super) fn of(message: &Message, attempt: u32, env: &Environment) -> Self {
-        // One look, as a rule: this is all that a span costs where there is no log.
-        if LevelFilter::current() == LevelFilter::OFF && env.attempts.is_none() {
-            return Self(None);
-        }
-        Self::wanted(message, attempt, env)
-    }
-
-    #[inline(never)]
-    fn wanted(message: &Message, attempt: u32, env: &Environment) -> Self {
         let wanted = tracing::enabled!(target: TARGET, Level::INFO)
             || tracing::enabled!(Level::ERROR)
             || env.attempts.is_some();
-        Self(wanted.then(|| Box::new(Named::new(message, attempt, env))))
+        if wanted { Self(Some(Named::new(message, attempt, env))) } else { Self(None) }
     }
 
     /// The id of the message; `None` where nobody asked for it.
@@ -60,8 +52,8 @@ impl Trace {
 }
 
 impl Named {
-    #[cold]
-    fn new(message: &Message, attempt: u32, env: &Environment) -> Self {
+    #[inline(never)]
+    fn new(message: &Message, attempt: u32, env: &Environment) -> Box<Self> {
         let id = message.id().clone();
         let span = tracing::info_span!(
             target: TARGET,
@@ -71,7 +63,7 @@ impl Named {
             message_id = id.as_str(),
             attempt,
         );
-        Self { id, span }
+        Box::new(Self { id, span })
     }
 }
 
