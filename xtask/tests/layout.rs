@@ -281,6 +281,32 @@ fn links_between_documents_lead_somewhere() {
 }
 
 #[test]
+fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
+    let guide = read(&root().join("CONTRIBUTING.md"));
+    let mut faults = Vec::new();
+    let mut lines_of = |files: &[&str]| {
+        let mut sum = 0;
+        for file in files {
+            let source = read(&root().join("watermill-core/examples/spool/spool").join(file));
+            let lines = source.lines().count();
+            let claim = format!("`spool/{file}` ({lines} lines)");
+            if !guide.contains(&claim) {
+                faults.push(format!("CONTRIBUTING.md does not say {claim}"));
+            }
+            sum += lines;
+        }
+        sum
+    };
+    let kit = lines_of(&["subscriber.rs", "settle.rs", "publisher.rs", "error.rs"]);
+    let medium = lines_of(&["directory.rs", "marshaler.rs"]);
+    let claim = format!("So {kit} lines stand between a medium of {medium} lines and the two traits.");
+    if !guide.contains(&claim) {
+        faults.push(format!("CONTRIBUTING.md does not say: {claim}"));
+    }
+    report(faults);
+}
+
+#[test]
 fn the_front_matter_is_complete() {
     let expected = [
         "README.md",

@@ -61,8 +61,8 @@ pub(crate) struct LogLedger {
 pub(crate) struct Limits {
     /// More is fetched when fewer rows than this are fresh: a batch while another is handled.
     pub(crate) batch_size: usize,
-    /// How many rows may be in memory from the oldest unsettled one on, or a batch more than the window's
-    /// total where that is larger.
+    /// How many rows may be in memory from the oldest unsettled one on, or a batch more than may be
+    /// handled at once where that is larger.
     pub(crate) max_ahead: usize,
     /// Whether rejected messages are kept.
     pub(crate) dead_letters: bool,
@@ -391,7 +391,7 @@ impl Ledger for LogLedger {
     /// A batch is fetched while another is handled.
     fn wants_more(&self) -> bool {
         let Limits { batch_size, max_ahead, .. } = self.limits;
-        self.fresh() < batch_size && self.rows.len() < max_ahead.max(self.window.total() + batch_size)
+        self.fresh() < batch_size && self.rows.len() < max_ahead.max(self.window.per_scope() + batch_size)
     }
 
     fn unrecorded(&self) -> Unrecorded {

@@ -1,9 +1,9 @@
 //! A backend whose topics are directories: a message is a file, and a rename is all it takes to own it.
 //!
-//! | file | about | lines |
-//! |---|---|---|
-//! | `directory.rs`, `marshaler.rs`, `error.rs` | the medium: any program that shares such a directory needs it | MEDIUM |
-//! | `publisher.rs`, `subscriber.rs`, `settle.rs` | the kit and the two traits | KIT |
+//! | files | are about |
+//! |---|---|
+//! | `directory.rs`, `marshaler.rs` | the medium |
+//! | `error.rs`, `publisher.rs`, `subscriber.rs`, `settle.rs` | the kit and the two traits |
 
 mod directory;
 mod error;
