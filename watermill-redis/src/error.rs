@@ -1,6 +1,6 @@
 //! The only mapping from native errors to what they mean.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError};
 use watermill_core::backend::{Failure, Trouble};
 
 pub(crate) const EMPTY_TOPIC: &str = "a stream needs a name";
@@ -27,21 +27,24 @@ const CODES: &[(&str, Trouble)] = &[
 ];
 
 pub(crate) fn classify(error: RedisError) -> Failure {
-    let by_code = || {
-        let text = error.to_string();
-        CODES
-            .iter()
-            .find(|(code, _)| error.code() == Some(code) || text.contains(code))
-            .map(|(_, trouble)| *trouble)
-    };
     let trouble = match error.kind() {
         ErrorKind::Io if error.is_timeout() => Trouble::Timeout,
         ErrorKind::Io => Trouble::Unavailable,
         ErrorKind::InvalidClientConfig => Trouble::Config,
-        ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::TryAgain) => Trouble::Unavailable,
-        _ => by_code().unwrap_or(Trouble::Refused),
+        _ => answered(&error).unwrap_or(Trouble::Refused),
     };
     Failure::new(trouble, error)
+}
+
+/// What the server's answer means; of a transaction, the first answer to one of its commands that is an error.
+fn answered(error: &RedisError) -> Option<Trouble> {
+    let answers = error.clone().into_server_errors()?;
+    let (_, answer) = answers.first()?;
+    let details = answer.details().unwrap_or_default();
+    // Servers before 7 pass on what a command in a script has met in the text alone.
+    let in_text = |code: &str| answer.code() == "ERR" && details.contains(code);
+    let means = |(code, _): &&(&str, Trouble)| answer.code() == *code || in_text(code);
+    CODES.iter().find(means).map(|(_, trouble)| *trouble)
 }
 
 #[cfg(test)]
