@@ -36,6 +36,11 @@ const BACKENDS: &[Backend] = &[
         index: "watermill-kafka/src/lib.rs",
         conformance: "watermill-kafka/tests/conformance.rs",
     },
+    Backend {
+        sources: "watermill-gcp/src",
+        index: "watermill-gcp/src/lib.rs",
+        conformance: "watermill-gcp/tests/conformance.rs",
+    },
 ];
 
 /// The modules that every backend has.

@@ -174,6 +174,21 @@ impl<I> ById<I> {
         gone.into_iter().filter_map(|sequence| self.forget(sequence)).collect()
     }
 
+    /// Nacks what is not outstanding, oldest first: what is fresh is free for others as soon as intake has
+    /// stopped, and not only when the last delivery that is out has settled.
+    pub fn give_back_fresh(&mut self, now: Instant) {
+        let due = self.scopes.take_due();
+        let fresh = self.entries.iter().filter(|(_, entry)| entry.outstanding.is_none());
+        let mut fresh: Vec<u64> = fresh.map(|(sequence, _)| *sequence).collect();
+        fresh.sort_unstable();
+        for sequence in fresh {
+            let Some(entry) = self.entries.remove(&sequence) else { continue };
+            self.scopes.remove(entry.incoming.scope, sequence);
+            let delay = due.get(&sequence).map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+            self.tell_server(entry, Outcome::Nack { delay }, None, now);
+        }
+    }
+
     /// Takes one out of all accounts; its token, if it was outstanding.
     fn forget(&mut self, sequence: u64) -> Option<Token> {
         let entry = self.entries.remove(&sequence)?;

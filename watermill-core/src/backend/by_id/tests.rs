@@ -216,6 +216,18 @@ async fn giving_back_says_what_was_tried_and_what_is_left_of_a_delay() {
     assert!(ledger.is_empty() && ledger.tokens().is_empty() && next(&mut ledger).is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_fresh_is_given_back_in_order_while_others_are_out() {
+    let mut ledger = ledger(Nacks::ToServer, window(1), &[(1, 7), (2, 7), (3, 8), (4, 7)]);
+    let (_, out) = next(&mut ledger).unwrap();
+    ledger.give_back_fresh(Instant::now());
+    assert_eq!(told(&mut ledger), [(2, false), (3, false), (4, false)]);
+    assert_eq!((ledger.len(), ledger.outstanding()), (1, 1));
+    assert!(settle(&mut ledger, out, Outcome::Ack));
+    assert_eq!(told(&mut ledger), [(1, true)]);
+    assert!(ledger.is_empty() && next(&mut ledger).is_none());
+}
+
 #[test]
 fn a_key_is_always_the_same_scope() {
     assert_eq!(key_scope("a"), key_scope("a"));
