@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{delivery::Receipt, error::SettleErrorKind};
+use crate::{Message, delivery::Receipt, error::SettleErrorKind};
 
 fn window(per_scope: usize) -> Window {
     Window::ordered(NonZeroUsize::new(per_scope).unwrap())
