@@ -21,7 +21,7 @@ use watermill_gcp::{
 };
 use watermill_testkit::{Figure, Figures, Limit, Service, unique, workload};
 
-const MESSAGES: usize = 10_000;
+const MESSAGES: usize = 5_000;
 /// Messages of one call.
 const CALL: usize = 100;
 /// Ordering keys, from topic to topic.

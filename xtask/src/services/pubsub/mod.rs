@@ -19,8 +19,9 @@ const VARIABLE: &str = "WATERMILL_TEST_PUBSUB_EMULATOR";
 /// What only the emulator can run: crates and features.
 const LACKS: &[(&str, &str)] = &[("watermill-gcp", "emulator"), ("watermill-examples", "pubsub")];
 
-/// It starts sooner without the second compiler, and tests are over before that would pay.
-const JVM: &[&str] = &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+/// It starts sooner without the second compiler, and tests are over before that would pay. It keeps what was acked
+/// too: without room for that it stops answering in the middle of a benchmark, and does not end.
+const JVM: &[&str] = &["-Xmx2g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 impl Service for PubSub {
     fn name(&self) -> &'static str {
