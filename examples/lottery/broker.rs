@@ -16,7 +16,7 @@ pub(crate) struct Broker {
 impl Broker {
     /// Connects to a broker that will have to hold up to `messages` messages: events whose winner is
     /// not stored stay until the end.
-    pub(crate) fn connect(url: &BrokerUrl, messages: u32) -> Result<Self, BoxError> {
+    pub(crate) async fn connect(url: &BrokerUrl, messages: u32) -> Result<Self, BoxError> {
         match url {
             BrokerUrl::Memory => {
                 // Twice, since the relay may publish an event again after it was killed.
@@ -27,6 +27,8 @@ impl Broker {
             }
             #[cfg(feature = "kafka")]
             BrokerUrl::Kafka(brokers) => Self::kafka(brokers),
+            #[cfg(feature = "pubsub")]
+            BrokerUrl::PubSub(project) => Self::pubsub(project).await,
         }
     }
 
@@ -50,6 +52,25 @@ impl Broker {
         Ok(Self {
             publisher: Arc::new(KafkaPublisher::new(publishing)?),
             prizes: Arc::new(KafkaSubscriber::new(reading)?),
+        })
+    }
+
+    /// The same on Google Pub/Sub, where a group is a subscription.
+    #[cfg(feature = "pubsub")]
+    async fn pubsub(project: &str) -> Result<Self, BoxError> {
+        use watermill_core::MessageId;
+        use watermill_gcp::{
+            NewSubscription, PubSubPublisher, PubSubPublisherConfig, PubSubSubscriber, PubSubSubscriberConfig,
+        };
+
+        let publishing = PubSubPublisherConfig::new(project).create_topics(true);
+        let reading = PubSubSubscriberConfig::new(project)
+            .create_topics(true)
+            .create_subscriptions(NewSubscription::new())
+            .group(format!("prizes-{}", MessageId::new()));
+        Ok(Self {
+            publisher: Arc::new(PubSubPublisher::new(publishing).await?),
+            prizes: Arc::new(PubSubSubscriber::new(reading).await?),
         })
     }
 }

@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
 /// Draws until all draws are done or the user has seen enough, and tells what became of them.
 async fn run(options: &Options) -> Result<Report, BoxError> {
     let database = database::open(&options.database).await?;
-    let broker = Broker::connect(&options.broker, options.draws)?;
+    let broker = Broker::connect(&options.broker, options.draws).await?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
 
     // The prize service, as a part of its own: it knows the broker and the database, nothing else.

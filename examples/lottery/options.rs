@@ -14,7 +14,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", default_value = "sqlite://", hide_default_value = true)]
     pub(crate) database: DatabaseUrl,
 
-    /// Where events are published: memory, and with the feature of that name kafka://HOST:PORT.
+    /// Where events are published: memory, and with the features of the same names kafka://HOST:PORT or
+    /// pubsub://PROJECT.
     #[arg(long, value_name = "URL", default_value = "memory")]
     pub(crate) broker: BrokerUrl,
 
@@ -65,10 +66,18 @@ pub(crate) enum BrokerUrl {
     /// A cluster, by `host:port` of one or more of its brokers.
     #[cfg(feature = "kafka")]
     Kafka(String),
+    /// Google Pub/Sub, by a project; on an emulator if `PUBSUB_EMULATOR_HOST` names one.
+    #[cfg(feature = "pubsub")]
+    PubSub(String),
 }
 
 /// The brokers that this build has.
-const BROKERS: &str = if cfg!(feature = "kafka") { "memory, kafka://HOST:PORT" } else { "memory" };
+const BROKERS: &str = match (cfg!(feature = "kafka"), cfg!(feature = "pubsub")) {
+    (false, false) => "memory",
+    (true, false) => "memory, kafka://HOST:PORT",
+    (false, true) => "memory, pubsub://PROJECT",
+    (true, true) => "memory, kafka://HOST:PORT, pubsub://PROJECT",
+};
 
 impl FromStr for DatabaseUrl {
     type Err = String;
@@ -103,6 +112,10 @@ impl FromStr for BrokerUrl {
             "kafka" if rest.is_empty() => Err("name a broker: kafka://HOST:PORT".to_owned()),
             #[cfg(feature = "kafka")]
             "kafka" => Ok(Self::Kafka(rest.to_owned())),
+            #[cfg(feature = "pubsub")]
+            "pubsub" if rest.is_empty() => Err("name a project: pubsub://PROJECT".to_owned()),
+            #[cfg(feature = "pubsub")]
+            "pubsub" => Ok(Self::PubSub(rest.to_owned())),
             _ => Err(unsupported(scheme, BROKERS) + missing_feature(scheme)),
         }
     }
@@ -114,6 +127,7 @@ fn missing_feature(scheme: &str) -> &'static str {
         "postgres" | "postgresql" => "; build it with --features postgres",
         "mysql" | "mariadb" => "; build it with --features mysql",
         "kafka" => "; build it with --features kafka",
+        "pubsub" => "; build it with --features pubsub",
         _ => "",
     }
 }

@@ -8,6 +8,10 @@ mod servers;
 #[path = "lottery/kafka.rs"]
 mod kafka;
 
+#[cfg(feature = "pubsub")]
+#[path = "lottery/pubsub.rs"]
+mod pubsub;
+
 use std::process::{Command, Output};
 
 fn lottery(args: &[&str]) -> Output {

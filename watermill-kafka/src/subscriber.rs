@@ -127,6 +127,10 @@ impl KafkaSubscriber {
     fn begin(&self, topic: &str, prepared: Prepared) -> Result<Subscription, SubscribeError> {
         let mut running = self.lock();
         let subscribing = |failure: Failure| failure.subscribing(topic);
+        if let Some(over) = running.owner.as_ref().and_then(|owner| owner.0.over()) {
+            return Err(SubscribeError::closed(topic)
+                .because(format!("its transactions have ended for good: {}", over.text())));
+        }
         let prepared = match running.prepared.remove(topic) {
             Some(before) => Prepared { starts: before.starts, ..prepared },
             None => prepared,

@@ -1,8 +1,8 @@
 //! [`SqlPublisherConfig`] and [`SqlSubscriberConfig`]: plain data, checked as a whole.
 
-use std::{error::Error, fmt, time::Duration};
+use std::time::Duration;
 
-use watermill_core::Backoff;
+use watermill_core::{Backoff, error::ConfigError};
 
 use crate::topic;
 
@@ -98,12 +98,6 @@ pub enum CommitOrder {
     Snapshot,
 }
 
-/// A configuration that cannot work, with every problem it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    problems: Vec<String>,
-}
-
 impl SqlPublisherConfig {
     /// Sets what the topic's table is. Default: [`Layout::Log`].
     #[must_use]
@@ -149,7 +143,7 @@ impl SqlPublisherConfig {
     ///
     /// [`ConfigError`] with every problem there is; today no combination of options has one.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        ConfigError::unless_empty(Vec::new())
+        Ok(())
     }
 }
 
@@ -326,7 +320,7 @@ impl SqlSubscriberConfig {
         if let Err(problem) = check_dead_letter_topic(self.dead_letter_topic.as_deref()) {
             check(false, &problem);
         }
-        ConfigError::unless_empty(problems)
+        ConfigError::check("configure the SQL subscriber").with(problems).finish()
     }
 }
 
@@ -357,25 +351,6 @@ pub(crate) fn check_dead_letter_topic(topic: Option<&str>) -> Result<(), String>
     topic.map_or(Ok(()), topic::check_characters).map_err(|problem| format!("dead_letter_topic: {problem}"))
 }
 
-impl ConfigError {
-    /// Every problem, as `option: what is wrong with it`.
-    pub fn problems(&self) -> &[String] {
-        &self.problems
-    }
-
-    pub(crate) fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
-        if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "use this configuration: {}", self.problems.join("; "))
-    }
-}
-
-impl Error for ConfigError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,7 +370,7 @@ mod tests {
             .lease(Duration::ZERO)
             .dead_letter_topic("no spaces");
         let error = config.validate().unwrap_err();
-        let options: Vec<_> = error.problems().iter().map(|p| p.split(':').next().unwrap()).collect();
+        let options: Vec<_> = error.problems().map(|p| p.split(':').next().unwrap()).collect();
         assert_eq!(
             options,
             ["group", "batch_size", "poll_interval_min", "lease", "ack_interval", "dead_letter_topic"]

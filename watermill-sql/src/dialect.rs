@@ -8,10 +8,10 @@ use watermill_core::Backoff;
 
 use crate::{
     PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
-    ear::Ear,
     error::{Failure, Trouble},
     held_back::Holder,
     lease::{Claim, Claimed, Lease},
+    listener::Listener,
     marshaler::{Record, Row},
     position::Position,
     queue::QueueDialect,
@@ -100,9 +100,9 @@ pub trait Dialect: QueueDialect + RetentionDialect {
         config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()>;
 
-    /// Begins to wake readers of what other processes publish, until the ear is dropped; `None` where the
+    /// Begins to wake readers of what other processes publish, until the listener is dropped; `None` where the
     /// database tells nobody. Called within a runtime, once for all subscriptions of a subscriber.
-    fn listen(_pool: &Pool<Self>, _retry: Backoff) -> Option<Ear> {
+    fn listen(_pool: &Pool<Self>, _retry: Backoff) -> Option<Listener> {
         None
     }
 

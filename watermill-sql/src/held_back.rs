@@ -3,9 +3,9 @@
 use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
-use watermill_core::subscription::Health;
+use watermill_core::backend::Shared;
 
-use crate::settle::{Desk, Hand};
+use crate::ledger::LogLedger;
 
 /// How long a reader is held back before it says so, and by how much it waits longer each time.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ impl Waiting {
     /// Takes note of what a fetch found: sets the gauge, and warns when it lasts.
     pub(crate) fn note(
         &mut self,
-        desk: &Desk<impl Hand>,
+        shared: &Shared<LogLedger>,
         topic: &str,
         group: &str,
         holder: Option<Holder>,
@@ -55,7 +55,8 @@ impl Waiting {
     ) {
         let Some(Holder { name, age }) = holder else {
             if self.since.take().is_some() {
-                desk.lock().held_back = None;
+                let mut state = shared.lock();
+                (state.held_back_by, state.ledger.held_back) = (None, None);
             }
             return;
         };
@@ -75,11 +76,12 @@ impl Waiting {
             let (holder, age_ms) = (&held.holder, held.age.as_millis() as u64);
             tracing::warn!(topic, group, holder, age_ms, "held back by an open transaction that writes here");
         }
-        let mut state = desk.lock();
+        let mut state = shared.lock();
         if waited >= PATIENCE {
-            state.health = Health::Degraded { reason: held.to_string() };
+            state.degraded(held.to_string());
         }
-        state.held_back = Some(held);
+        state.held_back_by = Some(held.holder.clone());
+        state.ledger.held_back = Some(held);
     }
 
     /// Whether this has lasted so long that it is no longer the ordinary end of a transaction.

@@ -41,7 +41,7 @@ pub enum Claimed {
 pub struct Taken {
     pub(crate) lease: Lease,
     pub(crate) progress: Progress,
-    /// Rows up to here may have been delivered by an owner that did not say goodbye.
+    /// Rows up to here may have been delivered by an owner that did not give its lease back.
     pub(crate) unclear_up_to: Option<Position>,
 }
 

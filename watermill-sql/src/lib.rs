@@ -11,13 +11,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
-mod dead;
+mod dead_letter;
 mod dialect;
-mod ear;
 mod error;
 mod held_back;
 mod lease;
 mod ledger;
+mod listener;
 mod marshaler;
 mod pooled;
 mod position;
@@ -30,7 +30,6 @@ mod schema;
 mod settle;
 mod stored;
 mod subscriber;
-mod subscription;
 mod topic;
 mod transaction;
 mod wake;
@@ -43,7 +42,7 @@ mod postgres;
 mod sqlite;
 
 pub use config::{
-    CommitOrder, ConfigError, Layout, PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig, StartPosition,
+    CommitOrder, Layout, PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig, StartPosition,
 };
 pub use dialect::SqlDatabase;
 pub use held_back::HeldBack;

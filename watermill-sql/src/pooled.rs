@@ -8,7 +8,10 @@ use std::time::Duration;
 use sqlx::{Pool, pool::PoolConnection};
 use tokio::time::Instant;
 
-use crate::{dialect::Dialect, error::Failure};
+use crate::{
+    dialect::Dialect,
+    error::{Failure, classify},
+};
 
 /// How long a connection is kept while nothing is asked of it.
 pub(crate) const IDLE_MAX: Duration = Duration::from_millis(5);
@@ -25,7 +28,7 @@ pub(crate) struct Pooled<D: Dialect> {
 impl<D: Dialect> Pooled<D> {
     /// Waits for one of the pool.
     pub(crate) async fn of(pool: &Pool<D>) -> Result<Self, Failure> {
-        let connection = pool.acquire().await.map_err(Failure::of::<D>)?;
+        let connection = pool.acquire().await.map_err(classify::<D>)?;
         Ok(Self { connection, since: Instant::now() })
     }
 

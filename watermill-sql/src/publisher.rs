@@ -10,14 +10,15 @@ use tokio::{
 };
 use watermill_core::{
     Message, Publisher,
-    error::{PublishError, PublishErrorKind, SubscribeError},
+    backend::refuse_delays,
+    error::{ConfigError, PublishError, PublishErrorKind, SubscribeError},
     publisher::PublisherCapabilities,
 };
 
 use crate::{
-    ConfigError, ConnectionPublisher, Layout, SqlDatabase, SqlPublisherConfig,
+    ConnectionPublisher, Layout, SqlDatabase, SqlPublisherConfig,
     dialect::{Dialect, to_its_end},
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     marshaler::Record,
     schema,
     topic::Tables,
@@ -78,7 +79,7 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     pub async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         let initialized = async {
             let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
-            let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+            let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
             schema::ensure_messages::<D>(&mut connection, &tables, &self.config, true).await.map(drop)
         };
         initialized.await.map_err(|failure| failure.subscribing(topic))
@@ -148,8 +149,7 @@ async fn insert<D: SqlDatabase>(
     config: &SqlPublisherConfig,
 ) -> Result<(), PublishError> {
     let connection = pool.acquire().await;
-    let mut connection =
-        connection.map_err(|error| Failure::of::<D>(error).publishing(batch.tables.topic()))?;
+    let mut connection = connection.map_err(|error| classify::<D>(error).publishing(batch.tables.topic()))?;
     transaction::insert::<D>(&mut connection, batch, config, config.initialize_schema, None).await.map(drop)
 }
 
@@ -168,6 +168,9 @@ impl Batch {
         let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
         let tables = Tables::new::<D>(topic)
             .map_err(|why| PublishError::new(PublishErrorKind::Topic, topic).because(why))?;
+        if config.layout == Layout::Log {
+            refuse_delays(topic, &messages)?;
+        }
         let records = messages
             .into_iter()
             .map(|message| Record::encode(message, payload, config.layout))

@@ -3,7 +3,7 @@
 use crate::{
     Layout, PayloadColumn, SqlPublisherConfig,
     dialect::Dialect,
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     lease::LEASES,
     topic::Tables,
 };
@@ -44,7 +44,7 @@ pub(crate) async fn ensure_messages<D: Dialect>(
     create: bool,
 ) -> Result<Found, Failure> {
     let name = tables.messages_name();
-    let columns = D::columns(connection, &name).await.map_err(Failure::of::<D>)?;
+    let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
     let has = |column: &str| columns.iter().any(|name| name == column);
     if check(&name, &columns, MESSAGES_COLUMNS)? {
         let why = match config.layout {
@@ -60,7 +60,7 @@ pub(crate) async fn ensure_messages<D: Dialect>(
         Layout::Log => D::create_messages(connection, tables, payload).await,
         Layout::Queue => D::create_queue(connection, tables, payload).await,
     }
-    .map_err(Failure::of::<D>)?;
+    .map_err(classify::<D>)?;
     Ok(Found::OURS)
 }
 
@@ -75,11 +75,11 @@ pub(crate) async fn ensure_log<D: Dialect>(
     ensure_messages::<D>(connection, tables, &config, create).await?;
     if !is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await? {
         may_create(&tables.offsets_name(), create)?;
-        D::create_offsets(connection, tables).await.map_err(Failure::of::<D>)?;
+        D::create_offsets(connection, tables).await.map_err(classify::<D>)?;
     }
     if !is_there::<D>(connection, LEASES, LEASES_COLUMNS).await? {
         may_create(LEASES, create)?;
-        D::create_leases(connection).await.map_err(Failure::of::<D>)?;
+        D::create_leases(connection).await.map_err(classify::<D>)?;
     }
     Ok(())
 }
@@ -103,8 +103,8 @@ pub(crate) async fn ensure_queue<D: Dialect>(
     if !create {
         return Err(Failure::because(Trouble::Refused, why));
     }
-    D::adopt_queue(connection, tables).await.map_err(|error| match Failure::of::<D>(error) {
-        failure if failure.trouble == Trouble::Refused => failure.explained(why),
+    D::adopt_queue(connection, tables).await.map_err(|error| match classify::<D>(error) {
+        failure if failure.trouble() == Trouble::Refused => failure.explained(why),
         failure => failure,
     })
 }
@@ -115,7 +115,7 @@ pub(crate) async fn layout_of<D: Dialect>(
     tables: &Tables,
 ) -> Result<Option<Layout>, Failure> {
     let name = tables.messages_name();
-    let columns = D::columns(connection, &name).await.map_err(Failure::of::<D>)?;
+    let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
     let layout = if columns.iter().any(|column| column == ACKED) { Layout::Queue } else { Layout::Log };
     Ok(check(&name, &columns, MESSAGES_COLUMNS)?.then_some(layout))
 }
@@ -133,7 +133,7 @@ async fn is_there<D: Dialect>(
     table: &str,
     needed: &[&str],
 ) -> Result<bool, Failure> {
-    let columns = D::columns(connection, table).await.map_err(Failure::of::<D>)?;
+    let columns = D::columns(connection, table).await.map_err(classify::<D>)?;
     check(table, &columns, needed)
 }
 

@@ -7,21 +7,20 @@ use sqlx::Pool;
 use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
+    backend::{Registry, Shared, SharedOptions},
     delivery::Origin,
-    error::{SubscribeError, SubscribeErrorKind},
+    error::{ConfigError, SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
 
 use crate::{
-    ConfigError, HeldBack, Layout, SqlDatabase, SqlPublisherConfig, SqlSubscriberConfig,
-    ear::SharedEar,
-    error::{Failure, Trouble},
-    ledger::Ledger,
+    HeldBack, Layout, SqlDatabase, SqlPublisherConfig, SqlSubscriberConfig,
+    error::{Failure, Trouble, classify},
+    ledger::{Limits, LogLedger},
+    listener::SharedListener,
     reader::Reader,
     schema,
-    settle::{Desk, Settler},
-    subscription::Subscriptions,
     topic::Tables,
 };
 
@@ -35,9 +34,9 @@ use crate::{
 pub struct SqlSubscriber<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlSubscriberConfig,
-    open: Subscriptions<Ledger>,
+    open: Registry<Shared<LogLedger>>,
     /// Shared with the subscribers for other groups.
-    ear: SharedEar,
+    listener: SharedListener,
 }
 
 impl<D: SqlDatabase> SqlSubscriber<D> {
@@ -49,12 +48,12 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     pub fn new(pool: Pool<D>, config: SqlSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let config = config.group_or(D::DEFAULT_GROUP);
-        Ok(Self { pool, config, open: Subscriptions::default(), ear: SharedEar::default() })
+        Ok(Self { pool, config, open: Registry::default(), listener: SharedListener::default() })
     }
 
     async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
         let create = self.config.initialize_schema;
-        let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
         D::check_server(&mut connection).await?;
         let payload = self.config.payload_column;
         schema::ensure_log::<D>(&mut connection, tables, payload, create).await?;
@@ -62,7 +61,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
             let config = SqlPublisherConfig::for_table(Layout::Log, payload);
             schema::ensure_messages::<D>(&mut connection, dead_letters, &config, create).await?;
         }
-        D::create_group(&mut connection, tables, &self.config).await.map_err(Failure::of::<D>)?;
+        D::create_group(&mut connection, tables, &self.config).await.map_err(classify::<D>)?;
         D::open_cursor(&mut connection, tables, &self.config).await.map(drop)
     }
 
@@ -70,7 +69,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     ///
     /// What lasts for more than a second is in the log too, and in the subscription's health.
     pub fn held_back(&self) -> Vec<HeldBack> {
-        self.open.each(|desk| desk.lock().held_back.clone())
+        self.open.sources().iter().filter_map(|shared| shared.lock().ledger.held_back.clone()).collect()
     }
 
     fn tables(&self, topic: &str) -> Result<(Tables, Option<Tables>), Failure> {
@@ -88,29 +87,38 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
         self.prepare(&tables, dead_letters.as_ref()).await.map_err(|failure| failure.subscribing(topic))?;
 
-        let SqlSubscriberConfig { batch_size, ack_interval, .. } = self.config;
-        let desk = Arc::new(Desk::new(batch_size, ack_interval, dead_letters.is_some()));
+        let SqlSubscriberConfig { batch_size, max_ahead, ack_interval, .. } = self.config;
+        let ledger = LogLedger::new(Limits { batch_size, max_ahead, dead_letters: dead_letters.is_some() });
+        let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
-        let origin = Origin::builder("sql", topic).group(group).build(Settler(desk.clone()));
+        let shared = Arc::new(Shared::new(topic, group, ledger, options));
+        {
+            let mut state = shared.lock();
+            state.disown();
+            state.degraded("waiting for the lease");
+        }
+        let (subscription, origin) =
+            self.open.open(Origin::builder("sql", topic).group(group), shared.clone())?;
         let reader = Reader {
             pool: self.pool.clone(),
             config: self.config.clone(),
             tables,
             dead_letters,
             owner: Uuid::now_v7().to_string(),
-            desk: desk.clone(),
-            origin: origin.clone(),
+            shared: shared.clone(),
+            origin,
         };
-        let (handle, ended) = self.open.add(&desk, topic, group)?;
-        let ear = match self.config.listen {
-            true => self.ear.get(&self.pool, self.config.retry),
+        let listener = match self.config.listen {
+            true => self.listener.get(&self.pool, self.config.retry),
             false => None,
         };
         tokio::spawn(async move {
-            reader.run(ended).await;
-            drop(ear);
+            reader.run().await;
+            drop(listener);
         });
-        Ok(handle.subscription(origin).await)
+        // Dropped meanwhile, the subscription ends.
+        shared.started().await;
+        Ok(subscription)
     }
 
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
@@ -125,7 +133,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let config = self.config.clone().group(group);
         let subscriber = Self::new(self.pool.clone(), config)
             .map_err(|error| SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error))?;
-        Ok(Arc::new(Self { ear: self.ear.clone(), ..subscriber }))
+        Ok(Arc::new(Self { listener: self.listener.clone(), ..subscriber }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -10,7 +10,7 @@ use watermill_core::{Message, Publisher, error::PublishError, publisher::Publish
 use crate::{
     Layout, SqlDatabase, SqlPublisherConfig,
     dialect::Dialect,
-    error::{Failure, Trouble},
+    error::{Trouble, classify},
     marshaler::Record,
     publisher::Batch,
     schema::{self, Found},
@@ -126,15 +126,15 @@ pub(crate) async fn insert<D: Dialect>(
     let found = found.unwrap_or(Found::OURS);
     let failure = match insert_chunks::<D>(connection, tables, records, config, found).await {
         Ok(()) => return Ok(found),
-        Err(error) => Failure::of::<D>(error),
+        Err(error) => classify::<D>(error),
     };
-    let inserted = if failure.trouble == Trouble::Statement {
+    let inserted = if failure.trouble() == Trouble::Mismatch {
         // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
         match schema::ensure_messages::<D>(connection, tables, config, create).await {
             Ok(found) => insert_chunks::<D>(connection, tables, records, config, found)
                 .await
                 .map(|()| found)
-                .map_err(Failure::of::<D>),
+                .map_err(classify::<D>),
             Err(failure) => Err(failure),
         }
     } else {

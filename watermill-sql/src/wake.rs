@@ -1,5 +1,5 @@
 //! Wake-ups of readers: a publish in this process tells the readers of its topic to look at once, and
-//! so does the ear of a database that brings word of other processes.
+//! so does the listener of a database that brings word of other processes.
 //!
 //! They are keyed by the topic alone, not by the database: with several databases in one process, a
 //! wake-up for nothing costs a reader one poll, a missing one costs its user the poll interval. They carry no facts, so they may come
@@ -17,8 +17,8 @@ use tokio::sync::watch;
 /// Those who listen, by topic, or by topic and group. An entry goes with the last of them.
 static READERS: LazyLock<Mutex<HashMap<String, watch::Sender<()>>>> = LazyLock::new(Mutex::default);
 
-/// A reader's ear for one kind of wake-up.
-pub(crate) struct Waker {
+/// The wake-ups of one kind, as one reader gets them.
+pub(crate) struct WakeUps {
     key: String,
     receiver: Option<watch::Receiver<()>>,
 }
@@ -44,16 +44,16 @@ pub(crate) fn wake_standbys(topic: &str, group: &str) {
 }
 
 /// Listens for what is published to `topic` from now on.
-pub(crate) fn listen(topic: &str) -> Waker {
-    Waker::new(key(topic, None))
+pub(crate) fn listen(topic: &str) -> WakeUps {
+    WakeUps::new(key(topic, None))
 }
 
 /// Listens for leases of a group that are given back from now on.
-pub(crate) fn listen_for_lease(topic: &str, group: &str) -> Waker {
-    Waker::new(key(topic, Some(group)))
+pub(crate) fn listen_for_lease(topic: &str, group: &str) -> WakeUps {
+    WakeUps::new(key(topic, Some(group)))
 }
 
-impl Waker {
+impl WakeUps {
     fn new(key: String) -> Self {
         let receiver = readers().entry(key.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
         Self { key, receiver: Some(receiver) }
@@ -72,7 +72,7 @@ impl Waker {
     }
 }
 
-impl Drop for Waker {
+impl Drop for WakeUps {
     fn drop(&mut self) {
         self.receiver = None;
         let mut readers = readers();
@@ -110,10 +110,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_wake_up_before_the_wait_is_not_lost() {
-        let mut waker = listen("wake-before");
+        let mut wake_ups = listen("wake-before");
         wake("wake-before");
-        waker.woken().await;
-        assert!(waker.woken().now_or_never().is_none());
+        wake_ups.woken().await;
+        assert!(wake_ups.woken().now_or_never().is_none());
     }
 
     #[tokio::test]

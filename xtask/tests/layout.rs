@@ -36,6 +36,16 @@ const BACKENDS: &[Backend] = &[
         index: "watermill-kafka/src/lib.rs",
         conformance: "watermill-kafka/tests/conformance.rs",
     },
+    Backend {
+        sources: "watermill-redis/src",
+        index: "watermill-redis/src/lib.rs",
+        conformance: "watermill-redis/tests/conformance.rs",
+    },
+    Backend {
+        sources: "watermill-gcp/src",
+        index: "watermill-gcp/src/lib.rs",
+        conformance: "watermill-gcp/tests/conformance.rs",
+    },
 ];
 
 /// The modules that every backend has.
@@ -51,7 +61,7 @@ const CONFORMANCE_LINES_MAX: usize = 120;
 const FILE_LINES_MAX: usize = 600;
 
 /// Dependencies whose types users meet, or whose version they ask for: the README names the versions.
-const SHOWN: &[&str] = &["bytes", "futures", "rdkafka", "sqlx", "tokio", "tokio-util", "tower"];
+const SHOWN: &[&str] = &["bytes", "futures", "rdkafka", "redis", "sqlx", "tokio", "tokio-util", "tower"];
 
 #[test]
 fn every_backend_has_the_spine() {
@@ -266,6 +276,32 @@ fn links_between_documents_lead_somewhere() {
                 faults.push(format!("{path} links to {target}, which does not exist"));
             }
         }
+    }
+    report(faults);
+}
+
+#[test]
+fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
+    let guide = read(&root().join("CONTRIBUTING.md"));
+    let mut faults = Vec::new();
+    let mut lines_of = |files: &[&str]| {
+        let mut sum = 0;
+        for file in files {
+            let source = read(&root().join("watermill-core/examples/spool/spool").join(file));
+            let lines = source.lines().count();
+            let claim = format!("`spool/{file}` ({lines} lines)");
+            if !guide.contains(&claim) {
+                faults.push(format!("CONTRIBUTING.md does not say {claim}"));
+            }
+            sum += lines;
+        }
+        sum
+    };
+    let kit = lines_of(&["subscriber.rs", "settle.rs", "publisher.rs", "error.rs"]);
+    let medium = lines_of(&["directory.rs", "marshaler.rs"]);
+    let claim = format!("So {kit} lines stand between a medium of {medium} lines and the two traits.");
+    if !guide.contains(&claim) {
+        faults.push(format!("CONTRIBUTING.md does not say: {claim}"));
     }
     report(faults);
 }

@@ -70,3 +70,12 @@ pub(crate) fn database_of_its_own() -> String {
     let (server, _) = url.rsplit_once('/').expect("the URL names a database");
     format!("{server}/{name}")
 }
+
+/// An empty database on MySQL or MariaDB, for one run.
+#[cfg(all(feature = "mysql", feature = "pubsub"))]
+pub(crate) fn mysql_of_its_own() -> String {
+    let (url, name) = (Service::MYSQL.url(), unique("lottery"));
+    execute::<sqlx::MySqlConnection>(&url, &format!("create database {name}"));
+    let (server, _) = url.rsplit_once('/').expect("the URL names a database");
+    format!("{server}/{name}")
+}

@@ -55,6 +55,11 @@ pub trait Ledger: Send + 'static {
     /// receipt hears `why`.
     fn lose(&mut self, why: fn() -> SettleError);
 
+    /// How many messages the group has not settled, where that is known without asking.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+
     /// When the oldest message in hand was published, where that is known.
     fn oldest(&self) -> Option<SystemTime> {
         None

@@ -49,6 +49,8 @@
 //! | [`Shared`], [`State`], [`Task`] | the state that stream, deliveries and task share |
 //! | [`Ledger`] | what a subscription has in hand |
 //! | [`ById`] | the ledger for ack ids, delivery tags, row ids |
+//! | [`ByPosition`] | the ledger for a log whose groups have a position |
+//! | [`Transport`], [`run`] | the whole task over that ledger, where the backend fetches, records and extends |
 //! | [`Receipts`], [`Wakers`] | those who wait, completed or woken together, without a lock |
 //! | [`Trouble`], [`Failure`] | what a native error means, and the one table that makes errors of it |
 //! | [`refuse_delays`], [`rest_of_keys`] | obligations of publishers |
@@ -57,6 +59,7 @@
 //! waits.
 
 mod by_id;
+mod by_position;
 mod failure;
 mod ledger;
 mod publishing;
@@ -65,9 +68,11 @@ mod registry;
 mod shared;
 mod source;
 mod stream;
+mod transport;
 mod wakers;
 
 pub use by_id::{ById, InHand, Incoming, Nacks, Settled, key_scope};
+pub use by_position::{ByPosition, Rejected};
 pub use failure::{Failure, Trouble};
 pub use ledger::{Handed, Ledger, Offer, Unrecorded};
 pub use publishing::{refuse_delays, rest_of_keys};
@@ -75,4 +80,5 @@ pub use receipts::Receipts;
 pub use registry::Registry;
 pub use shared::{Shared, SharedOptions, State, Task, WakeFor};
 pub use source::{Next, Settler, Source};
+pub use transport::{Transport, TransportOptions, run};
 pub use wakers::Wakers;

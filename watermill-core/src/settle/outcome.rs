@@ -64,8 +64,8 @@ pub trait Settle: Any + Send + Sync {
 pub struct Receipt(oneshot::Sender<Result<(), SettleError>>);
 
 impl Receipt {
-    /// A receipt, and what it ends.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<(), SettleError>>) {
+    /// A receipt, and the wait that it ends; for tests of a backend.
+    pub fn new() -> (Self, oneshot::Receiver<Result<(), SettleError>>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }

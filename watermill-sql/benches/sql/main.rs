@@ -2,7 +2,7 @@
 //! run.
 //!
 //! ```text
-//! cargo xtask bench [sql|publish|subscribe|queue] [--quick] [--json]
+//! cargo xtask bench [sql|publish|subscribe|queue|start] [--quick] [--json]
 //! cargo bench -p watermill-sql --all-features --bench sql -- [part of a figure's name] [--quick] [--json]
 //! ```
 //!
@@ -18,6 +18,7 @@ mod queue;
 mod raw;
 mod rounds;
 mod sqlite;
+mod start;
 mod statements;
 mod subscribe;
 
@@ -39,6 +40,7 @@ fn main() {
         subscribe::measure::<Sqlite>(&options, &mut figures).await;
         queue::measure(&options, &mut figures).await;
         idle::measure(&options, &mut figures).await;
+        start::measure(&options, &mut figures).await;
         // Last, because to be counted costs time.
         statements::measure::<Postgres>(&options, &mut figures).await;
         statements::measure::<MySql>(&options, &mut figures).await;

@@ -1,4 +1,4 @@
-//! [`Ledger`]: the rows in hand, from the oldest unsettled one on. A state machine without I/O or
+//! [`LogLedger`]: the rows in hand, from the oldest unsettled one on. A state machine without I/O or
 //! clock.
 //!
 //! A row is fetched, handed out, and settled: done, or nacked and due again later. What is done from
@@ -13,21 +13,19 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::{
     Message, Window,
+    backend::{Handed, Ledger, Offer, Receipts, Unrecorded},
     delivery::{Outcome, Receipt, Token},
     error::SettleError,
 };
 
 use crate::{
-    dead::Dead,
-    position::Position,
-    progress::Progress,
-    settle::{Hand, Handed},
+    HeldBack, dead_letter::DeadLetter, position::Position, progress::Progress, settle::Rejected,
     stored::Stored,
 };
 
 /// The rows of one term of ownership.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct LogLedger {
     /// In the order of their positions. The sequence number of `rows[i]` is `first + i`; it names the row
     /// in tokens, is never used twice by a subscription, and so tells terms of ownership apart.
     rows: VecDeque<Row>,
@@ -51,6 +49,23 @@ pub(crate) struct Ledger {
     unsaved: Unsaved,
     /// Whether the progress that is stored may have to be replaced.
     stored_progress: bool,
+    /// Whether nothing was left to fetch at the last fetch, as far as is known.
+    pub(crate) read_to_the_end: bool,
+    /// Who keeps the reader from reading on.
+    pub(crate) held_back: Option<HeldBack>,
+    limits: Limits,
+}
+
+/// What bounds a ledger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// More is fetched when fewer rows than this are fresh: a batch while another is handled.
+    pub(crate) batch_size: usize,
+    /// How many rows may be in memory from the oldest unsettled one on, or a batch more than may be
+    /// handled at once where that is larger.
+    pub(crate) max_ahead: usize,
+    /// Whether rejected messages are kept.
+    pub(crate) dead_letters: bool,
 }
 
 #[derive(Debug)]
@@ -72,23 +87,44 @@ struct Row {
 struct Unsaved {
     acks: usize,
     since: Option<Instant>,
-    receipts: Vec<Receipt>,
-    dead: Vec<Dead>,
+    receipts: Receipts,
+    rejected: Vec<Rejected>,
 }
 
-/// What is to be recorded in one go. Given back with [`Ledger::keep`] when that fails.
+/// What is to be recorded in one go. Given back with [`LogLedger::keep`] when that fails.
 #[derive(Debug)]
 pub(crate) struct Save {
     pub(crate) position: Position,
     /// `None` when the stored one may stay as it is.
     pub(crate) progress: Option<String>,
-    pub(crate) dead: Vec<Dead>,
+    pub(crate) rejected: Vec<Rejected>,
     acks: usize,
-    receipts: Vec<Receipt>,
+    receipts: Receipts,
     stores_progress: bool,
 }
 
-impl Ledger {
+impl LogLedger {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            rows: VecDeque::new(),
+            first: 1,
+            handed: 0,
+            out: 0,
+            handled: 0,
+            nacked: BTreeMap::new(),
+            window: Window::ONE,
+            position: Position::default(),
+            read: Position::default(),
+            inherited: Progress::default(),
+            unclear_up_to: None,
+            unsaved: Unsaved::default(),
+            stored_progress: false,
+            read_to_the_end: false,
+            held_back: None,
+            limits,
+        }
+    }
+
     /// Begins a term of ownership at a position, with what the owners before have left.
     pub(crate) fn begin(&mut self, position: Position, inherited: Progress, unclear_up_to: Option<Position>) {
         self.lose(SettleError::lost);
@@ -107,7 +143,8 @@ impl Ledger {
     /// the dead-letter topic.
     pub(crate) fn push_dead(&mut self, position: Position, message: Message, reason: String, now: Instant) {
         if !self.inherited.is_done(position) {
-            self.unsaved.dead.push(Dead { offset: position.offset, message, reason, attempts: 0 });
+            let dead_letter = DeadLetter { offset: position.offset, message, reason, attempts: 0 };
+            self.unsaved.rejected.push(Rejected::Kept(dead_letter));
             self.note(now);
         }
         self.push_row(position, None, None);
@@ -133,20 +170,6 @@ impl Ledger {
         self.pop_done();
     }
 
-    /// When something can be handed out that cannot now, if nothing else happens.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.nacked.values().min().copied()
-    }
-
-    /// How many rows there are from the oldest unsettled one on.
-    pub(crate) fn span(&self) -> usize {
-        self.rows.len()
-    }
-
-    pub(crate) fn window(&self) -> Window {
-        self.window
-    }
-
     /// After which position to fetch.
     pub(crate) fn read_up_to(&self) -> Position {
         self.read
@@ -162,11 +185,11 @@ impl Ledger {
         let progress = self.progress();
         let stores_progress = !progress.is_empty();
         let replace = stores_progress || self.stored_progress;
-        let Unsaved { acks, receipts, dead, .. } = std::mem::take(&mut self.unsaved);
+        let Unsaved { acks, receipts, rejected, .. } = std::mem::take(&mut self.unsaved);
         Save {
             position: self.position,
             progress: replace.then(|| progress.encode(self.position)),
-            dead,
+            rejected,
             acks,
             receipts,
             stores_progress,
@@ -176,18 +199,16 @@ impl Ledger {
     /// It was recorded.
     pub(crate) fn saved(&mut self, save: Save) {
         self.stored_progress = save.stores_progress;
-        save.receipts.into_iter().for_each(|receipt| receipt.complete(Ok(())));
+        save.receipts.recorded();
     }
 
     /// It was not recorded, and is to be tried again.
     pub(crate) fn keep(&mut self, save: Save, now: Instant) {
-        let later = std::mem::take(&mut self.unsaved);
-        self.unsaved = Unsaved {
-            acks: save.acks + later.acks,
-            since: Some(now),
-            receipts: save.receipts.into_iter().chain(later.receipts).collect(),
-            dead: save.dead.into_iter().chain(later.dead).collect(),
-        };
+        let mut later = std::mem::take(&mut self.unsaved);
+        let (mut receipts, mut rejected) = (save.receipts, save.rejected);
+        receipts.extend(later.receipts);
+        rejected.append(&mut later.rejected);
+        self.unsaved = Unsaved { acks: save.acks + later.acks, since: Some(now), receipts, rejected };
     }
 
     fn progress(&self) -> Progress {
@@ -222,6 +243,44 @@ impl Ledger {
         next.map(|(sequence, due)| if *due <= now { Ok(*sequence) } else { Err(*due) })
     }
 
+    /// The next row that the window lets out, or when there may be one.
+    fn take(&mut self, now: Instant) -> Result<Handed, Option<Instant>> {
+        if self.out - self.handled >= self.window.per_scope() || self.out >= self.window.total() {
+            return Err(None);
+        }
+        let sequence = match self.next_nacked(now) {
+            Some(Ok(sequence)) => {
+                self.nacked.remove(&sequence);
+                sequence
+            }
+            Some(Err(due)) if self.window.is_ordered() => return Err(Some(due)),
+            later => self.next_fresh().ok_or(later.and_then(Result::err))?,
+        };
+        let unclear_up_to = self.unclear_up_to;
+        let row = self.row(sequence).ok_or(None)?;
+        let message = row.message.as_ref().ok_or(None)?.message();
+        (row.out, row.handled) = (true, false);
+        row.attempts = row.attempts.saturating_add(1);
+        row.deliveries = row.deliveries.wrapping_add(1);
+        let unclear = unclear_up_to.is_some_and(|unclear| row.position <= unclear);
+        let handed = Handed::new(Token { scope: 0, position: sequence, delivery: row.deliveries }, message)
+            .attempt(row.attempts)
+            .redelivered(row.attempts > 1 || unclear)
+            .published_at(row.published_at)
+            .offset(Some(row.position.offset));
+        self.out += 1;
+        Ok(handed)
+    }
+
+    /// The sequence number of the next row that was never handed out and is not done.
+    fn next_fresh(&mut self) -> Option<u64> {
+        while self.rows.get(self.handed)?.message.is_none() {
+            self.handed += 1;
+        }
+        self.handed += 1;
+        Some(self.first + self.handed as u64 - 1)
+    }
+
     fn note(&mut self, now: Instant) {
         self.unsaved.acks += 1;
         self.unsaved.since.get_or_insert(now);
@@ -236,56 +295,23 @@ impl Ledger {
         }
     }
 
+    /// How many rows wait that were never handed out.
+    fn fresh(&self) -> usize {
+        self.rows.len() - self.handed
+    }
+
     fn row(&mut self, sequence: u64) -> Option<&mut Row> {
         let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         self.rows.get_mut(at)
     }
 }
 
-impl Hand for Ledger {
-    fn next(&mut self, now: Instant) -> Option<Handed> {
-        if self.out - self.handled >= self.window.per_scope() || self.out >= self.window.total() {
-            return None;
-        }
-        let sequence = match self.next_nacked(now) {
-            Some(Ok(sequence)) => {
-                self.nacked.remove(&sequence);
-                sequence
-            }
-            Some(Err(_)) if self.window.is_ordered() => return None,
-            _ => {
-                while self.rows.get(self.handed)?.message.is_none() {
-                    self.handed += 1;
-                }
-                self.handed += 1;
-                self.first + self.handed as u64 - 1
-            }
-        };
-        self.out += 1;
-        let unclear_up_to = self.unclear_up_to;
-        let row = self.row(sequence)?;
-        (row.out, row.handled) = (true, false);
-        row.attempts = row.attempts.saturating_add(1);
-        row.deliveries = row.deliveries.wrapping_add(1);
-        Some(Handed {
-            sequence,
-            delivery: row.deliveries,
-            offset: row.position.offset,
-            message: row.message.as_ref()?.message(),
-            published_at: row.published_at,
-            attempt: row.attempts,
-            redelivered: row.attempts > 1 || unclear_up_to.is_some_and(|unclear| row.position <= unclear),
-        })
+impl Ledger for LogLedger {
+    fn next(&mut self, now: Instant) -> Offer {
+        self.take(now).map_or_else(Offer::Nothing, Offer::Handed)
     }
 
-    fn settle(
-        &mut self,
-        token: Token,
-        outcome: Outcome,
-        receipt: Option<Receipt>,
-        dead_letters: bool,
-        now: Instant,
-    ) -> bool {
+    fn settle(&mut self, token: Token, outcome: Outcome, receipt: Option<Receipt>, now: Instant) -> bool {
         let sequence = token.position;
         let Some(row) = self.row(sequence).filter(|row| row.out && row.deliveries == token.delivery) else {
             if let Some(receipt) = receipt {
@@ -299,9 +325,9 @@ impl Hand for Ledger {
             Outcome::Ack => row.message = None,
             Outcome::Reject { reason } => {
                 let (offset, attempts) = (row.position.offset, row.attempts);
-                if let Some(message) = row.message.take().filter(|_| dead_letters) {
-                    let message = message.message();
-                    self.unsaved.dead.push(Dead { offset, message, reason, attempts });
+                if let Some(message) = row.message.take() {
+                    let dead_letter = DeadLetter { offset, message: message.message(), reason, attempts };
+                    self.unsaved.rejected.push(Rejected::new(dead_letter, self.limits.dead_letters));
                 }
             }
             // A delay too long to be added up is as good as a year.
@@ -310,13 +336,11 @@ impl Hand for Ledger {
         }
         self.out -= 1;
         self.handled -= usize::from(handled);
-        let done = self.row(sequence).is_some_and(|row| row.message.is_none());
-        if done {
+        // Of a nack, the attempt is recorded.
+        self.unsaved.receipts.extend(receipt);
+        if self.row(sequence).is_some_and(|row| row.message.is_none()) {
             self.note(now);
-            self.unsaved.receipts.extend(receipt);
             self.pop_done();
-        } else if let Some(receipt) = receipt {
-            receipt.complete(Ok(()));
         }
         true
     }
@@ -332,14 +356,13 @@ impl Hand for Ledger {
         (self.out, self.handled) = (0, 0);
     }
 
-    fn lose(&mut self, why: impl Fn() -> SettleError) {
+    fn lose(&mut self, why: fn() -> SettleError) {
         self.first += self.rows.len() as u64;
         self.rows.clear();
         self.nacked.clear();
         (self.handed, self.out, self.handled) = (0, 0, 0);
-        self.unsaved.dead.clear();
-        (self.unsaved.acks, self.unsaved.since) = (0, None);
-        self.unsaved.receipts.drain(..).for_each(|receipt| receipt.complete(Err(why())));
+        (self.read_to_the_end, self.held_back) = (false, None);
+        std::mem::take(&mut self.unsaved).receipts.fail(why);
     }
 
     fn set_window(&mut self, window: Window) {
@@ -361,42 +384,29 @@ impl Hand for Ledger {
         rows.map(|(row, position)| Token { scope: 0, position, delivery: row.deliveries }).collect()
     }
 
-    fn out(&self) -> usize {
+    fn outstanding(&self) -> usize {
         self.out
     }
 
-    fn fresh(&self) -> usize {
-        self.rows.len() - self.handed
-    }
-
     /// A batch is fetched while another is handled.
-    fn refill_below(&self, batch_size: usize) -> usize {
-        batch_size
+    fn wants_more(&self) -> bool {
+        let Limits { batch_size, max_ahead, .. } = self.limits;
+        self.fresh() < batch_size && self.rows.len() < max_ahead.max(self.window.per_scope() + batch_size)
     }
 
-    /// The attempts of nacked rows are recorded, too.
-    fn unsaved(&self) -> (usize, Option<Instant>, bool) {
-        (self.unsaved.acks, self.unsaved.since, !self.unsaved.receipts.is_empty())
+    fn unrecorded(&self) -> Unrecorded {
+        let Unsaved { acks, since, receipts, .. } = &self.unsaved;
+        Unrecorded { count: *acks, since: *since, awaited: !receipts.is_empty() }
     }
-}
 
-impl Default for Ledger {
-    fn default() -> Self {
-        Self {
-            rows: VecDeque::new(),
-            first: 1,
-            handed: 0,
-            out: 0,
-            handled: 0,
-            nacked: BTreeMap::new(),
-            window: Window::ONE,
-            position: Position::default(),
-            read: Position::default(),
-            inherited: Progress::default(),
-            unclear_up_to: None,
-            unsaved: Unsaved::default(),
-            stored_progress: false,
-        }
+    /// Known where everything was read: what is in hand is all there is.
+    fn lag(&self) -> Option<u64> {
+        let unsettled = || self.rows.iter().filter(|row| row.message.is_some()).count() as u64;
+        self.read_to_the_end.then(unsettled)
+    }
+
+    fn oldest(&self) -> Option<SystemTime> {
+        self.rows.front()?.published_at
     }
 }
 

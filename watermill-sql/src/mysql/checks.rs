@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 
 use crate::{
     SqlSubscriberConfig,
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     topic::Tables,
 };
 
@@ -18,9 +18,9 @@ pub(super) async fn check(
     tables: &Tables,
     config: &SqlSubscriberConfig,
 ) -> Result<Facts, Failure> {
-    let facts = facts(connection, tables).await.map_err(Failure::of::<sqlx::MySql>)?;
+    let facts = facts(connection, tables).await.map_err(classify::<sqlx::MySql>)?;
     facts.check().map_err(|why| Failure::because(Trouble::Refused, why))?;
-    let (position, next) = progress(connection, tables, config).await.map_err(Failure::of::<sqlx::MySql>)?;
+    let (position, next) = progress(connection, tables, config).await.map_err(classify::<sqlx::MySql>)?;
     if position < next {
         return Ok(facts);
     }
@@ -37,7 +37,7 @@ pub(super) async fn check(
 
 /// Refuses servers that cannot be written to.
 pub(super) async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
-    match is_read_only(connection).await.map_err(Failure::of::<sqlx::MySql>)? {
+    match is_read_only(connection).await.map_err(classify::<sqlx::MySql>)? {
         false => Ok(()),
         true => Err(Failure::because(Trouble::Refused, READ_ONLY)),
     }
@@ -50,7 +50,7 @@ pub(super) async fn is_read_only(connection: &mut MySqlConnection) -> sqlx::Resu
 
 /// Refuses servers that cannot be written to, and tables without transactions.
 pub(super) async fn check_writable(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
-    let facts = facts(connection, tables).await.map_err(Failure::of::<sqlx::MySql>)?;
+    let facts = facts(connection, tables).await.map_err(classify::<sqlx::MySql>)?;
     facts.check_writable().map_err(|why| Failure::because(Trouble::Refused, why))
 }
 

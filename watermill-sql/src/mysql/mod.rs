@@ -53,9 +53,9 @@ impl Dialect for MySql {
         // https://mariadb.com/kb/en/mariadb-error-codes/, which agrees with MySQL on these.
         match error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number) {
             // Deadlock: all of the transaction has been rolled back.
-            1213 => Trouble::Transaction,
+            1213 => Trouble::Conflict,
             // No such table, unknown column, a column without a value.
-            1146 | 1054 | 1364 => Trouble::Statement,
+            1146 | 1054 | 1364 => Trouble::Mismatch,
             // Larger than the packet or the column, not JSON (MySQL, MariaDB), not in the character set.
             1153 | 1301 | 1406 | 3140 | 4025 | 1366 => Trouble::Message,
             // Too many connections, shutting down, out of resources, killed, interrupted, read-only

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use super::log;
 use crate::{
     CommitOrder, SqlSubscriberConfig,
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     position::Position,
     topic::Tables,
 };
@@ -17,7 +17,7 @@ pub(super) const STANDBY: &str = "the server is a standby, which neither shows w
 /// Refuses servers that cannot be written to.
 pub(super) async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
     let is_standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await;
-    match is_standby.map_err(Failure::of::<sqlx::Postgres>)? {
+    match is_standby.map_err(classify::<sqlx::Postgres>)? {
         true => Err(Failure::because(Trouble::Refused, STANDBY)),
         false => Ok(()),
     }

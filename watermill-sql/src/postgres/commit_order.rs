@@ -12,7 +12,7 @@ use super::{
 use crate::{
     CommitOrder, SqlSubscriberConfig,
     dialect::{self, Fetched},
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     position::Position,
     topic::Tables,
 };
@@ -43,7 +43,7 @@ pub(super) async fn open(
     tables: &Tables,
     config: &SqlSubscriberConfig,
 ) -> Result<Cursor, Failure> {
-    let facts = Facts::of(connection, tables, config).await.map_err(Failure::of::<sqlx::Postgres>)?;
+    let facts = Facts::of(connection, tables, config).await.map_err(classify::<sqlx::Postgres>)?;
     let refuse = |why: String| Err(Failure::because(Trouble::Refused, why));
     if facts.is_standby {
         return refuse(STANDBY.to_owned());
@@ -56,7 +56,7 @@ pub(super) async fn open(
         },
         Ok(_) => {
             let sequence = facts.sequence.unwrap_or_default();
-            let drawn = drawn(connection, &sequence).await.map_err(Failure::of::<sqlx::Postgres>)?;
+            let drawn = drawn(connection, &sequence).await.map_err(classify::<sqlx::Postgres>)?;
             if facts.position.offset > drawn {
                 return refuse(format!(
                     "the group is at offset {}, but the table has drawn none above {drawn}, so that nothing \

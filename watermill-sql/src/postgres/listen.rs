@@ -1,4 +1,4 @@
-//! Hears what other processes publish: one connection that listens, for all subscriptions of a
+//! Listens for what other processes publish: one connection that listens, for all subscriptions of a
 //! subscriber.
 //!
 //! Notifications carry no facts, and may all be lost: readers poll anyway. So nothing here fails; it
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use watermill_core::Backoff;
 
 use super::log::CHANNEL;
-use crate::{ear::Ear, wake};
+use crate::{listener::Listener, wake};
 
 /// How long a notification may take that was sent through the user's pool.
 const ECHO_MAX: Duration = Duration::from_secs(5);
@@ -24,24 +24,24 @@ const ECHO_MAX: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Listens from now on, in a task of its own.
-pub(super) fn begin(pool: &PgPool, retry: Backoff) -> Ear {
+pub(super) fn begin(pool: &PgPool, retry: Backoff) -> Listener {
     let own = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_MAX)
         .connect_lazy_with((*pool.connect_options()).clone());
     let listening = CancellationToken::new();
-    let hearing = Hearing { own, users: pool.clone(), retry };
+    let connection = Listening { own, users: pool.clone(), retry };
     tokio::spawn({
         let listening = listening.clone();
         async move {
-            listening.run_until_cancelled(hearing.go_on()).await;
-            hearing.own.close().await;
+            listening.run_until_cancelled(connection.go_on()).await;
+            connection.own.close().await;
         }
     });
-    Ear::new(listening.drop_guard())
+    Listener::new(listening.drop_guard())
 }
 
-struct Hearing {
+struct Listening {
     /// Of the one connection that listens: it is not taken from the user's pool, for it is never given
     /// back.
     own: PgPool,
@@ -49,18 +49,18 @@ struct Hearing {
     retry: Backoff,
 }
 
-impl Hearing {
+impl Listening {
     /// Listens for ever.
     async fn go_on(&self) {
-        // Without having heard anything in between.
+        // Without having received anything in between.
         let mut failures = 0;
         loop {
-            let mut heard = false;
+            let mut received = false;
             let error = match self.connect().await {
-                Ok(listener) => self.hear(listener, &mut heard).await,
+                Ok(listener) => self.receive(listener, &mut received).await,
                 Err(error) => error,
             };
-            if heard {
+            if received {
                 failures = 0;
             }
             if failures == 0 {
@@ -82,8 +82,8 @@ impl Hearing {
     }
 
     /// Wakes readers until the connection fails.
-    async fn hear(&self, mut listener: PgListener, heard: &mut bool) -> sqlx::Error {
-        // What was published before this connection listened, it will not hear of.
+    async fn receive(&self, mut listener: PgListener, received: &mut bool) -> sqlx::Error {
+        // What was published before this connection listened, it will not be told of.
         wake::wake_all();
         // No topic has a space, so that nobody is woken by it.
         let echo = format!("self-test {}", Uuid::now_v7());
@@ -95,8 +95,8 @@ impl Hearing {
             tokio::select! {
                 notification = listener.try_recv() => match notification {
                     Ok(Some(notification)) => {
-                        if !*heard {
-                            *heard = true;
+                        if !*received {
+                            *received = true;
                             tracing::debug!("listening for notifications");
                         }
                         if notification.payload() == echo {
@@ -120,7 +120,7 @@ impl Hearing {
                     echo_by = None;
                     if !echoed {
                         tracing::warn!(
-                            "a notification sent through the pool was not heard within 5 s: a pooler between \
+                            "a notification sent through the pool did not arrive within 5 s: a pooler between \
                              here and PostgreSQL may swallow them; polling goes on. Connect directly, or by a \
                              pooler in session mode, or turn `listen` off"
                         );

@@ -21,9 +21,9 @@ use watermill_core::Backoff;
 use crate::{
     PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
     dialect::{Dialect, Fetched},
-    ear::Ear,
     error::{Failure, Trouble},
     lease::{Claim, Claimed, Lease},
+    listener::Listener,
     marshaler::Record,
     position::Position,
     topic::Tables,
@@ -54,9 +54,9 @@ impl Dialect for Postgres {
         let code = error.code().unwrap_or_default();
         match &*code {
             // serialization_failure, deadlock_detected, in_failed_sql_transaction.
-            "40001" | "40P01" | "25P02" => Trouble::Transaction,
+            "40001" | "40P01" | "25P02" => Trouble::Conflict,
             // undefined_table, undefined_column, datatype_mismatch, undefined_function.
-            "42P01" | "42703" | "42804" | "42883" => Trouble::Statement,
+            "42P01" | "42703" | "42804" | "42883" => Trouble::Mismatch,
             // invalid_text_representation, string_data_right_truncation, character_not_in_repertoire,
             // program_limit_exceeded.
             "22P02" | "22001" | "22021" | "54000" => Trouble::Message,
@@ -107,7 +107,7 @@ impl Dialect for Postgres {
         log::create_group(connection, tables, config).await
     }
 
-    fn listen(pool: &PgPool, retry: Backoff) -> Option<Ear> {
+    fn listen(pool: &PgPool, retry: Backoff) -> Option<Listener> {
         Some(listen::begin(pool, retry))
     }
 

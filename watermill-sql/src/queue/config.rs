@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use watermill_core::Backoff;
+use watermill_core::{Backoff, error::ConfigError};
 
-use crate::{ConfigError, PayloadColumn, config::check_dead_letter_topic};
+use crate::{PayloadColumn, config::check_dead_letter_topic};
 
 /// Rows of one claim are in memory at once, and their numbers in one statement.
 const BATCH_SIZE_MAX: usize = 1_000;
@@ -164,7 +164,7 @@ impl SqlQueueSubscriberConfig {
         if let Err(problem) = check_dead_letter_topic(self.dead_letter_topic.as_deref()) {
             check(false, &problem);
         }
-        ConfigError::unless_empty(problems)
+        ConfigError::check("configure the SQL queue subscriber").with(problems).finish()
     }
 }
 
@@ -203,7 +203,7 @@ mod tests {
             .poll_interval_max(Duration::ZERO)
             .dead_letter_topic("no spaces");
         let error = config.validate().unwrap_err();
-        let options: Vec<_> = error.problems().iter().map(|p| p.split(':').next().unwrap()).collect();
+        let options: Vec<_> = error.problems().map(|p| p.split(':').next().unwrap()).collect();
         assert_eq!(
             options,
             ["visibility_timeout", "batch_size", "poll_interval_max", "ack_interval", "dead_letter_topic"]

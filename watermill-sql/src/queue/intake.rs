@@ -10,9 +10,9 @@ use super::{
     reader::QueueReader,
 };
 use crate::{
-    dead::Dead,
+    dead_letter::DeadLetter,
     dialect::Dialect,
-    error::Failure,
+    error::{Failure, classify},
     marshaler::{self, Unreadable},
 };
 
@@ -29,20 +29,19 @@ impl<D: Dialect> QueueReader<D> {
     pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
         let mut pooled = self.connect().await?;
         let asked = Instant::now();
-        let rows =
-            D::claim_rows(&mut pooled.connection, &self.queue, limit).await.map_err(Failure::of::<D>)?;
+        let rows = D::claim_rows(&mut pooled.connection, &self.queue, limit).await.map_err(classify::<D>)?;
         let due = match rows.is_empty() {
-            true => D::next_due(&mut pooled.connection, &self.queue).await.map_err(Failure::of::<D>)?,
+            true => D::next_due(&mut pooled.connection, &self.queue).await.map_err(classify::<D>)?,
             false => None,
         };
         self.keep(pooled);
         Ok(Intake { asked, limit, rows, due })
     }
 
-    /// Puts what was claimed into the hand.
+    /// Takes in what was claimed.
     pub(super) fn take_in(&self, intake: Intake, now: Instant) {
         let mut unreadable = Vec::new();
-        let mut state = self.desk.lock();
+        let mut state = self.shared.lock();
         for Claimed { claim, row, now_ms, go_due_ms } in intake.rows {
             let message = match row.message {
                 Ok(stored) => stored.message(),
@@ -50,11 +49,12 @@ impl<D: Dialect> QueueReader<D> {
                     let reason = error.to_string();
                     unreadable.push((claim, error));
                     if self.dead_letters.is_some() {
-                        let dead = Dead { offset: claim.offset, message, reason, attempts: claim.attempt };
-                        state.hand.push_dead(claim, dead, now);
+                        let dead =
+                            DeadLetter { offset: claim.offset, message, reason, attempts: claim.attempt };
+                        state.ledger.push_dead(claim, dead, now);
                     } else {
                         let delay = self.config.retry.delay(claim.attempt.saturating_sub(1));
-                        state.hand.release(Release { claim, delay, tried: true }, now);
+                        state.ledger.release(Release { claim, delay, tried: true }, now);
                     }
                     continue;
                 }
@@ -65,9 +65,9 @@ impl<D: Dialect> QueueReader<D> {
             match due_ms.filter(|due_ms| *due_ms > now_ms) {
                 Some(due_ms) => {
                     let delay = Duration::from_millis(due_ms.abs_diff(now_ms));
-                    state.hand.release(Release { claim, delay, tried: false }, now);
+                    state.ledger.release(Release { claim, delay, tried: false }, now);
                 }
-                None => state.hand.push(claim, message, row.published_at, intake.asked),
+                None => state.ledger.push(claim, message, row.published_at, intake.asked),
             }
         }
         drop(state);
@@ -84,7 +84,7 @@ impl<D: Dialect> QueueReader<D> {
         let detail = format!("the row at offset {offset} cannot be read, {fate}");
         let topic = self.queue.tables.topic();
         tracing::error!(topic, %error, "{detail}");
-        self.desk.report(
+        self.shared.report(
             SubscribeError::new(SubscribeErrorKind::Undecodable, topic).because(detail).with_source(error),
         );
     }

@@ -11,11 +11,11 @@ use std::{
 
 use futures::future::{Fuse, FusedFuture, FutureExt};
 use sqlx::Pool;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
+use tokio::time::{Instant, sleep_until, timeout};
+use watermill_core::{
+    backend::{Ledger as _, Shared, State, WakeFor},
+    delivery::Origin,
 };
-use watermill_core::{delivery::Origin, subscription::Health};
 
 use super::{Claims, Queue, SqlQueueSubscriberConfig, intake::Intake};
 use crate::{
@@ -23,14 +23,12 @@ use crate::{
     error::{Failure, Trouble},
     pooled::{IDLE_MAX, Pooled},
     schema::Found,
-    settle::{Desk, Hand as _, State, Tell},
-    subscription::Ended,
     topic::Tables,
     wake,
 };
 
 /// How long a subscription that ends may take to record what it knows.
-const GOODBYE_MAX: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Workers that meet at a row may deadlock, and one of them is to try again; so often it is nobody's
 /// business.
 const COLLISIONS_MAX: u32 = 3;
@@ -40,7 +38,7 @@ pub(super) struct QueueReader<D: Dialect> {
     pub(super) config: SqlQueueSubscriberConfig,
     pub(super) queue: Queue,
     pub(super) dead_letters: Option<(Tables, Found)>,
-    pub(super) desk: Arc<Desk<Claims>>,
+    pub(super) shared: Arc<Shared<Claims>>,
     pub(super) origin: Origin,
     /// Connections for the next statements, and until when: of those that claim, and of those that record.
     pub(super) kept: Mutex<Vec<(Pooled<D>, Instant)>>,
@@ -58,17 +56,15 @@ struct Plan {
 
 impl<D: Dialect> QueueReader<D> {
     /// Runs until the subscription is closed or dropped.
-    pub(super) async fn run(self, ended: watch::Sender<Ended>) {
-        let _end = self.desk.end_when_dropped();
+    pub(super) async fn run(self) {
+        let task = self.shared.task();
         let mut published = wake::listen(self.queue.tables.topic());
-        self.desk.lock().health = Health::Healthy;
-        self.desk.started.notify_one();
+        self.shared.start();
         let result = self.work(&mut published).await;
-        self.desk.end();
-        ended.send_replace(Some(result));
+        task.end(result);
     }
 
-    async fn work(&self, published: &mut wake::Waker) -> Result<(), String> {
+    async fn work(&self, published: &mut wake::WakeUps) -> Result<(), String> {
         let now = Instant::now();
         let mut plan = Plan {
             poll_at: now,
@@ -83,9 +79,9 @@ impl<D: Dialect> QueueReader<D> {
         let mut claiming = pin!(Fuse::terminated());
         let mut writing = pin!(Fuse::terminated());
         // Whoever stops taking and has settled everything need not be waited for.
-        while !self.desk.closing.is_cancelled() && !self.desk.is_through() {
+        while !self.shared.is_over() {
             let now = Instant::now();
-            self.desk.lock().tell = Tell::default();
+            self.shared.lock().wake_for = WakeFor::NOTHING;
             self.kept().retain(|(_, until)| now < *until);
             if plan.rest_until.is_none_or(|until| until <= now) {
                 plan.rest_until = None;
@@ -93,7 +89,7 @@ impl<D: Dialect> QueueReader<D> {
                 if wanted > 0 && plan.poll_at <= now && claiming.is_terminated() {
                     claiming.set(self.claim(wanted).fuse());
                 }
-                let write_at = self.write_at(&plan, &self.desk.lock());
+                let write_at = self.write_at(&plan, &self.shared.lock());
                 if write_at.is_some_and(|at| at <= now) && writing.is_terminated() {
                     writing.set(self.write(plan.renew_at <= now).fuse());
                 }
@@ -103,7 +99,7 @@ impl<D: Dialect> QueueReader<D> {
                 timer.as_mut().reset(until);
             }
             let failure = tokio::select! {
-                () = self.desk.closing.cancelled() => None,
+                () = self.shared.closing().cancelled() => None,
                 claimed = &mut claiming => match claimed {
                     Ok(intake) => {
                         self.recovered(&mut plan);
@@ -120,7 +116,7 @@ impl<D: Dialect> QueueReader<D> {
                     }
                     Err(failure) => Some(failure),
                 },
-                () = self.desk.work.notified() => None,
+                () = self.shared.work() => None,
                 () = published.woken() => {
                     plan.poll_interval = self.config.poll_interval_min;
                     plan.poll_at = Instant::now();
@@ -138,29 +134,29 @@ impl<D: Dialect> QueueReader<D> {
     }
 
     fn wanted(&self) -> usize {
-        self.wanted_in(&self.desk.lock())
+        self.wanted_in(&self.shared.lock())
     }
 
     fn wanted_in(&self, state: &State<Claims>) -> usize {
-        if state.stopped { 0 } else { state.hand.wanted(self.config.batch_size) }
+        if state.is_stopped() { 0 } else { state.ledger.wanted(self.config.batch_size) }
     }
 
     /// When outcomes are to be recorded or claims to be renewed.
     fn write_at(&self, plan: &Plan, state: &State<Claims>) -> Option<Instant> {
-        let renew_at = (!state.hand.is_empty()).then_some(plan.renew_at);
-        let record_at = self.desk.record_at(state);
+        let renew_at = (!state.ledger.is_empty()).then_some(plan.renew_at);
+        let record_at = self.shared.record_at(state);
         renew_at.into_iter().chain(record_at).min()
     }
 
-    /// When there is something to do, if nothing happens before that the desk tells of. What is under way
+    /// When there is something to do, if nothing happens before that the task is woken for. What is under way
     /// tells by itself when it is done.
     fn sleeps_until(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
         let a_while = Instant::now() + self.config.visibility_timeout;
-        let mut state = self.desk.lock();
+        let mut state = self.shared.lock();
         let claim_at = (may_claim && self.wanted_in(&state) > 0).then_some(plan.poll_at);
         let write_at = if may_write { self.write_at(plan, &state) } else { None };
         let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
-        state.tell = Tell { wanted: may_claim, recording_before: may_write.then_some(until) };
+        state.wake_for = WakeFor { room: may_claim, recording_before: may_write.then_some(until) };
         let until = plan.rest_until.map_or(until, |rest_until| until.max(rest_until));
         let kept_until = self.kept().iter().map(|(_, until)| *until).min();
         kept_until.map_or(until, |kept_until| until.min(kept_until))
@@ -170,15 +166,15 @@ impl<D: Dialect> QueueReader<D> {
     fn claimed(&self, plan: &mut Plan, intake: Intake) {
         let now = Instant::now();
         let found = intake.rows.len();
-        let mut state = self.desk.lock();
-        if state.hand.is_empty() {
-            state.valid_until = Some(intake.asked + self.config.visibility_timeout);
+        let mut state = self.shared.lock();
+        if state.ledger.is_empty() {
+            state.own_until(intake.asked + self.config.visibility_timeout);
             plan.renew_at = intake.asked + self.config.visibility_timeout / 3;
         }
         if found == intake.limit {
             plan.poll_interval = self.config.poll_interval_min;
             plan.poll_at = now;
-            state.hand.came_full(self.config.batch_size);
+            state.ledger.came_full(self.config.batch_size);
         } else {
             plan.poll_at = now + plan.poll_interval.min(intake.due.unwrap_or(Duration::MAX));
             plan.poll_interval = match found {
@@ -189,7 +185,7 @@ impl<D: Dialect> QueueReader<D> {
         drop(state);
         if found > 0 {
             self.take_in(intake, now);
-            self.desk.wake_reader();
+            self.shared.wake_stream();
         }
     }
 
@@ -219,10 +215,7 @@ impl<D: Dialect> QueueReader<D> {
         if std::mem::take(&mut plan.failures) > COLLISIONS_MAX {
             tracing::info!(topic = self.queue.tables.topic(), "the database answers again");
         }
-        let mut state = self.desk.lock();
-        if state.health != Health::Healthy {
-            state.health = Health::Healthy;
-        }
+        self.shared.lock().recovered();
     }
 
     /// Trouble: when to try again; true when that is never.
@@ -231,18 +224,18 @@ impl<D: Dialect> QueueReader<D> {
         let wait = self.config.retry.delay(plan.failures);
         plan.rest_until = Some(Instant::now() + wait);
         plan.failures = plan.failures.saturating_add(1);
-        if failure.trouble == Trouble::Transaction && plan.failures <= COLLISIONS_MAX {
+        if failure.trouble() == Trouble::Conflict && plan.failures <= COLLISIONS_MAX {
             tracing::debug!(topic, reason = failure.text(), "two workers collided, trying again");
             return false;
         }
-        let is_over = failure.trouble == Trouble::Closed;
+        let is_over = failure.trouble() == Trouble::Closed;
         let reason = failure.text();
         match is_over {
             true => tracing::error!(topic, reason, "the subscription ends"),
             false => tracing::warn!(topic, reason, ?wait, "the database fails, trying again"),
         }
-        self.desk.lock().health = Health::Degraded { reason };
-        self.desk.report(failure.subscribing(topic));
+        self.shared.lock().degraded(reason);
+        self.shared.report(failure.subscribing(topic));
         is_over
     }
 
@@ -256,14 +249,8 @@ impl<D: Dialect> QueueReader<D> {
         C: Future<Output = Result<Intake, Failure>>,
         W: Future,
     {
-        self.desk.stop_intake();
-        self.origin.revoke(|| {
-            let mut state = self.desk.lock();
-            let out = state.hand.tokens();
-            state.hand.give_back(Instant::now());
-            out
-        });
-        let goodbye = async {
+        self.shared.give_back(&self.origin);
+        let recorded = async {
             // A claim that is under way may succeed, and what it gets is for others. Side by side, for each
             // may have the connection that the other waits for.
             let claimed = async {
@@ -279,14 +266,14 @@ impl<D: Dialect> QueueReader<D> {
             };
             if let (Some(intake), ()) = futures::future::join(claimed, written).await {
                 self.take_in(intake, Instant::now());
-                self.desk.lock().hand.give_back(Instant::now());
+                self.shared.lock().ledger.give_back(Instant::now());
             }
             let mut failures = 0;
             loop {
                 match self.record().await {
                     Ok(()) => return Ok(()),
                     Err(failure)
-                        if matches!(failure.trouble, Trouble::Unavailable | Trouble::Transaction)
+                        if matches!(failure.trouble(), Trouble::Unavailable | Trouble::Conflict)
                             && failures < 3 =>
                     {
                         tokio::time::sleep(self.config.retry.delay(failures)).await;
@@ -296,7 +283,7 @@ impl<D: Dialect> QueueReader<D> {
                 }
             }
         };
-        let result = timeout(GOODBYE_MAX, goodbye).await;
-        result.unwrap_or_else(|_| Err(format!("the database did not answer within {GOODBYE_MAX:?}")))
+        let result = timeout(CLOSE_TIMEOUT, recorded).await;
+        result.unwrap_or_else(|_| Err(format!("the database did not answer within {CLOSE_TIMEOUT:?}")))
     }
 }

@@ -10,20 +10,19 @@ use sqlx::Pool;
 use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
+    backend::{Registry, Shared, SharedOptions},
     delivery::Origin,
-    error::{SubscribeError, SubscribeErrorKind},
+    error::{ConfigError, SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
 
 use super::{Claims, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
 use crate::{
-    ConfigError, Layout, SqlDatabase, SqlPublisherConfig,
-    ear::SharedEar,
-    error::{Failure, Trouble},
+    Layout, SqlDatabase, SqlPublisherConfig,
+    error::{Failure, Trouble, classify},
+    listener::SharedListener,
     schema::{self, Found},
-    settle::{Desk, Settler},
-    subscription::Subscriptions,
     topic::Tables,
 };
 
@@ -39,8 +38,8 @@ use crate::{
 pub struct SqlQueueSubscriber<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlQueueSubscriberConfig,
-    open: Subscriptions<Claims>,
-    ear: SharedEar,
+    open: Registry<Shared<Claims>>,
+    listener: SharedListener,
 }
 
 /// What there must be before anything is claimed.
@@ -57,7 +56,7 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
     /// [`ConfigError`] as [`SqlQueueSubscriberConfig::validate`].
     pub fn new(pool: Pool<D>, config: SqlQueueSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { pool, config, open: Subscriptions::default(), ear: SharedEar::default() })
+        Ok(Self { pool, config, open: Registry::default(), listener: SharedListener::default() })
     }
 
     async fn prepare(&self, topic: &str) -> Result<Prepared, Failure> {
@@ -67,7 +66,7 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         let (tables, dead) = (tables(topic)?, dead.map(tables).transpose()?);
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
-        let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
         D::check_server(&mut connection).await?;
         schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
         let dead_letters = match dead {
@@ -91,8 +90,10 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let Prepared { tables, dead_letters } = prepared;
 
         let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
-        let desk = Arc::new(Desk::new(batch_size, ack_interval, dead_letters.is_some()));
-        let origin = Origin::builder("sql", topic).build(Settler(desk.clone()));
+        let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
+        let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
+        shared.lock().disown();
+        let (subscription, origin) = self.open.open(Origin::builder("sql", topic), shared.clone())?;
         let reader = QueueReader {
             pool: self.pool.clone(),
             config: self.config.clone(),
@@ -103,20 +104,21 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 on_ack: self.config.on_ack,
             },
             dead_letters,
-            desk: desk.clone(),
-            origin: origin.clone(),
+            shared: shared.clone(),
+            origin,
             kept: Mutex::default(),
         };
-        let (handle, ended) = self.open.add(&desk, topic, None)?;
-        let ear = match self.config.listen {
-            true => self.ear.get(&self.pool, self.config.retry),
+        let listener = match self.config.listen {
+            true => self.listener.get(&self.pool, self.config.retry),
             false => None,
         };
         tokio::spawn(async move {
-            reader.run(ended).await;
-            drop(ear);
+            reader.run().await;
+            drop(listener);
         });
-        Ok(handle.subscription(origin).await)
+        // Dropped meanwhile, the subscription ends.
+        shared.started().await;
+        Ok(subscription)
     }
 
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {

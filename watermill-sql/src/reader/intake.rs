@@ -3,27 +3,22 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watermill_core::error::{SubscribeError, SubscribeErrorKind};
+use watermill_core::{
+    backend::{Ledger as _, State},
+    error::{SubscribeError, SubscribeErrorKind},
+};
 
 use super::{Reader, Term};
 use crate::{
     dialect::{Dialect, Fetched},
-    error::Failure,
-    ledger::Ledger,
+    error::{Failure, classify},
+    ledger::LogLedger,
     marshaler::{Row, Unreadable},
-    settle::{Hand, State},
 };
 
 impl<D: Dialect> Reader<D> {
-    pub(super) fn wants_rows(&self, state: &State<Ledger>) -> bool {
-        let bound = self.config.max_ahead.max(state.hand.window().per_scope() + self.config.batch_size);
-        !state.stopped
-            && state.hand.fresh() < state.hand.refill_below(self.config.batch_size)
-            && state.hand.span() < bound
-    }
-
     pub(super) async fn fetch(&self, term: &mut Term<D>) -> Result<(), Failure> {
-        let after = self.desk.lock().hand.read_up_to();
+        let after = self.shared.lock().ledger.read_up_to();
         let mut connection = self.connect_for(term).await?;
         let cursor = match &mut term.cursor {
             Some(cursor) => cursor,
@@ -34,9 +29,10 @@ impl<D: Dialect> Reader<D> {
             // The server, or the table, may be another by now: check again what was checked at the start.
             term.cursor = None;
         }
-        let Fetched { rows, more, holder } = fetched.map_err(Failure::of::<D>)?;
+        let Fetched { rows, more, holder } = fetched.map_err(classify::<D>)?;
         let now = Instant::now();
-        term.waiting.note(&self.desk, self.tables.topic(), self.config.group_name(), holder, now);
+        let read_to_the_end = !more && holder.is_none();
+        term.waiting.note(&self.shared, self.tables.topic(), self.config.group_name(), holder, now);
         self.keep(term, connection);
         if rows.is_empty() {
             // A row that was held may have been deleted.
@@ -50,24 +46,26 @@ impl<D: Dialect> Reader<D> {
         }
         if !rows.is_empty() {
             self.take_in(term, rows, now);
-            self.desk.wake_reader();
         }
+        // A row that is held is not in hand, and there may be others behind it.
+        self.shared.lock().ledger.read_to_the_end = read_to_the_end && term.held.is_none();
+        self.shared.wake_stream();
         Ok(())
     }
 
     fn take_in(&self, term: &mut Term<D>, rows: Vec<Row>, now: Instant) {
         let mut unreadable = Vec::new();
         let held_before = term.held.take();
-        let mut state = self.desk.lock();
+        let mut state = self.shared.lock();
         for Row { position, published_at, message } in rows {
             match message {
-                Ok(message) => state.hand.push(position, message, published_at),
+                Ok(message) => state.ledger.push(position, message, published_at),
                 Err(Unreadable { error, remains }) => {
                     let reason = error.to_string();
                     let kept = self.dead_letters.is_some();
                     unreadable.push((position.offset, error, kept));
                     if kept {
-                        state.hand.push_dead(position, remains, reason, now);
+                        state.ledger.push_dead(position, remains, reason, now);
                         continue;
                     }
                     let looks = match held_before {
@@ -88,11 +86,16 @@ impl<D: Dialect> Reader<D> {
             };
             let detail = format!("the row at offset {offset} cannot be read, {fate}");
             tracing::error!(topic = self.tables.topic(), group = self.config.group_name(), %error, "{detail}");
-            self.desk.report(
+            self.shared.report(
                 SubscribeError::new(SubscribeErrorKind::Undecodable, self.tables.topic())
                     .because(detail)
                     .with_source(error),
             );
         }
     }
+}
+
+/// Whether more rows are to be fetched.
+pub(super) fn wants_rows(state: &State<LogLedger>) -> bool {
+    !state.is_stopped() && state.ledger.wants_more()
 }

@@ -8,23 +8,22 @@ mod record;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use sqlx::{Pool, pool::PoolConnection};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
+use tokio::time::{Instant, sleep_until, timeout};
+use watermill_core::{
+    backend::{Shared, WakeFor},
+    delivery::Origin,
+    subscription::Health,
 };
-use watermill_core::{delivery::Origin, error::SettleError, subscription::Health};
 
-use self::{connection::Kept, record::GOODBYE_MAX};
+use self::{connection::Kept, intake::wants_rows, record::CLOSE_TIMEOUT};
 use crate::{
     SqlSubscriberConfig,
     dialect::Dialect,
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     held_back::Waiting,
     lease::{Claim, Claimed, Lease, Taken},
-    ledger::Ledger,
+    ledger::LogLedger,
     position::Position,
-    settle::{Desk, Hand as _, Tell},
-    subscription::Ended,
     topic::Tables,
     wake,
 };
@@ -36,7 +35,7 @@ pub(crate) struct Reader<D: Dialect> {
     pub(crate) dead_letters: Option<Tables>,
     /// Unique to this subscription.
     pub(crate) owner: String,
-    pub(crate) desk: Arc<Desk<Ledger>>,
+    pub(crate) shared: Arc<Shared<LogLedger>>,
     pub(crate) origin: Origin,
 }
 
@@ -68,28 +67,27 @@ enum Over {
 
 impl<D: Dialect> Reader<D> {
     /// Runs until the subscription is closed or dropped.
-    pub(crate) async fn run(self, ended: watch::Sender<Ended>) {
-        let _end = self.desk.end_when_dropped();
+    pub(crate) async fn run(self) {
+        let task = self.shared.task();
         let mut published = wake::listen(self.tables.topic());
         let mut released = wake::listen_for_lease(self.tables.topic(), self.config.group_name());
         let result = loop {
             let Some(taken) = self.own(&mut released).await else { break Ok(()) };
             let mut term = self.begin(taken);
-            self.desk.started.notify_one();
+            self.shared.start();
             match self.serve(&mut term, &mut published).await {
                 Over::Closing => break self.finish(&mut term).await,
                 Over::Lost => self.lose(),
             }
         };
-        self.desk.end();
-        ended.send_replace(Some(result));
+        task.end(result);
     }
 
     /// Waits for the lease; `None` when the subscription ends first.
-    async fn own(&self, released: &mut wake::Waker) -> Option<Taken> {
+    async fn own(&self, released: &mut wake::WakeUps) -> Option<Taken> {
         let mut failures = 0;
         loop {
-            if self.desk.is_through() {
+            if self.shared.is_over() {
                 return None;
             }
             let claim = Claim { tables: &self.tables, owner: &self.owner, config: &self.config };
@@ -98,14 +96,14 @@ impl<D: Dialect> Reader<D> {
             let claimed = tokio::select! {
                 claimed = &mut claiming => claimed,
                 // It may succeed nevertheless: then it is taken, to be given back.
-                () = self.desk.closing.cancelled() => match timeout(GOODBYE_MAX, claiming).await {
+                () = self.shared.closing().cancelled() => match timeout(CLOSE_TIMEOUT, claiming).await {
                     Ok(Ok(Claimed::Ours(taken))) => return Some(taken),
                     _ => return None,
                 },
             };
             let wait = match claimed {
                 Ok(Claimed::Ours(taken)) => {
-                    self.desk.lock().valid_until = Some(asked + self.config.lease);
+                    self.shared.lock().own_until(asked + self.config.lease);
                     return Some(taken);
                 }
                 Ok(Claimed::Held { by, remaining }) => {
@@ -113,7 +111,7 @@ impl<D: Dialect> Reader<D> {
                     self.degraded(format!("standing by: {by} has the lease"));
                     remaining.min(self.config.poll_interval_max)
                 }
-                Err(failure) if failure.trouble == Trouble::Closed => {
+                Err(failure) if failure.trouble() == Trouble::Closed => {
                     self.trouble(failure, None);
                     return None;
                 }
@@ -124,10 +122,10 @@ impl<D: Dialect> Reader<D> {
                     wait
                 }
             };
-            self.desk.started.notify_one();
+            self.shared.start();
             tokio::select! {
-                () = self.desk.closing.cancelled() => return None,
-                () = self.desk.work.notified() => {}
+                () = self.shared.closing().cancelled() => return None,
+                () = self.shared.work() => {}
                 () = released.woken() => {}
                 () = sleep_until(Instant::now() + wait) => {}
             }
@@ -136,7 +134,7 @@ impl<D: Dialect> Reader<D> {
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, Failure> {
         let mut connection = self.connect().await?;
-        D::claim(&mut connection, claim).await.map_err(Failure::of::<D>)
+        D::claim(&mut connection, claim).await.map_err(classify::<D>)
     }
 
     fn begin(&self, taken: Taken) -> Term<D> {
@@ -149,8 +147,8 @@ impl<D: Dialect> Reader<D> {
             position = ?lease.position,
             "the lease is ours"
         );
-        let mut state = self.desk.lock();
-        state.hand.begin(lease.position, progress, unclear_up_to);
+        let mut state = self.shared.lock();
+        state.ledger.begin(lease.position, progress, unclear_up_to);
         state.health = Health::Healthy;
         drop(state);
         Term {
@@ -174,36 +172,25 @@ impl<D: Dialect> Reader<D> {
             group = self.config.group_name(),
             "the lease was lost to another reader, which gets what is outstanding"
         );
-        self.origin.revoke(|| {
-            let mut state = self.desk.lock();
-            state.valid_until = None;
-            state.held_back = None;
-            let out = state.hand.tokens();
-            state.hand.lose(SettleError::lost);
-            out
-        });
-        self.degraded("the lease was lost".to_owned());
+        let mut state = self.shared.lock();
+        state.disown();
+        state.held_back_by = None;
+        state.degraded("the lease was lost");
+        drop(state);
+        self.shared.lose(&self.origin);
     }
 
-    async fn serve(&self, term: &mut Term<D>, published: &mut wake::Waker) -> Over {
+    async fn serve(&self, term: &mut Term<D>, published: &mut wake::WakeUps) -> Over {
         // Set anew only to end earlier, because that takes a system call: it may end too early, which
         // does no harm.
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             // Whoever stops taking and has settled everything need not be waited for.
-            if self.desk.closing.is_cancelled() || self.desk.is_through() {
+            if self.shared.is_over() {
                 return Over::Closing;
             }
             let now = Instant::now();
-            let due = {
-                let mut state = self.desk.lock();
-                state.tell = Tell::default();
-                state.hand.due()
-            };
-            // Whether or not the database is there, a delay ends when it ends.
-            if due.is_some_and(|due| due <= now) {
-                self.desk.wake_reader();
-            }
+            self.shared.lock().wake_for = WakeFor::NOTHING;
             if term.kept_until.is_some_and(|until| until <= now) {
                 self.let_go(term);
             }
@@ -212,7 +199,7 @@ impl<D: Dialect> Reader<D> {
                 match self.work(term, now).await {
                     Ok(true) => self.recovered(term),
                     Ok(false) => return Over::Lost,
-                    Err(failure) if failure.trouble == Trouble::Closed => {
+                    Err(failure) if failure.trouble() == Trouble::Closed => {
                         self.trouble(failure, None);
                         return Over::Closing;
                     }
@@ -233,8 +220,8 @@ impl<D: Dialect> Reader<D> {
                 timer.as_mut().reset(until);
             }
             tokio::select! {
-                () = self.desk.closing.cancelled() => {}
-                () = self.desk.work.notified() => {}
+                () = self.shared.closing().cancelled() => {}
+                () = self.shared.work() => {}
                 () = published.woken() => {
                     term.poll_interval = self.config.poll_interval_min;
                     term.poll_at = Instant::now();
@@ -249,54 +236,53 @@ impl<D: Dialect> Reader<D> {
         if now >= term.renew_at && !self.renew(term).await? {
             return Ok(false);
         }
-        let record_at = self.desk.record_at(&self.desk.lock());
+        let record_at = self.shared.record_at(&self.shared.lock());
         if record_at.is_some_and(|at| at <= now) && !self.record(term).await? {
             return Ok(false);
         }
-        let wants_rows = self.wants_rows(&self.desk.lock());
+        let wants_rows = wants_rows(&self.shared.lock());
         if wants_rows && now >= term.poll_at && term.held.is_none_or(|(_, _, at)| at <= now) {
             self.fetch(term).await?;
         }
         Ok(true)
     }
 
-    /// When there is something to do, if nothing happens before that the desk tells of.
+    /// When there is something to do, if nothing happens before that the task is woken for.
     fn sleeps_until(&self, term: &Term<D>) -> Instant {
-        let mut state = self.desk.lock();
+        let mut state = self.shared.lock();
         let mut until = term.renew_at;
-        if let Some(at) = self.desk.record_at(&state) {
+        if let Some(at) = self.shared.record_at(&state) {
             until = until.min(at);
         }
-        if self.wants_rows(&state) {
+        if wants_rows(&state) {
             let held_until = term.held.map_or(term.poll_at, |(_, _, at)| at);
             until = until.min(term.poll_at.max(held_until));
         }
-        state.tell = Tell { wanted: true, recording_before: Some(until) };
+        state.wake_for = WakeFor { room: true, recording_before: Some(until) };
         if let Some(rest_until) = term.rest_until {
             until = until.max(rest_until);
         }
-        // A connection goes back, and deliveries come due, without the database.
-        let due = state.hand.due().filter(|due| *due > Instant::now());
-        until.min(due.unwrap_or(until)).min(term.kept_until.unwrap_or(until))
+        // A connection goes back without the database.
+        until.min(term.kept_until.unwrap_or(until))
     }
 
     async fn renew(&self, term: &mut Term<D>) -> Result<bool, Failure> {
         let mut connection = self.connect_for(term).await?;
         let asked = Instant::now();
         let renewed = D::renew(connection.get(), &mut term.lease, self.config.lease).await;
-        if !renewed.map_err(Failure::of::<D>)? {
+        if !renewed.map_err(classify::<D>)? {
             return Ok(false);
         }
         self.keep(term, connection);
         term.renew_at = asked + self.config.lease / 3;
-        self.desk.lock().valid_until = Some(asked + self.config.lease);
+        self.shared.lock().own_until(asked + self.config.lease);
         // Had it run out meanwhile, the stream would be waiting.
-        self.desk.wake_reader();
+        self.shared.wake_stream();
         Ok(true)
     }
 
     async fn connect(&self) -> Result<PoolConnection<D>, Failure> {
-        self.pool.acquire().await.map_err(Failure::of::<D>)
+        self.pool.acquire().await.map_err(classify::<D>)
     }
 
     fn recovered(&self, term: &mut Term<D>) {
@@ -308,14 +294,14 @@ impl<D: Dialect> Reader<D> {
                 "the database answers again"
             );
         }
-        let mut state = self.desk.lock();
-        if state.health != Health::Healthy && state.held_back.is_none() {
-            state.health = Health::Healthy;
+        let mut state = self.shared.lock();
+        if state.held_back_by.is_none() {
+            state.recovered();
         }
     }
 
     fn degraded(&self, reason: String) {
-        self.desk.lock().health = Health::Degraded { reason };
+        self.shared.lock().degraded(reason);
     }
 
     /// Trouble, and how long to wait before trying again; `None` ends the subscription.
@@ -326,6 +312,6 @@ impl<D: Dialect> Reader<D> {
             None => tracing::error!(topic, group, reason, "the subscription ends"),
         }
         self.degraded(reason);
-        self.desk.report(failure.subscribing(topic));
+        self.shared.report(failure.subscribing(topic));
     }
 }

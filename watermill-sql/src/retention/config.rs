@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{ConfigError, topic};
+use watermill_core::error::ConfigError;
+
+use crate::topic;
 
 /// More rows in one transaction hold readers back for longer than they notice.
 const BATCH_SIZE_MAX: usize = 10_000;
@@ -87,7 +89,7 @@ impl SqlRetentionConfig {
                 check(false, &format!("topics: {problem}"));
             }
         }
-        ConfigError::unless_empty(problems)
+        ConfigError::check("configure the SQL retention").with(problems).finish()
     }
 }
 
@@ -121,7 +123,7 @@ mod tests {
             .interval(Duration::ZERO)
             .topics(["fine", "no spaces"]);
         let error = config.validate().unwrap_err();
-        let options: Vec<_> = error.problems().iter().map(|p| p.split(':').next().unwrap()).collect();
+        let options: Vec<_> = error.problems().map(|p| p.split(':').next().unwrap()).collect();
         assert_eq!(options, ["keep_for", "batch_size", "interval", "topics"]);
     }
 }

@@ -4,14 +4,16 @@ use std::{error::Error, fmt};
 
 use watermill_core::error::BoxError;
 
+use crate::error::{Failure, Trouble};
+
 /// A run that ended early. What it had deleted until then stays deleted, and nothing else is lost: the
 /// next run goes on.
 #[derive(Debug)]
 pub struct RetentionError {
-    pub(crate) kind: RetentionErrorKind,
-    pub(crate) topic: String,
-    pub(crate) detail: Option<String>,
-    pub(crate) source: Option<BoxError>,
+    kind: RetentionErrorKind,
+    topic: String,
+    detail: Option<String>,
+    source: Option<BoxError>,
 }
 
 /// What is wrong.
@@ -29,6 +31,17 @@ pub enum RetentionErrorKind {
 }
 
 impl RetentionError {
+    pub(super) fn new(failure: Failure, topic: &str) -> Self {
+        let kind = match failure.trouble() {
+            Trouble::Topic => RetentionErrorKind::Topic,
+            Trouble::Closed => RetentionErrorKind::Closed,
+            trouble if trouble.is_passing() => RetentionErrorKind::Unavailable,
+            _ => RetentionErrorKind::Refused,
+        };
+        let (detail, source) = failure.into_parts();
+        Self { kind, topic: topic.to_owned(), detail, source }
+    }
+
     /// What is wrong.
     pub fn kind(&self) -> RetentionErrorKind {
         self.kind

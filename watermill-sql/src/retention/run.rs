@@ -7,12 +7,13 @@ use std::{
 
 use sqlx::Pool;
 use tokio_util::task::AbortOnDropHandle;
+use watermill_core::error::ConfigError;
 
 use super::{RetentionError, SqlRetentionConfig, dialect::Expiry};
 use crate::{
-    ConfigError, Layout, SqlDatabase,
+    Layout, SqlDatabase,
     dialect::to_its_end,
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     position::Position,
     schema,
     topic::Tables,
@@ -83,13 +84,13 @@ impl<D: SqlDatabase> SqlRetention<D> {
     /// Every batch is a transaction: when the future is dropped, the batch in progress is deleted as a whole
     /// or not at all.
     pub async fn run_once(&self, topic: &str) -> Result<RetentionReport, RetentionError> {
-        self.run(topic).await.map_err(|failure| failure.retaining(topic))
+        self.run(topic).await.map_err(|failure| RetentionError::new(failure, topic))
     }
 
     async fn run(&self, topic: &str) -> Result<RetentionReport, Failure> {
         let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
         let mut report = RetentionReport::default();
-        let mut connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
         let Some(layout) = schema::layout_of::<D>(&mut connection, &tables).await? else {
             return Ok(report);
         };
@@ -110,7 +111,7 @@ impl<D: SqlDatabase> SqlRetention<D> {
                     Layout::Queue => D::expire_acked(&mut connection, &batch, after).await,
                 }
             });
-            let expired = expired.await.map_err(Failure::of::<D>)?;
+            let expired = expired.await.map_err(classify::<D>)?;
             report.deleted += expired.deleted;
             report.kept_for = expired.kept_for;
             // Behind rows that nobody may delete yet there are none that one may, or they can wait.
@@ -120,7 +121,7 @@ impl<D: SqlDatabase> SqlRetention<D> {
             after = expired.last;
             // Others may want a connection meanwhile.
             tokio::time::sleep(self.config.pause).await;
-            connection = self.pool.acquire().await.map_err(Failure::of::<D>)?;
+            connection = self.pool.acquire().await.map_err(classify::<D>)?;
         }
     }
 }

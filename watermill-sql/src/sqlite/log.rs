@@ -9,7 +9,7 @@ use super::schema;
 
 use crate::{
     SqlSubscriberConfig, StartPosition,
-    error::{Failure, Trouble},
+    error::{Failure, Trouble, classify},
     marshaler::{Columns, Record, Row},
     position::Position,
     stored::Store,
@@ -47,7 +47,7 @@ pub(super) async fn check_position(
 ) -> Result<(), Failure> {
     // The counter is in a table that there is while a table has `autoincrement`, as Go's and ours have. One
     // without draws the highest offset that is there, and one more.
-    let counter = match schema::columns(connection, "sqlite_sequence").await.map_err(Failure::of::<Sqlite>)? {
+    let counter = match schema::columns(connection, "sqlite_sequence").await.map_err(classify::<Sqlite>)? {
         columns if columns.is_empty() => "null",
         _ => "(select seq from sqlite_sequence where name = ?2 collate nocase)",
     };
@@ -62,7 +62,7 @@ pub(super) async fn check_position(
     .bind(tables.messages_name())
     .fetch_optional(connection)
     .await
-    .map_err(Failure::of::<Sqlite>)?;
+    .map_err(classify::<Sqlite>)?;
     let Some((position, drawn)) = ahead else { return Ok(()) };
     Err(Failure::because(
         Trouble::Refused,

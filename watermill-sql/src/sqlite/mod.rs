@@ -47,9 +47,9 @@ impl Dialect for Sqlite {
         let code: i32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
         match (code, code & 0xff) {
             // BUSY_SNAPSHOT: a transaction that began reading cannot write any more.
-            (517, _) => Trouble::Transaction,
+            (517, _) => Trouble::Conflict,
             // ERROR, which is what SQLite calls missing tables and columns.
-            (_, 1) => Trouble::Statement,
+            (_, 1) => Trouble::Mismatch,
             // BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, SCHEMA.
             (_, 5 | 6 | 7 | 9 | 10 | 13 | 14 | 15 | 17) => Trouble::Unavailable,
             // TOOBIG.

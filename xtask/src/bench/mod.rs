@@ -26,11 +26,14 @@ Benchmarks:
                 that takes 1 ms, and against unwrapping alone
   sql           messages per second, published, read from logs with up to a million unread rows and taken
                 from queues with a million rows, on PostgreSQL, MariaDB and SQLite, against sqlx by hand;
-                the parts `publish`, `subscribe` and `queue` can be asked for alone
+                the time that each of 300 handlers takes to start, against each of 10; the parts
+                `publish`, `subscribe`, `queue` and `start` can be asked for alone
   kafka_publish messages per second published to Kafka in calls of 100, against librdkafka's own futures
   kafka_subscribe messages per second read from Kafka, against librdkafka's own stream
   kafka_topics  messages per second from one topic of Kafka to another through a router, against librdkafka
                 with 1,000 in flight
+  gcp           messages per second published to Google's Pub/Sub emulator in calls of 100, read, handled by
+                a router, and moved from topic to topic in order per key, against Google's client by hand
 
 The first two are against a floor, a bare channel with a boxed service, in the same run; the ratio is a
 figure's value over its baseline's. Times have no limit here: they depend on the machine. An
@@ -79,7 +82,7 @@ const BENCHES: &[Bench] = &[
         name: "sql",
         package: "watermill-sql",
         workloads: &[],
-        parts: &["publish", "subscribe", "queue"],
+        parts: &["publish", "subscribe", "queue", "start"],
     },
     Bench { name: "kafka_publish", package: "watermill-kafka", workloads: &[], parts: &["kafka-publish"] },
     Bench {
@@ -89,6 +92,7 @@ const BENCHES: &[Bench] = &[
         parts: &["kafka-subscribe"],
     },
     Bench { name: "kafka_topics", package: "watermill-kafka", workloads: &[], parts: &["kafka-topics"] },
+    Bench { name: "gcp", package: "watermill-gcp", workloads: &[], parts: &["gcp"] },
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.

@@ -33,10 +33,13 @@ pub(crate) fn run(args: &[String]) -> Result {
     let stopped = if started == Started::Some { services::down() } else { Ok(()) };
 
     println!("\n{summary}, in {}", watch.elapsed());
-    for StandIn { what, lacks: (package, feature) } in &stand_ins {
-        println!(
-            "{what}\nnot run: the tests of {package} behind its feature {feature}, which name it in Cargo.toml"
-        );
+    for StandIn { what, lacks } in &stand_ins {
+        println!("{what}");
+        for (package, feature) in *lacks {
+            println!(
+                "not run: the tests of {package} behind its feature {feature}, which name it in Cargo.toml"
+            );
+        }
     }
     outcome?;
     stopped?;
@@ -58,8 +61,9 @@ fn features(stand_ins: &[StandIn]) -> Result<Vec<(String, String)>> {
     let all = workspace::features(&workspace::metadata()?).into_iter();
     let all = all
         .flat_map(|(package, features)| features.into_iter().map(move |feature| (package.clone(), feature)));
-    let lacks =
-        |package: &str, feature: &str| stand_ins.iter().any(|stand_in| stand_in.lacks == (package, feature));
+    let lacks = |package: &str, feature: &str| {
+        stand_ins.iter().any(|stand_in| stand_in.lacks.contains(&(package, feature)))
+    };
     Ok(all.filter(|(package, feature)| !lacks(package, feature)).collect())
 }
 

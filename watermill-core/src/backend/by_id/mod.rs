@@ -1,15 +1,17 @@
 //! [`ById`]: the ledger of a backend whose messages are settled one by one.
 
+mod incoming;
 mod scopes;
 mod settled;
 
-pub use self::settled::Settled;
+pub use self::{
+    incoming::{InHand, Incoming, key_scope},
+    settled::Settled,
+};
 
 use std::{
     collections::HashMap,
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-    mem,
+    fmt, mem,
     time::{Duration, SystemTime},
 };
 
@@ -21,7 +23,7 @@ use super::{
     ledger::{DELAY_MAX, complete},
 };
 use crate::{
-    Message, Window,
+    Window,
     delivery::{Outcome, Receipt, Token},
     error::SettleError,
 };
@@ -62,29 +64,6 @@ pub enum Nacks {
     /// It is kept here and handed out again when its delay has passed: for a server that knows no nack. The
     /// task has to keep it from running out meanwhile, see [`ById::in_hand`].
     KeptHere,
-}
-
-/// A message that has come.
-#[derive(Debug)]
-pub struct Incoming<I> {
-    id: I,
-    message: Message,
-    scope: u64,
-    attempt: u32,
-    redelivered: bool,
-    published_at: Option<SystemTime>,
-}
-
-/// A message in hand, for a task that extends deadlines.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct InHand<'l, I> {
-    /// The server's id.
-    pub id: &'l I,
-    /// When it was pushed.
-    pub since: Instant,
-    /// Whether it is outstanding.
-    pub outstanding: bool,
 }
 
 struct Entry<I> {
@@ -193,6 +172,21 @@ impl<I> ById<I> {
             .map(|(sequence, _)| *sequence)
             .collect();
         gone.into_iter().filter_map(|sequence| self.forget(sequence)).collect()
+    }
+
+    /// Nacks what is not outstanding, oldest first: what is fresh is free for others as soon as intake has
+    /// stopped, and not only when the last delivery that is out has settled.
+    pub fn give_back_fresh(&mut self, now: Instant) {
+        let due = self.scopes.take_due();
+        let fresh = self.entries.iter().filter(|(_, entry)| entry.outstanding.is_none());
+        let mut fresh: Vec<u64> = fresh.map(|(sequence, _)| *sequence).collect();
+        fresh.sort_unstable();
+        for sequence in fresh {
+            let Some(entry) = self.entries.remove(&sequence) else { continue };
+            self.scopes.remove(entry.incoming.scope, sequence);
+            let delay = due.get(&sequence).map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+            self.tell_server(entry, Outcome::Nack { delay }, None, now);
+        }
     }
 
     /// Takes one out of all accounts; its token, if it was outstanding.
@@ -354,50 +348,6 @@ impl<I: Send + 'static> Ledger for ById<I> {
     fn oldest(&self) -> Option<SystemTime> {
         self.entries.values().filter_map(|entry| entry.incoming.published_at).min()
     }
-}
-
-impl<I> Incoming<I> {
-    /// A message, by the id that the server settles it by.
-    pub fn new(id: I, message: Message) -> Self {
-        Self { id, message, scope: 0, attempt: 1, redelivered: false, published_at: None }
-    }
-
-    /// Sets its ordering scope: within one, messages are handed out in the order in which they came. Unless
-    /// set, all are of one. See [`key_scope`].
-    #[must_use]
-    pub fn scope(mut self, scope: u64) -> Self {
-        self.scope = scope;
-        self
-    }
-
-    /// Sets which delivery this is, from 1, where the server counts.
-    #[must_use]
-    pub fn attempt(mut self, attempt: u32) -> Self {
-        self.attempt = attempt.max(1);
-        self
-    }
-
-    /// Says that the server may have delivered it before.
-    #[must_use]
-    pub fn redelivered(mut self, redelivered: bool) -> Self {
-        self.redelivered = redelivered;
-        self
-    }
-
-    /// Sets when it was published, by the server's clock.
-    #[must_use]
-    pub fn published_at(mut self, published_at: Option<SystemTime>) -> Self {
-        self.published_at = published_at;
-        self
-    }
-}
-
-/// The ordering scope of an ordering key. Two keys may share one, seldom: then they wait for each other, and
-/// each keeps its order.
-pub fn key_scope(key: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl<I> fmt::Debug for ById<I> {

@@ -107,6 +107,9 @@ impl Scopes {
     pub(super) fn remove(&mut self, scope: u64, sequence: u64) {
         if let Some(known) = self.by_id.get_mut(&scope) {
             known.waiting.retain(|waiting| waiting.sequence != sequence);
+            if known.outstanding == 0 && known.waiting.is_empty() {
+                self.by_id.remove(&scope);
+            }
             // It may have been the one that the others waited behind.
             self.give_turn(scope);
         }

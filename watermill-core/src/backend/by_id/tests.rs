@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{delivery::Receipt, error::SettleErrorKind};
+use crate::{Message, delivery::Receipt, error::SettleErrorKind};
 
 fn window(per_scope: usize) -> Window {
     Window::ordered(NonZeroUsize::new(per_scope).unwrap())
@@ -214,6 +214,18 @@ async fn giving_back_says_what_was_tried_and_what_is_left_of_a_delay() {
     let given: Vec<_> = settled.iter().map(|it| (it.id, it.tried, it.outcome.clone())).collect();
     assert_eq!(given, [(1, true, nack(60)), (2, true, nack(0)), (3, false, nack(0))]);
     assert!(ledger.is_empty() && ledger.tokens().is_empty() && next(&mut ledger).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_fresh_is_given_back_in_order_while_others_are_out() {
+    let mut ledger = ledger(Nacks::ToServer, window(1), &[(1, 7), (2, 7), (3, 8), (4, 7)]);
+    let (_, out) = next(&mut ledger).unwrap();
+    ledger.give_back_fresh(Instant::now());
+    assert_eq!(told(&mut ledger), [(2, false), (3, false), (4, false)]);
+    assert_eq!((ledger.len(), ledger.outstanding()), (1, 1));
+    assert!(settle(&mut ledger, out, Outcome::Ack));
+    assert_eq!(told(&mut ledger), [(1, true)]);
+    assert!(ledger.is_empty() && next(&mut ledger).is_none());
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl<L: Ledger> Source for Shared<L> {
         SubscriptionStatus::new(&*self.topic, state.health.clone())
             .group(self.group.as_deref())
             .outstanding(state.ledger.outstanding())
-            .lag(state.lag)
+            .lag(state.lag.or_else(|| state.ledger.lag()))
             .oldest_unsettled(oldest.map(|oldest| oldest.elapsed().unwrap_or_default()))
             .held_back_by(state.held_back_by.clone())
     }

@@ -15,7 +15,8 @@ pub struct State<L> {
     pub ledger: L,
     /// Whether the subscription gets on. Begins healthy.
     pub health: Health,
-    /// How many messages the group has not settled, as it was last measured.
+    /// How many messages the group has not settled, as it was last measured. Where it is `None`, what the
+    /// [ledger knows](Ledger::lag) stands for it.
     pub lag: Option<u64>,
     /// When the oldest message was published that the group has not settled. Where it is `None`, the
     /// [ledger's oldest](Ledger::oldest) stands for it.

@@ -118,6 +118,14 @@ impl Pair {
         self.lock().clients.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Why there will be no other transaction, if there will not.
+    pub(crate) fn over(&self) -> Option<Failure> {
+        match &self.lock().phase {
+            Phase::Down(ended) if ended.is_final() => Some(ended.failure()),
+            _ => None,
+        }
+    }
+
     /// Something was settled, or lost.
     pub(crate) fn enlisted_changed(&self) {
         self.changed.notify_waiters();

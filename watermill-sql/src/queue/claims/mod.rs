@@ -9,15 +9,13 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::{
     Message, Window,
+    backend::{Handed, Ledger, Offer, Unrecorded},
     delivery::{Outcome, Receipt, Token},
     error::SettleError,
 };
 
 use super::dialect::{Claim, Release};
-use crate::{
-    dead::Dead,
-    settle::{Hand, Handed},
-};
+use crate::{dead_letter::DeadLetter, settle::Rejected};
 
 /// How long a claimed row may wait for its turn before fewer are claimed ahead.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -41,6 +39,8 @@ pub(crate) struct Claims {
     /// Rows up to here have made `ahead` smaller already.
     slow_up_to: u64,
     unsaved: Unsaved,
+    /// Whether rejected messages are kept.
+    dead_letters: bool,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct Unsaved {
     done: Vec<Done>,
-    released: Vec<Release>,
+    released: Vec<Released>,
     since: Option<Instant>,
     awaited: bool,
 }
@@ -64,24 +64,64 @@ struct Unsaved {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) claim: Claim,
-    /// Set for one that is to be moved to the dead-letter topic.
-    pub(crate) dead: Option<Dead>,
+    /// Set for one that is not acked.
+    pub(crate) rejected: Option<Rejected>,
+    receipt: Option<Receipt>,
+}
+
+/// A row that is to be let go.
+#[derive(Debug)]
+pub(crate) struct Released {
+    pub(crate) release: Release,
     receipt: Option<Receipt>,
 }
 
 impl Done {
+    /// What is moved to the dead-letter topic.
+    pub(crate) fn kept(&self) -> Option<&DeadLetter> {
+        self.rejected.as_ref()?.kept()
+    }
+
     /// It is recorded, or somebody else had the row.
-    pub(crate) fn complete(self, recorded: bool) {
+    pub(crate) fn complete(self, recorded: bool, topic: &str) {
+        if let Some(rejected) = self.rejected.filter(|_| recorded) {
+            rejected.log(topic);
+        }
         if let Some(receipt) = self.receipt {
             receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
         }
     }
 }
 
+impl Released {
+    /// Whoever has the row now, it is not we.
+    pub(crate) fn complete(self) {
+        if let Some(receipt) = self.receipt {
+            receipt.complete(Ok(()));
+        }
+    }
+}
+
 impl Claims {
+    pub(crate) fn new(dead_letters: bool) -> Self {
+        Self {
+            rows: HashMap::new(),
+            next: 1,
+            fresh: VecDeque::new(),
+            out: 0,
+            handled: 0,
+            window: Window::ONE,
+            ahead: 1,
+            starved: false,
+            slow_up_to: 0,
+            unsaved: Unsaved::default(),
+            dead_letters,
+        }
+    }
+
     /// How many rows to claim, so that a moment's work is in hand.
     pub(crate) fn wanted(&self, batch_size: usize) -> usize {
-        if self.fresh.len() >= self.refill_below(batch_size) {
+        if !self.wants_more() {
             return 0;
         }
         // Those that are left are gone by the time the next ones are there.
@@ -112,13 +152,18 @@ impl Claims {
     }
 
     /// Adds a row that was claimed and cannot be delivered: it is moved to the dead-letter topic.
-    pub(crate) fn push_dead(&mut self, claim: Claim, dead: Dead, now: Instant) {
-        self.done(Done { claim, dead: Some(dead), receipt: None }, now);
+    pub(crate) fn push_dead(&mut self, claim: Claim, dead_letter: DeadLetter, now: Instant) {
+        self.done(Done { claim, rejected: Some(Rejected::Kept(dead_letter)), receipt: None }, now);
     }
 
     /// Lets a row go again.
     pub(crate) fn release(&mut self, release: Release, now: Instant) {
-        self.unsaved.released.push(release);
+        self.released(Released { release, receipt: None }, now);
+    }
+
+    fn released(&mut self, released: Released, now: Instant) {
+        self.unsaved.awaited |= released.receipt.is_some();
+        self.unsaved.released.push(released);
         self.unsaved.since.get_or_insert(now);
     }
 
@@ -158,7 +203,7 @@ impl Claims {
     }
 
     /// Takes up to `limit` rows that are let go.
-    pub(crate) fn take_released(&mut self, limit: usize) -> Vec<Release> {
+    pub(crate) fn take_released(&mut self, limit: usize) -> Vec<Released> {
         let limit = limit.min(self.unsaved.released.len());
         let released = self.unsaved.released.drain(..limit).collect();
         self.saved();
@@ -173,17 +218,15 @@ impl Claims {
     }
 
     /// They were not recorded, and are to be tried again.
-    pub(crate) fn keep_released(&mut self, released: Vec<Release>, now: Instant) {
+    pub(crate) fn keep_released(&mut self, released: Vec<Released>, now: Instant) {
+        self.unsaved.awaited |= released.iter().any(|released| released.receipt.is_some());
         self.unsaved.released.splice(0..0, released);
         self.unsaved.since.get_or_insert(now);
     }
 
     fn saved(&mut self) {
-        if self.unsaved.done.is_empty() {
-            self.unsaved.awaited = false;
-            if self.unsaved.released.is_empty() {
-                self.unsaved.since = None;
-            }
+        if self.unsaved.done.is_empty() && self.unsaved.released.is_empty() {
+            (self.unsaved.awaited, self.unsaved.since) = (false, None);
         }
     }
 
@@ -194,42 +237,31 @@ impl Claims {
     }
 }
 
-impl Hand for Claims {
-    fn next(&mut self, now: Instant) -> Option<Handed> {
+impl Ledger for Claims {
+    fn next(&mut self, now: Instant) -> Offer {
         if self.out - self.handled >= self.window.per_scope() || self.out >= self.window.total() {
-            return None;
+            return Offer::Nothing(None);
         }
         let Some(sequence) = self.fresh.pop_front() else {
             self.starved = true;
-            return None;
+            return Offer::Nothing(None);
         };
-        let held = self.rows.get(&sequence)?;
+        let Some(held) = self.rows.get(&sequence) else { return Offer::Nothing(None) };
         if now.saturating_duration_since(held.claimed_at) > WAIT_MAX && sequence > self.slow_up_to {
             self.ahead = (self.ahead / 2).max(1);
             // Those that wait with it say nothing new.
             self.slow_up_to = self.next;
         }
         self.out += 1;
-        Some(Handed {
-            sequence,
-            // Claimed again, a row has another number.
-            delivery: 1,
-            offset: held.claim.offset,
-            message: held.message.clone(),
-            published_at: held.published_at,
-            attempt: held.claim.attempt,
-            redelivered: held.claim.attempt > 1,
-        })
+        Offer::Handed(
+            Handed::new(token(sequence), held.message.clone())
+                .attempt(held.claim.attempt)
+                .published_at(held.published_at)
+                .offset(Some(held.claim.offset)),
+        )
     }
 
-    fn settle(
-        &mut self,
-        token: Token,
-        outcome: Outcome,
-        receipt: Option<Receipt>,
-        dead_letters: bool,
-        now: Instant,
-    ) -> bool {
+    fn settle(&mut self, token: Token, outcome: Outcome, receipt: Option<Receipt>, now: Instant) -> bool {
         let Some(Held { claim, message, handled, .. }) = self.rows.remove(&token.position) else {
             if let Some(receipt) = receipt {
                 receipt.complete(Err(SettleError::lost()));
@@ -240,22 +272,20 @@ impl Hand for Claims {
         self.handled -= usize::from(handled);
         let delay = match outcome {
             Outcome::Ack => {
-                self.done(Done { claim, dead: None, receipt }, now);
+                self.done(Done { claim, rejected: None, receipt }, now);
                 return true;
             }
             Outcome::Reject { reason } => {
                 let Claim { offset, attempt: attempts } = claim;
-                let dead = dead_letters.then_some(Dead { offset, message, reason, attempts });
-                self.done(Done { claim, dead, receipt }, now);
+                let rejected =
+                    Rejected::new(DeadLetter { offset, message, reason, attempts }, self.dead_letters);
+                self.done(Done { claim, rejected: Some(rejected), receipt }, now);
                 return true;
             }
             Outcome::Nack { delay } => delay,
             _ => Duration::ZERO,
         };
-        self.release(Release { claim, delay, tried: true }, now);
-        if let Some(receipt) = receipt {
-            receipt.complete(Ok(()));
-        }
+        self.released(Released { release: Release { claim, delay, tried: true }, receipt }, now);
         true
     }
 
@@ -268,12 +298,13 @@ impl Hand for Claims {
         (self.out, self.handled) = (0, 0);
     }
 
-    fn lose(&mut self, why: impl Fn() -> SettleError) {
+    fn lose(&mut self, why: fn() -> SettleError) {
         self.rows.clear();
         self.fresh.clear();
         (self.out, self.handled) = (0, 0);
-        let unsaved = std::mem::take(&mut self.unsaved);
-        for receipt in unsaved.done.into_iter().filter_map(|done| done.receipt) {
+        let Unsaved { done, released, .. } = std::mem::take(&mut self.unsaved);
+        let receipts = done.into_iter().map(|done| done.receipt);
+        for receipt in receipts.chain(released.into_iter().map(|released| released.receipt)).flatten() {
             receipt.complete(Err(why()));
         }
     }
@@ -292,42 +323,30 @@ impl Hand for Claims {
     fn tokens(&self) -> Vec<Token> {
         let fresh: HashSet<&u64> = self.fresh.iter().collect();
         let out = self.rows.keys().filter(|sequence| !fresh.contains(sequence));
-        out.map(|position| Token { scope: 0, position: *position, delivery: 1 }).collect()
+        out.map(|sequence| token(*sequence)).collect()
     }
 
-    fn out(&self) -> usize {
+    fn outstanding(&self) -> usize {
         self.out
     }
 
-    fn fresh(&self) -> usize {
-        self.fresh.len()
+    fn wants_more(&self) -> bool {
+        self.fresh.len() < self.ahead.div_ceil(2)
     }
 
-    fn refill_below(&self, _batch_size: usize) -> usize {
-        self.ahead.div_ceil(2)
-    }
-
-    fn unsaved(&self) -> (usize, Option<Instant>, bool) {
+    fn unrecorded(&self) -> Unrecorded {
         let Unsaved { done, released, since, awaited } = &self.unsaved;
-        (done.len() + released.len(), *since, *awaited)
+        Unrecorded { count: done.len() + released.len(), since: *since, awaited: *awaited }
+    }
+
+    fn oldest(&self) -> Option<SystemTime> {
+        self.rows.values().filter_map(|held| held.published_at).min()
     }
 }
 
-impl Default for Claims {
-    fn default() -> Self {
-        Self {
-            rows: HashMap::new(),
-            next: 1,
-            fresh: VecDeque::new(),
-            out: 0,
-            handled: 0,
-            window: Window::ONE,
-            ahead: 1,
-            starved: false,
-            slow_up_to: 0,
-            unsaved: Unsaved::default(),
-        }
-    }
+/// Claimed again, a row has another number.
+fn token(sequence: u64) -> Token {
+    Token { scope: 0, position: sequence, delivery: 1 }
 }
 
 #[cfg(test)]

@@ -7,10 +7,17 @@ use super::*;
 const BATCH: usize = 100;
 
 fn claims(offsets: impl IntoIterator<Item = i64>, window: usize, now: Instant) -> Claims {
-    let mut claims = Claims::default();
+    let mut claims = Claims::new(true);
     claims.set_window(Window::unordered(NonZeroUsize::new(window).unwrap()));
     fill(&mut claims, offsets, now);
     claims
+}
+
+fn next(claims: &mut Claims, now: Instant) -> Option<Handed> {
+    match claims.next(now) {
+        Offer::Handed(handed) => Some(handed),
+        Offer::Nothing(_) => None,
+    }
 }
 
 fn fill(claims: &mut Claims, offsets: impl IntoIterator<Item = i64>, now: Instant) {
@@ -20,35 +27,35 @@ fn fill(claims: &mut Claims, offsets: impl IntoIterator<Item = i64>, now: Instan
 }
 
 fn settle(claims: &mut Claims, handed: &Handed, outcome: Outcome) {
-    assert!(claims.settle(handed.token(), outcome, None, true, Instant::now()));
+    assert!(claims.settle(handed.token, outcome, None, Instant::now()));
 }
 
 #[test]
 fn no_more_is_out_than_the_window_allows() {
     let now = Instant::now();
     let mut claims = claims(1..=5, 2, now);
-    let one = claims.next(now).unwrap();
-    let two = claims.next(now).unwrap();
-    assert!(claims.next(now).is_none());
+    let one = next(&mut claims, now).unwrap();
+    let two = next(&mut claims, now).unwrap();
+    assert!(next(&mut claims, now).is_none());
     settle(&mut claims, &two, Outcome::Ack);
-    assert_eq!(claims.next(now).unwrap().offset, 3);
+    assert_eq!(next(&mut claims, now).unwrap().offset, Some(3));
     settle(&mut claims, &one, Outcome::Nack { delay: Duration::from_secs(1) });
     let [done] = &claims.take_done(10)[..] else { panic!("one is done") };
     assert_eq!(done.claim.offset, 2);
-    let released = claims.take_released(10);
+    let [released] = &claims.take_released(10)[..] else { panic!("one is let go") };
     let claim = Claim { offset: 1, attempt: 1 };
-    assert_eq!(released, [Release { claim, delay: Duration::from_secs(1), tried: true }]);
-    assert_eq!(claims.unsaved(), (0, None, false));
+    assert_eq!(released.release, Release { claim, delay: Duration::from_secs(1), tried: true });
+    assert_eq!(claims.unrecorded(), Unrecorded::default());
 }
 
 #[test]
 fn a_rejected_row_is_done_with_and_its_message_kept_where_there_is_a_place() {
     let now = Instant::now();
     let mut claims = claims([7], 1, now);
-    let handed = claims.next(now).unwrap();
+    let handed = next(&mut claims, now).unwrap();
     settle(&mut claims, &handed, Outcome::Reject { reason: "no".to_owned() });
     let [done] = &claims.take_done(10)[..] else { panic!("one is done") };
-    let dead = done.dead.as_ref().unwrap();
+    let dead = done.kept().unwrap();
     assert_eq!((dead.offset, dead.reason.as_str(), dead.attempts), (7, "no", 1));
 }
 
@@ -56,26 +63,27 @@ fn a_rejected_row_is_done_with_and_its_message_kept_where_there_is_a_place() {
 fn a_graceful_end_gives_everything_back_and_counts_only_what_was_tried() {
     let now = Instant::now();
     let mut claims = claims(1..=3, 1, now);
-    let handed = claims.next(now).unwrap();
+    let handed = next(&mut claims, now).unwrap();
     claims.give_back(now);
-    let mut released = claims.take_released(10);
+    let mut released: Vec<_> =
+        claims.take_released(10).into_iter().map(|released| released.release).collect();
     released.sort_by_key(|release| release.claim.offset);
     assert_eq!(released.iter().map(|release| release.attempts()).collect::<Vec<_>>(), [1, 0, 0]);
     assert!(claims.is_empty());
-    assert!(!claims.settle(handed.token(), Outcome::Ack, None, true, now), "too late");
+    assert!(!claims.settle(handed.token, Outcome::Ack, None, now), "too late");
 }
 
 #[test]
 fn what_is_with_others_is_not_handed_out_and_its_settlement_does_not_count() {
     let now = Instant::now();
     let mut claims = claims(1..=3, 2, now);
-    let one = claims.next(now).unwrap();
+    let one = next(&mut claims, now).unwrap();
     let held = claims.held();
     let lost = claims.keep_only(&held, &HashSet::from([2]));
-    assert_eq!((lost.len(), lost.contains(&one.sequence)), (2, true));
-    assert_eq!((claims.out(), claims.fresh()), (0, 1));
-    assert!(!claims.settle(one.token(), Outcome::Ack, None, true, now));
-    assert_eq!(claims.next(now).unwrap().offset, 2);
+    assert_eq!((lost.len(), lost.contains(&one.token.position)), (2, true));
+    assert_eq!((claims.outstanding(), claims.fresh.len()), (0, 1));
+    assert!(!claims.settle(one.token, Outcome::Ack, None, now));
+    assert_eq!(next(&mut claims, now).unwrap().offset, Some(2));
 }
 
 #[test]
@@ -85,7 +93,7 @@ fn what_was_claimed_after_a_renewal_began_is_kept_by_it() {
     let held = claims.held();
     fill(&mut claims, [2], now);
     assert_eq!(claims.keep_only(&held, &HashSet::from([1])).len(), 0);
-    assert_eq!(claims.fresh(), 2);
+    assert_eq!(claims.fresh.len(), 2);
 }
 
 #[test]
@@ -94,12 +102,12 @@ fn quick_handlers_have_more_claimed_ahead_and_slow_ones_less() {
     let mut claims = claims([], 1, now);
     let mut most = 0;
     for _ in 0..10 {
-        assert!(claims.next(now).is_none());
+        assert!(next(&mut claims, now).is_none());
         let wanted = claims.wanted(BATCH);
         most = most.max(wanted);
         fill(&mut claims, 0..wanted as i64, now);
         claims.came_full(BATCH);
-        while let Some(handed) = claims.next(now) {
+        while let Some(handed) = next(&mut claims, now) {
             settle(&mut claims, &handed, Outcome::Ack);
         }
     }
@@ -110,7 +118,7 @@ fn quick_handlers_have_more_claimed_ahead_and_slow_ones_less() {
         let wanted = claims.wanted(BATCH);
         fill(&mut claims, 0..wanted as i64, now);
         now += Duration::from_secs(1);
-        while let Some(handed) = claims.next(now) {
+        while let Some(handed) = next(&mut claims, now) {
             settle(&mut claims, &handed, Outcome::Ack);
         }
     }
@@ -123,12 +131,26 @@ fn what_could_not_be_recorded_is_tried_again_first() {
     let now = Instant::now();
     let mut claims = claims(1..=2, 2, now);
     for _ in 0..2 {
-        let handed = claims.next(now).unwrap();
+        let handed = next(&mut claims, now).unwrap();
         settle(&mut claims, &handed, Outcome::Ack);
     }
     let first = claims.take_done(1);
     claims.keep_done(first, now);
-    assert_eq!(claims.unsaved().0, 2);
+    assert_eq!(claims.unrecorded().count, 2);
     let offsets: Vec<_> = claims.take_done(10).iter().map(|done| done.claim.offset).collect();
     assert_eq!(offsets, [1, 2]);
+}
+
+#[test]
+fn a_nack_is_confirmed_once_its_row_is_let_go() {
+    let now = Instant::now();
+    let mut claims = claims([1], 1, now);
+    let handed = next(&mut claims, now).unwrap();
+    let (receipt, mut wait) = Receipt::new();
+    claims.settle(handed.token, Outcome::Nack { delay: Duration::ZERO }, Some(receipt), now);
+    assert!(claims.unrecorded().awaited);
+    let released = claims.take_released(10);
+    assert!(wait.try_recv().is_err());
+    released.into_iter().for_each(Released::complete);
+    assert_eq!(wait.try_recv().unwrap().ok(), Some(()));
 }

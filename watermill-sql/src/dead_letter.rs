@@ -1,4 +1,4 @@
-//! [`Dead`]: a message on its way to the dead-letter topic.
+//! [`DeadLetter`]: a message on its way to the dead-letter topic.
 
 use std::time::SystemTime;
 
@@ -16,14 +16,14 @@ const UNSTORABLE_PAYLOAD: &str = "payload_poisoned";
 
 /// A message that is to be moved to the dead-letter topic.
 #[derive(Clone, Debug)]
-pub(crate) struct Dead {
+pub(crate) struct DeadLetter {
     pub(crate) offset: i64,
     pub(crate) message: Message,
     pub(crate) reason: String,
     pub(crate) attempts: u32,
 }
 
-impl Dead {
+impl DeadLetter {
     /// The row there, which says why it is there, and where it was. Whatever the message is, `column` can
     /// hold it: one that cannot be moved would hold up everything that is to be recorded with it.
     pub(crate) fn record(&self, topic: &str, column: PayloadColumn) -> Record {
@@ -52,8 +52,8 @@ mod tests {
 
     fn record(payload: &'static [u8], column: PayloadColumn) -> (Bytes, String) {
         let message = Message::new(payload);
-        let dead = Dead { offset: 7, message, reason: "no".to_owned(), attempts: 1 };
-        let Record { payload, metadata, .. } = dead.record("t", column);
+        let dead_letter = DeadLetter { offset: 7, message, reason: "no".to_owned(), attempts: 1 };
+        let Record { payload, metadata, .. } = dead_letter.record("t", column);
         (payload, metadata)
     }
 
