@@ -46,6 +46,8 @@ impl Service {
     pub const KAFKA: Self = Self::new("kafka", "WATERMILL_TEST_KAFKA_BROKERS");
     /// The emulator of Google's Pub/Sub, as `host:port`.
     pub const PUBSUB: Self = Self::new("pubsub", "WATERMILL_TEST_PUBSUB_EMULATOR");
+    /// Redis or Valkey, as a URL.
+    pub const REDIS: Self = Self::new("redis", "WATERMILL_TEST_REDIS_URL");
 
     /// Any other service.
     pub const fn new(name: &'static str, variable: &'static str) -> Self {

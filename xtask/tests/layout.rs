@@ -37,6 +37,11 @@ const BACKENDS: &[Backend] = &[
         conformance: "watermill-kafka/tests/conformance.rs",
     },
     Backend {
+        sources: "watermill-redis/src",
+        index: "watermill-redis/src/lib.rs",
+        conformance: "watermill-redis/tests/conformance.rs",
+    },
+    Backend {
         sources: "watermill-gcp/src",
         index: "watermill-gcp/src/lib.rs",
         conformance: "watermill-gcp/tests/conformance.rs",
@@ -56,7 +61,7 @@ const CONFORMANCE_LINES_MAX: usize = 120;
 const FILE_LINES_MAX: usize = 600;
 
 /// Dependencies whose types users meet, or whose version they ask for: the README names the versions.
-const SHOWN: &[&str] = &["bytes", "futures", "rdkafka", "sqlx", "tokio", "tokio-util", "tower"];
+const SHOWN: &[&str] = &["bytes", "futures", "rdkafka", "redis", "sqlx", "tokio", "tokio-util", "tower"];
 
 #[test]
 fn every_backend_has_the_spine() {

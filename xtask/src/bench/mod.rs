@@ -32,6 +32,8 @@ Benchmarks:
   kafka_subscribe messages per second read from Kafka, against librdkafka's own stream
   kafka_topics  messages per second from one topic of Kafka to another through a router, against librdkafka
                 with 1,000 in flight
+  gcp           messages per second published to Google's Pub/Sub emulator in calls of 100, read, handled by
+                a router, and moved from topic to topic in order per key, against Google's client by hand
 
 The first two are against a floor, a bare channel with a boxed service, in the same run; the ratio is a
 figure's value over its baseline's. Times have no limit here: they depend on the machine. An
@@ -90,6 +92,7 @@ const BENCHES: &[Bench] = &[
         parts: &["kafka-subscribe"],
     },
     Bench { name: "kafka_topics", package: "watermill-kafka", workloads: &[], parts: &["kafka-topics"] },
+    Bench { name: "gcp", package: "watermill-gcp", workloads: &[], parts: &["gcp"] },
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::{Result, process};
 
-/// Whoever runs the lottery for the first time does not wait for a Kafka client to compile.
+/// Whoever runs the lottery for the first time does not wait for the client of a broker to compile.
 const FORBIDDEN: &[&str] = &[
     "google-cloud-pubsub",
     "librdkafka-sys",
     "openssl-sys",
     "rdkafka",
     "rdkafka-sys",
+    "redis",
     "sqlx-mysql",
     "sqlx-postgres",
     "tonic",

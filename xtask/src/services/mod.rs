@@ -14,6 +14,7 @@ mod packages;
 mod postgres;
 mod private;
 mod pubsub;
+mod redis;
 mod state;
 
 use std::{fs, io::ErrorKind, path::Path};
@@ -86,7 +87,8 @@ pub(crate) struct StandIn {
 }
 
 /// Every server, in the order of their start.
-const SERVICES: &[&dyn Service] = &[&postgres::Postgres, &mysql::MySql, &kafka::Kafka, &pubsub::PubSub];
+const SERVICES: &[&dyn Service] =
+    &[&postgres::Postgres, &mysql::MySql, &kafka::Kafka, &pubsub::PubSub, &redis::Redis];
 
 pub(crate) fn run(args: &[String]) -> Result {
     let unclear = || format!("say up, down or status\n\n{USAGE}");

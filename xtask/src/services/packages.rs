@@ -55,7 +55,8 @@ pub(super) fn as_root(words: &[&str]) -> Result {
     process::run(command.args(&words[1..]))
 }
 
-fn find(program: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+/// Finds a program on the path or in one of the folders.
+pub(super) fn find(program: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let candidates = env::split_paths(&path).chain(folders.iter().cloned()).map(|dir| dir.join(program));
     candidates.into_iter().find(|path| path.is_file())

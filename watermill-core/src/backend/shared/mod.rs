@@ -26,7 +26,7 @@ use self::state::Owned;
 use super::{ById, Ledger, Source as _};
 use crate::{
     delivery::Origin,
-    error::{SettleError, SubscribeError},
+    error::{BoxError, SettleError, SubscribeError, SubscribeErrorKind},
     subscription::Health,
 };
 
@@ -103,6 +103,15 @@ impl<L: Ledger> Shared<L> {
         let reader = state.reader.take();
         drop(state);
         wake(reader);
+    }
+
+    /// Says of a record that it is no message, in the log and on the stream. `fate` names the record and what
+    /// becomes of it, as a lowercase fragment.
+    pub fn report_undecodable(&self, fate: impl Into<String>, error: impl Into<BoxError>) {
+        let (fate, error) = (fate.into(), error.into());
+        tracing::error!(topic = self.topic, %error, "{fate}");
+        let report = SubscribeError::new(SubscribeErrorKind::Undecodable, &self.topic);
+        self.report(report.because(fate).with_source(error));
     }
 
     /// Waits for what the task has to do: until the subscription [is over](Self::is_over), outcomes are to be

@@ -160,6 +160,16 @@ async fn what_is_lost_is_told_to_whoever_works_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_no_message_is_told_on_the_stream() {
+    let registry = Open::default();
+    let (mut subscription, _origin, shared) = open(&registry, SharedOptions::default());
+    shared.report_undecodable("record 7 is no message and is skipped", "it is empty");
+    let error = subscription.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Undecodable);
+    assert!(error.to_string().contains("record 7"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_many_errors_the_latest_are_kept() {
     let registry = Open::default();
     let (mut subscription, _origin, shared) = open(&registry, SharedOptions::default());

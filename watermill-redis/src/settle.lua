@@ -1,0 +1,18 @@
+-- Tells a group what became of entries, and answers for each with 1, or with 0 if it is not ours any more.
+-- KEYS: the stream. ARGV: group, consumer, whether acked entries are deleted, and for each entry its id and how often
+-- it was delivered, then whose it is from now on, or nothing if it is acked, its idle time, and its deliveries.
+local stream, group, consumer, delete = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local answers = {}
+for at = 4, #ARGV, 5 do
+  local id, delivered, owner = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local pending = redis.call('XPENDING', stream, group, id, id, 1, consumer)[1]
+  local ours = pending and pending[4] == delivered
+  if ours and owner == '' then
+    redis.call('XACK', stream, group, id)
+    if delete == '1' then redis.call('XDEL', stream, id) end
+  elseif ours then
+    redis.call('XCLAIM', stream, group, owner, 0, id, 'IDLE', ARGV[at + 3], 'RETRYCOUNT', ARGV[at + 4], 'JUSTID')
+  end
+  answers[#answers + 1] = ours and 1 or 0
+end
+return answers
