@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, ready},
     pin::Pin,
+    slice,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
@@ -82,9 +83,9 @@ impl MemoryPublisher {
         if messages.len() > config.capacity {
             return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
         }
-        refuse_delays(topic, &messages)?;
         // Before any lock is taken: what an extension does when it is dropped is not ours to know.
         for message in &mut messages {
+            refuse_delays(topic, slice::from_ref(message))?;
             strip(message, config.preserve_extensions);
         }
         let (confirm, acked) = if config.publish_waits_for_ack.is_some() && !handling::is_handling() {
