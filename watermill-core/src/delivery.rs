@@ -20,8 +20,8 @@ use crate::{Message, error::SettleError};
 /// a redelivery and never a loss.
 #[must_use = "a delivery that is dropped is nacked"]
 pub struct Delivery {
-    message: Message,
-    settlement: Settlement,
+    pub(crate) message: Message,
+    pub(crate) settlement: Settlement,
 }
 
 impl Delivery {

@@ -60,7 +60,7 @@ impl MemoryBroker {
 }
 
 impl Shared {
-    /// Accepts a batch at once, or gives it back with the topic to wait at.
+    /// Accepts a batch at once and takes it out of its place, or returns the topic to wait at.
     ///
     /// `usual` has the topic that the publisher used first, and nearly always uses: comparing a name is
     /// cheaper than hashing it, and publishers of different topics share no lock.
@@ -68,14 +68,14 @@ impl Shared {
         &self,
         usual: &OnceLock<Arc<Topic>>,
         name: &str,
-        batch: Batch,
-    ) -> Result<(), (Arc<Topic>, Batch)> {
+        batch: &mut Option<Batch>,
+    ) -> Option<Arc<Topic>> {
         match usual.get() {
             Some(topic) if *topic.name == *name => match topic.offer(batch) {
-                Offer::Accepted => Ok(()),
-                Offer::Full(batch) => Err((topic.clone(), batch)),
+                Offer::Accepted => None,
+                Offer::Full => Some(topic.clone()),
                 // Another topic of this name may be in use by now.
-                Offer::Forgotten(batch) => self.offer_by_name(usual, name, batch),
+                Offer::Forgotten => self.offer_by_name(usual, name, batch),
             },
             _ => self.offer_by_name(usual, name, batch),
         }
@@ -85,20 +85,21 @@ impl Shared {
         &self,
         usual: &OnceLock<Arc<Topic>>,
         name: &str,
-        mut batch: Batch,
-    ) -> Result<(), (Arc<Topic>, Batch)> {
+        batch: &mut Option<Batch>,
+    ) -> Option<Arc<Topic>> {
         while let Some(topic) = self.find(name) {
             match topic.offer(batch) {
                 Offer::Accepted => {
                     let _ = usual.set(topic);
-                    return Ok(());
+                    return None;
                 }
-                Offer::Full(batch) => return Err((topic, batch)),
-                Offer::Forgotten(returned) => batch = returned,
+                Offer::Full => return Some(topic),
+                Offer::Forgotten => {}
             }
         }
-        tracing::debug!(topic = name, messages = batch.messages.len(), "discarded: the topic has no group");
-        Ok(())
+        let discarded = batch.take().map_or(0, |batch| batch.messages.len());
+        tracing::debug!(topic = name, messages = discarded, "discarded: the topic has no group");
+        None
     }
 
     /// The topic, which is made if there is none and it would have a history.

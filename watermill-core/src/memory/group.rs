@@ -1,39 +1,35 @@
 //! [`Group`]: the queue of one consumer group of one topic, and who reads it.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeMap, VecDeque},
+    mem,
     sync::Arc,
     task::Waker,
 };
 
 use tokio::time::{Duration, Instant};
 
-use super::{
-    marshaler::{Handed, Record},
-    store::Store,
-};
+use super::marshaler::Record;
 use crate::{
     Window,
-    backend::Wakers,
-    delivery::{Outcome, Token},
+    backend::{Next, Wakers},
+    delivery::{Origin, Outcome, Token},
 };
 
 /// A delay that a clock cannot express waits this long: a lifetime.
 const DELAY_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
 
-/// Everything a group owns. Each record of the store is named by exactly one entry, in `ready`, in
-/// `delayed` or among one member's `outstanding`.
+/// Everything a group owns. A record is in one place at a time: in `ready`, in `delayed` or among one
+/// member's `outstanding`.
 pub(super) struct Group {
     pub(super) id: u64,
     /// Without a name it ends with its only member.
     pub(super) name: Option<Arc<str>>,
-    store: Store,
     /// To be handed out from the front; sorted by sequence while the group is ordered.
     ready: VecDeque<Entry>,
-    /// Nacked with a delay while the group is unordered, sorted by the time they are due. In an
-    /// ordered group they are held in `ready`.
-    delayed: BinaryHeap<Reverse<(Instant, Entry)>>,
+    /// Nacked with a delay while the group is unordered, by the time they are due and their sequence. In
+    /// an ordered group they are held in `ready`.
+    delayed: BTreeMap<(Instant, u64), Record>,
     members: Vec<Member>,
     /// Whether any member asked for order. Then one member at a time has outstanding deliveries.
     ordered: bool,
@@ -56,23 +52,13 @@ struct Member {
     waker: Option<Waker>,
 }
 
-/// Names a stored record.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A record that waits or is outstanding.
 struct Entry {
-    sequence: u64,
-    slot: u32,
+    record: Record,
     /// While it is in `ready`: neither it nor anything behind it is handed out earlier.
     held_until: Option<Instant>,
     /// While it is outstanding: its handler has finished, and its outputs are on their way.
     handled: bool,
-}
-
-/// What a reader gets.
-pub(super) enum Next {
-    Handed(Handed),
-    /// Nothing now: sleep until woken, or until the time given.
-    Sleep(Option<Instant>),
-    Ended,
 }
 
 impl Group {
@@ -80,9 +66,8 @@ impl Group {
         let mut group = Self {
             id,
             name,
-            store: Store::default(),
             ready: VecDeque::new(),
-            delayed: BinaryHeap::new(),
+            delayed: BTreeMap::new(),
             members: Vec::new(),
             ordered: false,
             outstanding: 0,
@@ -96,7 +81,7 @@ impl Group {
 
     /// How many messages it holds.
     pub(super) fn len(&self) -> usize {
-        self.store.len()
+        self.ready.len() + self.delayed.len() + self.outstanding
     }
 
     pub(super) fn has_members(&self) -> bool {
@@ -105,9 +90,7 @@ impl Group {
 
     #[inline]
     pub(super) fn push(&mut self, record: Record) {
-        let sequence = record.sequence;
-        let slot = self.store.insert(record);
-        self.ready.push_back(Entry { sequence, slot, held_until: None, handled: false });
+        self.ready.push_back(Entry::new(record));
     }
 
     pub(super) fn join(&mut self, member: u64) {
@@ -129,7 +112,7 @@ impl Group {
         self.rouse_into(member.waker.take(), wakers);
         self.outstanding -= member.outstanding.len();
         while let Some(entry) = member.outstanding.pop_back() {
-            self.put_back(entry);
+            self.put_back(Entry::new(entry.record));
         }
         self.update_order();
         self.wake(wakers);
@@ -139,7 +122,13 @@ impl Group {
     /// The next delivery for a member, or how long to sleep. The waker of an earlier sleep is put into
     /// `replaced`.
     #[inline]
-    pub(super) fn next(&mut self, member: u64, waker: &Waker, replaced: &mut Option<Waker>) -> Next {
+    pub(super) fn next(
+        &mut self,
+        member: u64,
+        origin: &Origin,
+        waker: &Waker,
+        replaced: &mut Option<Waker>,
+    ) -> Next {
         let Some(at) = self.position(member).filter(|at| self.members[*at].takes) else {
             return Next::Ended;
         };
@@ -149,14 +138,14 @@ impl Group {
         // Without room in its window, whoever settles wakes it.
         let mut until = None;
         if self.may_take(at) {
-            match self.take() {
-                Ok((entry, record)) => {
-                    let handed = record.hand_out();
-                    self.members[at].keep(entry);
-                    self.outstanding += 1;
-                    return Next::Handed(handed);
-                }
-                Err(due) => until = due,
+            until = self.due();
+            if until.is_none()
+                && let Some(entry) = self.ready.pop_front()
+            {
+                self.outstanding += 1;
+                // Made under the lock, where it is returned from: a delivery is large to move, and all
+                // it takes is a few counts.
+                return Next::Delivery(self.members[at].keep(entry).deliver(origin));
             }
         }
         let old = &mut self.members[at].waker;
@@ -178,18 +167,12 @@ impl Group {
         wakers: &mut Wakers,
     ) -> bool {
         let Some(at) = self.position(member) else { return false };
-        let Some(place) = self.members[at].find(token.position) else { return false };
-        let slot = self.members[at].outstanding[place].slot;
-        // A word on an earlier delivery of the same message.
-        if self.store.get_mut(slot).is_none_or(|record| record.attempt() != token.delivery) {
-            return false;
-        }
-        let Some(entry) = self.members[at].release(place) else { return false };
+        let Some(entry) = self.members[at].release(token) else { return false };
         self.outstanding -= 1;
         if let Outcome::Nack { delay } = outcome {
             self.nack(entry, *delay);
         } else {
-            self.store.remove(entry.slot, left);
+            *left = Some(entry.record);
         }
         self.wake(wakers);
         true
@@ -199,8 +182,8 @@ impl Group {
     pub(super) fn handled(&mut self, member: u64, token: Token, wakers: &mut Wakers) {
         let Some(at) = self.position(member) else { return };
         let member = &mut self.members[at];
-        if let Some(place) = member.find(token.position)
-            && !std::mem::replace(&mut member.outstanding[place].handled, true)
+        if let Some(place) = member.find(token)
+            && !mem::replace(&mut member.outstanding[place].handled, true)
         {
             member.handled += 1;
             self.wake(wakers);
@@ -241,6 +224,7 @@ impl Group {
         }
     }
 
+    #[inline(never)]
     fn wake_sleepers(&mut self, wakers: &mut Wakers) {
         if self.ready.is_empty() && self.delayed.is_empty() {
             return;
@@ -260,6 +244,10 @@ impl Group {
     }
 
     fn position(&self, member: u64) -> Option<usize> {
+        // Nearly always the only one.
+        if self.members.first().is_some_and(|first| first.id == member) {
+            return Some(0);
+        }
         self.members.iter().position(|known| known.id == member)
     }
 
@@ -271,20 +259,17 @@ impl Group {
             && (!self.ordered || mine == self.outstanding)
     }
 
-    /// The first record, or when there will be one, as far as that is known.
-    fn take(&mut self) -> Result<(Entry, &mut Record), Option<Instant>> {
-        let Some(first) = self.ready.front() else {
-            return Err(self.delayed.peek().map(|Reverse((due, _))| *due));
-        };
-        if first.held_until.is_some_and(|until| until > Instant::now()) {
-            return Err(first.held_until);
+    /// When there will be something to take, if there is nothing now and that is known.
+    fn due(&self) -> Option<Instant> {
+        match self.ready.front() {
+            Some(first) => first.held_until.filter(|until| *until > Instant::now()),
+            None => self.delayed.first_key_value().map(|((due, _), _)| *due),
         }
-        let entry = Entry { held_until: None, handled: false, ..*first };
-        self.ready.pop_front();
-        self.store.get_mut(entry.slot).map(|record| (entry, record)).ok_or(None)
     }
 
-    fn nack(&mut self, mut entry: Entry, delay: Duration) {
+    #[inline(never)]
+    fn nack(&mut self, entry: Entry, delay: Duration) {
+        let mut entry = Entry::new(entry.record);
         if delay.is_zero() {
             if self.ordered {
                 self.put_back(entry);
@@ -299,23 +284,24 @@ impl Group {
             entry.held_until = Some(until);
             self.put_back(entry);
         } else {
-            self.delayed.push(Reverse((until, entry)));
+            self.delayed.insert((until, entry.record.sequence), entry.record);
         }
     }
 
     /// Inserts an entry at its place. It was handed out, so it belongs at or near the front.
     fn put_back(&mut self, entry: Entry) {
-        let at = self.ready.iter().position(|later| later.sequence > entry.sequence);
+        let at = self.ready.iter().position(|later| later.record.sequence > entry.record.sequence);
         self.ready.insert(at.unwrap_or(self.ready.len()), entry);
     }
 
+    #[inline(never)]
     fn release_delayed(&mut self) {
         let now = Instant::now();
-        while let Some(&Reverse((due, entry))) = self.delayed.peek()
-            && due <= now
+        while let Some(first) = self.delayed.first_entry()
+            && first.key().0 <= now
         {
-            self.delayed.pop();
-            self.put_back(entry);
+            let record = first.remove();
+            self.put_back(Entry::new(record));
         }
     }
 
@@ -327,45 +313,65 @@ impl Group {
         }
         self.ordered = ordered;
         if ordered {
-            let delayed = std::mem::take(&mut self.delayed).into_iter();
-            let held = delayed.map(|Reverse((due, entry))| Entry { held_until: Some(due), ..entry });
+            let delayed = mem::take(&mut self.delayed).into_iter();
+            let held =
+                delayed.map(|((due, _), record)| Entry { held_until: Some(due), ..Entry::new(record) });
             self.ready.extend(held);
-            self.ready.make_contiguous().sort_unstable();
+            self.ready.make_contiguous().sort_unstable_by_key(|entry| entry.record.sequence);
         } else {
-            let delayed = &mut self.delayed;
-            self.ready.retain(|entry| match entry.held_until {
-                Some(until) => {
-                    delayed.push(Reverse((until, Entry { held_until: None, ..*entry })));
-                    false
+            for entry in mem::take(&mut self.ready) {
+                match entry.held_until {
+                    Some(until) => {
+                        self.delayed.insert((until, entry.record.sequence), entry.record);
+                    }
+                    None => self.ready.push_back(entry),
                 }
-                None => true,
-            });
+            }
         }
     }
 }
 
+impl Entry {
+    fn new(record: Record) -> Self {
+        Self { record, held_until: None, handled: false }
+    }
+}
+
 impl Member {
-    fn keep(&mut self, entry: Entry) {
+    #[inline]
+    fn keep(&mut self, entry: Entry) -> &mut Record {
+        let sequence = entry.record.sequence;
+        let mut at = self.outstanding.len();
         match self.outstanding.back() {
             // A redelivery that was overtaken.
-            Some(last) if last.sequence > entry.sequence => {
-                let at = self.outstanding.partition_point(|other| other.sequence < entry.sequence);
+            Some(last) if last.record.sequence > sequence => {
+                at = self.outstanding.partition_point(|other| other.record.sequence < sequence);
                 self.outstanding.insert(at, entry);
             }
             _ => self.outstanding.push_back(entry),
         }
+        &mut self.outstanding[at].record
     }
 
-    fn find(&self, sequence: u64) -> Option<usize> {
-        if self.outstanding.front()?.sequence == sequence {
-            return Some(0);
-        }
-        self.outstanding.binary_search_by_key(&sequence, |entry| entry.sequence).ok()
+    /// Where a delivery is, unless the token names an earlier one of the same message.
+    #[inline]
+    fn find(&self, token: Token) -> Option<usize> {
+        let front = self.outstanding.front()?;
+        let at = if front.record.sequence == token.position {
+            0
+        } else {
+            self.outstanding.binary_search_by_key(&token.position, |entry| entry.record.sequence).ok()?
+        };
+        (self.outstanding.get(at)?.record.attempt() == token.delivery).then_some(at)
     }
 
-    fn release(&mut self, at: usize) -> Option<Entry> {
-        let entry = if at == 0 { self.outstanding.pop_front() } else { self.outstanding.remove(at) };
-        self.handled -= usize::from(entry.is_some_and(|entry| entry.handled));
-        entry
+    #[inline]
+    fn release(&mut self, token: Token) -> Option<Entry> {
+        let entry = match self.find(token)? {
+            0 => self.outstanding.pop_front()?,
+            at => self.outstanding.remove(at)?,
+        };
+        self.handled -= usize::from(entry.handled);
+        Some(entry)
     }
 }

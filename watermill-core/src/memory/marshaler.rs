@@ -17,7 +17,7 @@ const SCOPE: u64 = 0;
 /// gone, so is the sender, and the receiver learns of it.
 pub(super) type Confirm = Arc<oneshot::Sender<()>>;
 
-/// A stored message. It stays in its group until it is settled; a delivery carries a [`Handed`].
+/// A stored message. It stays in its group until it is settled; a delivery carries a copy.
 ///
 /// A clone shares the payload, at the price of one small allocation for the first clone of a payload
 /// that nobody shared before (`Bytes` begins to count references then). Handing out the original and
@@ -34,14 +34,6 @@ pub(super) struct Record {
     confirm: Option<Confirm>,
 }
 
-/// What a delivery is made of: taken under the lock, made into one without it, where it is to lie.
-pub(super) struct Handed {
-    message: Stored,
-    sequence: u64,
-    published_at: SystemTime,
-    attempt: u32,
-}
-
 impl Record {
     #[inline]
     pub(super) fn new(
@@ -53,17 +45,16 @@ impl Record {
         Self { message: message.into_stored(), sequence, published_at, attempt: 0, confirm }
     }
 
-    /// Counts an attempt and copies what its delivery carries.
+    /// Counts an attempt and makes its delivery.
     #[inline]
-    pub(super) fn hand_out(&mut self) -> Handed {
+    pub(super) fn deliver(&mut self, origin: &Origin) -> Delivery {
         self.attempt = self.attempt.saturating_add(1);
-        let Self { message, sequence, published_at, attempt, .. } = self;
-        Handed {
-            message: message.clone(),
-            sequence: *sequence,
-            published_at: *published_at,
-            attempt: *attempt,
-        }
+        let token = Token { scope: SCOPE, position: self.sequence, delivery: self.attempt };
+        let info = DeliveryInfo::new(origin.clone(), token)
+            .with_attempt(self.attempt)
+            .with_published_at(Some(self.published_at))
+            .with_offset(self.sequence.cast_signed());
+        Delivery::new(self.message.clone().into_message(), info)
     }
 
     pub(super) fn id(&self) -> &MessageId {
@@ -73,21 +64,6 @@ impl Record {
     #[inline]
     pub(super) fn attempt(&self) -> u32 {
         self.attempt
-    }
-}
-
-impl Handed {
-    fn token(&self) -> Token {
-        Token { scope: SCOPE, position: self.sequence, delivery: self.attempt }
-    }
-
-    #[inline]
-    pub(super) fn into_delivery(self, origin: &Origin) -> Delivery {
-        let info = DeliveryInfo::new(origin.clone(), self.token())
-            .with_attempt(self.attempt)
-            .with_published_at(Some(self.published_at))
-            .with_offset(self.sequence.cast_signed());
-        Delivery::new(self.message.into_message(), info)
     }
 }
 

@@ -7,7 +7,6 @@ mod group;
 mod marshaler;
 mod publisher;
 mod settle;
-mod store;
 mod subscriber;
 mod topic;
 

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, ready},
     pin::Pin,
+    slice,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
@@ -82,9 +83,9 @@ impl MemoryPublisher {
         if messages.len() > config.capacity {
             return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
         }
-        refuse_delays(topic, &messages)?;
         // Before any lock is taken: what an extension does when it is dropped is not ours to know.
         for message in &mut messages {
+            refuse_delays(topic, slice::from_ref(message))?;
             strip(message, config.preserve_extensions);
         }
         let (confirm, acked) = if config.publish_waits_for_ack.is_some() && !handling::is_handling() {
@@ -93,22 +94,33 @@ impl MemoryPublisher {
         } else {
             (None, None)
         };
-        let rejected = self.broker.offer(&self.usual, topic, Batch { messages, confirm }).err();
-        if rejected.is_none() && acked.is_none() {
+        let mut batch = Some(Batch { messages, confirm });
+        let full = self.broker.offer(&self.usual, topic, &mut batch);
+        if full.is_none() && acked.is_none() {
             return Ok(None);
         }
+        self.unfinished(full.zip(batch), acked).map_err(|()| PublishError::closed(topic)).map(Some)
+    }
+
+    /// A call that waits: for room in a topic, for acks or for both. Fails if the publisher was closed meanwhile.
+    #[inline(never)]
+    fn unfinished(
+        &self,
+        full: Option<(Arc<Topic>, Batch)>,
+        acked: Option<oneshot::Receiver<()>>,
+    ) -> Result<Box<Unfinished>, ()> {
         // Counted before it is asked whether the publisher was closed meanwhile: either `close` sees
         // this call, or this call sees the close.
         let in_progress = self.calls.token();
-        let room = match rejected {
-            Some(_) if self.calls.is_closed() => return Err(PublishError::closed(topic)),
+        let room = match full {
+            Some(_) if self.calls.is_closed() => return Err(()),
             Some((topic, batch)) => {
                 let ticket = topic.enqueue(batch);
                 Some(Room { topic, ticket })
             }
             None => None,
         };
-        Ok(Some(Box::new(Unfinished { room, acked, _in_progress: in_progress })))
+        Ok(Box::new(Unfinished { room, acked, _in_progress: in_progress }))
     }
 
     async fn finish(&self, topic: &str, unfinished: Box<Unfinished>) -> Result<(), PublishError> {

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use super::{
     broker::Shared,
-    group,
+    marshaler::Record,
     topic::{Reader, Topic},
 };
 use crate::{
@@ -33,28 +33,31 @@ pub(super) struct Place {
     pub(super) left: AtomicBool,
 }
 
+impl Place {
+    #[cold]
+    fn rejected(&self, record: &Record, reason: &str) {
+        tracing::error!(
+            topic = &*self.topic.name,
+            message = record.id().as_str(),
+            attempt = record.attempt(),
+            reason,
+            "rejected: the message is dropped, this backend has no dead letters"
+        );
+    }
+}
+
 #[async_trait]
 impl Source for Place {
     #[inline]
     fn next(&self, origin: &Origin, waker: &Waker) -> Next {
-        match self.topic.next(self.reader, waker) {
-            group::Next::Handed(handed) => Next::Delivery(handed.into_delivery(origin)),
-            group::Next::Sleep(until) => Next::Sleep(until),
-            group::Next::Ended => Next::Ended,
-        }
+        self.topic.next(self.reader, origin, waker)
     }
 
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
         let mut left = None;
         let settled = self.topic.settle(self.reader, token, &outcome, &mut left);
         if let (Some(record), Outcome::Reject { reason }) = (&left, &outcome) {
-            tracing::error!(
-                topic = &*self.topic.name,
-                message = record.id().as_str(),
-                attempt = record.attempt(),
-                reason,
-                "rejected: the message is dropped, this backend has no dead letters"
-            );
+            self.rejected(record, reason);
         }
         if let Some(receipt) = receipt {
             receipt.complete(if settled { Ok(()) } else { Err(SettleError::lost()) });

@@ -13,13 +13,13 @@ use std::{
 
 use super::{
     config::{History, MemoryConfig},
-    group::{Group, Next},
+    group::Group,
     marshaler::{Confirm, Record},
 };
 use crate::{
     Message, Window,
-    backend::Wakers,
-    delivery::{Outcome, Token},
+    backend::{Next, Wakers},
+    delivery::{Origin, Outcome, Token},
 };
 
 pub(super) struct Topic {
@@ -36,11 +36,20 @@ pub(super) struct Batch {
 
 /// What became of a batch that was offered.
 pub(super) enum Offer {
+    /// It was taken.
     Accepted,
     /// There is no room, or others wait already.
-    Full(Batch),
+    Full,
     /// The broker does not know this topic any more: look for its successor.
-    Forgotten(Batch),
+    Forgotten,
+}
+
+/// What an append leaves to be dropped without the lock.
+enum Leftover {
+    /// Nobody wants them.
+    Messages(#[expect(dead_code, reason = "kept to be dropped")] Vec<Message>),
+    /// The history is full.
+    History(#[expect(dead_code, reason = "kept to be dropped")] VecDeque<Record>),
 }
 
 /// Names a reader.
@@ -83,20 +92,23 @@ impl Topic {
         Self { name: name.into(), config, state: Mutex::new(state) }
     }
 
-    /// Accepts a batch at once, or gives it back.
-    pub(super) fn offer(&self, mut batch: Batch) -> Offer {
+    /// Accepts a batch at once and takes it out of its place, or leaves it there.
+    pub(super) fn offer(&self, offered: &mut Option<Batch>) -> Offer {
+        let Some(batch) = offered else { return Offer::Accepted };
         let mut wakers = Wakers::default();
         let mut state = self.lock();
         if state.forgotten {
-            return Offer::Forgotten(batch);
+            return Offer::Forgotten;
         }
         if !state.waiting.is_empty() || !state.has_room(batch.messages.len(), &self.config) {
-            return Offer::Full(batch);
+            return Offer::Full;
         }
-        let excess = state.append(&mut batch, &self.config);
+        let Some(Batch { messages, confirm }) = offered.take() else { return Offer::Accepted };
+        let leftover = state.append(messages, confirm.as_ref(), &self.config);
         state.wake(&mut wakers);
         drop(state);
-        drop(excess);
+        drop(confirm);
+        drop(leftover);
         wakers.wake();
         Offer::Accepted
     }
@@ -171,11 +183,15 @@ impl Topic {
         drop(removed);
     }
 
-    pub(super) fn next(&self, reader: Reader, waker: &Waker) -> Next {
+    #[inline]
+    pub(super) fn next(&self, reader: Reader, origin: &Origin, waker: &Waker) -> Next {
         // Dropped after the lock is released, because it is declared before.
         let mut replaced = None;
         let mut state = self.lock();
-        state.group(reader.group).map_or(Next::Ended, |group| group.next(reader.member, waker, &mut replaced))
+        match state.group(reader.group) {
+            Some(group) => group.next(reader.member, origin, waker, &mut replaced),
+            None => Next::Ended,
+        }
     }
 
     /// Takes note of an outcome; false if the reader had no such delivery outstanding. A record that
@@ -241,16 +257,17 @@ impl Topic {
     }
 
     /// Admits what has room now, and wakes whom that concerns once the lock is released.
+    #[inline(never)]
     fn admit_and_wake(&self, mut state: MutexGuard<'_, State>) {
         let mut wakers = Wakers::default();
         let mut leftovers = Vec::new();
         let mut admitted = false;
         while let Some(first) = state.waiting.front()
             && state.has_room(first.batch.messages.len(), &self.config)
-            && let Some(mut first) = state.waiting.pop_front()
+            && let Some(Waiting { batch: Batch { messages, confirm }, waker, .. }) = state.waiting.pop_front()
         {
-            leftovers.push((state.append(&mut first.batch, &self.config), first.batch));
-            wakers.extend(first.waker);
+            leftovers.push((state.append(messages, confirm.as_ref(), &self.config), confirm));
+            wakers.extend(waker);
             admitted = true;
         }
         if admitted {
@@ -287,18 +304,22 @@ impl State {
         self.groups.iter().all(|group| group.len().saturating_add(messages) <= config.capacity)
     }
 
-    /// Gives the messages their place, in every group. What is left of the batch, and what is returned,
-    /// is to be dropped without the lock.
-    #[inline]
-    fn append(&mut self, batch: &mut Batch, config: &MemoryConfig) -> Option<VecDeque<Record>> {
+    /// Gives the messages their place, in every group. The confirmation, and what is returned, are to be
+    /// dropped without the lock.
+    #[inline(always)]
+    fn append(
+        &mut self,
+        messages: Vec<Message>,
+        confirm: Option<&Confirm>,
+        config: &MemoryConfig,
+    ) -> Option<Leftover> {
         let keeps_history = !matches!(config.history, History::None);
         if self.groups.is_empty() && !keeps_history {
-            return None;
+            return Some(Leftover::Messages(messages));
         }
         // One look at the clock for a call.
         let published_at = SystemTime::now();
-        let Batch { messages, confirm } = batch;
-        for message in std::mem::take(messages) {
+        for message in messages {
             let sequence = self.next_sequence;
             self.next_sequence += 1;
             let record = |message, confirm| Record::new(message, sequence, published_at, confirm);
@@ -309,16 +330,16 @@ impl State {
             // The last group gets the original: with one group and no history nothing is cloned.
             if let Some((last, others)) = self.groups.split_last_mut() {
                 for group in others {
-                    group.push(record(message.clone(), confirm.clone()));
+                    group.push(record(message.clone(), confirm.cloned()));
                 }
-                last.push(record(message, confirm.clone()));
+                last.push(record(message, confirm.cloned()));
             }
         }
         if !keeps_history {
             return None;
         }
         let excess = self.history.len().saturating_sub(config.history.limit());
-        (excess > 0).then(|| self.history.drain(..excess).collect())
+        (excess > 0).then(|| Leftover::History(self.history.drain(..excess).collect()))
     }
 
     #[inline]

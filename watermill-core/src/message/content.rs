@@ -111,20 +111,27 @@ impl Deref for SharedContent {
 impl Drop for SharedContent {
     #[inline]
     fn drop(&mut self) {
-        if let Some(mut content) = self.0.take()
+        // One look and one count, wherever it is not the last share.
+        if let Some(content) = self.0.take()
             && Arc::strong_count(&content) == 1
-            && let Some(unique) = Arc::get_mut(&mut content)
         {
-            // Now, and not when the memory is used again: a payload may be all there is of something large.
-            unique.clear();
-            let _ = SPARE.try_with(|spare| {
-                let mut spare = spare.borrow_mut();
-                if spare.len() < SPARE_MAX {
-                    spare.push(content);
-                }
-            });
+            keep_spare(content);
         }
     }
+}
+
+/// Clears what may be the last share of a content, and keeps its memory if it is.
+#[inline(never)]
+fn keep_spare(mut content: Arc<Content>) {
+    let Some(unique) = Arc::get_mut(&mut content) else { return };
+    // Now, and not when the memory is used again: a payload may be all there is of something large.
+    unique.clear();
+    let _ = SPARE.try_with(|spare| {
+        let mut spare = spare.borrow_mut();
+        if spare.len() < SPARE_MAX {
+            spare.push(content);
+        }
+    });
 }
 
 impl Content {

@@ -5,7 +5,9 @@ use std::{
     num::NonZeroUsize,
 };
 
-use crate::{Delivery, Window, subscriber::Ordering};
+use bytes::Bytes;
+
+use crate::{Window, delivery::Token, subscriber::Ordering};
 
 /// How many messages of a handler run at once, and in what order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,14 +89,13 @@ impl Concurrency {
         }
     }
 
-    /// Which lane a delivery belongs to; `None` when any will do.
-    pub(super) fn lane(self, delivery: &Delivery) -> Option<u64> {
+    /// Which lane a delivery with this key belongs to; `None` when any will do.
+    pub(super) fn lane(self, key: Option<&Bytes>, token: Token) -> Option<u64> {
         match self {
-            Self::Scopes(_) => Some(delivery.info().token().scope),
+            Self::Scopes(_) => Some(token.scope),
             Self::Each(_) | Self::Unordered(_) | Self::Batch(_) => None,
             Self::Keyed(n) => {
-                let token = delivery.info().token();
-                let lane = match delivery.key() {
+                let lane = match key {
                     Some(key) => {
                         let mut hasher = DefaultHasher::new();
                         key.hash(&mut hasher);

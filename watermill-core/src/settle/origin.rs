@@ -133,7 +133,12 @@ impl Origin {
     /// Whether the subscription has lost the delivery.
     #[inline]
     pub(super) fn is_lost(&self, token: Token) -> bool {
-        !self.0.notes.is_empty() && self.0.notes.change(|table| table.is_lost(token))
+        !self.0.notes.is_empty() && self.is_noted_as_lost(token)
+    }
+
+    #[cold]
+    fn is_noted_as_lost(&self, token: Token) -> bool {
+        self.0.notes.change(|table| table.is_lost(token))
     }
 
     pub(super) fn watch(&self, token: Token) -> CancellationToken {
@@ -155,8 +160,13 @@ impl Origin {
         self.0.settle.settle(token, outcome, receipt);
         // Revoked in between, it was noted, and nobody else would ever forget the note.
         if !self.0.notes.is_empty() {
-            self.0.notes.change(|table| table.notes.remove(&token));
+            self.forget(token);
         }
+    }
+
+    #[cold]
+    fn forget(&self, token: Token) {
+        self.0.notes.change(|table| table.notes.remove(&token));
     }
 
     #[cold]
@@ -175,7 +185,7 @@ impl Origin {
         }
         if !note.lost {
             // As above.
-            self.0.notes.change(|table| table.notes.remove(&token));
+            self.forget(token);
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`Settlement`]: the right to settle a delivery, once.
 
-use std::{fmt, time::Duration};
+use std::{fmt, mem::ManuallyDrop, time::Duration};
 
 use super::{
     info::DeliveryInfo,
@@ -23,6 +23,10 @@ impl Settlement {
     }
 
     /// Which delivery it is of, without what else is known of it; `None` once it is settled.
+    pub(crate) fn token(&self) -> Token {
+        self.token
+    }
+
     pub(crate) fn info(&self) -> Option<DeliveryInfo> {
         self.origin.clone().map(|origin| DeliveryInfo::new(origin, self.token))
     }
@@ -104,9 +108,11 @@ impl Settlement {
     }
 
     #[inline]
-    fn settle_with(mut self, outcome: Outcome, receipt: Option<Receipt>) {
-        if let Some(origin) = self.origin.take() {
-            origin.settle(self.token, outcome, receipt);
+    fn settle_with(self, outcome: Outcome, receipt: Option<Receipt>) {
+        // Without the look that a drop would take: with the origin, all that it owns is taken.
+        let mut settled = ManuallyDrop::new(self);
+        if let Some(origin) = settled.origin.take() {
+            origin.settle(settled.token, outcome, receipt);
         }
     }
 }

@@ -35,8 +35,6 @@ impl<D: Dialect> Reader<D> {
         term.waiting.note(&self.shared, self.tables.topic(), self.config.group_name(), holder, now);
         self.keep(term, connection);
         if rows.is_empty() {
-            // A row that was held may have been deleted.
-            term.held = None;
             term.poll_at = now + term.poll_interval;
             term.poll_interval = (term.poll_interval * 2).min(self.config.poll_interval_max);
         } else {
@@ -44,17 +42,17 @@ impl<D: Dialect> Reader<D> {
             let pause = if more { Duration::ZERO } else { term.poll_interval };
             term.poll_at = now + pause;
         }
-        if !rows.is_empty() {
-            self.take_in(term, rows, now);
+        let has_come = !rows.is_empty();
+        self.take_in(term, rows, read_to_the_end, now);
+        if has_come {
+            self.shared.wake_stream();
         }
-        // A row that is held is not in hand, and there may be others behind it.
-        self.shared.lock().ledger.read_to_the_end = read_to_the_end && term.held.is_none();
-        self.shared.wake_stream();
         Ok(())
     }
 
-    fn take_in(&self, term: &mut Term<D>, rows: Vec<Row>, now: Instant) {
+    fn take_in(&self, term: &mut Term<D>, rows: Vec<Row>, read_to_the_end: bool, now: Instant) {
         let mut unreadable = Vec::new();
+        // It may have been deleted.
         let held_before = term.held.take();
         let mut state = self.shared.lock();
         for Row { position, published_at, message } in rows {
@@ -77,6 +75,8 @@ impl<D: Dialect> Reader<D> {
                 }
             }
         }
+        // A row that is held is not in hand, and there may be others behind it.
+        state.ledger.read_to_the_end = read_to_the_end && term.held.is_none();
         drop(state);
         for (offset, error, kept) in unreadable {
             let fate = if kept {

@@ -282,3 +282,20 @@ async fn what_is_published_in_this_process_is_not_polled_for() {
         assert_eq!(payload(&mut subscription).await, n.to_string());
     }
 }
+
+#[tokio::test]
+async fn the_status_tells_what_is_unsettled_once_everything_was_read() {
+    let database = Database::new();
+    let pool = database.pool().await;
+    publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
+    let subscriber = subscriber(&pool);
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    let first = next(&mut subscription).await;
+    let [status] = &subscriber.status()[..] else { panic!("there is one subscription") };
+    assert_eq!((status.outstanding, status.lag), (1, Some(3)));
+    assert!(status.oldest_unsettled.is_some());
+    first.ack_confirmed().await.unwrap();
+    assert_eq!(subscription.status().lag, Some(2));
+    subscription.close().await.unwrap();
+    assert_eq!(subscriber.status(), []);
+}

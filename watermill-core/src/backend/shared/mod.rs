@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The state that a subscription's stream, its deliveries and its background task share, over a [`Ledger`]:
-/// the [`Source`] of nearly every backend.
+/// the [`Source`](super::Source) of nearly every backend.
 ///
 /// The stream takes messages out of the ledger, and deliveries settle there. The task puts messages in,
 /// records outcomes, and sleeps in [`work`](Self::work) meanwhile. The lock is held for moments, and what
@@ -55,7 +55,7 @@ pub struct SharedOptions {
     pub record_batch: usize,
     /// Fewer are recorded after this time, or at once when somebody waits for a receipt. Default: zero.
     pub record_interval: Duration,
-    /// How long [`close`](Source::close) waits for the task, before it fails. The task's own waits are to be
+    /// How long [`close`](super::Source::close) waits for the task, before it fails. The task's own waits are to be
     /// shorter than this together. Default: 60 seconds.
     pub close_timeout: Duration,
 }

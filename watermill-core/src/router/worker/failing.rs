@@ -15,6 +15,7 @@ use crate::{
 
 impl State<'_> {
     /// A try has failed: asks the policy.
+    #[cold]
     pub(super) fn fail(&mut self, job: Job, error: BoxError) {
         if job.settlement.is_lost() {
             return self.lose(job);

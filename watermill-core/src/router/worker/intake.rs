@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{End, Environment};
 use crate::{
-    Backoff, Delivery, Subscription,
+    Backoff, Delivery, Message, Settlement, Subscription,
     error::{SubscribeError, SubscribeErrorKind, chain},
 };
 
@@ -61,22 +61,25 @@ impl<'w> Intake<'w> {
     }
 
     /// Hands the next delivery to `accept`, or says that there will be none.
+    ///
+    /// A delivery is large, and every call that is given it by value moves it once more. So it is taken apart
+    /// here, and whoever needs the message takes it out of its place.
     #[inline(always)]
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        accept: impl FnOnce(Delivery, &mut Context<'_>),
+        accept: impl FnOnce(&mut Option<Message>, Settlement, &mut Context<'_>),
     ) -> Poll<Result<(), End>> {
         if !matches!(self.condition, Condition::Well) && self.poll_condition(cx).is_pending() {
             return Poll::Pending;
         }
         match Pin::new(&mut self.subscription).poll_next(cx) {
-            Poll::Ready(Some(Ok(delivery))) => {
+            Poll::Ready(Some(Ok(Delivery { message, settlement }))) => {
                 if !matches!(self.condition, Condition::Well) {
                     self.recover();
                 }
                 self.env.counters.received.increment();
-                accept(delivery, cx);
+                accept(&mut Some(message), settlement, cx);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(self.suffer(error)),

@@ -12,7 +12,7 @@ use tracing::Span;
 
 use super::{Environment, job::Job, state::State};
 use crate::{
-    Delivery, Message, Outputs,
+    Delivery, Message, Outputs, Settlement,
     error::{BoxError, Panicked},
     handling::while_handling,
     panic::catch,
@@ -52,30 +52,33 @@ impl<'w, S: MessageService> Lane<'w, S> {
         self.project().state
     }
 
-    /// Hands the delivery to the service, which is ready, or lets it wait its turn; and goes on.
+    /// Takes the message to the service, which is ready, or lets it wait its turn; and goes on.
     #[inline(always)]
     pub(super) fn accept(
         mut self: Pin<&mut Self>,
-        delivery: Delivery,
+        message: &mut Option<Message>,
+        settlement: Settlement,
         service: &mut S,
         cx: &mut Context<'_>,
     ) {
         if !self.state.is_free() || self.state.waiting() > 0 {
-            self.as_mut().state_mut().wait_turn(delivery);
+            let waiting = message.take().map(|message| Delivery { message, settlement });
+            self.as_mut().state_mut().waiting.extend(waiting);
             return self.poll(cx);
         }
-        if delivery.is_lost() {
-            return self.state.lost_unbegun(delivery);
+        if settlement.is_lost() {
+            return self.state.lost_unbegun(settlement);
         }
-        let (mut message, settlement) = delivery.split();
-        let job = Job::new(&mut message, settlement, self.state.env);
-        self.call(message, job, service, cx);
+        if let Some(begun) = message {
+            let job = Job::new(begun, settlement, self.state.env);
+            self.call(message, job, service, cx);
+        }
     }
 
     /// Hands what is due to the service, which is ready, and goes on.
     pub(super) fn call_due(mut self: Pin<&mut Self>, service: &mut S, cx: &mut Context<'_>) {
         if let Some((message, job)) = self.as_mut().state_mut().take_due() {
-            self.call(message, job, service, cx);
+            self.call(&mut Some(message), job, service, cx);
         }
     }
 
@@ -118,12 +121,18 @@ impl<'w, S: MessageService> Lane<'w, S> {
 
     /// Calls the service and polls its future at once. Most handlers are over by then: their job was
     /// never put away, and one net catches the panics of the call and of the poll.
+    ///
+    /// Takes the message out of its place: what a closure captures by value is moved once more.
     #[inline(always)]
-    fn call(mut self: Pin<&mut Self>, message: Message, job: Job, service: &mut S, cx: &mut Context<'_>) {
+    fn call(
+        mut self: Pin<&mut Self>,
+        message: &mut Option<Message>,
+        job: Job,
+        service: &mut S,
+        cx: &mut Context<'_>,
+    ) {
         let mut this = self.as_mut().project();
         let spawns = this.state.env.spawns;
-        // Taken from here by the call: what a closure captures by value is moved once more.
-        let mut message = Some(message);
         let entered = job.trace.enter();
         let polled = caught(|| {
             let Some(message) = message.take() else { return Poll::Pending };

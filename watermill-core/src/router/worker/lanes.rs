@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::OnceLock, task::Context};
 
 use super::{Environment, lane::Lane, table::Table};
-use crate::{Delivery, router::MessageService};
+use crate::{Message, Settlement, router::MessageService};
 
 /// One lane that is polled with the worker, or a table of lanes each with a waker of its own.
 pub(super) enum Lanes<'w, S: MessageService> {
@@ -61,12 +61,18 @@ impl<'w, S: MessageService> Lanes<'w, S> {
         }
     }
 
-    /// Hands a delivery to its lane, and goes on there; the service is ready.
+    /// Hands a message to its lane, and goes on there; the service is ready.
     #[inline(always)]
-    pub(super) fn accept(&mut self, delivery: Delivery, service: &mut S, cx: &mut Context<'_>) {
+    pub(super) fn accept(
+        &mut self,
+        message: &mut Option<Message>,
+        settlement: Settlement,
+        service: &mut S,
+        cx: &mut Context<'_>,
+    ) {
         match self {
-            Self::One(lane) => lane.as_mut().accept(delivery, service, cx),
-            Self::Many(table) => table.accept(delivery, service),
+            Self::One(lane) => lane.as_mut().accept(message, settlement, service, cx),
+            Self::Many(table) => table.accept(message, settlement, service),
         }
     }
 

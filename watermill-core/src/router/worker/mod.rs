@@ -125,5 +125,5 @@ fn step<S: MessageService>(
     if !takes {
         return Poll::Pending;
     }
-    intake.poll_next(cx, |delivery, cx| lanes.accept(delivery, service, cx))
+    intake.poll_next(cx, |message, settlement, cx| lanes.accept(message, settlement, service, cx))
 }

@@ -66,6 +66,7 @@ impl<'w> Pipeline<'w> {
     }
 
     /// Adds what is known already and waits for its turn.
+    #[inline(never)]
     pub(super) fn push_outcome(&mut self, job: Job, outcome: Outcome) {
         self.entries.push_back(Entry::Decided(Some(Ok(outcome))));
         self.push(job, true);

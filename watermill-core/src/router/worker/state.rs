@@ -15,7 +15,7 @@ use super::{
     stage::{Recalled, Stage},
 };
 use crate::{
-    Delivery, Message, Outputs,
+    Delivery, Message, Outputs, Settlement,
     delivery::Outcome,
     error::{BoxError, PublishError},
     handling::while_handling,
@@ -34,7 +34,7 @@ pub(super) struct State<'w> {
     pub(super) stage: Stage,
     pub(super) pipeline: Pipeline<'w>,
     /// Deliveries that have not begun.
-    waiting: VecDeque<Delivery>,
+    pub(super) waiting: VecDeque<Delivery>,
     /// The worker is at its end: no retry and no nack is waited for any more.
     pub(super) closing: bool,
 }
@@ -88,10 +88,6 @@ impl<'w> State<'w> {
         }
     }
 
-    pub(super) fn wait_turn(&mut self, delivery: Delivery) {
-        self.waiting.push_back(delivery);
-    }
-
     /// The worker is at its end: what has not begun is given back, and nothing is waited for but what runs.
     pub(super) fn give_back(&mut self) {
         self.closing = true;
@@ -100,9 +96,9 @@ impl<'w> State<'w> {
 
     /// A delivery that is not to begin, because another owner has its message by now.
     #[cold]
-    pub(super) fn lost_unbegun(&self, delivery: Delivery) {
+    pub(super) fn lost_unbegun(&self, settlement: Settlement) {
         self.env.counters.lost.increment();
-        delivery.nack();
+        settlement.nack();
     }
 
     /// Takes what needs the service.
@@ -121,7 +117,7 @@ impl<'w> State<'w> {
                 self.stage = stage;
                 let delivery = self.waiting.pop_front()?;
                 if delivery.is_lost() {
-                    self.lost_unbegun(delivery);
+                    self.lost_unbegun(delivery.settlement);
                     return None;
                 }
                 let (mut message, settlement) = delivery.split();
@@ -312,7 +308,7 @@ impl<'w> State<'w> {
     pub(super) fn give_back_waiting(&mut self) {
         for delivery in std::mem::take(&mut self.waiting) {
             if delivery.is_lost() {
-                self.lost_unbegun(delivery);
+                self.lost_unbegun(delivery.settlement);
             } else {
                 self.env.counters.nacked.increment();
                 delivery.nack();
@@ -333,6 +329,8 @@ impl<'w> State<'w> {
         }
     }
 
+    /// Apart, because most of what a handler without outputs would make room for is in here.
+    #[inline(never)]
     fn publish(&mut self, job: Job, mut outputs: Outputs, cx: &mut Context<'_>) {
         let env = self.env;
         name_delivery(env, &job, &mut outputs);

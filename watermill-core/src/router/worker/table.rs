@@ -13,7 +13,7 @@ use super::{
     group::Groups,
     lane::Lane,
 };
-use crate::{Delivery, router::MessageService};
+use crate::{Message, Settlement, router::MessageService};
 
 /// Lanes by number, each with a waker of its own. A lane that has nothing in hand is used again, so a message
 /// costs no allocation beyond its lane's.
@@ -103,10 +103,11 @@ impl<'w, S: MessageService> Table<'w, S> {
         self.quiet.len() == self.slots.len()
     }
 
-    pub(super) fn accept(&mut self, delivery: Delivery, service: &mut S) {
+    pub(super) fn accept(&mut self, message: &mut Option<Message>, settlement: Settlement, service: &mut S) {
         // A delivery that may go anywhere is a lane of its own.
         self.accepted += 1;
-        let serves = self.env.concurrency.lane(&delivery).unwrap_or(self.accepted);
+        let serves = self.env.concurrency.lane(message.as_ref().and_then(Message::key), settlement.token());
+        let serves = serves.unwrap_or(self.accepted);
         let at = match self.by_lane.get(&serves) {
             Some(at) => *at,
             None => {
@@ -116,7 +117,7 @@ impl<'w, S: MessageService> Table<'w, S> {
                 at
             }
         };
-        self.with_lane(at, |lane, cx| lane.accept(delivery, service, cx));
+        self.with_lane(at, |lane, cx| lane.accept(message, settlement, service, cx));
     }
 
     pub(super) fn call_due(&mut self, service: &mut S) -> bool {
