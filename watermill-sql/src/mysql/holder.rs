@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::MySqlConnection;
 use tokio::time::Instant;
 
-use crate::held_back::Holder;
+use crate::log::Holder;
 
 /// Writers are there for moments all the time; only one that stays is worth another statement.
 const WORTH_ASKING: Duration = Duration::from_millis(500);

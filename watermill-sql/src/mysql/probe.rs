@@ -7,28 +7,17 @@ use tokio::time::Instant;
 
 use super::{
     checks,
-    gaps::{Gap, Gaps, Statement},
-    holder, log,
+    gaps::{Gap, Gaps, Probed, Statement},
+    holder, rows,
 };
 use crate::{
     SqlSubscriberConfig,
-    dialect::{self, Fetched},
     error::Failure,
-    held_back::Holder,
-    marshaler::Row,
+    log::{self as logs, Fetched, Holder},
     position::Position,
+    stored::Row,
     topic::Tables,
 };
-
-/// What a probe of a gap has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Probed {
-    Empty,
-    /// One that was committed since the gap was seen.
-    Row,
-    /// One of a transaction that is open.
-    Locked,
-}
 
 /// How it is known that those have ended who may have drawn an offset of a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +38,7 @@ pub struct Cursor {
     held_since: Option<Instant>,
 }
 
-impl dialect::Cursor for Cursor {}
+impl logs::Cursor for Cursor {}
 
 pub(super) async fn open(
     connection: &mut MySqlConnection,
@@ -84,7 +73,7 @@ impl Cursor {
     ) -> sqlx::Result<Fetched> {
         let after = after.offset;
         self.gaps.forget_up_to(after);
-        let mut rows = log::visible(connection, tables, after, limit).await?;
+        let mut rows = rows::visible(connection, tables, after, limit).await?;
         let more = rows.len() == limit;
         let mut gaps = self.undecided(after, &rows);
         if gaps.is_empty() {
@@ -95,7 +84,7 @@ impl Cursor {
         let now = Instant::now();
         let locked = self.decide(connection, tables, &gaps, &rows, now).await?;
         // Rows may have appeared, which were missing before.
-        rows = log::visible(connection, tables, after, limit).await?;
+        rows = rows::visible(connection, tables, after, limit).await?;
         gaps = self.undecided(after, &rows);
         let Some(&(first, _)) = gaps.first() else {
             self.held_since = None;

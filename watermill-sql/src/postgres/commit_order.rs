@@ -6,13 +6,14 @@ use tokio::time::Instant;
 
 use super::{
     checks::{Facts, STANDBY},
-    holder, log,
+    holder,
     look::{Holding, Look, Looks},
+    rows,
 };
 use crate::{
     CommitOrder, SqlSubscriberConfig,
-    dialect::{self, Fetched},
     error::{Failure, Trouble, classify},
+    log::{self as logs, Fetched},
     position::Position,
     topic::Tables,
 };
@@ -86,7 +87,7 @@ impl Cursor {
         match self {
             Self::LockHolders(cursor) => cursor.fetch(connection, tables, after.offset, limit).await,
             Self::Snapshot => {
-                let rows = log::by_transaction(connection, tables, after, limit).await?;
+                let rows = rows::by_transaction(connection, tables, after, limit).await?;
                 let holder = match rows.is_empty() {
                     true => holder::of_snapshot(connection, tables, after).await?,
                     false => None,
@@ -97,7 +98,7 @@ impl Cursor {
     }
 }
 
-impl dialect::Cursor for Cursor {
+impl logs::Cursor for Cursor {
     fn keeps_connection(&self) -> bool {
         matches!(self, Self::LockHolders(cursor) if cursor.looks.is_open())
     }
@@ -152,12 +153,12 @@ impl LockHolders {
         tables: &Tables,
         after: i64,
         limit: usize,
-    ) -> sqlx::Result<Vec<crate::marshaler::Row>> {
+    ) -> sqlx::Result<Vec<crate::stored::Row>> {
         let decided = self.looks.decided();
         if self.read >= decided {
             return Ok(Vec::new());
         }
-        let rows = log::by_offset(connection, tables, after, decided, limit).await?;
+        let rows = rows::by_offset(connection, tables, after, decided, limit).await?;
         self.read = match rows.last() {
             Some(last) if rows.len() == limit => last.position.offset,
             _ => decided,

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use tokio::time::Instant;
 
 use super::look::Holding;
-use crate::{held_back::Holder, position::Position, topic::Tables};
+use crate::{log::Holder, position::Position, topic::Tables};
 
 /// Writers are there for moments all the time; only one that stays is worth another statement.
 const WORTH_ASKING: Duration = Duration::from_millis(500);

@@ -10,13 +10,16 @@ use watermill_core::{
 
 use super::{Reader, Term};
 use crate::{
-    dialect::{Dialect, Fetched},
     error::{Failure, classify},
-    ledger::LogLedger,
-    marshaler::{Row, Unreadable},
+    log::{
+        dialect::{Fetched, LogDialect},
+        ledger::LogLedger,
+    },
+    marshaler::Unreadable,
+    stored::Row,
 };
 
-impl<D: Dialect> Reader<D> {
+impl<D: LogDialect> Reader<D> {
     pub(super) async fn fetch(&self, term: &mut Term<D>) -> Result<(), Failure> {
         let after = self.shared.lock().ledger.read_up_to();
         let mut connection = self.connect_for(term).await?;
