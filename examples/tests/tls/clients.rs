@@ -1,12 +1,18 @@
 //! What connects: each crate with its own stack.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use google_cloud_auth::credentials::anonymous;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use sqlx::{
     ConnectOptions,
     postgres::{PgConnectOptions, PgSslMode},
 };
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::TlsConnector;
 use watermill_core::{Message, Publisher};
 use watermill_gcp::{PubSubAccess, PubSubPublisher, PubSubPublisherConfig};
 use watermill_kafka::{KafkaPublisher, KafkaPublisherConfig};
@@ -50,4 +56,16 @@ pub(crate) async fn kafka(servers: &Servers, certificate: &Path) -> Result {
         published = publisher.publish("orders", vec![Message::new("x")]) => Ok(published?),
         () = servers.kafka.was_asked() => Ok(()),
     }
+}
+
+/// As any crate that leaves the choice of a provider to the process.
+pub(crate) async fn other(servers: &Servers, certificate: &Path) -> Result {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate)?)?;
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let socket = TcpStream::connect(("127.0.0.1", servers.kafka.port)).await?;
+    let mut socket = TlsConnector::from(Arc::new(config)).connect("localhost".try_into()?, socket).await?;
+    socket.write_all(b"here").await?;
+    servers.kafka.was_asked().await;
+    Ok(())
 }
