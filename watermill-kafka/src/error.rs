@@ -29,10 +29,20 @@ pub(crate) fn while_reading(error: KafkaError) -> Failure {
         .explained("a topic is missing; reading goes on when it is there")
 }
 
-/// Whether a message failed because its client had failed for good before, and not for itself.
+/// Whether a message failed because its client had failed for good before, or another of its batch, and not for
+/// itself.
 pub(crate) fn is_of_dead_client(error: &KafkaError) -> bool {
-    let codes = [Code::Fatal, Code::PurgeQueue, Code::PurgeInflight];
+    let codes = [Code::Fatal, Code::PurgeQueue, Code::PurgeInflight, Code::InvalidDifferentRecord];
     error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether a message was too large for its broker, or the batch that it was in.
+pub(crate) fn is_too_large(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(is_size)
+}
+
+fn is_size(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge)
 }
 
 fn trouble(code: Code) -> Trouble {
@@ -40,7 +50,7 @@ fn trouble(code: Code) -> Trouble {
         Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::InvalidTopic => {
             Trouble::Topic
         }
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => Trouble::Message,
+        code if is_size(code) => Trouble::Message,
         Code::MessageTimedOut => Trouble::Timeout,
         Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced => Trouble::Fenced,
         Code::InvalidArgument

@@ -189,7 +189,7 @@ impl Service {
     fn redirect(&self, record: &BorrowedMessage<'_>) {
         let (topic, partition) = (record.topic(), record.partition());
         tracing::warn!(topic, partition, offset = record.offset(), "a record came beside its queue");
-        self.context.forget_queue(topic, partition);
+        self.context.forget(topic, partition, record.offset());
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(topic, partition);
         let offset = Offset::Offset(record.offset());
