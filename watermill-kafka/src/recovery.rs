@@ -89,8 +89,8 @@ fn one_by_one(config: &ClientConfig, unsent: Vec<Unsent>) -> Result<bool, KafkaE
     };
     let mut unsent = unsent.into_iter();
     for next in unsent.by_ref() {
-        if let Err(not_sent) = send(&client, next) {
-            fail(std::iter::once(not_sent), None);
+        if let Err(error) = send(&client, &next) {
+            next.call.fail_own(error);
             break;
         }
     }
@@ -104,9 +104,8 @@ fn one_by_one(config: &ClientConfig, unsent: Vec<Unsent>) -> Result<bool, KafkaE
 }
 
 /// Queues a message again, to the partition that it was meant for.
-fn send(client: &Client, unsent: Unsent) -> Result<(), Unsent> {
+fn send(client: &Client, Unsent { record, call, .. }: &Unsent) -> Result<(), KafkaError> {
     loop {
-        let Unsent { record, call, .. } = &unsent;
         let mut again = BaseRecord::with_opaque_to(record.topic(), call.clone());
         (again.key, again.payload) = (record.key(), record.payload());
         again.headers = record.headers().cloned();
@@ -115,7 +114,7 @@ fn send(client: &Client, unsent: Unsent) -> Result<(), Unsent> {
         match client.get().send(again) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(Code::QueueFull), _)) => pause(),
-            Err((error, _)) => return Err(Unsent { error, ..unsent }),
+            Err((error, _)) => return Err(error),
         }
     }
 }

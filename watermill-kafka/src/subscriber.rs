@@ -148,8 +148,8 @@ impl KafkaSubscriber {
         let mut running = self.lock();
         let subscribing = |failure: Failure| failure.subscribing(topic);
         if let Some(over) = running.owner.as_ref().and_then(|owner| owner.0.over()) {
-            return Err(SubscribeError::closed(topic)
-                .because(format!("its transactions have ended for good: {}", over.text())));
+            let ended = format!("the transactions of its publisher have ended for good: {}", over.text());
+            return Err(subscribing(over.explained(ended)));
         }
         let prepared = match running.prepared.remove(topic) {
             Some(before) => Prepared { starts: before.starts, ..prepared },

@@ -27,6 +27,7 @@ use watermill_core::{
 
 use crate::{
     assigned::{Back, scope},
+    error,
     lag::Measured,
     ledger::Ledger,
     log::Log,
@@ -50,7 +51,7 @@ pub(crate) struct Context {
     scopes: AtomicU32,
     request_timeout: Duration,
     pub(crate) silence: Silence,
-    log: Log,
+    pub(crate) log: Log,
     /// The transactions that positions are committed in, if any.
     owner: Option<Arc<Owner>>,
 }
@@ -368,6 +369,10 @@ impl ConsumerContext for Context {
         };
         if let Err(error) = done {
             tracing::error!(%error, "a rebalance could not be followed");
+            for Subscribed { shared, .. } in self.subscribed() {
+                let failure = error::while_reading(error.clone());
+                shared.report(failure.explained("a rebalance could not be followed"));
+            }
         }
     }
 }

@@ -150,6 +150,14 @@ impl Shared {
         self.reader.wake();
     }
 
+    /// There is trouble that is nothing for the stream.
+    pub(crate) fn degraded(&self, reason: &str) {
+        let mut state = self.lock();
+        if matches!(state.health, Health::Healthy) {
+            state.health = Health::Degraded { reason: reason.to_owned() };
+        }
+    }
+
     /// Something has worked again.
     pub(crate) fn recovered(&self) {
         let mut state = self.lock();

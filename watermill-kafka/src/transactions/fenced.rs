@@ -151,7 +151,7 @@ impl KafkaTerm {
     ) -> Result<(), PublishError> {
         let messages: Vec<(&str, &Message)> = flattened(batch);
         let checkpoint = |call: &Arc<Call>| {
-            BaseRecord::with_opaque_to(&*self.checkpoint_topic, call.report(messages.len()))
+            BaseRecord::with_opaque_to(&self.checkpoint_topic, call.report(messages.len()))
                 .partition(PARTITION)
                 .key(self.name.as_bytes())
                 .payload(&checkpoint[..])
@@ -160,7 +160,7 @@ impl KafkaTerm {
             Some((topic, message)) => record(call, topic, at, message),
             None => checkpoint(call),
         });
-        let Err(Refusal { at, failure }) = published.await else {
+        let Err(Refusal { at, failure, .. }) = published.await else {
             for Outgoing { topic, .. } in batch {
                 self.topic_locks.lock(topic).await.found(true);
             }

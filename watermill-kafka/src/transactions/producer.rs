@@ -1,13 +1,16 @@
 //! [`Transactions`]: a producer with a name, and one transaction after another.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     error::KafkaError,
     producer::{BaseRecord, Producer as _, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
-use tokio::{task, time::Instant};
+use tokio::{
+    task,
+    time::{Instant, sleep},
+};
 
 use watermill_core::backend::{Failure, Trouble};
 
@@ -18,6 +21,12 @@ use crate::{
     topic_locks::TopicLocks,
     topics,
 };
+
+/// How often a transaction is tried again one by one.
+const NARROWED_MAX: usize = 3;
+
+/// The pause after a transaction that was aborted, in which librdkafka takes back what it has left.
+const ABORTED_PAUSE: Duration = Duration::from_millis(20);
 
 /// A producer of transactions. Whoever initialises the next one of the same name fences it.
 pub(crate) struct Transactions {
@@ -32,11 +41,13 @@ pub(crate) struct Refusal {
     /// its messages: then all of them are here.
     pub(crate) at: Vec<usize>,
     pub(crate) failure: Failure,
+    /// Whether nothing is wrong but that messages were taken back.
+    taken_back: bool,
 }
 
 impl Refusal {
     fn of(failure: Failure) -> Self {
-        Self { at: Vec::new(), failure }
+        Self { at: Vec::new(), failure, taken_back: false }
     }
 }
 
@@ -89,12 +100,19 @@ impl Transactions {
         count: usize,
         record: impl Fn(usize, &Arc<Call>) -> BaseRecord<'r, [u8], [u8], Arc<Call>>,
     ) -> Result<(), Refusal> {
-        match self.attempt(count, &record, false).await {
-            Err(refusal) if refusal.at.len() > 1 && refusal.failure.trouble() == Trouble::Message => {
-                self.attempt(count, &record, true).await
+        let mut published = self.attempt(count, &record, false).await;
+        for _ in 0..NARROWED_MAX {
+            match &published {
+                Err(Refusal { at, failure, .. }) if at.len() > 1 && failure.trouble() == Trouble::Message => {
+                }
+                // What librdkafka takes back of an aborted transaction can be a message of the next one.
+                Err(Refusal { at, taken_back: true, .. }) if at.is_empty() => {}
+                _ => break,
             }
-            published => published,
+            sleep(ABORTED_PAUSE).await;
+            published = self.attempt(count, &record, true).await;
         }
+        published
     }
 
     async fn attempt<'r>(
@@ -163,12 +181,13 @@ impl Transactions {
             let code = error.rdkafka_error_code();
             matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight))
         };
-        let mut refused: Vec<_> =
-            call.failed_so_far().into_iter().filter(|(_, error)| !purged(error)).collect();
+        let failed = call.failed_so_far();
+        let taken_back = !failed.is_empty();
+        let mut refused: Vec<_> = failed.into_iter().filter(|(_, error)| !purged(error)).collect();
         let at = refused.iter().map(|(at, _)| *at).collect();
         match refused.drain(..).next() {
-            Some((_, error)) => Refusal { at, failure: error::classify(error) },
-            None => Refusal::of(failure),
+            Some((_, error)) => Refusal { at, failure: error::classify(error), taken_back: false },
+            None => Refusal { at, failure, taken_back },
         }
     }
 

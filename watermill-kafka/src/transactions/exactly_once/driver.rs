@@ -163,7 +163,7 @@ impl Driver {
 
     /// Remembers whose message was refused for good: that delivery comes again, and its failure policy is to
     /// hear of it.
-    async fn blame(&mut self, open: &Open, Refusal { at, mut failure }: Refusal) -> Failure {
+    async fn blame(&mut self, open: &Open, Refusal { at, mut failure, .. }: Refusal) -> Failure {
         let Some((topic, _)) = at.first().and_then(|at| open.sent(*at)) else { return failure };
         if failure.trouble() == Trouble::Topic {
             failure = self.pair.topic_locks().unknown(topic, failure).await;
