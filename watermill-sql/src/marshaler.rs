@@ -10,7 +10,7 @@ use serde::{
 };
 use watermill_core::{Message, MessageId, Metadata, error::BoxError, message::DelayError, metadata_keys};
 
-use crate::{Layout, PayloadColumn, position::Position, stored::Stored};
+use crate::{Layout, PayloadColumn};
 
 /// The width of the id's column on PostgreSQL and MySQL. Kept on SQLite too, so that a topic can move.
 const ID_CHARS_MAX: usize = 36;
@@ -28,14 +28,6 @@ pub struct Record {
     pub(crate) metadata: String,
     /// When the message is due, in milliseconds since the Unix epoch; `None` for at once.
     pub(crate) due_ms: Option<i64>,
-}
-
-/// A row that was fetched.
-#[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) position: Position,
-    pub(crate) published_at: Option<SystemTime>,
-    pub(crate) message: Result<Stored, Unreadable>,
 }
 
 /// A row that is no message.

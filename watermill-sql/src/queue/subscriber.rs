@@ -19,7 +19,7 @@ use watermill_core::{
 
 use super::{Claims, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
 use crate::{
-    Layout, SqlDatabase, SqlPublisherConfig,
+    Layout, SqlDatabase,
     error::{Failure, Trouble, classify},
     listener::SharedListener,
     schema::{self, Found},
@@ -34,7 +34,7 @@ use crate::{
 /// others to lend. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
 /// connection on PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber.
 ///
-/// Publish with [`SqlPublisherConfig::layout`] set to [`Layout::Queue`].
+/// Publish with [`SqlPublisherConfig::layout`](crate::SqlPublisherConfig::layout) set to [`Layout::Queue`].
 pub struct SqlQueueSubscriber<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlQueueSubscriberConfig,
@@ -71,8 +71,9 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
         let dead_letters = match dead {
             Some(dead) => {
-                let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
-                let found = schema::ensure_messages::<D>(&mut connection, &dead, &config, create).await?;
+                let found =
+                    schema::ensure_messages::<D>(&mut connection, &dead, Layout::Queue, payload, create)
+                        .await?;
                 Some((dead, found))
             }
             None => None,

@@ -10,19 +10,21 @@ use tokio::{
 };
 use watermill_core::{
     Message, Publisher,
-    backend::refuse_delays,
-    error::{ConfigError, PublishError, PublishErrorKind, SubscribeError},
+    error::{ConfigError, PublishError, SubscribeError},
     publisher::PublisherCapabilities,
 };
 
+use super::{
+    ConnectionPublisher, SqlPublisherConfig,
+    insert::{self, Batch},
+};
 use crate::{
-    ConnectionPublisher, Layout, SqlDatabase, SqlPublisherConfig,
-    dialect::{Dialect, to_its_end},
+    Layout, SqlDatabase,
+    dialect::to_its_end,
     error::{Failure, Trouble, classify},
-    marshaler::Record,
     schema,
     topic::Tables,
-    transaction, wake,
+    wake,
 };
 
 /// Publishes into tables, over a pool of connections or, with
@@ -80,7 +82,15 @@ impl<D: SqlDatabase> SqlPublisher<D> {
         let initialized = async {
             let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
             let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-            schema::ensure_messages::<D>(&mut connection, &tables, &self.config, true).await.map(drop)
+            schema::ensure_messages::<D>(
+                &mut connection,
+                &tables,
+                self.config.layout,
+                self.config.payload_column,
+                true,
+            )
+            .await
+            .map(drop)
         };
         initialized.await.map_err(|failure| failure.subscribing(topic))
     }
@@ -150,53 +160,5 @@ async fn insert<D: SqlDatabase>(
 ) -> Result<(), PublishError> {
     let connection = pool.acquire().await;
     let mut connection = connection.map_err(|error| classify::<D>(error).publishing(batch.tables.topic()))?;
-    transaction::insert::<D>(&mut connection, batch, config, config.initialize_schema, None).await.map(drop)
-}
-
-/// The rows of one call, checked before anything is sent.
-pub(crate) struct Batch {
-    pub(crate) tables: Tables,
-    pub(crate) records: Vec<Record>,
-}
-
-impl Batch {
-    pub(crate) fn new<D: Dialect>(
-        topic: &str,
-        messages: Vec<Message>,
-        config: &SqlPublisherConfig,
-    ) -> Result<Self, PublishError> {
-        let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
-        let tables = Tables::new::<D>(topic)
-            .map_err(|why| PublishError::new(PublishErrorKind::Topic, topic).because(why))?;
-        if config.layout == Layout::Log {
-            refuse_delays(topic, &messages)?;
-        }
-        let records = messages
-            .into_iter()
-            .map(|message| Record::encode(message, payload, config.layout))
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(check_due::<D>)
-            .map_err(|why| PublishError::new(PublishErrorKind::Message, topic).because(why))?;
-        Ok(Self { tables, records })
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    fn is_one_statement<D: Dialect>(&self) -> bool {
-        let mut rest = &self.records[..];
-        transaction::first_chunk::<D>(&mut rest);
-        rest.is_empty()
-    }
-}
-
-fn check_due<D: Dialect>(records: Vec<Record>) -> Result<Vec<Record>, String> {
-    match records.iter().find(|record| record.due_ms > Some(D::DUE_MS_MAX)) {
-        Some(record) => Err(format!(
-            "message {:?} is due later than its column can hold: use a shorter delay",
-            record.uuid
-        )),
-        None => Ok(records),
-    }
+    insert::insert::<D>(&mut connection, batch, config, config.initialize_schema, None).await.map(drop)
 }

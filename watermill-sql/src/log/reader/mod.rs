@@ -4,6 +4,7 @@
 mod connection;
 mod intake;
 mod record;
+mod waiting;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -15,20 +16,21 @@ use watermill_core::{
     subscription::Health,
 };
 
-use self::{connection::Kept, intake::wants_rows, record::CLOSE_TIMEOUT};
-use crate::{
+use self::{connection::Kept, intake::wants_rows, record::CLOSE_TIMEOUT, waiting::Waiting};
+use super::{
     SqlSubscriberConfig,
-    dialect::Dialect,
-    error::{Failure, Trouble, classify},
-    held_back::Waiting,
+    dialect::LogDialect,
     lease::{Claim, Claimed, Lease, Taken},
     ledger::LogLedger,
+};
+use crate::{
+    error::{Failure, Trouble, classify},
     position::Position,
     topic::Tables,
     wake,
 };
 
-pub(crate) struct Reader<D: Dialect> {
+pub(crate) struct Reader<D: LogDialect> {
     pub(crate) pool: Pool<D>,
     pub(crate) config: SqlSubscriberConfig,
     pub(crate) tables: Tables,
@@ -40,7 +42,7 @@ pub(crate) struct Reader<D: Dialect> {
 }
 
 /// What the task knows while it owns the lease.
-struct Term<D: Dialect> {
+struct Term<D: LogDialect> {
     lease: Lease,
     /// `None` before the first fetch.
     cursor: Option<D::Cursor>,
@@ -65,7 +67,7 @@ enum Over {
     Lost,
 }
 
-impl<D: Dialect> Reader<D> {
+impl<D: LogDialect> Reader<D> {
     /// Runs until the subscription is closed or dropped.
     pub(crate) async fn run(self) {
         let task = self.shared.task();

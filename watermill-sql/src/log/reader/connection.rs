@@ -4,18 +4,18 @@ use tokio::time::Instant;
 
 use super::{Reader, Term};
 use crate::{
-    dialect::{Cursor as _, Dialect},
     error::Failure,
+    log::dialect::{Cursor as _, LogDialect},
     pooled::{IDLE_MAX, Pooled},
 };
 
 /// Of the pool, or no longer.
-pub(super) enum Kept<D: Dialect> {
+pub(super) enum Kept<D: LogDialect> {
     Pooled(Pooled<D>),
     Detached(D::Connection),
 }
 
-impl<D: Dialect> Kept<D> {
+impl<D: LogDialect> Kept<D> {
     pub(super) fn get(&mut self) -> &mut D::Connection {
         match self {
             Self::Pooled(pooled) => &mut pooled.connection,
@@ -32,7 +32,7 @@ impl<D: Dialect> Kept<D> {
     }
 }
 
-impl<D: Dialect> Reader<D> {
+impl<D: LogDialect> Reader<D> {
     /// The connection for the next statement: the one that was kept, or another one. Whoever has it gives it
     /// to [`keep`](Self::keep) after a statement that succeeded, and drops it after one that failed.
     pub(super) async fn connect_for(&self, term: &mut Term<D>) -> Result<Kept<D>, Failure> {

@@ -9,20 +9,19 @@ use super::{Reader, Term};
 use crate::{
     Layout, SqlPublisherConfig,
     dead_letter::DeadLetter,
-    dialect::Dialect,
     error::{Failure, Trouble, classify},
-    lease::Lease,
-    ledger::Save,
+    log::{dialect::LogDialect, lease::Lease, ledger::Save},
+    publisher::insert_chunks,
     schema::Found,
     settle::Rejected,
-    transaction, wake,
+    wake,
 };
 
 /// How long a subscription that ends may take to record what it knows and give its lease back, and
 /// to ask for a lease that it may have got.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl<D: Dialect> Reader<D> {
+impl<D: LogDialect> Reader<D> {
     /// Records everything that is settled, with one statement when that is contiguous and alive.
     pub(super) async fn record(&self, term: &mut Term<D>) -> Result<bool, Failure> {
         let save = self.shared.lock().ledger.save();
@@ -79,7 +78,7 @@ impl<D: Dialect> Reader<D> {
             let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload);
             let records: Vec<_> = dead_letters.iter().map(record).collect();
             let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
-            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, Found::NO_DUE)
+            insert_chunks::<D>(&mut transaction, tables, &records, &config, Found::NO_DUE)
                 .await
                 .map_err(classify::<D>)?;
         }

@@ -18,10 +18,8 @@ use watermill_core::{
     error::SettleError,
 };
 
-use crate::{
-    HeldBack, dead_letter::DeadLetter, position::Position, progress::Progress, settle::Rejected,
-    stored::Stored,
-};
+use super::{HeldBack, progress::Progress};
+use crate::{dead_letter::DeadLetter, position::Position, settle::Rejected, stored::Stored};
 
 /// The rows of one term of ownership.
 #[derive(Debug)]

@@ -1,44 +1,22 @@
-//! [`HeldBack`]: a reader that waits for somebody else's transaction, and says for whose.
+//! [`Waiting`]: for how long a reader has been held back.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use watermill_core::backend::Shared;
 
-use crate::ledger::LogLedger;
+use crate::log::{
+    held_back::{HeldBack, Holder},
+    ledger::LogLedger,
+};
 
 /// How long a reader is held back before it says so, and by how much it waits longer each time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A subscription that cannot read on, because rows that are still being written by others belong
-/// before those that are there. It goes on by itself when their transactions end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HeldBack {
-    /// The topic.
-    pub topic: String,
-    /// The consumer group.
-    pub group: String,
-    /// Who holds it back, as the database names it: `backend 4711`, with the process id that
-    /// `pg_terminate_backend` or `KILL` takes.
-    pub holder: String,
-    /// The age of the holder's transaction where the database tells it, and otherwise for how long it has
-    /// held this reader back.
-    pub age: Duration,
-}
-
-/// Who holds a reader back, at one look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Holder {
-    /// For people.
-    pub(crate) name: String,
-    /// The age of its transaction, if that is known.
-    pub(crate) age: Option<Duration>,
-}
-
-/// A reader's account of it.
+/// A reader's account of who holds it back.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
+    /// Since when it waits for what it waits for now.
     since: Option<Instant>,
     warn_after: Duration,
 }
@@ -53,23 +31,24 @@ impl Waiting {
         holder: Option<Holder>,
         now: Instant,
     ) {
-        let Some(Holder { name, age }) = holder else {
+        let Some(Holder { name, id, age, since }) = holder else {
             if self.since.take().is_some() {
                 let mut state = shared.lock();
                 (state.held_back_by, state.ledger.held_back) = (None, None);
             }
             return;
         };
-        let since = *self.since.get_or_insert_with(|| {
+        if self.since.replace(since) != Some(since) {
             self.warn_after = PATIENCE;
-            now
-        });
+        }
         let waited = now.saturating_duration_since(since);
         let held = HeldBack {
             topic: topic.to_owned(),
             group: group.to_owned(),
             holder: name,
-            age: age.unwrap_or(waited).max(waited),
+            id,
+            age: age.unwrap_or(waited),
+            waited,
         };
         if waited >= self.warn_after {
             self.warn_after = waited * 2;
@@ -79,6 +58,9 @@ impl Waiting {
         let mut state = shared.lock();
         if waited >= PATIENCE {
             state.degraded(held.to_string());
+        } else if state.held_back_by.is_some() {
+            // It has got on since it was said to be held back.
+            state.recovered();
         }
         state.held_back_by = Some(held.holder.clone());
         state.ledger.held_back = Some(held);
@@ -87,11 +69,5 @@ impl Waiting {
     /// Whether this has lasted so long that it is no longer the ordinary end of a transaction.
     pub(crate) fn lasts(&self, now: Instant) -> bool {
         self.since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE)
-    }
-}
-
-impl fmt::Display for HeldBack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "held back by {}, whose transaction is {:.1} s old", self.holder, self.age.as_secs_f64())
     }
 }

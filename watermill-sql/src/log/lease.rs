@@ -7,10 +7,8 @@
 
 use std::time::Duration;
 
-use crate::{SqlSubscriberConfig, position::Position, progress::Progress, topic::Tables};
-
-/// The table of leases.
-pub(crate) const LEASES: &str = "_watermill_leases";
+use super::{SqlSubscriberConfig, progress::Progress};
+use crate::{position::Position, topic::Tables};
 
 /// Who wants a lease.
 #[derive(Debug)]

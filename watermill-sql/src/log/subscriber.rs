@@ -14,12 +14,15 @@ use watermill_core::{
     subscription::SubscriptionStatus,
 };
 
-use crate::{
-    HeldBack, Layout, SqlDatabase, SqlPublisherConfig, SqlSubscriberConfig,
-    error::{Failure, Trouble, classify},
+use super::{
+    HeldBack, SqlSubscriberConfig,
     ledger::{Limits, LogLedger},
-    listener::SharedListener,
     reader::Reader,
+};
+use crate::{
+    Layout, SqlDatabase,
+    error::{Failure, Trouble, classify},
+    listener::SharedListener,
     schema,
     topic::Tables,
 };
@@ -58,8 +61,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         let payload = self.config.payload_column;
         schema::ensure_log::<D>(&mut connection, tables, payload, create).await?;
         if let Some(dead_letters) = dead_letters {
-            let config = SqlPublisherConfig::for_table(Layout::Log, payload);
-            schema::ensure_messages::<D>(&mut connection, dead_letters, &config, create).await?;
+            schema::ensure_messages::<D>(&mut connection, dead_letters, Layout::Log, payload, create).await?;
         }
         D::create_group(&mut connection, tables, &self.config).await.map_err(classify::<D>)?;
         D::open_cursor(&mut connection, tables, &self.config).await.map(drop)

@@ -10,13 +10,16 @@ use watermill_core::{
 
 use super::{Reader, Term};
 use crate::{
-    dialect::{Dialect, Fetched},
     error::{Failure, classify},
-    ledger::LogLedger,
-    marshaler::{Row, Unreadable},
+    log::{
+        dialect::{Fetched, LogDialect},
+        ledger::LogLedger,
+    },
+    marshaler::Unreadable,
+    stored::Row,
 };
 
-impl<D: Dialect> Reader<D> {
+impl<D: LogDialect> Reader<D> {
     pub(super) async fn fetch(&self, term: &mut Term<D>) -> Result<(), Failure> {
         let after = self.shared.lock().ledger.read_up_to();
         let mut connection = self.connect_for(term).await?;
@@ -29,9 +32,9 @@ impl<D: Dialect> Reader<D> {
             // The server, or the table, may be another by now: check again what was checked at the start.
             term.cursor = None;
         }
-        let Fetched { rows, more, holder } = fetched.map_err(classify::<D>)?;
+        let Fetched { rows, more, undecided, holder } = fetched.map_err(classify::<D>)?;
         let now = Instant::now();
-        let read_to_the_end = !more && holder.is_none();
+        let read_to_the_end = !more && !undecided;
         term.waiting.note(&self.shared, self.tables.topic(), self.config.group_name(), holder, now);
         self.keep(term, connection);
         if rows.is_empty() {

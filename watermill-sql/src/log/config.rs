@@ -1,10 +1,10 @@
-//! [`SqlPublisherConfig`] and [`SqlSubscriberConfig`]: plain data, checked as a whole.
+//! [`SqlSubscriberConfig`]: plain data, checked as a whole.
 
 use std::time::Duration;
 
 use watermill_core::{Backoff, error::ConfigError};
 
-use crate::topic;
+use crate::{PayloadColumn, dead_letter::check_topic};
 
 /// The width of the column that holds the group on PostgreSQL and MySQL, in characters.
 const GROUP_CHARS_MAX: usize = 255;
@@ -12,16 +12,6 @@ const GROUP_CHARS_MAX: usize = 255;
 const BATCH_SIZE_MAX: usize = 10_000;
 /// Below this, ordinary delays of a loaded machine look like a dead owner.
 const LEASE_MIN: Duration = Duration::from_millis(100);
-
-/// How an [`SqlPublisher`](crate::SqlPublisher) publishes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SqlPublisherConfig {
-    pub(crate) layout: Layout,
-    pub(crate) initialize_schema: bool,
-    /// `None` until the database is known, whose default it is then.
-    pub(crate) payload_column: Option<PayloadColumn>,
-    pub(crate) notify: bool,
-}
 
 /// How an [`SqlSubscriber`](crate::SqlSubscriber) reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,29 +45,6 @@ pub enum StartPosition {
     Latest,
 }
 
-/// What a topic's table is. A topic has one layout; each refuses tables of the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Layout {
-    /// Messages stay, and every consumer group reads all of them in order: for
-    /// [`SqlSubscriber`](crate::SqlSubscriber).
-    #[default]
-    Log,
-    /// Each message is handled by one of many workers, in no promised order, and then deleted or marked;
-    /// it may be delayed: for [`SqlQueueSubscriber`](crate::SqlQueueSubscriber).
-    Queue,
-}
-
-/// What the payload column of a topic's table holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PayloadColumn {
-    /// JSON text. A payload that is none is refused before anything is sent.
-    Json,
-    /// Any bytes.
-    Bytes,
-}
-
 /// How a reader knows on PostgreSQL that no row can come any more before one that it has read.
 ///
 /// Offsets are drawn when rows are inserted, and rows are seen when their transactions commit, so a
@@ -96,61 +63,6 @@ pub enum CommitOrder {
     /// Reads in the order of transactions, up to the oldest one that is open: Go's rule, for groups that
     /// Go reads too. Any write transaction that stays open in the whole cluster holds every reader back.
     Snapshot,
-}
-
-impl SqlPublisherConfig {
-    /// Sets what the topic's table is. Default: [`Layout::Log`].
-    #[must_use]
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// Whether a missing table is created by the first publish to its topic. Default: true. Turned
-    /// off, publishing to a missing table fails and nothing is created.
-    #[must_use]
-    pub fn initialize_schema(mut self, initialize_schema: bool) -> Self {
-        self.initialize_schema = initialize_schema;
-        self
-    }
-
-    /// Sets what the payload column holds, and of which type a missing table's is made. Default: what
-    /// Go's library makes, JSON on PostgreSQL and MySQL, bytes on SQLite.
-    #[must_use]
-    pub fn payload_column(mut self, payload_column: PayloadColumn) -> Self {
-        self.payload_column = Some(payload_column);
-        self
-    }
-
-    /// Whether readers in other processes are woken by the publishing transaction, with `NOTIFY` on
-    /// PostgreSQL; other databases have no such thing. Default: true. PostgreSQL lets transactions that
-    /// notify commit one at a time, and prepares none of them for a two-phase commit: turned off, readers
-    /// find rows at their next poll.
-    #[must_use]
-    pub fn notify(mut self, notify: bool) -> Self {
-        self.notify = notify;
-        self
-    }
-
-    /// How to publish to a table that a subscriber makes.
-    pub(crate) fn for_table(layout: Layout, payload_column: Option<PayloadColumn>) -> Self {
-        Self { layout, payload_column, ..Self::default() }
-    }
-
-    /// Checks the configuration.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] with every problem there is; today no combination of options has one.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        Ok(())
-    }
-}
-
-impl Default for SqlPublisherConfig {
-    fn default() -> Self {
-        Self { layout: Layout::Log, initialize_schema: true, payload_column: None, notify: true }
-    }
 }
 
 impl SqlSubscriberConfig {
@@ -317,7 +229,7 @@ impl SqlSubscriberConfig {
         check(self.lease <= Duration::from_secs(3600), "lease: more than an hour");
         check(!self.gap_grace.is_zero(), "gap_grace: zero would pass rows that are being written");
         check(self.ack_interval < self.lease, "ack_interval: not less than the lease");
-        if let Err(problem) = check_dead_letter_topic(self.dead_letter_topic.as_deref()) {
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL subscriber").with(problems).finish()
@@ -346,18 +258,12 @@ impl Default for SqlSubscriberConfig {
     }
 }
 
-/// Says what is wrong with the topic for dead letters, if there is one.
-pub(crate) fn check_dead_letter_topic(topic: Option<&str>) -> Result<(), String> {
-    topic.map_or(Ok(()), topic::check_characters).map_err(|problem| format!("dead_letter_topic: {problem}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_defaults_are_valid() {
-        assert_eq!(SqlPublisherConfig::default().validate(), Ok(()));
         assert_eq!(SqlSubscriberConfig::default().validate(), Ok(()));
     }
 

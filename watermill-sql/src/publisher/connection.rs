@@ -3,18 +3,16 @@
 use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
-use sqlx::Connection as _;
 use tokio::{sync::Mutex, task::unconstrained};
 use watermill_core::{Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
 
+use super::{
+    SqlPublisherConfig,
+    insert::{Batch, insert},
+};
 use crate::{
-    Layout, SqlDatabase, SqlPublisherConfig,
-    dialect::Dialect,
-    error::{Trouble, classify},
-    marshaler::Record,
-    publisher::Batch,
+    Layout, SqlDatabase,
     schema::{self, Found},
-    topic::Tables,
     wake,
 };
 
@@ -73,8 +71,14 @@ impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
         let create = self.config.initialize_schema && D::CREATES_IN_TRANSACTION;
         let mut found = state.topics.get(topic).copied();
         if D::FAILURE_ENDS_TRANSACTION && found.is_none() {
-            let ensured =
-                schema::ensure_messages::<D>(state.connection, &batch.tables, &self.config, create).await;
+            let ensured = schema::ensure_messages::<D>(
+                state.connection,
+                &batch.tables,
+                self.config.layout,
+                self.config.payload_column,
+                create,
+            )
+            .await;
             found = Some(ensured.map_err(|failure| failure.publishing(topic))?);
         }
         let found = insert::<D>(state.connection, &batch, &self.config, create, found).await?;
@@ -111,88 +115,4 @@ impl<D: SqlDatabase> fmt::Debug for ConnectionPublisher<'_, D> {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
-}
-
-/// Inserts a whole call or nothing of it, and creates the table only when the database has missed it:
-/// where it exists, a publish costs no other statement. Returns what is known about the table.
-pub(crate) async fn insert<D: Dialect>(
-    connection: &mut D::Connection,
-    batch: &Batch,
-    config: &SqlPublisherConfig,
-    create: bool,
-    found: Option<Found>,
-) -> Result<Found, PublishError> {
-    let Batch { tables, records } = batch;
-    let found = found.unwrap_or(Found::OURS);
-    let failure = match insert_chunks::<D>(connection, tables, records, config, found).await {
-        Ok(()) => return Ok(found),
-        Err(error) => classify::<D>(error),
-    };
-    let inserted = if failure.trouble() == Trouble::Mismatch {
-        // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
-        match schema::ensure_messages::<D>(connection, tables, config, create).await {
-            Ok(found) => insert_chunks::<D>(connection, tables, records, config, found)
-                .await
-                .map(|()| found)
-                .map_err(classify::<D>),
-            Err(failure) => Err(failure),
-        }
-    } else {
-        Err(failure)
-    };
-    inserted.map_err(|failure| failure.publishing(tables.topic()))
-}
-
-/// One statement is atomic by itself; several become a transaction, or a savepoint of the caller's.
-/// `found` says of a queue which columns it has for due times.
-pub(crate) async fn insert_chunks<D: Dialect>(
-    connection: &mut D::Connection,
-    tables: &Tables,
-    records: &[Record],
-    config: &SqlPublisherConfig,
-    found: Found,
-) -> sqlx::Result<()> {
-    let mut rest = records;
-    let first = first_chunk::<D>(&mut rest);
-    if rest.is_empty() {
-        return insert_chunk::<D>(connection, tables, first, config, found).await;
-    }
-    let mut transaction = connection.begin().await?;
-    insert_chunk::<D>(&mut transaction, tables, first, config, found).await?;
-    while !rest.is_empty() {
-        let chunk = first_chunk::<D>(&mut rest);
-        insert_chunk::<D>(&mut transaction, tables, chunk, config, found).await?;
-    }
-    transaction.commit().await
-}
-
-async fn insert_chunk<D: Dialect>(
-    connection: &mut D::Connection,
-    tables: &Tables,
-    records: &[Record],
-    config: &SqlPublisherConfig,
-    found: Found,
-) -> sqlx::Result<()> {
-    match config.layout {
-        Layout::Log => D::insert(connection, tables, records, config).await,
-        Layout::Queue => {
-            // Those columns are named only where they are needed.
-            let is_delayed = records.iter().any(|record| record.due_ms.is_some());
-            let found = if is_delayed { found } else { Found::NO_DUE };
-            D::enqueue(connection, tables, records, config, found).await
-        }
-    }
-}
-
-/// Takes as many records as one statement holds, and at least one.
-pub(crate) fn first_chunk<'r, D: Dialect>(records: &mut &'r [Record]) -> &'r [Record] {
-    let mut bytes = 0;
-    let fits = |record: &&Record| {
-        bytes += record.payload.len() + record.metadata.len();
-        bytes <= D::INSERT_BYTES_MAX
-    };
-    let count = records.iter().take(D::INSERT_ROWS_MAX).take_while(fits).count().max(1);
-    let (chunk, rest) = records.split_at(count.min(records.len()));
-    *records = rest;
-    chunk
 }

@@ -1,11 +1,13 @@
 //! Creating the tables on demand, and refusing tables that are not ours.
 
+mod dialect;
+
+pub(crate) use dialect::SchemaDialect;
+
 use crate::{
-    Layout, PayloadColumn, SqlPublisherConfig,
-    dialect::Dialect,
+    Layout, PayloadColumn,
     error::{Failure, Trouble, classify},
-    lease::LEASES,
-    topic::Tables,
+    topic::{LEASES, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
@@ -37,17 +39,18 @@ impl Found {
 }
 
 /// Sees to the messages table of a topic. Any number of processes may do so at once.
-pub(crate) async fn ensure_messages<D: Dialect>(
+pub(crate) async fn ensure_messages<D: SchemaDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
-    config: &SqlPublisherConfig,
+    layout: Layout,
+    payload: Option<PayloadColumn>,
     create: bool,
 ) -> Result<Found, Failure> {
     let name = tables.messages_name();
     let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
     let has = |column: &str| columns.iter().any(|name| name == column);
     if check(&name, &columns, MESSAGES_COLUMNS)? {
-        let why = match config.layout {
+        let why = match layout {
             Layout::Log if has(ACKED) => "is a queue: use Layout::Queue and SqlQueueSubscriber",
             Layout::Queue if !has(ACKED) => "is a log: use Layout::Log and SqlSubscriber",
             _ => return Ok(Found { due: has(DUE), go_due: has(GO_DUE) }),
@@ -55,8 +58,8 @@ pub(crate) async fn ensure_messages<D: Dialect>(
         return Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")));
     }
     may_create(&name, create)?;
-    let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
-    match config.layout {
+    let payload = payload.unwrap_or(D::PAYLOAD_COLUMN);
+    match layout {
         Layout::Log => D::create_messages(connection, tables, payload).await,
         Layout::Queue => D::create_queue(connection, tables, payload).await,
     }
@@ -65,14 +68,13 @@ pub(crate) async fn ensure_messages<D: Dialect>(
 }
 
 /// Sees to everything that reading a log needs.
-pub(crate) async fn ensure_log<D: Dialect>(
+pub(crate) async fn ensure_log<D: SchemaDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     payload: Option<PayloadColumn>,
     create: bool,
 ) -> Result<(), Failure> {
-    let config = SqlPublisherConfig::for_table(Layout::Log, payload);
-    ensure_messages::<D>(connection, tables, &config, create).await?;
+    ensure_messages::<D>(connection, tables, Layout::Log, payload, create).await?;
     if !is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await? {
         may_create(&tables.offsets_name(), create)?;
         D::create_offsets(connection, tables).await.map_err(classify::<D>)?;
@@ -85,14 +87,13 @@ pub(crate) async fn ensure_log<D: Dialect>(
 }
 
 /// Sees to everything that working on a queue needs.
-pub(crate) async fn ensure_queue<D: Dialect>(
+pub(crate) async fn ensure_queue<D: SchemaDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     payload: Option<PayloadColumn>,
     create: bool,
 ) -> Result<(), Failure> {
-    let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
-    if ensure_messages::<D>(connection, tables, &config, create).await?.due {
+    if ensure_messages::<D>(connection, tables, Layout::Queue, payload, create).await?.due {
         return Ok(());
     }
     let name = tables.messages_name();
@@ -110,7 +111,7 @@ pub(crate) async fn ensure_queue<D: Dialect>(
 }
 
 /// What a topic's table is, if it has one.
-pub(crate) async fn layout_of<D: Dialect>(
+pub(crate) async fn layout_of<D: SchemaDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
 ) -> Result<Option<Layout>, Failure> {
@@ -121,14 +122,14 @@ pub(crate) async fn layout_of<D: Dialect>(
 }
 
 /// Whether a log has ever been read.
-pub(crate) async fn has_offsets<D: Dialect>(
+pub(crate) async fn has_offsets<D: SchemaDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
 ) -> Result<bool, Failure> {
     is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await
 }
 
-async fn is_there<D: Dialect>(
+async fn is_there<D: SchemaDialect>(
     connection: &mut D::Connection,
     table: &str,
     needed: &[&str],
