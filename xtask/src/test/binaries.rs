@@ -27,9 +27,6 @@ use crate::{
 
 /// How often it is said what is still running.
 const STILL_RUNNING: Duration = Duration::from_secs(60);
-/// How many packages run at once, for each core.
-const PACKAGES_A_CORE: usize = 2;
-
 /// A test binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Binary {
@@ -166,8 +163,9 @@ fn by_package(binaries: Vec<Binary>) -> Vec<Vec<Binary>> {
     packages
 }
 
+/// How many packages run at once: one more than there are cores, for one of them waits.
 fn workers() -> usize {
-    thread::available_parallelism().map_or(1, |cores| cores.get()) * PACKAGES_A_CORE
+    thread::available_parallelism().map_or(1, |cores| cores.get()) + 1
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
