@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use watermill_core::{
     Delivery,
     error::{PublishError, PublishErrorKind, SettleError, chain},
@@ -56,6 +56,8 @@ struct Engine<'a> {
     size: usize,
     /// How many commits in a row have failed.
     failures: u32,
+    /// When it is over with the waiting, once it is to stop in the middle of a transaction.
+    stop_by: Option<Instant>,
     report: ForwarderReport,
 }
 
@@ -69,6 +71,7 @@ impl<'a> Engine<'a> {
             recording: FuturesUnordered::new(),
             size: forwarder.config.batch_size,
             failures: 0,
+            stop_by: None,
             report: ForwarderReport::default(),
         }
     }
@@ -176,9 +179,40 @@ impl<'a> Engine<'a> {
             let checkpoint = journal.publish(batch.places(size));
             let outgoing = batch.outgoing(size, &self.forwarder.config.dead_letter_topic);
             let term = self.term.as_mut().expect("a term has begun");
-            let committed = term.commit(outgoing, checkpoint.clone()).await;
+            let committed = {
+                let mut commit = pin!(term.commit(outgoing, checkpoint.clone()));
+                tokio::select! {
+                    biased;
+                    committed = &mut commit => Some(committed),
+                    () = shutdown.as_mut() => {
+                        let stop_by = Instant::now() + self.forwarder.config.drain_timeout;
+                        self.stop_by = Some(stop_by);
+                        timeout_at(stop_by, commit).await.ok()
+                    }
+                }
+            };
+            let Some(committed) = committed else {
+                // Whether it is committed is for the next relay to find out.
+                self.term = None;
+                tracing::warn!(topic = self.forwarder.config.topic, "stopped before a transaction had ended");
+                return Err(End::Shutdown);
+            };
             match committed {
-                Ok(()) => self.published(&mut batch, size, checkpoint),
+                Ok(()) => {
+                    self.published(&mut batch, size, checkpoint);
+                    if self.stop_by.is_some() {
+                        return Err(End::Shutdown);
+                    }
+                }
+                Err(error) if self.stop_by.is_some() && error.kind() != PublishErrorKind::Fenced => {
+                    let error = chain(&error);
+                    tracing::warn!(
+                        topic = self.forwarder.config.topic,
+                        error,
+                        "not published before the end"
+                    );
+                    return Err(End::Shutdown);
+                }
                 Err(error) => {
                     self.term = None;
                     let in_doubt = self.failed(&mut batch, size, error, checkpoint)?;
@@ -320,7 +354,8 @@ impl<'a> Engine<'a> {
         // Given up here, the checkpoint has it.
         self.term = None;
         let all = async { while self.recording.next().await.is_some() {} };
-        let _ = timeout(self.forwarder.config.drain_timeout, all).await;
+        let stop_by = self.stop_by.unwrap_or_else(|| Instant::now() + self.forwarder.config.drain_timeout);
+        let _ = timeout_at(stop_by, all).await;
     }
 }
 

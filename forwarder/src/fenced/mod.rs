@@ -95,7 +95,7 @@ impl FencedForwarder {
     }
 
     /// Forwards until `shutdown` is ready, then stops gracefully: the transaction in progress is finished,
-    /// and what was published is recorded by the source. What is in hand besides stays in the source. The
+    /// within the `drain_timeout`, and what was published is recorded by the source. What is in hand besides stays in the source. The
     /// subscription is closed; the subscriber and the destination are left open, they may have other users.
     ///
     /// # Errors
