@@ -21,6 +21,7 @@ mod report;
 mod service;
 mod settle;
 mod silence;
+mod status;
 mod subscriber;
 mod subscription;
 mod topic_locks;
@@ -30,6 +31,7 @@ mod transactions;
 pub use config::{CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition};
 pub use lag::PartitionLag;
 pub use publisher::KafkaPublisher;
+pub use status::{GroupStatus, KafkaStatus, PartitionStatus};
 pub use subscriber::KafkaSubscriber;
 pub use transactions::{KafkaExactlyOncePublisher, KafkaFencedPublisher, KafkaTransactionalPublisher};
 
