@@ -253,7 +253,9 @@ impl Scout {
         let topic = topic.to_owned();
         self.ask(move |consumer, timeout| {
             let mut asked = TopicPartitionList::new();
-            (0..partitions).for_each(|partition| drop(asked.add_partition(&topic, partition)));
+            for partition in 0..partitions {
+                asked.add_partition(&topic, partition);
+            }
             let committed = consumer.committed_offsets(asked, timeout)?;
             let position = |partition| {
                 let element = committed.find_partition(&topic, partition)?;

@@ -4,10 +4,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{task, time::timeout};
-use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Settler, Trouble, refuse_delays},
+    backend::{Calls, Failure, Settler, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     metadata_keys,
     publisher::PublisherCapabilities,
@@ -43,8 +42,7 @@ struct Shared {
     config: KafkaPublisherConfig,
     pair: Arc<Pair>,
     _share: Arc<Share>,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    calls: Calls,
 }
 
 impl KafkaExactlyOncePublisher {
@@ -71,7 +69,7 @@ impl KafkaExactlyOncePublisher {
         let pair = Pair::new(config.clone(), id);
         let share = Arc::new(Share(pair.clone()));
         subscriber.commit_with(share.clone())?;
-        let calls = TaskTracker::new();
+        let calls = Calls::default();
         Ok(Self(Arc::new(Shared { config, pair, _share: share, calls })))
     }
 }
@@ -158,13 +156,7 @@ impl Shared {
 impl Publisher for KafkaExactlyOncePublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let shared = &*self.0;
-        let _call = shared.calls.token();
-        if shared.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
-        if messages.is_empty() {
-            return Ok(());
-        }
+        let Some(_call) = shared.calls.begin(topic, &messages)? else { return Ok(()) };
         let causes = shared.causes(topic, &messages)?;
         let published = shared.publish(topic, &messages, causes.clone()).await;
         if let Err(error) = &published {
@@ -175,8 +167,7 @@ impl Publisher for KafkaExactlyOncePublisher {
 
     /// Waits for the calls in progress, and for the transaction that is open.
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
-        self.0.calls.wait().await;
+        self.0.calls.close().await;
         let pair = self.0.pair.clone();
         let patience = self.0.config.request_timeout;
         match task::spawn_blocking(move || pair.flush(patience)).await {
