@@ -6,6 +6,7 @@ mod envelope;
 mod error;
 mod fenced;
 mod forwarder;
+mod key;
 mod publisher;
 mod relay;
 mod report;
@@ -15,6 +16,7 @@ pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind};
 pub use error::{ForwarderError, ForwarderErrorKind};
 pub use fenced::{FencedForwarder, FencedForwarderBuilder};
 pub use forwarder::{Forwarder, ForwarderBuilder};
+pub use key::KeyFrom;
 pub use publisher::ForwarderPublisher;
 pub use report::{DestinationReport, ForwarderReport};
 

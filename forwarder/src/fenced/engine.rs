@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use watermill_core::{
     Delivery,
     error::{PublishError, PublishErrorKind, SettleError, chain},
@@ -32,15 +32,16 @@ pub(super) async fn run(
 ) -> Result<ForwarderReport, ForwarderError> {
     let mut shutdown = pin!(shutdown);
     let topic = &*forwarder.config.topic;
-    let window = forwarder.config.fenced_window();
-    let opened = Source::open(&*forwarder.subscriber, topic, window, shutdown.as_mut()).await?;
+    let (config, window) = (&forwarder.config, |_| forwarder.config.fenced_window());
+    let opened = Source::open(&*forwarder.subscriber, config, window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let mut engine = Engine::new(forwarder);
     let end = engine.flow(&mut source, shutdown).await;
+    let stop = forwarder.config.stop_deadlines();
     source.stop_intake();
-    engine.finish_recording().await;
-    end.into_result(topic, source.close().await, engine.report)
+    engine.finish_recording(stop.drained).await;
+    end.into_result(topic, source.close(stop.closed).await, engine.report)
 }
 
 struct Engine<'a> {
@@ -118,7 +119,7 @@ impl<'a> Engine<'a> {
             let place = Place::of(&delivery).ok_or_else(|| {
                 End::Unsuitable("the source has no offsets, by which its messages are known again".to_owned())
             })?;
-            let (destination, item) = Item::new(delivery);
+            let (destination, item) = Item::new(delivery, config.key_from.as_ref());
             let mut pending = Pending::new(item, place, destination);
             if let Err(error) = &pending.item.inner {
                 let (topic, id, handling) = (&*config.topic, pending.item.outer.id(), config.on_unreadable);
@@ -316,11 +317,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Waits until the source has recorded what was published, within the time there is for it.
-    async fn finish_recording(&mut self) {
+    async fn finish_recording(&mut self, deadline: Instant) {
         // Given up here, the checkpoint has it.
         self.term = None;
         let all = async { while self.recording.next().await.is_some() {} };
-        let _ = timeout(self.forwarder.config.drain_timeout, all).await;
+        let _ = timeout_at(deadline, all).await;
     }
 }
 

@@ -47,6 +47,10 @@ impl<S: Subscriber> Subscriber for Faulty<S> {
         Ok(Arc::new(Faulty { inner: self.inner.in_group(group)?, dice: self.dice.clone() }))
     }
 
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        Some(Arc::new(Faulty { inner: self.inner.with_dead_letters(topic)?, dice: self.dice.clone() }))
+    }
+
     async fn close(&self) -> Result<(), SubscribeError> {
         self.inner.close().await
     }

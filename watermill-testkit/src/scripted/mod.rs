@@ -6,6 +6,7 @@ mod subscriber;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -75,6 +76,14 @@ impl ScriptedSubscriber {
         self
     }
 
+    /// Whether it claims to keep what is rejected, as a backend with a place for dead letters does. They are
+    /// among the [`outcomes`](Self::outcomes) either way.
+    #[must_use]
+    pub fn dead_letters(self, dead_letters: bool) -> Self {
+        self.script.change(|script| script.dead_letters = dead_letters);
+        self
+    }
+
     /// Adds a message to the script: a bare [`Message`] belongs to scope 0 and comes for the first
     /// time.
     pub fn push(&self, delivery: impl Into<ScriptedDelivery>) {
@@ -98,6 +107,17 @@ impl ScriptedSubscriber {
     /// Makes the next `calls` calls of `subscribe` fail with `kind`.
     pub fn fail_subscribe(&self, calls: usize, kind: SubscribeErrorKind) {
         self.script.change(|script| script.fail_subscribe.extend(std::iter::repeat_n(kind, calls)));
+    }
+
+    /// Keeps outcomes from being recorded until [`record`](Self::record), as a backend does that collects them:
+    /// their receipts wait, and a subscription that is dropped has them not recorded.
+    pub fn hold_records(&self) {
+        self.script.change(|script| script.held_records = Some(VecDeque::new()));
+    }
+
+    /// Records the oldest `count` outcomes that are held, and says how many there were.
+    pub fn record(&self, count: usize) -> usize {
+        self.script.change(|script| script.record(count))
     }
 
     /// Takes the outstanding deliveries of a scope away, as a lost lease or a revoked partition does:
