@@ -5,7 +5,8 @@ use std::{fmt, future::Future, sync::Arc};
 use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError};
 
 use crate::{
-    ForwarderConfig, ForwarderError, ForwarderReport, HANDLER, relay, relay::dead_letters::DeadLetters,
+    ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER, relay,
+    relay::dead_letters::DeadLetters,
 };
 
 /// Reads envelopes from the forwarder topic and publishes what is in them.
@@ -41,6 +42,7 @@ pub struct Forwarder {
     pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) config: ForwarderConfig,
+    pub(crate) control: ForwarderControl,
 }
 
 /// Puts a [`Forwarder`] together.
@@ -73,6 +75,11 @@ impl Forwarder {
     /// The configuration.
     pub fn config(&self) -> &ForwarderConfig {
         &self.config
+    }
+
+    /// A handle to stop it, to look at it, and to pause what it sends.
+    pub fn control(&self) -> ForwarderControl {
+        self.control.clone()
     }
 
     /// Forwards until `shutdown` is ready, then stops gracefully: nothing more is taken, what is in
@@ -126,7 +133,8 @@ impl ForwarderBuilder {
         let place = (&*config.dead_letter_topic, config.call_timeout);
         let (dead_letters, subscriber) =
             DeadLetters::arrange(&subscriber, dead_letters, last_resort, &handler, place);
-        Ok(Forwarder { subscriber, publisher, dead_letters, config })
+        let control = ForwarderControl::new(&config.topic);
+        Ok(Forwarder { subscriber, publisher, dead_letters, config, control })
     }
 }
 

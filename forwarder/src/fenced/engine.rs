@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     ForwarderError, ForwarderReport, OnUnreadable,
+    control::Run,
     end::End,
     relay::{item::Item, source::Source},
 };
@@ -30,10 +31,19 @@ pub(super) async fn run(
     forwarder: &FencedForwarder,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ForwarderReport, ForwarderError> {
-    let mut shutdown = pin!(shutdown);
+    let shared = &*forwarder.control.shared;
+    let _run = Run::start(shared);
+    let asked = async {
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = shared.stopped() => {}
+        }
+    };
+    let mut shutdown = pin!(asked);
     let topic = &*forwarder.config.topic;
     let (config, window) = (&forwarder.config, |_| forwarder.config.fenced_window());
-    let opened = Source::open(&*forwarder.subscriber, config, window, shutdown.as_mut()).await?;
+    let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let mut engine = Engine::new(forwarder);

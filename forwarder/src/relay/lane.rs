@@ -80,6 +80,15 @@ impl Lane {
         self.failures
     }
 
+    /// How often its first message was refused alone, or else how many calls in a row have failed.
+    pub(super) fn attempts(&self) -> u32 {
+        self.queue.front().map_or(0, |item| item.refusals).max(self.failures)
+    }
+
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
     /// Takes the messages of the next call, if one may begin that has at most `room`.
     pub(super) fn begin(&mut self, now: Instant, room: usize) -> Option<Vec<Item>> {
         let waits = self.paused || self.in_call > 0 || self.retry_at.is_some_and(|at| at > now);

@@ -1,6 +1,10 @@
 //! [`Lanes`]: which lane a message belongs to, and what is known of its destination.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -9,6 +13,7 @@ use super::{
     item::Item,
     lane::{Lane, Trouble},
 };
+use crate::{ForwarderStatus, Held, control::Pauses};
 
 /// How many failing destinations are remembered while there is nothing to send to them.
 const REMEMBERED_MAX: usize = 1000;
@@ -35,6 +40,9 @@ struct Destination {
     accepted_at: Option<u64>,
     /// How many messages were refused since then, each for the first time.
     refused_in_a_row: u32,
+    /// What somebody wants to wait: all of it, or some keys.
+    paused: bool,
+    paused_keys: BTreeSet<Bytes>,
 }
 
 /// What is set aside.
@@ -232,6 +240,53 @@ impl Lanes {
             lane.push(item);
         }
         lanes.sort_out();
+        lanes.apply_pauses();
+    }
+
+    /// Lets what is paused wait, and nothing else.
+    pub(super) fn pause(&mut self, pauses: &Pauses) {
+        for lanes in self.destinations.values_mut() {
+            lanes.paused = false;
+            lanes.paused_keys.clear();
+        }
+        for (destination, key) in pauses {
+            let lanes = self.destination(destination);
+            match key {
+                None => lanes.paused = true,
+                Some(key) => drop(lanes.paused_keys.insert(key.clone())),
+            }
+        }
+        let call_size = self.call_size;
+        for lanes in self.destinations.values_mut() {
+            for key in &lanes.paused_keys {
+                lanes.aside.entry(Aside::Key(key.clone())).or_insert_with(|| Lane::new(call_size));
+            }
+            lanes.sort_out();
+            lanes.apply_pauses();
+        }
+        self.tidy();
+    }
+
+    /// What waits for something else than its turn.
+    pub(super) fn held(&self) -> Vec<Held> {
+        let unreadable = std::iter::once((None, None, &self.unreadable));
+        let others = self.destinations.iter().flat_map(|(destination, lanes)| {
+            let destination = Some(&**destination);
+            let aside = lanes.aside.iter().map(move |(aside, lane)| (destination, Some(aside), lane));
+            std::iter::once((destination, None, &lanes.main)).chain(aside)
+        });
+        let held = unreadable.chain(others).filter(|(_, _, lane)| lane.is_blocked() && lane.len() > 0);
+        held.take(ForwarderStatus::HELD_MAX)
+            .map(|(destination, aside, lane)| Held {
+                destination: destination.map(str::to_owned),
+                key: aside.and_then(Aside::key).cloned(),
+                messages: lane.len(),
+                attempts: lane.attempts(),
+                error: lane.trouble().map(|trouble| trouble.error.clone()).unwrap_or_default(),
+                since: lane.trouble().map(|trouble| trouble.since.elapsed()).unwrap_or_default(),
+                paused: lane.paused,
+            })
+            .collect()
     }
 
     /// Nothing of a call was accepted: its lane waits.
@@ -283,9 +338,25 @@ impl Lanes {
     }
 }
 
+impl Aside {
+    fn key(&self) -> Option<&Bytes> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Alone(_) => None,
+        }
+    }
+}
+
 impl Destination {
     fn new(call_size: usize) -> Self {
-        Self { main: Lane::new(call_size), aside: BTreeMap::new(), accepted_at: None, refused_in_a_row: 0 }
+        Self {
+            main: Lane::new(call_size),
+            aside: BTreeMap::new(),
+            accepted_at: None,
+            refused_in_a_row: 0,
+            paused: false,
+            paused_keys: BTreeSet::new(),
+        }
     }
 
     fn lanes(&self) -> impl Iterator<Item = &Lane> {
@@ -305,6 +376,13 @@ impl Destination {
             if let Some(lane) = aside.and_then(|aside| self.aside.get_mut(&aside)) {
                 lane.push(item);
             }
+        }
+    }
+
+    fn apply_pauses(&mut self) {
+        self.main.paused = self.paused;
+        for (aside, lane) in &mut self.aside {
+            lane.paused = self.paused || aside.key().is_some_and(|key| self.paused_keys.contains(key));
         }
     }
 }

@@ -24,7 +24,7 @@ use futures::{
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use watermill_core::{Delivery, error::chain};
+use watermill_core::{Delivery, error::chain, router::Phase};
 
 use self::{
     call::{Called, GivenUp, call, give_up},
@@ -32,22 +32,36 @@ use self::{
     lanes::Lanes,
     source::Source,
 };
-use crate::{Forwarder, ForwarderError, ForwarderReport, OnUnreadable, end::End};
+use crate::{
+    Forwarder, ForwarderError, ForwarderReport, ForwarderStatus, OnUnreadable,
+    control::{Run, Snapshot},
+    end::End,
+};
 
 /// Runs a forwarder from subscribing to the closing of the subscription.
 pub(crate) async fn run(
     forwarder: &Forwarder,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ForwarderReport, ForwarderError> {
-    let mut shutdown = pin!(shutdown);
+    let shared = &*forwarder.control.shared;
+    let _run = Run::start(shared);
+    let asked = async {
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = shared.stopped() => {}
+        }
+    };
+    let mut shutdown = pin!(asked);
     let (config, window) = (&forwarder.config, |ordering| forwarder.config.window(ordering));
-    let opened = Source::open(&*forwarder.subscriber, config, window, shutdown.as_mut()).await?;
+    let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let stopping = CancellationToken::new();
     let mut relay = Relay::new(forwarder, &stopping, source.may_come_again_later());
     let end = relay.flow(&mut source, shutdown).await;
     let stop = forwarder.config.stop_deadlines();
+    shared.enter(Phase::Draining);
     source.stop_intake();
     stopping.cancel();
     let end = match end {
@@ -55,6 +69,7 @@ pub(crate) async fn run(
         _ => relay.drain(stop.drained).await.unwrap_or(end),
     };
     let report = relay.give_back();
+    shared.update(Snapshot { counts: report.clone(), ..Snapshot::default() });
     end.into_result(&forwarder.config.topic, source.close(stop.closed).await, report)
 }
 
@@ -82,6 +97,8 @@ struct Relay<'a> {
     /// When the batch that is being gathered is published at the latest.
     gather_until: Option<Instant>,
     report: ForwarderReport,
+    /// When it says again how it is doing.
+    status_at: Instant,
 }
 
 impl<'a> Relay<'a> {
@@ -96,11 +113,16 @@ impl<'a> Relay<'a> {
             going_on: FuturesUnordered::new(),
             gather_until: None,
             report: ForwarderReport::default(),
+            status_at: Instant::now(),
         }
     }
 
     /// Takes and forwards until something ends it.
     async fn flow(&mut self, source: &mut Source, mut shutdown: Pin<&mut impl Future<Output = ()>>) -> End {
+        let shared = &*self.forwarder.control.shared;
+        self.lanes.pause(&shared.pauses());
+        // Whether anything has happened since it was last said how it is doing.
+        let mut changed = true;
         loop {
             self.begin_calls();
             let room = self.room();
@@ -108,6 +130,12 @@ impl<'a> Relay<'a> {
             tokio::select! {
                 biased;
                 () = &mut shutdown => return End::Shutdown,
+                () = sleep_until(self.status_at), if changed => {
+                    self.say_status();
+                    changed = false;
+                    continue;
+                }
+                () = shared.pauses_changed() => self.lanes.pause(&shared.pauses()),
                 Some(event) = self.going_on.next() => {
                     if let Some(end) = self.finish(event) {
                         return end;
@@ -120,7 +148,19 @@ impl<'a> Relay<'a> {
                 () = until(self.gather_until) => self.gather_until = None,
                 () = until(due) => self.warn_of_slow_calls(),
             }
+            changed = true;
         }
+    }
+
+    fn say_status(&mut self) {
+        self.status_at = Instant::now() + ForwarderStatus::INTERVAL;
+        let in_hand = self.lanes.in_hand();
+        self.forwarder.control.shared.update(Snapshot {
+            counts: self.report.clone(),
+            in_hand: in_hand.flowing + in_hand.blocked + self.held,
+            unrecorded: self.unrecorded,
+            held: self.lanes.held(),
+        });
     }
 
     /// How many more messages may be taken now.

@@ -10,7 +10,7 @@ use watermill_core::{
     subscriber::Ordering,
 };
 
-use crate::{ForwarderConfig, ForwarderError};
+use crate::{ForwarderConfig, ForwarderError, control::Shared};
 
 /// A subscription to the forwarder topic.
 pub(crate) struct Source {
@@ -24,7 +24,7 @@ impl Source {
     /// Subscribes; `None` when `shutdown` is ready first. What is away is waited for, if that is asked for.
     pub(crate) async fn open(
         subscriber: &dyn Subscriber,
-        config: &ForwarderConfig,
+        (config, shared): (&ForwarderConfig, &Shared),
         window: impl FnOnce(Ordering) -> Window,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Self>, ForwarderError> {
@@ -41,6 +41,7 @@ impl Source {
                 Err(error) if config.await_source && error.is_retryable() => error,
                 Err(error) => return Err(ForwarderError::subscribe(topic, error)),
             };
+            shared.source_away(chain(&error));
             let wait = config.backoff.delay(failures);
             failures = failures.saturating_add(1);
             tracing::error!(topic, failures, ?wait, error = %chain(&error), "the source is not there yet");
@@ -52,6 +53,7 @@ impl Source {
         };
         let ordering = subscriber.capabilities().ordering;
         subscription.set_window(window(ordering));
+        shared.subscribed(subscription.control());
         Ok(Some(Self { subscription, ordering, last_error: None, ended: false }))
     }
 

@@ -202,6 +202,35 @@ impl Publisher for Picky {
     }
 }
 
+/// Publishes to one topic by one publisher, and to all others by another.
+pub(crate) struct ByTopic {
+    topic: &'static str,
+    this: Picky,
+    others: Picky,
+}
+
+impl ByTopic {
+    pub(crate) fn new(topic: &'static str, this: Picky, others: Picky) -> Self {
+        Self { topic, this, others }
+    }
+}
+
+#[async_trait]
+impl Publisher for ByTopic {
+    async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+        let publisher = if topic == self.topic { &self.this } else { &self.others };
+        publisher.publish(topic, messages).await
+    }
+
+    async fn close(&self) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    fn capabilities(&self) -> PublisherCapabilities {
+        self.others.capabilities()
+    }
+}
+
 /// A source that holds `count` envelopes for `destination`, with ids from 0.
 pub(crate) fn source_of(destination: &str, count: usize) -> ScriptedSubscriber {
     let source = ScriptedSubscriber::new();

@@ -15,6 +15,7 @@ use watermill_core::{
     Message, MessageId, Window,
     delivery::Outcome,
     error::{SubscribeError, SubscribeErrorKind},
+    subscriber::Ordering,
 };
 
 use crate::wait::Watched;
@@ -56,6 +57,8 @@ pub struct ScriptedDelivery {
     message: Message,
     scope: u64,
     attempt: u32,
+    /// How often it was taken back.
+    again: u32,
     redelivered: bool,
     partition: Option<i32>,
     offset: Option<i64>,
@@ -80,7 +83,31 @@ impl ScriptedSubscriber {
     /// among the [`outcomes`](Self::outcomes) either way.
     #[must_use]
     pub fn dead_letters(self, dead_letters: bool) -> Self {
-        self.script.change(|script| script.dead_letters = dead_letters);
+        self.script.change(|script| script.capabilities.dead_letters = dead_letters);
+        self
+    }
+
+    /// Sets the order that it claims. Default: [`Ordering::Scoped`], which it keeps whatever it claims, unless
+    /// the [window](Window::is_ordered) gives it up.
+    #[must_use]
+    pub fn ordering(self, ordering: Ordering) -> Self {
+        self.script.change(|script| script.capabilities.ordering = ordering);
+        self
+    }
+
+    /// Whether it counts how often it delivers a message, from the script's
+    /// [`attempt`](ScriptedDelivery::attempt) on, and says so. Default: it does.
+    #[must_use]
+    pub fn attempts(self, attempts: bool) -> Self {
+        self.script.change(|script| script.capabilities.attempts = attempts);
+        self
+    }
+
+    /// Whether it waits for the delay of a nack before it [delivers again](Self::redeliver), and says so.
+    /// Default: it does.
+    #[must_use]
+    pub fn nack_delay(self, nack_delay: bool) -> Self {
+        self.script.change(|script| script.capabilities.nack_delay = nack_delay);
         self
     }
 
@@ -271,6 +298,7 @@ impl ScriptedDelivery {
             message,
             scope: 0,
             attempt: 1,
+            again: 0,
             redelivered: false,
             partition: None,
             offset: None,

@@ -9,7 +9,7 @@ use watermill_core::{
     Delivery, Subscriber, Subscription, Window,
     delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::SubscribeError,
-    subscriber::{Ordering, SubscriberCapabilities},
+    subscriber::SubscriberCapabilities,
     subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
@@ -60,11 +60,13 @@ impl Subscriber for ScriptedSubscriber {
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
+        let capabilities = self.script.read(|script| script.capabilities);
         SubscriberCapabilities::new(BACKEND)
             .groups(true)
-            .ordering(Ordering::Scoped)
-            .nack_delay(true)
-            .dead_letters(self.script.read(|script| script.dead_letters))
+            .ordering(capabilities.ordering)
+            .attempts(capabilities.attempts)
+            .nack_delay(capabilities.nack_delay)
+            .dead_letters(capabilities.dead_letters)
     }
 }
 

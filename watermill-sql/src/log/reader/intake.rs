@@ -32,9 +32,9 @@ impl<D: LogDialect> Reader<D> {
             // The server, or the table, may be another by now: check again what was checked at the start.
             term.cursor = None;
         }
-        let Fetched { rows, more, holder } = fetched.map_err(classify::<D>)?;
+        let Fetched { rows, more, undecided, holder } = fetched.map_err(classify::<D>)?;
         let now = Instant::now();
-        let read_to_the_end = !more && holder.is_none();
+        let read_to_the_end = !more && !undecided;
         term.waiting.note(&self.shared, self.tables.topic(), self.config.group_name(), holder, now);
         self.keep(term, connection);
         if rows.is_empty() {
