@@ -21,6 +21,8 @@ use super::{
 };
 use crate::{
     ForwarderError, ForwarderReport, OnUnreadable,
+    config::StopDeadlines,
+    control::Run,
     end::End,
     relay::{item::Item, source::Source},
 };
@@ -30,17 +32,27 @@ pub(super) async fn run(
     forwarder: &FencedForwarder,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ForwarderReport, ForwarderError> {
-    let mut shutdown = pin!(shutdown);
+    let shared = &*forwarder.control.shared;
+    let _run = Run::start(shared);
+    let asked = async {
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = shared.stopped() => {}
+        }
+    };
+    let mut shutdown = pin!(asked);
     let topic = &*forwarder.config.topic;
-    let window = forwarder.config.fenced_window();
-    let opened = Source::open(&*forwarder.subscriber, topic, window, shutdown.as_mut()).await?;
+    let (config, window) = (&forwarder.config, |_| forwarder.config.fenced_window());
+    let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let mut engine = Engine::new(forwarder);
     let end = engine.flow(&mut source, shutdown).await;
+    let stop = engine.stopping.unwrap_or_else(|| forwarder.config.stop_deadlines());
     source.stop_intake();
-    engine.finish_recording().await;
-    end.into_result(topic, source.close().await, engine.report)
+    engine.finish_recording(stop.drained).await;
+    end.into_result(topic, source.close(stop.closed).await, engine.report)
 }
 
 struct Engine<'a> {
@@ -56,8 +68,8 @@ struct Engine<'a> {
     size: usize,
     /// How many commits in a row have failed.
     failures: u32,
-    /// When it is over with the waiting, once it is to stop in the middle of a transaction.
-    stop_by: Option<Instant>,
+    /// Until when what may take, once it is to stop in the middle of a transaction.
+    stopping: Option<StopDeadlines>,
     report: ForwarderReport,
 }
 
@@ -71,7 +83,7 @@ impl<'a> Engine<'a> {
             recording: FuturesUnordered::new(),
             size: forwarder.config.batch_size,
             failures: 0,
-            stop_by: None,
+            stopping: None,
             report: ForwarderReport::default(),
         }
     }
@@ -121,7 +133,7 @@ impl<'a> Engine<'a> {
             let place = Place::of(&delivery).ok_or_else(|| {
                 End::Unsuitable("the source has no offsets, by which its messages are known again".to_owned())
             })?;
-            let (destination, item) = Item::new(delivery);
+            let (destination, item) = Item::new(delivery, config.key_from.as_ref());
             let mut pending = Pending::new(item, place, destination);
             if let Err(error) = &pending.item.inner {
                 let (topic, id, handling) = (&*config.topic, pending.item.outer.id(), config.on_unreadable);
@@ -185,9 +197,8 @@ impl<'a> Engine<'a> {
                     biased;
                     committed = &mut commit => Some(committed),
                     () = shutdown.as_mut() => {
-                        let stop_by = Instant::now() + self.forwarder.config.drain_timeout;
-                        self.stop_by = Some(stop_by);
-                        timeout_at(stop_by, commit).await.ok()
+                        let deadlines = *self.stopping.insert(self.forwarder.config.stop_deadlines());
+                        timeout_at(deadlines.drained, commit).await.ok()
                     }
                 }
             };
@@ -200,11 +211,11 @@ impl<'a> Engine<'a> {
             match committed {
                 Ok(()) => {
                     self.published(&mut batch, size, checkpoint);
-                    if self.stop_by.is_some() {
+                    if self.stopping.is_some() {
                         return Err(End::Shutdown);
                     }
                 }
-                Err(error) if self.stop_by.is_some() && error.kind() != PublishErrorKind::Fenced => {
+                Err(error) if self.stopping.is_some() && error.kind() != PublishErrorKind::Fenced => {
                     let error = chain(&error);
                     tracing::warn!(
                         topic = self.forwarder.config.topic,
@@ -350,12 +361,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Waits until the source has recorded what was published, within the time there is for it.
-    async fn finish_recording(&mut self) {
+    async fn finish_recording(&mut self, deadline: Instant) {
         // Given up here, the checkpoint has it.
         self.term = None;
         let all = async { while self.recording.next().await.is_some() {} };
-        let stop_by = self.stop_by.unwrap_or_else(|| Instant::now() + self.forwarder.config.drain_timeout);
-        let _ = timeout_at(stop_by, all).await;
+        let _ = timeout_at(deadline, all).await;
     }
 }
 
