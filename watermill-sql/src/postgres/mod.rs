@@ -13,6 +13,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod start;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres, error::DatabaseError};
