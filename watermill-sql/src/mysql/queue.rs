@@ -47,7 +47,7 @@ impl QueueDialect for MySql {
              from {messages} where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
              order by due_ms, `offset` limit ? for update skip locked",
             rows::COLUMNS,
-            turn.from_ms(),
+            turn.first_ms(),
         )))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *transaction)

@@ -41,13 +41,13 @@ impl QueueDialect for Postgres {
                set owner = $1, due_ms = {STATEMENT_MS} + $2, attempts = m.attempts + 1
                where m."offset" = any(array(
                    select "offset" from {messages}
-                   where not acked and due_ms >= {from_ms} and due_ms <= {STATEMENT_MS}
+                   where not acked and due_ms >= {first_ms} and due_ms <= {STATEMENT_MS}
                    order by due_ms, "offset" limit $3 for update skip locked
                ))
                returning {}, attempts, {STATEMENT_MS}"#,
             rows::COLUMNS,
             messages = queue.tables.messages(),
-            from_ms = turn.from_ms(),
+            first_ms = turn.first_ms(),
         )))
         .bind(&queue.owner)
         .bind(queue.timeout_ms())

@@ -69,7 +69,7 @@ pub enum Turn {
 
 impl Turn {
     /// The first due time that counts. What needs no time to be due has none.
-    pub(crate) fn from_ms(self) -> i64 {
+    pub(crate) fn first_ms(self) -> i64 {
         match self {
             Self::All => 0,
             Self::Waited => 1,

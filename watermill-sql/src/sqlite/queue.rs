@@ -31,7 +31,7 @@ impl QueueDialect for Sqlite {
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
         let messages = queue.tables.messages();
-        let free = format!("not acked and due_ms >= {} and due_ms <= {NOW_MS}", turn.from_ms());
+        let free = format!("not acked and due_ms >= {} and due_ms <= {NOW_MS}", turn.first_ms());
         // A look takes no lock, and there is mostly nothing.
         let is_there: bool = sqlx::query_scalar(AssertSqlSafe(format!(
             "select exists (select 1 from {messages} where {free})"
