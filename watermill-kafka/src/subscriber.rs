@@ -12,7 +12,7 @@ use watermill_core::{
     DeadLetter, Subscriber, Subscription,
     backend::{Failure, Registry, Trouble},
     delivery::Origin,
-    error::{ConfigError, SubscribeError, SubscribeErrorKind},
+    error::{ConfigError, SubscribeError},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
@@ -221,9 +221,7 @@ impl Subscriber for KafkaSubscriber {
 
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         let config = self.config.clone().group(group);
-        let subscriber = Self::new(config)
-            .map_err(|error| SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error))?;
-        Ok(Arc::new(subscriber))
+        Ok(Arc::new(Self::new(config)?))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
     backend::{Registry, Shared, SharedOptions},
-    delivery::Origin,
     error::{ConfigError, SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
@@ -95,31 +94,32 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
         shared.lock().disown();
-        let (subscription, origin) = self.open.open(Origin::builder("sql", topic), shared.clone())?;
-        let reader = QueueReader {
-            pool: self.pool.clone(),
-            config: self.config.clone(),
-            queue: Queue {
-                tables,
-                owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
-                visibility_timeout: self.config.visibility_timeout,
-                on_ack: self.config.on_ack,
-            },
-            dead_letters,
-            shared: shared.clone(),
-            origin,
-            kept: Mutex::default(),
-            claims: AtomicU32::new(0),
-            end_claims_at: Mutex::new(Instant::now()),
-        };
         let listener = match self.config.listen {
             true => self.listener.get(&self.pool, self.config.retry),
             false => None,
         };
-        tokio::spawn(async move {
-            reader.run().await;
-            drop(listener);
-        });
+        let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
+            let reader = QueueReader {
+                pool: self.pool.clone(),
+                config: self.config.clone(),
+                queue: Queue {
+                    tables,
+                    owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
+                    visibility_timeout: self.config.visibility_timeout,
+                    on_ack: self.config.on_ack,
+                },
+                dead_letters,
+                shared,
+                origin,
+                kept: Mutex::default(),
+                claims: AtomicU32::new(0),
+                end_claims_at: Mutex::new(Instant::now()),
+            };
+            async move {
+                reader.run().await;
+                drop(listener);
+            }
+        })?;
         // Dropped meanwhile, the subscription ends.
         shared.started().await;
         Ok(subscription)

@@ -4,10 +4,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{task, time::timeout};
-use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Settler, Trouble, refuse_delays},
+    backend::{Calls, Failure, Settler, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     metadata_keys,
     publisher::PublisherCapabilities,
@@ -46,8 +45,7 @@ struct Shared {
     config: KafkaPublisherConfig,
     pair: Arc<Pair>,
     _owner: Arc<Owner>,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    calls: Calls,
 }
 
 impl KafkaExactlyOncePublisher {
@@ -74,7 +72,7 @@ impl KafkaExactlyOncePublisher {
         let pair = Pair::new(config.clone(), id);
         let owner = Arc::new(Owner(pair.clone()));
         subscriber.commit_with(owner.clone())?;
-        let calls = TaskTracker::new();
+        let calls = Calls::default();
         Ok(Self(Arc::new(Shared { config, pair, _owner: owner, calls })))
     }
 }
@@ -160,13 +158,7 @@ impl Shared {
 impl Publisher for KafkaExactlyOncePublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let shared = &*self.0;
-        let _call = shared.calls.token();
-        if shared.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
-        if messages.is_empty() {
-            return Ok(());
-        }
+        let Some(_call) = shared.calls.begin(topic, &messages)? else { return Ok(()) };
         let causes = shared.causes(topic, &messages)?;
         let published = shared.publish(topic, &messages, causes.clone()).await;
         if let Err(error) = &published {
@@ -177,8 +169,7 @@ impl Publisher for KafkaExactlyOncePublisher {
 
     /// Waits for the calls in progress, and for the transaction that is open.
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
-        self.0.calls.wait().await;
+        self.0.calls.close().await;
         let pair = self.0.pair.clone();
         let patience = self.0.config.request_timeout;
         match task::spawn_blocking(move || pair.flush(patience)).await {
