@@ -56,7 +56,7 @@ macro_rules! on_every_database {
 on_every_database! {
     unreadable::a_row_that_cannot_be_read_is_reported_and_held_until_it_is_mended,
     unreadable::a_row_that_cannot_be_read_is_held_until_it_is_deleted,
-    held_back::who_is_named_is_no_older_than_who_writes_now_while_rows_flow,
+    held_back::nobody_waits_for_longer_than_a_writer_is_there_while_rows_flow,
     held_back::the_age_of_who_holds_a_reader_back_is_its_own_and_not_that_of_the_wait,
     latest::a_group_that_begins_at_the_latest_row_gets_what_commits_late_and_nothing_that_was_there,
     latest::a_group_that_begins_at_the_latest_row_of_a_table_with_gaps_gets_what_comes_after,
