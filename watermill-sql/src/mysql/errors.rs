@@ -39,12 +39,12 @@ fn of_state(state: &str) -> Option<Trouble> {
         "25" | "40" | "XA" => Trouble::Conflict,
         // Syntax, names, numbers of columns, prepared statements.
         "42" | "21" | "26" => Trouble::Mismatch,
-        // Data, constraints, and what triggers raise about a row.
-        "22" | "23" | "44" | "45" => Trouble::Message,
+        "22" => Trouble::Message,
         // Connections, features, interruptions, and the time that a statement may take.
         "08" | "0A" | "70" => Trouble::Unavailable,
-        // Accounts and databases.
-        "28" | "3D" | "0L" | "0P" => Trouble::Refused,
+        // Constraints of the application's own, what its triggers raise, accounts, databases: somebody must change
+        // something.
+        "23" | "44" | "45" | "28" | "3D" | "0L" | "0P" => Trouble::Refused,
         _ => return None,
     })
 }
@@ -66,8 +66,8 @@ mod tests {
             (1213, "40001", Some(Trouble::Conflict)),
             (1613, "XA106", Some(Trouble::Conflict)),
             (1153, "08S01", Some(Trouble::Message)),
-            (1062, "23000", Some(Trouble::Message)),
-            (1644, "45000", Some(Trouble::Message)),
+            (1062, "23000", Some(Trouble::Refused)),
+            (1644, "45000", Some(Trouble::Refused)),
             (1264, "22003", Some(Trouble::Message)),
             (1146, "42S02", Some(Trouble::Mismatch)),
             (1054, "42S22", Some(Trouble::Mismatch)),

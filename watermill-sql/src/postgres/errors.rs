@@ -28,14 +28,16 @@ fn of_code(code: &str, file: &str) -> Option<Trouble> {
         ("25" | "2D" | "3B" | "40", _) => Trouble::Conflict,
         // Syntax, names, types: the table is not as expected. The same for a prepared statement that is not there.
         ("42" | "21", _) => Trouble::Mismatch,
-        // Data, constraints, checks, limits of the program, and what triggers and functions raise about a row.
-        ("22" | "23" | "44" | "54" | "P0" | "09" | "27" | "38" | "39" | "2F", _) => Trouble::Message,
+        // Data, and limits of the program.
+        ("22" | "54", _) => Trouble::Message,
         // Connections, resources, prerequisites that are not there now, operators, the system, locks, features that
         // a cached statement asks for, internal errors.
         ("08" | "0A" | "26" | "34" | "53" | "55" | "57" | "58" | "72" | "F0" | "HV" | "XX", _) => {
             Trouble::Unavailable
         }
-        // Accounts, roles, catalogues, schemas.
+        // Constraints and checks of the application's own, what its triggers and functions raise, accounts, roles,
+        // catalogues, schemas: somebody must change something.
+        ("09" | "23" | "27" | "2F" | "38" | "39" | "44" | "P0", _) => Trouble::Refused,
         ("28" | "0L" | "0P" | "2B" | "3D" | "3F", _) => Trouble::Refused,
         _ => return None,
     })
@@ -58,8 +60,8 @@ mod tests {
             ("25P02", Trouble::Conflict),
             ("25P03", Trouble::Conflict),
             ("22P02", Trouble::Message),
-            ("23505", Trouble::Message),
-            ("P0001", Trouble::Message),
+            ("23505", Trouble::Refused),
+            ("P0001", Trouble::Refused),
             ("54000", Trouble::Message),
             ("42P01", Trouble::Mismatch),
             ("42703", Trouble::Mismatch),

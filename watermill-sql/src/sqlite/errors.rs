@@ -22,10 +22,11 @@ fn of_code(code: i32) -> Option<Trouble> {
         (_, 1) => Trouble::Mismatch,
         // BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, SCHEMA.
         (_, 5 | 6 | 7 | 9 | 10 | 13 | 14 | 15 | 17) => Trouble::Unavailable,
-        // TOOBIG, CONSTRAINT, MISMATCH: what a row holds, its constraints, and what triggers raise about it.
-        (_, 18..=20) => Trouble::Message,
-        // PERM, READONLY, CORRUPT, NOLFS, AUTH, NOTADB.
-        (_, 3 | 8 | 11 | 22 | 23 | 26) => Trouble::Refused,
+        // TOOBIG, MISMATCH.
+        (_, 18 | 20) => Trouble::Message,
+        // CONSTRAINT, of the application's own or raised by its triggers, PERM, READONLY, CORRUPT, NOLFS, AUTH, NOTADB:
+        // somebody must change something.
+        (_, 3 | 8 | 11 | 19 | 22 | 23 | 26) => Trouble::Refused,
         _ => return None,
     })
 }
@@ -42,7 +43,7 @@ mod tests {
             (517, Some(Trouble::Conflict)),
             (516, Some(Trouble::Conflict)),
             (1, Some(Trouble::Mismatch)),
-            (2067, Some(Trouble::Message)),
+            (2067, Some(Trouble::Refused)),
             (1299, Some(Trouble::Mismatch)),
             (18, Some(Trouble::Message)),
             (8, Some(Trouble::Refused)),
