@@ -15,6 +15,7 @@ mod retention;
 mod rows;
 mod schema;
 mod start;
+mod zone;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres, error::DatabaseError};
