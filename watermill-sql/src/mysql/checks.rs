@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 use crate::{
     SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
+    log::to_the_beginning,
     topic::Tables,
 };
 
@@ -28,9 +29,10 @@ pub(super) async fn check(
         Trouble::Refused,
         format!(
             "the group is at offset {position}, but the table draws {next} next, so that nothing published next \
-             would be delivered: alter table {} auto_increment = {}, or set the group's offset_acked",
+             would be delivered: alter table {} auto_increment = {}, or, {}",
             tables.messages(),
-            position.saturating_add(1)
+            position.saturating_add(1),
+            to_the_beginning::<sqlx::MySql>(tables, config.group_name()),
         ),
     ))
 }

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
-use super::NOW_MS;
 use crate::{
     PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
     schema::Found, topic::Tables,
@@ -46,11 +45,7 @@ impl InsertDialect for Postgres {
     ) -> sqlx::Result<()> {
         // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match found.due {
-            true => Extra {
-                columns: ", acked, due_ms",
-                values: &format!(", false, coalesce(due_ms, {NOW_MS})"),
-                due: true,
-            },
+            true => Extra { columns: ", acked, due_ms", values: ", false, coalesce(due_ms, 0)", due: true },
             false => Extra { columns: ", acked", values: ", false", due: false },
         };
         insert_into(connection, tables, records, config, &extra).await
