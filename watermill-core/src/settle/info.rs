@@ -188,3 +188,21 @@ impl fmt::Debug for DeliveryInfo {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Message, fixtures::Outcomes};
+
+    #[test]
+    fn attempt_and_redelivery_say_the_same_in_whatever_order_they_are_set() {
+        let info = || Outcomes::default().deliver(Message::new("")).info().clone();
+        for (attempt, redelivered) in [(1, false), (1, true), (2, false), (2, true), (u32::MAX, false)] {
+            let one = info().with_attempt(attempt).with_redelivered(redelivered);
+            let other = info().with_redelivered(redelivered).with_attempt(attempt);
+            let said = |info: &DeliveryInfo| (info.attempt(), info.redelivered());
+            assert_eq!(said(&one), said(&other));
+            assert_eq!(one.redelivered(), redelivered || attempt > 1);
+        }
+    }
+}
