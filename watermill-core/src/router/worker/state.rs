@@ -6,20 +6,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::future::BoxFuture;
-
 use super::{
     Environment,
     job::{AckedAs, Job, NACK_NOW},
+    lanes::Readiness,
     pipeline::{Pipeline, poll_call},
     stage::{Recalled, Stage},
 };
 use crate::{
-    Delivery, Message, Outputs, Settlement,
-    delivery::Outcome,
-    error::{BoxError, PublishError},
-    handling::while_handling,
-    panic::catch,
+    Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError, handling::while_handling,
 };
 
 /// The messages of a lane: at most one being handled, some whose outputs are on their way before it,
@@ -35,8 +30,20 @@ pub(super) struct State<'w> {
     pub(super) pipeline: Pipeline<'w>,
     /// Deliveries that have not begun.
     pub(super) waiting: VecDeque<Delivery>,
+    /// The job whose handler or publisher is being polled. Where that panics, whoever has caught the panic finds the
+    /// job here: one net is enough for all messages of a poll, where one for each would be 60 instructions.
+    in_hand: Option<Job>,
+    polled: Polled,
     /// The worker is at its end: no retry and no nack is waited for any more.
     pub(super) closing: bool,
+}
+
+/// Whose code runs for the job in hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Polled {
+    Handler,
+    /// The call that publishes its outputs is made, and polled for the first time.
+    Publisher,
 }
 
 impl<'w> State<'w> {
@@ -47,6 +54,8 @@ impl<'w> State<'w> {
             stage: Stage::Idle,
             pipeline: Pipeline::new(env.pipeline),
             waiting: VecDeque::new(),
+            in_hand: None,
+            polled: Polled::Handler,
             closing: false,
         }
     }
@@ -55,6 +64,15 @@ impl<'w> State<'w> {
     #[inline]
     pub(super) fn is_free(&self) -> bool {
         matches!(self.stage, Stage::Idle) && self.pipeline.has_room()
+    }
+
+    /// What can be done next.
+    #[inline]
+    pub(super) fn readiness(&self) -> Readiness {
+        if self.is_free() {
+            return if self.waiting.is_empty() { Readiness::Room } else { Readiness::CallDue };
+        }
+        if matches!(self.stage, Stage::RetryDue(_)) { Readiness::CallDue } else { Readiness::Busy }
     }
 
     /// Whether nothing is in hand.
@@ -66,12 +84,6 @@ impl<'w> State<'w> {
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Idle) && self.pipeline.is_empty()
-    }
-
-    /// Whether there is a message that needs the service: a retry, or one whose turn has come.
-    #[inline]
-    pub(super) fn has_call_due(&self) -> bool {
-        matches!(self.stage, Stage::RetryDue(_)) || (!self.waiting.is_empty() && self.is_free())
     }
 
     /// How many deliveries wait their turn.
@@ -127,14 +139,35 @@ impl<'w> State<'w> {
         }
     }
 
-    /// The handler goes on later.
-    pub(super) fn calling(&mut self, job: Job) {
-        self.stage = Stage::Calling(job, None);
+    /// Takes a job in hand, whose handler is polled now.
+    #[inline(always)]
+    pub(super) fn take_in_hand(&mut self, job: Job) {
+        self.polled = Polled::Handler;
+        // Nothing is in hand: there is nothing to drop, and no call to find that out.
+        std::mem::forget(self.in_hand.replace(job));
+    }
+
+    /// The job in hand.
+    #[inline(always)]
+    pub(super) fn in_hand(&self) -> Option<&Job> {
+        self.in_hand.as_ref()
+    }
+
+    /// Takes the job whose handler or publisher has panicked.
+    pub(super) fn take_panicked(&mut self) -> Option<(Polled, Job)> {
+        self.in_hand.take().map(|job| (self.polled, job))
+    }
+
+    /// The handler of the job in hand goes on later.
+    pub(super) fn calling(&mut self) {
+        if let Some(job) = self.in_hand.take() {
+            self.stage = Stage::Calling(job, None);
+        }
     }
 
     /// Takes the job whose handler has returned.
     pub(super) fn take_called(&mut self) -> Option<(Job, Recalled)> {
-        match std::mem::replace(&mut self.stage, Stage::Idle) {
+        match self.take_stage() {
             Stage::Calling(job, recalled) => Some((job, recalled)),
             stage => {
                 self.stage = stage;
@@ -143,14 +176,26 @@ impl<'w> State<'w> {
         }
     }
 
-    /// The handler has returned.
+    /// The handler of the job in hand has returned.
     #[inline]
-    pub(super) fn handled(&mut self, job: Job, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
+    pub(super) fn handled(&mut self, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
+        let Some(job) = &self.in_hand else { return };
+        match result {
+            Ok(outputs) if !job.settlement.is_lost() && !self.env.is_batch && !outputs.is_empty() => {
+                self.publish(outputs, cx);
+            }
+            result => self.handled_otherwise(result),
+        }
+    }
+
+    /// Where nothing is published at once.
+    #[inline]
+    fn handled_otherwise(&mut self, result: Result<Outputs, BoxError>) {
+        let Some(job) = self.in_hand.take() else { return };
         match result {
             Ok(_) if job.settlement.is_lost() => self.lose(job),
             Ok(outputs) if outputs.is_empty() => self.succeeded(job),
-            Ok(outputs) if self.env.is_batch => self.stage = Stage::Grouped(job, outputs),
-            Ok(outputs) => self.publish(job, outputs, cx),
+            Ok(outputs) => self.stage = Stage::Grouped(job, outputs),
             Err(error) => self.fail(job, error),
         }
     }
@@ -224,7 +269,9 @@ impl<'w> State<'w> {
             return None;
         }
         let mut outputs = std::mem::replace(outputs, Outputs::none());
-        name_delivery(self.env, job, &mut outputs);
+        if self.env.commits_with_ack {
+            name_delivery(job, &mut outputs);
+        }
         Some(outputs)
     }
 
@@ -245,7 +292,7 @@ impl<'w> State<'w> {
     }
 
     /// The usual end, without the choices of the others.
-    #[inline]
+    #[inline(always)]
     fn succeeded(&mut self, job: Job) {
         if self.pipeline.is_empty() {
             self.env.counters.acked.increment();
@@ -329,46 +376,35 @@ impl<'w> State<'w> {
         }
     }
 
-    /// Apart, because most of what a handler without outputs would make room for is in here.
+    /// Apart, because most of what a handler without outputs would make room for is in here. The call and its first
+    /// poll are all there is where nothing is waited for.
     #[inline(never)]
-    fn publish(&mut self, job: Job, mut outputs: Outputs, cx: &mut Context<'_>) {
+    fn publish(&mut self, mut outputs: Outputs, cx: &mut Context<'_>) {
+        let Some(job) = &self.in_hand else { return };
         let env = self.env;
-        name_delivery(env, &job, &mut outputs);
-        // One net for the call and its first poll, which is also the last where nothing is waited for.
+        if env.commits_with_ack {
+            name_delivery(job, &mut outputs);
+        }
+        self.polled = Polled::Publisher;
         let entered = job.trace.enter();
-        let begun = catch(|| {
-            while_handling(|| {
-                let mut call = env.sink.publish(outputs)?;
-                Ok(match call.as_mut().poll(cx) {
-                    Poll::Ready(result) => Begun::Over(result),
-                    Poll::Pending => Begun::GoesOn(call),
-                })
-            })
+        let begun = while_handling(|| {
+            let mut call = env.sink.publish(outputs)?;
+            Ok((call.as_mut().poll(cx), call))
         });
         drop(entered);
+        let Some(job) = self.in_hand.take() else { return };
         match begun {
-            Ok(Ok(Begun::Over(Ok(())))) => self.succeeded(job),
-            Ok(Ok(Begun::Over(Err(error)))) => self.not_accepted(job, error.into()),
-            Ok(Ok(Begun::GoesOn(call))) => self.pipeline.push_call(job, call),
-            Ok(Err(misdirected)) => self.fail(job, misdirected),
-            Err(panicked) => self.not_accepted(job, panicked.into()),
+            Ok((Poll::Ready(Ok(())), _)) => self.succeeded(job),
+            Ok((Poll::Ready(Err(error)), _)) => self.not_accepted(job, error.into()),
+            Ok((Poll::Pending, call)) => self.pipeline.push_call(job, call),
+            Err(misdirected) => self.fail(job, misdirected),
         }
     }
 }
 
-/// A publish call after its first poll.
-enum Begun<'w> {
-    Over(Result<(), PublishError>),
-    GoesOn(BoxFuture<'w, Result<(), PublishError>>),
-}
-
-/// Names the delivery that the outputs were made of, where the publisher commits it with the ack.
-fn name_delivery(env: &Environment, job: &Job, outputs: &mut Outputs) {
-    if env.commits_with_ack
-        && let Some(info) = job.settlement.info()
-    {
-        outputs.iter_mut().for_each(|message| message.set_delivery(info.clone()));
-    }
+/// Names the delivery that the outputs were made of, for a publisher that commits it with the ack.
+fn name_delivery(job: &Job, outputs: &mut Outputs) {
+    outputs.iter_mut().for_each(|message| message.set_delivery(job.settlement.info().clone()));
 }
 
 impl Job {
