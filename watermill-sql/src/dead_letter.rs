@@ -9,6 +9,7 @@ use watermill_core::{Message, metadata_keys};
 use crate::{
     PayloadColumn,
     marshaler::{Record, check_json},
+    topic,
 };
 
 /// The metadata entry of a dead letter that holds, in base64, a payload that its column cannot hold.
@@ -44,6 +45,11 @@ impl DeadLetter {
         }
         Record::of_row(message)
     }
+}
+
+/// Says what is wrong with the topic for dead letters, if there is one.
+pub(crate) fn check_topic(topic: Option<&str>) -> Result<(), String> {
+    topic.map_or(Ok(()), topic::check_characters).map_err(|problem| format!("dead_letter_topic: {problem}"))
 }
 
 #[cfg(test)]

@@ -10,28 +10,23 @@
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod config;
+mod database;
 mod dead_letter;
 mod dialect;
 mod error;
-mod held_back;
-mod lease;
-mod ledger;
+mod layout;
 mod listener;
+mod log;
 mod marshaler;
 mod pooled;
 mod position;
-mod progress;
 mod publisher;
 mod queue;
-mod reader;
 mod retention;
 mod schema;
 mod settle;
 mod stored;
-mod subscriber;
 mod topic;
-mod transaction;
 mod wake;
 
 #[cfg(feature = "mysql")]
@@ -41,13 +36,9 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use config::{
-    CommitOrder, Layout, PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig, StartPosition,
-};
-pub use dialect::SqlDatabase;
-pub use held_back::HeldBack;
-pub use publisher::SqlPublisher;
+pub use database::SqlDatabase;
+pub use layout::{Layout, PayloadColumn};
+pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPosition};
+pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
 pub use queue::{OnAck, SqlQueueSubscriber, SqlQueueSubscriberConfig};
 pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRetention, SqlRetentionConfig};
-pub use subscriber::SqlSubscriber;
-pub use transaction::ConnectionPublisher;

@@ -8,7 +8,16 @@ use watermill_core::Backoff;
 
 use crate::dialect::Dialect;
 
-/// Ends the listening of [`Dialect::listen`] when it is dropped.
+/// How one database wakes readers of what other processes publish.
+pub trait ListenDialect: Dialect {
+    /// Begins to wake readers of what other processes publish, until the listener is dropped; `None` where the
+    /// database tells nobody. Called within a runtime, once for all subscriptions of a subscriber.
+    fn listen(_pool: &Pool<Self>, _retry: Backoff) -> Option<Listener> {
+        None
+    }
+}
+
+/// Ends the listening of [`ListenDialect::listen`] when it is dropped.
 #[derive(Debug)]
 pub struct Listener {
     _listening: DropGuard,
@@ -27,7 +36,7 @@ pub(crate) struct SharedListener(Arc<Mutex<Weak<Listener>>>);
 
 impl SharedListener {
     /// The listener that there is, or a new one where the database tells anybody. Called within a runtime.
-    pub(crate) fn get<D: Dialect>(&self, pool: &Pool<D>, retry: Backoff) -> Option<Arc<Listener>> {
+    pub(crate) fn get<D: ListenDialect>(&self, pool: &Pool<D>, retry: Backoff) -> Option<Arc<Listener>> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let listener = match shared.upgrade() {
             Some(listener) => listener,

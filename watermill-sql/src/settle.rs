@@ -1,4 +1,4 @@
-//! What becomes of rejected messages, in both layouts. How outcomes are recorded is in `reader/record.rs` for
+//! What becomes of rejected messages, in both layouts. How outcomes are recorded is in `log/reader/record.rs` for
 //! a log, where acks move a position, and in `queue/record.rs`, where each is a change of its row.
 
 use crate::dead_letter::DeadLetter;

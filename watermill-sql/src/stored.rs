@@ -4,10 +4,15 @@
 //! it has just given back; made a batch ahead, thousands of them are in use at a time, and to find and to
 //! merge them costs more than to read the row.
 
+use std::time::SystemTime;
+
 use bytes::{Bytes, BytesMut};
 use watermill_core::Message;
 
-use crate::marshaler::{Columns, Unreadable};
+use crate::{
+    marshaler::{Columns, Unreadable},
+    position::Position,
+};
 
 /// Rows share pieces of memory of this size, so that whoever keeps one payload keeps no more than that.
 /// What is longer has a piece of its own.
@@ -20,6 +25,14 @@ pub(crate) struct Stored {
     uuid: usize,
     payload: usize,
     has_metadata: bool,
+}
+
+/// A row that was fetched.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) position: Position,
+    pub(crate) published_at: Option<SystemTime>,
+    pub(crate) message: Result<Stored, Unreadable>,
 }
 
 /// Memory for the rows of one fetch.

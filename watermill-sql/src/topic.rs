@@ -2,6 +2,9 @@
 
 use crate::dialect::Dialect;
 
+/// The table of leases, which no topic can have.
+pub(crate) const LEASES: &str = "_watermill_leases";
+
 /// The tables of one topic. The characters that a topic may have need no escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {

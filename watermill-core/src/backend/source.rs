@@ -81,6 +81,11 @@ impl DeliveryMaker {
         Self(Infos::new(origin))
     }
 
+    /// The origin that deliveries are made with.
+    pub fn origin(&self) -> &Origin {
+        self.0.origin()
+    }
+
     /// The delivery of a message that is handed out. It allocates nothing as long as no more deliveries are
     /// unsettled, or kept, than it remembers: a few dozen.
     #[inline(always)]

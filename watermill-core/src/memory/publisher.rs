@@ -12,7 +12,6 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tokio::{sync::oneshot, task::coop, time};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     BACKEND,
@@ -22,7 +21,11 @@ use super::{
     topic::{Batch, Topic},
 };
 use crate::{
-    Message, Publisher, backend::refuse_delays, error::PublishError, handling, message::vector,
+    Message, Publisher,
+    backend::{Call, Calls, refuse_delays},
+    error::PublishError,
+    handling,
+    message::vector,
     publisher::PublisherCapabilities,
 };
 
@@ -40,9 +43,8 @@ pub struct MemoryPublisher {
     broker: Arc<Shared>,
     /// The topic used first.
     usual: OnceLock<Arc<Topic>>,
-    /// Closed with the publisher. Counts the calls that have to wait; the others are over at their
-    /// first poll.
-    calls: TaskTracker,
+    /// Counts the calls that have to wait; the others are over at their first poll.
+    calls: Calls,
 }
 
 /// What a call still has to wait for. Boxed by those few that wait, so that the future of the
@@ -50,7 +52,7 @@ pub struct MemoryPublisher {
 struct Unfinished {
     room: Option<Room>,
     acked: Option<oneshot::Receiver<()>>,
-    _in_progress: TaskTrackerToken,
+    _in_progress: Call,
 }
 
 /// The wait of a batch for its admission. Dropped before, it takes the batch back.
@@ -61,7 +63,7 @@ struct Room {
 
 impl MemoryPublisher {
     pub(super) fn new(broker: Arc<Shared>) -> Self {
-        Self { broker, usual: OnceLock::new(), calls: TaskTracker::new() }
+        Self { broker, usual: OnceLock::new(), calls: Calls::default() }
     }
 
     /// All of a call that can be done without waiting.
@@ -72,8 +74,9 @@ impl MemoryPublisher {
         mut messages: Vec<Message>,
     ) -> Result<Option<Box<Unfinished>>, PublishError> {
         let config = &self.broker.config;
-        if self.calls.is_closed() || topic.is_empty() || messages.len() > config.capacity {
-            return Err(self.refused(topic, messages.len()));
+        self.calls.check(topic)?;
+        if messages.len() > config.capacity {
+            return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
         }
         // Before any lock is taken: what an extension does when it is dropped is not ours to know.
         for message in &mut messages {
@@ -90,18 +93,6 @@ impl MemoryPublisher {
         }
         vector::reuse(messages);
         Ok(None)
-    }
-
-    /// Why nothing of a call is accepted.
-    #[cold]
-    fn refused(&self, topic: &str, messages: usize) -> PublishError {
-        if self.calls.is_closed() {
-            PublishError::closed(topic)
-        } else if topic.is_empty() {
-            error::publish_to_empty_topic()
-        } else {
-            error::more_than_a_group_holds(topic, messages, self.broker.config.capacity)
-        }
     }
 
     /// The same for a call that waits for acks.
@@ -131,7 +122,7 @@ impl MemoryPublisher {
     ) -> Result<Box<Unfinished>, PublishError> {
         // Counted before it is asked whether the publisher was closed meanwhile: either `close` sees
         // this call, or this call sees the close.
-        let in_progress = self.calls.token();
+        let in_progress = self.calls.in_progress();
         let room = match full {
             Some(_) if self.calls.is_closed() => return Err(PublishError::closed(topic)),
             Some((topic, batch)) => {
@@ -179,8 +170,7 @@ impl Publisher for MemoryPublisher {
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        self.calls.close();
-        self.calls.wait().await;
+        self.calls.close().await;
         Ok(())
     }
 

@@ -54,6 +54,10 @@ impl Infos {
         Self { origin, made: Vec::new(), next: 0 }
     }
 
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The info of a delivery of which these are the facts. They are made in their place: to move them takes as long
     /// as to make them.
     #[inline(always)]

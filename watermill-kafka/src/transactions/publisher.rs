@@ -4,16 +4,15 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Trouble, refuse_delays},
+    backend::{Calls, Failure, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
 
 use super::producer::{Refusal, Transactions};
-use crate::{BACKEND, KafkaPublisherConfig, config, marshaler, report::Call, topics};
+use crate::{BACKEND, KafkaPublisherConfig, config, marshaler, producer::record, topic_locks::TopicLocks};
 
 /// Publishes each call in a transaction of its own: all of its messages or none, for readers that read
 /// what is committed, which is librdkafka's default and not that of every client.
@@ -32,8 +31,8 @@ struct Shared {
     config: KafkaPublisherConfig,
     id: String,
     state: Mutex<State>,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    topic_locks: Arc<TopicLocks>,
+    calls: Calls,
 }
 
 enum State {
@@ -59,8 +58,9 @@ impl KafkaTransactionalPublisher {
         config::check_transactional_id(&id)?;
         // Made to hear what librdkafka has against it, and not used: it would fence others at once.
         config.transactional_client(&id).create_native_config().map_err(config::refused_by_client)?;
-        let (state, calls) = (Mutex::new(State::Idle), TaskTracker::new());
-        Ok(Self(Arc::new(Shared { config, id, state, calls })))
+        let (state, calls) = (Mutex::new(State::Idle), Calls::default());
+        let topic_locks = Arc::default();
+        Ok(Self(Arc::new(Shared { config, id, state, topic_locks, calls })))
     }
 }
 
@@ -69,15 +69,15 @@ impl Shared {
         let mut state = self.state.lock().await;
         // Out of its place: a call that is dropped in the middle leaves no producer behind that would put
         // its messages into the next call's transaction.
-        let mut producer = match std::mem::replace(&mut *state, State::Idle) {
+        let producer = match std::mem::replace(&mut *state, State::Idle) {
             State::Ready(producer) => producer,
-            State::Idle => Transactions::begin_term(&self.config, &self.id).await?,
+            State::Idle => Transactions::begin_term(&self.config, &self.id, &self.topic_locks).await?,
             State::Fenced => {
                 *state = State::Fenced;
                 return Err(Failure::because(Trouble::Fenced, "make another publisher to take over again"));
             }
         };
-        match transaction(&mut producer, topic, messages).await {
+        match self.transaction(&producer, topic, messages).await {
             Ok(()) => *state = State::Ready(producer),
             Err(failure) => {
                 if failure.trouble() == Trouble::Fenced {
@@ -88,32 +88,32 @@ impl Shared {
         }
         Ok(())
     }
-}
 
-async fn transaction(producer: &mut Transactions, topic: &str, messages: &[Message]) -> Result<(), Failure> {
-    producer.make(topic).await?;
-    producer.open().await?;
-    let call = Call::new(messages.len());
-    for (at, message) in messages.iter().enumerate() {
-        if let Err(error) = producer.client().enqueue(&call, topic, at, message).await {
-            let failure = producer.explain(error);
-            return Err(producer.abort(&call, failure).await.failure);
+    async fn transaction(
+        &self,
+        producer: &Transactions,
+        topic: &str,
+        messages: &[Message],
+    ) -> Result<(), Failure> {
+        producer.make(topic).await?;
+        let published =
+            producer.publish(messages.len(), |at, call| record(call, topic, at, &messages[at])).await;
+        match published {
+            Ok(()) => self.topic_locks.lock(topic).await.found(true),
+            Err(Refusal { failure, .. }) if failure.trouble() == Trouble::Topic => {
+                return Err(self.topic_locks.unknown(topic, failure).await);
+            }
+            Err(Refusal { failure, .. }) => return Err(failure),
         }
+        Ok(())
     }
-    producer.commit(&call).await.map_err(|Refusal { failure, .. }| match failure.trouble() {
-        Trouble::Topic => failure.explained(topics::missing_detail(topic)),
-        _ => failure,
-    })
 }
 
 #[async_trait]
 impl Publisher for KafkaTransactionalPublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let shared = &*self.0;
-        let _call = shared.calls.token();
-        if shared.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
+        let Some(_call) = shared.calls.begin(topic, &messages)? else { return Ok(()) };
         config::check_topic(topic)
             .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
         refuse_delays(topic, &messages)?;
@@ -121,15 +121,11 @@ impl Publisher for KafkaTransactionalPublisher {
             marshaler::check(message, shared.config.message_bytes_max())
                 .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
         }
-        if messages.is_empty() {
-            return Ok(());
-        }
         shared.publish(topic, &messages).await.map_err(|failure| failure.publishing(topic))
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
-        self.0.calls.wait().await;
+        self.0.calls.close().await;
         *self.0.state.lock().await = State::Idle;
         Ok(())
     }

@@ -9,15 +9,21 @@ use std::collections::HashSet;
 
 use tokio::time::Instant;
 
-use super::probe::Probed;
-
 /// A statement that runs: the connection and a number that no other statement of it has.
 pub(super) type Statement = (i64, i64);
 
 /// Missing offsets, both ends included.
 pub(super) type Gap = (i64, i64);
 
-pub(super) use super::probe::{Cursor, open};
+/// What a probe of a gap has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probed {
+    Empty,
+    /// One that was committed since the gap was seen.
+    Row,
+    /// One of a transaction that is open.
+    Locked,
+}
 
 /// What is known about gaps. A state machine without I/O.
 #[derive(Debug, Default)]

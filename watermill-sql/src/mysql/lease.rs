@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, log};
+use super::NOW_MS;
 use crate::{
-    lease::{Claim, Claimed, LEASES, Lease, Taken},
+    log::{Claim, Claimed, Lease, LeaseDialect, LogDialect as _, Progress, Taken},
     position::Position,
-    progress::Progress,
+    topic::LEASES,
 };
 
 /// When to ask again whether a Go reader is still at work: it holds a lock, which has no end.
@@ -24,153 +25,156 @@ struct State {
     progress: String,
 }
 
-pub(super) async fn claim(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
-    // Those who stand by ask often; reading first keeps them from writing each time.
-    match state(connection, claim, "").await? {
-        Some(state) => {
-            if let Some(held) = state.held(claim) {
-                return Ok(held);
+#[async_trait]
+impl LeaseDialect for MySql {
+    async fn claim(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
+        // Those who stand by ask often; reading first keeps them from writing each time.
+        match state(connection, claim, "").await? {
+            Some(state) => {
+                if let Some(held) = state.held(claim) {
+                    return Ok(held);
+                }
             }
+            None => create(connection, claim).await?,
         }
-        None => create(connection, claim).await?,
-    }
-    log::create_group(connection, claim.tables, claim.config).await?;
-    let mut transaction = connection.begin().await?;
-    let Some(state) = state(&mut transaction, claim, "for update").await? else {
-        return Err(sqlx::Error::RowNotFound);
-    };
-    if let Some(held) = state.held(claim) {
-        return Ok(held);
-    }
-    let (group, offsets) = (claim.config.group_name(), claim.tables.offsets());
-    let position: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-        "select coalesce(offset_acked, 0) from {offsets}
-         where consumer_group = ? for update skip locked"
-    )))
-    .bind(group)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let Some(position) = position else {
-        return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
-    };
-    let token = state.token + 1;
-    sqlx::query(AssertSqlSafe(format!(
-        "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?
-         where topic = ? and consumer_group = ?"
-    )))
-    .bind(claim.owner)
-    .bind(token)
-    .bind(millis(claim.config.lease))
-    .bind(claim.tables.topic())
-    .bind(group)
-    .execute(&mut *transaction)
-    .await?;
-    let unclear_up_to = match state.owner {
-        // It was given back, or never taken.
-        None => None,
-        Some(_) => {
-            let newest = format!("select max(`offset`) from {}", claim.tables.messages());
-            let newest: Option<i64> =
-                sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?;
-            newest.map(Position::from)
+        MySql::create_group(connection, claim.tables, claim.config).await?;
+        let mut transaction = connection.begin().await?;
+        let Some(state) = state(&mut transaction, claim, "for update").await? else {
+            return Err(sqlx::Error::RowNotFound);
+        };
+        if let Some(held) = state.held(claim) {
+            return Ok(held);
         }
-    };
-    transaction.commit().await?;
-    let position = Position::from(position);
-    Ok(Claimed::Ours(Taken {
-        progress: Progress::decode(&state.progress, position),
-        unclear_up_to,
-        lease: Lease {
-            tables: claim.tables.clone(),
-            group: group.to_owned(),
-            owner: claim.owner.to_owned(),
-            token,
-            position,
-            locked_until: 0,
-        },
-    }))
-}
-
-pub(super) async fn renew(
-    connection: &mut MySqlConnection,
-    lease: &mut Lease,
-    duration: Duration,
-) -> sqlx::Result<bool> {
-    // Whoever has taken over without our table, or has set the position by hand, has changed it.
-    let renewed = sqlx::query(AssertSqlSafe(format!(
-        "update {LEASES} set expires_at_ms = {NOW_MS} + ?
-         where topic = ? and consumer_group = ? and token = ? and owner = ?
-           and exists (select 1 from {} o where o.consumer_group = ? and coalesce(o.offset_acked, 0) = ?)",
-        lease.tables.offsets()
-    )))
-    .bind(millis(duration))
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .bind(&lease.owner)
-    .bind(&lease.group)
-    .bind(lease.position.offset)
-    .execute(connection)
-    .await?;
-    Ok(renewed.rows_affected() > 0)
-}
-
-pub(super) async fn advance(
-    connection: &mut MySqlConnection,
-    lease: &Lease,
-    position: Position,
-    progress: Option<&str>,
-) -> sqlx::Result<bool> {
-    // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-    // it to Go, and notices a position that was set by hand. The lease is locked first, because its subquery
-    // depends on nothing; to update a join would take a temporary table on disk.
-    // (The client asks for the number of rows that were found, changed or not.)
-    let advanced = sqlx::query(AssertSqlSafe(format!(
-        "update {} set offset_acked = ?, offset_consumed = ?
-         where consumer_group = ? and coalesce(offset_acked, 0) = ? and exists (
-             select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? for update
-         )",
-        lease.tables.offsets()
-    )))
-    .bind(position.offset)
-    .bind(position.offset)
-    .bind(&lease.group)
-    .bind(lease.position.offset)
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
-    if advanced == 0 {
-        return Ok(false);
-    }
-    if let Some(progress) = progress {
-        sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set progress = ? where topic = ? and consumer_group = ? and token = ?"
+        let (group, offsets) = (claim.config.group_name(), claim.tables.offsets());
+        let position: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select coalesce(offset_acked, 0) from {offsets}
+             where consumer_group = ? for update skip locked"
         )))
-        .bind(progress)
+        .bind(group)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(position) = position else {
+            return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
+        };
+        let token = state.token + 1;
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?
+             where topic = ? and consumer_group = ?"
+        )))
+        .bind(claim.owner)
+        .bind(token)
+        .bind(millis(claim.config.lease))
+        .bind(claim.tables.topic())
+        .bind(group)
+        .execute(&mut *transaction)
+        .await?;
+        let unclear_up_to = match state.owner {
+            // It was given back, or never taken.
+            None => None,
+            Some(_) => {
+                let newest = format!("select max(`offset`) from {}", claim.tables.messages());
+                let newest: Option<i64> =
+                    sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?;
+                newest.map(Position::from)
+            }
+        };
+        transaction.commit().await?;
+        let position = Position::from(position);
+        Ok(Claimed::Ours(Taken {
+            progress: Progress::decode(&state.progress, position),
+            unclear_up_to,
+            lease: Lease {
+                tables: claim.tables.clone(),
+                group: group.to_owned(),
+                owner: claim.owner.to_owned(),
+                token,
+                position,
+                locked_until: 0,
+            },
+        }))
+    }
+
+    async fn renew(
+        connection: &mut MySqlConnection,
+        lease: &mut Lease,
+        duration: Duration,
+    ) -> sqlx::Result<bool> {
+        // Whoever has taken over without our table, or has set the position by hand, has changed it.
+        let renewed = sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set expires_at_ms = {NOW_MS} + ?
+             where topic = ? and consumer_group = ? and token = ? and owner = ?
+               and exists (select 1 from {} o where o.consumer_group = ? and coalesce(o.offset_acked, 0) = ?)",
+            lease.tables.offsets()
+        )))
+        .bind(millis(duration))
         .bind(lease.tables.topic())
         .bind(&lease.group)
         .bind(lease.token)
+        .bind(&lease.owner)
+        .bind(&lease.group)
+        .bind(lease.position.offset)
         .execute(connection)
         .await?;
+        Ok(renewed.rows_affected() > 0)
     }
-    Ok(true)
-}
 
-pub(super) async fn release(connection: &mut MySqlConnection, lease: &Lease) -> sqlx::Result<()> {
-    sqlx::query(AssertSqlSafe(format!(
-        "update {LEASES} set owner = null, expires_at_ms = 0
-         where topic = ? and consumer_group = ? and token = ? and owner = ?"
-    )))
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .bind(&lease.owner)
-    .execute(connection)
-    .await
-    .map(drop)
+    async fn advance(
+        connection: &mut MySqlConnection,
+        lease: &Lease,
+        position: Position,
+        progress: Option<&str>,
+    ) -> sqlx::Result<bool> {
+        // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
+        // it to Go, and notices a position that was set by hand. The lease is locked first, because its subquery
+        // depends on nothing; to update a join would take a temporary table on disk.
+        // (The client asks for the number of rows that were found, changed or not.)
+        let advanced = sqlx::query(AssertSqlSafe(format!(
+            "update {} set offset_acked = ?, offset_consumed = ?
+             where consumer_group = ? and coalesce(offset_acked, 0) = ? and exists (
+                 select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? for update
+             )",
+            lease.tables.offsets()
+        )))
+        .bind(position.offset)
+        .bind(position.offset)
+        .bind(&lease.group)
+        .bind(lease.position.offset)
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        if advanced == 0 {
+            return Ok(false);
+        }
+        if let Some(progress) = progress {
+            sqlx::query(AssertSqlSafe(format!(
+                "update {LEASES} set progress = ? where topic = ? and consumer_group = ? and token = ?"
+            )))
+            .bind(progress)
+            .bind(lease.tables.topic())
+            .bind(&lease.group)
+            .bind(lease.token)
+            .execute(connection)
+            .await?;
+        }
+        Ok(true)
+    }
+
+    async fn release(connection: &mut MySqlConnection, lease: &Lease) -> sqlx::Result<()> {
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set owner = null, expires_at_ms = 0
+             where topic = ? and consumer_group = ? and token = ? and owner = ?"
+        )))
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .bind(&lease.owner)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
 }
 
 async fn create(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<()> {

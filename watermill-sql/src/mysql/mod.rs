@@ -4,26 +4,24 @@
 mod checks;
 mod gaps;
 mod holder;
+mod insert;
 mod lease;
 mod log;
 mod probe;
 mod queue;
 mod retention;
+mod rows;
 mod schema;
-
-use std::time::Duration;
+mod statements;
 
 use async_trait::async_trait;
 use sqlx::{MySql, MySqlConnection, error::DatabaseError, mysql::MySqlDatabaseError};
 
 use crate::{
-    PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
-    dialect::{Dialect, Fetched},
+    PayloadColumn,
+    dialect::Dialect,
     error::{Failure, Trouble},
-    lease::{Claim, Claimed, Lease},
-    marshaler::Record,
-    position::Position,
-    topic::Tables,
+    listener::ListenDialect,
 };
 
 /// Now, by the database's clock, in milliseconds since the Unix epoch, whatever the session's time zone.
@@ -31,14 +29,8 @@ const NOW_MS: &str = "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)
 
 #[async_trait]
 impl Dialect for MySql {
-    type Cursor = gaps::Cursor;
-
     const QUOTE: char = '`';
     const IDENTIFIER_BYTES_MAX: usize = 64;
-    /// Far below the limit of 65,535 bound values: longer statements gain nothing more.
-    const INSERT_ROWS_MAX: usize = 1_000;
-    /// A quarter of the smallest default of `max_allowed_packet`, MariaDB's.
-    const INSERT_BYTES_MAX: usize = 4 * 1024 * 1024;
     const DEFAULT_GROUP: &str = "";
     const ONE_WRITER: bool = false;
     /// Creating a table commits the transaction.
@@ -82,91 +74,7 @@ impl Dialect for MySql {
     async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {
         checks::check_server(connection).await
     }
-
-    async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
-        schema::columns(connection, table).await
-    }
-
-    async fn payload_column(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-    ) -> sqlx::Result<PayloadColumn> {
-        schema::payload_column(connection, tables).await
-    }
-
-    async fn create_messages(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-        payload: PayloadColumn,
-    ) -> sqlx::Result<()> {
-        schema::create_messages(connection, tables, payload).await
-    }
-
-    async fn create_offsets(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::create_offsets(connection, tables).await
-    }
-
-    async fn create_leases(connection: &mut MySqlConnection) -> sqlx::Result<()> {
-        schema::create_leases(connection).await
-    }
-
-    async fn create_group(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-        config: &SqlSubscriberConfig,
-    ) -> sqlx::Result<()> {
-        log::create_group(connection, tables, config).await
-    }
-
-    async fn open_cursor(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-        config: &SqlSubscriberConfig,
-    ) -> Result<gaps::Cursor, Failure> {
-        gaps::open(connection, tables, config).await
-    }
-
-    async fn insert(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-        records: &[Record],
-        config: &SqlPublisherConfig,
-    ) -> sqlx::Result<()> {
-        log::insert(connection, tables, records, config).await
-    }
-
-    async fn fetch(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-        cursor: &mut gaps::Cursor,
-        after: Position,
-        limit: usize,
-    ) -> sqlx::Result<Fetched> {
-        cursor.fetch(connection, tables, after, limit).await
-    }
-
-    async fn claim(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
-        lease::claim(connection, claim).await
-    }
-
-    async fn renew(
-        connection: &mut MySqlConnection,
-        lease: &mut Lease,
-        duration: Duration,
-    ) -> sqlx::Result<bool> {
-        lease::renew(connection, lease, duration).await
-    }
-
-    async fn advance(
-        connection: &mut MySqlConnection,
-        lease: &Lease,
-        position: Position,
-        progress: Option<&str>,
-    ) -> sqlx::Result<bool> {
-        lease::advance(connection, lease, position, progress).await
-    }
-
-    async fn release(connection: &mut MySqlConnection, lease: &Lease) -> sqlx::Result<()> {
-        lease::release(connection, lease).await
-    }
 }
+
+/// It tells nobody.
+impl ListenDialect for MySql {}

@@ -5,13 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, checks, log, schema};
+use super::{NOW_MS, checks, rows};
 use crate::{
-    PayloadColumn, SqlPublisherConfig,
     error::Failure,
-    marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
-    schema::Found,
     stored::Store,
     topic::Tables,
 };
@@ -27,44 +24,8 @@ pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$
 
 #[async_trait]
 impl QueueDialect for MySql {
-    /// The end of what Go's `timestamp` holds, on the 19th of January 2038.
-    const DUE_MS_MAX: i64 = 2_147_483_647_000;
-
-    async fn create_queue(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-        payload: PayloadColumn,
-    ) -> sqlx::Result<()> {
-        schema::create_queue(connection, tables, payload).await
-    }
-
-    async fn adopt_queue(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::adopt_queue(connection, tables).await
-    }
-
     async fn check_queue(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
         checks::check_writable(connection, tables).await
-    }
-
-    async fn enqueue(
-        connection: &mut MySqlConnection,
-        tables: &Tables,
-        records: &[Record],
-        config: &SqlPublisherConfig,
-        found: Found,
-    ) -> sqlx::Result<()> {
-        // Go's column has whole seconds: due a little late is better than a little early.
-        const GO_DUE: &str = "from_unixtime(ceil(?/1000))";
-        let due = format!("coalesce(?,{NOW_MS})");
-        // That a log has no `acked` keeps messages for a queue out of one.
-        let (columns, values, due) = match (found.due, found.go_due) {
-            (true, true) => (", acked, due_ms, delayed_until", format!(",0,{due},{GO_DUE}"), 2),
-            (true, false) => (", acked, due_ms", format!(",0,{due}"), 1),
-            (false, true) => (", acked, delayed_until", format!(",0,{GO_DUE}"), 1),
-            (false, false) => (", acked", ",0".to_owned(), 0),
-        };
-        let extra = log::Extra { columns, values: &values, due };
-        log::insert_into(connection, tables, records, config, &extra).await
     }
 
     async fn claim_rows(
@@ -79,7 +40,7 @@ impl QueueDialect for MySql {
                     cast(unix_timestamp(delayed_until) * 1000 as signed)
              from {messages} where acked = 0 and due_ms <= {NOW_MS}
              order by due_ms, `offset` limit ? for update skip locked",
-            log::COLUMNS
+            rows::COLUMNS
         )))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *transaction)
@@ -90,7 +51,7 @@ impl QueueDialect for MySql {
             .map(|row| {
                 let attempts = u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or(0);
                 let attempt = attempts.saturating_add(1);
-                Ok(Claimed::new(log::read(row, &mut store)?, attempt, row.try_get(6)?, row.try_get(7)?))
+                Ok(Claimed::new(rows::read(row, &mut store)?, attempt, row.try_get(6)?, row.try_get(7)?))
             })
             .collect::<sqlx::Result<_>>()?;
         if !claimed.is_empty() {

@@ -1,143 +1,151 @@
 //! The tables. Columns are Go's; defaults are ours, and let plain SQL leave them out.
 
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 
 use super::NOW_MS;
-use crate::{PayloadColumn, lease::LEASES, topic::Tables};
+use crate::{
+    PayloadColumn,
+    schema::SchemaDialect,
+    topic::{LEASES, Tables},
+};
 
-pub(super) async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "select cast(column_name as char) from information_schema.columns
-         where table_schema = database() and table_name = ?",
-    )
-    .bind(table)
-    .fetch_all(connection)
-    .await
-}
-
-pub(super) async fn payload_column(
-    connection: &mut MySqlConnection,
-    tables: &Tables,
-) -> sqlx::Result<PayloadColumn> {
-    let holds_bytes: i64 = sqlx::query_scalar(
-        "select count(*) from information_schema.columns
-         where table_schema = database() and table_name = ? and column_name = 'payload'
-           and (data_type like '%blob' or data_type like '%binary')",
-    )
-    .bind(tables.messages_name())
-    .fetch_one(connection)
-    .await?;
-    Ok(if holds_bytes > 0 { PayloadColumn::Bytes } else { PayloadColumn::Json })
-}
-
-pub(super) async fn create_messages(
-    connection: &mut MySqlConnection,
-    tables: &Tables,
-    payload: PayloadColumn,
-) -> sqlx::Result<()> {
-    let payload = payload_type(payload);
-    execute(
-        connection,
-        format!(
-            "create table if not exists {} (
-                `offset` bigint not null auto_increment primary key,
-                uuid varchar(36) not null default (uuid()),
-                created_at timestamp not null default current_timestamp,
-                payload {payload} null,
-                metadata json null
-            ) engine = InnoDB default charset = utf8mb4",
-            tables.messages()
-        ),
-    )
-    .await
-}
-
-/// What Go's queues have is Go's, `delayed_until` of those for delayed messages included; then come the
-/// columns that claims need, and the index that serves them.
-pub(super) async fn create_queue(
-    connection: &mut MySqlConnection,
-    tables: &Tables,
-    payload: PayloadColumn,
-) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            "create table if not exists {} (
-                `offset` bigint not null auto_increment primary key,
-                uuid varchar(36) not null default (uuid()),
-                created_at timestamp not null default current_timestamp,
-                payload {} null,
-                metadata json null,
-                acked boolean not null default false,
-                delayed_until timestamp null default null,
-                owner varchar(64) null,
-                due_ms bigint not null default {NOW_MS},
-                attempts int unsigned not null default 0,
-                index (acked, due_ms)
-            ) engine = InnoDB default charset = utf8mb4",
-            tables.messages(),
-            payload_type(payload),
-        ),
-    )
-    .await
-}
-
-/// Of several that do so at once one succeeds, and the others find the columns there.
-pub(super) async fn adopt_queue(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
-    let present = columns(connection, &tables.messages_name()).await?;
-    let missing: Vec<&str> = [
-        ("delayed_until", "add column delayed_until timestamp null default null"),
-        ("owner", "add column owner varchar(64) null"),
-        ("attempts", "add column attempts int unsigned not null default 0"),
-        ("due_ms", "add column due_ms bigint not null default 0, add index (acked, due_ms)"),
-    ]
-    .iter()
-    .filter(|(name, _)| !present.iter().any(|there| there == name))
-    .map(|(_, add)| *add)
-    .collect();
-    let messages = tables.messages();
-    let adopted = execute(connection, format!("alter table {messages} {}", missing.join(", "))).await;
-    if let Err(error) = adopted {
-        let present = columns(connection, &tables.messages_name()).await?;
-        if !present.iter().any(|there| there == "due_ms") {
-            return Err(error);
-        }
+#[async_trait]
+impl SchemaDialect for MySql {
+    async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "select cast(column_name as char) from information_schema.columns
+             where table_schema = database() and table_name = ?",
+        )
+        .bind(table)
+        .fetch_all(connection)
+        .await
     }
-    execute(connection, format!("alter table {messages} alter column due_ms set default {NOW_MS}")).await
-}
 
-/// Groups are told apart by their bytes, as elsewhere.
-pub(super) async fn create_offsets(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            "create table if not exists {} (
-                consumer_group varchar(255) not null primary key,
-                offset_acked bigint null,
-                offset_consumed bigint not null
-            ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin",
-            tables.offsets()
-        ),
-    )
-    .await
-}
+    async fn payload_column(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+    ) -> sqlx::Result<PayloadColumn> {
+        let holds_bytes: i64 = sqlx::query_scalar(
+            "select count(*) from information_schema.columns
+             where table_schema = database() and table_name = ? and column_name = 'payload'
+               and (data_type like '%blob' or data_type like '%binary')",
+        )
+        .bind(tables.messages_name())
+        .fetch_one(connection)
+        .await?;
+        Ok(if holds_bytes > 0 { PayloadColumn::Bytes } else { PayloadColumn::Json })
+    }
 
-pub(super) async fn create_leases(connection: &mut MySqlConnection) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            "create table if not exists {LEASES} (
-                topic varchar(64) not null,
-                consumer_group varchar(255) not null,
-                owner varchar(64) null,
-                token bigint not null,
-                expires_at_ms bigint not null,
-                progress longtext not null,
-                primary key (topic, consumer_group)
-            ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin"
-        ),
-    )
-    .await
+    async fn create_messages(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        payload: PayloadColumn,
+    ) -> sqlx::Result<()> {
+        let payload = payload_type(payload);
+        execute(
+            connection,
+            format!(
+                "create table if not exists {} (
+                    `offset` bigint not null auto_increment primary key,
+                    uuid varchar(36) not null default (uuid()),
+                    created_at timestamp not null default current_timestamp,
+                    payload {payload} null,
+                    metadata json null
+                ) engine = InnoDB default charset = utf8mb4",
+                tables.messages()
+            ),
+        )
+        .await
+    }
+
+    /// What Go's queues have is Go's, `delayed_until` of those for delayed messages included; then come the
+    /// columns that claims need, and the index that serves them.
+    async fn create_queue(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        payload: PayloadColumn,
+    ) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                "create table if not exists {} (
+                    `offset` bigint not null auto_increment primary key,
+                    uuid varchar(36) not null default (uuid()),
+                    created_at timestamp not null default current_timestamp,
+                    payload {} null,
+                    metadata json null,
+                    acked boolean not null default false,
+                    delayed_until timestamp null default null,
+                    owner varchar(64) null,
+                    due_ms bigint not null default {NOW_MS},
+                    attempts int unsigned not null default 0,
+                    index (acked, due_ms)
+                ) engine = InnoDB default charset = utf8mb4",
+                tables.messages(),
+                payload_type(payload),
+            ),
+        )
+        .await
+    }
+
+    /// Of several that do so at once one succeeds, and the others find the columns there.
+    async fn adopt_queue(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+        let present = Self::columns(connection, &tables.messages_name()).await?;
+        let missing: Vec<&str> = [
+            ("delayed_until", "add column delayed_until timestamp null default null"),
+            ("owner", "add column owner varchar(64) null"),
+            ("attempts", "add column attempts int unsigned not null default 0"),
+            ("due_ms", "add column due_ms bigint not null default 0, add index (acked, due_ms)"),
+        ]
+        .iter()
+        .filter(|(name, _)| !present.iter().any(|there| there == name))
+        .map(|(_, add)| *add)
+        .collect();
+        let messages = tables.messages();
+        let adopted = execute(connection, format!("alter table {messages} {}", missing.join(", "))).await;
+        if let Err(error) = adopted {
+            let present = Self::columns(connection, &tables.messages_name()).await?;
+            if !present.iter().any(|there| there == "due_ms") {
+                return Err(error);
+            }
+        }
+        execute(connection, format!("alter table {messages} alter column due_ms set default {NOW_MS}")).await
+    }
+
+    /// Groups are told apart by their bytes, as elsewhere.
+    async fn create_offsets(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                "create table if not exists {} (
+                    consumer_group varchar(255) not null primary key,
+                    offset_acked bigint null,
+                    offset_consumed bigint not null
+                ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin",
+                tables.offsets()
+            ),
+        )
+        .await
+    }
+
+    async fn create_leases(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                "create table if not exists {LEASES} (
+                    topic varchar(64) not null,
+                    consumer_group varchar(255) not null,
+                    owner varchar(64) null,
+                    token bigint not null,
+                    expires_at_ms bigint not null,
+                    progress longtext not null,
+                    primary key (topic, consumer_group)
+                ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin"
+            ),
+        )
+        .await
+    }
 }
 
 fn payload_type(payload: PayloadColumn) -> &'static str {

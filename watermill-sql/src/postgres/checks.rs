@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
-use super::log;
+use super::rows;
 use crate::{
     CommitOrder, SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
@@ -81,8 +81,8 @@ impl Facts {
             can_read_sequence: row.try_get(4)?,
             cache: row.try_get(5)?,
             increment: row.try_get(6)?,
-            position: Position { transaction: log::transaction_id(&row, 8)?, offset: row.try_get(7)? },
-            next_transaction: log::transaction_id(&row, 9)?,
+            position: Position { transaction: rows::transaction_id(&row, 8)?, offset: row.try_get(7)? },
+            next_transaction: rows::transaction_id(&row, 9)?,
             newest_transaction: newest
                 .map(|text| text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error))))
                 .transpose()?,

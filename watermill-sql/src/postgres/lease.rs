@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _};
 
-use super::{NOW_MS, commit_order, log};
+use super::{NOW_MS, commit_order, rows};
 use crate::{
-    lease::{Claim, Claimed, LEASES, Lease, Taken},
+    log::{Claim, Claimed, Lease, LeaseDialect, LogDialect as _, Progress, Taken},
     position::Position,
-    progress::Progress,
+    topic::LEASES,
 };
 
 /// When to ask again whether a Go reader is still at work: it holds a lock, which has no end.
@@ -23,160 +24,163 @@ struct State {
     progress: String,
 }
 
-pub(super) async fn claim(connection: &mut PgConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
-    // Those who stand by ask often; reading first keeps them from writing each time.
-    if let Some(state) = state(connection, claim, "").await?
-        && let Some(held) = state.held(claim)
-    {
-        return Ok(held);
-    }
-    let group = claim.config.group_name();
-    let mut transaction = connection.begin().await?;
-    log::create_group(&mut transaction, claim.tables, claim.config).await?;
-    sqlx::query(AssertSqlSafe(format!(
-        "insert into {LEASES} (topic, consumer_group, token, expires_at_ms) values ($1, $2, 0, 0)
-         on conflict do nothing"
-    )))
-    .bind(claim.tables.topic())
-    .bind(group)
-    .execute(&mut *transaction)
-    .await?;
-    let Some(state) = state(&mut transaction, claim, "for no key update").await? else {
-        return Err(sqlx::Error::RowNotFound);
-    };
-    if let Some(held) = state.held(claim) {
-        return Ok(held);
-    }
-    let offsets = claim.tables.offsets();
-    let row = sqlx::query(AssertSqlSafe(format!(
-        "select offset_acked, last_processed_transaction_id::text from {offsets}
-         where consumer_group = $1 for update skip locked"
-    )))
-    .bind(group)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let Some(row) = row else {
-        return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
-    };
-    let position = Position {
-        transaction: log::transaction_id(&row, 1)?,
-        offset: row.try_get::<Option<i64>, _>(0)?.unwrap_or(0),
-    };
-    let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
-        "update {LEASES} set owner = $3, token = token + 1, expires_at_ms = {NOW_MS} + $4
-         where topic = $1 and consumer_group = $2 returning token"
-    )))
-    .bind(claim.tables.topic())
-    .bind(group)
-    .bind(claim.owner)
-    .bind(millis(claim.config.lease))
-    .fetch_one(&mut *transaction)
-    .await?;
-    let unclear_up_to = match state.owner {
-        // It was given back, or never taken.
-        None => None,
-        Some(_) => newest(&mut transaction, claim, position).await?,
-    };
-    transaction.commit().await?;
-    Ok(Claimed::Ours(Taken {
-        progress: Progress::decode(&state.progress, position),
-        unclear_up_to,
-        lease: Lease {
-            tables: claim.tables.clone(),
-            group: group.to_owned(),
-            owner: claim.owner.to_owned(),
-            token,
-            position,
-            locked_until: 0,
-        },
-    }))
-}
-
-pub(super) async fn renew(
-    connection: &mut PgConnection,
-    lease: &mut Lease,
-    duration: Duration,
-) -> sqlx::Result<bool> {
-    // Whoever has taken over without our table, or has set the position by hand, has changed it.
-    let kept: Option<bool> = sqlx::query_scalar(AssertSqlSafe(format!(
-        "with renewed as (
-             update {LEASES} set expires_at_ms = {NOW_MS} + $1
-             where topic = $2 and consumer_group = $3 and token = $4 and owner = $5 returning 1
-         )
-         select coalesce(o.offset_acked, 0) = $6 and o.last_processed_transaction_id = $7::text::xid8
-         from {} o, renewed where o.consumer_group = $3",
-        lease.tables.offsets()
-    )))
-    .bind(millis(duration))
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .bind(&lease.owner)
-    .bind(lease.position.offset)
-    .bind(lease.position.transaction.to_string())
-    .fetch_optional(connection)
-    .await?;
-    Ok(kept == Some(true))
-}
-
-pub(super) async fn advance(
-    connection: &mut PgConnection,
-    lease: &Lease,
-    position: Position,
-    progress: Option<&str>,
-) -> sqlx::Result<bool> {
-    // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-    // it to Go, and notices a position that was set by hand. The lock makes a claim wait for this, or
-    // this for the claim.
-    let advanced = sqlx::query(AssertSqlSafe(format!(
-        "with ours as materialized (
-             select 1 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3
-             for no key update
-         )
-         update {} set offset_acked = $4, last_processed_transaction_id = $5::text::xid8
-         where consumer_group = $2 and coalesce(offset_acked, 0) = $6
-           and last_processed_transaction_id = $7::text::xid8 and exists (select from ours)",
-        lease.tables.offsets()
-    )))
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .bind(position.offset)
-    .bind(position.transaction.to_string())
-    .bind(lease.position.offset)
-    .bind(lease.position.transaction.to_string())
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
-    if advanced == 0 {
-        return Ok(false);
-    }
-    if let Some(progress) = progress {
+#[async_trait]
+impl LeaseDialect for Postgres {
+    async fn claim(connection: &mut PgConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
+        // Those who stand by ask often; reading first keeps them from writing each time.
+        if let Some(state) = state(connection, claim, "").await?
+            && let Some(held) = state.held(claim)
+        {
+            return Ok(held);
+        }
+        let group = claim.config.group_name();
+        let mut transaction = connection.begin().await?;
+        Postgres::create_group(&mut transaction, claim.tables, claim.config).await?;
         sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set progress = $1 where topic = $2 and consumer_group = $3 and token = $4"
+            "insert into {LEASES} (topic, consumer_group, token, expires_at_ms) values ($1, $2, 0, 0)
+             on conflict do nothing"
         )))
-        .bind(progress)
+        .bind(claim.tables.topic())
+        .bind(group)
+        .execute(&mut *transaction)
+        .await?;
+        let Some(state) = state(&mut transaction, claim, "for no key update").await? else {
+            return Err(sqlx::Error::RowNotFound);
+        };
+        if let Some(held) = state.held(claim) {
+            return Ok(held);
+        }
+        let offsets = claim.tables.offsets();
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "select offset_acked, last_processed_transaction_id::text from {offsets}
+             where consumer_group = $1 for update skip locked"
+        )))
+        .bind(group)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else {
+            return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
+        };
+        let position = Position {
+            transaction: rows::transaction_id(&row, 1)?,
+            offset: row.try_get::<Option<i64>, _>(0)?.unwrap_or(0),
+        };
+        let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+            "update {LEASES} set owner = $3, token = token + 1, expires_at_ms = {NOW_MS} + $4
+             where topic = $1 and consumer_group = $2 returning token"
+        )))
+        .bind(claim.tables.topic())
+        .bind(group)
+        .bind(claim.owner)
+        .bind(millis(claim.config.lease))
+        .fetch_one(&mut *transaction)
+        .await?;
+        let unclear_up_to = match state.owner {
+            // It was given back, or never taken.
+            None => None,
+            Some(_) => newest(&mut transaction, claim, position).await?,
+        };
+        transaction.commit().await?;
+        Ok(Claimed::Ours(Taken {
+            progress: Progress::decode(&state.progress, position),
+            unclear_up_to,
+            lease: Lease {
+                tables: claim.tables.clone(),
+                group: group.to_owned(),
+                owner: claim.owner.to_owned(),
+                token,
+                position,
+                locked_until: 0,
+            },
+        }))
+    }
+
+    async fn renew(
+        connection: &mut PgConnection,
+        lease: &mut Lease,
+        duration: Duration,
+    ) -> sqlx::Result<bool> {
+        // Whoever has taken over without our table, or has set the position by hand, has changed it.
+        let kept: Option<bool> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "with renewed as (
+                 update {LEASES} set expires_at_ms = {NOW_MS} + $1
+                 where topic = $2 and consumer_group = $3 and token = $4 and owner = $5 returning 1
+             )
+             select coalesce(o.offset_acked, 0) = $6 and o.last_processed_transaction_id = $7::text::xid8
+             from {} o, renewed where o.consumer_group = $3",
+            lease.tables.offsets()
+        )))
+        .bind(millis(duration))
         .bind(lease.tables.topic())
         .bind(&lease.group)
         .bind(lease.token)
-        .execute(connection)
+        .bind(&lease.owner)
+        .bind(lease.position.offset)
+        .bind(lease.position.transaction.to_string())
+        .fetch_optional(connection)
         .await?;
+        Ok(kept == Some(true))
     }
-    Ok(true)
-}
 
-pub(super) async fn release(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
-    sqlx::query(AssertSqlSafe(format!(
-        "update {LEASES} set owner = null, expires_at_ms = 0
-         where topic = $1 and consumer_group = $2 and token = $3 and owner = $4"
-    )))
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .bind(&lease.owner)
-    .execute(connection)
-    .await
-    .map(drop)
+    async fn advance(
+        connection: &mut PgConnection,
+        lease: &Lease,
+        position: Position,
+        progress: Option<&str>,
+    ) -> sqlx::Result<bool> {
+        // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
+        // it to Go, and notices a position that was set by hand. The lock makes a claim wait for this, or
+        // this for the claim.
+        let advanced = sqlx::query(AssertSqlSafe(format!(
+            "with ours as materialized (
+                 select 1 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3
+                 for no key update
+             )
+             update {} set offset_acked = $4, last_processed_transaction_id = $5::text::xid8
+             where consumer_group = $2 and coalesce(offset_acked, 0) = $6
+               and last_processed_transaction_id = $7::text::xid8 and exists (select from ours)",
+            lease.tables.offsets()
+        )))
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .bind(position.offset)
+        .bind(position.transaction.to_string())
+        .bind(lease.position.offset)
+        .bind(lease.position.transaction.to_string())
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        if advanced == 0 {
+            return Ok(false);
+        }
+        if let Some(progress) = progress {
+            sqlx::query(AssertSqlSafe(format!(
+                "update {LEASES} set progress = $1 where topic = $2 and consumer_group = $3 and token = $4"
+            )))
+            .bind(progress)
+            .bind(lease.tables.topic())
+            .bind(&lease.group)
+            .bind(lease.token)
+            .execute(connection)
+            .await?;
+        }
+        Ok(true)
+    }
+
+    async fn release(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set owner = null, expires_at_ms = 0
+             where topic = $1 and consumer_group = $2 and token = $3 and owner = $4"
+        )))
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .bind(&lease.owner)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
 }
 
 async fn state(connection: &mut PgConnection, claim: &Claim<'_>, lock: &str) -> sqlx::Result<Option<State>> {
@@ -218,7 +222,7 @@ async fn newest(
     let by_transaction = position.transaction != 0
         || matches!(
             commit_order::open(connection, claim.tables, claim.config).await,
-            Ok(commit_order::Cursor::Snapshot)
+            Ok(commit_order::Cursor::Snapshot(_))
         );
     let newest = match by_transaction {
         false => format!(r#"select max("offset"), '0' from {messages} having max("offset") is not null"#),
@@ -228,7 +232,7 @@ async fn newest(
         ),
     };
     let row = sqlx::query(AssertSqlSafe(newest)).fetch_optional(connection).await?;
-    row.map(|row| Ok(Position { transaction: log::transaction_id(&row, 1)?, offset: row.try_get(0)? }))
+    row.map(|row| Ok(Position { transaction: rows::transaction_id(&row, 1)?, offset: row.try_get(0)? }))
         .transpose()
 }
 

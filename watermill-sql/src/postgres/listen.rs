@@ -7,7 +7,7 @@
 use std::{pin::pin, time::Duration};
 
 use sqlx::{
-    PgPool,
+    PgPool, Postgres,
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::time::{Instant, sleep, sleep_until};
@@ -15,30 +15,34 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use watermill_core::Backoff;
 
-use super::log::CHANNEL;
-use crate::{listener::Listener, wake};
+use super::insert::CHANNEL;
+use crate::{
+    listener::{ListenDialect, Listener},
+    wake,
+};
 
 /// How long a notification may take that was sent through the user's pool.
 const ECHO_MAX: Duration = Duration::from_secs(5);
 /// How long an attempt to connect may take; a pool tries again by itself while it is refused.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Listens from now on, in a task of its own.
-pub(super) fn begin(pool: &PgPool, retry: Backoff) -> Listener {
-    let own = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(CONNECT_MAX)
-        .connect_lazy_with((*pool.connect_options()).clone());
-    let listening = CancellationToken::new();
-    let connection = Listening { own, users: pool.clone(), retry };
-    tokio::spawn({
-        let listening = listening.clone();
-        async move {
-            listening.run_until_cancelled(connection.go_on()).await;
-            connection.own.close().await;
-        }
-    });
-    Listener::new(listening.drop_guard())
+impl ListenDialect for Postgres {
+    fn listen(pool: &PgPool, retry: Backoff) -> Option<Listener> {
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(CONNECT_MAX)
+            .connect_lazy_with((*pool.connect_options()).clone());
+        let listening = CancellationToken::new();
+        let connection = Listening { own, users: pool.clone(), retry };
+        tokio::spawn({
+            let listening = listening.clone();
+            async move {
+                listening.run_until_cancelled(connection.go_on()).await;
+                connection.own.close().await;
+            }
+        });
+        Some(Listener::new(listening.drop_guard()))
+    }
 }
 
 struct Listening {

@@ -4,29 +4,23 @@
 mod checks;
 mod commit_order;
 mod holder;
+mod insert;
 mod lease;
 mod listen;
 mod log;
 mod look;
 mod queue;
 mod retention;
+mod rows;
 mod schema;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use sqlx::{PgConnection, PgPool, Postgres, error::DatabaseError};
-use watermill_core::Backoff;
+use sqlx::{PgConnection, Postgres, error::DatabaseError};
 
 use crate::{
-    PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
-    dialect::{Dialect, Fetched},
+    PayloadColumn,
+    dialect::Dialect,
     error::{Failure, Trouble},
-    lease::{Claim, Claimed, Lease},
-    listener::Listener,
-    marshaler::Record,
-    position::Position,
-    topic::Tables,
 };
 
 /// Now, by the database's clock, in milliseconds since the Unix epoch.
@@ -34,14 +28,9 @@ const NOW_MS: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 
 #[async_trait]
 impl Dialect for Postgres {
-    type Cursor = commit_order::Cursor;
-
     const QUOTE: char = '"';
     /// `NAMEDATALEN` less its end; longer names are cut without an error.
     const IDENTIFIER_BYTES_MAX: usize = 63;
-    /// Rows are bound as arrays, so that the limit of bound values does not count: longer statements
-    /// gain nothing more.
-    const INSERT_ROWS_MAX: usize = 1_000;
     const DEFAULT_GROUP: &str = "";
     const ONE_WRITER: bool = false;
     const CREATES_IN_TRANSACTION: bool = true;
@@ -73,93 +62,5 @@ impl Dialect for Postgres {
 
     async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
         checks::check_server(connection).await
-    }
-
-    async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
-        schema::columns(connection, table).await
-    }
-
-    async fn payload_column(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<PayloadColumn> {
-        schema::payload_column(connection, tables).await
-    }
-
-    async fn create_messages(
-        connection: &mut PgConnection,
-        tables: &Tables,
-        payload: PayloadColumn,
-    ) -> sqlx::Result<()> {
-        schema::create_messages(connection, tables, payload).await
-    }
-
-    async fn create_offsets(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::create_offsets(connection, tables).await
-    }
-
-    async fn create_leases(connection: &mut PgConnection) -> sqlx::Result<()> {
-        schema::create_leases(connection).await
-    }
-
-    async fn create_group(
-        connection: &mut PgConnection,
-        tables: &Tables,
-        config: &SqlSubscriberConfig,
-    ) -> sqlx::Result<()> {
-        log::create_group(connection, tables, config).await
-    }
-
-    fn listen(pool: &PgPool, retry: Backoff) -> Option<Listener> {
-        Some(listen::begin(pool, retry))
-    }
-
-    async fn open_cursor(
-        connection: &mut PgConnection,
-        tables: &Tables,
-        config: &SqlSubscriberConfig,
-    ) -> Result<commit_order::Cursor, Failure> {
-        commit_order::open(connection, tables, config).await
-    }
-
-    async fn insert(
-        connection: &mut PgConnection,
-        tables: &Tables,
-        records: &[Record],
-        config: &SqlPublisherConfig,
-    ) -> sqlx::Result<()> {
-        log::insert(connection, tables, records, config).await
-    }
-
-    async fn fetch(
-        connection: &mut PgConnection,
-        tables: &Tables,
-        cursor: &mut commit_order::Cursor,
-        after: Position,
-        limit: usize,
-    ) -> sqlx::Result<Fetched> {
-        cursor.fetch(connection, tables, after, limit).await
-    }
-
-    async fn claim(connection: &mut PgConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
-        lease::claim(connection, claim).await
-    }
-
-    async fn renew(
-        connection: &mut PgConnection,
-        lease: &mut Lease,
-        duration: Duration,
-    ) -> sqlx::Result<bool> {
-        lease::renew(connection, lease, duration).await
-    }
-
-    async fn advance(
-        connection: &mut PgConnection,
-        lease: &Lease,
-        position: Position,
-        progress: Option<&str>,
-    ) -> sqlx::Result<bool> {
-        lease::advance(connection, lease, position, progress).await
-    }
-
-    async fn release(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
-        lease::release(connection, lease).await
     }
 }

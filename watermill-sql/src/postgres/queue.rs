@@ -5,13 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::{NOW_MS, log, schema};
+use super::{NOW_MS, rows};
 use crate::{
-    PayloadColumn, SqlPublisherConfig,
     error::Failure,
-    marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
-    schema::Found,
     stored::Store,
     topic::Tables,
 };
@@ -27,42 +24,9 @@ const IS_HELD: &str =
 
 #[async_trait]
 impl QueueDialect for Postgres {
-    const DUE_MS_MAX: i64 = i64::MAX;
-
-    async fn create_queue(
-        connection: &mut PgConnection,
-        tables: &Tables,
-        payload: PayloadColumn,
-    ) -> sqlx::Result<()> {
-        schema::create_queue(connection, tables, payload).await
-    }
-
-    async fn adopt_queue(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::adopt_queue(connection, tables).await
-    }
-
     /// Claims hold on any table that a server takes writes to.
     async fn check_queue(_connection: &mut PgConnection, _tables: &Tables) -> Result<(), Failure> {
         Ok(())
-    }
-
-    async fn enqueue(
-        connection: &mut PgConnection,
-        tables: &Tables,
-        records: &[Record],
-        config: &SqlPublisherConfig,
-        found: Found,
-    ) -> sqlx::Result<()> {
-        // That a log has no `acked` keeps messages for a queue out of one.
-        let extra = match found.due {
-            true => log::Extra {
-                columns: ", acked, due_ms",
-                values: &format!(", false, coalesce(due_ms, {NOW_MS})"),
-                due: true,
-            },
-            false => log::Extra { columns: ", acked", values: ", false", due: false },
-        };
-        log::insert_into(connection, tables, records, config, &extra).await
     }
 
     /// The array is made first, for the same reason.
@@ -79,7 +43,7 @@ impl QueueDialect for Postgres {
                    order by due_ms, "offset" limit $3 for update skip locked
                ))
                returning {}, attempts, {STATEMENT_MS}"#,
-            log::COLUMNS,
+            rows::COLUMNS,
             messages = queue.tables.messages(),
         )))
         .bind(&queue.owner)
@@ -91,7 +55,7 @@ impl QueueDialect for Postgres {
         rows.iter()
             .map(|row| {
                 let attempt = u32::try_from(row.try_get::<i32, _>(5)?).unwrap_or(1);
-                Ok(Claimed::new(log::read(row, 0, &mut store)?, attempt, row.try_get(6)?, None))
+                Ok(Claimed::new(rows::read(row, 0, &mut store)?, attempt, row.try_get(6)?, None))
             })
             .collect()
     }

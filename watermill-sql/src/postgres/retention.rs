@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::log;
+use super::rows;
 use crate::{
     position::Position,
     retention::{Expired, Expiry, RetentionDialect},
@@ -72,7 +72,7 @@ impl RetentionDialect for Postgres {
             deleted: count(row.try_get(1)?),
             last: match looked_at {
                 0 => after,
-                _ => Position { transaction: log::transaction_id(&row, 2)?, offset: row.try_get(3)? },
+                _ => Position { transaction: rows::transaction_id(&row, 2)?, offset: row.try_get(3)? },
             },
             kept_for: row.try_get(4)?,
         })

@@ -1,99 +1,137 @@
 //! The tables. Columns are Go's; defaults are ours, and let plain SQL leave them out.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
 use super::NOW_MS;
-use crate::{PayloadColumn, lease::LEASES, topic::Tables};
+use crate::{
+    PayloadColumn,
+    schema::SchemaDialect,
+    topic::{LEASES, Tables},
+};
 
 /// Two transactions that create the same table at once collide in the catalogue, `if not exists` or
 /// not; so they queue for this lock first. The number is the ASCII of `wtrmll`.
 const CREATING: i64 = 0x7774_726d_6c6c;
 
-pub(super) async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "select attname::text from pg_attribute
-         where attrelid = to_regclass(quote_ident($1)) and attnum > 0 and not attisdropped",
-    )
-    .bind(table)
-    .fetch_all(connection)
-    .await
-}
+#[async_trait]
+impl SchemaDialect for Postgres {
+    async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "select attname::text from pg_attribute
+             where attrelid = to_regclass(quote_ident($1)) and attnum > 0 and not attisdropped",
+        )
+        .bind(table)
+        .fetch_all(connection)
+        .await
+    }
 
-pub(super) async fn payload_column(
-    connection: &mut PgConnection,
-    tables: &Tables,
-) -> sqlx::Result<PayloadColumn> {
-    let holds_bytes: bool = sqlx::query_scalar(
-        "select exists (select from pg_attribute where attrelid = to_regclass($1)
-                            and attname = 'payload' and atttypid = 'bytea'::regtype)",
-    )
-    .bind(tables.messages())
-    .fetch_one(connection)
-    .await?;
-    Ok(if holds_bytes { PayloadColumn::Bytes } else { PayloadColumn::Json })
-}
+    async fn payload_column(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<PayloadColumn> {
+        let holds_bytes: bool = sqlx::query_scalar(
+            "select exists (select from pg_attribute where attrelid = to_regclass($1)
+                                and attname = 'payload' and atttypid = 'bytea'::regtype)",
+        )
+        .bind(tables.messages())
+        .fetch_one(connection)
+        .await?;
+        Ok(if holds_bytes { PayloadColumn::Bytes } else { PayloadColumn::Json })
+    }
 
-/// The index on the offset alone is what Go's tables lack; reading by lock holders needs it.
-pub(super) async fn create_messages(
-    connection: &mut PgConnection,
-    tables: &Tables,
-    payload: PayloadColumn,
-) -> sqlx::Result<()> {
-    let payload = payload_type(payload);
-    create(
-        connection,
-        format!(
-            r#"create table if not exists {} (
-                "offset" bigserial not null unique,
+    /// The index on the offset alone is what Go's tables lack; reading by lock holders needs it.
+    async fn create_messages(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        payload: PayloadColumn,
+    ) -> sqlx::Result<()> {
+        let payload = payload_type(payload);
+        create(
+            connection,
+            format!(
+                r#"create table if not exists {} (
+                    "offset" bigserial not null unique,
+                    uuid varchar(36) not null default gen_random_uuid()::text,
+                    created_at timestamp not null default current_timestamp,
+                    payload {payload},
+                    metadata json,
+                    transaction_id xid8 not null default pg_current_xact_id(),
+                    primary key (transaction_id, "offset")
+                )"#,
+                tables.messages()
+            ),
+        )
+        .await
+    }
+
+    async fn create_queue(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        payload: PayloadColumn,
+    ) -> sqlx::Result<()> {
+        let messages = tables.messages();
+        let create = format!(
+            r#"create table {messages} (
+                "offset" bigserial not null primary key,
                 uuid varchar(36) not null default gen_random_uuid()::text,
-                created_at timestamp not null default current_timestamp,
-                payload {payload},
+                payload {},
                 metadata json,
-                transaction_id xid8 not null default pg_current_xact_id(),
-                primary key (transaction_id, "offset")
+                acked boolean not null default false,
+                created_at timestamp with time zone not null default current_timestamp,
+                {}
             )"#,
-            tables.messages()
-        ),
-    )
-    .await
+            payload_type(payload),
+            QUEUE_COLUMNS.join(", "),
+        );
+        let statements = format!("{create}; {}", finish_queue(&messages));
+        unless_there(connection, tables, "offset", &statements).await
+    }
+
+    /// That the columns are filled with a constant makes it a matter of moments; only then new rows get their
+    /// times. The index takes a second for a million rows.
+    async fn adopt_queue(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
+        let messages = tables.messages();
+        let columns = QUEUE_COLUMNS.map(|column| format!("add column if not exists {column}")).join(", ");
+        let adopt = format!("alter table {messages} {columns}; {}", finish_queue(&messages));
+        unless_there(connection, tables, "due_ms", &adopt).await
+    }
+
+    async fn create_offsets(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
+        create(
+            connection,
+            format!(
+                "create table if not exists {} (
+                    consumer_group varchar(255) not null primary key,
+                    offset_acked bigint,
+                    last_processed_transaction_id xid8 not null
+                )",
+                tables.offsets()
+            ),
+        )
+        .await
+    }
+
+    async fn create_leases(connection: &mut PgConnection) -> sqlx::Result<()> {
+        create(
+            connection,
+            format!(
+                "create table if not exists {LEASES} (
+                    topic text not null,
+                    consumer_group text not null,
+                    owner text,
+                    token bigint not null,
+                    expires_at_ms bigint not null,
+                    progress text not null default '',
+                    primary key (topic, consumer_group)
+                )"
+            ),
+        )
+        .await
+    }
 }
 
 /// The columns beside Go's, and the index that serves claims, however many rows are marked or wait. The
 /// server chooses the name of the index: ours could be cut to that of another.
 const QUEUE_COLUMNS: [&str; 3] =
     ["owner text", "due_ms bigint not null default 0", "attempts int not null default 0"];
-
-pub(super) async fn create_queue(
-    connection: &mut PgConnection,
-    tables: &Tables,
-    payload: PayloadColumn,
-) -> sqlx::Result<()> {
-    let messages = tables.messages();
-    let create = format!(
-        r#"create table {messages} (
-            "offset" bigserial not null primary key,
-            uuid varchar(36) not null default gen_random_uuid()::text,
-            payload {},
-            metadata json,
-            acked boolean not null default false,
-            created_at timestamp with time zone not null default current_timestamp,
-            {}
-        )"#,
-        payload_type(payload),
-        QUEUE_COLUMNS.join(", "),
-    );
-    let statements = format!("{create}; {}", finish_queue(&messages));
-    unless_there(connection, tables, "offset", &statements).await
-}
-
-/// That the columns are filled with a constant makes it a matter of moments; only then new rows get their
-/// times. The index takes a second for a million rows.
-pub(super) async fn adopt_queue(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
-    let messages = tables.messages();
-    let columns = QUEUE_COLUMNS.map(|column| format!("add column if not exists {column}")).join(", ");
-    let adopt = format!("alter table {messages} {columns}; {}", finish_queue(&messages));
-    unless_there(connection, tables, "due_ms", &adopt).await
-}
 
 fn finish_queue(messages: &str) -> String {
     format!(
@@ -121,39 +159,6 @@ async fn unless_there(
                     where c.relname = ''{name}'' and pg_table_is_visible(c.oid) and a.attname = ''{column}''
                 ) then {statements}; end if;
             end'"
-        ),
-    )
-    .await
-}
-
-pub(super) async fn create_offsets(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
-    create(
-        connection,
-        format!(
-            "create table if not exists {} (
-                consumer_group varchar(255) not null primary key,
-                offset_acked bigint,
-                last_processed_transaction_id xid8 not null
-            )",
-            tables.offsets()
-        ),
-    )
-    .await
-}
-
-pub(super) async fn create_leases(connection: &mut PgConnection) -> sqlx::Result<()> {
-    create(
-        connection,
-        format!(
-            "create table if not exists {LEASES} (
-                topic text not null,
-                consumer_group text not null,
-                owner text,
-                token bigint not null,
-                expires_at_ms bigint not null,
-                progress text not null default '',
-                primary key (topic, consumer_group)
-            )"
         ),
     )
     .await

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use watermill_core::{Backoff, error::ConfigError};
 
-use crate::{PayloadColumn, config::check_dead_letter_topic};
+use crate::{PayloadColumn, dead_letter::check_topic};
 
 /// Rows of one claim are in memory at once, and their numbers in one statement.
 const BATCH_SIZE_MAX: usize = 1_000;
@@ -161,7 +161,7 @@ impl SqlQueueSubscriberConfig {
             self.ack_interval < self.visibility_timeout,
             "ack_interval: not less than the visibility timeout",
         );
-        if let Err(problem) = check_dead_letter_topic(self.dead_letter_topic.as_deref()) {
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL queue subscriber").with(problems).finish()

@@ -5,43 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::OnAck;
-use crate::{
-    PayloadColumn, SqlPublisherConfig,
-    error::Failure,
-    marshaler::{Record, Row},
-    schema::Found,
-    topic::Tables,
-};
+use crate::{error::Failure, publisher::InsertDialect, stored::Row, topic::Tables};
 
 /// The statements of one database for queues. Each works on a connection that may be inside a
 /// transaction, unless it says otherwise.
 #[async_trait]
-pub trait QueueDialect: sqlx::Database {
-    /// The latest due time that its column holds, in milliseconds since the Unix epoch.
-    const DUE_MS_MAX: i64;
-
-    /// Creates the messages table of a queue unless it exists.
-    async fn create_queue(
-        connection: &mut Self::Connection,
-        tables: &Tables,
-        payload: PayloadColumn,
-    ) -> sqlx::Result<()>;
-
-    /// Gives a queue that Go made the columns that claims need, with an index. Go does not notice.
-    async fn adopt_queue(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
-
+pub trait QueueDialect: InsertDialect {
     /// Refuses servers and tables where claims would not hold.
     async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
-
-    /// Inserts rows as [`Dialect::insert`](crate::dialect::Dialect::insert) does, into a queue. `found` says
-    /// which columns for due times are to be written.
-    async fn enqueue(
-        connection: &mut Self::Connection,
-        tables: &Tables,
-        records: &[Record],
-        config: &SqlPublisherConfig,
-        found: Found,
-    ) -> sqlx::Result<()>;
 
     /// Claims rows that are due and that nobody has. Not inside a transaction.
     async fn claim_rows(

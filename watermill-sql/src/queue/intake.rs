@@ -6,12 +6,11 @@ use tokio::time::Instant;
 use watermill_core::error::{BoxError, SubscribeError, SubscribeErrorKind};
 
 use super::{
-    dialect::{Claim, Claimed, Release},
+    dialect::{Claim, Claimed, QueueDialect, Release},
     reader::QueueReader,
 };
 use crate::{
     dead_letter::DeadLetter,
-    dialect::Dialect,
     error::{Failure, classify},
     marshaler::{self, Unreadable},
 };
@@ -25,7 +24,7 @@ pub(super) struct Intake {
     pub(super) due: Option<Duration>,
 }
 
-impl<D: Dialect> QueueReader<D> {
+impl<D: QueueDialect> QueueReader<D> {
     pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
         let mut pooled = self.connect().await?;
         let asked = Instant::now();

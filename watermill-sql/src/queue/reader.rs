@@ -17,9 +17,8 @@ use watermill_core::{
     delivery::Origin,
 };
 
-use super::{Claims, Queue, SqlQueueSubscriberConfig, intake::Intake};
+use super::{Claims, Queue, QueueDialect, SqlQueueSubscriberConfig, intake::Intake};
 use crate::{
-    dialect::Dialect,
     error::{Failure, Trouble},
     pooled::{IDLE_MAX, Pooled},
     schema::Found,
@@ -33,7 +32,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// business.
 const COLLISIONS_MAX: u32 = 3;
 
-pub(super) struct QueueReader<D: Dialect> {
+pub(super) struct QueueReader<D: QueueDialect> {
     pub(super) pool: Pool<D>,
     pub(super) config: SqlQueueSubscriberConfig,
     pub(super) queue: Queue,
@@ -54,7 +53,7 @@ struct Plan {
     rest_until: Option<Instant>,
 }
 
-impl<D: Dialect> QueueReader<D> {
+impl<D: QueueDialect> QueueReader<D> {
     /// Runs until the subscription is closed or dropped.
     pub(super) async fn run(self) {
         let task = self.shared.task();

@@ -8,21 +8,21 @@ use watermill_core::backend::Ledger as _;
 
 use super::{
     claims::{Done, Released},
-    dialect::{Claim, Release},
+    dialect::{Claim, QueueDialect, Release},
     reader::QueueReader,
 };
 use crate::{
     Layout, SqlPublisherConfig,
-    dialect::Dialect,
     error::{Failure, classify},
     marshaler::Record,
-    transaction, wake,
+    publisher::insert_chunks,
+    wake,
 };
 
 /// Rows of one statement.
 const ROWS_MAX: usize = 1_000;
 
-impl<D: Dialect> QueueReader<D> {
+impl<D: QueueDialect> QueueReader<D> {
     /// Renews what is in hand, if that is due, and records outcomes. Returns when to renew again.
     pub(super) async fn write(&self, renew: bool) -> Result<Option<Instant>, Failure> {
         let renew_at = if renew { Some(self.renew().await?) } else { None };
@@ -142,7 +142,7 @@ impl<D: Dialect> QueueReader<D> {
             .collect();
         if !records.is_empty() {
             let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
-            transaction::insert_chunks::<D>(&mut transaction, tables, &records, &config, *found)
+            insert_chunks::<D>(&mut transaction, tables, &records, &config, *found)
                 .await
                 .map_err(classify::<D>)?;
         }

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
     backend::{Registry, Shared, SharedOptions},
-    delivery::Origin,
     error::{ConfigError, SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
@@ -19,7 +18,7 @@ use watermill_core::{
 
 use super::{Claims, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
 use crate::{
-    Layout, SqlDatabase, SqlPublisherConfig,
+    Layout, SqlDatabase,
     error::{Failure, Trouble, classify},
     listener::SharedListener,
     schema::{self, Found},
@@ -34,7 +33,7 @@ use crate::{
 /// others to lend. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
 /// connection on PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber.
 ///
-/// Publish with [`SqlPublisherConfig::layout`] set to [`Layout::Queue`].
+/// Publish with [`SqlPublisherConfig::layout`](crate::SqlPublisherConfig::layout) set to [`Layout::Queue`].
 pub struct SqlQueueSubscriber<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlQueueSubscriberConfig,
@@ -71,8 +70,9 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
         let dead_letters = match dead {
             Some(dead) => {
-                let config = SqlPublisherConfig::for_table(Layout::Queue, payload);
-                let found = schema::ensure_messages::<D>(&mut connection, &dead, &config, create).await?;
+                let found =
+                    schema::ensure_messages::<D>(&mut connection, &dead, Layout::Queue, payload, create)
+                        .await?;
                 Some((dead, found))
             }
             None => None,
@@ -93,29 +93,30 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
         shared.lock().disown();
-        let (subscription, origin) = self.open.open(Origin::builder("sql", topic), shared.clone())?;
-        let reader = QueueReader {
-            pool: self.pool.clone(),
-            config: self.config.clone(),
-            queue: Queue {
-                tables,
-                owner: Uuid::now_v7().to_string(),
-                visibility_timeout: self.config.visibility_timeout,
-                on_ack: self.config.on_ack,
-            },
-            dead_letters,
-            shared: shared.clone(),
-            origin,
-            kept: Mutex::default(),
-        };
         let listener = match self.config.listen {
             true => self.listener.get(&self.pool, self.config.retry),
             false => None,
         };
-        tokio::spawn(async move {
-            reader.run().await;
-            drop(listener);
-        });
+        let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
+            let reader = QueueReader {
+                pool: self.pool.clone(),
+                config: self.config.clone(),
+                queue: Queue {
+                    tables,
+                    owner: Uuid::now_v7().to_string(),
+                    visibility_timeout: self.config.visibility_timeout,
+                    on_ack: self.config.on_ack,
+                },
+                dead_letters,
+                shared,
+                origin,
+                kept: Mutex::default(),
+            };
+            async move {
+                reader.run().await;
+                drop(listener);
+            }
+        })?;
         // Dropped meanwhile, the subscription ends.
         shared.started().await;
         Ok(subscription)

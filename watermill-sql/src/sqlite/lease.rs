@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use super::{NOW_MS, log};
+use super::NOW_MS;
 use crate::{
-    lease::{Claim, Claimed, LEASES, Lease, Taken},
+    log::{Claim, Claimed, Lease, LeaseDialect, LogDialect as _, Progress, Taken},
     position::Position,
-    progress::Progress,
+    topic::LEASES,
 };
 
 /// The group's row beside its lease.
@@ -37,187 +38,190 @@ enum Free {
     Held { by: String, until_ms: i64 },
 }
 
-pub(super) async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
-    // Those who stand by ask often; reading first keeps them from taking the write lock each time.
-    if let Some(state) = state(connection, claim).await?
-        && let Free::Held { by, until_ms } = state.free(claim.owner)
-    {
-        return Ok(held(by, until_ms, state.now_ms));
-    }
-    // The first statement writes: a transaction that began with a read could not be sure to write.
-    let mut transaction = connection.begin().await?;
-    log::create_group(&mut transaction, claim.tables, claim.config).await?;
-    let Some(state) = state(&mut transaction, claim).await? else {
-        return Err(sqlx::Error::RowNotFound);
-    };
-    let clean = match state.free(claim.owner) {
-        Free::Clean => true,
-        Free::Abandoned => false,
-        Free::Held { by, until_ms } => return Ok(held(by, until_ms, state.now_ms)),
-    };
-    let (expires_at_ms, locked_until) = ends(state.now_ms, claim.config.lease);
-    let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
-        "insert into {LEASES} (topic, consumer_group, owner, token, expires_at_ms, locked_until)
-         values (?1, ?2, ?3, 1, ?4, ?5)
-         on conflict do update set owner = ?3, token = token + 1, expires_at_ms = ?4, locked_until = ?5
-         returning token"
-    )))
-    .bind(claim.tables.topic())
-    .bind(claim.config.group_name())
-    .bind(claim.owner)
-    .bind(expires_at_ms)
-    .bind(locked_until)
-    .fetch_one(&mut *transaction)
-    .await?;
-    let offsets = claim.tables.offsets();
-    sqlx::query(AssertSqlSafe(format!("update {offsets} set locked_until = ? where consumer_group = ?")))
-        .bind(locked_until)
+#[async_trait]
+impl LeaseDialect for Sqlite {
+    async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
+        // Those who stand by ask often; reading first keeps them from taking the write lock each time.
+        if let Some(state) = state(connection, claim).await?
+            && let Free::Held { by, until_ms } = state.free(claim.owner)
+        {
+            return Ok(held(by, until_ms, state.now_ms));
+        }
+        // The first statement writes: a transaction that began with a read could not be sure to write.
+        let mut transaction = connection.begin().await?;
+        Sqlite::create_group(&mut transaction, claim.tables, claim.config).await?;
+        let Some(state) = state(&mut transaction, claim).await? else {
+            return Err(sqlx::Error::RowNotFound);
+        };
+        let clean = match state.free(claim.owner) {
+            Free::Clean => true,
+            Free::Abandoned => false,
+            Free::Held { by, until_ms } => return Ok(held(by, until_ms, state.now_ms)),
+        };
+        let (expires_at_ms, locked_until) = ends(state.now_ms, claim.config.lease);
+        let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+            "insert into {LEASES} (topic, consumer_group, owner, token, expires_at_ms, locked_until)
+             values (?1, ?2, ?3, 1, ?4, ?5)
+             on conflict do update set owner = ?3, token = token + 1, expires_at_ms = ?4, locked_until = ?5
+             returning token"
+        )))
+        .bind(claim.tables.topic())
         .bind(claim.config.group_name())
-        .execute(&mut *transaction)
-        .await?;
-    let unclear_up_to = if clean {
-        None
-    } else {
-        let newest = format!(r#"select max("offset") from {}"#, claim.tables.messages());
-        let newest: Option<i64> =
-            sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?;
-        newest.map(Position::from)
-    };
-    transaction.commit().await?;
-    Ok(Claimed::Ours(Taken {
-        progress: state
-            .lease
-            .map(|lease| Progress::decode(&lease.progress, state.position))
-            .unwrap_or_default(),
-        unclear_up_to,
-        lease: Lease {
-            tables: claim.tables.clone(),
-            group: claim.config.group_name().to_owned(),
-            owner: claim.owner.to_owned(),
-            token,
-            position: state.position,
-            locked_until,
-        },
-    }))
-}
-
-pub(super) async fn renew(
-    connection: &mut SqliteConnection,
-    lease: &mut Lease,
-    duration: Duration,
-) -> sqlx::Result<bool> {
-    let mut transaction = connection.begin().await?;
-    let now_ms: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-        "update {LEASES} set expires_at_ms = {NOW_MS} + ?
-         where topic = ? and consumer_group = ? and token = ? and owner = ? returning {NOW_MS}"
-    )))
-    .bind(millis(duration))
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .bind(&lease.owner)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let Some(now_ms) = now_ms else {
-        return Ok(false);
-    };
-    let (_, locked_until) = ends(now_ms, duration);
-    // Whoever has taken over without our table, or has set the position by hand, has changed one of these.
-    let offsets = lease.tables.offsets();
-    let kept = sqlx::query(AssertSqlSafe(format!(
-        "update {offsets} set locked_until = ?
-         where consumer_group = ? and locked_until = ? and offset_acked = ?"
-    )))
-    .bind(locked_until)
-    .bind(&lease.group)
-    .bind(lease.locked_until)
-    .bind(lease.position.offset)
-    .execute(&mut *transaction)
-    .await?
-    .rows_affected();
-    if kept == 0 {
-        return Ok(false);
-    }
-    // Go counts in whole seconds, so there is often nothing to change.
-    if locked_until != lease.locked_until {
-        sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set locked_until = ? where topic = ? and consumer_group = ?"
-        )))
+        .bind(claim.owner)
+        .bind(expires_at_ms)
         .bind(locked_until)
-        .bind(lease.tables.topic())
-        .bind(&lease.group)
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await?;
+        let offsets = claim.tables.offsets();
+        sqlx::query(AssertSqlSafe(format!("update {offsets} set locked_until = ? where consumer_group = ?")))
+            .bind(locked_until)
+            .bind(claim.config.group_name())
+            .execute(&mut *transaction)
+            .await?;
+        let unclear_up_to = if clean {
+            None
+        } else {
+            let newest = format!(r#"select max("offset") from {}"#, claim.tables.messages());
+            let newest: Option<i64> =
+                sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?;
+            newest.map(Position::from)
+        };
+        transaction.commit().await?;
+        Ok(Claimed::Ours(Taken {
+            progress: state
+                .lease
+                .map(|lease| Progress::decode(&lease.progress, state.position))
+                .unwrap_or_default(),
+            unclear_up_to,
+            lease: Lease {
+                tables: claim.tables.clone(),
+                group: claim.config.group_name().to_owned(),
+                owner: claim.owner.to_owned(),
+                token,
+                position: state.position,
+                locked_until,
+            },
+        }))
     }
-    transaction.commit().await?;
-    lease.locked_until = locked_until;
-    Ok(true)
-}
 
-pub(super) async fn advance(
-    connection: &mut SqliteConnection,
-    lease: &Lease,
-    position: Position,
-    progress: Option<&str>,
-) -> sqlx::Result<bool> {
-    // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever
-    // lost it to Go, and notice a position that was set by hand.
-    let advanced = sqlx::query(AssertSqlSafe(format!(
-        "update {} set offset_acked = ?1
-         where consumer_group = ?2 and offset_acked = ?3 and locked_until = ?4
-           and exists (select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6)",
-        lease.tables.offsets()
-    )))
-    .bind(position.offset)
-    .bind(&lease.group)
-    .bind(lease.position.offset)
-    .bind(lease.locked_until)
-    .bind(lease.tables.topic())
-    .bind(lease.token)
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
-    if advanced == 0 {
-        return Ok(false);
-    }
-    if let Some(progress) = progress {
-        sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set progress = ? where topic = ? and consumer_group = ? and token = ?"
+    async fn renew(
+        connection: &mut SqliteConnection,
+        lease: &mut Lease,
+        duration: Duration,
+    ) -> sqlx::Result<bool> {
+        let mut transaction = connection.begin().await?;
+        let now_ms: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "update {LEASES} set expires_at_ms = {NOW_MS} + ?
+             where topic = ? and consumer_group = ? and token = ? and owner = ? returning {NOW_MS}"
         )))
-        .bind(progress)
+        .bind(millis(duration))
         .bind(lease.tables.topic())
         .bind(&lease.group)
         .bind(lease.token)
-        .execute(connection)
+        .bind(&lease.owner)
+        .fetch_optional(&mut *transaction)
         .await?;
-    }
-    Ok(true)
-}
-
-pub(super) async fn release(connection: &mut SqliteConnection, lease: &Lease) -> sqlx::Result<()> {
-    let mut transaction = connection.begin().await?;
-    let ours = sqlx::query(AssertSqlSafe(format!(
-        "update {LEASES} set owner = null, expires_at_ms = 0, locked_until = 0
-         where topic = ? and consumer_group = ? and token = ? and owner = ?"
-    )))
-    .bind(lease.tables.topic())
-    .bind(&lease.group)
-    .bind(lease.token)
-    .bind(&lease.owner)
-    .execute(&mut *transaction)
-    .await?
-    .rows_affected();
-    if ours > 0 {
+        let Some(now_ms) = now_ms else {
+            return Ok(false);
+        };
+        let (_, locked_until) = ends(now_ms, duration);
+        // Whoever has taken over without our table, or has set the position by hand, has changed one of these.
         let offsets = lease.tables.offsets();
-        sqlx::query(AssertSqlSafe(format!(
-            "update {offsets} set locked_until = 0 where consumer_group = ? and locked_until = ?"
+        let kept = sqlx::query(AssertSqlSafe(format!(
+            "update {offsets} set locked_until = ?
+             where consumer_group = ? and locked_until = ? and offset_acked = ?"
         )))
+        .bind(locked_until)
         .bind(&lease.group)
         .bind(lease.locked_until)
+        .bind(lease.position.offset)
         .execute(&mut *transaction)
-        .await?;
+        .await?
+        .rows_affected();
+        if kept == 0 {
+            return Ok(false);
+        }
+        // Go counts in whole seconds, so there is often nothing to change.
+        if locked_until != lease.locked_until {
+            sqlx::query(AssertSqlSafe(format!(
+                "update {LEASES} set locked_until = ? where topic = ? and consumer_group = ?"
+            )))
+            .bind(locked_until)
+            .bind(lease.tables.topic())
+            .bind(&lease.group)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        lease.locked_until = locked_until;
+        Ok(true)
     }
-    transaction.commit().await
+
+    async fn advance(
+        connection: &mut SqliteConnection,
+        lease: &Lease,
+        position: Position,
+        progress: Option<&str>,
+    ) -> sqlx::Result<bool> {
+        // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever
+        // lost it to Go, and notice a position that was set by hand.
+        let advanced = sqlx::query(AssertSqlSafe(format!(
+            "update {} set offset_acked = ?1
+             where consumer_group = ?2 and offset_acked = ?3 and locked_until = ?4
+               and exists (select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6)",
+            lease.tables.offsets()
+        )))
+        .bind(position.offset)
+        .bind(&lease.group)
+        .bind(lease.position.offset)
+        .bind(lease.locked_until)
+        .bind(lease.tables.topic())
+        .bind(lease.token)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        if advanced == 0 {
+            return Ok(false);
+        }
+        if let Some(progress) = progress {
+            sqlx::query(AssertSqlSafe(format!(
+                "update {LEASES} set progress = ? where topic = ? and consumer_group = ? and token = ?"
+            )))
+            .bind(progress)
+            .bind(lease.tables.topic())
+            .bind(&lease.group)
+            .bind(lease.token)
+            .execute(connection)
+            .await?;
+        }
+        Ok(true)
+    }
+
+    async fn release(connection: &mut SqliteConnection, lease: &Lease) -> sqlx::Result<()> {
+        let mut transaction = connection.begin().await?;
+        let ours = sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set owner = null, expires_at_ms = 0, locked_until = 0
+             where topic = ? and consumer_group = ? and token = ? and owner = ?"
+        )))
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .bind(&lease.owner)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if ours > 0 {
+            let offsets = lease.tables.offsets();
+            sqlx::query(AssertSqlSafe(format!(
+                "update {offsets} set locked_until = 0 where consumer_group = ? and locked_until = ?"
+            )))
+            .bind(&lease.group)
+            .bind(lease.locked_until)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await
+    }
 }
 
 async fn state(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Option<State>> {

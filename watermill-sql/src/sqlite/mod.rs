@@ -2,39 +2,25 @@
 //! for `offset > last` skips nothing. Acks compare and set in one statement, which is one
 //! transaction.
 
+mod insert;
 mod lease;
 mod log;
 mod queue;
 mod retention;
+mod rows;
 mod schema;
 
-use std::time::Duration;
+use sqlx::{Sqlite, error::DatabaseError};
 
-use async_trait::async_trait;
-use sqlx::{Sqlite, SqliteConnection, error::DatabaseError};
-
-use crate::{
-    PayloadColumn, SqlPublisherConfig, SqlSubscriberConfig,
-    dialect::{Dialect, Fetched},
-    error::{Failure, Trouble},
-    lease::{Claim, Claimed, Lease},
-    marshaler::Record,
-    position::Position,
-    topic::Tables,
-};
+use crate::{PayloadColumn, dialect::Dialect, error::Trouble, listener::ListenDialect};
 
 /// Now, by the database's clock, in milliseconds since the Unix epoch.
 const NOW_MS: &str = "cast(unixepoch('now', 'subsec') * 1000 as integer)";
 
-#[async_trait]
 impl Dialect for Sqlite {
-    type Cursor = ();
-
     const QUOTE: char = '"';
     /// SQLite itself has no limit; a file name is as long at most, and nobody reads longer ones.
     const IDENTIFIER_BYTES_MAX: usize = 255;
-    /// Far below the limit of 32,766 bound values: longer statements gain nothing more.
-    const INSERT_ROWS_MAX: usize = 1_000;
     const DEFAULT_GROUP: &str = "default";
     const ONE_WRITER: bool = true;
     const CREATES_IN_TRANSACTION: bool = true;
@@ -57,86 +43,7 @@ impl Dialect for Sqlite {
             _ => Trouble::Refused,
         }
     }
-
-    async fn columns(connection: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
-        schema::columns(connection, table).await
-    }
-
-    /// The column holds anything, whatever is put into it.
-    async fn create_messages(
-        connection: &mut SqliteConnection,
-        tables: &Tables,
-        _payload: PayloadColumn,
-    ) -> sqlx::Result<()> {
-        schema::create_messages(connection, tables).await
-    }
-
-    async fn create_offsets(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::create_offsets(connection, tables).await
-    }
-
-    async fn create_leases(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-        schema::create_leases(connection).await
-    }
-
-    async fn create_group(
-        connection: &mut SqliteConnection,
-        tables: &Tables,
-        config: &SqlSubscriberConfig,
-    ) -> sqlx::Result<()> {
-        log::create_group(connection, tables, config).await
-    }
-
-    async fn open_cursor(
-        connection: &mut SqliteConnection,
-        tables: &Tables,
-        config: &SqlSubscriberConfig,
-    ) -> Result<(), Failure> {
-        log::check_position(connection, tables, config).await
-    }
-
-    async fn insert(
-        connection: &mut SqliteConnection,
-        tables: &Tables,
-        records: &[Record],
-        _config: &SqlPublisherConfig,
-    ) -> sqlx::Result<()> {
-        log::insert(connection, tables, records).await
-    }
-
-    async fn fetch(
-        connection: &mut SqliteConnection,
-        tables: &Tables,
-        (): &mut (),
-        after: Position,
-        limit: usize,
-    ) -> sqlx::Result<Fetched> {
-        let rows = log::fetch(connection, tables, after, limit).await?;
-        Ok(Fetched { more: rows.len() == limit, rows, holder: None })
-    }
-
-    async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
-        lease::claim(connection, claim).await
-    }
-
-    async fn renew(
-        connection: &mut SqliteConnection,
-        lease: &mut Lease,
-        duration: Duration,
-    ) -> sqlx::Result<bool> {
-        lease::renew(connection, lease, duration).await
-    }
-
-    async fn advance(
-        connection: &mut SqliteConnection,
-        lease: &Lease,
-        position: Position,
-        progress: Option<&str>,
-    ) -> sqlx::Result<bool> {
-        lease::advance(connection, lease, position, progress).await
-    }
-
-    async fn release(connection: &mut SqliteConnection, lease: &Lease) -> sqlx::Result<()> {
-        lease::release(connection, lease).await
-    }
 }
+
+/// It tells nobody.
+impl ListenDialect for Sqlite {}

@@ -5,13 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection};
 
-use super::{NOW_MS, log, schema};
+use super::{NOW_MS, rows};
 use crate::{
-    PayloadColumn, SqlPublisherConfig,
     error::Failure,
-    marshaler::Record,
     queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
-    schema::Found,
     stored::Store,
     topic::Tables,
 };
@@ -23,42 +20,8 @@ const IS_HELD: &str = r#"("offset", attempts) in (
 
 #[async_trait]
 impl QueueDialect for Sqlite {
-    const DUE_MS_MAX: i64 = i64::MAX;
-
-    /// The payload column holds anything.
-    async fn create_queue(
-        connection: &mut SqliteConnection,
-        tables: &Tables,
-        _payload: PayloadColumn,
-    ) -> sqlx::Result<()> {
-        schema::create_queue(connection, tables).await
-    }
-
-    async fn adopt_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
-        schema::adopt_queue(connection, tables).await
-    }
-
     async fn check_queue(_connection: &mut SqliteConnection, _tables: &Tables) -> Result<(), Failure> {
         Ok(())
-    }
-
-    async fn enqueue(
-        connection: &mut SqliteConnection,
-        tables: &Tables,
-        records: &[Record],
-        _config: &SqlPublisherConfig,
-        found: Found,
-    ) -> sqlx::Result<()> {
-        // That a log has no `acked` keeps messages for a queue out of one.
-        let extra = match found.due {
-            true => log::Extra {
-                columns: ", acked, due_ms",
-                values: &format!(", false, coalesce(?, {NOW_MS})"),
-                due: 1,
-            },
-            false => log::Extra { columns: ", acked", values: ", false", due: 0 },
-        };
-        log::insert_into(connection, tables, records, &extra).await
     }
 
     async fn claim_rows(
@@ -83,7 +46,7 @@ impl QueueDialect for Sqlite {
                    select "offset" from {messages} where {free} order by due_ms, "offset" limit ?3
                )
                returning {}, attempts, {NOW_MS}"#,
-            log::COLUMNS
+            rows::COLUMNS
         )))
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
@@ -92,7 +55,7 @@ impl QueueDialect for Sqlite {
         .await?;
         let mut store = Store::default();
         rows.iter()
-            .map(|row| Ok(Claimed::new(log::read(row, &mut store)?, row.try_get(5)?, row.try_get(6)?, None)))
+            .map(|row| Ok(Claimed::new(rows::read(row, &mut store)?, row.try_get(5)?, row.try_get(6)?, None)))
             .collect()
     }
 

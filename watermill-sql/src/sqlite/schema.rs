@@ -1,72 +1,124 @@
 //! The tables. Columns are Go's; defaults are ours, and let plain SQL leave them out.
 
-use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection};
 
 use super::NOW_MS;
-use crate::{lease::LEASES, topic::Tables};
+use crate::{
+    PayloadColumn,
+    schema::SchemaDialect,
+    topic::{LEASES, Tables},
+};
 
-pub(super) async fn columns(connection: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar("select name from pragma_table_info(?)").bind(table).fetch_all(connection).await
-}
-
-pub(super) async fn create_messages(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            r#"create table if not exists {} (
-                "offset" integer primary key autoincrement,
-                uuid text not null default (lower(hex(randomblob(16)))),
-                created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-                payload blob,
-                metadata json not null default '{{}}'
-            )"#,
-            tables.messages()
-        ),
-    )
-    .await
-}
-
-/// As Go's elsewhere, which has no queue on SQLite, with the columns that claims need.
-pub(super) async fn create_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            r#"create table if not exists {} (
-                "offset" integer primary key autoincrement,
-                uuid text not null default (lower(hex(randomblob(16)))),
-                created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-                payload blob,
-                metadata json not null default '{{}}',
-                acked boolean not null default false,
-                owner text,
-                due_ms integer not null default ({NOW_MS}),
-                attempts integer not null default 0
-            )"#,
-            tables.messages()
-        ),
-    )
-    .await?;
-    index_queue(connection, tables).await
-}
-
-/// A default that depends on the time cannot be added: rows of a writer that does not know the column
-/// come before others.
-pub(super) async fn adopt_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
-    // As a writer from the beginning, so that of several that do so at once each sees what is there.
-    let mut transaction = connection.begin_with("begin immediate").await?;
-    let present = columns(&mut transaction, &tables.messages_name()).await?;
-    for (name, column) in [
-        ("owner", "owner text"),
-        ("attempts", "attempts integer not null default 0"),
-        ("due_ms", "due_ms integer not null default 0"),
-    ] {
-        if !present.iter().any(|there| there == name) {
-            execute(&mut transaction, format!("alter table {} add column {column}", tables.messages()))
-                .await?;
-        }
+#[async_trait]
+impl SchemaDialect for Sqlite {
+    async fn columns(connection: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar("select name from pragma_table_info(?)").bind(table).fetch_all(connection).await
     }
-    index_queue(&mut transaction, tables).await?;
-    transaction.commit().await
+
+    /// The column holds anything, whatever is put into it.
+    async fn create_messages(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        _payload: PayloadColumn,
+    ) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                r#"create table if not exists {} (
+                    "offset" integer primary key autoincrement,
+                    uuid text not null default (lower(hex(randomblob(16)))),
+                    created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+                    payload blob,
+                    metadata json not null default '{{}}'
+                )"#,
+                tables.messages()
+            ),
+        )
+        .await
+    }
+
+    /// As Go's elsewhere, which has no queue on SQLite, with the columns that claims need.
+    async fn create_queue(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        _payload: PayloadColumn,
+    ) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                r#"create table if not exists {} (
+                    "offset" integer primary key autoincrement,
+                    uuid text not null default (lower(hex(randomblob(16)))),
+                    created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+                    payload blob,
+                    metadata json not null default '{{}}',
+                    acked boolean not null default false,
+                    owner text,
+                    due_ms integer not null default ({NOW_MS}),
+                    attempts integer not null default 0
+                )"#,
+                tables.messages()
+            ),
+        )
+        .await?;
+        index_queue(connection, tables).await
+    }
+
+    /// A default that depends on the time cannot be added: rows of a writer that does not know the column
+    /// come before others.
+    async fn adopt_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+        // As a writer from the beginning, so that of several that do so at once each sees what is there.
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        let present = Self::columns(&mut transaction, &tables.messages_name()).await?;
+        for (name, column) in [
+            ("owner", "owner text"),
+            ("attempts", "attempts integer not null default 0"),
+            ("due_ms", "due_ms integer not null default 0"),
+        ] {
+            if !present.iter().any(|there| there == name) {
+                execute(&mut transaction, format!("alter table {} add column {column}", tables.messages()))
+                    .await?;
+            }
+        }
+        index_queue(&mut transaction, tables).await?;
+        transaction.commit().await
+    }
+
+    async fn create_offsets(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                "create table if not exists {} (
+                    consumer_group text not null primary key,
+                    offset_acked integer not null,
+                    locked_until integer not null
+                )",
+                tables.offsets()
+            ),
+        )
+        .await
+    }
+
+    /// A topic's tables do not tell upper case from lower case here, so neither do its leases.
+    async fn create_leases(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                "create table if not exists {LEASES} (
+                    topic text not null collate nocase,
+                    consumer_group text not null,
+                    owner text,
+                    token integer not null,
+                    expires_at_ms integer not null,
+                    locked_until integer not null,
+                    progress text not null default '',
+                    primary key (topic, consumer_group)
+                ) without rowid"
+            ),
+        )
+        .await
+    }
 }
 
 async fn index_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
@@ -76,41 +128,6 @@ async fn index_queue(connection: &mut SqliteConnection, tables: &Tables) -> sqlx
             r#"create index if not exists {} on {} (due_ms, "offset") where not acked"#,
             tables.due_index(),
             tables.messages()
-        ),
-    )
-    .await
-}
-
-pub(super) async fn create_offsets(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            "create table if not exists {} (
-                consumer_group text not null primary key,
-                offset_acked integer not null,
-                locked_until integer not null
-            )",
-            tables.offsets()
-        ),
-    )
-    .await
-}
-
-/// A topic's tables do not tell upper case from lower case here, so neither do its leases.
-pub(super) async fn create_leases(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    execute(
-        connection,
-        format!(
-            "create table if not exists {LEASES} (
-                topic text not null collate nocase,
-                consumer_group text not null,
-                owner text,
-                token integer not null,
-                expires_at_ms integer not null,
-                locked_until integer not null,
-                progress text not null default '',
-                primary key (topic, consumer_group)
-            ) without rowid"
         ),
     )
     .await

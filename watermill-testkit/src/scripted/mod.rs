@@ -14,6 +14,7 @@ use watermill_core::{
     Message, MessageId, Window,
     delivery::Outcome,
     error::{SubscribeError, SubscribeErrorKind},
+    subscriber::Ordering,
 };
 
 use crate::wait::Watched;
@@ -55,6 +56,8 @@ pub struct ScriptedDelivery {
     message: Message,
     scope: u64,
     attempt: u32,
+    /// How often it was taken back.
+    again: u32,
     redelivered: bool,
     partition: Option<i32>,
     offset: Option<i64>,
@@ -72,6 +75,30 @@ impl ScriptedSubscriber {
     #[must_use]
     pub fn redeliver(self, redeliver: bool) -> Self {
         self.script.change(|script| script.redeliver = redeliver);
+        self
+    }
+
+    /// Sets the order that it claims. Default: [`Ordering::Scoped`], which it keeps whatever it claims, unless
+    /// the [window](Window::is_ordered) gives it up.
+    #[must_use]
+    pub fn ordering(self, ordering: Ordering) -> Self {
+        self.script.change(|script| script.capabilities.ordering = ordering);
+        self
+    }
+
+    /// Whether it counts how often it delivers a message, from the script's
+    /// [`attempt`](ScriptedDelivery::attempt) on, and says so. Default: it does.
+    #[must_use]
+    pub fn attempts(self, attempts: bool) -> Self {
+        self.script.change(|script| script.capabilities.attempts = attempts);
+        self
+    }
+
+    /// Whether it waits for the delay of a nack before it [delivers again](Self::redeliver), and says so.
+    /// Default: it does.
+    #[must_use]
+    pub fn nack_delay(self, nack_delay: bool) -> Self {
+        self.script.change(|script| script.capabilities.nack_delay = nack_delay);
         self
     }
 
@@ -251,6 +278,7 @@ impl ScriptedDelivery {
             message,
             scope: 0,
             attempt: 1,
+            again: 0,
             redelivered: false,
             partition: None,
             offset: None,

@@ -11,6 +11,7 @@ use watermill_core::{
     Delivery, DeliveryInfo, MessageId, Window,
     delivery::{Origin, Outcome, Token},
     error::{SubscribeError, SubscribeErrorKind},
+    subscriber::Ordering,
     subscription::{Health, SubscriptionStatus},
 };
 
@@ -24,6 +25,7 @@ const POSITION_STEP: u64 = 1 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Script {
     pub(super) redeliver: bool,
+    pub(super) capabilities: Capabilities,
     pub(super) fail_subscribe: VecDeque<SubscribeErrorKind>,
     pub(super) subscriber_closed: bool,
 
@@ -53,6 +55,14 @@ pub(super) struct Script {
     outstanding_of: BTreeMap<u64, usize>,
     /// Running subscriptions. Holding their origins makes a circle, which ends with the subscription.
     subscriptions: BTreeMap<u64, Running>,
+}
+
+/// What the subscriber says that it can, and does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capabilities {
+    pub(super) ordering: Ordering,
+    pub(super) attempts: bool,
+    pub(super) nack_delay: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +98,12 @@ struct Running {
     origin: Origin,
     window: Window,
     intake: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self { ordering: Ordering::Scoped, attempts: true, nack_delay: true }
+    }
 }
 
 impl Script {
@@ -274,7 +290,7 @@ impl Script {
         if queue.is_empty() {
             self.waiting.remove(&scope);
         }
-        let token = Token { scope, position, delivery: delivery.attempt };
+        let token = Token { scope, position, delivery: delivery.again };
         self.handed_out += 1;
         self.outstanding += 1;
         self.outstanding_max = self.outstanding_max.max(self.outstanding);
@@ -282,9 +298,11 @@ impl Script {
         *self.outstanding_of.entry(subscription).or_default() += 1;
 
         let origin = self.subscriptions[&subscription].origin.clone();
+        let counted = if self.capabilities.attempts { delivery.again } else { 0 };
+        let attempt = delivery.attempt + counted;
         let mut info = DeliveryInfo::new(origin, token)
-            .with_attempt(delivery.attempt)
-            .with_redelivered(delivery.redelivered || delivery.attempt > 1)
+            .with_attempt(attempt)
+            .with_redelivered(delivery.redelivered || attempt > 1)
             .with_published_at(delivery.published_at);
         if let Some(partition) = delivery.partition {
             info = info.with_partition(partition);
@@ -328,8 +346,9 @@ impl Script {
         if !self.redeliver {
             return;
         }
-        delivery.attempt += 1;
-        let not_before = (!delay.is_zero()).then(|| Instant::now() + delay);
+        delivery.again += 1;
+        let waits = self.capabilities.nack_delay && !delay.is_zero();
+        let not_before = waits.then(|| Instant::now() + delay);
         let scope = self.waiting.entry(delivery.scope).or_default();
         scope.insert(position, Waiting { delivery, not_before, fresh: false });
     }

@@ -9,7 +9,7 @@ use watermill_core::{
     Delivery, Subscriber, Subscription, Window,
     delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError},
-    subscriber::{Ordering, SubscriberCapabilities},
+    subscriber::SubscriberCapabilities,
     subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
@@ -60,7 +60,12 @@ impl Subscriber for ScriptedSubscriber {
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
-        SubscriberCapabilities::new(BACKEND).groups(true).ordering(Ordering::Scoped).nack_delay(true)
+        let capabilities = self.script.read(|script| script.capabilities);
+        SubscriberCapabilities::new(BACKEND)
+            .groups(true)
+            .ordering(capabilities.ordering)
+            .attempts(capabilities.attempts)
+            .nack_delay(capabilities.nack_delay)
     }
 }
 

@@ -4,10 +4,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{task, time::timeout};
-use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Settler, Trouble, refuse_delays},
+    backend::{Calls, Failure, Settler, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     metadata_keys,
     publisher::PublisherCapabilities,
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     BACKEND, KafkaPublisherConfig, KafkaSubscriber, config, error, marshaler, subscription::KafkaSource,
-    topic_locks::TopicLocks, topics,
+    topics,
 };
 
 /// Publishes what is made of a subscriber's deliveries, each delivery's messages in one transaction with its
@@ -46,9 +45,7 @@ struct Shared {
     config: KafkaPublisherConfig,
     pair: Arc<Pair>,
     _owner: Arc<Owner>,
-    topic_locks: TopicLocks,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    calls: Calls,
 }
 
 impl KafkaExactlyOncePublisher {
@@ -75,8 +72,8 @@ impl KafkaExactlyOncePublisher {
         let pair = Pair::new(config.clone(), id);
         let owner = Arc::new(Owner(pair.clone()));
         subscriber.commit_with(owner.clone())?;
-        let (topic_locks, calls) = (TopicLocks::default(), TaskTracker::new());
-        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, topic_locks, calls })))
+        let calls = Calls::default();
+        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, calls })))
     }
 }
 
@@ -126,7 +123,7 @@ impl Shared {
         {
             if refused.kind() == PublishErrorKind::Topic {
                 // It may have been deleted since it was made.
-                self.topic_locks.lock(refused.topic()).await.exists = false;
+                self.pair.topic_locks().lock(refused.topic()).await.found(false);
             }
             return Err(refused);
         }
@@ -148,10 +145,10 @@ impl Shared {
 
     /// Sees to it that the topic can be published to, until it can.
     async fn prepare(&self, topic: &str) -> Result<(), Failure> {
-        let mut topic_lock = self.topic_locks.lock(topic).await;
-        let due = if self.config.create_topics.is_some() { !topic_lock.exists } else { topic_lock.look() };
+        let mut topic_lock = self.pair.topic_locks().lock(topic).await;
+        let due = if self.config.create_topics.is_some() { !topic_lock.exists() } else { topic_lock.look() };
         if due {
-            topic_lock.exists = topics::prepare_to_publish(&self.config, topic).await?;
+            topic_lock.found(topics::prepare_to_publish(&self.config, topic).await?);
         }
         Ok(())
     }
@@ -161,13 +158,7 @@ impl Shared {
 impl Publisher for KafkaExactlyOncePublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let shared = &*self.0;
-        let _call = shared.calls.token();
-        if shared.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
-        if messages.is_empty() {
-            return Ok(());
-        }
+        let Some(_call) = shared.calls.begin(topic, &messages)? else { return Ok(()) };
         let causes = shared.causes(topic, &messages)?;
         let published = shared.publish(topic, &messages, causes.clone()).await;
         if let Err(error) = &published {
@@ -178,8 +169,7 @@ impl Publisher for KafkaExactlyOncePublisher {
 
     /// Waits for the calls in progress, and for the transaction that is open.
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
-        self.0.calls.wait().await;
+        self.0.calls.close().await;
         let pair = self.0.pair.clone();
         let patience = self.0.config.request_timeout;
         match task::spawn_blocking(move || pair.flush(patience)).await {

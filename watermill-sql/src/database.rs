@@ -1,0 +1,11 @@
+//! [`SqlDatabase`]: the databases.
+
+use crate::{listener::ListenDialect, log::LogDialect, queue::QueueDialect, retention::RetentionDialect};
+
+/// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
+/// with the features `postgres`, `mysql` and `sqlite`.
+///
+/// It is sealed; bounds may name it.
+pub trait SqlDatabase: LogDialect + ListenDialect + QueueDialect + RetentionDialect {}
+
+impl<D: LogDialect + ListenDialect + QueueDialect + RetentionDialect> SqlDatabase for D {}

@@ -1,0 +1,285 @@
+//! [`SqlSubscriberConfig`]: plain data, checked as a whole.
+
+use std::time::Duration;
+
+use watermill_core::{Backoff, error::ConfigError};
+
+use crate::{PayloadColumn, dead_letter::check_topic};
+
+/// The width of the column that holds the group on PostgreSQL and MySQL, in characters.
+const GROUP_CHARS_MAX: usize = 255;
+/// Rows of one fetch are in memory at once.
+const BATCH_SIZE_MAX: usize = 10_000;
+/// Below this, ordinary delays of a loaded machine look like a dead owner.
+const LEASE_MIN: Duration = Duration::from_millis(100);
+
+/// How an [`SqlSubscriber`](crate::SqlSubscriber) reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SqlSubscriberConfig {
+    /// `None` until the database is known, whose default it is then.
+    group: Option<String>,
+    pub(crate) start: StartPosition,
+    pub(crate) batch_size: usize,
+    pub(crate) max_ahead: usize,
+    pub(crate) poll_interval_min: Duration,
+    pub(crate) poll_interval_max: Duration,
+    pub(crate) ack_interval: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) retry: Backoff,
+    pub(crate) dead_letter_topic: Option<String>,
+    pub(crate) initialize_schema: bool,
+    pub(crate) payload_column: Option<PayloadColumn>,
+    pub(crate) commit_order: CommitOrder,
+    pub(crate) gap_grace: Duration,
+    pub(crate) listen: bool,
+}
+
+/// Where a consumer group that has never read a topic begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartPosition {
+    /// With the oldest row of the table.
+    #[default]
+    Earliest,
+    /// After the newest row there is when the group is made, by `initialize` or the first `subscribe`.
+    Latest,
+}
+
+/// How a reader knows on PostgreSQL that no row can come any more before one that it has read.
+///
+/// Offsets are drawn when rows are inserted, and rows are seen when their transactions commit, so a
+/// later offset may be there earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitOrder {
+    /// [`LockHolders`](Self::LockHolders) where the table has an index on its offset, as the tables made
+    /// here have, and the group was never read by [`Snapshot`](Self::Snapshot) or by Go; otherwise
+    /// `Snapshot`.
+    #[default]
+    Auto,
+    /// Reads in the order of offsets, up to where every transaction that wrote to this topic has ended.
+    /// Only writers to this topic hold a reader back.
+    LockHolders,
+    /// Reads in the order of transactions, up to the oldest one that is open: Go's rule, for groups that
+    /// Go reads too. Any write transaction that stays open in the whole cluster holds every reader back.
+    Snapshot,
+}
+
+impl SqlSubscriberConfig {
+    /// Sets the consumer group: each group receives every message. Default: what Go's library defaults
+    /// to, which on SQLite is `default`, so that both share it.
+    ///
+    /// On SQLite Go takes no group whose name could not be a topic, the empty one included.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    pub(crate) fn group_or(mut self, default: &str) -> Self {
+        self.group.get_or_insert_with(|| default.to_owned());
+        self
+    }
+
+    pub(crate) fn group_name(&self) -> &str {
+        self.group.as_deref().unwrap_or_default()
+    }
+
+    /// Sets where a new group begins. Default: [`StartPosition::Earliest`].
+    #[must_use]
+    pub fn start(mut self, start: StartPosition) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Sets how many rows one fetch reads, and after how many acks the position is recorded without
+    /// waiting for [`ack_interval`](Self::ack_interval). Default: 100. Up to twice as many rows wait in
+    /// memory.
+    #[must_use]
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many rows may be in memory from the oldest unsettled one on, settled ones included.
+    /// Default: 1,000. At the bound nothing more is fetched until the oldest is settled. A window
+    /// larger than this raises it.
+    #[must_use]
+    pub fn max_ahead(mut self, max_ahead: usize) -> Self {
+        self.max_ahead = max_ahead;
+        self
+    }
+
+    /// Sets the pause between polls right after something was found. Default: 5 ms.
+    #[must_use]
+    pub fn poll_interval_min(mut self, poll_interval_min: Duration) -> Self {
+        self.poll_interval_min = poll_interval_min;
+        self
+    }
+
+    /// Sets the pause that polling backs off to while nothing is found: the longest that a row from
+    /// another process waits. Default: 250 ms, four small queries a second from an idle subscription.
+    #[must_use]
+    pub fn poll_interval_max(mut self, poll_interval_max: Duration) -> Self {
+        self.poll_interval_max = poll_interval_max;
+        self
+    }
+
+    /// Sets how long an ack may wait for others to be recorded with it. Default: 20 ms. What is acked
+    /// and not recorded when the process dies is delivered again. `ack_confirmed` does not wait.
+    #[must_use]
+    pub fn ack_interval(mut self, ack_interval: Duration) -> Self {
+        self.ack_interval = ack_interval;
+        self
+    }
+
+    /// Sets how long an owner that was killed keeps others out. Default: 5 s. It is renewed three
+    /// times within that while its owner lives.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets the waits between attempts while the database is away, and between looks at a row that
+    /// cannot be read as a message. Default: [`Backoff::default`], 100 ms doubling to 30 s.
+    #[must_use]
+    pub fn retry(mut self, retry: Backoff) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sets a topic of the same database that rejected messages and unreadable rows are moved to, in
+    /// the transaction that advances past them. Default: none. Without one, a rejected message is
+    /// passed with an error in the log, and the subscription holds at an unreadable row; so does a
+    /// subscription to that topic itself.
+    #[must_use]
+    pub fn dead_letter_topic(mut self, topic: impl Into<String>) -> Self {
+        self.dead_letter_topic = Some(topic.into());
+        self
+    }
+
+    /// Whether missing tables are created by `subscribe` and `initialize`. Default: true. Turned off,
+    /// subscribing to a missing table fails and nothing is created.
+    #[must_use]
+    pub fn initialize_schema(mut self, initialize_schema: bool) -> Self {
+        self.initialize_schema = initialize_schema;
+        self
+    }
+
+    /// Sets of which type the payload column of a missing table is made, here and for dead letters.
+    /// Default: what Go's library makes, JSON on PostgreSQL and MySQL, bytes on SQLite. Reading takes
+    /// either.
+    #[must_use]
+    pub fn payload_column(mut self, payload_column: PayloadColumn) -> Self {
+        self.payload_column = Some(payload_column);
+        self
+    }
+
+    /// Sets how rows that commit late are waited for, on PostgreSQL. Default: [`CommitOrder::Auto`].
+    /// Choose [`CommitOrder::Snapshot`] for a group that a Go reader is to take over.
+    #[must_use]
+    pub fn commit_order(mut self, commit_order: CommitOrder) -> Self {
+        self.commit_order = commit_order;
+        self
+    }
+
+    /// Sets how far apart a missing offset must be found empty twice before it is passed, on MySQL and
+    /// MariaDB, where the account cannot see the statements of others (the `PROCESS` privilege).
+    /// Default: 100 ms. A statement that takes longer between drawing an offset and inserting its row
+    /// would be skipped. With the privilege nothing depends on time.
+    #[must_use]
+    pub fn gap_grace(mut self, gap_grace: Duration) -> Self {
+        self.gap_grace = gap_grace;
+        self
+    }
+
+    /// Whether to `LISTEN` for what other processes publish, on PostgreSQL, with one more connection for
+    /// each subscriber. Default: true. Polling goes on, so that a pooler that swallows notifications costs
+    /// time and no message.
+    #[must_use]
+    pub fn listen(mut self, listen: bool) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem there is.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut check = |fine: bool, problem: &str| {
+            if !fine {
+                problems.push(problem.to_owned());
+            }
+        };
+        check(self.group_name().chars().count() <= GROUP_CHARS_MAX, "group: longer than 255 characters");
+        check(!self.group_name().contains('\0'), "group: contains a NUL character");
+        check(self.batch_size > 0, "batch_size: zero would read nothing");
+        check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 10,000 rows at once");
+        check(self.max_ahead >= self.batch_size, "max_ahead: less than batch_size");
+        check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
+        check(
+            self.poll_interval_max >= self.poll_interval_min,
+            "poll_interval_max: less than poll_interval_min",
+        );
+        check(self.lease >= LEASE_MIN, "lease: less than 100 ms");
+        check(self.lease <= Duration::from_secs(3600), "lease: more than an hour");
+        check(!self.gap_grace.is_zero(), "gap_grace: zero would pass rows that are being written");
+        check(self.ack_interval < self.lease, "ack_interval: not less than the lease");
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
+            check(false, &problem);
+        }
+        ConfigError::check("configure the SQL subscriber").with(problems).finish()
+    }
+}
+
+impl Default for SqlSubscriberConfig {
+    fn default() -> Self {
+        Self {
+            group: None,
+            start: StartPosition::Earliest,
+            batch_size: 100,
+            max_ahead: 1_000,
+            poll_interval_min: Duration::from_millis(5),
+            poll_interval_max: Duration::from_millis(250),
+            ack_interval: Duration::from_millis(20),
+            lease: Duration::from_secs(5),
+            retry: Backoff::default(),
+            dead_letter_topic: None,
+            initialize_schema: true,
+            payload_column: None,
+            commit_order: CommitOrder::Auto,
+            gap_grace: Duration::from_millis(100),
+            listen: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(SqlSubscriberConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let config = SqlSubscriberConfig::default()
+            .group("g".repeat(256))
+            .batch_size(0)
+            .poll_interval_min(Duration::ZERO)
+            .lease(Duration::ZERO)
+            .dead_letter_topic("no spaces");
+        let error = config.validate().unwrap_err();
+        let options: Vec<_> = error.problems().map(|p| p.split(':').next().unwrap()).collect();
+        assert_eq!(
+            options,
+            ["group", "batch_size", "poll_interval_min", "lease", "ack_interval", "dead_letter_topic"]
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! [`LogDialect`] and [`LeaseDialect`]: everything about reading logs that differs between databases.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    SqlSubscriberConfig,
+    held_back::Holder,
+    lease::{Claim, Claimed, Lease},
+};
+use crate::{
+    dialect::Dialect, error::Failure, position::Position, publisher::InsertDialect, stored::Row,
+    topic::Tables,
+};
+
+/// The statements of one database for reading logs. Each works on a connection that may be inside a transaction.
+#[async_trait]
+pub trait LogDialect: InsertDialect + LeaseDialect {
+    /// What a reader remembers from one fetch to the next.
+    type Cursor: Cursor;
+
+    /// Gives a group its first position unless it has one.
+    async fn create_group(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        config: &SqlSubscriberConfig,
+    ) -> sqlx::Result<()>;
+
+    /// Checks that nothing will be lost or stay undelivered when this group reads this topic, and begins
+    /// a term of fetching. Called by `subscribe`, so that what cannot be decided is refused there, at the
+    /// start of every term, and after a fetch that failed. The group's row exists.
+    async fn open_cursor(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        config: &SqlSubscriberConfig,
+    ) -> Result<Self::Cursor, Failure>;
+
+    /// Reads the next rows after a position, in an order in which no row can come later before one that
+    /// was read.
+    async fn fetch(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        cursor: &mut Self::Cursor,
+        after: Position,
+        limit: usize,
+    ) -> sqlx::Result<Fetched>;
+}
+
+/// The statements of one database for leases and positions.
+#[async_trait]
+pub trait LeaseDialect: Dialect {
+    /// Takes the lease if it is free, or says who has it.
+    async fn claim(connection: &mut Self::Connection, claim: &Claim<'_>) -> sqlx::Result<Claimed>;
+
+    /// Prolongs a lease; false when it is lost.
+    async fn renew(
+        connection: &mut Self::Connection,
+        lease: &mut Lease,
+        duration: Duration,
+    ) -> sqlx::Result<bool>;
+
+    /// Moves the group's position and, if given, replaces its progress, inside the caller's
+    /// transaction; false when the lease is lost.
+    async fn advance(
+        connection: &mut Self::Connection,
+        lease: &Lease,
+        position: Position,
+        progress: Option<&str>,
+    ) -> sqlx::Result<bool>;
+
+    /// Gives a lease back, so that others need not wait for its end. A lost one is left alone.
+    async fn release(connection: &mut Self::Connection, lease: &Lease) -> sqlx::Result<()>;
+}
+
+/// What a reader remembers from one fetch to the next, to decide which rows are complete.
+pub trait Cursor: fmt::Debug + Send + 'static {
+    /// Whether what is remembered is worth nothing with another connection than the one of the last fetch.
+    fn keeps_connection(&self) -> bool {
+        false
+    }
+
+    /// Forgets what does not outlive a connection.
+    fn lose_connection(&mut self) {}
+}
+
+/// Nothing need be remembered where rows commit in order.
+impl Cursor for () {}
+
+/// The answer to a fetch.
+#[derive(Debug)]
+pub struct Fetched {
+    /// In order.
+    pub(crate) rows: Vec<Row>,
+    /// Whether there are likely more that can be read at once.
+    pub(crate) more: bool,
+    /// Whether rows are being written that belong before those that come next, or may be.
+    pub(crate) undecided: bool,
+    /// Who keeps later rows from being read, if there were none and somebody does.
+    pub(crate) holder: Option<Holder>,
+}

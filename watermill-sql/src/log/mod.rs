@@ -1,0 +1,28 @@
+//! The log layout: messages stay, and each consumer group reads all of them in order.
+//!
+//! Of all subscriptions of a group one reads: it owns the group's [`lease`], fetches rows behind its position
+//! and moves that when they are done.
+
+mod config;
+mod dialect;
+mod held_back;
+mod lease;
+mod ledger;
+mod progress;
+mod reader;
+mod subscriber;
+
+pub use config::{CommitOrder, SqlSubscriberConfig, StartPosition};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use dialect::Cursor;
+pub(crate) use dialect::LogDialect;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) use dialect::{Fetched, LeaseDialect};
+pub use held_back::HeldBack;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use held_back::Holder;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) use lease::{Claim, Claimed, Lease, Taken};
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) use progress::Progress;
+pub use subscriber::SqlSubscriber;

@@ -1,0 +1,125 @@
+//! Recording outcomes, and the graceful end.
+
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use tokio::time::Instant;
+
+use super::{Reader, Term};
+use crate::{
+    Layout, SqlPublisherConfig,
+    dead_letter::DeadLetter,
+    error::{Failure, Trouble, classify},
+    log::{dialect::LogDialect, lease::Lease, ledger::Save},
+    publisher::insert_chunks,
+    schema::Found,
+    settle::Rejected,
+    wake,
+};
+
+/// How long a subscription that ends may take to record what it knows and give its lease back, and
+/// to ask for a lease that it may have got.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl<D: LogDialect> Reader<D> {
+    /// Records everything that is settled, with one statement when that is contiguous and alive.
+    pub(super) async fn record(&self, term: &mut Term<D>) -> Result<bool, Failure> {
+        let save = self.shared.lock().ledger.save();
+        let recorded = self.write(term, &save).await;
+        if matches!(recorded, Ok(true)) {
+            save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
+        }
+        let mut state = self.shared.lock();
+        match recorded {
+            Ok(true) => {
+                term.lease.position = save.position;
+                state.ledger.saved(save);
+                Ok(true)
+            }
+            // Its receipts are completed when the ledger is emptied.
+            Ok(false) => {
+                state.ledger.keep(save, Instant::now());
+                Ok(false)
+            }
+            Err(failure) => {
+                state.ledger.keep(save, Instant::now());
+                Err(failure)
+            }
+        }
+    }
+
+    async fn write(&self, term: &mut Term<D>, save: &Save) -> Result<bool, Failure> {
+        let mut connection = self.connect_for(term).await?;
+        let advanced = self.write_over(connection.get(), &term.lease, save).await?;
+        self.keep(term, connection);
+        Ok(advanced)
+    }
+
+    async fn write_over(
+        &self,
+        connection: &mut D::Connection,
+        lease: &Lease,
+        Save { position, progress, rejected, .. }: &Save,
+    ) -> Result<bool, Failure> {
+        let (position, progress) = (*position, progress.as_deref());
+        let dead_letters: Vec<_> = rejected.iter().filter_map(Rejected::kept).collect();
+        if progress.is_none() && dead_letters.is_empty() {
+            return D::advance(connection, lease, position, None).await.map_err(classify::<D>);
+        }
+        let mut transaction = connection.begin().await.map_err(classify::<D>)?;
+        // First, because it compares: what follows is written by the owner of the lease.
+        if !D::advance(&mut transaction, lease, position, progress).await.map_err(classify::<D>)? {
+            return Ok(false);
+        }
+        if let Some(tables) = &self.dead_letters
+            && !dead_letters.is_empty()
+        {
+            let payload = D::payload_column(&mut transaction, tables).await.map_err(classify::<D>)?;
+            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload);
+            let records: Vec<_> = dead_letters.iter().map(record).collect();
+            let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
+            insert_chunks::<D>(&mut transaction, tables, &records, &config, Found::NO_DUE)
+                .await
+                .map_err(classify::<D>)?;
+        }
+        transaction.commit().await.map_err(classify::<D>)?;
+        if let Some(tables) = self.dead_letters.as_ref().filter(|_| !dead_letters.is_empty()) {
+            wake::wake(tables.topic());
+        }
+        Ok(true)
+    }
+
+    /// Records what is settled and gives the lease back: the graceful end.
+    pub(super) async fn finish(&self, term: &mut Term<D>) -> Result<(), String> {
+        self.shared.give_back(&self.origin);
+        let recorded = async {
+            let mut failures = 0;
+            loop {
+                match self.record_and_release(term).await {
+                    Ok(()) => return Ok(()),
+                    // A second writer is no reason to forget acks; a database that is away is.
+                    Err(failure) if failure.trouble() == Trouble::Unavailable && failures < 3 => {
+                        tokio::time::sleep(self.config.retry.delay(failures)).await;
+                        failures += 1;
+                    }
+                    Err(failure) => return Err(failure.text()),
+                }
+            }
+        };
+        let result = tokio::time::timeout(CLOSE_TIMEOUT, recorded).await;
+        wake::wake_standbys(self.tables.topic(), self.config.group_name());
+        result.unwrap_or_else(|_| Err(format!("the database did not answer within {CLOSE_TIMEOUT:?}")))
+    }
+
+    async fn record_and_release(&self, term: &mut Term<D>) -> Result<(), Failure> {
+        let unsaved = self.shared.lock().ledger.has_unsaved();
+        if unsaved && !self.record(term).await? {
+            return Err(Failure::because(
+                Trouble::Refused,
+                "the lease was lost, other readers get the messages",
+            ));
+        }
+        let mut connection = self.connect_for(term).await?;
+        D::release(connection.get(), &term.lease).await.map_err(classify::<D>)
+    }
+}

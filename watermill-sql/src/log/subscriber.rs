@@ -1,0 +1,165 @@
+//! [`SqlSubscriber`]: makes subscriptions over a pool.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use sqlx::Pool;
+use uuid::Uuid;
+use watermill_core::{
+    Subscriber, Subscription,
+    backend::{Registry, Shared, SharedOptions},
+    error::{ConfigError, SubscribeError},
+    subscriber::{Ordering, SubscriberCapabilities},
+    subscription::SubscriptionStatus,
+};
+
+use super::{
+    HeldBack, SqlSubscriberConfig,
+    ledger::{Limits, LogLedger},
+    reader::Reader,
+};
+use crate::{
+    Layout, SqlDatabase,
+    error::{Failure, Trouble, classify},
+    listener::SharedListener,
+    schema,
+    topic::Tables,
+};
+
+/// Reads topics for a consumer group, over a pool of connections.
+///
+/// Of all subscriptions to a topic for the same group, in all processes, one reads and the others
+/// stand by. A subscription needs one connection of the pool at a time, and none while nothing
+/// happens: busy, it keeps it from one statement to the next while the pool has others to lend. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on PostgreSQL, which
+/// is not the pool's, while there are subscriptions of this subscriber or of those that
+/// [`in_group`](Subscriber::in_group) made of it.
+pub struct SqlSubscriber<D: SqlDatabase> {
+    pool: Pool<D>,
+    config: SqlSubscriberConfig,
+    open: Registry<Shared<LogLedger>>,
+    /// Shared with the subscribers for other groups.
+    listener: SharedListener,
+}
+
+impl<D: SqlDatabase> SqlSubscriber<D> {
+    /// A subscriber over `pool`. Nothing is sent before the first subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as [`SqlSubscriberConfig::validate`].
+    pub fn new(pool: Pool<D>, config: SqlSubscriberConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let config = config.group_or(D::DEFAULT_GROUP);
+        Ok(Self { pool, config, open: Registry::default(), listener: SharedListener::default() })
+    }
+
+    async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
+        let create = self.config.initialize_schema;
+        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
+        D::check_server(&mut connection).await?;
+        let payload = self.config.payload_column;
+        schema::ensure_log::<D>(&mut connection, tables, payload, create).await?;
+        if let Some(dead_letters) = dead_letters {
+            schema::ensure_messages::<D>(&mut connection, dead_letters, Layout::Log, payload, create).await?;
+        }
+        D::create_group(&mut connection, tables, &self.config).await.map_err(classify::<D>)?;
+        D::open_cursor(&mut connection, tables, &self.config).await.map(drop)
+    }
+
+    /// Which of this subscriber's subscriptions wait for the transactions of others, and for whose: a gauge.
+    ///
+    /// What lasts for more than a second is in the log too, and in the subscription's health.
+    pub fn held_back(&self) -> Vec<HeldBack> {
+        self.open.sources().iter().filter_map(|shared| shared.lock().ledger.held_back.clone()).collect()
+    }
+
+    fn tables(&self, topic: &str) -> Result<(Tables, Option<Tables>), Failure> {
+        let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
+        // What is rejected by a reader of the dead letters themselves must not come back to it.
+        let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
+        Ok((tables(topic)?, dead.map(tables).transpose()?))
+    }
+}
+
+#[async_trait]
+impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
+    async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
+        self.open.check(topic)?;
+        let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
+        self.prepare(&tables, dead_letters.as_ref()).await.map_err(|failure| failure.subscribing(topic))?;
+
+        let SqlSubscriberConfig { batch_size, max_ahead, ack_interval, .. } = self.config;
+        let ledger = LogLedger::new(Limits { batch_size, max_ahead, dead_letters: dead_letters.is_some() });
+        let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
+        let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
+        let shared = Arc::new(Shared::new(topic, group, ledger, options));
+        {
+            let mut state = shared.lock();
+            state.disown();
+            state.degraded("waiting for the lease");
+        }
+        let listener = match self.config.listen {
+            true => self.listener.get(&self.pool, self.config.retry),
+            false => None,
+        };
+        let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
+            let reader = Reader {
+                pool: self.pool.clone(),
+                config: self.config.clone(),
+                tables,
+                dead_letters,
+                owner: Uuid::now_v7().to_string(),
+                shared,
+                origin,
+            };
+            async move {
+                reader.run().await;
+                drop(listener);
+            }
+        })?;
+        // Dropped meanwhile, the subscription ends.
+        shared.started().await;
+        Ok(subscription)
+    }
+
+    async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
+        let initialized = async {
+            let (tables, dead_letters) = self.tables(topic)?;
+            self.prepare(&tables, dead_letters.as_ref()).await
+        };
+        initialized.await.map_err(|failure| failure.subscribing(topic))
+    }
+
+    fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
+        let config = self.config.clone().group(group);
+        let subscriber = Self::new(self.pool.clone(), config)?;
+        Ok(Arc::new(Self { listener: self.listener.clone(), ..subscriber }))
+    }
+
+    async fn close(&self) -> Result<(), SubscribeError> {
+        self.open.close().await
+    }
+
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.open.status()
+    }
+
+    fn capabilities(&self) -> SubscriberCapabilities {
+        SubscriberCapabilities::new("sql")
+            .groups(true)
+            .persistent(true)
+            .ordering(Ordering::Total)
+            .attempts(true)
+            .nack_delay(true)
+            .dead_letters(self.config.dead_letter_topic.is_some())
+    }
+}
+
+impl<D: SqlDatabase> fmt::Debug for SqlSubscriber<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlSubscriber")
+            .field("database", &D::NAME)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

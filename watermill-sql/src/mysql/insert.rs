@@ -1,0 +1,99 @@
+//! Writing rows.
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
+
+use super::NOW_MS;
+use crate::{
+    PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
+    schema::Found, topic::Tables,
+};
+
+/// Statements up to this many rows are worth a place in the connection's cache of prepared ones.
+const CACHED_ROWS_MAX: usize = 100;
+
+/// What a layout's insert names beside what every layout has.
+struct Extra<'a> {
+    columns: &'a str,
+    values: &'a str,
+    /// How many of the values are the due time.
+    due: usize,
+}
+
+#[async_trait]
+impl InsertDialect for MySql {
+    /// Far below the limit of 65,535 bound values: longer statements gain nothing more.
+    const INSERT_ROWS_MAX: usize = 1_000;
+    /// A quarter of the smallest default of `max_allowed_packet`, MariaDB's.
+    const INSERT_BYTES_MAX: usize = 4 * 1024 * 1024;
+    /// The end of what Go's `timestamp` holds, on the 19th of January 2038.
+    const DUE_MS_MAX: i64 = 2_147_483_647_000;
+
+    async fn insert(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        records: &[Record],
+        config: &SqlPublisherConfig,
+    ) -> sqlx::Result<()> {
+        let extra = Extra { columns: "", values: "", due: 0 };
+        insert_into(connection, tables, records, config, &extra).await
+    }
+
+    async fn enqueue(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        records: &[Record],
+        config: &SqlPublisherConfig,
+        found: Found,
+    ) -> sqlx::Result<()> {
+        // Go's column has whole seconds: due a little late is better than a little early.
+        const GO_DUE: &str = "from_unixtime(ceil(?/1000))";
+        let due = format!("coalesce(?,{NOW_MS})");
+        // That a log has no `acked` keeps messages for a queue out of one.
+        let (columns, values, due) = match (found.due, found.go_due) {
+            (true, true) => (", acked, due_ms, delayed_until", format!(",0,{due},{GO_DUE}"), 2),
+            (true, false) => (", acked, due_ms", format!(",0,{due}"), 1),
+            (false, true) => (", acked, delayed_until", format!(",0,{GO_DUE}"), 1),
+            (false, false) => (", acked", ",0".to_owned(), 0),
+        };
+        let extra = Extra { columns, values: &values, due };
+        insert_into(connection, tables, records, config, &extra).await
+    }
+}
+
+async fn insert_into(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    records: &[Record],
+    config: &SqlPublisherConfig,
+    extra: &Extra<'_>,
+) -> sqlx::Result<()> {
+    let values = format!("(?,?,?{})", extra.values);
+    let mut statement =
+        format!("insert into {} (uuid, payload, metadata{}) values ", tables.messages(), extra.columns);
+    statement.reserve(records.len() * (values.len() + 1));
+    for at in 0..records.len() {
+        if at > 0 {
+            statement.push(',');
+        }
+        statement.push_str(&values);
+    }
+    let json = config.payload_column.unwrap_or(sqlx::MySql::PAYLOAD_COLUMN) == PayloadColumn::Json;
+    let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
+    for record in records {
+        query = query.bind(record.uuid.as_str());
+        // MySQL takes no JSON from bytes.
+        query = match json {
+            true => query.bind(match &record.payload[..] {
+                b"" => None,
+                bytes => Some(std::str::from_utf8(bytes).map_err(|error| sqlx::Error::Encode(error.into()))?),
+            }),
+            false => query.bind(&record.payload[..]),
+        };
+        query = query.bind(record.metadata.as_str());
+        for _ in 0..extra.due {
+            query = query.bind(record.due_ms);
+        }
+    }
+    query.execute(connection).await.map(drop)
+}

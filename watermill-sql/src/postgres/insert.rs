@@ -1,0 +1,107 @@
+//! Writing rows.
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+
+use super::NOW_MS;
+use crate::{
+    PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
+    schema::Found, topic::Tables,
+};
+
+/// The channel on which topics are named that were published to.
+pub(super) const CHANNEL: &str = "watermill";
+
+/// What a layout's insert names beside what every layout has.
+struct Extra<'a> {
+    columns: &'a str,
+    values: &'a str,
+    /// Whether `due_ms` is among the values.
+    due: bool,
+}
+
+#[async_trait]
+impl InsertDialect for Postgres {
+    /// Rows are bound as arrays, so that the limit of bound values does not count: longer statements
+    /// gain nothing more.
+    const INSERT_ROWS_MAX: usize = 1_000;
+    const DUE_MS_MAX: i64 = i64::MAX;
+
+    async fn insert(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        records: &[Record],
+        config: &SqlPublisherConfig,
+    ) -> sqlx::Result<()> {
+        let extra = Extra { columns: ", transaction_id", values: ", pg_current_xact_id()", due: false };
+        insert_into(connection, tables, records, config, &extra).await
+    }
+
+    async fn enqueue(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        records: &[Record],
+        config: &SqlPublisherConfig,
+        found: Found,
+    ) -> sqlx::Result<()> {
+        // That a log has no `acked` keeps messages for a queue out of one.
+        let extra = match found.due {
+            true => Extra {
+                columns: ", acked, due_ms",
+                values: &format!(", false, coalesce(due_ms, {NOW_MS})"),
+                due: true,
+            },
+            false => Extra { columns: ", acked", values: ", false", due: false },
+        };
+        insert_into(connection, tables, records, config, &extra).await
+    }
+}
+
+/// Offsets are drawn in the order of the arrays. The notification is part of the statement, and so of
+/// the transaction: it is sent with the commit, if that comes.
+async fn insert_into(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    records: &[Record],
+    config: &SqlPublisherConfig,
+    extra: &Extra<'_>,
+) -> sqlx::Result<()> {
+    let payload_column = config.payload_column.unwrap_or(sqlx::Postgres::PAYLOAD_COLUMN);
+    let (bound, payload) = match payload_column {
+        PayloadColumn::Json => ("text", "nullif(payload, '')::json"),
+        PayloadColumn::Bytes => ("bytea", "payload"),
+    };
+    let (due, due_ms) = if extra.due { (", $4::bigint[]", ", due_ms") } else { ("", "") };
+    let insert = format!(
+        "insert into {} (uuid, payload, metadata{})
+         select uuid, {payload}, metadata::json{}
+         from unnest($1::text[], $2::{bound}[], $3::text[]{due}) as new (uuid, payload, metadata{due_ms})",
+        tables.messages(),
+        extra.columns,
+        extra.values,
+    );
+    let statement = match config.notify {
+        true => format!("with written as ({insert}) select pg_notify('{CHANNEL}', '{}')", tables.topic()),
+        false => insert,
+    };
+    let uuids: Vec<&str> = records.iter().map(|record| record.uuid.as_str()).collect();
+    let metadata: Vec<&str> = records.iter().map(|record| record.metadata.as_str()).collect();
+    let query = sqlx::query(AssertSqlSafe(statement)).bind(uuids);
+    let query = match payload_column {
+        PayloadColumn::Json => {
+            let payloads = records.iter().map(|record| std::str::from_utf8(&record.payload));
+            let payloads: Vec<&str> =
+                payloads.collect::<Result<_, _>>().map_err(|error| sqlx::Error::Encode(error.into()))?;
+            query.bind(payloads)
+        }
+        PayloadColumn::Bytes => {
+            query.bind(records.iter().map(|record| &record.payload[..]).collect::<Vec<&[u8]>>())
+        }
+    };
+    let query = query.bind(metadata);
+    let query = match extra.due {
+        true => query.bind(records.iter().map(|record| record.due_ms).collect::<Vec<_>>()),
+        false => query,
+    };
+    query.execute(connection).await.map(drop)
+}

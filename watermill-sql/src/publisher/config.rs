@@ -1,0 +1,80 @@
+//! [`SqlPublisherConfig`]: plain data, checked as a whole.
+
+use watermill_core::error::ConfigError;
+
+use crate::{Layout, PayloadColumn};
+
+/// How an [`SqlPublisher`](crate::SqlPublisher) publishes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SqlPublisherConfig {
+    pub(crate) layout: Layout,
+    pub(crate) initialize_schema: bool,
+    /// `None` until the database is known, whose default it is then.
+    pub(crate) payload_column: Option<PayloadColumn>,
+    pub(crate) notify: bool,
+}
+
+impl SqlPublisherConfig {
+    /// Sets what the topic's table is. Default: [`Layout::Log`].
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Whether a missing table is created by the first publish to its topic. Default: true. Turned
+    /// off, publishing to a missing table fails and nothing is created.
+    #[must_use]
+    pub fn initialize_schema(mut self, initialize_schema: bool) -> Self {
+        self.initialize_schema = initialize_schema;
+        self
+    }
+
+    /// Sets what the payload column holds, and of which type a missing table's is made. Default: what
+    /// Go's library makes, JSON on PostgreSQL and MySQL, bytes on SQLite.
+    #[must_use]
+    pub fn payload_column(mut self, payload_column: PayloadColumn) -> Self {
+        self.payload_column = Some(payload_column);
+        self
+    }
+
+    /// Whether readers in other processes are woken by the publishing transaction, with `NOTIFY` on
+    /// PostgreSQL; other databases have no such thing. Default: true. PostgreSQL lets transactions that
+    /// notify commit one at a time, and prepares none of them for a two-phase commit: turned off, readers
+    /// find rows at their next poll.
+    #[must_use]
+    pub fn notify(mut self, notify: bool) -> Self {
+        self.notify = notify;
+        self
+    }
+
+    /// How to publish to a table that a subscriber makes.
+    pub(crate) fn for_table(layout: Layout, payload_column: Option<PayloadColumn>) -> Self {
+        Self { layout, payload_column, ..Self::default() }
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every problem there is; today no combination of options has one.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+impl Default for SqlPublisherConfig {
+    fn default() -> Self {
+        Self { layout: Layout::Log, initialize_schema: true, payload_column: None, notify: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(SqlPublisherConfig::default().validate(), Ok(()));
+    }
+}

@@ -1,0 +1,40 @@
+//! [`InsertDialect`]: everything about inserts that differs between databases.
+
+use async_trait::async_trait;
+
+use crate::{
+    SqlPublisherConfig,
+    marshaler::Record,
+    schema::{Found, SchemaDialect},
+    topic::Tables,
+};
+
+/// The inserts of one database, into both layouts. Each works on a connection that may be inside a transaction.
+#[async_trait]
+pub trait InsertDialect: SchemaDialect {
+    /// The most rows of one insert, below the limit of bound values.
+    const INSERT_ROWS_MAX: usize;
+    /// The most bytes of one insert, unless a single row has more.
+    const INSERT_BYTES_MAX: usize = usize::MAX;
+    /// The latest due time that its column holds, in milliseconds since the Unix epoch.
+    const DUE_MS_MAX: i64;
+
+    /// Inserts at most [`INSERT_ROWS_MAX`](Self::INSERT_ROWS_MAX) rows with one statement, which wakes
+    /// readers in other processes where the database can do that.
+    async fn insert(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        records: &[Record],
+        config: &SqlPublisherConfig,
+    ) -> sqlx::Result<()>;
+
+    /// Inserts rows as [`insert`](Self::insert) does, into a queue. `found` says
+    /// which columns for due times are to be written.
+    async fn enqueue(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        records: &[Record],
+        config: &SqlPublisherConfig,
+        found: Found,
+    ) -> sqlx::Result<()>;
+}

@@ -1,0 +1,13 @@
+//! Publishing into both layouts, over a pool or inside the caller's transaction.
+
+mod config;
+mod connection;
+mod dialect;
+mod insert;
+mod pool;
+
+pub use config::SqlPublisherConfig;
+pub use connection::ConnectionPublisher;
+pub(crate) use dialect::InsertDialect;
+pub(crate) use insert::insert_chunks;
+pub use pool::SqlPublisher;

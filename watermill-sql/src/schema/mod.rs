@@ -1,0 +1,162 @@
+//! Creating the tables on demand, and refusing tables that are not ours.
+
+mod dialect;
+
+pub(crate) use dialect::SchemaDialect;
+
+use crate::{
+    Layout, PayloadColumn,
+    error::{Failure, Trouble, classify},
+    topic::{LEASES, Tables},
+};
+
+const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
+const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
+const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
+
+/// The column that only a queue has.
+const ACKED: &str = "acked";
+/// The column for due times, which Go's queues lack until they are worked on here.
+const DUE: &str = "due_ms";
+/// Go's column for due times, on MySQL.
+const GO_DUE: &str = "delayed_until";
+
+/// What was found out about a messages table.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Whether it has our column for due times. Where it has none, a row's metadata says when it is due.
+    pub(crate) due: bool,
+    /// Whether it has Go's.
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "Go has that column on MySQL only"))]
+    pub(crate) go_due: bool,
+}
+
+impl Found {
+    /// What is assumed of a queue that was not looked at: that it is as we make them.
+    pub(crate) const OURS: Self = Self { due: true, go_due: true };
+    /// Nothing is to be written about due times.
+    pub(crate) const NO_DUE: Self = Self { due: false, go_due: false };
+}
+
+/// Sees to the messages table of a topic. Any number of processes may do so at once.
+pub(crate) async fn ensure_messages<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    layout: Layout,
+    payload: Option<PayloadColumn>,
+    create: bool,
+) -> Result<Found, Failure> {
+    let name = tables.messages_name();
+    let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
+    let has = |column: &str| columns.iter().any(|name| name == column);
+    if check(&name, &columns, MESSAGES_COLUMNS)? {
+        let why = match layout {
+            Layout::Log if has(ACKED) => "is a queue: use Layout::Queue and SqlQueueSubscriber",
+            Layout::Queue if !has(ACKED) => "is a log: use Layout::Log and SqlSubscriber",
+            _ => return Ok(Found { due: has(DUE), go_due: has(GO_DUE) }),
+        };
+        return Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")));
+    }
+    may_create(&name, create)?;
+    let payload = payload.unwrap_or(D::PAYLOAD_COLUMN);
+    match layout {
+        Layout::Log => D::create_messages(connection, tables, payload).await,
+        Layout::Queue => D::create_queue(connection, tables, payload).await,
+    }
+    .map_err(classify::<D>)?;
+    Ok(Found::OURS)
+}
+
+/// Sees to everything that reading a log needs.
+pub(crate) async fn ensure_log<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    payload: Option<PayloadColumn>,
+    create: bool,
+) -> Result<(), Failure> {
+    ensure_messages::<D>(connection, tables, Layout::Log, payload, create).await?;
+    if !is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await? {
+        may_create(&tables.offsets_name(), create)?;
+        D::create_offsets(connection, tables).await.map_err(classify::<D>)?;
+    }
+    if !is_there::<D>(connection, LEASES, LEASES_COLUMNS).await? {
+        may_create(LEASES, create)?;
+        D::create_leases(connection).await.map_err(classify::<D>)?;
+    }
+    Ok(())
+}
+
+/// Sees to everything that working on a queue needs.
+pub(crate) async fn ensure_queue<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    payload: Option<PayloadColumn>,
+    create: bool,
+) -> Result<(), Failure> {
+    if ensure_messages::<D>(connection, tables, Layout::Queue, payload, create).await?.due {
+        return Ok(());
+    }
+    let name = tables.messages_name();
+    let why = format!(
+        "the table {name:?} was made by Go and lacks the columns that claims need: let an account that may \
+         alter it subscribe once, with initialize_schema"
+    );
+    if !create {
+        return Err(Failure::because(Trouble::Refused, why));
+    }
+    D::adopt_queue(connection, tables).await.map_err(|error| match classify::<D>(error) {
+        failure if failure.trouble() == Trouble::Refused => failure.explained(why),
+        failure => failure,
+    })
+}
+
+/// What a topic's table is, if it has one.
+pub(crate) async fn layout_of<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<Option<Layout>, Failure> {
+    let name = tables.messages_name();
+    let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
+    let layout = if columns.iter().any(|column| column == ACKED) { Layout::Queue } else { Layout::Log };
+    Ok(check(&name, &columns, MESSAGES_COLUMNS)?.then_some(layout))
+}
+
+/// Whether a log has ever been read.
+pub(crate) async fn has_offsets<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<bool, Failure> {
+    is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await
+}
+
+async fn is_there<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    table: &str,
+    needed: &[&str],
+) -> Result<bool, Failure> {
+    let columns = D::columns(connection, table).await.map_err(classify::<D>)?;
+    check(table, &columns, needed)
+}
+
+/// Whether a table exists. One that exists without our columns is somebody else's: an error.
+fn check(table: &str, columns: &[String], needed: &[&str]) -> Result<bool, Failure> {
+    let missing: Vec<_> =
+        needed.iter().copied().filter(|name| !columns.iter().any(|column| column == name)).collect();
+    if columns.is_empty() || missing.is_empty() {
+        return Ok(!columns.is_empty());
+    }
+    Err(Failure::because(
+        Trouble::Topic,
+        format!("the table {table:?} is not one of Watermill's: it has no column {}", missing.join(", ")),
+    ))
+}
+
+fn may_create(table: &str, create: bool) -> Result<(), Failure> {
+    if create {
+        return Ok(());
+    }
+    Err(Failure::because(
+        Trouble::Topic,
+        format!("the table {table:?} does not exist: create it, or turn initialize_schema on"),
+    ))
+}
