@@ -10,6 +10,7 @@ mod awake;
 mod environment;
 mod failing;
 mod group;
+mod in_hand;
 mod intake;
 mod job;
 mod lane;

@@ -8,14 +8,13 @@ use std::{
 
 use super::{
     Environment,
+    in_hand::Polled,
     job::{AckedAs, Job, NACK_NOW},
     lanes::Readiness,
     pipeline::{Pipeline, poll_call},
     stage::{Recalled, Stage},
 };
-use crate::{
-    Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError, handling::while_handling,
-};
+use crate::{Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError};
 
 /// The messages of a lane: at most one being handled, some whose outputs are on their way before it,
 /// and as a rule none that waits behind it.
@@ -32,18 +31,10 @@ pub(super) struct State<'w> {
     pub(super) waiting: VecDeque<Delivery>,
     /// The job whose handler or publisher is being polled. Where that panics, whoever has caught the panic finds the
     /// job here: one net is enough for all messages of a poll, where one for each would be 60 instructions.
-    in_hand: Option<Job>,
-    polled: Polled,
+    pub(super) in_hand: Option<Job>,
+    pub(super) polled: Polled,
     /// The worker is at its end: no retry and no nack is waited for any more.
     pub(super) closing: bool,
-}
-
-/// Whose code runs for the job in hand.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Polled {
-    Handler,
-    /// The call that publishes its outputs is made, and polled for the first time.
-    Publisher,
 }
 
 impl<'w> State<'w> {
@@ -139,32 +130,6 @@ impl<'w> State<'w> {
         }
     }
 
-    /// Takes a job in hand, whose handler is polled now.
-    #[inline(always)]
-    pub(super) fn take_in_hand(&mut self, job: Job) {
-        self.polled = Polled::Handler;
-        // Nothing is in hand: there is nothing to drop, and no call to find that out.
-        std::mem::forget(self.in_hand.replace(job));
-    }
-
-    /// The job in hand.
-    #[inline(always)]
-    pub(super) fn in_hand(&self) -> Option<&Job> {
-        self.in_hand.as_ref()
-    }
-
-    /// Takes the job whose handler or publisher has panicked.
-    pub(super) fn take_panicked(&mut self) -> Option<(Polled, Job)> {
-        self.in_hand.take().map(|job| (self.polled, job))
-    }
-
-    /// The handler of the job in hand goes on later.
-    pub(super) fn calling(&mut self) {
-        if let Some(job) = self.in_hand.take() {
-            self.stage = Stage::Calling(job, None);
-        }
-    }
-
     /// Takes the job whose handler has returned.
     pub(super) fn take_called(&mut self) -> Option<(Job, Recalled)> {
         match self.take_stage() {
@@ -173,30 +138,6 @@ impl<'w> State<'w> {
                 self.stage = stage;
                 None
             }
-        }
-    }
-
-    /// The handler of the job in hand has returned.
-    #[inline]
-    pub(super) fn handled(&mut self, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
-        let Some(job) = &self.in_hand else { return };
-        match result {
-            Ok(outputs) if !job.settlement.is_lost() && !self.env.is_batch && !outputs.is_empty() => {
-                self.publish(outputs, cx);
-            }
-            result => self.handled_otherwise(result),
-        }
-    }
-
-    /// Where nothing is published at once.
-    #[inline]
-    fn handled_otherwise(&mut self, result: Result<Outputs, BoxError>) {
-        let Some(job) = self.in_hand.take() else { return };
-        match result {
-            Ok(_) if job.settlement.is_lost() => self.lose(job),
-            Ok(outputs) if outputs.is_empty() => self.succeeded(job),
-            Ok(outputs) => self.stage = Stage::Grouped(job, outputs),
-            Err(error) => self.fail(job, error),
         }
     }
 
@@ -293,7 +234,7 @@ impl<'w> State<'w> {
 
     /// The usual end, without the choices of the others.
     #[inline(always)]
-    fn succeeded(&mut self, job: Job) {
+    pub(super) fn succeeded(&mut self, job: Job) {
         if self.pipeline.is_empty() {
             self.env.counters.acked.increment();
             self.forget_attempts(&job);
@@ -375,35 +316,10 @@ impl<'w> State<'w> {
             attempts.forget(id);
         }
     }
-
-    /// Apart, because most of what a handler without outputs would make room for is in here. The call and its first
-    /// poll are all there is where nothing is waited for.
-    #[inline(never)]
-    fn publish(&mut self, mut outputs: Outputs, cx: &mut Context<'_>) {
-        let Some(job) = &self.in_hand else { return };
-        let env = self.env;
-        if env.commits_with_ack {
-            name_delivery(job, &mut outputs);
-        }
-        self.polled = Polled::Publisher;
-        let entered = job.trace.enter();
-        let begun = while_handling(|| {
-            let mut call = env.sink.publish(outputs)?;
-            Ok((call.as_mut().poll(cx), call))
-        });
-        drop(entered);
-        let Some(job) = self.in_hand.take() else { return };
-        match begun {
-            Ok((Poll::Ready(Ok(())), _)) => self.succeeded(job),
-            Ok((Poll::Ready(Err(error)), _)) => self.not_accepted(job, error.into()),
-            Ok((Poll::Pending, call)) => self.pipeline.push_call(job, call),
-            Err(misdirected) => self.fail(job, misdirected),
-        }
-    }
 }
 
 /// Names the delivery that the outputs were made of, for a publisher that commits it with the ack.
-fn name_delivery(job: &Job, outputs: &mut Outputs) {
+pub(super) fn name_delivery(job: &Job, outputs: &mut Outputs) {
     outputs.iter_mut().for_each(|message| message.set_delivery(job.settlement.info().clone()));
 }
 
