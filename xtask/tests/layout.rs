@@ -48,7 +48,7 @@ const BACKENDS: &[Backend] = &[
     },
 ];
 
-/// The modules that every backend has.
+/// The modules that every backend has, or each of its layouts.
 const SPINE: &[&str] = &["config", "publisher", "subscriber", "settle", "marshaler", "error"];
 
 /// Nobody reads a table of contents that is longer.
@@ -74,9 +74,12 @@ fn every_backend_has_the_spine() {
             faults.push(format!("{} has no README.md; it is the backend's docs", backend.sources));
         }
         for module in SPINE {
-            let file = sources.join(format!("{module}.rs"));
-            let folder = sources.join(module).join("mod.rs");
-            if !file.is_file() && !folder.is_file() {
+            let file = format!("{module}.rs");
+            let mut folders = std::fs::read_dir(&sources).unwrap().map(|entry| entry.unwrap().path());
+            let is_there = sources.join(&file).is_file()
+                || sources.join(module).join("mod.rs").is_file()
+                || folders.any(|folder| folder.join(&file).is_file());
+            if !is_there {
                 faults.push(format!(
                     "{} has no {module}.rs; see the table in CONTRIBUTING.md for what belongs there",
                     backend.sources

@@ -136,6 +136,14 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         Ok(Arc::new(Self { listener: self.listener.clone(), ..subscriber }))
     }
 
+    /// `None` where nothing may be created: a table that is missing would keep it from subscribing.
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        let config = self.config.clone().dead_letter_topic(topic);
+        let subscriber =
+            Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
+        Some(Arc::new(Self { open: self.open.clone(), listener: self.listener.clone(), ..subscriber }))
+    }
+
     async fn close(&self) -> Result<(), SubscribeError> {
         self.open.close().await
     }
