@@ -299,4 +299,16 @@ mod tests {
         assert_eq!(infos.made.len(), MADE_MAX);
         assert!((1..).zip(&kept).all(|(attempt, info)| info.attempt() == attempt));
     }
+
+    #[test]
+    fn attempt_and_redelivery_say_the_same_in_whatever_order_they_are_set() {
+        let info = || Outcomes::default().deliver(Message::new("")).info().clone();
+        for (attempt, redelivered) in [(1, false), (1, true), (2, false), (2, true), (u32::MAX, false)] {
+            let one = info().with_attempt(attempt).with_redelivered(redelivered);
+            let other = info().with_redelivered(redelivered).with_attempt(attempt);
+            let said = |info: &DeliveryInfo| (info.attempt(), info.redelivered());
+            assert_eq!(said(&one), said(&other));
+            assert_eq!(one.redelivered(), redelivered || attempt > 1);
+        }
+    }
 }

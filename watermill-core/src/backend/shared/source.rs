@@ -11,8 +11,10 @@ use crate::{
     backend::{DeliveryMaker, Ledger, Next, Offer, Source},
     delivery::{Outcome, Receipt, Token},
     error::{SubscribeError, SubscribeErrorKind},
-    subscription::SubscriptionStatus,
+    subscription::{Health, SubscriptionStatus},
 };
+
+const NOT_EXTENDED: &str = "what is in hand was not extended in time and may be with others";
 
 #[async_trait]
 impl<L: Ledger> Source for Shared<L> {
@@ -126,7 +128,13 @@ impl<L: Ledger> Source for Shared<L> {
     fn status(&self) -> SubscriptionStatus {
         let state = self.lock();
         let oldest = state.oldest_unsettled.or_else(|| state.ledger.oldest());
-        SubscriptionStatus::new(&*self.topic, state.health.clone())
+        let may_be_with_others = state.ledger.outstanding() > 0 && !state.is_owned(Instant::now());
+        let health = match &state.health {
+            // The task may be waiting for a server that is frozen.
+            Health::Healthy if may_be_with_others => Health::Degraded { reason: NOT_EXTENDED.to_owned() },
+            health => health.clone(),
+        };
+        SubscriptionStatus::new(&*self.topic, health)
             .group(self.group.as_deref())
             .outstanding(state.ledger.outstanding())
             .lag(state.lag.or_else(|| state.ledger.lag()))
