@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
+use super::zone;
 use crate::{
     PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
     schema::Found, topic::Tables,
@@ -32,7 +33,8 @@ impl InsertDialect for Postgres {
         records: &[Record],
         config: &SqlPublisherConfig,
     ) -> sqlx::Result<()> {
-        let extra = Extra { columns: ", transaction_id", values: ", pg_current_xact_id()", due: false };
+        let values = format!(", pg_current_xact_id(), {}", *zone::NOW);
+        let extra = Extra { columns: ", transaction_id, created_at", values: &values, due: false };
         insert_into(connection, tables, records, config, &extra).await
     }
 

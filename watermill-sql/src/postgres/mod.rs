@@ -15,6 +15,8 @@ mod retention;
 mod rows;
 mod schema;
 mod start;
+mod status;
+mod zone;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres, error::DatabaseError};

@@ -44,7 +44,7 @@ impl QueueDialect for Postgres {
                    where not acked and due_ms >= {first_ms} and due_ms <= {STATEMENT_MS}
                    order by due_ms, "offset" limit $3 for update skip locked
                ))
-               returning {}, attempts, {STATEMENT_MS}"#,
+               returning {}, created_at::timestamptz, attempts, {STATEMENT_MS}"#,
             rows::COLUMNS,
             messages = queue.tables.messages(),
             first_ms = turn.first_ms(),

@@ -8,8 +8,8 @@ use tokio::time::{Instant, timeout};
 use super::{Shared, wake};
 use crate::{
     Window,
-    backend::{Ledger, Next, Offer, Source},
-    delivery::{Origin, Outcome, Receipt, Token},
+    backend::{DeliveryMaker, Ledger, Next, Offer, Source},
+    delivery::{Outcome, Receipt, Token},
     error::{SubscribeError, SubscribeErrorKind},
     subscription::{Health, SubscriptionStatus},
 };
@@ -18,7 +18,7 @@ const NOT_EXTENDED: &str = "what is in hand was not extended in time and may be 
 
 #[async_trait]
 impl<L: Ledger> Source for Shared<L> {
-    fn next(&self, origin: &Origin, waker: &Waker) -> Next {
+    fn next(&self, deliveries: &mut DeliveryMaker, waker: &Waker) -> Next {
         let now = Instant::now();
         let mut state = self.lock();
         if let Some(error) = state.errors.pop_front() {
@@ -36,7 +36,7 @@ impl<L: Ledger> Source for Shared<L> {
                 if work {
                     self.work.notify_one();
                 }
-                Next::Delivery(handed.into_delivery(origin))
+                Next::Delivery(deliveries.make(handed))
             }
             Offer::Nothing(due) => {
                 let replaced = match &state.reader {
