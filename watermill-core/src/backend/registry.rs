@@ -22,6 +22,13 @@ pub struct Registry<S> {
     shared: Arc<Mutex<Registered<S>>>,
 }
 
+/// Two handles on the same subscriptions: closing either closes all of them.
+impl<S> Clone for Registry<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
 struct Registered<S> {
     closed: bool,
     running: Vec<Arc<Running<S>>>,

@@ -14,7 +14,7 @@ use watermill_core::{
 };
 
 use super::{
-    HeldBack, SqlSubscriberConfig,
+    HeldBack, SqlSubscriberConfig, last_row,
     ledger::{Limits, LogLedger},
     reader::Reader,
 };
@@ -63,7 +63,8 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
             schema::ensure_messages::<D>(&mut connection, dead_letters, Layout::Log, payload, create).await?;
         }
         D::create_group(&mut connection, tables, &self.config).await.map_err(classify::<D>)?;
-        D::open_cursor(&mut connection, tables, &self.config).await.map(drop)
+        let cursor = D::open_cursor(&mut connection, tables, &self.config).await?;
+        last_row::check::<D>(&mut connection, tables, &self.config, &cursor).await.map(drop)
     }
 
     /// Which of this subscriber's subscriptions wait for the transactions of others, and for whose: a gauge.
@@ -134,6 +135,14 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let config = self.config.clone().group(group);
         let subscriber = Self::new(self.pool.clone(), config)?;
         Ok(Arc::new(Self { listener: self.listener.clone(), ..subscriber }))
+    }
+
+    /// `None` where nothing may be created: a table that is missing would keep it from subscribing.
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        let config = self.config.clone().dead_letter_topic(topic);
+        let subscriber =
+            Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
+        Some(Arc::new(Self { open: self.open.clone(), listener: self.listener.clone(), ..subscriber }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU32},
 };
 
 use async_trait::async_trait;
 use sqlx::Pool;
+use tokio::time::Instant;
 use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
@@ -103,7 +104,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 config: self.config.clone(),
                 queue: Queue {
                     tables,
-                    owner: Uuid::now_v7().to_string(),
+                    owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
                     on_ack: self.config.on_ack,
                 },
@@ -111,6 +112,8 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 shared,
                 origin,
                 kept: Mutex::default(),
+                claims: AtomicU32::new(0),
+                end_claims_at: Mutex::new(Instant::now()),
             };
             async move {
                 reader.run().await;
@@ -130,6 +133,14 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
     fn in_group(&self, _group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         Err(SubscribeError::new(SubscribeErrorKind::Unsupported, "")
             .because("a queue has no consumer groups: use Layout::Log and SqlSubscriber"))
+    }
+
+    /// `None` where nothing may be created: a table that is missing would keep it from subscribing.
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        let config = self.config.clone().dead_letter_topic(topic);
+        let subscriber =
+            Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
+        Some(Arc::new(Self { open: self.open.clone(), listener: self.listener.clone(), ..subscriber }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -48,6 +48,13 @@ impl<S: Subscriber> Subscriber for Faulty<S> {
         Ok(Arc::new(Faulty { inner: self.inner.in_group(group)?, injector: self.injector.clone() }))
     }
 
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        Some(Arc::new(Faulty {
+            inner: self.inner.with_dead_letters(topic)?,
+            injector: self.injector.clone(),
+        }))
+    }
+
     async fn close(&self) -> Result<(), SubscribeError> {
         self.inner.close().await
     }

@@ -6,6 +6,7 @@ mod subscriber;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -78,6 +79,14 @@ impl ScriptedSubscriber {
         self
     }
 
+    /// Whether it claims to keep what is rejected, as a backend with a place for dead letters does. They are
+    /// among the [`outcomes`](Self::outcomes) either way.
+    #[must_use]
+    pub fn dead_letters(self, dead_letters: bool) -> Self {
+        self.script.change(|script| script.capabilities.dead_letters = dead_letters);
+        self
+    }
+
     /// Sets the order that it claims. Default: [`Ordering::Scoped`], which it keeps whatever it claims, unless
     /// the [window](Window::is_ordered) gives it up.
     #[must_use]
@@ -125,6 +134,17 @@ impl ScriptedSubscriber {
     /// Makes the next `calls` calls of `subscribe` fail with `kind`.
     pub fn fail_subscribe(&self, calls: usize, kind: SubscribeErrorKind) {
         self.script.change(|script| script.fail_subscribe.extend(std::iter::repeat_n(kind, calls)));
+    }
+
+    /// Keeps outcomes from being recorded until [`record`](Self::record), as a backend does that collects them:
+    /// their receipts wait, and a subscription that is dropped has them not recorded.
+    pub fn hold_records(&self) {
+        self.script.change(|script| script.held_records = Some(VecDeque::new()));
+    }
+
+    /// Records the oldest `count` outcomes that are held, and says how many there were.
+    pub fn record(&self, count: usize) -> usize {
+        self.script.change(|script| script.record(count))
     }
 
     /// Takes the outstanding deliveries of a scope away, as a lost lease or a revoked partition does:

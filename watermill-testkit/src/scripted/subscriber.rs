@@ -8,7 +8,7 @@ use tokio::time;
 use watermill_core::{
     Delivery, Subscriber, Subscription, Window,
     delivery::{Origin, Outcome, Receipt, Settle, Token},
-    error::{SettleError, SubscribeError},
+    error::SubscribeError,
     subscriber::SubscriberCapabilities,
     subscription::{SubscriptionControl, SubscriptionStatus},
 };
@@ -66,6 +66,7 @@ impl Subscriber for ScriptedSubscriber {
             .ordering(capabilities.ordering)
             .attempts(capabilities.attempts)
             .nack_delay(capabilities.nack_delay)
+            .dead_letters(capabilities.dead_letters)
     }
 }
 
@@ -99,10 +100,7 @@ impl Handle {
 
 impl Settle for Handle {
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        let recorded = self.script.change(|script| script.settle(self.id, token, outcome));
-        if let Some(receipt) = receipt {
-            receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
-        }
+        self.script.change(|script| script.settle(self.id, token, outcome, receipt));
     }
 
     fn handled(&self, token: Token) {
@@ -128,6 +126,7 @@ impl SubscriptionControl for Control {
     async fn close(&self) -> Result<(), SubscribeError> {
         self.handle.script.change(|script| {
             script.closed += 1;
+            script.record_all(self.handle.id);
             script.finish(self.handle.id);
         });
         Ok(())
