@@ -35,6 +35,15 @@ pub(crate) struct State {
     pub(crate) chance: f64,
     pub(crate) random: Option<fastrand::Rng>,
     terms: u64,
+    /// How everything is refused, and whether commits come back.
+    pub(crate) refuses_all: Option<PublishErrorKind>,
+    pub(crate) hangs: bool,
+}
+
+impl State {
+    pub(crate) fn terms(&self) -> u64 {
+        self.terms
+    }
 }
 
 struct OneTerm {
@@ -99,6 +108,9 @@ impl Term for OneTerm {
 
     async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
         sleep(COMMIT).await;
+        if self.destination.state().hangs {
+            std::future::pending::<()>().await;
+        }
         let unavailable = self.destination.strikes();
         {
             let mut state = self.destination.state();
@@ -107,6 +119,9 @@ impl Term for OneTerm {
             }
             if unavailable {
                 return Err(PublishError::new(PublishErrorKind::Unavailable, NAME));
+            }
+            if let Some(kind) = state.refuses_all {
+                return Err(PublishError::new(kind, NAME));
             }
             for Outgoing { topic, messages } in &batch {
                 if state.missing.contains(topic) {
