@@ -36,7 +36,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// The messages that were queued before a `publish` future was dropped are published.
+/// The messages that were queued before a `publish` future was dropped are published, unless the publisher is closed
+/// while brokers do not take them: then they are taken back.
 #[derive(Clone)]
 pub struct KafkaPublisher(Arc<Shared>);
 

@@ -31,13 +31,14 @@ pub(crate) struct State {
     /// What is refused for good: ids, and topics that are missing.
     pub(crate) bad: BTreeSet<String>,
     pub(crate) missing: BTreeSet<String>,
+    /// How many commits end, if not all do.
+    pub(crate) hangs_after: Option<u64>,
     /// What goes wrong by chance, of each of the ways.
     pub(crate) chance: f64,
     pub(crate) random: Option<fastrand::Rng>,
     terms: u64,
-    /// How everything is refused, and whether commits come back.
+    /// How everything is refused, if it is.
     pub(crate) refuses_all: Option<PublishErrorKind>,
-    pub(crate) hangs: bool,
 }
 
 impl State {
@@ -108,7 +109,15 @@ impl Term for OneTerm {
 
     async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
         sleep(COMMIT).await;
-        if self.destination.state().hangs {
+        let hangs = match &mut self.destination.state().hangs_after {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        };
+        if hangs {
             std::future::pending::<()>().await;
         }
         let unavailable = self.destination.strikes();

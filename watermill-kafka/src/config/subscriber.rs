@@ -151,7 +151,8 @@ impl KafkaSubscriberConfig {
         self
     }
 
-    /// Sets how often [`lag`](crate::KafkaSubscriber::lag) is measured. Default: 5 s. Zero turns it off.
+    /// Sets how often [`lag`](crate::KafkaSubscriber::lag) is measured. Default: 5 s. Zero: as often as health needs it,
+    /// four times in a `session.timeout.ms`.
     #[must_use]
     pub fn lag_interval(mut self, lag_interval: Duration) -> Self {
         self.lag_interval = lag_interval;
@@ -294,6 +295,9 @@ mod tests {
     fn the_user_has_the_last_word_over_our_defaults() {
         let config = KafkaSubscriberConfig::default().option("fetch.queue.backoff.ms", "50");
         assert_eq!(config.client("g").get("fetch.queue.backoff.ms"), Some("50"));
+        assert_eq!(config.client("g").get("reconnect.backoff.max.ms"), Some("1000"), "a broker is back soon");
+        let patient = config.clone().option("reconnect.backoff.max.ms", "10000");
+        assert_eq!(patient.client("g").get("reconnect.backoff.max.ms"), Some("10000"));
         let config = config.option("group.protocol", "consumer");
         assert_eq!(config.client("g").get("partition.assignment.strategy"), None);
     }

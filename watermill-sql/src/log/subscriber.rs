@@ -14,7 +14,7 @@ use watermill_core::{
 };
 
 use super::{
-    HeldBack, SqlSubscriberConfig,
+    HeldBack, SqlSubscriberConfig, last_row,
     ledger::{Limits, LogLedger},
     reader::Reader,
 };
@@ -63,7 +63,8 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
             schema::ensure_messages::<D>(&mut connection, dead_letters, Layout::Log, payload, create).await?;
         }
         D::create_group(&mut connection, tables, &self.config).await.map_err(classify::<D>)?;
-        D::open_cursor(&mut connection, tables, &self.config).await.map(drop)
+        let cursor = D::open_cursor(&mut connection, tables, &self.config).await?;
+        last_row::check::<D>(&mut connection, tables, &self.config, &cursor).await.map(drop)
     }
 
     /// Which of this subscriber's subscriptions wait for the transactions of others, and for whose: a gauge.

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 use super::{NOW_MS, checks, rows};
 use crate::{
     error::Failure,
-    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json_pairs},
+    queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json, json_pairs},
     stored::Store,
     topic::Tables,
 };
@@ -22,6 +22,11 @@ const HELD: &str = "json_table(?, '$[*]' columns (o bigint path '$[0]', a int pa
 /// The same for offsets alone.
 pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
 
+/// When Go's column says that a message is due. It has UTC text in the server's zone, which Go's sessions have, and
+/// ours may not. A server that does not know its own zone by name converts nothing.
+const GO_DUE_MS: &str = "timestampdiff(microsecond, '1970-01-01',
+    coalesce(convert_tz(delayed_until, @@session.time_zone, @@global.time_zone), delayed_until)) div 1000";
+
 #[async_trait]
 impl QueueDialect for MySql {
     async fn check_queue(connection: &mut MySqlConnection, tables: &Tables) -> Result<(), Failure> {
@@ -31,16 +36,18 @@ impl QueueDialect for MySql {
     async fn claim_rows(
         connection: &mut MySqlConnection,
         queue: &Queue,
+        turn: Turn,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
         let messages = queue.tables.messages();
         let mut transaction = connection.begin_with(BEGIN).await?;
         let rows = sqlx::query(AssertSqlSafe(format!(
             "select {}, cast(attempts as signed), cast({NOW_MS} as signed),
-                    cast(unix_timestamp(delayed_until) * 1000 as signed)
-             from {messages} where acked = 0 and due_ms <= {NOW_MS}
+                    cast({GO_DUE_MS} as signed)
+             from {messages} where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
              order by due_ms, `offset` limit ? for update skip locked",
-            rows::COLUMNS
+            rows::COLUMNS,
+            turn.first_ms(),
         )))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *transaction)
@@ -68,6 +75,33 @@ impl QueueDialect for MySql {
         }
         transaction.commit().await?;
         Ok(claimed)
+    }
+
+    /// First it is looked, which locks nothing.
+    async fn end_claims(connection: &mut MySqlConnection, queue: &Queue) -> sqlx::Result<bool> {
+        let messages = queue.tables.messages();
+        let offsets: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select `offset` from (
+                 select `offset`, owner, due_ms from {messages} where acked = 0 and due_ms > {NOW_MS}
+                 order by due_ms limit {CLAIMS_LOOKED_AT}
+             ) next
+             where owner is not null and due_ms - {NOW_MS} > 2 * coalesce(
+                 cast(nullif(substring(owner, locate(' ', owner) + 1), owner) as signed), ?)"
+        )))
+        .bind(queue.timeout_ms())
+        .fetch_all(&mut *connection)
+        .await?;
+        if offsets.is_empty() {
+            return Ok(false);
+        }
+        let ended = sqlx::query(AssertSqlSafe(format!(
+            "update {OFFSETS} straight_join {messages} m on m.`offset` = held.o
+             set m.due_ms = {NOW_MS} where m.acked = 0 and m.owner is not null"
+        )))
+        .bind(json(&offsets))
+        .execute(connection)
+        .await?;
+        Ok(ended.rows_affected() > 0)
     }
 
     async fn next_due(connection: &mut MySqlConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {

@@ -1,12 +1,15 @@
 //! Claiming rows.
 
-use std::time::Duration;
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use watermill_core::error::{BoxError, SubscribeError, SubscribeErrorKind};
 
 use super::{
-    dialect::{Claim, Claimed, QueueDialect, Release},
+    dialect::{Claim, Claimed, QueueDialect, Release, Turn},
     reader::QueueReader,
 };
 use crate::{
@@ -14,6 +17,9 @@ use crate::{
     error::{Failure, classify},
     marshaler::{self, Unreadable},
 };
+
+/// So many claims begin once with those that had to wait.
+const CLAIMS_A_TURN: u32 = 8;
 
 /// The answer to one claim.
 pub(super) struct Intake {
@@ -28,13 +34,36 @@ impl<D: QueueDialect> QueueReader<D> {
     pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
         let mut pooled = self.connect().await?;
         let asked = Instant::now();
-        let rows = D::claim_rows(&mut pooled.connection, &self.queue, limit).await.map_err(classify::<D>)?;
+        let rows = self.claim_over(&mut pooled.connection, limit).await.map_err(classify::<D>)?;
         let due = match rows.is_empty() {
             true => D::next_due(&mut pooled.connection, &self.queue).await.map_err(classify::<D>)?,
             false => None,
         };
         self.keep(pooled);
         Ok(Intake { asked, limit, rows, due })
+    }
+
+    async fn claim_over(&self, connection: &mut D::Connection, limit: usize) -> sqlx::Result<Vec<Claimed>> {
+        let mut rows = match self.claims.fetch_add(1, Ordering::Relaxed) % CLAIMS_A_TURN {
+            0 => D::claim_rows(connection, &self.queue, Turn::Waited, limit).await?,
+            _ => Vec::new(),
+        };
+        if rows.len() < limit {
+            rows.extend(D::claim_rows(connection, &self.queue, Turn::All, limit - rows.len()).await?);
+        }
+        let now = Instant::now();
+        let looks = rows.is_empty() && {
+            let mut end_claims_at = self.end_claims_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let looks = now >= *end_claims_at;
+            if looks {
+                *end_claims_at = now + self.config.visibility_timeout;
+            }
+            looks
+        };
+        if looks && D::end_claims(connection, &self.queue).await? {
+            rows = D::claim_rows(connection, &self.queue, Turn::All, limit).await?;
+        }
+        Ok(rows)
     }
 
     /// Takes in what was claimed.

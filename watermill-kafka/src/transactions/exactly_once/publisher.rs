@@ -12,10 +12,7 @@ use watermill_core::{
     publisher::PublisherCapabilities,
 };
 
-use super::{
-    open::Cause,
-    pair::{Owner, Pair},
-};
+use super::{open::Cause, pair::Pair, share::Share};
 use crate::{
     BACKEND, KafkaPublisherConfig, KafkaSubscriber, config, error, marshaler, subscription::KafkaSource,
     topics,
@@ -44,7 +41,7 @@ pub struct KafkaExactlyOncePublisher(Arc<Shared>);
 struct Shared {
     config: KafkaPublisherConfig,
     pair: Arc<Pair>,
-    _owner: Arc<Owner>,
+    _share: Arc<Share>,
     calls: Calls,
 }
 
@@ -70,10 +67,10 @@ impl KafkaExactlyOncePublisher {
         config::check_transactional_id(&id)?;
         config.transactional_client(&id).create_native_config().map_err(config::refused_by_client)?;
         let pair = Pair::new(config.clone(), id);
-        let owner = Arc::new(Owner(pair.clone()));
-        subscriber.commit_with(owner.clone())?;
+        let share = Arc::new(Share(pair.clone()));
+        subscriber.commit_with(share.clone())?;
         let calls = Calls::default();
-        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, calls })))
+        Ok(Self(Arc::new(Shared { config, pair, _share: share, calls })))
     }
 }
 
@@ -84,7 +81,8 @@ impl Shared {
         for message in messages {
             let cause = message.delivery().and_then(|info| {
                 let shared = &info.origin().settler::<Settler<KafkaSource>>()?.source().shared;
-                let ours = shared.pair().is_some_and(|pair| Arc::ptr_eq(pair, &self.pair));
+                let theirs = shared.together().map(Arc::as_ptr);
+                let ours = theirs.is_some_and(|theirs| std::ptr::addr_eq(theirs, Arc::as_ptr(&self.pair)));
                 ours.then(|| Cause { shared: shared.clone(), token: info.token() })
             });
             let Some(cause) = cause else {

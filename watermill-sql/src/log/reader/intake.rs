@@ -13,6 +13,7 @@ use crate::{
     error::{Failure, classify},
     log::{
         dialect::{Fetched, LogDialect},
+        last_row,
         ledger::LogLedger,
     },
     marshaler::Unreadable,
@@ -27,6 +28,11 @@ impl<D: LogDialect> Reader<D> {
             Some(cursor) => cursor,
             none => none.insert(D::open_cursor(connection.get(), &self.tables, &self.config).await?),
         };
+        let asked = Instant::now();
+        if asked >= term.check_at {
+            last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &term.lease).await?;
+            term.check_at = asked + self.config.lease / 3;
+        }
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
         if fetched.is_err() {
             // The server, or the table, may be another by now: check again what was checked at the start.

@@ -20,7 +20,7 @@ use self::{connection::Kept, intake::wants_rows, record::CLOSE_TIMEOUT, waiting:
 use super::{
     SqlSubscriberConfig,
     dialect::LogDialect,
-    lease::{Claim, Claimed, Lease, Taken},
+    lease::{Claim, Claimed, Lease, Taken, VERSION},
     ledger::LogLedger,
 };
 use crate::{
@@ -52,6 +52,8 @@ struct Term<D: LogDialect> {
     kept_until: Option<Instant>,
     waiting: Waiting,
     renew_at: Instant,
+    /// When to look whether the table is the one that was read.
+    check_at: Instant,
     poll_at: Instant,
     poll_interval: Duration,
     /// Attempts that failed in a row, and until when to leave the database alone.
@@ -113,6 +115,16 @@ impl<D: LogDialect> Reader<D> {
                     self.degraded(format!("standing by: {by} has the lease"));
                     remaining.min(self.config.poll_interval_max)
                 }
+                Ok(Claimed::TooNew { version }) => {
+                    let wait = self.config.retry.delay(failures);
+                    failures += 1;
+                    let why = format!(
+                        "the group was read by a release that writes version {version} of its lease, and this one \
+                         knows {VERSION} and the next: update this service"
+                    );
+                    self.trouble(Failure::because(Trouble::Refused, why), Some(wait));
+                    wait
+                }
                 Err(failure) if failure.trouble() == Trouble::Closed => {
                     self.trouble(failure, None);
                     return None;
@@ -160,6 +172,7 @@ impl<D: LogDialect> Reader<D> {
             kept_until: None,
             waiting: Waiting::default(),
             renew_at: now + self.config.lease / 3,
+            check_at: now,
             poll_at: now,
             poll_interval: self.config.poll_interval_min,
             failures: 0,

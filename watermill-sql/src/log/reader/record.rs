@@ -10,7 +10,7 @@ use crate::{
     Layout, SqlPublisherConfig,
     dead_letter::DeadLetter,
     error::{Failure, Trouble, classify},
-    log::{dialect::LogDialect, lease::Lease, ledger::Save},
+    log::{dialect::LogDialect, last_row, lease::Lease, ledger::Save},
     publisher::insert_chunks,
     schema::Found,
     settle::Rejected,
@@ -120,6 +120,17 @@ impl<D: LogDialect> Reader<D> {
             ));
         }
         let mut connection = self.connect_for(term).await?;
+        if let Some(cursor) = &term.cursor
+            && let Err(failure) =
+                last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &term.lease).await
+        {
+            // Whoever comes next finds out for itself.
+            tracing::debug!(
+                topic = self.tables.topic(),
+                reason = failure.text(),
+                "the last row is not noted"
+            );
+        }
         D::release(connection.get(), &term.lease).await.map_err(classify::<D>)
     }
 }
