@@ -77,6 +77,7 @@ pub struct Lease {
 pub(crate) struct LeaseRow {
     pub(crate) version: i64,
     pub(crate) owner: Option<String>,
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "the others count it up where it is"))]
     pub(crate) token: i64,
     /// How much longer it is, in milliseconds, by the database's clock.
     pub(crate) remaining_ms: i64,

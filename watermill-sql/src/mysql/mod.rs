@@ -14,6 +14,7 @@ mod retention;
 mod rows;
 mod schema;
 mod statements;
+mod status;
 
 use async_trait::async_trait;
 use sqlx::{MySql, MySqlConnection, error::DatabaseError};

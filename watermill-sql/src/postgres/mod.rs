@@ -15,6 +15,7 @@ mod retention;
 mod rows;
 mod schema;
 mod start;
+mod status;
 mod zone;
 
 use async_trait::async_trait;

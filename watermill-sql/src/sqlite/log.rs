@@ -160,7 +160,7 @@ async fn check_position(
 }
 
 /// The next rows, in the order of offsets.
-async fn fetch(
+pub(super) async fn fetch(
     connection: &mut SqliteConnection,
     tables: &Tables,
     after: Position,

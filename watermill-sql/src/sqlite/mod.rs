@@ -10,6 +10,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod status;
 
 use sqlx::{Sqlite, error::DatabaseError};
 

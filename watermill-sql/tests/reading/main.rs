@@ -14,6 +14,7 @@ mod counters;
 mod held_back;
 mod latest;
 mod server;
+mod status;
 mod taking_over;
 mod unreadable;
 mod upgrading;
@@ -64,6 +65,12 @@ on_every_database! {
     counters::a_counter_that_is_past_the_position_again_is_noticed_under_a_reader,
     counters::a_counter_that_is_past_the_position_again_is_refused_at_the_start,
     counters::what_retention_deletes_is_no_counter_that_begins_anew,
+    status::the_status_of_a_log_tells_of_each_group_where_it_is_and_who_reads,
+    status::the_status_of_a_log_tells_who_writes,
+    status::a_large_backlog_is_not_counted,
+    status::the_status_of_a_queue_tells_what_waits_for_what,
+    status::rows_are_looked_at_and_stay,
+    status::what_is_not_there_is_said_and_not_made,
     taking_over::who_stands_by_takes_over_when_the_connection_of_the_owner_is_gone,
     taking_over::who_stands_by_leaves_a_lease_alone_whose_owner_is_connected,
     upgrading::a_table_of_the_first_release_is_brought_up_to_date,
