@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Layout, SqlDatabase,
+    connection::{PREPARE_MAX, Pooled, Reserve, within},
     error::{Failure, Trouble, classify},
     listener::SharedListener,
     schema,
@@ -40,6 +41,7 @@ pub struct SqlSubscriber<D: SqlDatabase> {
     open: Registry<Shared<LogLedger>>,
     /// Shared with the subscribers for other groups.
     listener: SharedListener,
+    reserve: Arc<Reserve<D>>,
 }
 
 impl<D: SqlDatabase> SqlSubscriber<D> {
@@ -51,20 +53,28 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     pub fn new(pool: Pool<D>, config: SqlSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let config = config.group_or(D::DEFAULT_GROUP);
-        Ok(Self { pool, config, open: Registry::default(), listener: SharedListener::default() })
+        let reserve = Arc::new(Reserve::new(pool.clone()));
+        let (open, listener) = (Registry::default(), SharedListener::default());
+        Ok(Self { pool, config, open, listener, reserve })
     }
 
     async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
         let create = self.config.initialize_schema;
-        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-        D::check_server(&mut connection).await?;
         let payload = self.config.payload_column;
-        schema::ensure_log::<D>(&mut connection, tables, payload, create).await?;
-        if let Some(dead_letters) = dead_letters {
-            schema::ensure_messages::<D>(&mut connection, dead_letters, Layout::Log, payload, create).await?;
-        }
-        D::create_group(&mut connection, tables, &self.config).await.map_err(classify::<D>)?;
-        D::open_cursor(&mut connection, tables, &self.config).await.map(drop)
+        within(PREPARE_MAX, async {
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            let connection = pooled.get();
+            D::check_server(connection).await?;
+            schema::ensure_log::<D>(connection, tables, payload, create).await?;
+            if let Some(dead_letters) = dead_letters {
+                schema::ensure_messages::<D>(connection, dead_letters, Layout::Log, payload, create).await?;
+            }
+            D::create_group(connection, tables, &self.config).await.map_err(classify::<D>)?;
+            D::open_cursor(connection, tables, &self.config).await?;
+            pooled.settled();
+            Ok(())
+        })
+        .await
     }
 
     /// Which of this subscriber's subscriptions wait for the transactions of others, and for whose: a gauge.
@@ -103,6 +113,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             self.open.open(Origin::builder("sql", topic).group(group), shared.clone())?;
         let reader = Reader {
             pool: self.pool.clone(),
+            reserve: self.reserve.clone(),
             config: self.config.clone(),
             tables,
             dead_letters,
@@ -135,7 +146,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let config = self.config.clone().group(group);
         let subscriber = Self::new(self.pool.clone(), config)
             .map_err(|error| SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error))?;
-        Ok(Arc::new(Self { listener: self.listener.clone(), ..subscriber }))
+        Ok(Arc::new(Self { listener: self.listener.clone(), reserve: self.reserve.clone(), ..subscriber }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

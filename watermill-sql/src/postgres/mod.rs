@@ -3,6 +3,7 @@
 
 mod checks;
 mod commit_order;
+mod connection;
 mod holder;
 mod insert;
 mod lease;
