@@ -34,6 +34,17 @@ pub(crate) struct Part {
     pub(crate) scope: u64,
     pub(crate) queue: Arc<Queue>,
     pub(crate) ledger: Ledger,
+    /// A record before those that were read, which waits for a ledger of its own.
+    back: Option<Taken>,
+}
+
+/// A partition whose log has gone back, and what was known of it before.
+pub(crate) struct Back {
+    /// The scope and the ledger that are over.
+    pub(crate) scope: u64,
+    pub(crate) ledger: Ledger,
+    /// Where reading goes on.
+    pub(crate) to: i64,
 }
 
 /// What a look at the partitions has found.
@@ -41,6 +52,8 @@ pub(crate) enum Turn {
     /// A record, and the scope it is in.
     Handed(u64, Handed),
     Failed(KafkaError),
+    /// A record of this partition that lies before what was read; see [`Assigned::begin_anew`].
+    Back(i32),
     /// Nothing, before this time or before something happens.
     Nothing(Option<Instant>),
 }
@@ -63,6 +76,16 @@ impl Assigned {
         self.ours.retain(|ours| *ours != at);
         self.outstanding -= part.ledger.outstanding();
         Some(part)
+    }
+
+    /// Gives a partition whose log has gone back another ledger, and with it another scope.
+    pub(crate) fn begin_anew(&mut self, partition: i32, scope: u64) -> Option<Back> {
+        let part = self.partition(partition)?;
+        let to = part.back.as_ref()?.offset;
+        let scope = std::mem::replace(&mut part.scope, scope);
+        let ledger = std::mem::take(&mut part.ledger);
+        self.outstanding -= ledger.outstanding();
+        Some(Back { scope, ledger, to })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -122,7 +145,8 @@ impl Assigned {
                     self.outstanding += 1;
                     return Turn::Handed(part.scope, handed);
                 }
-                Some(Err(error)) => return Turn::Failed(error),
+                Some(Err(Untaken::Failed(error))) => return Turn::Failed(error),
+                Some(Err(Untaken::Back)) => return Turn::Back(scope::partition(part.scope)),
                 None => self.pass_turn(),
             }
         }
@@ -137,20 +161,34 @@ impl Assigned {
     }
 }
 
+/// Why a partition has handed nothing out.
+enum Untaken {
+    Failed(KafkaError),
+    Back,
+}
+
 impl Part {
-    /// Takes the next record that was not handed out before.
+    pub(crate) fn new(scope: u64, queue: Arc<Queue>, ledger: Ledger) -> Self {
+        Self { scope, queue, ledger, back: None }
+    }
+
+    /// Takes the next record.
     #[inline]
-    fn take(&mut self) -> Option<Result<Handed, KafkaError>> {
-        loop {
-            match self.queue.take()? {
-                Ok(Taken { offset, timestamp, message }) => {
-                    if let Some(attempt) = self.ledger.hand_out(offset, timestamp, &message) {
-                        return Some(Ok(Handed { offset, attempt, delivery: 1, timestamp, message }));
-                    }
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
+    fn take(&mut self) -> Option<Result<Handed, Untaken>> {
+        let taken = match self.back.take() {
+            Some(taken) => taken,
+            None => match self.queue.take()? {
+                Ok(taken) => taken,
+                Err(error) => return Some(Err(Untaken::Failed(error))),
+            },
+        };
+        let Taken { offset, timestamp, message } = &taken;
+        let Some(attempt) = self.ledger.hand_out(*offset, *timestamp, message) else {
+            self.back = Some(taken);
+            return Some(Err(Untaken::Back));
+        };
+        let Taken { offset, timestamp, message } = taken;
+        Some(Ok(Handed { offset, attempt, delivery: 1, timestamp, message }))
     }
 }
 

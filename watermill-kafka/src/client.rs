@@ -40,6 +40,8 @@ struct Counter {
     topics: HashSet<String>,
     commands: Vec<Command>,
     closed: bool,
+    /// Whether it has failed for good, and only waits for its subscriptions to leave.
+    retired: bool,
 }
 
 /// What the thread is asked to do.
@@ -89,7 +91,12 @@ impl Client {
     /// is a member.
     pub(crate) fn reserve(&self, topic: &str) -> bool {
         let mut counter = self.lock();
-        !counter.closed && counter.topics.insert(topic.to_owned())
+        !counter.closed && !counter.retired && counter.topics.insert(topic.to_owned())
+    }
+
+    /// It takes no other subscriptions.
+    pub(crate) fn retire(&self) {
+        self.lock().retired = true;
     }
 
     /// Gives the place of a topic back.

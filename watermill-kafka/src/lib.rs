@@ -16,6 +16,7 @@ mod notifier;
 mod producer;
 mod publisher;
 mod queue;
+mod recovery;
 mod report;
 mod service;
 mod settle;

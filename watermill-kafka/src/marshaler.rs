@@ -39,6 +39,11 @@ pub(crate) fn check(message: &Message, bytes_max: usize) -> Result<(), Unreprese
     Ok(())
 }
 
+/// The value of a message's record.
+pub(crate) fn value(message: &Message) -> Option<&[u8]> {
+    Some(&message.payload()[..])
+}
+
 /// The headers of a message that was checked.
 pub(crate) fn headers(message: &Message) -> OwnedHeaders {
     let metadata = message.metadata();

@@ -1,7 +1,10 @@
 //! [`Producer`]: a client that sends, replaced when librdkafka declares it dead.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -13,14 +16,12 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 use tokio::task;
-use watermill_core::{
-    Message,
-    backend::{Failure, Trouble},
-};
+use watermill_core::Message;
 
 use crate::{
     error, marshaler,
-    report::{Call, Reports},
+    recovery::{self, Recovered},
+    report::{Call, Reports, Unsent},
     topics,
 };
 
@@ -32,10 +33,29 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 /// librdkafka's to wait for.
 const LOOK_TIME: Duration = Duration::from_secs(2);
 
+/// How long closing waits for messages whose callers have gone.
+const GIVEN_UP_TIME: Duration = Duration::from_secs(1);
+
+/// How often a call finds its client dead before it fails.
+const DEAD_MAX: u32 = 10;
+
 /// A client, and how to make another.
-pub(crate) struct Producer {
+pub(crate) struct Producer(Arc<Shared>);
+
+struct Shared {
     config: ClientConfig,
-    client: Mutex<Arc<Client>>,
+    slot: Mutex<Slot>,
+    /// Numbers calls in the order in which they are queued.
+    calls: AtomicU64,
+}
+
+struct Slot {
+    client: Arc<Client>,
+    /// Whether the client is being replaced: nothing may be queued before the next one has what the last one has
+    /// left to it.
+    changing: bool,
+    /// How large batches may be, as far as brokers have taught us; `None` as long as that is as configured.
+    batch_bytes: Option<usize>,
 }
 
 /// Ends on a thread of its own, since it waits for its queue and its threads.
@@ -43,8 +63,11 @@ pub(crate) struct Client(Option<ThreadedProducer<Reports>>);
 
 impl Producer {
     pub(crate) fn new(config: ClientConfig) -> Result<Self, KafkaError> {
-        let client = Mutex::new(Client::new(&config)?);
-        Ok(Self { config, client })
+        let client = Client::resending(&config)?;
+        let slot = Slot { client: client.clone(), changing: false, batch_bytes: None };
+        let shared = Arc::new(Shared { config, slot: Mutex::new(slot), calls: AtomicU64::new(0) });
+        shared.watch(&client);
+        Ok(Self(shared))
     }
 
     /// Queues the messages of a call from this position on, in order, and waits for room where there is none.
@@ -53,9 +76,11 @@ impl Producer {
     ///
     /// Dropped, it has queued the first of them, none or all; those are sent.
     pub(crate) async fn enqueue(&self, call: &Arc<Call>, topic: &str, messages: &[Message], from: usize) {
-        let client = self.client();
+        if from == 0 {
+            self.number(call);
+        }
         for (at, message) in messages.iter().enumerate().skip(from) {
-            if let Err(error) = client.enqueue(call, topic, at, message).await {
+            if let Err(error) = self.enqueue_one(record(call, topic, at, message), call).await {
                 // What comes after it must not overtake it.
                 call.fail(at..messages.len(), &error);
                 break;
@@ -63,20 +88,47 @@ impl Producer {
         }
     }
 
+    async fn enqueue_one(
+        &self,
+        mut record: BaseRecord<'_, [u8], [u8], Arc<Call>>,
+        call: &Call,
+    ) -> Result<(), KafkaError> {
+        let mut dead = 0;
+        loop {
+            let client = self.client().await;
+            // Everything that was not accepted so far is known when a client is replaced.
+            if call.has_failed() {
+                return Err(KafkaError::MessageProduction(Code::PurgeQueue));
+            }
+            match client.get().send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), again)) => record = again,
+                Err((error, again)) if error::is_of_dead_client(&error) && dead < DEAD_MAX => {
+                    (record, dead) = (again, dead + 1);
+                    self.replace_if_dead();
+                }
+                Err((error, _)) => return Err(error),
+            }
+            tokio::time::sleep(QUEUE_FULL_PAUSE).await;
+        }
+    }
+
     /// Whether the topic is there and its leaders know that they are; see [`topics::have_leaders`].
     pub(crate) async fn has_leaders(&self, topic: &str) -> bool {
-        let (client, topic) = (self.client(), topic.to_owned());
+        let (client, topic) = (self.client().await, topic.to_owned());
         let look = move || topics::have_leaders(client.get().client(), &topic, LOOK_TIME);
         task::spawn_blocking(look).await.unwrap_or(false)
     }
 
-    /// The same, as long as there is room: how many of them are queued.
+    /// Queues the messages of a call as long as there is room: how many of them are queued.
     pub(crate) fn try_enqueue(&self, call: &Arc<Call>, topic: &str, messages: &[Message]) -> usize {
-        let client = self.client();
+        self.number(call);
+        let Some(client) = self.0.client() else { return 0 };
         for (at, message) in messages.iter().enumerate() {
             match client.get().send(record(call, topic, at, message)) {
                 Ok(()) => {}
                 Err((KafkaError::MessageProduction(Code::QueueFull), _)) => return at,
+                Err((error, _)) if error::is_of_dead_client(&error) => return at,
                 Err((error, _)) => {
                     call.fail(at..messages.len(), &error);
                     break;
@@ -86,50 +138,116 @@ impl Producer {
         messages.len()
     }
 
-    /// Replaces a client that has failed for good, and says what was wrong with it. Whoever waits for one
-    /// of its reports gets the error.
-    pub(crate) fn replace_if_dead(&self) -> Option<Trouble> {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let (code, reason) = client.get().client().fatal_error()?;
-        tracing::error!(%code, reason, "the producer failed for good and is replaced");
-        match Client::new(&self.config) {
-            Ok(fresh) => {
-                // Whoever waits for what it has queued is to hear of it now.
-                let dead = std::mem::replace(&mut *client, fresh);
-                dead.get().purge(PurgeConfig::default().queue().inflight());
-            }
-            Err(error) => tracing::error!(%error, "the next call tries to replace it again"),
+    /// Has a client replaced that has failed for good. Whoever waits for one of its reports hears what became of it.
+    pub(crate) fn replace_if_dead(&self) {
+        let Some(client) = self.0.client() else { return };
+        if client.get().client().fatal_error().is_some() {
+            self.0.replace(&client);
         }
-        Some(error::classify_code(code).trouble())
     }
 
-    /// Waits until nothing is on its way, calls included that were given up by their callers.
-    pub(crate) async fn flush(&self, timeout: Duration) -> Result<(), Failure> {
-        let client = self.client();
-        let flushed = task::spawn_blocking(move || client.get().flush(timeout)).await;
-        match flushed {
-            Ok(flushed) => flushed.map_err(error::classify),
-            // The runtime ends, and the client flushes once more when it is dropped.
-            Err(_) => Ok(()),
-        }
+    /// Waits for messages whose callers have gone, as long as they may take when brokers are there. What is left is
+    /// taken back: whoever has given it up may be about to have it published by somebody else. To be called when no call is in progress.
+    pub(crate) async fn close(&self) {
+        let client = self.client().await;
+        let closed = task::spawn_blocking(move || {
+            let given_up = if client.get().context().is_away() { Duration::ZERO } else { GIVEN_UP_TIME };
+            if client.get().flush(given_up).is_err() {
+                tracing::warn!(
+                    messages = client.get().in_flight_count(),
+                    "messages that their callers have given up are not sent"
+                );
+                client.get().purge(PurgeConfig::default().queue().inflight());
+            }
+        });
+        // Otherwise the runtime ends, and nothing is sent when the client is dropped.
+        let _ = closed.await;
     }
 
     pub(crate) fn in_flight(&self) -> i32 {
-        self.client().get().in_flight_count()
+        self.0.lock().client.get().in_flight_count()
     }
 
-    fn client(&self) -> Arc<Client> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn number(&self, call: &Call) {
+        call.begin(self.0.calls.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// The client, once there is one.
+    async fn client(&self) -> Arc<Client> {
+        loop {
+            match self.0.client() {
+                Some(client) => return client,
+                None => tokio::time::sleep(QUEUE_FULL_PAUSE).await,
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self) -> Option<Arc<Client>> {
+        let slot = self.lock();
+        (!slot.changing).then(|| slot.client.clone())
+    }
+
+    /// Replaces a client once it has something that it could not send.
+    fn watch(self: &Arc<Self>, client: &Arc<Client>) {
+        let (this, watched) = (Arc::downgrade(self), Arc::downgrade(client));
+        client.get().context().on_unsent(move || {
+            if let (Some(this), Some(client)) = (this.upgrade(), watched.upgrade()) {
+                this.replace(&client);
+            }
+        });
+    }
+
+    /// On a thread of its own, for what is on its way is waited for.
+    fn replace(self: &Arc<Self>, client: &Arc<Client>) {
+        {
+            let mut slot = self.lock();
+            if slot.changing || !Arc::ptr_eq(&slot.client, client) {
+                return;
+            }
+            slot.changing = true;
+        }
+        let (this, client) = (self.clone(), client.clone());
+        let replacing = move || {
+            let batch_bytes = this.lock().batch_bytes;
+            let Recovered { next, batch_bytes } = recovery::recover(&client, &this.config, batch_bytes);
+            if let Some(next) = &next {
+                this.watch(next);
+            }
+            let mut slot = this.lock();
+            *slot =
+                Slot { client: next.unwrap_or_else(|| slot.client.clone()), changing: false, batch_bytes };
+        };
+        if let Err(error) = thread::Builder::new().name("kafka-replace".to_owned()).spawn(replacing) {
+            tracing::error!(%error, "no thread to replace a Kafka client on; the next call tries again");
+            self.lock().changing = false;
+        }
     }
 }
 
 impl Client {
+    /// A client whose messages fail with it.
     pub(crate) fn new(config: &ClientConfig) -> Result<Arc<Self>, KafkaError> {
-        Ok(Arc::new(Self(Some(config.create_with_context(Reports)?))))
+        Ok(Arc::new(Self(Some(config.create_with_context(Reports::default())?))))
+    }
+
+    /// One that keeps what it could not send for the next one.
+    pub(crate) fn resending(config: &ClientConfig) -> Result<Arc<Self>, KafkaError> {
+        Ok(Arc::new(Self(Some(config.create_with_context(Reports::keeping())?))))
     }
 
     pub(crate) fn get(&self) -> &ThreadedProducer<Reports> {
         self.0.as_ref().expect("it is there until it is dropped")
+    }
+
+    /// What it could not send.
+    pub(crate) fn take_unsent(&self) -> Vec<Unsent> {
+        self.get().context().take_unsent()
     }
 
     /// Queues the message at this position of a call.
@@ -162,15 +280,14 @@ impl Client {
 }
 
 /// The message at this position of a call, as librdkafka takes it.
-fn record<'m>(
+pub(crate) fn record<'m>(
     call: &Arc<Call>,
     topic: &'m str,
     at: usize,
     message: &'m Message,
 ) -> BaseRecord<'m, [u8], [u8], Arc<Call>> {
-    let mut record = BaseRecord::with_opaque_to(topic, call.report(at))
-        .payload(&message.payload()[..])
-        .headers(marshaler::headers(message));
+    let mut record = BaseRecord::with_opaque_to(topic, call.report(at)).headers(marshaler::headers(message));
+    record.payload = marshaler::value(message);
     record.key = message.key().map(|key| &key[..]);
     record
 }

@@ -93,13 +93,13 @@ impl Shared {
             None => self.topic_locks.lock(topic).await,
         };
         match self.config.create_topics {
-            Some(create) if !topic_lock.exists => {
+            Some(create) if !topic_lock.exists() => {
                 let made = topics::create(self.config.client(), create, topic, self.config.request_timeout);
                 made.await.map_err(|failure| failure.publishing(topic))?;
-                topic_lock.exists = true;
+                topic_lock.found(true);
             }
             // It may have been made this moment, by somebody else.
-            None if topic_lock.look() => topic_lock.exists = self.producer.has_leaders(topic).await,
+            None if topic_lock.look() => topic_lock.found(self.producer.has_leaders(topic).await),
             _ => {}
         }
         self.producer.enqueue(&call, topic, &messages, from).await;
@@ -112,15 +112,12 @@ impl Shared {
         let own = failed.iter().position(|(_, error)| !error::is_of_dead_client(error));
         let (_, told) = failed.into_iter().nth(own.unwrap_or_default()).expect("something has failed");
         let mut failure = error::classify(told);
-        let cause = self.producer.replace_if_dead();
+        self.producer.replace_if_dead();
         if own.is_none() {
-            // If somebody else has found the client dead before, another has taken its place already.
-            failure = failure.with_trouble(cause.unwrap_or(Trouble::Unavailable));
+            failure = failure.with_trouble(Trouble::Unavailable);
         }
         if failure.trouble() == Trouble::Topic {
-            failure = failure.explained(topics::missing_detail(topic));
-            // It may have been deleted since it was made.
-            self.topic_locks.lock(topic).await.exists = false;
+            failure = self.topic_locks.unknown(topic, failure).await;
         }
         let error = failure.publishing(topic);
         if positions.len() == of { error } else { error.with_not_accepted(positions) }
@@ -156,7 +153,7 @@ impl<'a> Publish<'a> {
         }
         let topic_lock = shared.topic_locks.try_lock(topic);
         let mut from = 0;
-        if topic_lock.as_ref().is_some_and(|topic_lock| topic_lock.exists) {
+        if topic_lock.as_ref().is_some_and(|topic_lock| topic_lock.exists()) {
             from = shared.producer.try_enqueue(&call, topic, &messages);
             if from == messages.len() {
                 // librdkafka has copies: what waits for reports needs not be in memory twice.
@@ -221,8 +218,8 @@ impl Publisher for KafkaPublisher {
     async fn close(&self) -> Result<(), PublishError> {
         self.0.calls.close();
         self.0.calls.wait().await;
-        let flushed = self.0.producer.flush(self.0.config.delivery_timeout).await;
-        flushed.map_err(|failure| failure.explained("not everything was sent").publishing(""))
+        self.0.producer.close().await;
+        Ok(())
     }
 
     fn capabilities(&self) -> PublisherCapabilities {

@@ -3,8 +3,8 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -14,10 +14,12 @@ use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::KafkaError,
+    message::OwnedMessage,
     producer::{DeliveryResult, NoCustomPartitioner, ProducerContext},
+    types::RDKafkaErrorCode as Code,
 };
 
-use crate::log;
+use crate::{error, log::Log};
 
 /// A call to publish, whose caller is woken once, by the last report; or one message's part in it.
 ///
@@ -40,19 +42,32 @@ struct Whole {
     outstanding: AtomicUsize,
     failed: Mutex<Vec<(usize, KafkaError)>>,
     caller: AtomicWaker,
+    /// Its place among all calls of its producer.
+    number: AtomicU64,
 }
 
 impl Call {
     /// A call of so many messages.
     pub(crate) fn new(messages: usize) -> Arc<Self> {
         let (outstanding, failed) = (AtomicUsize::new(messages), Mutex::default());
-        let whole = Whole { single: messages == 1, outstanding, failed, caller: AtomicWaker::new() };
+        let (caller, number) = (AtomicWaker::new(), AtomicU64::new(0));
+        let whole = Whole { single: messages == 1, outstanding, failed, caller, number };
         Arc::new(Self(Role::Whole(whole)))
     }
 
     /// A call whose messages are not known yet; see [`expect`](Self::expect).
     pub(crate) fn open() -> Arc<Self> {
         Self::new(0)
+    }
+
+    /// Its first message is about to be queued; so many calls were before it.
+    pub(crate) fn begin(&self, number: u64) {
+        self.whole().number.store(number, Ordering::Relaxed);
+    }
+
+    /// This message was not accepted.
+    pub(crate) fn fail_own(&self, error: KafkaError) {
+        self.whole().fail(std::iter::once(self.at()), &error);
     }
 
     /// There are so many messages more.
@@ -151,27 +166,111 @@ impl Whole {
 }
 
 /// What a producer does with what librdkafka tells it.
-pub(crate) struct Reports;
+#[derive(Default)]
+pub(crate) struct Reports {
+    /// Where messages are kept that the next client may send, if they are.
+    kept: Option<Kept>,
+    log: Log,
+    /// Whether no broker was there when something was last heard.
+    away: AtomicBool,
+}
+
+#[derive(Default)]
+struct Kept {
+    unsent: Mutex<Vec<Unsent>>,
+    on_unsent: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// A message that its client could not send.
+pub(crate) struct Unsent {
+    pub(crate) record: OwnedMessage,
+    pub(crate) call: Arc<Call>,
+    pub(crate) error: KafkaError,
+}
+
+impl Unsent {
+    /// Orders messages as they were queued.
+    pub(crate) fn place(&self) -> (u64, usize) {
+        (self.call.whole().number.load(Ordering::Relaxed), self.call.at())
+    }
+}
+
+impl Reports {
+    /// For a client whose successor may send what it has not sent.
+    pub(crate) fn keeping() -> Self {
+        Self { kept: Some(Kept::default()), ..Self::default() }
+    }
+
+    /// Calls `told`, from a thread of librdkafka, when there is something that could not be sent.
+    pub(crate) fn on_unsent(&self, told: impl Fn() + Send + Sync + 'static) {
+        if let Some(kept) = &self.kept {
+            let _ = kept.on_unsent.set(Box::new(told));
+        }
+    }
+
+    /// Whether no broker is there, as far as is known.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_unsent(&self) -> Vec<Unsent> {
+        self.kept.as_ref().map(|kept| std::mem::take(&mut *kept.lock())).unwrap_or_default()
+    }
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Vec<Unsent>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, unsent: Unsent) {
+        self.lock().push(unsent);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        if let Some(told) = self.on_unsent.get() {
+            told();
+        }
+    }
+}
 
 impl ProducerContext<NoCustomPartitioner> for Reports {
     type DeliveryOpaque = Arc<Call>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, report: Arc<Call>) {
         match result {
-            Ok(_) => report.whole().settle(1),
-            Err((error, _)) => report.fail(std::iter::once(report.at()), error),
+            Ok(_) => {
+                report.whole().settle(1);
+                if self.is_away() {
+                    self.away.store(false, Ordering::Relaxed);
+                }
+            }
+            Err((error, record)) => match &self.kept {
+                // A batch was refused, or the client has failed for good: no message is blamed for it yet.
+                Some(kept) if error::is_too_large(error) || error::is_of_dead_client(error) => {
+                    kept.keep(Unsent { record: record.detach(), call: report, error: error.clone() });
+                }
+                _ => report.fail_own(error.clone()),
+            },
         }
     }
 }
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log::line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     /// For the log: what concerns a message is in its report too.
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "trouble with Kafka");
+        match error.rdkafka_error_code() {
+            Some(Code::AllBrokersDown) => self.away.store(true, Ordering::Relaxed),
+            // It says nothing of what it has queued until that is asked for.
+            Some(Code::Fatal) => self.kept.iter().for_each(Kept::tell),
+            _ => {}
+        }
+        self.log.error(&error, reason);
     }
 }
 

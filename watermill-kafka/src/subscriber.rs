@@ -1,7 +1,7 @@
 //! [`KafkaSubscriber`]: makes subscriptions, and the stream that each one is.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -28,6 +28,9 @@ use crate::{
     transactions::Owner,
 };
 
+/// How many topics are remembered to have been there.
+const KNOWN_MAX: usize = 10_000;
+
 /// Reads topics of a Kafka cluster, for a consumer group or every partition by itself.
 ///
 /// The subscriptions of one subscriber share a client, and so a member of the group, as long as they are
@@ -49,6 +52,8 @@ struct Running {
     prepared: HashMap<String, Prepared>,
     /// Where rejected messages go.
     dead_letters: Option<DeadLetter>,
+    /// Topics that were there once.
+    known: HashSet<String>,
     /// The transactions that positions are committed in, if any.
     owner: Option<Arc<Owner>>,
 }
@@ -100,7 +105,22 @@ impl KafkaSubscriber {
                 .await
                 .map_err(|failure| failure.explained("the dead-letter topic cannot be used"))?;
         }
-        topics::prepare(&self.config, &self.group, topic).await
+        let prepared = topics::prepare(&self.config, &self.group, topic).await;
+        let known = &mut self.lock().known;
+        match prepared {
+            Ok(prepared) => {
+                if known.len() < KNOWN_MAX {
+                    known.insert(topic.to_owned());
+                }
+                Ok(prepared)
+            }
+            // Brokers say so of every topic while they start.
+            Err(failure) if failure.trouble() == Trouble::Topic && known.contains(topic) => {
+                let detail = format!("the topic {topic:?} was there, and brokers do not know it now");
+                Err(failure.with_trouble(Trouble::Unavailable).explained(detail))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// What is rejected by a reader of the dead letters themselves must not come back to it.
@@ -114,7 +134,7 @@ impl KafkaSubscriber {
             return Ok(Some(dead_letters.clone()));
         }
         let mut config = KafkaPublisherConfig::new(&self.config.brokers);
-        config.options = self.config.options.connection();
+        config.options = self.config.options.dead_letters();
         let publisher = KafkaPublisher::new(config)
             .map_err(|error| Failure::because(Trouble::Config, error.to_string()))?;
         let dead_letters = DeadLetter::new(publisher, dead)
@@ -128,8 +148,8 @@ impl KafkaSubscriber {
         let mut running = self.lock();
         let subscribing = |failure: Failure| failure.subscribing(topic);
         if let Some(over) = running.owner.as_ref().and_then(|owner| owner.0.over()) {
-            return Err(SubscribeError::closed(topic)
-                .because(format!("its transactions have ended for good: {}", over.text())));
+            let ended = format!("the transactions of its publisher have ended for good: {}", over.text());
+            return Err(subscribing(over.explained(ended)));
         }
         let prepared = match running.prepared.remove(topic) {
             Some(before) => Prepared { starts: before.starts, ..prepared },

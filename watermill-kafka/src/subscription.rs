@@ -69,11 +69,17 @@ impl KafkaSource {
 impl Source for KafkaSource {
     #[inline]
     fn next(&self, origin: &Origin, waker: &Waker) -> Next {
-        match self.shared.next(waker) {
-            Item::Handed(scope, handed) => Next::Delivery(delivery(origin, scope, handed)),
-            Item::Error(error) => Next::Error(error),
-            Item::Ended => Next::Ended,
-            Item::Nothing(due) => Next::Sleep(due),
+        loop {
+            return match self.shared.next(waker) {
+                Item::Handed(scope, handed) => Next::Delivery(delivery(origin, scope, handed)),
+                Item::Error(error) => Next::Error(error),
+                Item::Back(partition) => {
+                    self.client.context.begin_anew(&self.shared, origin, partition);
+                    continue;
+                }
+                Item::Ended => Next::Ended,
+                Item::Nothing(due) => Next::Sleep(due),
+            };
         }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 use rdkafka::{
     ClientConfig, ClientContext,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::{Client, DefaultClientContext},
+    client::Client,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     error::KafkaError,
     topic_partition_list::{Offset, TopicPartitionList},
@@ -18,6 +18,7 @@ use watermill_core::backend::{Failure, Trouble};
 use crate::{
     config::{CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition, check_topic},
     error,
+    log::Quiet,
 };
 
 /// The pause between looks at a topic that is being made.
@@ -44,7 +45,7 @@ pub(crate) async fn prepare(
         Some(partitions) => partitions,
         None => {
             let create = config.create_topics.ok_or_else(|| missing(topic))?;
-            self::create(config.client(group), create, topic, config.request_timeout).await?
+            self::create(config.scout(group), create, topic, config.request_timeout).await?
         }
     };
     let starts = match config.start {
@@ -74,14 +75,14 @@ pub(crate) fn missing_detail(topic: &str) -> String {
 }
 
 /// Makes a topic unless it is there, waits until every partition of it can be used, and returns how many
-/// there are.
+/// there are. Brokers that do not know it then are on their way.
 pub(crate) async fn create(
     client: ClientConfig,
     create: CreateTopics,
     topic: &str,
     timeout: Duration,
 ) -> Result<i32, Failure> {
-    let admin: AdminClient<DefaultClientContext> = client.create().map_err(error::classify)?;
+    let admin = client.create_with_context::<_, AdminClient<_>>(Quiet::default()).map_err(error::classify)?;
     let new = NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
     let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
     for result in admin.create_topics([&new], &options).await.map_err(error::classify)? {
@@ -99,7 +100,15 @@ pub(crate) async fn create(
         let _ = answer.send(await_leaders(admin.inner(), &topic, timeout));
         // Dropping the client waits for its thread, and nobody needs to wait for that.
     });
-    answered.await.unwrap_or_else(|_| Err(Failure::because(Trouble::Unavailable, "the runtime is ending")))
+    let made = answered.await;
+    made.unwrap_or_else(|_| Err(Failure::because(Trouble::Unavailable, "the runtime is ending"))).map_err(
+        |failure| match failure.trouble() {
+            Trouble::Topic => failure
+                .with_trouble(Trouble::Unavailable)
+                .explained("the topic was made, and not every broker knows it yet"),
+            _ => failure,
+        },
+    )
 }
 
 /// Sees to it that a topic can be published to, with a client of its own: makes it where that is asked for, and
@@ -109,7 +118,8 @@ pub(crate) async fn prepare_to_publish(config: &KafkaPublisherConfig, topic: &st
     if let Some(create) = config.create_topics {
         return self::create(config.client(), create, topic, timeout).await.map(|_| true);
     }
-    let admin: AdminClient<DefaultClientContext> = config.connection().create().map_err(error::classify)?;
+    let admin: AdminClient<Quiet> =
+        config.connection().create_with_context(Quiet::default()).map_err(error::classify)?;
     let topic = topic.to_owned();
     Ok(task::spawn_blocking(move || have_leaders(admin.inner(), &topic, timeout)).await.unwrap_or(false))
 }
@@ -186,20 +196,21 @@ fn pause() {
 
 /// A client for a few questions. It joins no group.
 struct Scout {
-    consumer: Option<Arc<BaseConsumer>>,
+    consumer: Option<Arc<BaseConsumer<Quiet>>>,
     timeout: Duration,
 }
 
 impl Scout {
     fn new(config: &KafkaSubscriberConfig, group: &str) -> Result<Self, Failure> {
-        let consumer: BaseConsumer = config.client(group).create().map_err(error::classify)?;
+        let consumer: BaseConsumer<Quiet> =
+            config.scout(group).create_with_context(Quiet::default()).map_err(error::classify)?;
         Ok(Self { consumer: Some(Arc::new(consumer)), timeout: config.request_timeout })
     }
 
     /// Asks on a thread that may wait.
     async fn ask<R: Send + 'static>(
         &self,
-        question: impl FnOnce(&BaseConsumer, Duration) -> Result<R, KafkaError> + Send + 'static,
+        question: impl FnOnce(&BaseConsumer<Quiet>, Duration) -> Result<R, KafkaError> + Send + 'static,
     ) -> Result<R, Failure> {
         let consumer = self.consumer.clone().expect("the client is there until the scout is dropped");
         let timeout = self.timeout;

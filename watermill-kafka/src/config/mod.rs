@@ -36,6 +36,10 @@ impl CreateTopics {
     }
 }
 
+/// How long a broker that is back is waited for at most, after it was away for long; librdkafka's ten seconds are a long
+/// time for everybody behind it.
+const RECONNECT_BACKOFF_MAX_MS: &str = "1000";
+
 /// What is being configured, for errors.
 const CLIENT: &str = "configure a Kafka client";
 

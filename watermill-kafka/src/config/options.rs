@@ -24,6 +24,9 @@ const REFUSED: &[Refused] = &[
     },
 ];
 
+/// The most that librdkafka lets `message.max.bytes` be.
+const RECORD_BYTES_MAX: &str = "1000000000";
+
 impl Options {
     pub(super) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.insert(name.into(), value.into());
@@ -47,6 +50,15 @@ impl Options {
             &["security.", "ssl.", "sasl.", "enable.ssl", "client.", "socket.", "broker.", "reconnect."];
         let connects = |name: &&String| CONNECTION.iter().any(|prefix| name.starts_with(prefix));
         Self(self.0.iter().filter(|(name, _)| connects(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+
+    /// The same for a producer of dead letters: it takes what has been read, and its broker has the last word.
+    pub(crate) fn dead_letters(&self) -> Self {
+        let sizes = |name: &&String| name.starts_with("message.") || name.starts_with("compression.");
+        let mut options = self.connection();
+        options.0.insert("message.max.bytes".to_owned(), RECORD_BYTES_MAX.to_owned());
+        options.0.extend(self.0.iter().filter(|(name, _)| sizes(name)).map(|(n, v)| (n.clone(), v.clone())));
+        options
     }
 
     /// Everything that is wrong: options that break a promise, and what librdkafka itself does not know.
@@ -101,6 +113,17 @@ mod tests {
         let text = format!("{options:?}");
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("\"me\""), "{text}");
+    }
+
+    #[test]
+    fn dead_letters_are_of_any_size_unless_the_reader_says_otherwise() {
+        let given =
+            options(&[("compression.type", "lz4"), ("sasl.username", "me"), ("fetch.min.bytes", "1")]);
+        let expected =
+            [("compression.type", "lz4"), ("message.max.bytes", RECORD_BYTES_MAX), ("sasl.username", "me")];
+        assert_eq!(given.dead_letters(), options(&expected));
+        let given = options(&[("message.max.bytes", "2000")]);
+        assert_eq!(given.dead_letters(), given);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rdkafka::ClientConfig;
 use watermill_core::error::ConfigError;
 
 use super::{
-    CLIENT, CreateTopics,
+    CLIENT, CreateTopics, RECONNECT_BACKOFF_MAX_MS,
     options::{Options, Refused},
 };
 
@@ -114,6 +114,7 @@ impl KafkaPublisherConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
+            .set("reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX_MS)
             .set("enable.idempotence", "true")
             // When a broker refuses a batch, what is queued behind it must not be written: it would have
             // overtaken what comes again. librdkafka fails all of it then, and the client is replaced.
@@ -133,7 +134,9 @@ impl KafkaPublisherConfig {
     /// How to connect, for a client of another kind.
     pub(crate) fn connection(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers);
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX_MS);
         self.options.connection().apply(&mut config);
         config
     }

@@ -6,7 +6,7 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 use watermill_core::{Backoff, error::ConfigError};
 
 use super::{
-    CLIENT, CreateTopics, check_topic,
+    CLIENT, CreateTopics, RECONNECT_BACKOFF_MAX_MS, check_topic,
     options::{Options, Refused},
 };
 use crate::silence::Silence;
@@ -213,9 +213,18 @@ impl KafkaSubscriberConfig {
         self.commit_interval.unwrap_or(default)
     }
 
-    /// As librdkafka takes it, for a client of `group`.
+    /// As librdkafka takes it, for a client of `group` that reads.
     pub(crate) fn client(&self, group: &str) -> ClientConfig {
-        let statistics_interval = self.lag_interval.min(Silence::look_interval(self.session_timeout()));
+        let look_interval = Silence::look_interval(self.session_timeout());
+        let lag_interval = Some(self.lag_interval).filter(|interval| !interval.is_zero());
+        let statistics_interval = lag_interval.map_or(look_interval, |interval| interval.min(look_interval));
+        let mut config = self.scout(group);
+        config.set("statistics.interval.ms", statistics_interval.as_millis().max(1).to_string());
+        config
+    }
+
+    /// The same for a client that asks a few questions.
+    pub(crate) fn scout(&self, group: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             // All it says: what is of interest is up to the subscriber of `tracing`.
@@ -228,7 +237,7 @@ impl KafkaSubscriberConfig {
             // is found again after retention has passed a position, is read from its beginning.
             .set("auto.offset.reset", "earliest")
             .set("allow.auto.create.topics", "false")
-            .set("statistics.interval.ms", statistics_interval.as_millis().max(1).to_string())
+            .set("reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX_MS)
             // After its queue was full librdkafka would wait for a second before it fetches again.
             .set("fetch.queue.backoff.ms", "10")
             // For each partition; librdkafka's 64 MiB is a lot for a process with a hundred of them.
@@ -287,5 +296,17 @@ mod tests {
         assert_eq!(config.client("g").get("fetch.queue.backoff.ms"), Some("50"));
         let config = config.option("group.protocol", "consumer");
         assert_eq!(config.client("g").get("partition.assignment.strategy"), None);
+    }
+
+    #[test]
+    fn a_client_is_asked_how_it_is_as_often_as_health_needs_it() {
+        let interval = |config: KafkaSubscriberConfig| {
+            config.client("g").get("statistics.interval.ms").map(str::to_owned)
+        };
+        let config = KafkaSubscriberConfig::default();
+        assert_eq!(interval(config.clone()).as_deref(), Some("5000"));
+        assert_eq!(interval(config.clone().lag_interval(Duration::ZERO)).as_deref(), Some("11250"));
+        assert_eq!(interval(config.option("session.timeout.ms", "6000")).as_deref(), Some("1500"));
+        assert_eq!(KafkaSubscriberConfig::default().scout("g").get("statistics.interval.ms"), None);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -19,13 +19,18 @@ use rdkafka::{
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaRespErr,
 };
-use watermill_core::{delivery::Origin, error::SettleError};
+use watermill_core::{
+    backend::{Failure, Trouble},
+    delivery::Origin,
+    error::SettleError,
+};
 
 use crate::{
-    assigned::scope,
+    assigned::{Back, scope},
+    error,
     lag::Measured,
     ledger::Ledger,
-    log,
+    log::Log,
     queue::{ClientHandle, Queue},
     settle::Shared,
     silence::Silence,
@@ -42,8 +47,11 @@ pub(crate) struct Context {
     handled: AtomicBool,
     /// Whether the group has answered to the topics that this member has told it last.
     settled: AtomicBool,
+    /// How many scopes there were so far.
+    scopes: AtomicU32,
     request_timeout: Duration,
     pub(crate) silence: Silence,
+    pub(crate) log: Log,
     /// The transactions that positions are committed in, if any.
     owner: Option<Arc<Owner>>,
 }
@@ -55,8 +63,6 @@ struct Registry {
     /// By topic and partition.
     queues: HashMap<(String, i32), Arc<Queue>>,
     measured: HashMap<(String, i32), Measured>,
-    /// How many partitions were assigned so far.
-    assignments: u32,
 }
 
 /// A subscription, as its client knows it.
@@ -88,8 +94,10 @@ impl Context {
             client: OnceLock::new(),
             handled: AtomicBool::new(false),
             settled: AtomicBool::new(true),
+            scopes: AtomicU32::new(0),
             request_timeout,
             silence: Silence::new(session),
+            log: Log::default(),
             owner,
         }
     }
@@ -160,7 +168,7 @@ impl Context {
     }
 
     /// A queue whose records go the client's way all the same: the topic was made anew.
-    pub(crate) fn forget_queue(&self, topic: &str, partition: i32) {
+    fn forget_queue(&self, topic: &str, partition: i32) {
         let forgotten = self.lock().queues.remove(&(topic.to_owned(), partition));
         drop(forgotten);
     }
@@ -211,16 +219,42 @@ impl Context {
         }
         assign()?;
         for (subscribed, partition, queue) in ours {
-            let scope = {
-                let mut registry = self.lock();
-                registry.assignments = registry.assignments.wrapping_add(1);
-                scope::new(partition, registry.assignments)
-            };
+            let scope = self.next_scope(partition);
             tracing::debug!(topic = subscribed.shared.topic, partition, "assigned");
             subscribed.shared.assign(partition, scope, queue, ledger(partition));
             subscribed.shared.recovered();
         }
         Ok(())
+    }
+
+    fn next_scope(&self, partition: i32) -> u64 {
+        scope::new(partition, self.scopes.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
+    }
+
+    /// The log of a partition has gone back: its topic was deleted and made again, or brokers have lost the end
+    /// of it. What comes now is read as another log; of what was in hand no word counts any more.
+    #[cold]
+    pub(crate) fn begin_anew(&self, shared: &Shared, origin: &Origin, partition: i32) {
+        let mut begun = None;
+        origin.revoke(|| {
+            begun = shared.begin_anew(partition, self.next_scope(partition));
+            begun.as_ref().map(|back| back.ledger.tokens(back.scope)).unwrap_or_default()
+        });
+        // Revoked in between.
+        let Some(Back { ledger, to, .. }) = begun else { return };
+        went_back(shared, partition, &ledger, to);
+        ledger.lose(SettleError::lost);
+    }
+
+    /// The same where the client has noticed: what was known of the partition is over.
+    pub(crate) fn forget(&self, topic: &str, partition: i32, next: i64) {
+        self.forget_queue(topic, partition);
+        let Some(subscribed) = self.subscribed_to(topic) else { return };
+        let Some(ledger) = subscribed.revoke(|shared| shared.revoke(partition)) else { return };
+        if ledger.expects().is_some_and(|expected| next < expected) {
+            went_back(&subscribed.shared, partition, &ledger, next);
+        }
+        ledger.lose(SettleError::lost);
     }
 
     /// Takes partitions from their subscriptions: from here on no word on their deliveries counts. What is
@@ -335,6 +369,10 @@ impl ConsumerContext for Context {
         };
         if let Err(error) = done {
             tracing::error!(%error, "a rebalance could not be followed");
+            for Subscribed { shared, .. } in self.subscribed() {
+                let failure = error::while_reading(error.clone());
+                shared.report(failure.explained("a rebalance could not be followed"));
+            }
         }
     }
 }
@@ -342,7 +380,7 @@ impl ConsumerContext for Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.handled();
-        log::line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -362,11 +400,21 @@ impl ClientContext for Context {
         self.lock().measured = measured;
     }
 
-    /// For the log; what concerns a subscription is returned by the client's poll too.
+    /// The client's poll returns it too, and subscriptions tell it.
     fn error(&self, error: KafkaError, reason: &str) {
         self.handled();
-        tracing::warn!(%error, reason, "trouble with Kafka");
+        self.log.error(&error, reason);
     }
+}
+
+fn went_back(shared: &Shared, partition: i32, ledger: &Ledger, to: i64) {
+    let (topic, from) = (&*shared.topic, ledger.expects().unwrap_or_default());
+    tracing::error!(topic, partition, from, to, "the log of a partition has gone back");
+    let detail = format!(
+        "partition {partition} has gone back from offset {from} to {to}: its topic was made anew, or brokers have lost \
+         the end of it; reading goes on there, and what was in hand is lost"
+    );
+    shared.report(Failure::because(Trouble::Unavailable, detail));
 }
 
 fn uncommitted<'a>(subscriptions: impl IntoIterator<Item = &'a Shared>) -> TopicPartitionList {

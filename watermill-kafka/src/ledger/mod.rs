@@ -138,11 +138,10 @@ impl Ledger {
     }
 
     /// Takes note of a record that is handed out for the first time, and says which attempt that is; `None`
-    /// for one that was before, which a client that fetches again after an error may offer twice.
+    /// for one that lies before what was read: the log is another now, and needs another ledger.
     #[inline]
     pub(crate) fn hand_out(&mut self, offset: i64, timestamp: Option<i64>, message: &Message) -> Option<u32> {
-        let last = self.entries.back().map(|entry| entry.offset + 1).or(self.watermark);
-        if last.is_some_and(|next| offset < next) {
+        if self.expects().is_some_and(|next| offset < next) {
             return None;
         }
         let attempts = if self.earlier.is_empty() { 1 } else { self.attempts(offset) };
@@ -159,6 +158,12 @@ impl Ledger {
         });
         self.out += 1;
         Some(attempts)
+    }
+
+    /// The offset before which everything was handed out; `None` while nothing was.
+    #[inline]
+    pub(crate) fn expects(&self) -> Option<i64> {
+        self.entries.back().map(|entry| entry.offset + 1).or(self.watermark)
     }
 
     #[cold]

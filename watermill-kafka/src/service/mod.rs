@@ -1,10 +1,12 @@
 //! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
 //! records never pass through it.
 
+mod again;
 mod rewind;
 mod unsubscribing;
 
 use std::{
+    cell::OnceCell,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -13,7 +15,7 @@ use std::{
 use rdkafka::{
     Message as _,
     consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaErrorCode as Code,
@@ -21,6 +23,7 @@ use rdkafka::{
 use tokio::time::Instant;
 
 use self::{
+    again::Again,
     rewind::Rewinding,
     unsubscribing::{Left, Unsubscribing},
 };
@@ -40,8 +43,8 @@ use crate::{
 /// The longest sleep: far below every interval in which librdkafka wants to be polled.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// The pause after something that failed.
-const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// From how many failed commits in a row on a subscription's health tells of them: a rebalance fails some.
+const FAILURES_TOLD: u32 = 3;
 
 /// The longest sleep while a subscription is leaving, whose end is seen by looking.
 const SLEEP_LEAVING: Duration = Duration::from_millis(5);
@@ -62,16 +65,22 @@ pub(crate) struct Service {
     request_timeout: Duration,
     next_commit: Instant,
     /// Nothing is committed before this, be it ever so urgent.
-    retry_commit: Instant,
+    retry_commit: Again,
     next_discovery: Instant,
     /// Whether the group is to be told other topics.
     topics_changed: bool,
+    retry_topics: Again,
     /// When the group's answer to the last ones is not waited for any longer.
     settled_by: Instant,
     unsubscribing: Vec<Unsubscribing>,
     rewinding: Vec<Rewinding>,
     /// Nothing is asked for to be read again before this.
-    retry_rewind: Instant,
+    retry_rewind: Again,
+    /// Partitions that are to be read without a group.
+    unread: Vec<Unread>,
+    retry_read: Again,
+    /// What has ended the client for good.
+    dead: OnceCell<KafkaError>,
 }
 
 impl Service {
@@ -92,13 +101,17 @@ impl Service {
             discovery_interval: config.discovery_interval,
             request_timeout: config.request_timeout,
             next_commit: now,
-            retry_commit: now,
+            retry_commit: Again::new(now),
             next_discovery: now + config.discovery_interval,
             topics_changed: false,
+            retry_topics: Again::new(now),
             settled_by: now,
             unsubscribing: Vec::new(),
             rewinding: Vec::new(),
-            retry_rewind: now,
+            retry_rewind: Again::new(now),
+            unread: Vec::new(),
+            retry_read: Again::new(now),
+            dead: OnceCell::new(),
         }
     }
 
@@ -110,6 +123,7 @@ impl Service {
             self.answer();
             self.obey();
             self.rewind();
+            self.read();
             self.commit();
             self.discover();
             left.extend(self.let_go());
@@ -164,10 +178,17 @@ impl Service {
     fn sleep(&self) -> Duration {
         let longest = match (self.unsubscribing.is_empty(), self.rewinding.is_empty()) {
             (false, _) => SLEEP_LEAVING,
-            (true, false) => TRY_AGAIN,
+            (true, false) => again::FIRST,
             (true, true) => SLEEP_MAX,
         };
-        self.next_commit.saturating_duration_since(Instant::now()).min(longest)
+        let mut next = self.next_commit;
+        if self.topics_changed {
+            next = next.min(self.retry_topics.at());
+        }
+        if !self.unread.is_empty() {
+            next = next.min(self.retry_read.at());
+        }
+        next.saturating_duration_since(Instant::now()).min(longest)
     }
 
     /// Answers everything that librdkafka has to say.
@@ -189,7 +210,7 @@ impl Service {
     fn redirect(&self, record: &BorrowedMessage<'_>) {
         let (topic, partition) = (record.topic(), record.partition());
         tracing::warn!(topic, partition, offset = record.offset(), "a record came beside its queue");
-        self.context.forget_queue(topic, partition);
+        self.context.forget(topic, partition, record.offset());
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(topic, partition);
         let offset = Offset::Offset(record.offset());
@@ -203,9 +224,13 @@ impl Service {
         }
     }
 
-    /// Tells the subscriptions of trouble, and ends them when librdkafka has given up.
+    /// Tells the subscriptions of trouble, and ends them when librdkafka has given up: then the client takes no others.
     fn report(&self, error: KafkaError) {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        if fatal {
+            self.client.retire();
+            self.dead.get_or_init(|| error.clone());
+        }
         let code = error.rdkafka_error_code();
         // Single connections come and go; the client says so when none is left.
         if matches!(code, Some(Code::BrokerTransportFailure | Code::Resolve | Code::PartitionEOF)) {
@@ -226,10 +251,15 @@ impl Service {
                 Command::Join(subscribed) if subscribed.shared.has_ended() => {}
                 Command::Join(subscribed) => {
                     self.context.insert(subscribed.clone());
-                    if self.grouped {
+                    if let Some(error) = self.dead.get() {
+                        // It was on its way when the client died.
+                        subscribed.shared.report(error::while_reading(error.clone()));
+                        subscribed.shared.stop_intake();
+                    } else if self.grouped {
                         self.topics_changed = true;
                     } else {
-                        self.read(&subscribed, 0..subscribed.prepared.partitions);
+                        let partitions = 0..subscribed.prepared.partitions;
+                        self.unread.push(Unread { subscribed, partitions });
                     }
                 }
                 Command::Leave(shared, done) => {
@@ -253,7 +283,7 @@ impl Service {
 
     /// Tells the group which topics this member reads, if they have changed.
     fn tell_topics(&mut self) {
-        if !self.topics_changed || !self.is_settled() {
+        if !self.topics_changed || !self.is_settled() || !self.retry_topics.is_due(Instant::now()) {
             return;
         }
         self.topics_changed = false;
@@ -276,27 +306,44 @@ impl Service {
             Ok(()) => {
                 self.settled_by = Instant::now() + self.request_timeout;
                 self.context.unsettle();
+                self.retry_topics.worked();
             }
-            Err(error) => self.report(error),
-        }
-    }
-
-    /// Reads partitions without a group.
-    fn read(&self, subscribed: &Subscribed, partitions: std::ops::Range<i32>) {
-        let topic = &*subscribed.shared.topic;
-        let mut assigned = TopicPartitionList::new();
-        for partition in partitions {
-            let start = usize::try_from(partition).ok().and_then(|at| subscribed.prepared.starts.get(at));
-            let start = start.map_or(Offset::Beginning, |start| Offset::Offset(*start));
-            if let Err(error) = assigned.add_partition_offset(topic, partition, start) {
+            Err(error) => {
+                self.topics_changed = self.dead.get().is_none();
+                self.retry_topics.failed();
                 self.report(error);
             }
         }
-        let assign = || self.consumer().incremental_assign(&assigned);
-        let taken = self.context.take_over(&assigned, |_| Ledger::default(), assign);
-        if let Err(error) = taken {
-            self.report(error);
+    }
+
+    /// Reads partitions without a group that are not read yet.
+    fn read(&mut self) {
+        if !self.retry_read.is_due(Instant::now()) {
+            return;
         }
+        while let Some(unread) = self.unread.pop() {
+            if unread.subscribed.shared.has_ended() {
+                continue;
+            }
+            if let Err(error) = self.read_partitions(&unread) {
+                self.unread.push(unread);
+                self.retry_read.failed();
+                return self.report(error);
+            }
+            self.retry_read.worked();
+        }
+    }
+
+    fn read_partitions(&self, Unread { subscribed, partitions }: &Unread) -> KafkaResult<()> {
+        let topic = &*subscribed.shared.topic;
+        let mut assigned = TopicPartitionList::new();
+        for partition in partitions.clone() {
+            let start = usize::try_from(partition).ok().and_then(|at| subscribed.prepared.starts.get(at));
+            let start = start.map_or(Offset::Beginning, |start| Offset::Offset(*start));
+            assigned.add_partition_offset(topic, partition, start)?;
+        }
+        let assign = || self.consumer().incremental_assign(&assigned);
+        self.context.take_over(&assigned, |_| Ledger::default(), assign)
     }
 
     /// Commits when it is time, or when somebody waits for it.
@@ -304,7 +351,9 @@ impl Service {
         let now = Instant::now();
         let subscribed = self.context.subscribed();
         let subscriptions = || subscribed.iter().map(|subscribed| &*subscribed.shared);
-        if now < self.next_commit && !(now >= self.retry_commit && subscriptions().any(Shared::is_urgent)) {
+        if now < self.next_commit
+            && !(self.retry_commit.is_due(now) && subscriptions().any(Shared::is_urgent))
+        {
             return;
         }
         self.next_commit = now + self.commit_interval;
@@ -313,16 +362,25 @@ impl Service {
                 pair.commit_soon();
             }
             // Whoever waits in a hurry has been heard.
-            self.retry_commit = now + TRY_AGAIN;
+            self.retry_commit.pause();
             return;
         }
-        if self.grouped
-            && let Err(error) = self.context.commit(self.consumer(), subscriptions())
-        {
+        if !self.grouped {
+            return;
+        }
+        match self.context.commit(self.consumer(), subscriptions()) {
+            Ok(()) => self.retry_commit.worked(),
             // A rebalance that is going on, for one. What is lost by it comes again to the next owner.
-            tracing::warn!(%error, "what is done could not be committed, trying again");
-            self.retry_commit = Instant::now() + TRY_AGAIN;
-            self.next_commit = self.next_commit.min(self.retry_commit);
+            Err(error) => {
+                self.context.log.error(&error, "what is done could not be committed, trying again");
+                self.retry_commit.failed();
+                self.next_commit = self.next_commit.min(self.retry_commit.at());
+                if self.retry_commit.failures() >= FAILURES_TOLD {
+                    let reason =
+                        format!("what is done cannot be committed: {}", error::classify(error).text());
+                    subscriptions().for_each(|shared| shared.degraded(&reason));
+                }
+            }
         }
     }
 
@@ -339,14 +397,20 @@ impl Service {
                 Ok(Found::Ready(partitions)) if partitions > known => {
                     let mut subscribed = subscribed;
                     subscribed.prepared.partitions = partitions;
-                    self.read(&subscribed, known..partitions);
-                    self.context.insert(subscribed);
+                    self.context.insert(subscribed.clone());
+                    self.unread.push(Unread { subscribed, partitions: known..partitions });
                 }
                 Ok(_) => {}
                 Err(error) => self.report(error),
             }
         }
     }
+}
+
+/// Partitions of a subscription without a group that are to be read.
+struct Unread {
+    subscribed: Subscribed,
+    partitions: std::ops::Range<i32>,
 }
 
 /// Sees to it that nobody waits for a thread that has panicked.

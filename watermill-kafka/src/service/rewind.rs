@@ -9,7 +9,7 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Service, TRY_AGAIN};
+use super::Service;
 use crate::{ledger::Ledger, settle::Shared};
 
 /// Partitions of a subscription that are to be read again.
@@ -23,16 +23,16 @@ pub(super) struct Rewinding {
 impl Service {
     /// Reads partitions again whose outputs were not committed.
     pub(super) fn rewind(&mut self) {
-        if Instant::now() < self.retry_rewind {
+        if !self.retry_rewind.is_due(Instant::now()) {
             return;
         }
         while let Some(mut again) = self.rewinding.pop() {
             if let Err(error) = self.rewind_partitions(&mut again) {
-                self.report(error);
                 self.rewinding.push(again);
-                self.retry_rewind = Instant::now() + TRY_AGAIN;
-                return;
+                self.retry_rewind.failed();
+                return self.report(error);
             }
+            self.retry_rewind.worked();
         }
     }
 

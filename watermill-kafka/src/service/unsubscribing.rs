@@ -5,7 +5,7 @@ use std::{mem, sync::Arc};
 use rdkafka::{consumer::Consumer as _, error::KafkaResult, topic_partition_list::TopicPartitionList};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Service, TRY_AGAIN};
+use super::Service;
 use watermill_core::backend::Failure;
 
 use crate::settle::Shared;
@@ -42,13 +42,15 @@ impl Service {
         let (now, settled) = (Instant::now(), self.is_settled());
         let mut left_topics = false;
         for leaving in &mut self.unsubscribing {
-            let waits = !settled || leaving.shared.rejected() > 0 || now < self.retry_commit;
+            let waits = !settled || leaving.shared.rejected() > 0 || !self.retry_commit.is_due(now);
             if leaving.committed.is_some() || waits && now < leaving.deadline {
                 continue;
             }
             match self.context.commit_last(self.handle.consumer(), &leaving.shared) {
                 // A rebalance that is going on, for one, is over soon.
-                Err(_) if Instant::now() < leaving.deadline => self.retry_commit = now + TRY_AGAIN,
+                Err(_) if self.dead.get().is_none() && Instant::now() < leaving.deadline => {
+                    self.retry_commit.failed()
+                }
                 committed => {
                     leaving.committed = Some(committed);
                     left_topics = true;

@@ -22,7 +22,7 @@ use watermill_core::{
 };
 
 use crate::{
-    assigned::{Assigned, Part, Turn, scope},
+    assigned::{Assigned, Back, Part, Turn, scope},
     dead_letters::RejectedDelivery,
     error,
     ledger::{EnlistedState, Handed, Ledger, Rejected},
@@ -74,6 +74,8 @@ struct State {
 pub(crate) enum Item {
     Handed(u64, Handed),
     Error(SubscribeError),
+    /// The log of this partition has gone back; see [`Shared::begin_anew`].
+    Back(i32),
     Ended,
     /// Nothing, before this time or before the stream is woken.
     Nothing(Option<Instant>),
@@ -148,6 +150,14 @@ impl Shared {
         self.reader.wake();
     }
 
+    /// There is trouble that is nothing for the stream.
+    pub(crate) fn degraded(&self, reason: &str) {
+        let mut state = self.lock();
+        if matches!(state.health, Health::Healthy) {
+            state.health = Health::Degraded { reason: reason.to_owned() };
+        }
+    }
+
     /// Something has worked again.
     pub(crate) fn recovered(&self) {
         let mut state = self.lock();
@@ -201,7 +211,7 @@ impl Shared {
     /// A partition is ours now, with this much in hand.
     pub(crate) fn assign(&self, partition: i32, scope: u64, queue: Arc<Queue>, ledger: Ledger) {
         queue.wakes(Some(self.reader.clone()));
-        self.lock().assigned.assign(partition, Part { scope, queue, ledger });
+        self.lock().assigned.assign(partition, Part::new(scope, queue, ledger));
         self.reader.wake();
     }
 
@@ -211,6 +221,13 @@ impl Shared {
         revoked.queue.wakes(None);
         self.enlisted_changed();
         Some((revoked.scope, revoked.ledger))
+    }
+
+    /// Gives a partition whose log has gone back another scope, in which nothing is in hand.
+    pub(crate) fn begin_anew(&self, partition: i32, scope: u64) -> Option<Back> {
+        let back = self.lock().assigned.begin_anew(partition, scope);
+        self.enlisted_changed();
+        back
     }
 
     /// The partitions that are ours, and where the next reader of each would go on.
@@ -362,6 +379,7 @@ impl State {
                 }
                 Item::Handed(scope, handed)
             }
+            Turn::Back(partition) => Item::Back(partition),
             Turn::Failed(error) => Item::Error(error::while_reading(error).subscribing(&shared.topic)),
             Turn::Nothing(due) => Item::Nothing(due),
         }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
     types::RDKafkaErrorCode as Code,
@@ -15,7 +14,7 @@ use tokio::task;
 
 use watermill_core::backend::{Failure, Trouble};
 
-use crate::{KafkaPublisherConfig, error};
+use crate::{KafkaPublisherConfig, error, log::Quiet};
 
 /// Where all checkpoints are: one order for all of them, and the whole of it is read at each start.
 pub(super) const PARTITION: i32 = 0;
@@ -25,7 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Makes the topic, compacted, unless it is there.
 pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> Result<(), Failure> {
-    let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(error::classify)?;
+    let admin: AdminClient<Quiet> =
+        config.client().create_with_context(Quiet::default()).map_err(error::classify)?;
     // As many copies as the brokers give to a topic of theirs, unless it is said otherwise.
     let replication = config.create_topics.map_or(-1, |create| create.replication);
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replication))
@@ -102,15 +102,15 @@ impl Reader {
         }
     }
 
-    fn consumer(&self, isolation: &str) -> Result<BaseConsumer, Failure> {
+    fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, Failure> {
         let mut config = self.client.clone();
         config.set("isolation.level", isolation).set("enable.partition.eof", "true");
         // It joins no group and commits nothing; librdkafka wants a name to assign partitions.
         config.set("group.id", "watermill-checkpoints").set("enable.auto.commit", "false");
-        config.create().map_err(error::classify)
+        config.create_with_context(Quiet::default()).map_err(error::classify)
     }
 
-    fn end(&self, consumer: &BaseConsumer) -> Result<i64, Failure> {
+    fn end(&self, consumer: &BaseConsumer<Quiet>) -> Result<i64, Failure> {
         loop {
             match consumer.fetch_watermarks(&self.topic, PARTITION, self.request) {
                 Ok((_, end)) => return Ok(end),

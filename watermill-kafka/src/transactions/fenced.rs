@@ -1,6 +1,6 @@
 //! [`KafkaFencedPublisher`]: batches with checkpoints, fenced by Kafka.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +16,9 @@ use super::{
     checkpoint::{self, PARTITION},
     producer::{Refusal, Transactions},
 };
-use crate::{BACKEND, KafkaPublisherConfig, config, marshaler, report::Call, topics};
+use crate::{
+    BACKEND, KafkaPublisherConfig, config, marshaler, producer::record, report::Call, topic_locks::TopicLocks,
+};
 
 /// The topic of checkpoints unless said otherwise.
 const CHECKPOINT_TOPIC: &str = "watermill_checkpoints";
@@ -32,6 +34,7 @@ const CHECKPOINT_TOPIC: &str = "watermill_checkpoints";
 pub struct KafkaFencedPublisher {
     config: KafkaPublisherConfig,
     checkpoint_topic: String,
+    topic_locks: Arc<TopicLocks>,
 }
 
 impl KafkaFencedPublisher {
@@ -42,7 +45,7 @@ impl KafkaFencedPublisher {
     /// [`ConfigError`] as [`KafkaPublisherConfig::validate`].
     pub fn new(config: KafkaPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { config, checkpoint_topic: CHECKPOINT_TOPIC.to_owned() })
+        Ok(Self { config, checkpoint_topic: CHECKPOINT_TOPIC.to_owned(), topic_locks: Arc::default() })
     }
 
     /// Keeps checkpoints in another topic than `watermill_checkpoints`.
@@ -65,7 +68,7 @@ impl FencedPublisher for KafkaFencedPublisher {
         let begun = async {
             checkpoint::create_topic(&self.config, &self.checkpoint_topic).await?;
             // In this order: what is read before the fence may be overtaken.
-            let producer = Transactions::begin_term(&self.config, name).await?;
+            let producer = Transactions::begin_term(&self.config, name, &self.topic_locks).await?;
             let checkpoint = checkpoint::read(&self.config, &self.checkpoint_topic, name).await?;
             Ok(KafkaTerm {
                 producer: Some(producer),
@@ -73,6 +76,7 @@ impl FencedPublisher for KafkaFencedPublisher {
                 name: name.to_owned(),
                 checkpoint_topic: self.checkpoint_topic.clone(),
                 config: self.config.clone(),
+                topic_locks: self.topic_locks.clone(),
             })
         };
         let term = begun.await.map_err(|failure: Failure| failure.publishing(name))?;
@@ -100,6 +104,7 @@ struct KafkaTerm {
     name: String,
     checkpoint_topic: String,
     config: KafkaPublisherConfig,
+    topic_locks: Arc<TopicLocks>,
 }
 
 #[async_trait]
@@ -110,7 +115,7 @@ impl Term for KafkaTerm {
 
     async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
         // Out of its place: dropped in the middle, it leaves no transaction to be gone on with.
-        let Some(mut producer) = self.producer.take() else {
+        let Some(producer) = self.producer.take() else {
             let over = "the term is over since its last error; begin another";
             return Err(PublishError::new(PublishErrorKind::Unavailable, &*self.name).because(over));
         };
@@ -144,38 +149,32 @@ impl KafkaTerm {
         batch: &[Outgoing],
         checkpoint: &Bytes,
     ) -> Result<(), PublishError> {
-        producer.open().await.map_err(|failure| failure.publishing(&self.name))?;
         let messages: Vec<(&str, &Message)> = flattened(batch);
-        let count = messages.len();
-        let call = Call::new(count + 1);
-        let mut queued = Ok(());
-        for (at, (topic, message)) in messages.iter().enumerate() {
-            queued = producer.client().enqueue(&call, topic, at, message).await;
-            if queued.is_err() {
-                break;
-            }
-        }
-        if queued.is_ok() {
-            let record = BaseRecord::with_opaque_to(&self.checkpoint_topic, call.report(count))
+        let checkpoint = |call: &Arc<Call>| {
+            BaseRecord::with_opaque_to(&self.checkpoint_topic, call.report(messages.len()))
                 .partition(PARTITION)
                 .key(self.name.as_bytes())
-                .payload(&checkpoint[..]);
-            queued = producer.client().send(record).await;
-        }
-        let ended = match queued {
-            Ok(()) => producer.commit(&call).await,
-            Err(error) => Err(producer.abort(&call, producer.explain(error)).await),
+                .payload(&checkpoint[..])
         };
-        ended.map_err(|Refusal { at, failure }| {
-            let topic = match at.first() {
-                Some(at) => messages.get(*at).map_or(&*self.checkpoint_topic, |(topic, _)| *topic),
-                None => &self.name,
-            };
-            match failure.trouble() {
-                Trouble::Topic => failure.explained(topics::missing_detail(topic)).publishing(topic),
-                _ => failure.publishing(topic),
+        let published = producer.publish(messages.len() + 1, |at, call| match messages.get(at) {
+            Some((topic, message)) => record(call, topic, at, message),
+            None => checkpoint(call),
+        });
+        let Err(Refusal { at, failure, .. }) = published.await else {
+            for Outgoing { topic, .. } in batch {
+                self.topic_locks.lock(topic).await.found(true);
             }
-        })
+            return Ok(());
+        };
+        let topic = match at.first() {
+            Some(at) => messages.get(*at).map_or(&*self.checkpoint_topic, |(topic, _)| *topic),
+            None => &self.name,
+        };
+        let failure = match failure.trouble() {
+            Trouble::Topic => self.topic_locks.unknown(topic, failure).await,
+            _ => failure,
+        };
+        Err(failure.publishing(topic))
     }
 }
 

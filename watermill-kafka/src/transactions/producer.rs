@@ -1,13 +1,16 @@
 //! [`Transactions`]: a producer with a name, and one transaction after another.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     error::KafkaError,
-    producer::{Producer as _, ThreadedProducer},
+    producer::{BaseRecord, Producer as _, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
-use tokio::{task, time::Instant};
+use tokio::{
+    task,
+    time::{Instant, sleep},
+};
 
 use watermill_core::backend::{Failure, Trouble};
 
@@ -15,18 +18,21 @@ use crate::{
     KafkaPublisherConfig, error,
     producer::Client,
     report::{Call, Reports},
+    topic_locks::TopicLocks,
     topics,
 };
 
-/// How many topics are remembered to be there.
-const REMEMBERED_MAX: usize = 10_000;
+/// How often a transaction is tried again one by one.
+const NARROWED_MAX: usize = 3;
+
+/// The pause after a transaction that was aborted, in which librdkafka takes back what it has left.
+const ABORTED_PAUSE: Duration = Duration::from_millis(20);
 
 /// A producer of transactions. Whoever initialises the next one of the same name fences it.
 pub(crate) struct Transactions {
     client: Arc<Client>,
     config: KafkaPublisherConfig,
-    /// Topics that were made, or found.
-    made: HashSet<String>,
+    topic_locks: Arc<TopicLocks>,
 }
 
 /// Why a transaction was not committed.
@@ -35,19 +41,25 @@ pub(crate) struct Refusal {
     /// its messages: then all of them are here.
     pub(crate) at: Vec<usize>,
     pub(crate) failure: Failure,
+    /// Whether nothing is wrong but that messages were taken back.
+    taken_back: bool,
 }
 
 impl Refusal {
     fn of(failure: Failure) -> Self {
-        Self { at: Vec::new(), failure }
+        Self { at: Vec::new(), failure, taken_back: false }
     }
 }
 
 impl Transactions {
     /// Fences every earlier producer of this name, and ends what it has left open.
-    pub(crate) async fn begin_term(config: &KafkaPublisherConfig, id: &str) -> Result<Self, Failure> {
+    pub(crate) async fn begin_term(
+        config: &KafkaPublisherConfig,
+        id: &str,
+        topic_locks: &Arc<TopicLocks>,
+    ) -> Result<Self, Failure> {
         let client = Client::new(&config.transactional_client(id)).map_err(error::classify)?;
-        let this = Self { client, config: config.clone(), made: HashSet::new() };
+        let this = Self { client, config: config.clone(), topic_locks: topic_locks.clone() };
         let until = Instant::now() + config.transaction_timeout();
         let request = config.request_timeout;
         loop {
@@ -59,26 +71,19 @@ impl Transactions {
         }
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// The client, for those who queue messages themselves.
     pub(crate) fn shared(&self) -> Arc<Client> {
         self.client.clone()
     }
 
     /// Makes a topic where that is configured. Outside of a transaction: it takes its time.
-    pub(crate) async fn make(&mut self, topic: &str) -> Result<(), Failure> {
+    pub(crate) async fn make(&self, topic: &str) -> Result<(), Failure> {
         let Some(create) = self.config.create_topics else { return Ok(()) };
-        if self.made.contains(topic) {
-            return Ok(());
+        let mut topic_lock = self.topic_locks.lock(topic).await;
+        if !topic_lock.exists() {
+            topics::create(self.config.client(), create, topic, self.config.request_timeout).await?;
+            topic_lock.found(true);
         }
-        topics::create(self.config.client(), create, topic, self.config.request_timeout).await?;
-        if self.made.len() >= REMEMBERED_MAX {
-            self.made.clear();
-        }
-        self.made.insert(topic.to_owned());
         Ok(())
     }
 
@@ -86,6 +91,48 @@ impl Transactions {
     pub(crate) async fn open(&self) -> Result<(), Failure> {
         let opened = self.blocking(ThreadedProducer::begin_transaction).await;
         opened.map_err(|error| self.explain(error))
+    }
+
+    /// Publishes so many records in a transaction of their own. Where a broker has refused a batch of them as too large,
+    /// they are sent one by one, before one of them is blamed.
+    pub(crate) async fn publish<'r>(
+        &self,
+        count: usize,
+        record: impl Fn(usize, &Arc<Call>) -> BaseRecord<'r, [u8], [u8], Arc<Call>>,
+    ) -> Result<(), Refusal> {
+        let mut published = self.attempt(count, &record, false).await;
+        for _ in 0..NARROWED_MAX {
+            match &published {
+                Err(Refusal { at, failure, .. }) if at.len() > 1 && failure.trouble() == Trouble::Message => {
+                }
+                // What librdkafka takes back of an aborted transaction can be a message of the next one.
+                Err(Refusal { at, taken_back: true, .. }) if at.is_empty() => {}
+                _ => break,
+            }
+            sleep(ABORTED_PAUSE).await;
+            published = self.attempt(count, &record, true).await;
+        }
+        published
+    }
+
+    async fn attempt<'r>(
+        &self,
+        count: usize,
+        record: &impl Fn(usize, &Arc<Call>) -> BaseRecord<'r, [u8], [u8], Arc<Call>>,
+        one_by_one: bool,
+    ) -> Result<(), Refusal> {
+        self.open().await.map_err(Refusal::of)?;
+        let call = Call::open();
+        for at in 0..count {
+            call.expect(1);
+            if let Err(error) = self.client.send(record(at, &call)).await {
+                return Err(self.abort(&call, self.explain(error)).await);
+            }
+            if one_by_one && !call.accepted().await {
+                break;
+            }
+        }
+        self.commit(&call).await
     }
 
     /// Commits what was queued, whose reports go to `call`, or nothing of it. `Timeout` and `Fenced` leave
@@ -134,12 +181,13 @@ impl Transactions {
             let code = error.rdkafka_error_code();
             matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight))
         };
-        let mut refused: Vec<_> =
-            call.failed_so_far().into_iter().filter(|(_, error)| !purged(error)).collect();
+        let failed = call.failed_so_far();
+        let taken_back = !failed.is_empty();
+        let mut refused: Vec<_> = failed.into_iter().filter(|(_, error)| !purged(error)).collect();
         let at = refused.iter().map(|(at, _)| *at).collect();
         match refused.drain(..).next() {
-            Some((_, error)) => Refusal { at, failure: error::classify(error) },
-            None => Refusal::of(failure),
+            Some((_, error)) => Refusal { at, failure: error::classify(error), taken_back: false },
+            None => Refusal { at, failure, taken_back },
         }
     }
 

@@ -13,7 +13,7 @@ use watermill_core::{
 };
 
 use super::producer::{Refusal, Transactions};
-use crate::{BACKEND, KafkaPublisherConfig, config, marshaler, report::Call, topics};
+use crate::{BACKEND, KafkaPublisherConfig, config, marshaler, producer::record, topic_locks::TopicLocks};
 
 /// Publishes each call in a transaction of its own: all of its messages or none, for readers that read
 /// what is committed, which is librdkafka's default and not that of every client.
@@ -32,6 +32,7 @@ struct Shared {
     config: KafkaPublisherConfig,
     id: String,
     state: Mutex<State>,
+    topic_locks: Arc<TopicLocks>,
     /// Closed with the publisher.
     calls: TaskTracker,
 }
@@ -60,7 +61,8 @@ impl KafkaTransactionalPublisher {
         // Made to hear what librdkafka has against it, and not used: it would fence others at once.
         config.transactional_client(&id).create_native_config().map_err(config::refused_by_client)?;
         let (state, calls) = (Mutex::new(State::Idle), TaskTracker::new());
-        Ok(Self(Arc::new(Shared { config, id, state, calls })))
+        let topic_locks = Arc::default();
+        Ok(Self(Arc::new(Shared { config, id, state, topic_locks, calls })))
     }
 }
 
@@ -69,15 +71,15 @@ impl Shared {
         let mut state = self.state.lock().await;
         // Out of its place: a call that is dropped in the middle leaves no producer behind that would put
         // its messages into the next call's transaction.
-        let mut producer = match std::mem::replace(&mut *state, State::Idle) {
+        let producer = match std::mem::replace(&mut *state, State::Idle) {
             State::Ready(producer) => producer,
-            State::Idle => Transactions::begin_term(&self.config, &self.id).await?,
+            State::Idle => Transactions::begin_term(&self.config, &self.id, &self.topic_locks).await?,
             State::Fenced => {
                 *state = State::Fenced;
                 return Err(Failure::because(Trouble::Fenced, "make another publisher to take over again"));
             }
         };
-        match transaction(&mut producer, topic, messages).await {
+        match self.transaction(&producer, topic, messages).await {
             Ok(()) => *state = State::Ready(producer),
             Err(failure) => {
                 if failure.trouble() == Trouble::Fenced {
@@ -88,22 +90,25 @@ impl Shared {
         }
         Ok(())
     }
-}
 
-async fn transaction(producer: &mut Transactions, topic: &str, messages: &[Message]) -> Result<(), Failure> {
-    producer.make(topic).await?;
-    producer.open().await?;
-    let call = Call::new(messages.len());
-    for (at, message) in messages.iter().enumerate() {
-        if let Err(error) = producer.client().enqueue(&call, topic, at, message).await {
-            let failure = producer.explain(error);
-            return Err(producer.abort(&call, failure).await.failure);
+    async fn transaction(
+        &self,
+        producer: &Transactions,
+        topic: &str,
+        messages: &[Message],
+    ) -> Result<(), Failure> {
+        producer.make(topic).await?;
+        let published =
+            producer.publish(messages.len(), |at, call| record(call, topic, at, &messages[at])).await;
+        match published {
+            Ok(()) => self.topic_locks.lock(topic).await.found(true),
+            Err(Refusal { failure, .. }) if failure.trouble() == Trouble::Topic => {
+                return Err(self.topic_locks.unknown(topic, failure).await);
+            }
+            Err(Refusal { failure, .. }) => return Err(failure),
         }
+        Ok(())
     }
-    producer.commit(&call).await.map_err(|Refusal { failure, .. }| match failure.trouble() {
-        Trouble::Topic => failure.explained(topics::missing_detail(topic)),
-        _ => failure,
-    })
 }
 
 #[async_trait]

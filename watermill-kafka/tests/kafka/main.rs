@@ -4,6 +4,7 @@ mod groups;
 mod lag;
 mod rebalancing;
 mod refusals;
+mod remade;
 mod start;
 mod support;
 mod topics;

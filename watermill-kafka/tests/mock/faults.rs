@@ -119,6 +119,36 @@ async fn a_broker_that_is_connected_and_does_not_answer_shows_in_the_status_befo
 }
 
 #[tokio::test]
+async fn a_broker_that_freezes_while_a_commit_is_waited_for_shows_in_the_status_within_the_session() {
+    let cluster = cluster(&["1", "2"]).await;
+    let config = KafkaSubscriberConfig::new(cluster.bootstrap_servers())
+        .group("g")
+        .commit_interval(Duration::from_millis(10))
+        .option("session.timeout.ms", "3000");
+    let subscriber = KafkaSubscriber::new(config).expect("a valid config");
+    let mut subscription = subscriber.subscribe(TOPIC).await.expect("it subscribes");
+    next(&mut subscription).await.ack_confirmed().await.expect("it is recorded");
+    let second = next(&mut subscription).await;
+    cluster.broker_round_trip_time(1, Duration::from_secs(20)).expect("the broker freezes");
+    // The thread that serves the client is in this commit from here on.
+    second.ack();
+    let degraded = time::timeout(patience(), async {
+        while subscription.status().health == Health::Healthy {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    degraded.await.expect("silence is told");
+    cluster.broker_round_trip_time(1, Duration::ZERO).expect("the broker goes on");
+    let recovered = time::timeout(patience(), async {
+        while subscription.status().health != Health::Healthy {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    recovered.await.expect("it answers again");
+    drop(subscription);
+}
+
+#[tokio::test]
 async fn a_topic_that_may_not_be_read_is_an_error_that_says_why() {
     let cluster = cluster(&["1"]).await;
     cluster

@@ -101,3 +101,24 @@ async fn a_client_that_has_failed_for_good_is_replaced() {
     assert!(error.is_retryable(), "{error:?}");
     publisher.publish(&cluster.topic, messages(2..3)).await.expect("a fresh client publishes");
 }
+
+#[tokio::test]
+async fn a_topic_that_was_there_once_is_away_and_nothing_to_give_a_message_up_for() {
+    let cluster = Cluster::new(1);
+    let config = cluster.config().request_timeout(Duration::from_millis(300));
+    let config = config.option("topic.metadata.refresh.interval.ms", "50");
+    let publisher = KafkaPublisher::new(config).expect("a valid config");
+    publisher.publish(&cluster.topic, messages(0..1)).await.expect("it is accepted");
+    // What brokers say of every topic while they start.
+    let unknown = Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    cluster.mock.topic_error(&cluster.topic, unknown).expect("an error is set");
+    let mut told = None;
+    while told.is_none() {
+        told = publisher.publish(&cluster.topic, messages(1..2)).await.err();
+    }
+    let error = told.expect("the topic is unknown");
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error:?}");
+    assert!(error.is_retryable() && error.to_string().contains("was there"), "{error}");
+    cluster.mock.topic_error(&cluster.topic, Code::RD_KAFKA_RESP_ERR_NO_ERROR).expect("it is back");
+    while publisher.publish(&cluster.topic, messages(1..2)).await.is_err() {}
+}

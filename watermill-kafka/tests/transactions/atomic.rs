@@ -53,3 +53,16 @@ async fn missing_topics_are_made_when_that_is_asked_for_and_otherwise_named() {
         assert_eq!(texts(&topic), ["0", "1"]);
     }
 }
+
+#[tokio::test]
+async fn good_messages_that_make_a_batch_too_large_are_published_all_the_same_and_a_bad_one_is_blamed_alone()
+{
+    let topic = topic(&[("max.message.bytes", "20000")]).await;
+    let publisher = KafkaTransactionalPublisher::new(config(), unique("id")).expect("a valid config");
+    let call = |sizes: &[usize]| sizes.iter().map(|size| Message::new(vec![b'x'; *size])).collect::<Vec<_>>();
+    publisher.publish(&topic, call(&[6_000; 20])).await.expect("each of them fits");
+    assert_eq!(texts(&topic).len(), 20);
+    let error = publisher.publish(&topic, call(&[6_000, 30_000, 6_000])).await.expect_err("one does not fit");
+    assert_eq!(error.kind(), PublishErrorKind::Message, "{error:?}");
+    assert_eq!(texts(&topic).len(), 20, "all or nothing");
+}

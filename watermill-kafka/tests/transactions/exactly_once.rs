@@ -252,4 +252,12 @@ async fn a_pair_whose_id_somebody_else_uses_is_fenced_and_its_subscription_ends_
         within("the reason", subscription.next()).await.expect("there is one").expect_err("it is fenced");
     assert!(!error.is_retryable(), "{error:?}");
     assert!(within("the end", subscription.next()).await.is_none());
+
+    let refused = within("an answer", subscriber.subscribe(&input)).await.expect_err("it is over");
+    assert_eq!(
+        refused.kind(),
+        watermill_core::error::SubscribeErrorKind::Refused,
+        "it is not closed: {refused}"
+    );
+    assert!(refused.to_string().contains("transactions of its publisher have ended"), "{refused}");
 }

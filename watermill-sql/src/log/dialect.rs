@@ -94,6 +94,8 @@ pub struct Fetched {
     pub(crate) rows: Vec<Row>,
     /// Whether there are likely more that can be read at once.
     pub(crate) more: bool,
-    /// Who keeps later rows from being read, if anybody does.
+    /// Whether rows are being written that belong before those that come next, or may be.
+    pub(crate) undecided: bool,
+    /// Who keeps later rows from being read, if there were none and somebody does.
     pub(crate) holder: Option<Holder>,
 }

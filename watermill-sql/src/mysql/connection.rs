@@ -29,7 +29,9 @@ impl ConnectionDialect for MySql {
 
     async fn is_in_transaction(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
         // MariaDB reads what MySQL takes for a comment.
-        let asked = sqlx::raw_sql("select /*M! cast(@@in_transaction as signed), */ 1").fetch_one(&mut *connection).await?;
+        let asked = sqlx::raw_sql("select /*M! cast(@@in_transaction as signed), */ 1")
+            .fetch_one(&mut *connection)
+            .await?;
         if asked.len() == 2 {
             return Ok(asked.try_get::<i64, _>(0)? != 0);
         }

@@ -13,6 +13,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod statements;
 
 use async_trait::async_trait;
 use sqlx::{MySql, MySqlConnection, error::DatabaseError, mysql::MySqlDatabaseError};

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::{
     checks,
-    gaps::{Gap, Gaps, Probed, Statement},
-    holder, rows,
+    gaps::{Gap, Gaps, Probed},
+    holder, rows, statements,
 };
 use crate::{
     SqlSubscriberConfig,
     error::Failure,
-    log::{self as logs, Fetched, Holder},
+    log::{self as logs, Fetched},
     position::Position,
     stored::Row,
     topic::Tables,
@@ -27,15 +27,17 @@ enum Proof {
     /// MySQL's performance schema does.
     Events,
     /// They cannot be seen: time must do.
-    Grace(Duration),
+    Grace,
 }
 
 /// What a reader knows about gaps.
 #[derive(Debug)]
 pub struct Cursor {
     proof: Proof,
+    grace: Duration,
     gaps: Gaps,
-    held_since: Option<Instant>,
+    /// The first missing offset that the reader waits for, and since when.
+    held: Option<(i64, Instant)>,
 }
 
 impl logs::Cursor for Cursor {}
@@ -48,18 +50,14 @@ pub(super) async fn open(
     let facts = checks::check(connection, tables, config).await?;
     let proof = match (facts.sees_others, facts.is_mariadb) {
         (true, true) => Proof::Processes,
-        (_, false) if running(connection, Proof::Events).await.is_ok() => Proof::Events,
-        _ => {
-            tracing::warn!(
-                topic = tables.topic(),
-                grace = ?config.gap_grace,
-                "the account cannot see the statements of others: a missing offset is passed when it is \
-                 found empty twice, gap_grace apart; grant process on *.* to have it decided exactly"
-            );
-            Proof::Grace(config.gap_grace)
-        }
+        (_, false) if statements::are_numbered(connection).await.unwrap_or(false) => Proof::Events,
+        _ => Proof::Grace,
     };
-    Ok(Cursor { proof, gaps: Gaps::default(), held_since: None })
+    let cursor = Cursor { proof, grace: config.gap_grace, gaps: Gaps::default(), held: None };
+    if cursor.proof == Proof::Grace {
+        cursor.warn(tables);
+    }
+    Ok(cursor)
 }
 
 impl Cursor {
@@ -78,8 +76,8 @@ impl Cursor {
         let mut gaps = self.undecided(after, &rows);
         if gaps.is_empty() {
             self.gaps.clear(after);
-            self.held_since = None;
-            return Ok(Fetched { rows, more, holder: None });
+            self.held = None;
+            return Ok(Fetched { rows, more, undecided: false, holder: None });
         }
         let now = Instant::now();
         let locked = self.decide(connection, tables, &gaps, &rows, now).await?;
@@ -87,20 +85,34 @@ impl Cursor {
         rows = rows::visible(connection, tables, after, limit).await?;
         gaps = self.undecided(after, &rows);
         let Some(&(first, _)) = gaps.first() else {
-            self.held_since = None;
-            return Ok(Fetched { more: rows.len() == limit, rows, holder: None });
+            self.held = None;
+            return Ok(Fetched { more: rows.len() == limit, rows, undecided: false, holder: None });
         };
         rows.retain(|row| row.position.offset < first);
-        // Gaps of a later wave hold nobody back who could be named.
-        let since = *self.held_since.get_or_insert(now);
-        let holder = match (locked, self.gaps.running()) {
-            (true, _) => Some(holder::of_rows(connection, since).await?),
-            (false, Some((connection, _))) => {
-                Some(Holder { name: format!("a statement of connection {connection}"), age: None })
-            }
-            (false, None) => None,
+        let since = match self.held {
+            Some((gap, since)) if gap == first => since,
+            _ => now,
         };
-        Ok(Fetched { more: !self.gaps.is_waiting(), rows, holder })
+        self.held = Some((first, since));
+        // While rows come, nobody holds the reader back. Gaps of a later wave hold nobody back who could be named.
+        let holder = match self.gaps.running() {
+            _ if !rows.is_empty() => None,
+            _ if locked => Some(holder::of_rows(connection, since).await?),
+            Some(statement) => Some(holder::of_statement(statement, since)),
+            None => None,
+        };
+        Ok(Fetched { more: !self.gaps.is_waiting(), rows, undecided: true, holder })
+    }
+
+    fn warn(&self, tables: &Tables) {
+        tracing::warn!(
+            topic = tables.topic(),
+            grace = ?self.grace,
+            "the account cannot see the statements of others, or the server does not number them: a missing \
+             offset is passed when it is found empty twice, gap_grace apart; grant process on *.* (and on \
+             MySQL turn the performance schema on, with all of its statement instruments) to have it decided \
+             exactly"
+        );
     }
 
     fn undecided(&self, after: i64, rows: &[Row]) -> Vec<Gap> {
@@ -122,7 +134,17 @@ impl Cursor {
             return Err(sqlx::Error::Protocol(checks::READ_ONLY.to_owned()));
         }
         let up_to = rows.last().map_or(0, |row| row.position.offset);
-        let running = running(connection, self.proof).await?;
+        let running = match self.proof {
+            Proof::Processes => statements::of_processes(connection).await?,
+            Proof::Events => statements::of_events(connection).await?,
+            Proof::Grace => Some(HashSet::new()),
+        };
+        let running = running.unwrap_or_else(|| {
+            // What was seen so far proves nothing either.
+            (self.proof, self.gaps) = (Proof::Grace, Gaps::default());
+            self.warn(tables);
+            HashSet::new()
+        });
         self.gaps.note_running(up_to, running, now);
         if self.gaps.running().is_some() {
             return Ok(false);
@@ -134,9 +156,10 @@ impl Cursor {
         let locked = probes.iter().any(|(_, probed)| *probed == Probed::Locked);
         let is_late_enough = match self.proof {
             Proof::Processes | Proof::Events => true,
-            Proof::Grace(grace) => {
-                self.gaps.quiet_since().is_some_and(|since| now.saturating_duration_since(since) >= grace)
-            }
+            Proof::Grace => self
+                .gaps
+                .quiet_since()
+                .is_some_and(|since| now.saturating_duration_since(since) >= self.grace),
         };
         if is_late_enough {
             self.gaps.note_probes(&probes, now);
@@ -145,25 +168,6 @@ impl Cursor {
         }
         Ok(locked)
     }
-}
-
-/// The statements of others that run now.
-async fn running(connection: &mut MySqlConnection, proof: Proof) -> sqlx::Result<HashSet<Statement>> {
-    let statement = match proof {
-        Proof::Processes => {
-            "select cast(id as signed), cast(query_id as signed) from information_schema.processlist
-             where command in ('Query', 'Execute') and id <> connection_id()"
-        }
-        Proof::Events => {
-            "select cast(t.processlist_id as signed), cast(e.event_id as signed)
-             from performance_schema.events_statements_current e
-             join performance_schema.threads t using (thread_id)
-             where e.end_event_id is null and t.processlist_id is not null
-               and t.processlist_id <> connection_id()"
-        }
-        Proof::Grace(_) => return Ok(HashSet::new()),
-    };
-    Ok(sqlx::query_as(statement).fetch_all(connection).await?.into_iter().collect())
 }
 
 /// In READ COMMITTED an empty range leaves no lock behind; the transaction ends at once all the same.

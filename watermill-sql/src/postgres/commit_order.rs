@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     checks::{Facts, STANDBY},
-    holder,
+    holder::{self, Waited},
     look::{Holding, Look, Looks},
     rows,
 };
@@ -24,7 +24,7 @@ pub enum Cursor {
     /// See [`CommitOrder::LockHolders`].
     LockHolders(LockHolders),
     /// See [`CommitOrder::Snapshot`].
-    Snapshot,
+    Snapshot(Waited),
 }
 
 /// Reading by lock holders.
@@ -35,8 +35,8 @@ pub struct LockHolders {
     looks: Looks,
     /// Every decided row up to here has been read.
     read: i64,
-    /// Since when something that was drawn is undecided.
-    open_since: Option<Instant>,
+    /// The last row that was read.
+    last: i64,
 }
 
 pub(super) async fn open(
@@ -53,7 +53,7 @@ pub(super) async fn open(
         Err(why) => refuse(why),
         Ok(CommitOrder::Snapshot) => match facts.ahead(tables) {
             Some(why) => refuse(why),
-            None => Ok(Cursor::Snapshot),
+            None => Ok(Cursor::Snapshot(Waited::default())),
         },
         Ok(_) => {
             let sequence = facts.sequence.unwrap_or_default();
@@ -66,12 +66,7 @@ pub(super) async fn open(
                     facts.position.offset, facts.position.offset,
                 ));
             }
-            Ok(Cursor::LockHolders(LockHolders {
-                sequence,
-                looks: Looks::default(),
-                read: 0,
-                open_since: None,
-            }))
+            Ok(Cursor::LockHolders(LockHolders { sequence, looks: Looks::default(), read: 0, last: 0 }))
         }
     }
 }
@@ -86,13 +81,13 @@ impl Cursor {
     ) -> sqlx::Result<Fetched> {
         match self {
             Self::LockHolders(cursor) => cursor.fetch(connection, tables, after.offset, limit).await,
-            Self::Snapshot => {
+            Self::Snapshot(waited) => {
                 let rows = rows::by_transaction(connection, tables, after, limit).await?;
                 let holder = match rows.is_empty() {
-                    true => holder::of_snapshot(connection, tables, after).await?,
+                    true => holder::of_snapshot(connection, tables, after, waited).await?,
                     false => None,
                 };
-                Ok(Fetched { more: rows.len() == limit, rows, holder })
+                Ok(Fetched { more: rows.len() == limit, undecided: holder.is_some(), rows, holder })
             }
         }
     }
@@ -120,7 +115,8 @@ impl LockHolders {
         after: i64,
         limit: usize,
     ) -> sqlx::Result<Fetched> {
-        self.read = self.read.max(after);
+        // Whoever does not go on from the last row has not taken it in, and wants it again.
+        self.read = if after < self.last { after } else { self.read.max(after) };
         let mut rows = self.read_decided(connection, tables, after, limit).await?;
         if rows.is_empty() {
             let look = look(connection, &self.sequence, tables).await?;
@@ -134,17 +130,14 @@ impl LockHolders {
             self.looks.note(look);
             rows = self.read_decided(connection, tables, after, limit).await?;
         }
-        let holder = match self.looks.oldest_holder() {
-            None => {
-                self.open_since = None;
-                None
-            }
-            Some(holding) => {
-                let since = *self.open_since.get_or_insert_with(Instant::now);
-                Some(holder::of_lock(connection, holding, since).await?)
-            }
+        self.last = rows.last().map_or(after, |last| last.position.offset);
+        // While rows come, nobody holds the reader back.
+        let holder = match self.looks.oldest() {
+            Some(look) if rows.is_empty() => Some(holder::of_lock(connection, look).await?),
+            _ => None,
         };
-        Ok(Fetched { more: rows.len() == limit || self.read < self.looks.decided(), rows, holder })
+        let more = rows.len() == limit || self.read < self.looks.decided();
+        Ok(Fetched { more, undecided: self.looks.is_open(), rows, holder })
     }
 
     async fn read_decided(
@@ -199,5 +192,5 @@ async fn look(connection: &mut PgConnection, sequence: &str, tables: &Tables) ->
         .iter()
         .filter_map(|text| text.split_once(' '))
         .map(|(name, pid)| Holding { virtual_transaction: name.to_owned(), pid: pid.parse().ok() });
-    Ok(Look { drawn: row.try_get(0)?, holders: holders.collect() })
+    Ok(Look { drawn: row.try_get(0)?, holders: holders.collect(), at: Instant::now() })
 }

@@ -223,7 +223,7 @@ async fn newest(
     let by_transaction = position.transaction != 0
         || matches!(
             commit_order::open(connection, claim.tables, claim.config).await,
-            Ok(commit_order::Cursor::Snapshot)
+            Ok(commit_order::Cursor::Snapshot(_))
         );
     let newest = match by_transaction {
         false => format!(r#"select max("offset"), '0' from {messages} having max("offset") is not null"#),

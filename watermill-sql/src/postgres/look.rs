@@ -4,6 +4,8 @@
 //! commit can be seen. So of the offsets drawn before a look, those are decided whose writers were not
 //! there at the look, and once everybody has gone who was there, all of them are.
 
+use tokio::time::Instant;
+
 /// The most looks that are remembered; more say little more.
 const LOOKS_MAX: usize = 32;
 
@@ -14,6 +16,7 @@ pub(super) struct Look {
     pub(super) drawn: i64,
     /// Who held the lock.
     pub(super) holders: Vec<Holding>,
+    pub(super) at: Instant,
 }
 
 /// A transaction that holds the lock of writers.
@@ -44,9 +47,9 @@ impl Looks {
         !self.open.is_empty()
     }
 
-    /// Who holds up the oldest look.
-    pub(super) fn oldest_holder(&self) -> Option<&Holding> {
-        self.open.first()?.holders.first()
+    /// The oldest look that is not decided. When more offsets are decided it is a later one.
+    pub(super) fn oldest(&self) -> Option<&Look> {
+        self.open.first()
     }
 
     /// Takes note of a look.
@@ -103,7 +106,7 @@ mod tests {
                 pid: (!name.starts_with('P')).then_some(1),
             })
             .collect();
-        Look { drawn, holders }
+        Look { drawn, holders, at: Instant::now() }
     }
 
     #[test]
@@ -159,6 +162,21 @@ mod tests {
         assert_eq!(looks.decided(), 0);
         looks.note(look(7, &[]));
         assert_eq!(looks.decided(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_undecided_is_as_old_as_the_look_at_it_and_not_as_the_traffic() {
+        let start = Instant::now();
+        let mut looks = Looks::default();
+        for n in 1..10 {
+            // Whoever was there before has gone, and another is there.
+            looks.note(look(n, &[&format!("1/{n}")]));
+            assert_eq!(looks.oldest().unwrap().at, Instant::now());
+            tokio::time::advance(std::time::Duration::from_millis(300)).await;
+        }
+        assert!(start.elapsed().as_secs() >= 2);
+        looks.note(look(20, &["1/9", "2/1"]));
+        assert_eq!(looks.oldest().unwrap().at.elapsed().as_millis(), 300);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl LogDialect for Sqlite {
         limit: usize,
     ) -> sqlx::Result<Fetched> {
         let rows = fetch(connection, tables, after, limit).await?;
-        Ok(Fetched { more: rows.len() == limit, rows, holder: None })
+        Ok(Fetched { more: rows.len() == limit, rows, undecided: false, holder: None })
     }
 }
 

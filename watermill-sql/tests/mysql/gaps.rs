@@ -109,6 +109,44 @@ async fn an_account_that_cannot_see_others_waits_the_grace_period_and_needs_no_r
     execute(&pool, &format!("drop user {user}")).await;
 }
 
+/// It has drawn its offsets, perhaps, though the list of processes calls it `Connect`.
+#[tokio::test]
+async fn a_statement_of_the_event_scheduler_is_waited_for_like_any_other() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    let name = watermill_testkit::unique("event");
+    let mut holder = pool.acquire().await.unwrap();
+    let lock = format!("do get_lock('{name}', 60)");
+    sqlx::raw_sql(AssertSqlSafe(lock.clone())).execute(&mut *holder).await.unwrap();
+    execute(&pool, "set global event_scheduler = on").await;
+    execute(&pool, &format!("create event waiting on schedule at current_timestamp do {lock}")).await;
+    within("the event", async {
+        let runs = "select count(*) from information_schema.processlist where db = database() and command = 'Connect'";
+        while sqlx::query_scalar::<_, i64>(runs).fetch_one(&pool).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut rolled_back = pool.begin().await.unwrap();
+    let publisher = publisher(&pool);
+    publisher.initialize("t").await.unwrap();
+    SqlPublisher::in_transaction(&mut rolled_back).publish("t", numbered(0..1)).await.unwrap();
+    rolled_back.rollback().await.unwrap();
+    publisher.publish("t", numbered(1..2)).await.unwrap();
+    let subscriber = subscriber(&pool);
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    within("the gauge", async {
+        while !subscriber.held_back().iter().any(|held| held.waited >= Duration::from_secs(1)) {
+            assert!(subscription.next().now_or_never().is_none());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    execute(&pool, "drop event if exists waiting").await;
+    sqlx::raw_sql(AssertSqlSafe(format!("do release_lock('{name}')"))).execute(&mut *holder).await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "1");
+}
+
 #[tokio::test]
 async fn a_table_without_transactions_is_refused() {
     let database = Database::default();

@@ -52,6 +52,35 @@ async fn a_row_that_commits_late_comes_before_later_ones_and_foreign_transaction
 }
 
 #[tokio::test]
+async fn of_several_who_hold_a_reader_back_the_oldest_is_named_by_its_number() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    let subscriber = subscriber(&pool);
+    subscriber.initialize("t").await.unwrap();
+    let mut writers = Vec::new();
+    for n in 0..3 {
+        let mut writer = pool.begin().await.unwrap();
+        SqlPublisher::in_transaction(&mut writer).publish("t", numbered(n..n + 1)).await.unwrap();
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *writer).await.unwrap();
+        writers.push((i64::from(pid), writer));
+    }
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    for (pid, writer) in writers {
+        within("the gauge", async {
+            while !subscriber.held_back().iter().any(|held| held.id == Some(pid) && held.age > held.waited) {
+                assert!(subscription.next().now_or_never().is_none());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        writer.commit().await.unwrap();
+    }
+    for n in 0..3 {
+        assert_eq!(payload(&mut subscription).await, n.to_string());
+    }
+}
+
+#[tokio::test]
 async fn by_snapshot_any_open_write_transaction_holds_a_reader_back_and_is_named() {
     let database = Database::default();
     let pool = database.pool().await;

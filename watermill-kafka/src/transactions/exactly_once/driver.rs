@@ -81,7 +81,7 @@ impl Driver {
         if self.careful {
             config = config.option("batch.num.messages", "1");
         }
-        let producer = Transactions::begin_term(&config, pair.id()).await?;
+        let producer = Transactions::begin_term(&config, pair.id(), pair.topic_locks()).await?;
         // What became of the last transaction is known from here on: the positions tell.
         self.rewind().await;
         loop {
@@ -122,7 +122,10 @@ impl Driver {
             Some(failure) => Err(producer.abort(&open.call, failure).await),
             None => self.commit(producer, open).await,
         };
-        ended.map_err(|refusal| self.blame(open, refusal))
+        match ended {
+            Ok(anything) => Ok(anything),
+            Err(refusal) => Err(self.blame(open, refusal).await),
+        }
     }
 
     async fn commit(&self, producer: &Transactions, open: &Open) -> Result<bool, Refusal> {
@@ -160,8 +163,11 @@ impl Driver {
 
     /// Remembers whose message was refused for good: that delivery comes again, and its failure policy is to
     /// hear of it.
-    fn blame(&mut self, open: &Open, Refusal { at, failure }: Refusal) -> Failure {
+    async fn blame(&mut self, open: &Open, Refusal { at, mut failure, .. }: Refusal) -> Failure {
         let Some((topic, _)) = at.first().and_then(|at| open.sent(*at)) else { return failure };
+        if failure.trouble() == Trouble::Topic {
+            failure = self.pair.topic_locks().unknown(topic, failure).await;
+        }
         let trouble = failure.trouble();
         let error = failure.publishing(topic);
         if error.is_retryable() {

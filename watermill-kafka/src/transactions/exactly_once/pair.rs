@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     KafkaPublisherConfig, client::Client, ledger::Enlistment, producer::Client as Producer, report::Call,
+    topic_locks::TopicLocks,
 };
 
 /// How long the next transaction is waited for.
@@ -31,6 +32,7 @@ const BETWEEN_MAX: Duration = Duration::from_millis(200);
 pub(crate) struct Pair {
     config: KafkaPublisherConfig,
     id: String,
+    topic_locks: Arc<TopicLocks>,
     state: Mutex<State>,
     /// Rung when a call may be let in, or a transaction may end.
     changed: Notify,
@@ -89,11 +91,16 @@ pub(super) struct Entered<'p> {
 impl Pair {
     pub(super) fn new(config: KafkaPublisherConfig, id: String) -> Arc<Self> {
         let (state, changed, due) = (Mutex::default(), Notify::new(), Notify::new());
-        Arc::new(Self { config, id, state, changed, due })
+        let topic_locks = Arc::default();
+        Arc::new(Self { config, id, topic_locks, state, changed, due })
     }
 
     pub(super) fn config(&self) -> &KafkaPublisherConfig {
         &self.config
+    }
+
+    pub(super) fn topic_locks(&self) -> &Arc<TopicLocks> {
+        &self.topic_locks
     }
 
     pub(super) fn id(&self) -> &str {

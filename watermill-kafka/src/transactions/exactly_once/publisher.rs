@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     BACKEND, KafkaPublisherConfig, KafkaSubscriber, config, error, marshaler, subscription::KafkaSource,
-    topic_locks::TopicLocks, topics,
+    topics,
 };
 
 /// Publishes what is made of a subscriber's deliveries, each delivery's messages in one transaction with its
@@ -46,7 +46,6 @@ struct Shared {
     config: KafkaPublisherConfig,
     pair: Arc<Pair>,
     _owner: Arc<Owner>,
-    topic_locks: TopicLocks,
     /// Closed with the publisher.
     calls: TaskTracker,
 }
@@ -75,8 +74,8 @@ impl KafkaExactlyOncePublisher {
         let pair = Pair::new(config.clone(), id);
         let owner = Arc::new(Owner(pair.clone()));
         subscriber.commit_with(owner.clone())?;
-        let (topic_locks, calls) = (TopicLocks::default(), TaskTracker::new());
-        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, topic_locks, calls })))
+        let calls = TaskTracker::new();
+        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, calls })))
     }
 }
 
@@ -126,7 +125,7 @@ impl Shared {
         {
             if refused.kind() == PublishErrorKind::Topic {
                 // It may have been deleted since it was made.
-                self.topic_locks.lock(refused.topic()).await.exists = false;
+                self.pair.topic_locks().lock(refused.topic()).await.found(false);
             }
             return Err(refused);
         }
@@ -148,10 +147,10 @@ impl Shared {
 
     /// Sees to it that the topic can be published to, until it can.
     async fn prepare(&self, topic: &str) -> Result<(), Failure> {
-        let mut topic_lock = self.topic_locks.lock(topic).await;
-        let due = if self.config.create_topics.is_some() { !topic_lock.exists } else { topic_lock.look() };
+        let mut topic_lock = self.pair.topic_locks().lock(topic).await;
+        let due = if self.config.create_topics.is_some() { !topic_lock.exists() } else { topic_lock.look() };
         if due {
-            topic_lock.exists = topics::prepare_to_publish(&self.config, topic).await?;
+            topic_lock.found(topics::prepare_to_publish(&self.config, topic).await?);
         }
         Ok(())
     }

@@ -102,9 +102,9 @@ impl<D: LogDialect> Reader<D> {
         Ok(fetched)
     }
 
-    fn came(&self, fetching: &mut Fetching<D>, Fetched { rows, more, holder }: Fetched) {
+    fn came(&self, fetching: &mut Fetching<D>, Fetched { rows, more, undecided, .. }: Fetched) {
         let now = Instant::now();
-        let read_to_the_end = !more && holder.is_none();
+        let read_to_the_end = !more && !undecided;
         if rows.is_empty() {
             fetching.poll_at = now + fetching.poll_interval;
             fetching.poll_interval = (fetching.poll_interval * 2).min(self.config.poll_interval_max);

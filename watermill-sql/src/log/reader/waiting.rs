@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A reader's account of who holds it back.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
+    /// Since when it waits for what it waits for now.
     since: Option<Instant>,
     warn_after: Duration,
 }
@@ -30,23 +31,24 @@ impl Waiting {
         holder: Option<Holder>,
         now: Instant,
     ) {
-        let Some(Holder { name, age }) = holder else {
+        let Some(Holder { name, id, age, since }) = holder else {
             if self.since.take().is_some() {
                 let mut state = shared.lock();
                 (state.held_back_by, state.ledger.held_back) = (None, None);
             }
             return;
         };
-        let since = *self.since.get_or_insert_with(|| {
+        if self.since.replace(since) != Some(since) {
             self.warn_after = PATIENCE;
-            now
-        });
+        }
         let waited = now.saturating_duration_since(since);
         let held = HeldBack {
             topic: topic.to_owned(),
             group: group.to_owned(),
             holder: name,
-            age: age.unwrap_or(waited).max(waited),
+            id,
+            age: age.unwrap_or(waited),
+            waited,
         };
         if waited >= self.warn_after {
             self.warn_after = waited * 2;
@@ -56,6 +58,9 @@ impl Waiting {
         let mut state = shared.lock();
         if waited >= PATIENCE {
             state.degraded(held.to_string());
+        } else if state.held_back_by.is_some() {
+            // It has got on since it was said to be held back.
+            state.recovered();
         }
         state.held_back_by = Some(held.holder.clone());
         state.ledger.held_back = Some(held);
