@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use sqlx::{Pool, pool::PoolConnection};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::ConnectionDialect;
 use crate::error::{Failure, classify};
@@ -17,6 +17,8 @@ pub(crate) const FORGOTTEN: &str = "a connection of the pool has a transaction o
 
 /// How long a connection is kept while nothing is asked of it.
 pub(crate) const IDLE_MAX: Duration = Duration::from_millis(5);
+/// How long it may take to give one back, before it is closed.
+const RETURN_MAX: Duration = Duration::from_secs(5);
 /// How long it is kept by who always has work, so that the pool's own rules for its connections (their age,
 /// the tests before they are lent) apply to it, too.
 const KEPT_MAX: Duration = Duration::from_secs(1);
@@ -78,8 +80,14 @@ impl<D: ConnectionDialect> Pooled<D> {
 
 impl<D: ConnectionDialect> Drop for Pooled<D> {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.as_mut().filter(|_| self.in_doubt && D::FORGETS_BEGIN) {
+        let Some(connection) = &mut self.connection else { return };
+        if self.in_doubt && D::FORGETS_BEGIN {
             connection.close_on_drop();
+            return;
         }
+        // What the pool would do by itself, which asks the server whether the connection lives, and would wait for the
+        // answer without an end: the place of a connection that is half open would be taken for as long.
+        let returning = connection.return_to_pool();
+        tokio::spawn(async move { timeout(RETURN_MAX, returning).await.is_ok() });
     }
 }

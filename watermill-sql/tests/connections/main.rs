@@ -12,9 +12,11 @@ mod server;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod frozen;
 #[cfg(feature = "mysql")]
+#[expect(dead_code, reason = "its pool has a size of its own")]
 #[path = "../mysql_database/mod.rs"]
 mod mysql_database;
 #[cfg(feature = "postgres")]
+#[expect(dead_code, reason = "its pool has a size of its own")]
 #[path = "../postgres_database/mod.rs"]
 mod postgres_database;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

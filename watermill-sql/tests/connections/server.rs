@@ -89,7 +89,9 @@ impl Server for File {
 impl Server for crate::postgres_database::Database {
     type Database = sqlx::Postgres;
 
-    const LOCK: &str = "begin; lock table watermill_t in access exclusive mode";
+    /// A reader touches the table only where an offset was drawn that it has not read.
+    const LOCK: &str = "begin; lock table watermill_t in access exclusive mode;
+        select nextval(pg_get_serial_sequence('watermill_t', 'offset'))";
     const UNLOCK: &str = "commit";
     const READERS_WAIT: bool = true;
     const REFUSE: &str = "alter table watermill_t add check (uuid <> 'refused')";

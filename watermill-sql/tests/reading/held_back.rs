@@ -24,6 +24,13 @@ pub(crate) async fn who_is_named_is_no_older_than_who_writes_now_while_rows_flow
         SqlPublisher::in_transaction(&mut transaction).publish("t", numbered(n..n + 1)).await.unwrap();
         // So that the row of whoever is open is missed, on whatever database.
         publisher::<S>(&pool).publish("t", numbered(0..1)).await.unwrap();
+        // It has looked before the next one begins, and so knows who was there.
+        within("who holds it back", async {
+            while subscriber.held_back().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         let Some((since, earlier)) = open.replace((begun, transaction)) else { continue };
         let held = subscriber.held_back();
         assert!(held.iter().all(|held| held.waited <= since.elapsed()), "{held:?}");
