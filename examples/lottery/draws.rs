@@ -14,7 +14,7 @@ use crate::{
 /// How often the relay is killed, in draws.
 const DRAWS_PER_KILL: u32 = 40;
 
-/// How long announced events may take to arrive before the lottery says that they did not.
+/// How long none of the announced events may arrive before the lottery says that some did not.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const PLAYERS: [&str; 8] = ["Ada", "Barbara", "Edsger", "Grace", "Leslie", "Margaret", "Niklaus", "Tony"];
@@ -80,13 +80,16 @@ impl Drawn {
         let announced = count(|draw, outcome| {
             outcome == Outcome::Concluded || draw.strategy == Strategy::PublishThenStore
         });
-        let deadline = Instant::now() + PATIENCE;
+        let (mut last, mut since) = ((0, 0), Instant::now());
         loop {
             let (heard, prizes) = database.heard_from(self.first_lottery()).await?;
             if heard >= announced && prizes >= concluded {
                 return Ok(true);
             }
-            if Instant::now() > deadline {
+            if (heard, prizes) != last {
+                (last, since) = ((heard, prizes), Instant::now());
+            }
+            if since.elapsed() > PATIENCE {
                 return Ok(false);
             }
             sleep(Duration::from_millis(20)).await;

@@ -2,9 +2,10 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use watermill_core::{Backoff, Window, error::ConfigError};
+use tokio::time::Instant;
+use watermill_core::{Backoff, Window, error::ConfigError, subscriber::Ordering};
 
-use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC};
+use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC, KeyFrom};
 
 /// Options of a [`Forwarder`](crate::Forwarder).
 ///
@@ -30,19 +31,31 @@ pub struct ForwarderConfig {
     /// The waits between attempts to publish to a destination that fails. Default: [`Backoff`]'s,
     /// from 100 ms to 30 s.
     pub backoff: Backoff,
-    /// After how many attempts in a row messages are dead-lettered, when trying again may help;
-    /// `None` tries for ever. From then on each call to that destination has one attempt, until one
-    /// succeeds. Default: 16, about four minutes with the default backoff.
+    /// How long a call to a destination may take. Then it is dropped, and counts as an attempt of which nobody
+    /// knows how it ended. Keep it longer than what the publisher itself waits, or what it holds is sent
+    /// twice. Default: 150 s; Kafka's waits for 120 s.
+    pub call_timeout: Duration,
+    /// After how many attempts a message is dead-lettered that is refused for what it is, alone, while its
+    /// destination takes others; `None` never gives one up. A destination that is away, slow or set up wrongly
+    /// is waited for, however long it takes. Default: 5, about a second and a half with the default backoff.
     pub attempts: Option<u32>,
-    /// The most messages held for destinations that fail. At the bound nothing more is taken from the
-    /// source until a destination recovers or its messages are dead-lettered. Default: 1000.
+    /// The most messages held for destinations and keys that fail, are slow or paused. At the bound nothing
+    /// more is taken from the source until some of them can go. A source without order gets back what
+    /// exceeds half of it for one destination. Default: 10,000.
     pub max_blocked: usize,
-    /// The topic for what cannot be forwarded. Default: [`DEFAULT_DEAD_LETTER_TOPIC`].
+    /// The topic for what cannot be forwarded: of the source's database, if it is one, or else of the
+    /// destination's publisher or of the one for dead letters. A source that has a place for dead letters
+    /// of its own uses that. Default: [`DEFAULT_DEAD_LETTER_TOPIC`].
     pub dead_letter_topic: String,
+    /// Derives the key of messages whose envelopes have none. Default: they have none then.
+    pub key_from: Option<KeyFrom>,
+    /// Whether to wait for a source that is away at the start, however long it takes, and say why in the log.
+    /// Default: false, the forwarder ends with an error.
+    pub await_source: bool,
     /// What becomes of a message that is not an envelope. Default: dead-lettered.
     pub on_unreadable: OnUnreadable,
-    /// How long a stop waits for what is in hand to be published. What is left then is given back to
-    /// the source. Default: 30 s.
+    /// How long a stop may take. What is in hand is published until a fifth of it is left, or a second; the
+    /// rest of the messages goes back to the source, which has that time to record everything. Default: 30 s.
     pub drain_timeout: Duration,
 }
 
@@ -110,6 +123,27 @@ impl ForwarderConfig {
         self
     }
 
+    /// Sets [`call_timeout`](Self::call_timeout).
+    #[must_use]
+    pub fn call_timeout(mut self, call_timeout: Duration) -> Self {
+        self.call_timeout = call_timeout;
+        self
+    }
+
+    /// Sets [`key_from`](Self::key_from).
+    #[must_use]
+    pub fn key_from(mut self, key_from: impl Into<Option<KeyFrom>>) -> Self {
+        self.key_from = key_from.into();
+        self
+    }
+
+    /// Sets [`await_source`](Self::await_source).
+    #[must_use]
+    pub fn await_source(mut self, await_source: bool) -> Self {
+        self.await_source = await_source;
+        self
+    }
+
     /// Sets [`on_unreadable`](Self::on_unreadable).
     #[must_use]
     pub fn on_unreadable(mut self, on_unreadable: OnUnreadable) -> Self {
@@ -139,7 +173,9 @@ impl ForwarderConfig {
         ConfigError::check("configure the forwarder")
             .unless(!self.topic.is_empty(), "topic is empty: name the topic that envelopes are read from")
             .unless(self.batch_size > 0, "batch_size is zero: nothing could be forwarded")
-            .unless(self.attempts != Some(0), "attempts is zero: use 1 to give up after the first failure")
+            .unless(self.attempts != Some(0), "attempts is zero: use 1 to give up after the first refusal")
+            .unless(!self.call_timeout.is_zero(), "call_timeout is zero: no call could be answered in time")
+            .with(self.key_from.as_ref().and_then(KeyFrom::problem).map(str::to_owned))
             .unless(
                 self.max_blocked > 0,
                 "max_blocked is zero: the first failure would stop all destinations",
@@ -159,22 +195,49 @@ impl ForwarderConfig {
         self.batch_size.saturating_mul(2)
     }
 
+    /// How many messages one destination may have blocked, where the others can go back to the source.
+    pub(crate) fn max_blocked_share(&self) -> usize {
+        self.max_blocked.div_ceil(2)
+    }
+
     /// Wide enough that the source never waits for messages which are blocked, whatever scopes these are of, and no
-    /// wider than what may be in hand.
-    pub(crate) fn window(&self) -> Window {
-        window(self.max_flowing().saturating_add(self.max_blocked))
+    /// wider than what may be in hand. A source with order reads on far behind a message that is blocked: it
+    /// remembers of what is done there no more than where it was.
+    pub(crate) fn window(&self, ordering: Ordering) -> Window {
+        let in_hand = self.max_flowing().saturating_add(self.max_blocked);
+        match ordering {
+            Ordering::None => window(in_hand, in_hand),
+            _ => window(in_hand.max(READ_AHEAD), in_hand),
+        }
     }
 
     /// The same where nothing is blocked by itself: a batch that is committed, and one of which acks are on their way.
     pub(crate) fn fenced_window(&self) -> Window {
-        window(self.max_flowing())
+        window(self.max_flowing(), self.max_flowing())
+    }
+
+    /// When a stop that begins now has to be through.
+    pub(crate) fn stop_deadlines(&self) -> StopDeadlines {
+        let for_closing = (self.drain_timeout / 5).min(Duration::from_secs(1));
+        let closed = Instant::now() + self.drain_timeout;
+        StopDeadlines { drained: closed - for_closing, closed }
     }
 }
 
+/// How far a source with order may read on behind the first message that is blocked, in messages.
+const READ_AHEAD: usize = 100_000;
+
+/// Until when a stop may publish, and until when it has to be over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StopDeadlines {
+    pub(crate) drained: Instant,
+    pub(crate) closed: Instant,
+}
+
 /// A scope may have all of it: what waits in the lanes here is kept in order by destination and key, not by scope.
-fn window(in_hand: usize) -> Window {
-    let in_hand = NonZeroUsize::new(in_hand).unwrap_or(NonZeroUsize::MIN);
-    Window::ordered(in_hand).with_total(in_hand)
+fn window(per_scope: usize, total: usize) -> Window {
+    let at_least_one = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+    Window::ordered(at_least_one(per_scope)).with_total(at_least_one(total))
 }
 
 impl Default for ForwarderConfig {
@@ -184,9 +247,12 @@ impl Default for ForwarderConfig {
             batch_size: 500,
             linger: Duration::ZERO,
             backoff: Backoff::default(),
-            attempts: Some(16),
-            max_blocked: 1000,
+            call_timeout: Duration::from_secs(150),
+            attempts: Some(5),
+            max_blocked: 10_000,
             dead_letter_topic: DEFAULT_DEAD_LETTER_TOPIC.to_owned(),
+            key_from: None,
+            await_source: false,
             on_unreadable: OnUnreadable::default(),
             drain_timeout: Duration::from_secs(30),
         }
@@ -204,14 +270,18 @@ mod tests {
             .batch_size(0)
             .attempts(0)
             .max_blocked(0)
+            .call_timeout(Duration::ZERO)
+            .key_from(KeyFrom::metadata(""))
             .dead_letter_topic("");
-        assert_eq!(config.validate().unwrap_err().problems().count(), 5);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 7);
     }
 
     #[test]
     fn a_source_hands_out_what_may_be_in_hand_and_no_more_over_all_scopes() {
         let config = ForwarderConfig::default().batch_size(10).max_blocked(7);
-        assert_eq!((config.window().per_scope(), config.window().total()), (27, 27));
+        let unordered = config.window(Ordering::None);
+        assert_eq!((unordered.per_scope(), unordered.total()), (27, 27));
+        assert_eq!(config.window(Ordering::Total).total(), 27);
         assert_eq!((config.fenced_window().per_scope(), config.fenced_window().total()), (20, 20));
     }
 

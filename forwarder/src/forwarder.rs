@@ -4,7 +4,10 @@ use std::{fmt, future::Future, sync::Arc};
 
 use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError};
 
-use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER, relay};
+use crate::{
+    ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER, relay,
+    relay::dead_letters::DeadLetters,
+};
 
 /// Reads envelopes from the forwarder topic and publishes what is in them.
 ///
@@ -37,9 +40,9 @@ use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER, relay};
 pub struct Forwarder {
     pub(crate) subscriber: Arc<dyn Subscriber>,
     pub(crate) publisher: Arc<dyn Publisher>,
-    pub(crate) dead_letters: Arc<dyn Publisher>,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) config: ForwarderConfig,
-    pub(crate) handler: Arc<HandlerInfo>,
+    pub(crate) control: ForwarderControl,
 }
 
 /// Puts a [`Forwarder`] together.
@@ -74,6 +77,11 @@ impl Forwarder {
         &self.config
     }
 
+    /// A handle to stop it, to look at it, and to pause what it sends.
+    pub fn control(&self) -> ForwarderControl {
+        self.control.clone()
+    }
+
     /// Forwards until `shutdown` is ready, then stops gracefully: nothing more is taken, what is in
     /// hand is published and acked, and the subscription is closed, so that nothing that was forwarded
     /// is forwarded again. Destinations that fail at that moment are not waited for: their messages
@@ -87,7 +95,7 @@ impl Forwarder {
     /// # Cancel safety
     ///
     /// Dropping the future is like killing the process: no message is lost. What was published and
-    /// not yet acked is published again by the next forwarder, at most what was in hand: twice
+    /// not yet acked is published again by the next forwarder, at most twice
     /// [`batch_size`](ForwarderConfig::batch_size), and what was blocked.
     pub async fn run_until(
         self,
@@ -104,7 +112,8 @@ impl ForwarderBuilder {
         self
     }
 
-    /// Sends dead letters to another publisher than the messages. Whoever made it closes it, as the other.
+    /// Sends dead letters to a publisher of theirs, instead of leaving them with the source. What it does not
+    /// take goes where they would be without it. Whoever made it closes it, as the other.
     pub fn dead_letters(mut self, publisher: impl Publisher + 'static) -> Self {
         self.dead_letters = Some(Arc::new(publisher));
         self
@@ -118,9 +127,14 @@ impl ForwarderBuilder {
     pub fn build(self) -> Result<Forwarder, ConfigError> {
         let Self { subscriber, publisher, dead_letters, config } = self;
         config.validate()?;
-        let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
-        let dead_letters = dead_letters.unwrap_or_else(|| publisher.clone());
-        Ok(Forwarder { subscriber, publisher, dead_letters, config, handler: Arc::new(handler) })
+        let handler =
+            Arc::new(HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic));
+        let last_resort = Some(Arc::clone(&publisher));
+        let place = (&*config.dead_letter_topic, config.call_timeout);
+        let (dead_letters, subscriber) =
+            DeadLetters::arrange(&subscriber, dead_letters, last_resort, &handler, place);
+        let control = ForwarderControl::new(&config.topic);
+        Ok(Forwarder { subscriber, publisher, dead_letters, config, control })
     }
 }
 

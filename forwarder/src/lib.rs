@@ -1,22 +1,28 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod control;
 mod end;
 mod envelope;
 mod error;
 mod fenced;
 mod forwarder;
+mod key;
 mod publisher;
 mod relay;
 mod report;
+mod status;
 
 pub use config::{ForwarderConfig, OnUnreadable};
+pub use control::ForwarderControl;
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind};
 pub use error::{ForwarderError, ForwarderErrorKind};
 pub use fenced::{FencedForwarder, FencedForwarderBuilder};
 pub use forwarder::{Forwarder, ForwarderBuilder};
+pub use key::KeyFrom;
 pub use publisher::ForwarderPublisher;
 pub use report::{DestinationReport, ForwarderReport};
+pub use status::{ForwarderStatus, Held};
 
 /// The topic that envelopes travel through unless said otherwise, the same as in Go Watermill.
 pub const DEFAULT_TOPIC: &str = "forwarder_topic";

@@ -57,7 +57,7 @@ mod through_memory_into_memory {
             let (outbox, destination) = (broker(OUTBOX, History::None), broker(DESTINATION, History::All));
             // One at a time, because a batch waits until there is room for all of it, and the suite
             // counts how many messages fit to the last one.
-            let config = ForwarderConfig::default().batch_size(1);
+            let config = ForwarderConfig::default().batch_size(1).max_blocked(1);
             let source = outbox.subscriber().group("relay");
             let relay = Relay::start(source, destination.publisher(), config).await;
             Self { outbox, destination, _relay: relay }

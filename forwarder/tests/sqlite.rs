@@ -9,7 +9,7 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watermill_core::{Message, Publisher, Subscriber};
+use watermill_core::{Message, Publisher, Subscriber, error::PublishErrorKind};
 use watermill_forwarder::{
     DEFAULT_TOPIC, Envelope, Forwarder, ForwarderConfig, ForwarderError, ForwarderPublisher, ForwarderReport,
 };
@@ -124,6 +124,38 @@ async fn the_table_holds_the_envelope_that_go_reads() {
     assert_ne!(row.get::<String, _>("uuid"), "1");
     assert_eq!(row.get::<String, _>("metadata"), r#"{"_watermill_key":"customer-1"}"#);
     assert_eq!(Envelope::from_json(&payload).unwrap().destination(), "orders.placed");
+}
+
+#[tokio::test]
+async fn what_a_destination_refuses_is_kept_beside_the_outbox_and_not_read_again() {
+    let shop = Shop::open().await;
+    for id in 1..=3 {
+        shop.order(id, true).await;
+    }
+    let destination = RecordingPublisher::new();
+    // All three together, then 1 and its attempts.
+    destination.fail_next(2, PublishErrorKind::Message);
+    let config = ForwarderConfig::default().batch_size(20).attempts(1);
+    let forwarder = Forwarder::builder(shop.outbox(), destination.clone()).config(config).build().unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(forwarder.run_until(stop.clone().cancelled_owned()));
+    destination.await_published(2).await;
+    let report = Relay { stop, task }.stop().await;
+    assert_eq!((report.forwarded, report.dead_lettered), (2, 1));
+
+    let row = sqlx::query("select payload, metadata from 'watermill_forwarder_dead_letter'")
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap();
+    let envelope = Envelope::from_json(&row.get::<Vec<u8>, _>("payload")).unwrap();
+    assert_eq!((envelope.destination(), envelope.message().id().as_str()), ("orders.placed", "1"));
+    let metadata: String = row.get("metadata");
+    assert!(metadata.contains("a message cannot be represented"), "{metadata}");
+
+    let relay = shop.relay(&destination);
+    shop.order(4, true).await;
+    destination.await_published(3).await;
+    assert_eq!(relay.stop().await.forwarded, 1, "nothing comes again");
 }
 
 #[tokio::test]

@@ -33,9 +33,11 @@ fn main() {
             Workload::Floor => figure,
             Workload::OneHop => figure.limit(Limit::AtMost(2.0)),
             Workload::TwoHops | Workload::NewMessage => figure.limit(Limit::AtMost(4.0)),
-            Workload::HandlerLayers | Workload::RouterLayers | Workload::SpanUnheard => {
-                figure.limit(Limit::AtMost(one_hop))
-            }
+            Workload::HandlerLayers
+            | Workload::RouterLayers
+            | Workload::SpanUnheard
+            | Workload::Merged
+            | Workload::MergedLayers => figure.limit(Limit::AtMost(one_hop)),
             Workload::SpanHeard => figure,
             Workload::BoxedLayer => figure.limit(Limit::AtMost(one_hop + 1.0)),
         });

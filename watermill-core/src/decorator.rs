@@ -104,6 +104,11 @@ where
         Ok(Arc::new(TransformSubscriber::new(self.inner.in_group(group)?, self.transform.clone())))
     }
 
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        let inner = self.inner.with_dead_letters(topic)?;
+        Some(Arc::new(TransformSubscriber::new(inner, self.transform.clone())))
+    }
+
     async fn close(&self) -> Result<(), SubscribeError> {
         self.inner.close().await
     }

@@ -60,6 +60,15 @@ pub trait Subscriber: Send + Sync {
     /// backend has no groups, `Config` for a group name it cannot hold.
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError>;
 
+    /// The same subscriber, whose rejected messages are kept in `topic` of the place that they come from, an
+    /// SQL database for instance: together with the position that passes them. `None` where there is no such
+    /// place, which is the default; see [`dead_letters`](SubscriberCapabilities::dead_letters). Closing either
+    /// closes the subscriptions of both.
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        let _ = topic;
+        None
+    }
+
     /// Closes every subscription made by this subscriber as [`Subscription::close`] does, then
     /// releases what it holds. A second call is `Ok`.
     async fn close(&self) -> Result<(), SubscribeError>;
@@ -197,6 +206,10 @@ macro_rules! forward {
 
             fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
                 (**self).in_group(group)
+            }
+
+            fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+                (**self).with_dead_letters(topic)
             }
 
             async fn close(&self) -> Result<(), SubscribeError> {

@@ -91,8 +91,9 @@ pub(crate) async fn subscriptions(
     builder.build().await.map_err(refused)
 }
 
-/// With two providers compiled in (another crate wants `ring`), rustls has no default and connecting panics.
-/// Whoever has chosen one before is left alone.
+/// Google's client brings aws-lc-rs along. Where another crate has brought `ring`, rustls has two and no default
+/// any more, and whoever leaves the choice to it panics on connecting, that other crate for one. So one is
+/// chosen, unless somebody has before.
 fn choose_tls_provider() {
     static CHOSEN: Once = Once::new();
     CHOSEN.call_once(|| {

@@ -2,6 +2,7 @@
 //! <https://cloud.google.com/pubsub/quotas#resource_limits>.
 
 use google_cloud_pubsub::model::Message as Native;
+use watermill_core::metadata_keys::{KEY, KEY_BASE64, MESSAGE_UUID};
 
 /// 10 MB, for the message and for the request that it must fit into.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 10_000_000;
@@ -12,6 +13,11 @@ pub(crate) const ORDERING_KEY_BYTES_MAX: usize = 1_024;
 
 /// Attributes whose keys begin so are the service's.
 const RESERVED: &str = "goog";
+
+/// Whether it is the name of an attribute that is not ours to write: the service's, or the id's or the key's.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.is_empty() || name.starts_with(RESERVED) || [MESSAGE_UUID, KEY, KEY_BASE64].contains(&name)
+}
 
 /// The bytes that the service counts, and a little for the framing of what it does not.
 pub(crate) fn bytes(message: &Native) -> usize {

@@ -12,10 +12,9 @@ use tokio::{
     sync::{Mutex, Semaphore},
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Trouble, refuse_delays},
+    backend::{Calls, Failure, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
@@ -49,8 +48,7 @@ struct Shared {
     outboxes: BlockingMutex<HashMap<String, Arc<Mutex<Outbox>>>>,
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    calls: Calls,
 }
 
 impl PubSubPublisher {
@@ -70,7 +68,7 @@ impl PubSubPublisher {
             outboxes: BlockingMutex::default(),
             messages: Arc::new(Semaphore::new(config.in_flight_messages)),
             bytes: Arc::new(Semaphore::new(config.in_flight_bytes)),
-            calls: TaskTracker::new(),
+            calls: Calls::default(),
             config,
         })))
     }
@@ -79,9 +77,6 @@ impl PubSubPublisher {
 impl Shared {
     /// The messages as Pub/Sub takes them, unless the call cannot be made at all.
     fn prepare(&self, topic: &str, messages: &[Message]) -> Result<Vec<Native>, PublishError> {
-        if self.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
         check_name(topic).map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
         refuse_delays(topic, messages)?;
         let write = |message| marshaler::write(topic, message, &self.config.ordering_keys);
@@ -99,13 +94,10 @@ impl Shared {
     }
 
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        let call = self.calls.token();
+        let Some(call) = self.calls.begin(topic, &messages)? else { return Ok(()) };
         let natives = self.prepare(topic, &messages)?;
         // What is on its way needs not be in memory twice.
         drop(messages);
-        if natives.is_empty() {
-            return Ok(());
-        }
         let (of, outbox) = (natives.len(), self.outbox(topic));
         let on_its_way = {
             let mut outbox = outbox.lock().await;
@@ -164,9 +156,8 @@ impl Publisher for PubSubPublisher {
     /// [`delivery_timeout`](PubSubPublisherConfig::delivery_timeout) of being sent; a second time as long is
     /// left to those that wait for room.
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
         let patience = (self.0.config.delivery_timeout + self.0.config.request_timeout) * 2;
-        if timeout(patience, self.0.calls.wait()).await.is_err() {
+        if timeout(patience, self.0.calls.close()).await.is_err() {
             return Err(topics::timed_out().explained("not everything was sent").publishing(""));
         }
         self.0.outboxes.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -45,12 +45,7 @@ impl Settling {
         };
         let (message, attempts) = (settled.message.clone(), settled.attempt);
         let Some(dead_letters) = self.dead_letters.clone() else {
-            tracing::error!(
-                topic = self.topic,
-                message_id = %message.id(),
-                reason,
-                "a message was rejected and there is no dead-letter topic: it is dropped"
-            );
+            settled.log_if_dropped(&self.topic);
             return self.tell(settled, true, now);
         };
         let sending = dead_letters.send(self.topic.clone(), message, reason, attempts);

@@ -16,8 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use watermill_core::{
     Delivery, Subscriber, Subscription,
     backend::{ById, Failure, Nacks, Registry, Shared, SharedOptions, Trouble},
-    delivery::Origin,
-    error::{ConfigError, SubscribeError, SubscribeErrorKind},
+    error::{ConfigError, SubscribeError},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
@@ -108,20 +107,20 @@ impl Subscriber for PubSubSubscriber {
             .close_timeout(self.config.request_timeout * 3);
         let ledger = ById::new(Nacks::ToServer).scoped();
         let shared = Arc::new(Shared::new(topic, self.config.group.as_deref(), ledger, options));
-        let origin = Origin::builder(BACKEND, topic).group(self.config.group.as_deref());
-        let (subscription, origin) = self.running.open(origin, shared.clone())?;
         let asked = CancellationToken::new();
-        let pull = Pull::new(Beginning {
-            shared,
-            origin,
-            config: self.config.clone(),
-            subscriptions: self.subscriptions.clone(),
-            client: self.client.clone(),
-            known,
-            asked: asked.clone(),
-            settling: Settling::new(topic, dead_letters),
-        });
-        tokio::spawn(pull.run());
+        let subscription = self.running.start(BACKEND, shared, |shared, origin| {
+            let pull = Pull::new(Beginning {
+                shared,
+                origin,
+                config: self.config.clone(),
+                subscriptions: self.subscriptions.clone(),
+                client: self.client.clone(),
+                known,
+                asked: asked.clone(),
+                settling: Settling::new(topic, dead_letters),
+            });
+            pull.run()
+        })?;
         Ok(subscription.map_stream(|deliveries| Asking { deliveries, asked: Some(asked.drop_guard()) }))
     }
 
@@ -132,9 +131,7 @@ impl Subscriber for PubSubSubscriber {
 
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         let config = self.config.clone().group(group);
-        config
-            .validate()
-            .map_err(|error| SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error))?;
+        config.validate()?;
         Ok(Arc::new(Self::with_client(config, self.client.clone())))
     }
 

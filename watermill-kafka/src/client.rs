@@ -4,26 +4,16 @@ use std::{
     collections::HashSet,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
 };
 
-use rdkafka::{
-    consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
-};
 use tokio::sync::oneshot;
-
 use watermill_core::backend::Failure;
 
 use crate::{
-    config::KafkaSubscriberConfig,
-    context::{Context, Subscribed},
-    error,
+    context::Context,
+    group::{Group, Subscribed},
     notifier::Notifier,
-    queue::ClientHandle,
-    service::Service,
-    settle::Shared,
-    transactions::Owner,
+    settle::{Shared, Together},
 };
 
 /// How the thread that serves a client is reached. The client ends when the last of its subscriptions
@@ -31,6 +21,7 @@ use crate::{
 pub(crate) struct Client {
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) context: Arc<Context>,
+    pub(crate) group: Arc<Group>,
     counter: Mutex<Counter>,
 }
 
@@ -53,38 +44,28 @@ pub(crate) enum Command {
     Rewind(Arc<Shared>, Vec<u64>, oneshot::Sender<()>),
 }
 
+/// The publisher's half of a pair: whose transactions the positions of all clients of a subscriber are committed in.
+pub(crate) trait Owner: Together {
+    /// The transactions, without a share in the publisher's life.
+    fn transactions(&self) -> Arc<dyn Together>;
+
+    /// Takes a client in whose positions are committed. To be called within a runtime.
+    fn join(&self, client: &Arc<Client>);
+
+    /// Why there will be no other transaction, if there will not.
+    fn over(&self) -> Option<Failure>;
+}
+
 impl Client {
     /// A client with a place for `topic`.
-    pub(crate) fn start(
-        config: &KafkaSubscriberConfig,
-        group: &str,
+    pub(crate) fn new(
+        notifier: Arc<Notifier>,
+        context: Arc<Context>,
+        group: Arc<Group>,
         topic: &str,
-        owner: Option<Arc<Owner>>,
-    ) -> Result<Arc<Self>, Failure> {
-        let notifier = Arc::new(Notifier::default());
-        let context = Context::new(config.request_timeout, config.session_timeout(), owner.clone());
-        let mut consumer: BaseConsumer<Context> =
-            config.client(group).create_with_context(context).map_err(error::classify)?;
-        consumer.set_nonempty_callback({
-            let notifier = notifier.clone();
-            move || notifier.notify()
-        });
-        let context = consumer.context().clone();
-        let handle = ClientHandle::new(Arc::new(consumer));
-        context.belongs_to(&handle);
-        let client = Arc::new(Self { notifier, context, counter: Mutex::default() });
-        client.lock().topics.insert(topic.to_owned());
-        let service = Service::new(client.clone(), handle, config, owner.is_some());
-        // A thread and not a task: a member that does not poll is thrown out of its group, and handlers
-        // may keep every worker of the runtime busy for minutes.
-        thread::Builder::new()
-            .name("kafka-client".to_owned())
-            .spawn(move || service.run())
-            .map_err(|error| error::classify(KafkaError::ClientCreation(error.to_string())))?;
-        if let Some(owner) = owner {
-            owner.0.join(&client);
-        }
-        Ok(client)
+    ) -> Self {
+        let counter = Counter { topics: HashSet::from([topic.to_owned()]), ..Counter::default() };
+        Self { notifier, context, group, counter: Mutex::new(counter) }
     }
 
     /// Takes a place for a topic, if there is none yet: of two subscriptions of one topic in a group, each

@@ -5,12 +5,15 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use watermill_core::{
     Backoff, DeadLetter, Message,
-    delivery::Token,
     error::{NotAccepted, PublishError, PublishErrorKind, chain},
     metadata_keys as keys,
 };
 
-use crate::{BACKEND, assigned::scope, ledger::Rejected, settle::Shared};
+use crate::{
+    BACKEND,
+    assigned::scope,
+    settle::{RejectedDelivery, Shared},
+};
 
 /// How many are sent in one call.
 const CALL: usize = 100;
@@ -18,13 +21,6 @@ const CALL: usize = 100;
 /// The metadata entry of a dead letter without its payload that says how long that was; the record itself lies at
 /// the partition and offset that the letter names.
 const PAYLOAD_BYTES: &str = "payload_bytes_poisoned";
-
-/// A rejected message that is to be sent.
-pub(crate) struct RejectedDelivery {
-    pub(crate) token: Token,
-    pub(crate) rejected: Rejected,
-    pub(crate) reason: String,
-}
 
 /// Sends what a subscription has rejected, in order, until the subscription is gone. What cannot be sent is
 /// tried again until it can, and its place in the partition is held meanwhile.

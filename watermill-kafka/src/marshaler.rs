@@ -1,6 +1,6 @@
 //! [`Message`] to and from Kafka's record, without I/O: Go Watermill's headers.
 //!
-//! The value is the payload, the key is the message's key, and the headers are the id under
+//! The value is the payload, none makes a tombstone, the key is the message's key, and the headers are the id under
 //! `_watermill_message_uuid` and one for each metadata entry.
 
 use std::{
@@ -39,9 +39,9 @@ pub(crate) fn check(message: &Message, bytes_max: usize) -> Result<(), Unreprese
     Ok(())
 }
 
-/// The value of a message's record.
+/// The value of a message's record; a tombstone has none.
 pub(crate) fn value(message: &Message) -> Option<&[u8]> {
-    Some(&message.payload()[..])
+    (!message.is_tombstone()).then(|| &message.payload()[..])
 }
 
 /// The headers of a message that was checked.

@@ -13,10 +13,9 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use rdkafka::error::KafkaError;
 use tokio::sync::OwnedMutexGuard;
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Trouble, refuse_delays},
+    backend::{self, Calls, Failure, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
@@ -37,7 +36,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// The messages that were queued before a `publish` future was dropped are published.
+/// The messages that were queued before a `publish` future was dropped are published, unless the publisher is closed
+/// while brokers do not take them: then they are taken back.
 #[derive(Clone)]
 pub struct KafkaPublisher(Arc<Shared>);
 
@@ -45,8 +45,7 @@ struct Shared {
     config: KafkaPublisherConfig,
     producer: Producer,
     topic_locks: TopicLocks,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    calls: Calls,
 }
 
 impl KafkaPublisher {
@@ -58,7 +57,7 @@ impl KafkaPublisher {
     pub fn new(config: KafkaPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let producer = Producer::new(config.client()).map_err(config::refused_by_client)?;
-        let (topic_locks, calls) = (TopicLocks::default(), TaskTracker::new());
+        let (topic_locks, calls) = (TopicLocks::default(), Calls::default());
         Ok(Self(Arc::new(Shared { config, producer, topic_locks, calls })))
     }
 }
@@ -66,9 +65,7 @@ impl KafkaPublisher {
 impl Shared {
     /// Why a call cannot be made at all.
     fn check(&self, topic: &str, messages: &[Message]) -> Result<(), PublishError> {
-        if self.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
+        self.calls.check(topic)?;
         config::check_topic(topic)
             .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
         refuse_delays(topic, messages)?;
@@ -131,7 +128,7 @@ struct Publish<'a> {
     topic: &'a str,
     of: usize,
     step: Step<'a>,
-    _call: TaskTrackerToken,
+    _call: backend::Call,
 }
 
 enum Step<'a> {
@@ -211,13 +208,12 @@ impl Publisher for KafkaPublisher {
         Self: 'call,
     {
         let shared = &*self.0;
-        let (of, _call) = (messages.len(), shared.calls.token());
+        let (of, _call) = (messages.len(), shared.calls.in_progress());
         Box::pin(Publish { shared, topic, of, step: Step::Begin(messages), _call })
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
-        self.0.calls.wait().await;
+        self.0.calls.close().await;
         self.0.producer.close().await;
         Ok(())
     }

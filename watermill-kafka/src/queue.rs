@@ -95,7 +95,10 @@ impl Taken {
     fn new(record: Yoke<Borrowed<'static>, Arc<Queue>>) -> Self {
         let borrowed = &record.get().0;
         let (offset, timestamp) = (borrowed.offset(), borrowed.timestamp().to_millis());
-        Self { offset, timestamp, message: Message::from_record(NativeRecord(record)) }
+        let has_value = borrowed.payload().is_some();
+        let message = Message::from_record(NativeRecord(record));
+        let message = if has_value { message } else { message.without_value() };
+        Self { offset, timestamp, message }
     }
 }
 

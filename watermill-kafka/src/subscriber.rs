@@ -12,20 +12,20 @@ use watermill_core::{
     DeadLetter, Subscriber, Subscription,
     backend::{Failure, Registry, Trouble},
     delivery::Origin,
-    error::{ConfigError, SubscribeError, SubscribeErrorKind},
+    error::{ConfigError, SubscribeError},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
 
 use crate::{
     BACKEND, KafkaPublisher, KafkaPublisherConfig, KafkaSubscriberConfig, PartitionLag, StartPosition,
-    client::{Client, Command},
-    context::Subscribed,
+    client::{Client, Command, Owner},
     dead_letters,
+    group::Subscribed,
+    service,
     settle::Shared,
     subscription::KafkaSource,
     topics::{self, Prepared},
-    transactions::Owner,
 };
 
 /// How many topics are remembered to have been there.
@@ -55,7 +55,7 @@ struct Running {
     /// Topics that were there once.
     known: HashSet<String>,
     /// The transactions that positions are committed in, if any.
-    owner: Option<Arc<Owner>>,
+    owner: Option<Arc<dyn Owner>>,
 }
 
 impl KafkaSubscriber {
@@ -78,7 +78,7 @@ impl KafkaSubscriber {
     }
 
     /// Commits positions in these transactions from now on.
-    pub(crate) fn commit_with(&self, owner: Arc<Owner>) -> Result<(), ConfigError> {
+    pub(crate) fn commit_with(&self, owner: Arc<dyn Owner>) -> Result<(), ConfigError> {
         let mut running = self.lock();
         ConfigError::check("commit the subscriber's positions in transactions")
             .unless(self.config.group.is_some(), "without a group there are no positions to commit")
@@ -147,7 +147,7 @@ impl KafkaSubscriber {
     fn begin(&self, topic: &str, prepared: Prepared) -> Result<Subscription, SubscribeError> {
         let mut running = self.lock();
         let subscribing = |failure: Failure| failure.subscribing(topic);
-        if let Some(over) = running.owner.as_ref().and_then(|owner| owner.0.over()) {
+        if let Some(over) = running.owner.as_ref().and_then(|owner| owner.over()) {
             let ended = format!("the transactions of its publisher have ended for good: {}", over.text());
             return Err(subscribing(over.explained(ended)));
         }
@@ -160,13 +160,13 @@ impl KafkaSubscriber {
         let client = match running.clients.iter().find(|client| client.reserve(topic)) {
             Some(client) => client.clone(),
             None => {
-                let client = Client::start(&self.config, &self.group, topic, running.owner.clone());
+                let client = service::start(&self.config, &self.group, topic, running.owner.as_ref());
                 let client = client.map_err(subscribing)?;
                 running.clients.push(client.clone());
                 client
             }
         };
-        let pair = running.owner.as_ref().map(|owner| owner.0.clone());
+        let together = running.owner.as_ref().map(|owner| owner.transactions());
         drop(running);
         let shared = Arc::new(Shared::new(
             topic,
@@ -174,7 +174,7 @@ impl KafkaSubscriber {
             self.config.max_ahead,
             self.config.group.is_some(),
             dead_letters.is_some(),
-            pair,
+            together,
         ));
         let source = Arc::new(KafkaSource {
             client: client.clone(),
@@ -221,9 +221,7 @@ impl Subscriber for KafkaSubscriber {
 
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         let config = self.config.clone().group(group);
-        let subscriber = Self::new(config)
-            .map_err(|error| SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error))?;
-        Ok(Arc::new(subscriber))
+        Ok(Arc::new(Self::new(config)?))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

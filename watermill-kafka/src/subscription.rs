@@ -74,7 +74,7 @@ impl Source for KafkaSource {
                 Item::Handed(scope, handed) => Next::Delivery(delivery(origin, scope, handed)),
                 Item::Error(error) => Next::Error(error),
                 Item::Back(partition) => {
-                    self.client.context.begin_anew(&self.shared, origin, partition);
+                    self.client.group.begin_anew(&self.shared, origin, partition);
                     continue;
                 }
                 Item::Ended => Next::Ended,

@@ -66,7 +66,7 @@ pub(crate) async fn pin(
     scout.pin(topic, prepared.starts.clone()).await
 }
 
-fn missing(topic: &str) -> Failure {
+pub(crate) fn missing(topic: &str) -> Failure {
     error::classify_code(Code::UnknownTopicOrPartition).explained(missing_detail(topic))
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn prepare_to_publish(config: &KafkaPublisherConfig, topic: &st
 /// Whether a topic is there and the leaders of all its partitions answer; blocks.
 pub(crate) fn have_leaders<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> bool {
     match partitions(client, topic, timeout) {
-        Ok(Found::Ready(partitions)) => ends(client, topic, partitions, timeout).is_ok(),
+        Ok(Found::Ready(partitions)) => watermarks(client, topic, partitions, timeout).is_ok(),
         Ok(Found::NotReady(_)) => await_leaders(client, topic, timeout).is_ok(),
         Ok(Found::Missing) | Err(_) => false,
     }
@@ -153,26 +153,26 @@ fn await_leaders<C: ClientContext>(
             Found::NotReady(code) => return Err(error::classify_code(code)),
         }
     };
-    ends(client, topic, partitions, timeout).map_err(error::classify)?;
+    watermarks(client, topic, partitions, timeout).map_err(error::classify)?;
     Ok(partitions)
 }
 
-/// Asks the leader of each partition for the offset after its newest message; blocks.
-fn ends<C: ClientContext>(
+/// Asks the leader of each partition for the offsets of its oldest message and after its newest one; blocks.
+fn watermarks<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     partitions: i32,
     timeout: Duration,
-) -> Result<Vec<i64>, KafkaError> {
+) -> Result<Vec<(i64, i64)>, KafkaError> {
     let until = Instant::now() + timeout;
-    let end = |partition| loop {
+    let watermarks = |partition| loop {
         match client.fetch_watermarks(topic, partition, timeout) {
-            Ok((_, end)) => return Ok(end),
+            Ok(watermarks) => return Ok(watermarks),
             Err(error) if is_no_leader(&error) && Instant::now() < until => pause(),
             Err(error) => return Err(error),
         }
     };
-    (0..partitions).map(end).collect()
+    (0..partitions).map(watermarks).collect()
 }
 
 /// Whether a partition is between two leaders, its first one does not know yet that it is one, or the client
@@ -195,13 +195,13 @@ fn pause() {
 }
 
 /// A client for a few questions. It joins no group.
-struct Scout {
+pub(crate) struct Scout {
     consumer: Option<Arc<BaseConsumer<Quiet>>>,
     timeout: Duration,
 }
 
 impl Scout {
-    fn new(config: &KafkaSubscriberConfig, group: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(config: &KafkaSubscriberConfig, group: &str) -> Result<Self, Failure> {
         let consumer: BaseConsumer<Quiet> =
             config.scout(group).create_with_context(Quiet::default()).map_err(error::classify)?;
         Ok(Self { consumer: Some(Arc::new(consumer)), timeout: config.request_timeout })
@@ -221,7 +221,7 @@ impl Scout {
     }
 
     /// How many partitions a topic has; `None` where there is no such topic.
-    async fn partitions(&self, topic: &str) -> Result<Option<i32>, Failure> {
+    pub(crate) async fn partitions(&self, topic: &str) -> Result<Option<i32>, Failure> {
         let until = Instant::now() + self.timeout;
         loop {
             let name = topic.to_owned();
@@ -238,8 +238,43 @@ impl Scout {
 
     /// The offset after the newest message of each partition.
     async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>, Failure> {
+        let watermarks = self.watermarks(topic, partitions).await?;
+        Ok(watermarks.into_iter().map(|(_, end)| end).collect())
+    }
+
+    /// The offsets of the oldest message and after the newest one of each partition.
+    pub(crate) async fn watermarks(&self, topic: &str, partitions: i32) -> Result<Vec<(i64, i64)>, Failure> {
         let topic = topic.to_owned();
-        self.ask(move |consumer, timeout| ends(consumer.client(), &topic, partitions, timeout)).await
+        self.ask(move |consumer, timeout| watermarks(consumer.client(), &topic, partitions, timeout)).await
+    }
+
+    /// What the group has committed of each partition.
+    pub(crate) async fn committed(&self, topic: &str, partitions: i32) -> Result<Vec<Option<i64>>, Failure> {
+        let topic = topic.to_owned();
+        self.ask(move |consumer, timeout| {
+            let mut asked = TopicPartitionList::new();
+            for partition in 0..partitions {
+                asked.add_partition(&topic, partition);
+            }
+            let committed = consumer.committed_offsets(asked, timeout)?;
+            let position = |partition| {
+                let element = committed.find_partition(&topic, partition)?;
+                if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None }
+            };
+            committed.elements().iter().try_for_each(|element| element.error())?;
+            Ok((0..partitions).map(position).collect())
+        })
+        .await
+    }
+
+    /// How many members a group has.
+    pub(crate) async fn members(&self, group: &str) -> Result<usize, Failure> {
+        let group = group.to_owned();
+        self.ask(move |consumer, timeout| {
+            let groups = consumer.fetch_group_list(Some(&group), timeout)?;
+            Ok(groups.groups().iter().map(|group| group.members().len()).sum())
+        })
+        .await
     }
 
     async fn pin(&self, topic: &str, starts: Vec<i64>) -> Result<(), Failure> {

@@ -1,69 +1,42 @@
-//! [`Connection`]: a connection that is made when it is needed, and again after it broke.
+//! [`Connection`]: one to a server, which all calls share.
 
-use std::{pin::pin, task::Poll, time::Duration};
+use std::time::Duration;
 
-use futures::poll;
-use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
-use tokio::sync::Mutex;
-use watermill_core::backend::Failure;
+use async_trait::async_trait;
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, aio::MultiplexedConnection};
+use watermill_core::backend::{Connect, Failure, SharedConnection};
 
 use crate::error::classify;
 
-/// Calls are sent in the order in which they were polled first, without waiting for each other's answers.
-pub(crate) struct Connection {
+pub(crate) type Connection = SharedConnection<Server>;
+
+pub(crate) struct Server {
     client: Client,
     config: AsyncConnectionConfig,
-    open: Mutex<Open>,
 }
 
-#[derive(Default)]
-struct Open {
-    connection: Option<MultiplexedConnection>,
-    /// How many there have been.
-    number: u64,
+/// `timeout` bounds connecting. The server's answer may take `at_most` longer.
+pub(crate) fn connection(client: Client, timeout: Duration, at_most: Duration) -> Connection {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(Some(timeout + at_most));
+    SharedConnection::new(Server { client, config })
 }
 
-impl Connection {
-    /// `timeout` bounds connecting. The server's answer may take `at_most` longer.
-    pub(crate) fn new(client: Client, timeout: Duration, at_most: Duration) -> Self {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout + at_most));
-        Self { client, config, open: Mutex::default() }
+#[async_trait]
+impl Connect for Server {
+    type Connection = MultiplexedConnection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.client.get_multiplexed_async_connection_with_config(&self.config).await
     }
 
-    /// Makes a call. After one that got no answer, the next begins with a new connection.
-    pub(crate) async fn call<T, F>(&self, call: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = RedisResult<T>>,
-    {
-        let mut open = self.open.lock().await;
-        let connection = match &open.connection {
-            Some(connection) => connection.clone(),
-            None => {
-                let connecting = self.client.get_multiplexed_async_connection_with_config(&self.config);
-                let connection = connecting.await.map_err(classify)?;
-                open.number += 1;
-                open.connection.insert(connection).clone()
-            }
-        };
-        let number = open.number;
-        let mut answer = pin!(call(connection));
-        // The first poll sends it: with the lock, so that no later call is sent before it.
-        let answered = poll!(answer.as_mut());
-        drop(open);
-        let answer = match answered {
-            Poll::Ready(answer) => answer,
-            Poll::Pending => answer.await,
-        };
-        if let Err(error) = &answer
-            && (error.is_io_error() || error.is_unrecoverable_error())
-        {
-            let mut open = self.open.lock().await;
-            if open.number == number {
-                open.connection = None;
-            }
-        }
-        answer.map_err(classify)
+    fn is_lost(&self, error: &RedisError) -> bool {
+        error.is_io_error() || error.is_unrecoverable_error()
+    }
+
+    fn classify(&self, error: RedisError) -> Failure {
+        classify(error)
     }
 }

@@ -3,8 +3,6 @@
 use redis::{ErrorKind, RedisError};
 use watermill_core::backend::{Failure, Trouble};
 
-pub(crate) const EMPTY_TOPIC: &str = "a stream needs a name";
-
 /// What an answer begins with, or contains where a script has passed it on.
 const CODES: &[(&str, Trouble)] = &[
     // The group, or the stream with it, was removed.

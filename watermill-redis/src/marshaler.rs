@@ -1,12 +1,11 @@
 //! [`Message`] to and from the fields of an entry, without I/O: as Go Watermill's library writes them.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use rmp::{decode, encode};
 use watermill_core::{
-    Message,
+    Message, Metadata,
+    backend::{key_entry, refuse_key_entries, take_key},
     error::BoxError,
-    metadata_keys::{KEY, KEY_BASE64, MESSAGE_UUID},
+    metadata_keys::MESSAGE_UUID,
 };
 
 const METADATA: &str = "metadata";
@@ -18,33 +17,16 @@ pub(crate) type Fields = [(&'static str, Bytes); 3];
 /// The fields of a message, or why there are none.
 pub(crate) fn write(message: Message, value_bytes_max: usize) -> Result<Fields, String> {
     let (id, key, mut metadata, payload) = message.into_parts();
-    for reserved in [KEY, KEY_BASE64] {
-        // With these in the metadata the message would come back with another key.
-        if metadata.contains(reserved) {
-            return Err(format!(
-                "the metadata entry {reserved:?} is reserved for the key: use Message::with_key"
-            ));
-        }
+    refuse_key_entries(&metadata)?;
+    if let Some(key) = &key {
+        let (name, value) = key_entry(key);
+        metadata.insert(name, value);
     }
-    if let Some(key) = key {
-        match str::from_utf8(&key) {
-            Ok(text) => metadata.insert(KEY, text),
-            Err(_) => metadata.insert(KEY_BASE64, STANDARD.encode(&key)),
-        };
-    }
-    let mut packed = Vec::new();
-    if !metadata.is_empty() {
-        let entries = u32::try_from(metadata.len()).map_err(|_| "too many metadata entries")?;
-        let pack = |packed: &mut Vec<u8>| {
-            encode::write_map_len(packed, entries)?;
-            for (name, value) in metadata.iter() {
-                encode::write_str(packed, name)?;
-                encode::write_str(packed, value)?;
-            }
-            Ok::<(), encode::ValueWriteError>(())
-        };
-        pack(&mut packed).map_err(|error| error.to_string())?;
-    }
+    // Nothing, and not the empty map, as Go writes it.
+    let packed = match metadata.is_empty() {
+        true => Vec::new(),
+        false => rmp_serde::to_vec(&metadata).map_err(|error| error.to_string())?,
+    };
     let id = Bytes::copy_from_slice(id.as_str().as_bytes());
     let fields = [(MESSAGE_UUID, id), (METADATA, packed.into()), (PAYLOAD, payload)];
     match fields.iter().find(|(_, value)| value.len() > value_bytes_max) {
@@ -69,31 +51,18 @@ pub(crate) fn read(fields: Vec<Bytes>) -> Result<Message, BoxError> {
     }
     let payload = payload.ok_or("it has no field `payload`: another program wrote it")?;
     let mut message = Message::with_id(str::from_utf8(&id.unwrap_or_default())?, payload);
-    read_metadata(&packed.unwrap_or_default(), &mut message)?;
+    if let Some(packed) = packed.filter(|packed| !packed.is_empty()) {
+        let mut metadata: Metadata = rmp_serde::from_slice(&packed)?;
+        message.set_key(take_key(&mut metadata)?);
+        *message.metadata_mut() = metadata;
+    }
     Ok(message)
-}
-
-fn read_metadata(mut packed: &[u8], message: &mut Message) -> Result<(), BoxError> {
-    // Nil is what Go's encoder makes of a map that is none.
-    if packed.is_empty() || packed == [0xc0] {
-        return Ok(());
-    }
-    let not_text = |error| format!("the metadata are not text: {error:?}");
-    for _ in 0..decode::read_map_len(&mut packed)? {
-        let (name, rest) = decode::read_str_from_slice(packed).map_err(not_text)?;
-        let (value, rest) = decode::read_str_from_slice(rest).map_err(not_text)?;
-        packed = rest;
-        match name {
-            KEY => message.set_key(Some(Bytes::copy_from_slice(value.as_bytes()))),
-            KEY_BASE64 => message.set_key(Some(STANDARD.decode(value)?.into())),
-            _ => drop(message.metadata_mut().insert(name, value)),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use watermill_core::metadata_keys::KEY;
+
     use super::*;
 
     fn entry(metadata: &'static [u8]) -> Vec<Bytes> {

@@ -1,28 +1,31 @@
 //! [`RedisPublisher`].
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Client, Pipeline};
-use tokio::sync::RwLock;
 use watermill_core::{
     Message, Publisher,
-    backend::refuse_delays,
+    backend::{Calls, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
 
-use crate::{BACKEND, RedisPublisherConfig, connection::Connection, error::EMPTY_TOPIC, marshaler};
+use crate::{
+    BACKEND, RedisPublisherConfig,
+    connection::{Connection, connection},
+    marshaler,
+};
 
 /// Appends to streams: the topic is the key of one.
 ///
 /// A call is one transaction (`MULTI`), so that all of its messages are there or none, next to each other.
 /// Calls share one connection and do not wait for each other.
+#[derive(Debug)]
 pub struct RedisPublisher {
     config: RedisPublisherConfig,
     connection: Connection,
-    /// True once closed. Calls in progress hold it for reading.
-    closed: RwLock<bool>,
+    calls: Calls,
 }
 
 impl RedisPublisher {
@@ -34,8 +37,8 @@ impl RedisPublisher {
     /// As [`RedisPublisherConfig::validate`].
     pub fn new(client: Client, config: RedisPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        let connection = Connection::new(client, config.timeout, Duration::ZERO);
-        Ok(Self { config, connection, closed: RwLock::new(false) })
+        let connection = connection(client, config.timeout, Duration::ZERO);
+        Ok(Self { config, connection, calls: Calls::default() })
     }
 
     fn transaction(&self, topic: &str, messages: Vec<Message>) -> Result<Pipeline, PublishError> {
@@ -62,16 +65,7 @@ impl RedisPublisher {
 #[async_trait]
 impl Publisher for RedisPublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        let closed = self.closed.read().await;
-        if *closed {
-            return Err(PublishError::closed(topic));
-        }
-        if topic.is_empty() {
-            return Err(PublishError::new(PublishErrorKind::Topic, topic).because(EMPTY_TOPIC));
-        }
-        if messages.is_empty() {
-            return Ok(());
-        }
+        let Some(_call) = self.calls.begin(topic, &messages)? else { return Ok(()) };
         refuse_delays(topic, &messages)?;
         let transaction = self.transaction(topic, messages)?;
         let published =
@@ -80,17 +74,11 @@ impl Publisher for RedisPublisher {
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        *self.closed.write().await = true;
+        self.calls.close().await;
         Ok(())
     }
 
     fn capabilities(&self) -> PublisherCapabilities {
         PublisherCapabilities::new(BACKEND).keeps_order(true).atomic(true)
-    }
-}
-
-impl fmt::Debug for RedisPublisher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisPublisher").field("config", &self.config).finish_non_exhaustive()
     }
 }

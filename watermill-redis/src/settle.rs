@@ -8,15 +8,20 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::{Client, RedisResult, Script, Value, from_redis_value};
+use redis::{Client, Script};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use watermill_core::{
     backend::{ById, Failure, Incoming, Settled, Shared, Transport, Trouble},
     delivery::Outcome,
 };
 
-use crate::{RedisSubscriberConfig, StartPosition, connection::Connection, marshaler};
+use crate::{
+    RedisSubscriberConfig, StartPosition,
+    connection::{Connection, connection},
+    marshaler,
+};
 
 /// Has what was given back, until somebody claims it: so that it is not ours, and the consumer can go.
 const NOBODY: &str = "_watermill_given_back";
@@ -36,8 +41,14 @@ pub(crate) struct Entry {
     delivered: u32,
 }
 
+/// What a subscription has in hand.
+pub(crate) type State = Shared<ById<Entry>>;
+
 /// An entry as it is found: id, fields, and how often it was delivered.
 type Found = (String, Vec<Bytes>, u32);
+
+/// The answer to `XREADGROUP`: of each stream its name and its entries.
+type Streams = Vec<(String, Vec<(String, Vec<Bytes>)>)>;
 
 /// Whose an entry is from now on, for how long it has been idle, and how often it was delivered. `None` is an ack.
 type Claim<'a> = Option<(&'a str, Duration, u32)>;
@@ -46,7 +57,7 @@ type Claim<'a> = Option<(&'a str, Duration, u32)>;
 pub(crate) struct RedisTransport {
     config: RedisSubscriberConfig,
     consumer: String,
-    pub(crate) shared: Arc<Shared<ById<Entry>>>,
+    pub(crate) shared: Arc<State>,
     /// Waits for messages.
     reading: Connection,
     talking: Connection,
@@ -54,6 +65,7 @@ pub(crate) struct RedisTransport {
 }
 
 /// Where to look for entries that were delivered before, and when.
+#[derive(Clone)]
 struct Pending {
     /// At those of our own, from an earlier life.
     own: bool,
@@ -62,14 +74,10 @@ struct Pending {
 }
 
 impl RedisTransport {
-    pub(crate) fn new(
-        client: &Client,
-        config: RedisSubscriberConfig,
-        consumer: String,
-        shared: Arc<Shared<ById<Entry>>>,
-    ) -> Self {
-        let reading = Connection::new(client.clone(), config.timeout, config.look_interval);
-        let talking = Connection::new(client.clone(), config.timeout, Duration::ZERO);
+    pub(crate) fn new(client: &Client, config: RedisSubscriberConfig, shared: Arc<State>) -> Self {
+        let consumer = config.consumer.clone().unwrap_or_else(|| Uuid::now_v7().simple().to_string());
+        let reading = connection(client.clone(), config.timeout, config.look_interval);
+        let talking = connection(client.clone(), config.timeout, Duration::ZERO);
         let own = config.consumer.is_some();
         let pending = Mutex::new(Pending { own, from: OLDEST.to_owned(), at: Instant::now() });
         Self { config, consumer, shared, reading, talking, pending }
@@ -89,10 +97,7 @@ impl RedisTransport {
 
     /// What is there: our own of an earlier life first, then what others left, then what is new.
     async fn find(&self, room: usize) -> Result<Vec<Found>, Failure> {
-        let (own, from, at) = {
-            let pending = self.pending();
-            (pending.own, pending.from.clone(), pending.at)
-        };
+        let Pending { own, from, at } = self.pending().clone();
         if at <= Instant::now() {
             let (from, found) = self.claim(room, own, &from).await?;
             let mut pending = self.pending();
@@ -119,13 +124,12 @@ impl RedisTransport {
     async fn read(&self, room: usize) -> Result<Vec<Found>, Failure> {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.config.group).arg(&self.consumer).arg("COUNT").arg(room);
-        read.arg("BLOCK")
-            .arg(millis(self.config.look_interval))
-            .arg("STREAMS")
-            .arg(self.shared.topic())
-            .arg(">");
-        let read = async |mut connection| new_entries(read.query_async(&mut connection).await?);
-        self.reading.call(read).await
+        read.arg("BLOCK").arg(millis(self.config.look_interval));
+        read.arg("STREAMS").arg(self.shared.topic()).arg(">");
+        let streams: Streams =
+            self.reading.call(async |mut connection| read.query_async(&mut connection).await).await?;
+        let entries = streams.into_iter().flat_map(|(_, entries)| entries);
+        Ok(entries.map(|(id, fields)| (id, fields, 1)).collect())
     }
 
     fn incoming(&self, (id, fields, delivered): Found) -> Option<Incoming<Entry>> {
@@ -160,17 +164,6 @@ impl RedisTransport {
                 };
                 // The next claim counts one more.
                 Some((NOBODY, idle, settled.attempt - u32::from(!settled.tried)))
-            }
-            Outcome::Reject { reason } => {
-                let (message, attempt) = (settled.message.id().as_str(), settled.attempt);
-                tracing::error!(
-                    topic = self.shared.topic(),
-                    message,
-                    attempt,
-                    reason,
-                    "a message was rejected and is acked"
-                );
-                None
             }
             _ => None,
         }
@@ -208,7 +201,12 @@ impl Transport for RedisTransport {
         let told = settled.iter().map(|settled| (&settled.id, self.claim_after(settled)));
         let ours = self.tell(told).await?;
         for (settled, ours) in mem::take(settled).into_iter().zip(ours) {
-            if ours { settled.recorded() } else { settled.lost() }
+            if ours {
+                settled.log_if_dropped(self.shared.topic());
+                settled.recorded();
+            } else {
+                settled.lost();
+            }
         }
         Ok(())
     }
@@ -242,16 +240,24 @@ fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
 }
 
-/// Of the answer to `XREADGROUP` for one stream: nothing, or its name and its entries, in a map or a list.
-fn new_entries(answer: Value) -> RedisResult<Vec<Found>> {
-    let entries = match answer {
-        Value::Map(streams) => streams.into_iter().next().map(|(_, entries)| entries),
-        Value::Array(mut streams) => match streams.pop() {
-            Some(Value::Array(mut stream)) => stream.pop(),
-            _ => None,
-        },
-        _ => None,
-    };
-    let entries: Vec<(String, Vec<Bytes>)> = from_redis_value(entries.unwrap_or(Value::Array(Vec::new())))?;
-    Ok(entries.into_iter().map(|(id, fields)| (id, fields, 1)).collect())
+#[cfg(test)]
+mod tests {
+    use redis::{Value, from_redis_value};
+
+    use super::*;
+
+    #[test]
+    fn new_entries_are_read_in_either_version_of_the_protocol() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let fields = Value::Array(vec![text("payload"), text("x")]);
+        let entries = Value::Array(vec![Value::Array(vec![text("1-0"), fields])]);
+        let lists = Value::Array(vec![Value::Array(vec![text("t"), entries.clone()])]);
+        let map = Value::Map(vec![(text("t"), entries)]);
+        for answer in [lists, map] {
+            let fields = vec![Bytes::from("payload"), Bytes::from("x")];
+            let expected = vec![("t".to_owned(), vec![("1-0".to_owned(), fields)])];
+            assert_eq!(from_redis_value::<Streams>(answer).unwrap(), expected);
+        }
+        assert_eq!(from_redis_value::<Streams>(Value::Nil).unwrap(), Vec::new());
+    }
 }

@@ -4,20 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use redis::Client;
-use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
     backend::{self, ById, Nacks, Registry, Shared, SharedOptions, TransportOptions},
-    delivery::Origin,
-    error::{ConfigError, SubscribeError, SubscribeErrorKind},
+    error::{ConfigError, SubscribeError},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
 
 use crate::{
     BACKEND, RedisSubscriberConfig,
-    error::EMPTY_TOPIC,
-    settle::{Entry, RedisTransport},
+    settle::{RedisTransport, State},
 };
 
 /// How many outcomes are recorded together.
@@ -30,7 +27,7 @@ const RECORD_BATCH: usize = 100;
 pub struct RedisSubscriber {
     client: Client,
     config: RedisSubscriberConfig,
-    open: Registry<Shared<ById<Entry>>>,
+    open: Registry<State>,
 }
 
 impl RedisSubscriber {
@@ -48,16 +45,12 @@ impl RedisSubscriber {
     /// A consumer whose group is there.
     async fn prepare(&self, topic: &str) -> Result<RedisTransport, SubscribeError> {
         self.open.check(topic)?;
-        if topic.is_empty() {
-            return Err(SubscribeError::new(SubscribeErrorKind::Topic, topic).because(EMPTY_TOPIC));
-        }
         let config = &self.config;
-        let consumer = config.consumer.clone().unwrap_or_else(|| Uuid::now_v7().simple().to_string());
         let ledger = ById::new(Nacks::KeptHere).ahead(config.fetch_ahead);
         let options =
             SharedOptions::default().record_batch(RECORD_BATCH).record_interval(config.ack_interval);
         let shared = Arc::new(Shared::new(topic, Some(&config.group), ledger, options));
-        let transport = RedisTransport::new(&self.client, config.clone(), consumer, shared);
+        let transport = RedisTransport::new(&self.client, config.clone(), shared);
         transport.create_group(config.start).await.map_err(|failure| failure.subscribing(topic))?;
         Ok(transport)
     }
@@ -68,15 +61,12 @@ impl Subscriber for RedisSubscriber {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         let transport = self.prepare(topic).await?;
         let shared = transport.shared.clone();
-        let origin = Origin::builder(BACKEND, topic).group(shared.group());
-        let (subscription, origin) = self.open.open(origin, shared.clone())?;
         let options = TransportOptions::default()
             // A fetch waits by itself.
             .poll_interval(Duration::from_millis(1), Duration::from_millis(1))
             .lease(Some(self.config.visibility_timeout))
             .retry(self.config.retry);
-        tokio::spawn(backend::run(shared, origin, transport, options));
-        Ok(subscription)
+        self.open.start(BACKEND, shared, |shared, origin| backend::run(shared, origin, transport, options))
     }
 
     /// Creates the group, and the stream with it.
@@ -86,10 +76,7 @@ impl Subscriber for RedisSubscriber {
 
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         let config = RedisSubscriberConfig { group: group.to_owned(), ..self.config.clone() };
-        match Self::new(self.client.clone(), config) {
-            Ok(subscriber) => Ok(Arc::new(subscriber)),
-            Err(error) => Err(SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error)),
-        }
+        Ok(Arc::new(Self::new(self.client.clone(), config)?))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

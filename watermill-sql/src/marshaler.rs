@@ -2,13 +2,18 @@
 
 use std::{fmt, time::SystemTime};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
-use watermill_core::{Message, MessageId, Metadata, error::BoxError, message::DelayError, metadata_keys};
+use watermill_core::{
+    Message, MessageId, Metadata,
+    backend::{key_entry, key_of_entry, refuse_key_entries, take_key},
+    error::BoxError,
+    message::DelayError,
+    metadata_keys,
+};
 
 use crate::{Layout, PayloadColumn};
 
@@ -66,14 +71,7 @@ impl Record {
         if uuid.contains('\0') {
             return Err(format!("the id {uuid:?} contains a NUL character, which no text column holds"));
         }
-        // With these in the metadata the message would come back with another key.
-        for reserved in [metadata_keys::KEY, metadata_keys::KEY_BASE64] {
-            if metadata.contains(reserved) {
-                return Err(format!(
-                    "the metadata entry {reserved:?} is reserved for the key: use Message::with_key"
-                ));
-            }
-        }
+        refuse_key_entries(metadata)?;
         let due_ms = match layout {
             Layout::Log => None,
             Layout::Queue => due_ms(&message).map_err(|error| error.to_string())?,
@@ -84,11 +82,9 @@ impl Record {
     /// The row of a message that came from a row, and so fits into one.
     pub(crate) fn of_row(message: Message) -> Self {
         let (uuid, key, mut metadata, payload) = message.into_parts();
-        if let Some(key) = key {
-            match std::str::from_utf8(&key) {
-                Ok(text) => metadata.insert(metadata_keys::KEY, text),
-                Err(_) => metadata.insert(metadata_keys::KEY_BASE64, BASE64_STANDARD.encode(&key)),
-            };
+        if let Some(key) = &key {
+            let (name, value) = key_entry(key);
+            metadata.insert(name, value);
         }
         // A map of text always serialises.
         let metadata = serde_json::to_string(&metadata).expect("text is JSON");
@@ -115,8 +111,7 @@ impl Columns<'_> {
         let mut message = Message::with_id(self.uuid()?, payload);
         let Some(metadata) = self.metadata()? else { return Ok(message) };
         let mut metadata: Metadata = serde_json::from_str(metadata).map_err(not_text)?;
-        let encoded = metadata.remove(metadata_keys::KEY_BASE64);
-        let key = decode_key(metadata.remove(metadata_keys::KEY), encoded.as_deref())?;
+        let key = take_key(&mut metadata)?;
         if !metadata.is_empty() {
             *message.metadata_mut() = metadata;
         }
@@ -134,7 +129,11 @@ impl Columns<'_> {
             return Ok(());
         }
         let Keys { has_key, encoded } = serde_json::from_str(metadata).map_err(not_text)?;
-        decode_key(has_key.then(String::new), encoded.as_deref()).map(drop)
+        match encoded {
+            Some(_) if has_key => Err("there are two keys in the metadata".into()),
+            Some(encoded) => key_of_entry(metadata_keys::KEY_BASE64, &encoded).transpose().map(drop),
+            None => Ok(()),
+        }
     }
 
     /// What can be kept of a row that is no message: its id, its payload, and the metadata column as text.
@@ -186,18 +185,6 @@ fn plain_text(json: &str) -> Option<(&str, &str)> {
 
 fn not_text(error: impl fmt::Display) -> String {
     format!("metadata is not an object of text: {error}")
-}
-
-fn decode_key(text: Option<String>, encoded: Option<&str>) -> Result<Option<Bytes>, BoxError> {
-    match (text, encoded) {
-        (None, None) => Ok(None),
-        (Some(text), None) => Ok(Some(Bytes::from(text))),
-        (None, Some(encoded)) => {
-            let key = BASE64_STANDARD.decode(encoded);
-            Ok(Some(Bytes::from(key.map_err(|error| format!("the key is not base64: {error}"))?)))
-        }
-        (Some(_), Some(_)) => Err("the row has two keys".into()),
-    }
 }
 
 /// What metadata say of the key: enough to know that they can be read, without keeping them.

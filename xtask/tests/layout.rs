@@ -9,7 +9,7 @@ mod sources;
 
 use documents::{crate_map, documents, is_published, links, members, package, version_of};
 use modules::{FLOORS, reexports};
-use sources::{Source, read, root, rust_sources};
+use sources::{Source, code_lines, read, root, rust_sources};
 
 /// A backend: where its sources and its conformance test are.
 struct Backend {
@@ -48,7 +48,7 @@ const BACKENDS: &[Backend] = &[
     },
 ];
 
-/// The modules that every backend has.
+/// The modules that every backend has, or each of its layouts.
 const SPINE: &[&str] = &["config", "publisher", "subscriber", "settle", "marshaler", "error"];
 
 /// Nobody reads a table of contents that is longer.
@@ -74,9 +74,12 @@ fn every_backend_has_the_spine() {
             faults.push(format!("{} has no README.md; it is the backend's docs", backend.sources));
         }
         for module in SPINE {
-            let file = sources.join(format!("{module}.rs"));
-            let folder = sources.join(module).join("mod.rs");
-            if !file.is_file() && !folder.is_file() {
+            let file = format!("{module}.rs");
+            let mut folders = std::fs::read_dir(&sources).unwrap().map(|entry| entry.unwrap().path());
+            let is_there = sources.join(&file).is_file()
+                || sources.join(module).join("mod.rs").is_file()
+                || folders.any(|folder| folder.join(&file).is_file());
+            if !is_there {
                 faults.push(format!(
                     "{} has no {module}.rs; see the table in CONTRIBUTING.md for what belongs there",
                     backend.sources
@@ -304,6 +307,25 @@ fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
         faults.push(format!("CONTRIBUTING.md does not say: {claim}"));
     }
     report(faults);
+}
+
+/// Of a backend for a real server, made with the kit, all that is not options or tests.
+const KIT_BACKEND_LINES_MAX: usize = 500;
+
+#[test]
+fn the_guide_counts_the_lines_of_a_backend_for_a_real_server() {
+    let sources = root().join("watermill-redis/src");
+    let rust = rust_sources(&sources).into_iter().filter(|source| !source.path.ends_with("/config.rs"));
+    let rust: usize = rust.map(|source| code_lines(&source.text, "//")).sum();
+    let scripts = ["claim", "settle", "leave"].map(|name| read(&sources.join(name).with_extension("lua")));
+    let lua: usize = scripts.iter().map(|script| code_lines(script, "--")).sum();
+    let guide = read(&root().join("CONTRIBUTING.md"));
+    let claim = format!("{rust} lines of Rust and {lua} of Lua");
+    assert!(guide.contains(&claim), "CONTRIBUTING.md does not say of watermill-redis: {claim}");
+    assert!(
+        rust + lua <= KIT_BACKEND_LINES_MAX,
+        "watermill-redis has {claim}: what is not about Redis is the kit's"
+    );
 }
 
 #[test]

@@ -96,7 +96,8 @@ impl Envelope {
 
     /// Reads the JSON. Fields in any order, unknown ones, and `null` for the payload and the metadata
     /// are accepted. Of a field that is there twice the last one counts, except that metadata adds up and
-    /// that `null` does not take a text away, as in Go. Text that is not Unicode is an error, where Go
+    /// that `null` does not take a text away, as in Go. A payload that is `null` makes the message a
+    /// [tombstone](Message::is_tombstone). Text that is not Unicode is an error, where Go
     /// would change it: no Go writer writes any.
     ///
     /// # Errors
@@ -110,6 +111,9 @@ impl Envelope {
         }
         let mut message = Message::with_id(MessageId::from(fields.uuid), fields.payload);
         *message.metadata_mut() = fields.metadata;
+        if fields.tombstone {
+            message = message.without_value();
+        }
         Ok(Self { destination: fields.destination, message })
     }
 }
@@ -167,6 +171,16 @@ mod tests {
         assert_eq!(outer.id().len(), 36);
         assert_ne!(outer.id(), envelope.wrap().id());
         assert_eq!(Envelope::unwrap(&outer).unwrap().message().id(), "1");
+    }
+
+    #[test]
+    fn a_tombstone_has_no_payload_and_is_one_again_when_it_is_read() {
+        let envelope = Envelope::new("d", Message::with_id("u", "x").without_value());
+        let json = envelope.to_json();
+        assert_eq!(json, br#"{"destination_topic":"d","uuid":"u","payload":null,"metadata":{}}"#);
+        assert!(Envelope::from_json(&json).unwrap().message().is_tombstone());
+        let empty = br#"{"destination_topic":"d","uuid":"u","payload":"","metadata":{}}"#;
+        assert!(!Envelope::from_json(empty).unwrap().message().is_tombstone());
     }
 
     #[test]

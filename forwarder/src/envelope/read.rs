@@ -27,6 +27,8 @@ pub(super) struct Fields {
     pub(super) destination: String,
     pub(super) uuid: String,
     pub(super) payload: Vec<u8>,
+    /// Whether the payload is `null`.
+    pub(super) tombstone: bool,
     pub(super) metadata: Metadata,
 }
 
@@ -57,7 +59,11 @@ impl<'de> Visitor<'de> for Object {
             match name {
                 Name::Destination => replace(&mut fields.destination, &mut map)?,
                 Name::Uuid => replace(&mut fields.uuid, &mut map)?,
-                Name::Payload => fields.payload = map.next_value::<Base64>()?.0,
+                Name::Payload => {
+                    let payload = map.next_value::<Option<Base64>>()?;
+                    fields.tombstone = payload.is_none();
+                    fields.payload = payload.map(|payload| payload.0).unwrap_or_default();
+                }
                 Name::Metadata => match map.next_value::<Option<BTreeMap<String, Option<String>>>>()? {
                     // Into what is there already, as Go does with a map.
                     Some(entries) => {

@@ -15,9 +15,13 @@ pub(super) fn json(destination: &str, message: &Message) -> Vec<u8> {
     push_text(&mut out, destination);
     out.push_str(r#","uuid":"#);
     push_text(&mut out, message.id());
-    out.push_str(r#","payload":""#);
-    BASE64_STANDARD.encode_string(message.payload(), &mut out);
-    out.push_str(r#"","metadata":{"#);
+    if message.is_tombstone() {
+        out.push_str(r#","payload":null,"metadata":{"#);
+    } else {
+        out.push_str(r#","payload":""#);
+        BASE64_STANDARD.encode_string(message.payload(), &mut out);
+        out.push_str(r#"","metadata":{"#);
+    }
     // Metadata is sorted by the bytes of its names, the order in which Go's encoder writes a map.
     for (at, (name, value)) in message.metadata().iter().enumerate() {
         if at > 0 {

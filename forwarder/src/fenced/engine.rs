@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use watermill_core::{
     Delivery,
     error::{PublishError, PublishErrorKind, SettleError, chain},
@@ -21,6 +21,8 @@ use super::{
 };
 use crate::{
     ForwarderError, ForwarderReport, OnUnreadable,
+    config::StopDeadlines,
+    control::Run,
     end::End,
     relay::{item::Item, source::Source},
 };
@@ -30,17 +32,27 @@ pub(super) async fn run(
     forwarder: &FencedForwarder,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ForwarderReport, ForwarderError> {
-    let mut shutdown = pin!(shutdown);
+    let shared = &*forwarder.control.shared;
+    let _run = Run::start(shared);
+    let asked = async {
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = shared.stopped() => {}
+        }
+    };
+    let mut shutdown = pin!(asked);
     let topic = &*forwarder.config.topic;
-    let window = forwarder.config.fenced_window();
-    let opened = Source::open(&*forwarder.subscriber, topic, window, shutdown.as_mut()).await?;
+    let (config, window) = (&forwarder.config, |_| forwarder.config.fenced_window());
+    let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let mut engine = Engine::new(forwarder);
     let end = engine.flow(&mut source, shutdown).await;
+    let stop = engine.stopping.unwrap_or_else(|| forwarder.config.stop_deadlines());
     source.stop_intake();
-    engine.finish_recording().await;
-    end.into_result(topic, source.close().await, engine.report)
+    engine.finish_recording(stop.drained).await;
+    end.into_result(topic, source.close(stop.closed).await, engine.report)
 }
 
 struct Engine<'a> {
@@ -56,6 +68,8 @@ struct Engine<'a> {
     size: usize,
     /// How many commits in a row have failed.
     failures: u32,
+    /// Until when what may take, once it is to stop in the middle of a transaction.
+    stopping: Option<StopDeadlines>,
     report: ForwarderReport,
 }
 
@@ -69,6 +83,7 @@ impl<'a> Engine<'a> {
             recording: FuturesUnordered::new(),
             size: forwarder.config.batch_size,
             failures: 0,
+            stopping: None,
             report: ForwarderReport::default(),
         }
     }
@@ -118,7 +133,7 @@ impl<'a> Engine<'a> {
             let place = Place::of(&delivery).ok_or_else(|| {
                 End::Unsuitable("the source has no offsets, by which its messages are known again".to_owned())
             })?;
-            let (destination, item) = Item::new(delivery);
+            let (destination, item) = Item::new(delivery, config.key_from.as_ref());
             let mut pending = Pending::new(item, place, destination);
             if let Err(error) = &pending.item.inner {
                 let (topic, id, handling) = (&*config.topic, pending.item.outer.id(), config.on_unreadable);
@@ -176,9 +191,39 @@ impl<'a> Engine<'a> {
             let checkpoint = journal.publish(batch.places(size));
             let outgoing = batch.outgoing(size, &self.forwarder.config.dead_letter_topic);
             let term = self.term.as_mut().expect("a term has begun");
-            let committed = term.commit(outgoing, checkpoint.clone()).await;
+            let committed = {
+                let mut commit = pin!(term.commit(outgoing, checkpoint.clone()));
+                tokio::select! {
+                    biased;
+                    committed = &mut commit => Some(committed),
+                    () = shutdown.as_mut() => {
+                        let deadlines = *self.stopping.insert(self.forwarder.config.stop_deadlines());
+                        timeout_at(deadlines.drained, commit).await.ok()
+                    }
+                }
+            };
+            let Some(committed) = committed else {
+                // Whether it is committed is for the next relay to find out.
+                self.term = None;
+                tracing::warn!(topic = self.forwarder.config.topic, "stopped before a transaction had ended");
+                return Err(End::Shutdown);
+            };
             match committed {
-                Ok(()) => self.published(&mut batch, size, checkpoint),
+                Ok(()) => {
+                    self.published(&mut batch, size, checkpoint);
+                    if self.stopping.is_some() {
+                        return Err(End::Shutdown);
+                    }
+                }
+                Err(error) if self.stopping.is_some() && error.kind() != PublishErrorKind::Fenced => {
+                    let error = chain(&error);
+                    tracing::warn!(
+                        topic = self.forwarder.config.topic,
+                        error,
+                        "not published before the end"
+                    );
+                    return Err(End::Shutdown);
+                }
                 Err(error) => {
                     self.term = None;
                     let in_doubt = self.failed(&mut batch, size, error, checkpoint)?;
@@ -316,11 +361,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Waits until the source has recorded what was published, within the time there is for it.
-    async fn finish_recording(&mut self) {
+    async fn finish_recording(&mut self, deadline: Instant) {
         // Given up here, the checkpoint has it.
         self.term = None;
         let all = async { while self.recording.next().await.is_some() {} };
-        let _ = timeout(self.forwarder.config.drain_timeout, all).await;
+        let _ = timeout_at(deadline, all).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use watermill_core::{HandlerInfo, Subscriber, error::ConfigError, fenced::FencedPublisher};
 
-use crate::{ForwarderConfig, ForwarderError, ForwarderReport, HANDLER};
+use crate::{ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER};
 
 /// Reads envelopes from the forwarder topic and publishes what is in them, each batch in one transaction of
 /// the destination, together with a checkpoint.
@@ -58,6 +58,7 @@ pub struct FencedForwarder {
     name: String,
     config: ForwarderConfig,
     handler: Arc<HandlerInfo>,
+    control: ForwarderControl,
 }
 
 /// Puts a [`FencedForwarder`] together.
@@ -94,8 +95,14 @@ impl FencedForwarder {
         &self.config
     }
 
+    /// A handle to stop it, to look at it, and to pause what it sends.
+    pub fn control(&self) -> ForwarderControl {
+        self.control.clone()
+    }
+
     /// Forwards until `shutdown` is ready, then stops gracefully: the transaction in progress is finished,
-    /// and what was published is recorded by the source. What is in hand besides stays in the source. The
+    /// within the `drain_timeout`, and what was published is recorded by the source. What is in hand besides stays in
+    /// the source. The
     /// subscription is closed; the subscriber and the destination are left open, they may have other users.
     ///
     /// # Errors
@@ -134,7 +141,8 @@ impl FencedForwarderBuilder {
             .unless(!name.is_empty(), "name is empty: the destination knows a relay by it")
             .finish()?;
         let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
-        Ok(FencedForwarder { subscriber, destination, name, config, handler: Arc::new(handler) })
+        let control = ForwarderControl::new(&config.topic);
+        Ok(FencedForwarder { subscriber, destination, name, config, handler: Arc::new(handler), control })
     }
 }
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use watermill_core::{
     Delivery, HandlerInfo, Message,
     dead_letter::DeadLetter,
-    delivery::Settlement,
+    delivery::{Outcome, Settlement},
     error::{PublishError, SettleError},
+    metadata_keys,
 };
 
-use crate::{Envelope, EnvelopeError};
+use crate::{Envelope, EnvelopeError, KeyFrom};
 
 /// A message in hand: taken from the source and not settled. Dropped, it is nacked.
 pub(crate) struct Item {
@@ -18,18 +19,27 @@ pub(crate) struct Item {
     pub(crate) outer: Message,
     /// What is to be published, or why there is nothing.
     pub(crate) inner: Result<Message, EnvelopeError>,
+    /// How often its destination has refused it, alone.
+    pub(crate) refusals: u32,
+    /// When that was for the first time, by the count of its [`Lanes`](super::lanes::Lanes).
+    pub(crate) refused_at: Option<u64>,
     settlement: Settlement,
 }
 
 impl Item {
     /// Unwraps a delivery, and says where it is to go.
-    pub(crate) fn new(delivery: Delivery) -> (Option<String>, Self) {
+    pub(crate) fn new(delivery: Delivery, key_from: Option<&KeyFrom>) -> (Option<String>, Self) {
         let (outer, settlement) = delivery.split();
         let (destination, inner) = match Envelope::unwrap(&outer).map(Envelope::into_parts) {
-            Ok((destination, message)) => (Some(destination), Ok(message)),
+            Ok((destination, mut message)) => {
+                if let Some(key_from) = key_from {
+                    key_from.apply(&mut message);
+                }
+                (Some(destination), Ok(message))
+            }
             Err(error) => (None, Err(error)),
         };
-        (destination, Self { outer, inner, settlement })
+        (destination, Self { outer, inner, refusals: 0, refused_at: None, settlement })
     }
 
     pub(crate) fn key(&self) -> Option<&Bytes> {
@@ -57,6 +67,15 @@ impl Item {
         }
     }
 
+    /// Lets the source keep it as a dead letter, and waits until that is recorded.
+    pub(crate) async fn reject(self, letter: &Message) -> Result<(), SettleError> {
+        let said = |name| letter.metadata().get(name).unwrap_or_default();
+        let (reason, attempts) =
+            (said(metadata_keys::REASON_POISONED), said(metadata_keys::ATTEMPTS_POISONED));
+        let reason = format!("{reason} (attempts: {attempts})");
+        self.settlement.settle_confirmed(Outcome::Reject { reason }).await
+    }
+
     pub(crate) fn ack(self) {
         self.settlement.ack();
     }
@@ -68,5 +87,9 @@ impl Item {
 
     pub(crate) fn nack(self) {
         self.settlement.nack();
+    }
+
+    pub(crate) fn nack_after(self, delay: std::time::Duration) {
+        self.settlement.nack_after(delay);
     }
 }

@@ -1,31 +1,39 @@
 //! [`Lane`]: messages that have to stay in order.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
 use super::item::Item;
 
+/// After how long without an answer the messages of a lane count as blocked, so that others go on.
+pub(super) const SLOW_AFTER: Duration = Duration::from_secs(1);
+
 /// The messages for one destination, or for one key of it, in order, with at most one call at a time.
 pub(super) struct Lane {
     queue: VecDeque<Item>,
-    /// How many are with the call in progress.
+    /// How many are with the call in progress, and since when.
     in_call: usize,
+    called_at: Option<Instant>,
+    /// The call in progress has no answer for so long that it is waited for like a failure.
+    slow: bool,
+    /// Somebody wants it to wait.
+    pub(super) paused: bool,
     /// How many calls in a row have failed.
     failures: u32,
     /// When the next call may begin.
     retry_at: Option<Instant>,
+    trouble: Option<Trouble>,
     /// The most messages of the next call: fewer while a message is searched that is at fault.
     call_size: usize,
     call_size_max: usize,
 }
 
-/// What a call is made of.
-pub(super) struct LaneBatch {
-    pub(super) items: Vec<Item>,
-    pub(super) retry_at: Option<Instant>,
-    /// How many calls in a row have failed before this one.
-    pub(super) failures: u32,
+/// What a lane waits for.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) error: String,
+    pub(super) since: Instant,
 }
 
 impl Lane {
@@ -33,8 +41,12 @@ impl Lane {
         Self {
             queue: VecDeque::new(),
             in_call: 0,
+            called_at: None,
+            slow: false,
+            paused: false,
             failures: 0,
             retry_at: None,
+            trouble: None,
             call_size: call_size_max,
             call_size_max,
         }
@@ -49,8 +61,18 @@ impl Lane {
         self.queue.len() + self.in_call
     }
 
+    /// How many are with a call in progress.
+    pub(super) fn in_call(&self) -> usize {
+        self.in_call
+    }
+
     pub(super) fn is_failing(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Whether its messages wait for something else than their turn.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_failing() || self.slow || self.paused
     }
 
     /// How many calls in a row have failed.
@@ -58,40 +80,83 @@ impl Lane {
         self.failures
     }
 
-    /// Takes the messages of the next call, if there are any and no call is in progress.
-    pub(super) fn begin(&mut self) -> Option<LaneBatch> {
-        if self.in_call > 0 || self.queue.is_empty() {
+    /// How often its first message was refused alone, or else how many calls in a row have failed.
+    pub(super) fn attempts(&self) -> u32 {
+        self.queue.front().map_or(0, |item| item.refusals).max(self.failures)
+    }
+
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
+    /// Takes the messages of the next call, if one may begin that has at most `room`.
+    pub(super) fn begin(&mut self, now: Instant, room: usize) -> Option<Vec<Item>> {
+        let waits = self.paused || self.in_call > 0 || self.retry_at.is_some_and(|at| at > now);
+        let first = self.queue.front().filter(|_| !waits)?;
+        // What was refused is tried alone.
+        let size = if first.refusals > 0 { 1 } else { self.call_size.min(self.queue.len()) };
+        if size > room {
             return None;
         }
-        let size = self.call_size.min(self.queue.len());
-        self.in_call = size;
-        Some(LaneBatch {
-            items: self.queue.drain(..size).collect(),
-            retry_at: self.retry_at.take(),
-            failures: self.failures,
-        })
+        (self.in_call, self.called_at, self.retry_at) = (size, Some(now), None);
+        Some(self.queue.drain(..size).collect())
+    }
+
+    /// Its first message is being given up, which is like a call of one message.
+    pub(super) fn begin_by_hand(&mut self) {
+        (self.in_call, self.called_at) = (1, Some(Instant::now()));
+    }
+
+    /// When something is to be done about it, if nothing happens before: a call may begin, or the one in
+    /// progress becomes slow.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.called_at {
+            Some(called_at) if !self.slow => Some(called_at + SLOW_AFTER),
+            Some(_) => None,
+            None => self.retry_at.filter(|_| !self.paused && !self.queue.is_empty()),
+        }
+    }
+
+    /// Notices, once, that the call in progress is slow.
+    pub(super) fn becomes_slow(&mut self, now: Instant) -> bool {
+        let slow = !self.slow && self.called_at.is_some_and(|called_at| called_at + SLOW_AFTER <= now);
+        if slow {
+            self.slow = true;
+            self.note(|| format!("no answer for {SLOW_AFTER:?}"), now);
+        }
+        slow
     }
 
     /// The call is over.
     pub(super) fn end(&mut self) {
-        self.in_call = 0;
+        (self.in_call, self.called_at) = (0, None);
+        if std::mem::take(&mut self.slow) && self.failures == 0 {
+            self.trouble = None;
+        }
     }
 
-    /// Something was accepted: the destination works.
-    pub(super) fn succeeded(&mut self) {
-        self.failures = 0;
+    /// Something was accepted: the destination works. Returns what was the matter.
+    pub(super) fn succeeded(&mut self) -> Option<Trouble> {
+        (self.failures, self.retry_at) = (0, None);
         self.call_size = self.call_size.saturating_mul(2).min(self.call_size_max);
+        self.trouble.take()
     }
 
     /// The call failed; the next one has to wait.
-    pub(super) fn failed(&mut self, retry_at: Instant) {
+    pub(super) fn failed(&mut self, error: impl FnOnce() -> String, now: Instant, wait: Duration) {
         self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(retry_at);
+        self.retry_at = Some(now + wait);
+        self.note(error, now);
     }
 
-    /// The call failed and its messages were given up.
-    pub(super) fn gave_up(&mut self) {
-        self.failures = self.failures.saturating_add(1);
+    /// Its first message is gone, and what is behind it does not wait any more.
+    pub(super) fn relieved(&mut self) {
+        (self.failures, self.trouble, self.retry_at) = (0, None, None);
+    }
+
+    fn note(&mut self, error: impl FnOnce() -> String, now: Instant) {
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        self.trouble = Some(Trouble { error: error(), since });
     }
 
     /// One of `size` messages is at fault, and the next call shall say in which half it is.
@@ -108,14 +173,11 @@ impl Lane {
 
     /// Takes out what `matches`, and keeps the order of both parts.
     pub(super) fn take_matching(&mut self, matches: impl Fn(&Item) -> bool) -> Vec<Item> {
-        let mut taken = Vec::new();
-        for item in std::mem::take(&mut self.queue) {
-            if matches(&item) {
-                taken.push(item);
-            } else {
-                self.queue.push_back(item);
-            }
+        if !self.queue.iter().any(&matches) {
+            return Vec::new();
         }
-        taken
+        let (taken, left) = std::mem::take(&mut self.queue).into_iter().partition(|item| matches(item));
+        self.queue = left;
+        Vec::from(taken as VecDeque<Item>)
     }
 }

@@ -5,6 +5,8 @@
 //! construction, and a destination that is slow or fails keeps nobody waiting but itself.
 
 mod call;
+pub(crate) mod dead_letters;
+mod failures;
 pub(crate) mod item;
 mod lane;
 mod lanes;
@@ -15,49 +17,68 @@ use std::{
     pin::{Pin, pin},
 };
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
-use watermill_core::{
-    Delivery,
-    error::{PublishError, chain},
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
 };
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use watermill_core::{Delivery, error::chain, router::Phase};
 
 use self::{
-    call::{Attempt, Verdict, call},
+    call::{Called, GivenUp, call, give_up},
     item::Item,
     lanes::Lanes,
     source::Source,
 };
-use crate::{Forwarder, ForwarderError, ForwarderReport, OnUnreadable, end::End};
+use crate::{
+    Forwarder, ForwarderError, ForwarderReport, ForwarderStatus, OnUnreadable,
+    control::{Run, Snapshot},
+    end::End,
+};
 
 /// Runs a forwarder from subscribing to the closing of the subscription.
 pub(crate) async fn run(
     forwarder: &Forwarder,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ForwarderReport, ForwarderError> {
-    let mut shutdown = pin!(shutdown);
-    let topic = &*forwarder.config.topic;
-    let window = forwarder.config.window();
-    let opened = Source::open(&*forwarder.subscriber, topic, window, shutdown.as_mut()).await?;
+    let shared = &*forwarder.control.shared;
+    let _run = Run::start(shared);
+    let asked = async {
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = shared.stopped() => {}
+        }
+    };
+    let mut shutdown = pin!(asked);
+    let (config, window) = (&forwarder.config, |ordering| forwarder.config.window(ordering));
+    let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let stopping = CancellationToken::new();
-    let mut relay = Relay::new(forwarder, &stopping);
+    let mut relay = Relay::new(forwarder, &stopping, source.may_come_again_later());
     let end = relay.flow(&mut source, shutdown).await;
+    let stop = forwarder.config.stop_deadlines();
+    shared.enter(Phase::Draining);
     source.stop_intake();
     stopping.cancel();
     let end = match end {
-        End::PublisherClosed(_) => end,
-        _ => relay.drain().await.map_or(end, End::PublisherClosed),
+        End::PublisherClosed(_) | End::Fenced(_) => end,
+        _ => relay.drain(stop.drained).await.unwrap_or(end),
     };
     let report = relay.give_back();
-    end.into_result(topic, source.close().await, report)
+    shared.update(Snapshot { counts: report.clone(), ..Snapshot::default() });
+    end.into_result(&forwarder.config.topic, source.close(stop.closed).await, report)
 }
 
 /// Something that was going on has come to its end.
 enum Event {
-    Call(Attempt),
+    Called(Called),
+    GivenUp(GivenUp),
+    /// The source has recorded acks, or cannot.
+    Recorded(usize),
     /// A message that is no envelope was held for its time and goes back to the source.
     Release(Box<Item>),
 }
@@ -66,38 +87,58 @@ struct Relay<'a> {
     forwarder: &'a Forwarder,
     stopping: &'a CancellationToken,
     lanes: Lanes,
+    /// Whether a message that goes back to the source holds nothing up there.
+    may_come_again_later: bool,
     /// Messages that are no envelopes and are held before they are nacked.
     held: usize,
+    /// Messages that were accepted and of which the source has not recorded the acks: a crash repeats them.
+    unrecorded: usize,
     going_on: FuturesUnordered<BoxFuture<'a, Event>>,
     /// When the batch that is being gathered is published at the latest.
     gather_until: Option<Instant>,
     report: ForwarderReport,
+    /// When it says again how it is doing.
+    status_at: Instant,
 }
 
 impl<'a> Relay<'a> {
-    fn new(forwarder: &'a Forwarder, stopping: &'a CancellationToken) -> Self {
+    fn new(forwarder: &'a Forwarder, stopping: &'a CancellationToken, may_come_again_later: bool) -> Self {
         Self {
             forwarder,
             stopping,
             lanes: Lanes::new(forwarder.config.batch_size),
+            may_come_again_later,
             held: 0,
+            unrecorded: 0,
             going_on: FuturesUnordered::new(),
             gather_until: None,
             report: ForwarderReport::default(),
+            status_at: Instant::now(),
         }
     }
 
     /// Takes and forwards until something ends it.
     async fn flow(&mut self, source: &mut Source, mut shutdown: Pin<&mut impl Future<Output = ()>>) -> End {
+        let shared = &*self.forwarder.control.shared;
+        self.lanes.pause(&shared.pauses());
+        // Whether anything has happened since it was last said how it is doing.
+        let mut changed = true;
         loop {
             self.begin_calls();
             let room = self.room();
+            let due = self.lanes.due();
             tokio::select! {
                 biased;
                 () = &mut shutdown => return End::Shutdown,
+                () = sleep_until(self.status_at), if changed => {
+                    self.say_status();
+                    changed = false;
+                    continue;
+                }
+                () = shared.pauses_changed() => self.lanes.pause(&shared.pauses()),
                 Some(event) = self.going_on.next() => {
-                    if let Some(error) = self.finish(event) {
-                        return End::PublisherClosed(error);
+                    if let Some(end) = self.finish(event) {
+                        return end;
                     }
                 }
                 next = source.next(), if room > 0 => match next {
@@ -105,18 +146,31 @@ impl<'a> Relay<'a> {
                     None => return End::Subscription(source.take_last_error()),
                 },
                 () = until(self.gather_until) => self.gather_until = None,
+                () = until(due) => self.warn_of_slow_calls(),
             }
+            changed = true;
         }
+    }
+
+    fn say_status(&mut self) {
+        self.status_at = Instant::now() + ForwarderStatus::INTERVAL;
+        let in_hand = self.lanes.in_hand();
+        self.forwarder.control.shared.update(Snapshot {
+            counts: self.report.clone(),
+            in_hand: in_hand.flowing + in_hand.blocked + self.held,
+            unrecorded: self.unrecorded,
+            held: self.lanes.held(),
+        });
     }
 
     /// How many more messages may be taken now.
     fn room(&self) -> usize {
         let config = &self.forwarder.config;
-        let (flowing, blocked) = self.lanes.count();
-        if blocked + self.held >= config.max_blocked {
+        let in_hand = self.lanes.in_hand();
+        if in_hand.blocked + self.held >= config.max_blocked {
             return 0;
         }
-        config.max_flowing().saturating_sub(flowing).min(config.batch_size)
+        config.max_flowing().saturating_sub(in_hand.flowing).min(config.batch_size)
     }
 
     /// Takes a message, and with it what else is ready.
@@ -127,8 +181,7 @@ impl<'a> Relay<'a> {
             self.take(delivery);
         }
         let config = &self.forwarder.config;
-        let (flowing, _) = self.lanes.count();
-        if flowing >= config.batch_size {
+        if self.lanes.in_hand().flowing >= config.batch_size {
             self.gather_until = None;
         } else if !config.linger.is_zero() && self.gather_until.is_none() {
             self.gather_until = Some(Instant::now() + config.linger);
@@ -136,11 +189,19 @@ impl<'a> Relay<'a> {
     }
 
     fn take(&mut self, delivery: Delivery) {
+        let config = &self.forwarder.config;
         let attempt = delivery.info().attempt();
-        let (destination, item) = Item::new(delivery);
-        let Err(error) = &item.inner else { return self.lanes.push(destination, item) };
-        let (topic, id) = (&*self.forwarder.config.topic, item.outer.id());
-        let handling = self.forwarder.config.on_unreadable;
+        let (destination, item) = Item::new(delivery, config.key_from.as_ref());
+        let wait = config.backoff.delay(attempt.saturating_sub(1));
+        let Err(error) = &item.inner else {
+            let blocked = destination.as_deref().map_or(0, |destination| self.lanes.blocked_of(destination));
+            if self.may_come_again_later && blocked >= config.max_blocked_share() {
+                // It has its share of what may be blocked, and the rest is for others.
+                return item.nack_after(wait);
+            }
+            return self.lanes.push(destination, item);
+        };
+        let (topic, id, handling) = (&*config.topic, item.outer.id(), config.on_unreadable);
         tracing::error!(topic, %id, error = %chain(error), ?handling, "not an envelope");
         match handling {
             OnUnreadable::DeadLetter => self.lanes.push(None, item),
@@ -150,13 +211,12 @@ impl<'a> Relay<'a> {
             }
             OnUnreadable::Nack => {
                 // Held here and not by the source: not every source can wait.
-                let delay = self.forwarder.config.backoff.delay(attempt.saturating_sub(1));
                 let stopping = self.stopping;
                 self.held += 1;
                 self.going_on.push(
                     async move {
                         tokio::select! {
-                            () = sleep(delay) => {}
+                            () = sleep(wait) => {}
                             () = stopping.cancelled() => {}
                         }
                         Event::Release(Box::new(item))
@@ -172,82 +232,80 @@ impl<'a> Relay<'a> {
         if self.gather_until.is_some() && !stopping {
             return;
         }
-        for (lane, batch) in self.lanes.begin(stopping) {
-            let call = call(self.forwarder, self.stopping, lane, batch);
-            self.going_on.push(call.map(Event::Call).boxed());
+        let at_risk = self.lanes.in_hand().in_call + self.unrecorded;
+        let room = self.forwarder.config.max_flowing().saturating_sub(at_risk);
+        for next in self.lanes.begin(Instant::now(), room, stopping) {
+            let forwarder = self.forwarder;
+            self.going_on.push(match next.lane.destination.clone() {
+                Some(destination) => call(forwarder, destination, next).map(Event::Called).boxed(),
+                None => give_up(forwarder, next.lane, next.items, None).map(Event::GivenUp).boxed(),
+            });
         }
     }
 
-    /// Takes note of how something ended; an error is the end of everything.
-    fn finish(&mut self, event: Event) -> Option<PublishError> {
-        let attempt = match event {
-            Event::Call(attempt) => attempt,
+    fn warn_of_slow_calls(&mut self) {
+        for (destination, messages) in self.lanes.become_slow(Instant::now()) {
+            tracing::warn!(
+                topic = %self.forwarder.config.topic, destination = destination.as_deref(), messages,
+                "no answer yet: its messages wait, and others go on",
+            );
+        }
+    }
+
+    /// Takes note of how something ended; returns the end of everything, if it is that.
+    fn finish(&mut self, event: Event) -> Option<End> {
+        let end = match event {
+            Event::Called(called) => self.called(called),
+            Event::GivenUp(given_up) => self.given_up(given_up),
+            Event::Recorded(count) => {
+                self.unrecorded -= count;
+                None
+            }
             Event::Release(item) => {
                 item.nack();
                 self.held -= 1;
                 self.report.returned += u64::from(self.stopping.is_cancelled());
-                return None;
+                None
             }
         };
-        let Attempt { lane: id, forwarded, dead_lettered, remaining, verdict } = attempt;
-        self.report.count(id.destination.as_deref(), forwarded as u64, dead_lettered as u64);
-        let lane = self.lanes.get(&id)?;
-        lane.end();
-        let is_unreadable = id.destination.is_none();
-        if forwarded > 0 || (is_unreadable && dead_lettered > 0) {
-            lane.succeeded();
-        }
-        match verdict {
-            Verdict::Done => {}
-            Verdict::GaveUp => lane.gave_up(),
-            Verdict::Stopped => lane.put_back(remaining),
-            Verdict::Narrow => {
-                lane.narrow(remaining.len());
-                lane.put_back(remaining);
-            }
-            Verdict::Retry => {
-                let retry_at = Instant::now() + self.forwarder.config.backoff.delay(lane.failures());
-                if forwarded > 0 {
-                    self.lanes.set_aside(&id, remaining, retry_at);
-                } else {
-                    self.lanes.hold(&id, remaining, retry_at);
-                }
-            }
-            Verdict::Closed(error) => {
-                lane.put_back(remaining);
-                return Some(error);
-            }
-        }
         self.lanes.tidy();
-        None
+        end
     }
 
-    /// Publishes what is in hand for destinations that work, within the time there is for it.
-    async fn drain(&mut self) -> Option<PublishError> {
-        let config = &self.forwarder.config;
+    /// Acks what was accepted. Until the source has recorded that, it counts as being in hand.
+    fn record(&mut self, accepted: Vec<Item>) {
+        let count = accepted.len();
+        self.unrecorded += count;
+        let acks = join_all(accepted.into_iter().map(Item::ack_confirmed));
+        self.going_on.push(acks.map(move |_| Event::Recorded(count)).boxed());
+    }
+
+    /// Publishes what is in hand for destinations that work, until `deadline`.
+    async fn drain(&mut self, deadline: Instant) -> Option<End> {
         let drained = async {
             loop {
                 self.begin_calls();
                 let event = self.going_on.next().await?;
-                if let Some(error) = self.finish(event) {
-                    return Some(error);
+                if let Some(end) = self.finish(event) {
+                    return Some(end);
                 }
             }
         };
-        let Ok(error) = timeout(config.drain_timeout, drained).await else {
-            tracing::warn!(
-                topic = config.topic, timeout = ?config.drain_timeout, "stopped before everything in hand was published",
-            );
-            return None;
-        };
-        error
+        if let Ok(end) = timeout_at(deadline, drained).await {
+            return end;
+        }
+        tracing::warn!(
+            topic = %self.forwarder.config.topic, timeout = ?self.forwarder.config.drain_timeout,
+            "stopped before everything in hand was published",
+        );
+        None
     }
 
     /// Gives what is left back to the source.
     fn give_back(self) -> ForwarderReport {
         let Self { lanes, held, going_on, mut report, .. } = self;
-        let (flowing, blocked) = lanes.count();
-        report.returned += (flowing + blocked + held) as u64;
+        let in_hand = lanes.in_hand();
+        report.returned += (in_hand.flowing + in_hand.blocked + held) as u64;
         drop(going_on);
         for item in lanes.into_items() {
             item.nack();

@@ -3,36 +3,63 @@
 use std::{pin::Pin, task::Poll};
 
 use futures::{StreamExt, poll};
+use tokio::time::{Instant, sleep, timeout_at};
 use watermill_core::{
     Delivery, Subscriber, Subscription, Window,
-    error::{SubscribeError, chain},
+    error::{SubscribeError, SubscribeErrorKind, chain},
+    subscriber::Ordering,
 };
 
-use crate::ForwarderError;
+use crate::{ForwarderConfig, ForwarderError, control::Shared};
 
 /// A subscription to the forwarder topic.
 pub(crate) struct Source {
     subscription: Subscription,
+    ordering: Ordering,
     last_error: Option<SubscribeError>,
     ended: bool,
 }
 
 impl Source {
-    /// Subscribes; `None` when `shutdown` is ready first.
+    /// Subscribes; `None` when `shutdown` is ready first. What is away is waited for, if that is asked for.
     pub(crate) async fn open(
         subscriber: &dyn Subscriber,
-        topic: &str,
-        window: Window,
-        shutdown: Pin<&mut impl Future<Output = ()>>,
+        (config, shared): (&ForwarderConfig, &Shared),
+        window: impl FnOnce(Ordering) -> Window,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Self>, ForwarderError> {
-        let subscribed = tokio::select! {
-            biased;
-            () = shutdown => return Ok(None),
-            subscribed = subscriber.subscribe(topic) => subscribed,
+        let topic = &*config.topic;
+        let mut failures = 0;
+        let subscription = loop {
+            let subscribed = tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(None),
+                subscribed = subscriber.subscribe(topic) => subscribed,
+            };
+            let error = match subscribed {
+                Ok(subscription) => break subscription,
+                Err(error) if config.await_source && error.is_retryable() => error,
+                Err(error) => return Err(ForwarderError::subscribe(topic, error)),
+            };
+            shared.source_away(chain(&error));
+            let wait = config.backoff.delay(failures);
+            failures = failures.saturating_add(1);
+            tracing::error!(topic, failures, ?wait, error = %chain(&error), "the source is not there yet");
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(None),
+                () = sleep(wait) => {}
+            }
         };
-        let subscription = subscribed.map_err(|error| ForwarderError::subscribe(topic, error))?;
-        subscription.set_window(window);
-        Ok(Some(Self { subscription, last_error: None, ended: false }))
+        let ordering = subscriber.capabilities().ordering;
+        subscription.set_window(window(ordering));
+        shared.subscribed(subscription.control());
+        Ok(Some(Self { subscription, ordering, last_error: None, ended: false }))
+    }
+
+    /// Whether a message that is given back holds up nothing else there.
+    pub(crate) fn may_come_again_later(&self) -> bool {
+        self.ordering == Ordering::None
     }
 
     /// The next delivery; `None` when there will be none. Errors go to the log: the subscription
@@ -70,8 +97,13 @@ impl Source {
         self.subscription.stop_intake();
     }
 
-    pub(crate) async fn close(self) -> Result<(), SubscribeError> {
-        self.subscription.close().await
+    /// Closes the subscription, by `deadline`: later it is dropped, and what is not recorded comes again.
+    pub(crate) async fn close(self, deadline: Instant) -> Result<(), SubscribeError> {
+        let topic = self.subscription.status().topic;
+        timeout_at(deadline, self.subscription.close()).await.unwrap_or_else(|_| {
+            let late = "it was not closed within the drain timeout, and is dropped";
+            Err(SubscribeError::new(SubscribeErrorKind::Unavailable, topic).because(late))
+        })
     }
 
     /// What went wrong last.

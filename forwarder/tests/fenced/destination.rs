@@ -31,6 +31,8 @@ pub(crate) struct State {
     /// What is refused for good: ids, and topics that are missing.
     pub(crate) bad: BTreeSet<String>,
     pub(crate) missing: BTreeSet<String>,
+    /// How many commits end, if not all do.
+    pub(crate) hangs_after: Option<u64>,
     /// What goes wrong by chance, of each of the ways.
     pub(crate) chance: f64,
     pub(crate) random: Option<fastrand::Rng>,
@@ -99,6 +101,17 @@ impl Term for OneTerm {
 
     async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
         sleep(COMMIT).await;
+        let hangs = match &mut self.destination.state().hangs_after {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let unavailable = self.destination.strikes();
         {
             let mut state = self.destination.state();

@@ -60,8 +60,8 @@ async fn forward_all(weather: Weather) -> Vec<(String, Message)> {
             running = start(forwarder.clone());
         }
     }
-    source.calm();
-    destination.calm();
+    source.stop_injecting();
+    destination.stop_injecting();
     assert_eq!(running.stop().await.dead_lettered, 0);
     record.all_published()
 }

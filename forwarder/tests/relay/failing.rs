@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::time::{Instant, sleep};
-use watermill_core::{MemoryBroker, Subscriber, error::PublishErrorKind, memory::MemoryConfig};
-use watermill_forwarder::{Envelope, Forwarder};
+use tokio::time::sleep;
+use watermill_core::{Backoff, MemoryBroker, Subscriber, error::PublishErrorKind, memory::MemoryConfig};
+use watermill_forwarder::Forwarder;
 use watermill_testkit::ScriptedSubscriber;
 
-use super::support::{Picky, acked, config, envelope, ids, keyed, numbers, source_of, start};
+use super::support::{Picky, acked, config, envelope, keyed, numbers, source_of, start};
 
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_fails_blocks_nobody_but_itself_and_keeps_its_order() {
@@ -73,85 +73,6 @@ async fn what_is_blocked_is_bounded_and_at_the_bound_nothing_more_is_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_so_many_attempts_messages_are_dead_lettered_and_later_ones_have_one_attempt() {
-    let source = source_of("down", 5);
-    let destination = Picky::new();
-    destination.take_down("down", PublishErrorKind::Unavailable);
-    let begun = Instant::now();
-    let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config().attempts(3)));
-    source.settled(5).await;
-    assert_eq!(begun.elapsed(), Duration::from_secs(2), "three attempts, two waits");
-
-    source.push(envelope("down", "5"));
-    source.settled(6).await;
-    assert_eq!(begun.elapsed(), Duration::from_secs(2), "one attempt, no wait");
-
-    destination.bring_up("down");
-    source.push(envelope("down", "6"));
-    source.settled(7).await;
-    let report = running.stop().await;
-    assert_eq!((report.forwarded, report.dead_lettered), (1, 6));
-    assert_eq!(report.destinations["down"].dead_lettered, 6);
-
-    let letters = destination.record.published("forwarder_dead_letter");
-    let inner: Vec<_> =
-        letters.iter().map(|letter| Envelope::unwrap(letter).unwrap().message().clone()).collect();
-    assert_eq!(ids(&inner), numbers(0..6), "a dead letter can be sent again as it is");
-    let metadata = letters[0].metadata();
-    assert_eq!(metadata.get("topic_poisoned"), Some("forwarder_topic"));
-    assert_eq!(metadata.get("handler_poisoned"), Some("forwarder"));
-    assert_eq!(metadata.get("attempts_poisoned"), Some("3"));
-    assert!(metadata.get("reason_poisoned").unwrap().contains("publish to \"down\""));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_message_that_cannot_be_represented_is_dead_lettered_at_once_and_its_neighbours_are_not() {
-    let source = source_of("orders", 30);
-    let destination = Picky::new();
-    destination.refuse("13");
-    let begun = Instant::now();
-    let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config()));
-    source.settled(30).await;
-    let report = running.stop().await;
-    assert_eq!(begun.elapsed(), Duration::ZERO, "it does not wait for what cannot be mended");
-    assert_eq!((report.forwarded, report.dead_lettered), (29, 1));
-    let expected: Vec<_> = numbers(0..30).into_iter().filter(|id| id != "13").collect();
-    assert_eq!(destination.published("orders"), expected);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_refused_for_good_is_dead_lettered_without_waiting() {
-    for kind in [PublishErrorKind::Topic, PublishErrorKind::Refused, PublishErrorKind::Unsupported] {
-        let source = source_of("no such topic", 10);
-        source.push(envelope("orders", "10"));
-        let destination = Picky::new();
-        destination.take_down("no such topic", kind);
-        let begun = Instant::now();
-        let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config()));
-        source.settled(11).await;
-        let report = running.stop().await;
-        assert_eq!(begun.elapsed(), Duration::ZERO);
-        assert_eq!((report.forwarded, report.dead_lettered), (1, 10), "{kind:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn while_dead_letters_cannot_be_published_either_nothing_is_lost_and_a_recovery_forwards() {
-    let source = source_of("down", 10);
-    let destination = Picky::new();
-    destination.take_down("down", PublishErrorKind::Unavailable);
-    destination.take_down("forwarder_dead_letter", PublishErrorKind::Unavailable);
-    let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config().attempts(2)));
-    sleep(Duration::from_secs(3600)).await;
-    assert!(source.outcomes().is_empty());
-    destination.bring_up("down");
-    destination.bring_up("forwarder_dead_letter");
-    source.settled(10).await;
-    let report = running.stop().await;
-    assert_eq!((report.forwarded, report.dead_lettered), (10, 0));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_destination_that_takes_fewer_messages_at_once_than_a_batch_gets_them_all() {
     // A group of the in-memory broker refuses a call that could never fit.
     let broker = MemoryBroker::with_config(MemoryConfig::default().capacity(3)).unwrap();
@@ -166,4 +87,49 @@ async fn a_destination_that_takes_fewer_messages_at_once_than_a_batch_gets_them_
     source.settled(50).await;
     let report = running.stop().await;
     assert_eq!((report.forwarded, report.dead_lettered), (50, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_ails_a_whole_destination_is_waited_for_and_dead_letters_nothing() {
+    use PublishErrorKind::{Message, Refused, Timeout, Topic, Unavailable, Unsupported};
+    for kind in [Unavailable, Timeout, Topic, Refused, Unsupported, Message] {
+        let source = ScriptedSubscriber::new().dead_letters(true);
+        for id in 0..40 {
+            source.push(keyed("down", &format!("k{}", id % 8), &format!("{id:02}")));
+        }
+        source.push(envelope("up", "40"));
+        let destination = Picky::new();
+        destination.take_down("down", kind);
+        let forwarder = Forwarder::builder(source.clone(), destination.clone());
+        let running = start(forwarder.config(config().attempts(2)));
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(acked(&source), 1, "{kind:?}: the other destination goes on");
+        assert_eq!(source.outcomes().len(), 1, "{kind:?}: and nothing is given up");
+
+        destination.bring_up("down");
+        source.settled(41).await;
+        let report = running.stop().await;
+        assert_eq!((report.forwarded, report.dead_lettered), (41, 0), "{kind:?}");
+        for key in 0..8 {
+            let of_key: Vec<_> = destination
+                .published("down")
+                .into_iter()
+                .filter(|id| id.parse::<usize>().unwrap() % 8 == key)
+                .collect();
+            assert!(of_key.is_sorted() && of_key.len() == 5, "{kind:?}: {of_key:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_to_a_destination_that_is_away_become_ever_rarer() {
+    let source = source_of("down", 10);
+    let destination = Picky::new();
+    destination.take_down("down", PublishErrorKind::Unavailable);
+    let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(0.0);
+    let running = start(Forwarder::builder(source, destination.clone()).config(config().backoff(backoff)));
+    sleep(Duration::from_secs(3600)).await;
+    // 100 ms, 200 ms .. 25.6 s, and then one in 30 s.
+    assert_eq!(destination.calls(), 10 + (3600 - 51) / 30);
+    running.kill().await;
 }

@@ -1,6 +1,8 @@
 //! The forwarder between a scripted source and a recording destination.
 
 mod chaos;
+mod control;
+mod dead_letters;
 mod failing;
 mod forwarding;
 mod publisher;

@@ -1,9 +1,12 @@
 //! What the tests of the forwarder share.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -93,14 +96,15 @@ impl Running {
 pub(crate) struct Picky {
     pub(crate) record: RecordingPublisher,
     down: Arc<Mutex<Vec<(String, PublishErrorKind)>>>,
-    bad: Arc<Mutex<BTreeSet<String>>>,
+    bad: Arc<Mutex<BTreeMap<String, PublishErrorKind>>>,
     partially: bool,
+    calls: Arc<AtomicUsize>,
 }
 
 impl Picky {
     pub(crate) fn new() -> Self {
         let record = RecordingPublisher::new();
-        Self { record, down: Arc::default(), bad: Arc::default(), partially: false }
+        Self { record, down: Arc::default(), bad: Arc::default(), partially: false, calls: Arc::default() }
     }
 
     /// Accepts what is not bad in a call, and names the rest.
@@ -125,7 +129,13 @@ impl Picky {
 
     /// Refuses this message: for what it is in an atomic publisher, for now in one that accepts in part.
     pub(crate) fn refuse(&self, id: &str) {
-        self.bad.lock().unwrap().insert(id.to_owned());
+        let kind = if self.partially { PublishErrorKind::Unavailable } else { PublishErrorKind::Message };
+        self.refuse_as(id, kind);
+    }
+
+    /// Refuses calls that have this message, and says so in this way.
+    pub(crate) fn refuse_as(&self, id: &str, kind: PublishErrorKind) {
+        self.bad.lock().unwrap().insert(id.to_owned(), kind);
     }
 
     pub(crate) fn relent(&self, id: &str) {
@@ -136,6 +146,11 @@ impl Picky {
         ids(&self.record.published(topic))
     }
 
+    /// How often anything was to be published.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     fn verdict(&self, topic: &str, messages: &[Message]) -> Result<(), PublishError> {
         if let Some((_, kind)) = self.down.lock().unwrap().iter().find(|(down, _)| down == topic) {
             return Err(PublishError::new(*kind, topic));
@@ -143,28 +158,27 @@ impl Picky {
         let bad = self.bad.lock().unwrap();
         // Later messages of the same key are not accepted either, or they would overtake it.
         let mut bad_keys = BTreeSet::new();
+        let mut kind = None;
         let mut is_bad = |message: &Message| {
-            let bad = bad.contains(message.id().as_str());
+            let found = bad.get(message.id().as_str()).copied();
+            kind = kind.or(found);
             let key = message.key().cloned();
-            if bad && key.is_some() {
+            if found.is_some() && key.is_some() {
                 bad_keys.insert(key.clone());
             }
-            bad || bad_keys.contains(&key)
+            found.is_some() || bad_keys.contains(&key)
         };
         let positions: Vec<_> = (0..messages.len()).filter(|at| is_bad(&messages[*at])).collect();
-        match (positions.is_empty(), self.partially) {
-            (true, _) => Ok(()),
-            (false, false) => Err(PublishError::new(PublishErrorKind::Message, topic)),
-            (false, true) => {
-                Err(PublishError::new(PublishErrorKind::Unavailable, topic).with_not_accepted(positions))
-            }
-        }
+        let Some(kind) = kind else { return Ok(()) };
+        let error = PublishError::new(kind, topic);
+        Err(if self.partially { error.with_not_accepted(positions) } else { error })
     }
 }
 
 #[async_trait]
 impl Publisher for Picky {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let verdict = self.verdict(topic, &messages);
         match &verdict {
             Ok(()) => self.record.publish(topic, messages).await?,
@@ -185,6 +199,35 @@ impl Publisher for Picky {
 
     fn capabilities(&self) -> PublisherCapabilities {
         PublisherCapabilities::new("picky").atomic(!self.partially)
+    }
+}
+
+/// Publishes to one topic by one publisher, and to all others by another.
+pub(crate) struct ByTopic {
+    topic: &'static str,
+    this: Picky,
+    others: Picky,
+}
+
+impl ByTopic {
+    pub(crate) fn new(topic: &'static str, this: Picky, others: Picky) -> Self {
+        Self { topic, this, others }
+    }
+}
+
+#[async_trait]
+impl Publisher for ByTopic {
+    async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+        let publisher = if topic == self.topic { &self.this } else { &self.others };
+        publisher.publish(topic, messages).await
+    }
+
+    async fn close(&self) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    fn capabilities(&self) -> PublisherCapabilities {
+        self.others.capabilities()
     }
 }
 

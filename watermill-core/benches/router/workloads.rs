@@ -10,10 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
-use tower::{Layer, Service, ServiceExt, util::BoxService};
+use tower::{
+    Layer, Service, ServiceExt,
+    util::{BoxService, MapResponse},
+};
 use tracing::subscriber::DefaultGuard;
 use watermill_core::{
-    Handler, MemoryBroker, Message, Publisher, Router, State,
+    Handler, Handlers, MemoryBroker, Message, Outputs, Publisher, Router, State,
     error::BoxError,
     router::{Phase, RouterControl},
 };
@@ -42,10 +45,14 @@ pub(crate) enum Workload {
     RouterLayers,
     /// One hop through one layer that boxes its future.
     BoxedLayer,
+    /// One hop through a handler of a set, without layers.
+    Merged,
+    /// One hop through a handler of a set with a layer, in a router with one; each wraps the future.
+    MergedLayers,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Floor,
         Self::OneHop,
         Self::TwoHops,
@@ -53,6 +60,8 @@ impl Workload {
         Self::HandlerLayers,
         Self::RouterLayers,
         Self::BoxedLayer,
+        Self::Merged,
+        Self::MergedLayers,
         Self::SpanUnheard,
         Self::SpanHeard,
     ];
@@ -68,6 +77,8 @@ impl Workload {
             Self::HandlerLayers => "layers-5",
             Self::RouterLayers => "router-layers-5",
             Self::BoxedLayer => "boxed-layer",
+            Self::Merged => "merged",
+            Self::MergedLayers => "merged-layers",
         }
     }
 
@@ -133,6 +144,17 @@ impl Workload {
                 let broker = MemoryBroker::new();
                 let handler = Handler::new("count", count).from(broker.subscriber(), "in").layer(Boxed);
                 run(counter, broker, Router::new().with_state(state).add(handler)).await
+            }
+            Self::Merged => {
+                let broker = MemoryBroker::new();
+                let set = Handlers::new().add(Handler::new("count", count).from(broker.subscriber(), "in"));
+                run(counter, broker, Router::new().with_state(state).merge(set)).await
+            }
+            Self::MergedLayers => {
+                let broker = MemoryBroker::new();
+                let set = Handlers::new().add(Handler::new("count", count).from(broker.subscriber(), "in"));
+                let router = Router::new().layer(MapOutputs).with_state(state).merge(set.layer(MapOutputs));
+                run(counter, broker, router).await
             }
         }
     }
@@ -269,6 +291,18 @@ impl<S: Service<Message>> Service<Message> for NoOpService<S> {
 
     fn call(&mut self, message: Message) -> S::Future {
         self.0.call(message)
+    }
+}
+
+/// A layer that wraps the future of the service inside of it.
+#[derive(Clone)]
+struct MapOutputs;
+
+impl<S: Service<Message, Response = Outputs>> Layer<S> for MapOutputs {
+    type Service = MapResponse<S, fn(Outputs) -> Outputs>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        inner.map_response(|outputs| outputs)
     }
 }
 

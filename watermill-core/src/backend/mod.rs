@@ -23,10 +23,10 @@
 //!
 //! # The life of a subscription
 //!
-//! 1. `subscribe` asks the [`Registry`] whether the subscriber is closed, prepares what the server needs, and
-//!    makes a [`Shared`] over a [`Ledger`]. [`Registry::open`] makes the [`Subscription`](crate::Subscription)
-//!    of it. The backend spawns its task, which holds a [`Task`] guard: however the task ends, nobody waits for
-//!    it afterwards.
+//! 1. `subscribe` asks the [`Registry`] [whether it may](Registry::check), prepares what the server needs, and
+//!    makes a [`Shared`] over a [`Ledger`]. [`Registry::start`] makes the
+//!    [`Subscription`](crate::Subscription) of it and spawns the backend's task, which holds a [`Task`] guard:
+//!    however the task ends, nobody waits for it afterwards.
 //! 2. The task fetches as much as the ledger has room for, pushes it, and [wakes the
 //!    stream](Shared::wake_stream). The stream hands it out under the window, waits for what is delayed, and
 //!    lets other tasks run after 128 deliveries in a row.
@@ -53,14 +53,19 @@
 //! | [`Transport`], [`run`] | the whole task over that ledger, where the backend fetches, records and extends |
 //! | [`Receipts`], [`Wakers`] | those who wait, completed or woken together, without a lock |
 //! | [`Trouble`], [`Failure`] | what a native error means, and the one table that makes errors of it |
-//! | [`refuse_delays`], [`rest_of_keys`] | obligations of publishers |
+//! | [`Calls`], [`refuse_delays`] | what every call to a publisher begins with |
+//! | [`key_entry`], [`take_key`], [`key_of_entry`], [`refuse_key_entries`] | a key that travels in the metadata |
+//! | [`SharedConnection`], [`Connect`] | a connection that is made when it is needed, and again when it is lost |
 //!
 //! Everything is bounded: see [`Shared::report`] for errors, [`ById`] for messages, [`SharedOptions`] for
 //! waits.
 
 mod by_id;
 mod by_position;
+mod calls;
+mod connection;
 mod failure;
+mod key_entry;
 mod ledger;
 mod publishing;
 mod receipts;
@@ -73,12 +78,18 @@ mod wakers;
 
 pub use by_id::{ById, InHand, Incoming, Nacks, Settled, key_scope};
 pub use by_position::{ByPosition, Rejected};
+pub use calls::{Call, Calls};
+pub use connection::{Connect, SharedConnection};
 pub use failure::{Failure, Trouble};
+pub use key_entry::{key_entry, key_of_entry, refuse_key_entries, take_key};
 pub use ledger::{Handed, Ledger, Offer, Unrecorded};
-pub use publishing::{refuse_delays, rest_of_keys};
+pub use publishing::refuse_delays;
 pub use receipts::Receipts;
 pub use registry::Registry;
 pub use shared::{Shared, SharedOptions, State, Task, WakeFor};
 pub use source::{Next, Settler, Source};
 pub use transport::{Transport, TransportOptions, run};
 pub use wakers::Wakers;
+
+/// What is wrong with the empty topic, which no backend takes.
+const EMPTY_TOPIC: &str = "a topic needs a name";

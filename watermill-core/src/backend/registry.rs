@@ -8,11 +8,11 @@ use std::sync::{
 use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::{Settler, Source, stream::Deliveries};
+use super::{EMPTY_TOPIC, Ledger, Settler, Shared, Source, stream::Deliveries};
 use crate::{
     Subscription, Window,
     delivery::{Origin, OriginBuilder},
-    error::SubscribeError,
+    error::{SubscribeError, SubscribeErrorKind},
     subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
@@ -20,6 +20,13 @@ use crate::{
 /// ended; subscriptions outlive the registry.
 pub struct Registry<S> {
     shared: Arc<Mutex<Registered<S>>>,
+}
+
+/// Two handles on the same subscriptions: closing either closes all of them.
+impl<S> Clone for Registry<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
 }
 
 struct Registered<S> {
@@ -37,14 +44,20 @@ struct Running<S> {
 }
 
 impl<S: Source> Registry<S> {
-    /// Fails with [`Closed`](crate::error::SubscribeErrorKind::Closed) after [`close`](Self::close): to be
-    /// asked before anything is prepared for a subscription to `topic`.
+    /// Whether there may be a subscription to `topic`: to be asked before anything is prepared for it.
     ///
     /// # Errors
     ///
-    /// As above.
+    /// Of kind [`Closed`](SubscribeErrorKind::Closed) after [`close`](Self::close), and
+    /// [`Topic`](SubscribeErrorKind::Topic) for a topic without a name.
     pub fn check(&self, topic: &str) -> Result<(), SubscribeError> {
-        if lock(&self.shared).closed { Err(SubscribeError::closed(topic)) } else { Ok(()) }
+        if lock(&self.shared).closed {
+            return Err(SubscribeError::closed(topic));
+        }
+        if topic.is_empty() {
+            return Err(SubscribeError::new(SubscribeErrorKind::Topic, topic).because(EMPTY_TOPIC));
+        }
+        Ok(())
     }
 
     /// Makes the subscription of a source. The origin that comes with it is for the backend's task, to
@@ -56,8 +69,7 @@ impl<S: Source> Registry<S> {
     ///
     /// # Errors
     ///
-    /// Of kind [`Closed`](crate::error::SubscribeErrorKind::Closed) after [`close`](Self::close); the source
-    /// is ended then.
+    /// Of kind [`Closed`](SubscribeErrorKind::Closed) after [`close`](Self::close); the source is ended then.
     pub fn open(
         &self,
         origin: OriginBuilder,
@@ -115,6 +127,29 @@ impl<S: Source> Registry<S> {
             std::mem::take(&mut registered.running)
         };
         join_all(running.iter().map(|running| running.close())).await.into_iter().collect()
+    }
+}
+
+impl<L: Ledger> Registry<Shared<L>> {
+    /// Makes the subscription of a [`Shared`], as [`open`](Self::open) does, and spawns its task, which is made
+    /// of it and of the origin of its deliveries. `backend` is the backend's short name.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); no task is spawned then.
+    pub fn start<T>(
+        &self,
+        backend: &'static str,
+        shared: Arc<Shared<L>>,
+        task: impl FnOnce(Arc<Shared<L>>, Origin) -> T,
+    ) -> Result<Subscription, SubscribeError>
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let origin = Origin::builder(backend, shared.topic()).group(shared.group());
+        let (subscription, origin) = self.open(origin, shared.clone())?;
+        tokio::spawn(task(shared, origin));
+        Ok(subscription)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use super::BoxError;
+use super::{BoxError, ConfigError};
 
 /// Subscribing failed, or a subscription met trouble while it ran.
 #[derive(Debug)]
@@ -101,5 +101,12 @@ impl fmt::Display for SubscribeError {
 impl Error for SubscribeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Of kind [`Config`](SubscribeErrorKind::Config), before there is a topic.
+impl From<ConfigError> for SubscribeError {
+    fn from(error: ConfigError) -> Self {
+        Self::new(SubscribeErrorKind::Config, "").with_source(error)
     }
 }

@@ -4,16 +4,6 @@ use std::time::Duration;
 
 use crate::error::{PublishError, PublishErrorKind, SubscribeError, SubscribeErrorKind};
 
-const EMPTY_TOPIC: &str = "a topic needs a name";
-
-pub(super) fn publish_to_empty_topic() -> PublishError {
-    PublishError::new(PublishErrorKind::Topic, "").because(EMPTY_TOPIC)
-}
-
-pub(super) fn subscribe_to_empty_topic() -> SubscribeError {
-    SubscribeError::new(SubscribeErrorKind::Topic, "").because(EMPTY_TOPIC)
-}
-
 /// A call that could wait for room for ever.
 pub(super) fn more_than_a_group_holds(topic: &str, messages: usize, capacity: usize) -> PublishError {
     PublishError::new(PublishErrorKind::Refused, topic).because(format!(

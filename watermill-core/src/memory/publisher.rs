@@ -12,7 +12,6 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tokio::{sync::oneshot, task::coop, time};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     BACKEND,
@@ -22,7 +21,10 @@ use super::{
     topic::{Batch, Topic},
 };
 use crate::{
-    Message, Publisher, backend::refuse_delays, error::PublishError, handling,
+    Message, Publisher,
+    backend::{Call, Calls, refuse_delays},
+    error::PublishError,
+    handling,
     publisher::PublisherCapabilities,
 };
 
@@ -40,9 +42,8 @@ pub struct MemoryPublisher {
     broker: Arc<Shared>,
     /// The topic used first.
     usual: OnceLock<Arc<Topic>>,
-    /// Closed with the publisher. Counts the calls that have to wait; the others are over at their
-    /// first poll.
-    calls: TaskTracker,
+    /// Counts the calls that have to wait; the others are over at their first poll.
+    calls: Calls,
 }
 
 /// What a call still has to wait for. Boxed by those few that wait, so that the future of the
@@ -50,7 +51,7 @@ pub struct MemoryPublisher {
 struct Unfinished {
     room: Option<Room>,
     acked: Option<oneshot::Receiver<()>>,
-    _in_progress: TaskTrackerToken,
+    _in_progress: Call,
 }
 
 /// The wait of a batch for its admission. Dropped before, it takes the batch back.
@@ -61,7 +62,7 @@ struct Room {
 
 impl MemoryPublisher {
     pub(super) fn new(broker: Arc<Shared>) -> Self {
-        Self { broker, usual: OnceLock::new(), calls: TaskTracker::new() }
+        Self { broker, usual: OnceLock::new(), calls: Calls::default() }
     }
 
     /// All of a call that can be done without waiting.
@@ -71,12 +72,7 @@ impl MemoryPublisher {
         mut messages: Vec<Message>,
     ) -> Result<Option<Box<Unfinished>>, PublishError> {
         let config = &self.broker.config;
-        if self.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
-        if topic.is_empty() {
-            return Err(error::publish_to_empty_topic());
-        }
+        self.calls.check(topic)?;
         if messages.is_empty() {
             return Ok(None);
         }
@@ -111,7 +107,7 @@ impl MemoryPublisher {
     ) -> Result<Box<Unfinished>, ()> {
         // Counted before it is asked whether the publisher was closed meanwhile: either `close` sees
         // this call, or this call sees the close.
-        let in_progress = self.calls.token();
+        let in_progress = self.calls.in_progress();
         let room = match full {
             Some(_) if self.calls.is_closed() => return Err(()),
             Some((topic, batch)) => {
@@ -159,8 +155,7 @@ impl Publisher for MemoryPublisher {
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        self.calls.close();
-        self.calls.wait().await;
+        self.calls.close().await;
         Ok(())
     }
 

@@ -57,13 +57,10 @@ impl MemorySubscriber {
     }
 
     fn check(&self, topic: &str) -> Result<(), SubscribeError> {
-        if topic.is_empty() {
-            return Err(error::subscribe_to_empty_topic());
-        }
         if self.group.as_deref() == Some("") {
             return Err(error::empty_group(topic));
         }
-        Ok(())
+        self.open.check(topic)
     }
 }
 
@@ -71,7 +68,6 @@ impl MemorySubscriber {
 impl Subscriber for MemorySubscriber {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.check(topic)?;
-        self.open.check(topic)?;
         let (topic, reader) = match self.prepared.lock().remove(topic) {
             Some((topic, group)) => {
                 let reader = self.broker.join(&topic, group);
@@ -91,10 +87,9 @@ impl Subscriber for MemorySubscriber {
     /// Creates the group. Without a name, it creates the group of the next subscription that this
     /// subscriber makes to the topic.
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
-        self.check(topic)?;
         // Locked before the registry is asked, so that `close` either refuses this or finds it.
         let mut prepared = self.prepared.lock();
-        self.open.check(topic)?;
+        self.check(topic)?;
         if !prepared.contains_key(topic) {
             let (found, group) =
                 self.broker.with_topic(topic, |topic| (topic.clone(), topic.open_group(self.group.as_ref())));

@@ -8,6 +8,7 @@ mod handler_info;
 mod id;
 mod metadata;
 mod record;
+mod tombstone;
 
 pub use delay::DelayError;
 pub use extensions::Extensions;

@@ -32,7 +32,7 @@ use crate::{Message, Outputs, error::BoxError};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RandomFail {
-    chance: Chance,
+    probability: Probability,
 }
 
 impl RandomFail {
@@ -42,13 +42,13 @@ impl RandomFail {
     ///
     /// [`InvalidProbability`] when it is not within 0 and 1.
     pub fn new(probability: f64) -> Result<Self, InvalidProbability> {
-        Chance::new(probability).map(|chance| Self { chance })
+        Probability::new(probability).map(|probability| Self { probability })
     }
 
     /// Makes runs repeatable.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.chance.seed = Some(seed);
+        self.probability.seed = Some(seed);
         self
     }
 }
@@ -57,7 +57,7 @@ impl<S> Layer<S> for RandomFail {
     type Service = RandomFailService<S>;
 
     fn layer(&self, inner: S) -> RandomFailService<S> {
-        RandomFailService { inner, dice: self.chance.dice() }
+        RandomFailService { inner, sampler: self.probability.sampler() }
     }
 }
 
@@ -65,7 +65,7 @@ impl<S> Layer<S> for RandomFail {
 #[derive(Clone, Debug)]
 pub struct RandomFailService<S> {
     inner: S,
-    dice: Dice,
+    sampler: Sampler,
 }
 
 impl<S> Service<Message> for RandomFailService<S>
@@ -83,7 +83,7 @@ where
     }
 
     fn call(&mut self, message: Message) -> Self::Future {
-        if self.dice.hit() {
+        if self.sampler.hit() {
             return Either::Left(ready(Err(RandomFailure(()).into())));
         }
         Either::Right(self.inner.call(message).map_err(Into::into))
@@ -115,19 +115,19 @@ impl fmt::Display for InvalidProbability {
 impl Error for InvalidProbability {}
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chance {
+pub(super) struct Probability {
     probability: f64,
     pub(super) seed: Option<u64>,
 }
 
 /// A generator that clones share: a clone of its state would draw the same numbers again.
 #[derive(Clone, Debug)]
-pub(super) struct Dice {
+pub(super) struct Sampler {
     probability: f64,
     generator: Arc<Mutex<fastrand::Rng>>,
 }
 
-impl Chance {
+impl Probability {
     pub(super) fn new(probability: f64) -> Result<Self, InvalidProbability> {
         match (0.0..=1.0).contains(&probability) {
             true => Ok(Self { probability, seed: None }),
@@ -135,13 +135,13 @@ impl Chance {
         }
     }
 
-    pub(super) fn dice(&self) -> Dice {
+    pub(super) fn sampler(&self) -> Sampler {
         let generator = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Dice { probability: self.probability, generator: Arc::new(Mutex::new(generator)) }
+        Sampler { probability: self.probability, generator: Arc::new(Mutex::new(generator)) }
     }
 }
 
-impl Dice {
+impl Sampler {
     pub(super) fn hit(&self) -> bool {
         // Numbers are below one: a probability of one always hits, zero never.
         self.generator.lock().unwrap_or_else(PoisonError::into_inner).f64() < self.probability

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use tower::{Layer, Service};
 
-use super::random_fail::{Chance, Dice, InvalidProbability};
+use super::random_fail::{InvalidProbability, Probability, Sampler};
 use crate::{Message, Outputs};
 
 /// Panics for some messages instead of handling them: a test aid, as [`RandomFail`](super::RandomFail).
@@ -23,7 +23,7 @@ use crate::{Message, Outputs};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RandomPanic {
-    chance: Chance,
+    probability: Probability,
 }
 
 impl RandomPanic {
@@ -33,13 +33,13 @@ impl RandomPanic {
     ///
     /// [`InvalidProbability`] when it is not within 0 and 1.
     pub fn new(probability: f64) -> Result<Self, InvalidProbability> {
-        Chance::new(probability).map(|chance| Self { chance })
+        Probability::new(probability).map(|probability| Self { probability })
     }
 
     /// Makes runs repeatable.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.chance.seed = Some(seed);
+        self.probability.seed = Some(seed);
         self
     }
 }
@@ -48,7 +48,7 @@ impl<S> Layer<S> for RandomPanic {
     type Service = RandomPanicService<S>;
 
     fn layer(&self, inner: S) -> RandomPanicService<S> {
-        RandomPanicService { inner, dice: self.chance.dice() }
+        RandomPanicService { inner, sampler: self.probability.sampler() }
     }
 }
 
@@ -56,7 +56,7 @@ impl<S> Layer<S> for RandomPanic {
 #[derive(Clone, Debug)]
 pub struct RandomPanicService<S> {
     inner: S,
-    dice: Dice,
+    sampler: Sampler,
 }
 
 impl<S> Service<Message> for RandomPanicService<S>
@@ -73,9 +73,9 @@ where
 
     /// # Panics
     ///
-    /// By chance: that is what it is for.
+    /// By probability: that is what it is for.
     fn call(&mut self, message: Message) -> S::Future {
-        assert!(!self.dice.hit(), "a random panic was injected");
+        assert!(!self.sampler.hit(), "a random panic was injected");
         self.inner.call(message)
     }
 }

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use tower::{Layer, ServiceExt, util::BoxCloneService};
+use tower::Layer;
 
-use super::{
-    MakeService, MessageService, Outputs,
-    runner::{Run, Runner},
-};
-use crate::{Message, error::BoxError};
+use super::{MakeService, MessageService, boxed::BoxedService};
 
 /// Makes the services of one handler, its layers included.
 pub(super) trait Factory: Send + 'static {
@@ -30,19 +26,8 @@ pub(super) struct Layered<F, L> {
     pub(super) layer: L,
 }
 
-/// A service whose type is not known any more: what is put around a set of [`Handlers`](crate::router::Handlers)
-/// wraps this. It costs a boxed future a message.
-pub type BoxedService = BoxCloneService<Message, Outputs, BoxError>;
-
 /// Makes boxed services.
 pub(super) struct BoxedFactory(Box<dyn FnMut() -> Option<BoxedService> + Send>);
-
-/// A factory of a handler in a set: it becomes a runner as it is, or boxed, to go into other layers.
-pub(super) trait AnyFactory: Send {
-    fn into_runner(self: Box<Self>) -> Box<dyn Run>;
-
-    fn into_boxed(self: Box<Self>) -> BoxedFactory;
-}
 
 impl<M, S> Factory for WithState<M, S>
 where
@@ -69,25 +54,21 @@ where
     }
 }
 
+impl BoxedFactory {
+    pub(super) fn new<F>(mut factory: F) -> Self
+    where
+        F: Factory,
+        F::Service: Clone,
+    {
+        Self(Box::new(move || factory.make().map(BoxedService::new)))
+    }
+}
+
 impl Factory for BoxedFactory {
     type Service = BoxedService;
 
     fn make(&mut self) -> Option<BoxedService> {
         (self.0)()
-    }
-}
-
-impl<F> AnyFactory for F
-where
-    F: Factory,
-    F::Service: Clone,
-{
-    fn into_runner(self: Box<Self>) -> Box<dyn Run> {
-        Box::new(Runner::new(*self))
-    }
-
-    fn into_boxed(mut self: Box<Self>) -> BoxedFactory {
-        BoxedFactory(Box::new(move || Some(BoxCloneService::new(self.make()?.map_err(Into::into)))))
     }
 }
 

@@ -6,12 +6,8 @@ use tokio::sync::{mpsc, oneshot};
 use tower::{Layer, layer::util::Identity};
 
 use super::{
-    Handler, Handlers, MakeService, MessageService, RouterControl, RunError,
-    destination::Output,
-    factory::{BoxedService, SharedLayer},
-    prepared::Prepared,
-    router::prepare,
-    source::Source,
+    Handler, Handlers, MakeService, MessageService, RouterControl, RunError, boxed::BoxedService,
+    destination::Output, factory::SharedLayer, handlers::prepare, prepared::Prepared, source::Source,
     supervisor::Addition,
 };
 

@@ -6,10 +6,11 @@ use tower::Layer;
 
 use super::{
     Handler, MakeService, MessageService,
+    boxed::BoxedService,
     destination::Output,
-    factory::{AnyFactory, BoxedService, Layered, SharedLayer, WithState},
+    factory::{Layered, SharedLayer, WithState},
     prepared::{Prepared, Spec},
-    runner::{Run, Runner},
+    runner::{AnyFactory, Run, Runner},
     source::Source,
 };
 
@@ -71,10 +72,10 @@ use super::{
 ///
 /// # What it costs
 ///
-/// Nothing where neither the set nor the router has layers. Otherwise a message costs one boxed future more, an
-/// allocation and a call through a pointer, for the router's layers, and one for each call of
-/// [`layer`](Self::layer) around its handler: give several layers in one call, with `tower::ServiceBuilder`. A
-/// handler that is added to the router itself pays nothing of this.
+/// Nothing where neither the set nor the router has layers. Otherwise a message takes two calls through pointers
+/// for the router's layers, and for each call of [`layer`](Self::layer) around its handler: give several layers in
+/// one call, with `tower::ServiceBuilder`. It allocates nothing as long as a handler has one message at a time, and
+/// a boxed future for each of these else. A handler that is added to the router itself pays nothing of this.
 ///
 /// Services in a set have to be `Clone`, as those of handler functions and of most layers are; tower's rate limit
 /// is not, and goes around a handler that is added to the router itself.
@@ -199,4 +200,28 @@ impl<S> fmt::Debug for Handlers<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.parts.iter().map(|part| &part.spec.name)).finish()
     }
+}
+
+/// Puts the layers around the handler's service and forgets its type.
+pub(super) fn prepare<S, L, M, In, Out, HL>(
+    handler: Handler<M, In, Out, HL>,
+    state: S,
+    layers: &SharedLayer<L>,
+    chain: &[&'static str],
+) -> Prepared
+where
+    S: Clone + Send + 'static,
+    In: Source,
+    M: MakeService<S>,
+    Out: Output<M::Kind>,
+    HL: Layer<M::Service> + Send + 'static,
+    L: Layer<HL::Service> + Send + Sync + 'static,
+    HL::Service: MessageService,
+    L::Service: MessageService,
+{
+    let (make, layer, mut spec) = handler.into_parts();
+    spec.wrap(chain);
+    let own = Layered { inner: WithState { make, state }, layer };
+    let runner = Runner::new(Layered { inner: own, layer: layers.clone() });
+    Prepared { spec, runner: Box::new(runner) }
 }

@@ -4,6 +4,7 @@
 
 mod batch;
 mod batch_fn;
+mod boxed;
 mod by_topic;
 #[cfg(feature = "macros")]
 #[doc(hidden)]

@@ -15,11 +15,12 @@ use tower::{
 
 use super::{
     Handler, Handlers, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
+    boxed::BoxedService,
     destination::Output,
-    factory::{BoxedService, Layered, SharedLayer, WithState},
+    factory::SharedLayer,
     handle::RouterHandle,
+    handlers::prepare,
     prepared::Prepared,
-    runner::Runner,
     source::Source,
     supervisor::{Addition, Closing, Decorators, NamedPlugin, Supervisor},
 };
@@ -308,28 +309,4 @@ impl<S, L> fmt::Debug for Router<S, L> {
         let names: Vec<_> = self.parts.handlers.iter().map(|handler| &handler.spec.name).collect();
         f.debug_struct("Router").field("handlers", &names).finish_non_exhaustive()
     }
-}
-
-/// Puts the layers around the handler's service and forgets its type.
-pub(super) fn prepare<S, L, M, In, Out, HL>(
-    handler: Handler<M, In, Out, HL>,
-    state: S,
-    layers: &SharedLayer<L>,
-    chain: &[&'static str],
-) -> Prepared
-where
-    S: Clone + Send + 'static,
-    In: Source,
-    M: MakeService<S>,
-    Out: Output<M::Kind>,
-    HL: Layer<M::Service> + Send + 'static,
-    L: Layer<HL::Service> + Send + Sync + 'static,
-    HL::Service: MessageService,
-    L::Service: MessageService,
-{
-    let (make, layer, mut spec) = handler.into_parts();
-    spec.wrap(chain);
-    let own = Layered { inner: WithState { make, state }, layer };
-    let runner = Runner::new(Layered { inner: own, layer: layers.clone() });
-    Prepared { spec, runner: Box::new(runner) }
 }

@@ -3,7 +3,7 @@
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    factory::Factory,
+    factory::{BoxedFactory, Factory},
     worker::{End, Environment, drive},
 };
 use crate::Subscription;
@@ -19,6 +19,13 @@ pub(super) trait Run: Send {
 
     /// Puts another service in the place of one that has failed; whether there is one.
     fn renew(&mut self) -> bool;
+}
+
+/// A factory of a handler in a set: it becomes a runner as it is, or boxed, to go into other layers.
+pub(super) trait AnyFactory: Send {
+    fn into_runner(self: Box<Self>) -> Box<dyn Run>;
+
+    fn into_boxed(self: Box<Self>) -> BoxedFactory;
 }
 
 /// A service, and whoever makes the next.
@@ -55,5 +62,19 @@ impl<F: Factory> Run for Runner<F> {
         self.service = None;
         self.service = self.factory.make();
         self.service.is_some()
+    }
+}
+
+impl<F> AnyFactory for F
+where
+    F: Factory,
+    F::Service: Clone,
+{
+    fn into_runner(self: Box<Self>) -> Box<dyn Run> {
+        Box::new(Runner::new(*self))
+    }
+
+    fn into_boxed(self: Box<Self>) -> BoxedFactory {
+        BoxedFactory::new(*self)
     }
 }

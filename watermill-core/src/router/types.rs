@@ -3,12 +3,13 @@
 
 pub use super::{
     batch::{BatchFuture, BatchInterrupted, BatchService, MakeBatch},
+    boxed::{BoxedFuture, BoxedService},
     destination::{
         NoOutput, OneTopic, Output, ReturnsAddressed, ReturnsMessages, ReturnsNothing, SomethingToPublish,
         ToPublisher, ToTopic, ToTopics, TopicsOfMessages, Unfit,
     },
     extract::{ByRef, ByValue},
-    factory::{BoxedService, SharedLayer},
+    factory::SharedLayer,
     handler::{MakeHandler, MakeReady},
     handler_fn::HandlerFuture,
     outputs::{Addressed, Messages, Nothing, Unknown},

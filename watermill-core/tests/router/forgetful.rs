@@ -7,16 +7,11 @@ use std::{
 
 use tokio::time::Instant;
 use watermill_core::{
-    Backoff, DeliveryInfo, FailurePolicy, Handler, State, delivery::Outcome,
-    subscriber::SubscriberCapabilities,
+    Backoff, DeliveryInfo, FailurePolicy, Handler, State, delivery::Outcome, error::Verdict,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
-use crate::{
-    Running,
-    capable::{Capable, Forgetful},
-    message, router,
-};
+use crate::{Running, message, router};
 
 /// When the handler was called, and for which attempt.
 type Calls = Arc<Mutex<Vec<(Duration, u32)>>>;
@@ -42,13 +37,22 @@ async fn fail(State(clock): State<Clock>, info: DeliveryInfo) -> Result<(), &'st
     Err("always")
 }
 
+/// A backend that hands out what was nacked at once, whatever the delay, and does not know how often it did.
+fn forgetful() -> ScriptedSubscriber {
+    ScriptedSubscriber::new().redeliver(true).attempts(false).nack_delay(false)
+}
+
+fn outcomes(source: &ScriptedSubscriber) -> Vec<Outcome> {
+    source.outcomes().into_iter().map(|(_, outcome)| outcome).collect()
+}
+
 fn doubling() -> Backoff {
     Backoff::exponential(Duration::from_secs(1)).jitter(0.0)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_always_fails_is_called_with_growing_waits_on_any_backend() {
-    let (source, clock) = (Forgetful::default(), Clock::new());
+    let (source, clock) = (forgetful(), Clock::new());
     source.push(message("a"));
     let handler = Handler::new("fail", fail)
         .from(source.clone(), "in")
@@ -60,12 +64,32 @@ async fn a_handler_that_always_fails_is_called_with_growing_waits_on_any_backend
     running.stop().await.unwrap();
     let seconds: Vec<_> = clock.calls().iter().map(|(at, attempt)| (at.as_secs(), *attempt)).collect();
     assert_eq!(seconds[..5], [(0, 1), (1, 2), (3, 3), (7, 4), (15, 5)]);
-    assert!(source.outcomes().iter().all(|outcome| *outcome == Outcome::Nack { delay: Duration::ZERO }));
+    assert!(outcomes(&source).iter().all(|outcome| *outcome == Outcome::Nack { delay: Duration::ZERO }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_policy_nacks_whatever_happens_waits_longer_each_time_and_is_never_put_aside() {
+    let (source, dead, clock) = (forgetful(), RecordingPublisher::new(), Clock::new());
+    source.push(message("a"));
+    let policy = FailurePolicy::nack()
+        .nack_backoff(doubling())
+        .max_deliveries(2)
+        .classify(|_| Verdict::Nack)
+        .then_dead_letter(dead.clone(), "dead");
+    let handler = Handler::new("fail", fail).from(source.clone(), "in").on_failure(policy);
+    let running = Running::start(router().with_state(clock.clone()).add(handler)).await;
+    while clock.calls().len() < 4 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    running.stop().await.unwrap();
+    let seconds: Vec<_> = clock.calls().iter().map(|(at, attempt)| (at.as_secs(), *attempt)).collect();
+    assert_eq!(seconds[..4], [(0, 1), (1, 2), (3, 3), (7, 4)]);
+    assert!(dead.all_published().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn deliveries_that_nobody_else_counts_are_used_up_all_the_same() {
-    let (source, dead, clock) = (Forgetful::default(), RecordingPublisher::new(), Clock::new());
+    let (source, dead, clock) = (forgetful(), RecordingPublisher::new(), Clock::new());
     source.push(message("a"));
     let policy = FailurePolicy::nack()
         .nack_backoff(doubling())
@@ -76,12 +100,12 @@ async fn deliveries_that_nobody_else_counts_are_used_up_all_the_same() {
     dead.await_published(1).await;
     running.stop().await.unwrap();
     assert_eq!(clock.calls().iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(source.outcomes().last(), Some(&Outcome::Ack));
+    assert_eq!(outcomes(&source).last(), Some(&Outcome::Ack));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_until_a_held_message_may_be_nacked() {
-    let (source, clock) = (Forgetful::default(), Clock::new());
+    let (source, clock) = (forgetful(), Clock::new());
     source.push(message("a"));
     let hour = Backoff::constant(Duration::from_secs(3600));
     let handler = Handler::new("fail", fail)
@@ -91,21 +115,20 @@ async fn a_stop_does_not_wait_until_a_held_message_may_be_nacked() {
     while clock.calls().is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(source.outcomes(), []);
+    assert_eq!(outcomes(&source), []);
     running.stop().await.unwrap();
     assert!(clock.started.elapsed() < Duration::from_secs(1));
-    assert_eq!(source.outcomes(), [Outcome::Nack { delay: Duration::ZERO }]);
+    assert_eq!(outcomes(&source), [Outcome::Nack { delay: Duration::ZERO }]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_held_and_lost_goes_at_once() {
-    let (source, clock) = (ScriptedSubscriber::new(), Clock::new());
+    let (source, clock) = (ScriptedSubscriber::new().nack_delay(false), Clock::new());
     source.push(message("a"));
-    let impatient =
-        Capable::new(source.clone(), |capabilities: SubscriberCapabilities| capabilities.nack_delay(false));
     let hour = Backoff::constant(Duration::from_secs(3600));
-    let handler =
-        Handler::new("fail", fail).from(impatient, "in").on_failure(FailurePolicy::nack().nack_backoff(hour));
+    let handler = Handler::new("fail", fail)
+        .from(source.clone(), "in")
+        .on_failure(FailurePolicy::nack().nack_backoff(hour));
     let running = Running::start(router().with_state(clock.clone()).add(handler)).await;
     while clock.calls().is_empty() {
         tokio::task::yield_now().await;
@@ -120,16 +143,15 @@ async fn a_message_that_is_held_and_lost_goes_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_behind_a_held_message_does_not_come_again_before_it() {
-    let (source, target) = (ScriptedSubscriber::new(), RecordingPublisher::new().keeps_order(true));
+    let source = ScriptedSubscriber::new().nack_delay(false);
+    let target = RecordingPublisher::new().keeps_order(true);
     for n in 0..3 {
         source.push(message(n));
     }
     target.hold();
     target.fail_next(1, watermill_core::error::PublishErrorKind::Unavailable);
-    let impatient =
-        Capable::new(source.clone(), |capabilities: SubscriberCapabilities| capabilities.nack_delay(false));
     let handler = Handler::new("pass", |message: watermill_core::Message| async { message })
-        .from(impatient, "in")
+        .from(source.clone(), "in")
         .to(target.clone(), "out")
         .on_failure(FailurePolicy::nack().nack_backoff(doubling()));
     let running = Running::start(router().add(handler)).await;

@@ -1,7 +1,6 @@
 //! How a router runs handlers: what it does with successes, failures, order, layers and its own end.
 
 mod batch;
-mod capable;
 mod composing;
 mod destinations;
 mod doubles;

@@ -12,14 +12,10 @@ use std::{
 
 use tokio::sync::{Barrier, Semaphore};
 use tower::{Layer, Service};
-use watermill_core::{
-    Handler, Message, Outputs, State,
-    delivery::Outcome,
-    subscriber::{self, SubscriberCapabilities},
-};
+use watermill_core::{Handler, Message, Outputs, State, delivery::Outcome, subscriber};
 use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 
-use crate::{Running, capable::Capable, ids, message, router};
+use crate::{Running, ids, message, router};
 
 /// Counts calls, and lets each go on when it is given a permit.
 #[derive(Clone)]
@@ -149,10 +145,8 @@ async fn what_is_outstanding_in_all_scopes_together_is_bounded() {
     running.stop().await.unwrap();
 }
 
-fn unordered(script: ScriptedSubscriber) -> Capable {
-    Capable::new(script, |capabilities: SubscriberCapabilities| {
-        capabilities.ordering(subscriber::Ordering::None)
-    })
+fn unordered() -> ScriptedSubscriber {
+    ScriptedSubscriber::new().ordering(subscriber::Ordering::None)
 }
 
 #[tokio::test]
@@ -160,11 +154,11 @@ async fn where_there_is_no_order_a_handler_runs_64_at_once_and_hoards_nothing() 
     async fn meet(State(barrier): State<Arc<Barrier>>) {
         barrier.wait().await;
     }
-    let source = ScriptedSubscriber::new();
+    let source = unordered();
     for n in 0..192 {
         source.push(message(n));
     }
-    let handler = Handler::new("meet", meet).from(unordered(source.clone()), "in");
+    let handler = Handler::new("meet", meet).from(source.clone(), "in");
     let running = Running::start(router().with_state(Arc::new(Barrier::new(64))).add(handler)).await;
     source.settled(192).await;
     assert_eq!(source.outstanding_max(), 64);
@@ -174,12 +168,12 @@ async fn where_there_is_no_order_a_handler_runs_64_at_once_and_hoards_nothing() 
 
 #[tokio::test]
 async fn where_there_is_no_order_one_at_a_time_can_be_asked_for() {
-    let (source, gate) = (ScriptedSubscriber::new(), Gate::new());
+    let (source, gate) = (unordered(), Gate::new());
     for n in 0..10 {
         source.push(message(n));
     }
     let handler = Handler::new("gated", gated)
-        .from(unordered(source.clone()), "in")
+        .from(source.clone(), "in")
         .to(RecordingPublisher::new(), "out")
         .scopes(1);
     let running = Running::start(router().with_state(gate.clone()).add(handler)).await;

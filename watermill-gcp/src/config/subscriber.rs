@@ -136,7 +136,8 @@ impl PubSubSubscriberConfig {
         self
     }
 
-    /// Sets the topic that rejected messages are published to, before they are acked. Default: that of
+    /// Sets the topic that rejected messages are published to, before they are acked; what is not accepted
+    /// there is sent again until it is, or goes back when the subscription closes. Default: that of
     /// [`NewSubscription::dead_letters`], if there is one. Without one, and in a subscription to that topic
     /// itself, a rejected message is acked with an error in the log.
     #[must_use]
@@ -172,7 +173,8 @@ impl PubSubSubscriberConfig {
 
     /// Puts the service's id of a message and its time of publishing into the metadata, as Go does:
     /// `_watermill_message_google_message_id` and `publishTime`. Default: off, and the metadata are those
-    /// that were published; [`PubSubDelivery`](crate::PubSubDelivery) has both.
+    /// that were published, so that a message can be published again as it is: two attributes more, and one
+    /// with 100 would be refused. [`PubSubDelivery`](crate::PubSubDelivery) has both in any case.
     #[must_use]
     pub fn go_metadata(mut self, go_metadata: bool) -> Self {
         self.go_metadata = go_metadata;

@@ -14,6 +14,7 @@ use google_cloud_pubsub::model::Message as Native;
 use time::OffsetDateTime;
 use watermill_core::{
     Message, MessageId, Metadata,
+    backend::{key_entry, key_of_entry},
     metadata_keys::{KEY, KEY_BASE64, MESSAGE_UUID},
 };
 
@@ -52,10 +53,7 @@ pub(crate) fn write(
         attributes.push((name, Cow::Borrowed(value)));
     }
     if let Some(key) = message.key().filter(|key| key.is_empty() || **key != *ordering_key.as_bytes()) {
-        attributes.push(match str::from_utf8(key) {
-            Ok(text) => (KEY, Cow::Borrowed(text)),
-            Err(_) => (KEY_BASE64, Cow::Owned(STANDARD.encode(key))),
-        });
+        attributes.push(key_entry(key));
     }
     let native = Native::new()
         .set_data(message.payload().clone())
@@ -76,13 +74,11 @@ pub(crate) fn read(native: &mut Native, as_go: bool) -> Message {
     for (name, value) in attributes {
         match name.as_str() {
             MESSAGE_UUID => id = MessageId::from(value),
-            KEY => key = Some(value.into()),
-            KEY_BASE64 if STANDARD.decode(&value).is_ok() => {
-                key = STANDARD.decode(&value).ok().map(Bytes::from);
-            }
-            _ => {
-                metadata.insert(name, value);
-            }
+            _ => match key_of_entry(&name, &value) {
+                Some(Ok(found)) => key = Some(found),
+                // What is no base64 is nobody's key.
+                Some(Err(_)) | None => drop(metadata.insert(name, value)),
+            },
         }
     }
     if as_go {

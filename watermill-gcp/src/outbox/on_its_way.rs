@@ -13,6 +13,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use watermill_core::backend;
 
 use super::keys::Call;
 
@@ -21,7 +22,7 @@ pub(crate) struct Permits {
     _messages: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
     /// The publisher waits for it when it closes.
-    _call: TaskTrackerToken,
+    _call: backend::Call,
 }
 
 /// Messages of a call that were not accepted, by their positions, and why the first was not.
@@ -51,7 +52,7 @@ impl Permits {
         messages: (&Arc<Semaphore>, usize),
         bytes: (&Arc<Semaphore>, usize),
         wanted: (usize, usize),
-        call: TaskTrackerToken,
+        call: backend::Call,
     ) -> Option<Self> {
         let many = |wanted: usize, max: usize| u32::try_from(wanted.min(max)).unwrap_or(u32::MAX);
         let (messages, messages_max) = messages;

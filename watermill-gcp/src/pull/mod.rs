@@ -225,6 +225,10 @@ impl Pull {
     }
 
     fn push(&self, place: u64, mut came: Came, now: Instant) {
+        if came.lease.received + self.config.max_lease <= now {
+            // It was held for too long: it comes again, here or to somebody else.
+            return;
+        }
         came.lease.place = place;
         let incoming = Incoming::new(came.lease, came.message)
             .scope(came.scope)
@@ -269,7 +273,7 @@ impl Pull {
         self.leases_at = now + LEASES_EVERY;
         let max_lease = self.config.max_lease;
         let has_ended = |since: Instant| since + max_lease <= now;
-        let some_have = self.shared.lock().ledger.in_hand().any(|in_hand| has_ended(in_hand.since));
+        let some_have = self.shared.lock().ledger.in_hand().any(|in_hand| has_ended(in_hand.id.received));
         if some_have {
             tracing::warn!(
                 topic = self.shared.topic(),

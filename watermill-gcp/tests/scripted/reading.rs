@@ -1,32 +1,14 @@
 //! Reading when streams break and acks fail.
 
-use std::time::Duration;
-
 use futures::StreamExt;
-use watermill_core::{
-    Backoff, Delivery, Subscriber, Subscription, error::SettleErrorKind, subscription::Health,
-};
-use watermill_gcp::{PubSubDelivery, PubSubSubscriber, PubSubSubscriberConfig};
+use watermill_core::{Window, error::SettleErrorKind, subscription::Health};
+use watermill_gcp::PubSubDelivery;
 
 use crate::{
     server::{Pull, Server, State, received},
+    support::{FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE, next, subscribe},
     wire::Status,
 };
-
-const FAILED_PRECONDITION: i32 = 9;
-const UNAVAILABLE: i32 = 14;
-
-async fn subscribe(server: &Server) -> Subscription {
-    let retry = Backoff::constant(Duration::from_millis(1));
-    let config = PubSubSubscriberConfig::new(server.access()).retry(retry);
-    let subscriber = PubSubSubscriber::new(config).await.expect("a valid config");
-    subscriber.subscribe("topic").await.expect("it may look at nothing and reads all the same")
-}
-
-async fn next(subscription: &mut Subscription) -> Delivery {
-    let next = tokio::time::timeout(Duration::from_secs(30), subscription.next()).await;
-    next.expect("in time").expect("the stream goes on").expect("a delivery")
-}
 
 #[tokio::test]
 async fn a_stream_that_breaks_is_opened_again_without_a_word() {
@@ -42,11 +24,55 @@ async fn a_stream_that_breaks_is_opened_again_without_a_word() {
         assert_eq!(delivery.id(), id);
         delivery.ack();
     }
-    assert_eq!(server.look(|state| state.streams), 2);
+    assert_eq!(server.look(|state| state.streams.len()), 2);
     subscription.close().await.expect("it closes");
     let mut acked = server.look(|state| state.acked.clone());
     acked.sort_unstable();
     assert_eq!(acked, ["ack-1", "ack-2"]);
+}
+
+/// As the service's do every few minutes, for as long as anybody reads.
+#[tokio::test]
+async fn streams_that_break_again_and_again_lose_nothing_and_repeat_nothing() {
+    const STREAMS: usize = 12;
+    let of_stream = |number: usize| {
+        [Pull::Send(vec![received(&number.to_string(), "key")]), Pull::Break(Status::new(UNAVAILABLE))]
+    };
+    let pulls = (0..STREAMS).flat_map(of_stream).collect();
+    let server = Server::start(State { pulls, ..State::default() }).await;
+    let mut subscription = subscribe(&server).await;
+    subscription.set_window(Window::ordered(STREAMS.try_into().expect("not zero")));
+    // The first is in hand for as long as the streams come and go, and is acked on none of them.
+    let held = next(&mut subscription).await;
+    assert_eq!(held.id(), "0");
+    for number in 1..STREAMS {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.id().as_str(), number.to_string());
+        delivery.ack();
+    }
+    assert!(!held.is_lost());
+    held.ack();
+    assert_eq!(subscription.status().health, Health::Healthy);
+    subscription.close().await.expect("it closes");
+    server.look(|state| {
+        let mut acked = state.acked.clone();
+        acked.sort_unstable();
+        let mut expected: Vec<_> = (0..STREAMS).map(|number| format!("ack-{number}")).collect();
+        expected.sort_unstable();
+        assert_eq!(acked, expected);
+        assert_eq!(state.nacked, [""; 0]);
+    });
+}
+
+#[tokio::test]
+async fn a_quota_of_streams_that_is_used_up_is_waited_for_without_a_word() {
+    let used_up = || Pull::Break(Status::new(RESOURCE_EXHAUSTED));
+    let pulls = [used_up(), used_up(), Pull::Send(vec![received("1", "")])];
+    let server = Server::start(State { pulls: pulls.into(), ..State::default() }).await;
+    let mut subscription = subscribe(&server).await;
+    next(&mut subscription).await.ack();
+    subscription.close().await.expect("it closes");
+    assert_eq!(server.look(|state| state.acked.clone()), ["ack-1"]);
 }
 
 #[tokio::test]
@@ -88,6 +114,41 @@ async fn an_exactly_once_ack_that_fails_for_a_while_is_tried_again() {
     next(&mut subscription).await.ack_confirmed().await.expect("in the end the service has it");
     assert_eq!(server.look(|state| state.acked.clone()), ["ack-1"]);
     subscription.close().await.expect("it closes");
+}
+
+#[tokio::test]
+async fn an_exactly_once_ack_for_which_the_quota_is_used_up_is_tried_again() {
+    let pulls = [Pull::Send(vec![received("1", "")])];
+    let acking = [RESOURCE_EXHAUSTED, UNAVAILABLE].map(Status::new);
+    let state = State { pulls: pulls.into(), acking: acking.into(), exactly_once: true, ..State::default() };
+    let server = Server::start(state).await;
+    let mut subscription = subscribe(&server).await;
+    next(&mut subscription).await.ack_confirmed().await.expect("in the end the service has it");
+    assert_eq!(server.look(|state| state.acked.clone()), ["ack-1"]);
+    subscription.close().await.expect("it closes");
+}
+
+#[tokio::test]
+async fn an_ack_that_failed_and_nobody_confirms_is_a_message_that_may_come_again() {
+    let pulls = [Pull::Send(vec![received("1", "")])];
+    let acking = [FAILED_PRECONDITION].map(Status::new);
+    let server =
+        Server::start(State { pulls: pulls.into(), acking: acking.into(), ..State::default() }).await;
+    let mut subscription = subscribe(&server).await;
+    next(&mut subscription)
+        .await
+        .ack_confirmed()
+        .await
+        .expect("the client has it, which is all one can know");
+    server.until("the ack that fails", |state| state.acking.is_empty()).await;
+    let mut again = received("1", "");
+    again.ack_id = "again-1".to_owned();
+    server.play([Pull::Send(vec![again])]);
+    let again = next(&mut subscription).await;
+    assert_eq!(again.id(), "1");
+    again.ack();
+    subscription.close().await.expect("it closes");
+    assert_eq!(server.look(|state| state.acked.clone()), ["again-1"]);
 }
 
 #[tokio::test]

@@ -10,8 +10,18 @@ pub(crate) struct PubsubMessage {
     pub(crate) attributes: HashMap<String, String>,
     #[prost(string, tag = "3")]
     pub(crate) message_id: String,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) publish_time: Option<Timestamp>,
     #[prost(string, tag = "5")]
     pub(crate) ordering_key: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub(crate) seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub(crate) nanos: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -36,6 +46,18 @@ pub(crate) struct ReceivedMessage {
     pub(crate) message: Option<PubsubMessage>,
     #[prost(int32, tag = "3")]
     pub(crate) delivery_attempt: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct StreamingPullRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) subscription: String,
+    #[prost(int32, tag = "5")]
+    pub(crate) lease_seconds: i32,
+    #[prost(int64, tag = "7")]
+    pub(crate) outstanding_messages: i64,
+    #[prost(int64, tag = "8")]
+    pub(crate) outstanding_bytes: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -151,7 +151,8 @@ impl KafkaSubscriberConfig {
         self
     }
 
-    /// Sets how often [`lag`](crate::KafkaSubscriber::lag) is measured. Default: 5 s. Zero turns it off.
+    /// Sets how often [`lag`](crate::KafkaSubscriber::lag) is measured. Default: 5 s. Zero: as often as health needs it,
+    /// four times in a `session.timeout.ms`.
     #[must_use]
     pub fn lag_interval(mut self, lag_interval: Duration) -> Self {
         self.lag_interval = lag_interval;

@@ -2,7 +2,9 @@
 //! records never pass through it.
 
 mod again;
+mod reading;
 mod rewind;
+mod start;
 mod unsubscribing;
 
 use std::{
@@ -15,7 +17,7 @@ use std::{
 use rdkafka::{
     Message as _,
     consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, KafkaResult},
+    error::KafkaError,
     message::BorrowedMessage,
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaErrorCode as Code,
@@ -24,20 +26,23 @@ use tokio::time::Instant;
 
 use self::{
     again::Again,
+    reading::Unread,
     rewind::Rewinding,
     unsubscribing::{Left, Unsubscribing},
 };
 use watermill_core::backend::{Failure, Trouble};
 
+pub(crate) use self::start::start;
+
 use crate::{
     client::{Client, Command},
     config::KafkaSubscriberConfig,
-    context::{Context, Subscribed},
+    context::Context,
     error,
+    group::{Group, Subscribed},
     ledger::Ledger,
     queue::ClientHandle,
     settle::Shared,
-    topics::{self, Found},
 };
 
 /// The longest sleep: far below every interval in which librdkafka wants to be polled.
@@ -58,7 +63,7 @@ const LEAVE_TIME: Duration = Duration::from_secs(3);
 pub(crate) struct Service {
     client: Arc<Client>,
     handle: Arc<ClientHandle>,
-    context: Arc<Context>,
+    group: Arc<Group>,
     grouped: bool,
     commit_interval: Duration,
     discovery_interval: Duration,
@@ -90,12 +95,12 @@ impl Service {
         config: &KafkaSubscriberConfig,
         with_outputs: bool,
     ) -> Self {
-        let context = client.context.clone();
+        let group = client.group.clone();
         let now = Instant::now();
         Self {
             client,
             handle,
-            context,
+            group,
             grouped: config.group.is_some(),
             commit_interval: config.commits_within(with_outputs),
             discovery_interval: config.discovery_interval,
@@ -140,7 +145,7 @@ impl Service {
 
     /// Sees the client off, and tells those who wait for that.
     fn end(self, left: Vec<Left>) {
-        self.context.clear();
+        self.group.clear();
         if self.handle.is_last() {
             // Closing says goodbye to the group and waits for the answer, which may come behind a rebalance.
             let (gone, going) = mpsc::sync_channel(1);
@@ -198,7 +203,7 @@ impl Service {
                 Some(Ok(record)) => self.redirect(&record),
                 Some(Err(error)) => self.report(error),
                 // A rebalance, for one, was handled, and there may be more.
-                None if self.context.take_handled() => {}
+                None if self.client.context.take_handled() => {}
                 None => return,
             }
         }
@@ -210,11 +215,11 @@ impl Service {
     fn redirect(&self, record: &BorrowedMessage<'_>) {
         let (topic, partition) = (record.topic(), record.partition());
         tracing::warn!(topic, partition, offset = record.offset(), "a record came beside its queue");
-        self.context.forget(topic, partition, record.offset());
+        self.group.forget(topic, partition, record.offset());
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(topic, partition);
         let offset = Offset::Offset(record.offset());
-        let redirected = self.context.take_over(
+        let redirected = self.group.take_over(
             &partitions,
             |_| Ledger::default(),
             || self.consumer().seek(topic, partition, offset, Duration::ZERO),
@@ -236,7 +241,7 @@ impl Service {
         if matches!(code, Some(Code::BrokerTransportFailure | Code::Resolve | Code::PartitionEOF)) {
             return;
         }
-        for Subscribed { shared, .. } in self.context.subscribed() {
+        for Subscribed { shared, .. } in self.group.subscribed() {
             shared.report(error::while_reading(error.clone()));
             if fatal {
                 shared.stop_intake();
@@ -250,7 +255,7 @@ impl Service {
                 // Its command to leave has overtaken it, or is on its way.
                 Command::Join(subscribed) if subscribed.shared.has_ended() => {}
                 Command::Join(subscribed) => {
-                    self.context.insert(subscribed.clone());
+                    self.group.insert(subscribed.clone());
                     if let Some(error) = self.dead.get() {
                         // It was on its way when the client died.
                         subscribed.shared.report(error::while_reading(error.clone()));
@@ -267,7 +272,7 @@ impl Service {
                     self.unsubscribing.push(Unsubscribing { shared, done, deadline, committed: None });
                 }
                 Command::Rewind(shared, scopes, done) => {
-                    let partitions = self.context.take_back(&shared, &scopes);
+                    let partitions = self.group.take_back(&shared, &scopes);
                     self.rewinding.push(Rewinding { shared, partitions, _done: done });
                 }
             }
@@ -278,7 +283,7 @@ impl Service {
     /// told nothing else and does not leave: in the middle of joining librdkafka forgets an id that it was
     /// given, and the group would wait for that member until its session ends.
     fn is_settled(&self) -> bool {
-        self.context.is_settled() || Instant::now() >= self.settled_by
+        self.group.is_settled() || Instant::now() >= self.settled_by
     }
 
     /// Tells the group which topics this member reads, if they have changed.
@@ -292,7 +297,7 @@ impl Service {
                 .iter()
                 .any(|leaving| leaving.committed.is_some() && Arc::ptr_eq(&leaving.shared, shared))
         };
-        let subscribed = self.context.subscribed();
+        let subscribed = self.group.subscribed();
         let topics: Vec<&str> =
             subscribed.iter().filter(|s| !leaves(&s.shared)).map(|s| &*s.shared.topic).collect();
         if topics.is_empty() {
@@ -300,12 +305,12 @@ impl Service {
             // while it is leaving does not say goodbye.
             return subscribed
                 .iter()
-                .for_each(|subscribed| self.context.give_up_all(self.consumer(), subscribed));
+                .for_each(|subscribed| self.group.give_up_all(self.consumer(), subscribed));
         }
         match self.consumer().subscribe(&topics) {
             Ok(()) => {
                 self.settled_by = Instant::now() + self.request_timeout;
-                self.context.unsettle();
+                self.group.unsettle();
                 self.retry_topics.worked();
             }
             Err(error) => {
@@ -316,40 +321,10 @@ impl Service {
         }
     }
 
-    /// Reads partitions without a group that are not read yet.
-    fn read(&mut self) {
-        if !self.retry_read.is_due(Instant::now()) {
-            return;
-        }
-        while let Some(unread) = self.unread.pop() {
-            if unread.subscribed.shared.has_ended() {
-                continue;
-            }
-            if let Err(error) = self.read_partitions(&unread) {
-                self.unread.push(unread);
-                self.retry_read.failed();
-                return self.report(error);
-            }
-            self.retry_read.worked();
-        }
-    }
-
-    fn read_partitions(&self, Unread { subscribed, partitions }: &Unread) -> KafkaResult<()> {
-        let topic = &*subscribed.shared.topic;
-        let mut assigned = TopicPartitionList::new();
-        for partition in partitions.clone() {
-            let start = usize::try_from(partition).ok().and_then(|at| subscribed.prepared.starts.get(at));
-            let start = start.map_or(Offset::Beginning, |start| Offset::Offset(*start));
-            assigned.add_partition_offset(topic, partition, start)?;
-        }
-        let assign = || self.consumer().incremental_assign(&assigned);
-        self.context.take_over(&assigned, |_| Ledger::default(), assign)
-    }
-
     /// Commits when it is time, or when somebody waits for it.
     fn commit(&mut self) {
         let now = Instant::now();
-        let subscribed = self.context.subscribed();
+        let subscribed = self.group.subscribed();
         let subscriptions = || subscribed.iter().map(|subscribed| &*subscribed.shared);
         if now < self.next_commit
             && !(self.retry_commit.is_due(now) && subscriptions().any(Shared::is_urgent))
@@ -357,9 +332,9 @@ impl Service {
             return;
         }
         self.next_commit = now + self.commit_interval;
-        if let Some(pair) = self.context.pair() {
+        if let Some(together) = self.group.together() {
             if subscriptions().any(Shared::is_uncommitted) {
-                pair.commit_soon();
+                together.settled(true);
             }
             // Whoever waits in a hurry has been heard.
             self.retry_commit.pause();
@@ -368,11 +343,11 @@ impl Service {
         if !self.grouped {
             return;
         }
-        match self.context.commit(self.consumer(), subscriptions()) {
+        match self.group.commit(self.consumer(), subscriptions()) {
             Ok(()) => self.retry_commit.worked(),
             // A rebalance that is going on, for one. What is lost by it comes again to the next owner.
             Err(error) => {
-                self.context.log.error(&error, "what is done could not be committed, trying again");
+                self.client.context.log.error(&error, "what is done could not be committed, trying again");
                 self.retry_commit.failed();
                 self.next_commit = self.next_commit.min(self.retry_commit.at());
                 if self.retry_commit.failures() >= FAILURES_TOLD {
@@ -383,34 +358,6 @@ impl Service {
             }
         }
     }
-
-    /// Looks for partitions that were added to topics that are read without a group.
-    fn discover(&mut self) {
-        if self.grouped || Instant::now() < self.next_discovery {
-            return;
-        }
-        self.next_discovery = Instant::now() + self.discovery_interval;
-        for subscribed in self.context.subscribed() {
-            let known = subscribed.prepared.partitions;
-            match topics::partitions(self.consumer().client(), &subscribed.shared.topic, self.request_timeout)
-            {
-                Ok(Found::Ready(partitions)) if partitions > known => {
-                    let mut subscribed = subscribed;
-                    subscribed.prepared.partitions = partitions;
-                    self.context.insert(subscribed.clone());
-                    self.unread.push(Unread { subscribed, partitions: known..partitions });
-                }
-                Ok(_) => {}
-                Err(error) => self.report(error),
-            }
-        }
-    }
-}
-
-/// Partitions of a subscription without a group that are to be read.
-struct Unread {
-    subscribed: Subscribed,
-    partitions: std::ops::Range<i32>,
 }
 
 /// Sees to it that nobody waits for a thread that has panicked.
@@ -423,18 +370,18 @@ impl Drop for Guard {
         }
         for order in self.0.close() {
             match order {
-                Command::Join(subscribed) => self.0.context.insert(subscribed),
+                Command::Join(subscribed) => self.0.group.insert(subscribed),
                 // Their answer is that there is none.
                 Command::Leave(..) | Command::Rewind(..) => {}
             }
         }
-        for Subscribed { shared, origin, .. } in self.0.context.subscribed() {
+        for Subscribed { shared, origin, .. } in self.0.group.subscribed() {
             shared
                 .report(Failure::because(Trouble::Refused, "the thread that serves its client has panicked"));
             shared.stop_intake();
             origin.revoke_all();
             shared.left.cancel();
         }
-        self.0.context.clear();
+        self.0.group.clear();
     }
 }

@@ -71,7 +71,7 @@ impl Service {
             })
         };
         let ledger = |partition| ledgers.remove(&partition).unwrap_or_default();
-        if let Err(error) = self.context.take_over(&partitions, ledger, seek) {
+        if let Err(error) = self.group.take_over(&partitions, ledger, seek) {
             tracing::warn!(%error, topic, "partitions could not be read again, they are somebody else's now");
         }
         Ok(())

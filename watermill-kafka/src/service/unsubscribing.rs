@@ -46,7 +46,7 @@ impl Service {
             if leaving.committed.is_some() || waits && now < leaving.deadline {
                 continue;
             }
-            match self.context.commit_last(self.handle.consumer(), &leaving.shared) {
+            match self.group.commit_last(self.handle.consumer(), &leaving.shared) {
                 // A rebalance that is going on, for one, is over soon.
                 Err(_) if self.dead.get().is_none() && Instant::now() < leaving.deadline => {
                     self.retry_commit.failed()
@@ -66,7 +66,7 @@ impl Service {
             match leaving.committed {
                 Some(committed) if gone => {
                     let Unsubscribing { shared, done, deadline, .. } = leaving;
-                    self.context.remove(&shared.topic);
+                    self.group.remove(&shared.topic);
                     self.client.release(&shared.topic);
                     shared.left.cancel();
                     left.push(Left { done, committed, deadline });
@@ -89,7 +89,7 @@ impl Service {
                 partitions.add_partition(&leaving.shared.topic, partition);
             }
         }
-        self.context.give_up(self.consumer(), &partitions);
+        self.group.give_up(self.consumer(), &partitions);
         self.consumer().incremental_unassign(&partitions)
     }
 }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use watermill_core::delivery::Token;
 
-use super::Shared;
+use super::{Shared, Together};
 use crate::{
     assigned::scope,
     ledger::{EnlistedState, Enlistment, Ledger},
-    transactions::Pair,
 };
 
 impl Shared {
@@ -30,8 +29,8 @@ impl Shared {
     }
 
     /// The transactions that positions are committed in, if any.
-    pub(crate) fn pair(&self) -> Option<&Arc<Pair>> {
-        self.pair.as_ref()
+    pub(crate) fn together(&self) -> Option<&Arc<dyn Together>> {
+        self.together.as_ref()
     }
 
     /// Enlists a delivery in the open transaction.
@@ -71,8 +70,8 @@ impl Shared {
     }
 
     pub(super) fn enlisted_changed(&self) {
-        if let Some(pair) = &self.pair {
-            pair.enlisted_changed();
+        if let Some(together) = &self.together {
+            together.settled(false);
         }
     }
 

@@ -2,9 +2,9 @@
 //! from one to the other.
 
 mod enlisted;
+mod state;
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::Duration,
@@ -17,22 +17,18 @@ use watermill_core::{
     Window,
     backend::Failure,
     delivery::{Outcome, Receipt, Token},
-    error::{SettleError, SubscribeError},
+    error::SettleError,
     subscription::Health,
 };
 
+pub(crate) use self::state::Item;
+use self::state::State;
 use crate::{
-    assigned::{Assigned, Back, Part, Turn, scope},
-    dead_letters::RejectedDelivery,
-    error,
-    ledger::{EnlistedState, Handed, Ledger, Rejected},
+    assigned::{Back, Part, scope},
+    ledger::{EnlistedState, Ledger, Rejected},
     notifier::Notifier,
     queue::Queue,
-    transactions::Pair,
 };
-
-/// Errors that nobody has read yet; older ones are in the log.
-const ERRORS_MAX: usize = 16;
 
 /// What a subscription shares with its client and its deliveries. Its lock is held for moments and never while something is awaited; under
 /// it librdkafka's queues are polled, so no callback of librdkafka may take it that is called under
@@ -48,37 +44,27 @@ pub(crate) struct Shared {
     /// Whether there is a dead-letter topic.
     dead_letters: bool,
     /// The transactions that positions are committed in, if any.
-    pair: Option<Arc<Pair>>,
+    together: Option<Arc<dyn Together>>,
     /// Tells the task that sends them.
     pub(crate) rejecting: Notify,
     /// Cancelled once the client has let go of the subscription.
     pub(crate) left: CancellationToken,
 }
 
-struct State {
-    assigned: Assigned,
-    window: Window,
-    errors: VecDeque<SubscribeError>,
-    health: Health,
-    stopped: bool,
-    ended: bool,
-    /// Whether the stream waits to be woken.
-    waiting: bool,
-    /// Whether somebody waits for a commit.
-    urgent: bool,
-    /// To be sent to the dead-letter topic; each is in a ledger too, whose bounds are theirs.
-    dead: VecDeque<RejectedDelivery>,
+/// Transactions that positions are committed in, with what was made of the deliveries.
+pub(crate) trait Together: Send + Sync {
+    /// Something was settled, or lost. With `soon` the open transaction is to end.
+    fn settled(&self, soon: bool);
+
+    /// Ends the open transaction, and waits for that; blocks.
+    fn commit(&self, timeout: Duration) -> Result<(), Failure>;
 }
 
-/// The next thing on the stream.
-pub(crate) enum Item {
-    Handed(u64, Handed),
-    Error(SubscribeError),
-    /// The log of this partition has gone back; see [`Shared::begin_anew`].
-    Back(i32),
-    Ended,
-    /// Nothing, before this time or before the stream is woken.
-    Nothing(Option<Instant>),
+/// A rejected message that is to be sent to the dead-letter topic.
+pub(crate) struct RejectedDelivery {
+    pub(crate) token: Token,
+    pub(crate) rejected: Rejected,
+    pub(crate) reason: String,
 }
 
 impl Shared {
@@ -88,27 +74,17 @@ impl Shared {
         max_ahead: usize,
         commits: bool,
         dead_letters: bool,
-        pair: Option<Arc<Pair>>,
+        together: Option<Arc<dyn Together>>,
     ) -> Self {
         Self {
             topic: topic.to_owned(),
-            state: Mutex::new(State {
-                assigned: Assigned::default(),
-                window: Window::ONE,
-                errors: VecDeque::new(),
-                health: Health::Healthy,
-                stopped: false,
-                ended: false,
-                waiting: false,
-                urgent: false,
-                dead: VecDeque::new(),
-            }),
+            state: Mutex::new(State::new()),
             reader: Arc::new(AtomicWaker::new()),
             notifier,
             max_ahead,
             commits,
             dead_letters,
-            pair,
+            together,
             rejecting: Notify::new(),
             left: CancellationToken::new(),
         }
@@ -350,46 +326,15 @@ impl Shared {
         if urgent {
             self.notifier.notify();
         }
-        if broken && let Some(pair) = &self.pair {
-            pair.commit_soon();
+        if let Some(together) = &self.together {
+            together.settled(broken);
         }
-        self.enlisted_changed();
         if dead {
             self.rejecting.notify_one();
         }
         if let Some((rejected, reason)) = dropped {
             log_dropped(&self.topic, token, &rejected, &reason);
         }
-    }
-}
-
-impl State {
-    #[inline]
-    fn next(&mut self, shared: &Shared) -> Item {
-        if let Some(error) = self.errors.pop_front() {
-            return Item::Error(error);
-        }
-        if self.stopped || self.ended {
-            return Item::Ended;
-        }
-        match self.assigned.next(self.window, shared.max_ahead) {
-            Turn::Handed(scope, handed) => {
-                if matches!(self.health, Health::Degraded { .. }) {
-                    self.health = Health::Healthy;
-                }
-                Item::Handed(scope, handed)
-            }
-            Turn::Back(partition) => Item::Back(partition),
-            Turn::Failed(error) => Item::Error(error::while_reading(error).subscribing(&shared.topic)),
-            Turn::Nothing(due) => Item::Nothing(due),
-        }
-    }
-
-    fn push_error(&mut self, error: SubscribeError) {
-        if self.errors.len() == ERRORS_MAX {
-            self.errors.pop_front();
-        }
-        self.errors.push_back(error);
     }
 }
 

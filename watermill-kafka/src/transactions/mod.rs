@@ -7,6 +7,5 @@ mod producer;
 mod publisher;
 
 pub use exactly_once::KafkaExactlyOncePublisher;
-pub(crate) use exactly_once::{Owner, Pair};
 pub use fenced::KafkaFencedPublisher;
 pub use publisher::KafkaTransactionalPublisher;

@@ -4,10 +4,9 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Trouble, refuse_delays},
+    backend::{Calls, Failure, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
@@ -33,8 +32,7 @@ struct Shared {
     id: String,
     state: Mutex<State>,
     topic_locks: Arc<TopicLocks>,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    calls: Calls,
 }
 
 enum State {
@@ -60,7 +58,7 @@ impl KafkaTransactionalPublisher {
         config::check_transactional_id(&id)?;
         // Made to hear what librdkafka has against it, and not used: it would fence others at once.
         config.transactional_client(&id).create_native_config().map_err(config::refused_by_client)?;
-        let (state, calls) = (Mutex::new(State::Idle), TaskTracker::new());
+        let (state, calls) = (Mutex::new(State::Idle), Calls::default());
         let topic_locks = Arc::default();
         Ok(Self(Arc::new(Shared { config, id, state, topic_locks, calls })))
     }
@@ -115,10 +113,7 @@ impl Shared {
 impl Publisher for KafkaTransactionalPublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let shared = &*self.0;
-        let _call = shared.calls.token();
-        if shared.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
+        let Some(_call) = shared.calls.begin(topic, &messages)? else { return Ok(()) };
         config::check_topic(topic)
             .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
         refuse_delays(topic, &messages)?;
@@ -126,15 +121,11 @@ impl Publisher for KafkaTransactionalPublisher {
             marshaler::check(message, shared.config.message_bytes_max())
                 .map_err(|problem| PublishError::new(PublishErrorKind::Message, topic).because(problem))?;
         }
-        if messages.is_empty() {
-            return Ok(());
-        }
         shared.publish(topic, &messages).await.map_err(|failure| failure.publishing(topic))
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
-        self.0.calls.wait().await;
+        self.0.calls.close().await;
         *self.0.state.lock().await = State::Idle;
         Ok(())
     }

@@ -7,12 +7,16 @@ use std::{
 };
 
 use futures::StreamExt;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+};
 use tokio::time;
-use watermill_core::Subscriber as _;
+use watermill_core::{Subscriber as _, subscription::Health};
 use watermill_testkit::unique;
 
 use crate::support::{
-    config, members, messages, next, ordered, publish, quiet, subscriber, take, topic, within,
+    brokers, config, members, messages, next, ordered, publish, quiet, subscriber, take, topic, within,
 };
 
 /// The least that a broker allows.
@@ -139,4 +143,52 @@ async fn a_member_reads_and_holds_what_it_reads() {
         held.push(subscription.next().await.expect("the stream goes on").expect("no error"));
     }
     assert_eq!(held.len(), 2);
+}
+
+#[tokio::test]
+async fn a_group_whose_members_assign_by_range_is_joined_when_they_have_gone_and_health_says_why_not_before()
+{
+    let (topic, group) = (topic(1).await, unique("group"));
+    publish(&topic, &messages(0..1, 1)).await;
+    // As a member of Go's library.
+    let other: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers())
+        .set("group.id", &group)
+        .set("partition.assignment.strategy", "range")
+        .create()
+        .expect("a client");
+    other.subscribe(&[&topic]).expect("it subscribes");
+    let polling = std::thread::spawn(move || {
+        while other.assignment().expect("an answer").count() == 0 {
+            other.poll(Duration::from_millis(20));
+        }
+        other
+    });
+    let other =
+        tokio::task::spawn_blocking(move || polling.join().expect("it joins")).await.expect("it joins");
+    let mut subscription = subscriber(config().group(&group)).subscribe(&topic).await.expect("it subscribes");
+    let error =
+        within("it is told", subscription.next()).await.expect("it goes on").expect_err("it cannot join");
+    assert!(error.is_retryable(), "{error}");
+    let Health::Degraded { reason } = subscription.status().health else { panic!("it is not joined") };
+    assert!(reason.contains("range"), "{reason}");
+    // It says goodbye.
+    tokio::task::spawn_blocking(move || drop(other)).await.expect("it leaves");
+    let delivery = within("the delivery", async {
+        loop {
+            match subscription.next().await.expect("it goes on") {
+                Ok(delivery) => break delivery,
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+        }
+    });
+    delivery.await.ack();
+    subscription.close().await.expect("it closes");
+
+    // Beside such members the strategy is to be theirs.
+    let ranged = config().group(&group).option("partition.assignment.strategy", "range");
+    publish(&topic, &messages(1..2, 1)).await;
+    let mut subscription = subscriber(ranged).subscribe(&topic).await.expect("it subscribes");
+    assert_eq!(take(&mut subscription, 1).await, ["0001"]);
+    subscription.close().await.expect("it closes");
 }

@@ -8,7 +8,8 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use watermill_core::Message;
+use watermill_core::{Message, Publisher as _};
+use watermill_kafka::{KafkaPublisher, KafkaPublisherConfig};
 
 use crate::{mock_cluster, next, subscribe, topic};
 
@@ -57,6 +58,29 @@ async fn a_record_of_somebody_who_knows_nothing_of_watermill_is_a_message_too() 
     // A tombstone.
     let message = read(Some(b""), None, &[("trace", Some(b"1"))]).await;
     assert_eq!(message, Message::with_id("", Bytes::new()).with_key("").with_metadata("trace", "1"));
+}
+
+#[tokio::test]
+async fn a_record_without_a_value_is_told_from_an_empty_one_and_published_again_as_what_it_is() {
+    let tombstone = read(Some(b"k"), None, &[("trace", Some(b"1"))]).await;
+    assert!(tombstone.is_tombstone() && tombstone.payload().is_empty());
+    let empty = read(Some(b"k"), Some(b""), &[]).await;
+    assert!(!empty.is_tombstone() && empty.payload().is_empty());
+
+    let topic = topic();
+    let config = KafkaPublisherConfig::new(mock_cluster::brokers());
+    let publisher = KafkaPublisher::new(config).expect("a valid config");
+    // As a handler may hand them on.
+    let copy = Message::new(tombstone.payload().clone()).with_key("k");
+    let sent = vec![tombstone, copy, empty, Message::tombstone("k")];
+    publisher.publish(&topic, sent).await.expect("they are accepted");
+    let mut subscription = subscribe(mock_cluster::subscriber_config(), &topic).await;
+    for is_tombstone in [true, true, false, true] {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.message().is_tombstone(), is_tombstone);
+        delivery.ack();
+    }
+    subscription.close().await.expect("it closes");
 }
 
 #[tokio::test]

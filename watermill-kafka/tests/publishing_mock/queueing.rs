@@ -1,5 +1,7 @@
 //! Calls in progress together: their order, their bound, their end.
 
+use std::time::Duration;
+
 use futures::{FutureExt as _, future::join_all};
 use watermill_core::{Publisher as _, error::PublishErrorKind};
 use watermill_kafka::KafkaPublisher;
@@ -42,4 +44,24 @@ async fn closing_waits_for_what_was_queued_by_callers_that_have_gone() {
     assert_eq!(cluster.len(0), 21);
     let error = publisher.publish(&cluster.topic, messages(0..1)).await.expect_err("it was closed");
     assert_eq!(error.kind(), PublishErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn what_callers_have_given_up_while_brokers_are_away_is_not_published_when_they_are_back() {
+    let cluster = Cluster::new(1);
+    let publisher = cluster.publisher();
+    publisher.publish(&cluster.topic, messages(0..1)).await.expect("it is accepted");
+    cluster.mock.broker_down(1).expect("it goes down");
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(200), publisher.publish(&cluster.topic, messages(1..51)));
+    assert!(given_up.await.is_err(), "nobody is there");
+    // A relay gives them back to its source, and the next one publishes them.
+    publisher.close().await.expect("it closes, and waits for no broker");
+    cluster.mock.broker_up(1).expect("it comes up");
+    let successor = cluster.publisher();
+    successor.publish(&cluster.topic, messages(1..51)).await.expect("it is accepted");
+    drop(publisher);
+    assert_eq!(cluster.read(0, 51), texts(0..51));
+    successor.close().await.expect("it closes");
+    assert_eq!(cluster.len(0), 51, "something was published twice");
 }

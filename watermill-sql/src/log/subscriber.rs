@@ -8,8 +8,7 @@ use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
     backend::{Registry, Shared, SharedOptions},
-    delivery::Origin,
-    error::{ConfigError, SubscribeError, SubscribeErrorKind},
+    error::{ConfigError, SubscribeError},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
@@ -109,26 +108,26 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             state.disown();
             state.degraded("waiting for the lease");
         }
-        let (subscription, origin) =
-            self.open.open(Origin::builder("sql", topic).group(group), shared.clone())?;
-        let reader = Reader {
-            pool: self.pool.clone(),
-            reserve: self.reserve.clone(),
-            config: self.config.clone(),
-            tables,
-            dead_letters,
-            owner: Uuid::now_v7().to_string(),
-            shared: shared.clone(),
-            origin,
-        };
         let listener = match self.config.listen {
             true => self.listener.get(&self.pool, self.config.retry),
             false => None,
         };
-        tokio::spawn(async move {
-            reader.run().await;
-            drop(listener);
-        });
+        let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
+            let reader = Reader {
+                pool: self.pool.clone(),
+                reserve: self.reserve.clone(),
+                config: self.config.clone(),
+                tables,
+                dead_letters,
+                owner: Uuid::now_v7().to_string(),
+                shared,
+                origin,
+            };
+            async move {
+                reader.run().await;
+                drop(listener);
+            }
+        })?;
         // Dropped meanwhile, the subscription ends.
         shared.started().await;
         Ok(subscription)
@@ -144,9 +143,21 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
 
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         let config = self.config.clone().group(group);
-        let subscriber = Self::new(self.pool.clone(), config)
-            .map_err(|error| SubscribeError::new(SubscribeErrorKind::Config, "").with_source(error))?;
+        let subscriber = Self::new(self.pool.clone(), config)?;
         Ok(Arc::new(Self { listener: self.listener.clone(), reserve: self.reserve.clone(), ..subscriber }))
+    }
+
+    /// `None` where nothing may be created: a table that is missing would keep it from subscribing.
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        let config = self.config.clone().dead_letter_topic(topic);
+        let subscriber =
+            Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
+        Some(Arc::new(Self {
+            open: self.open.clone(),
+            listener: self.listener.clone(),
+            reserve: self.reserve.clone(),
+            ..subscriber
+        }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -4,12 +4,10 @@ use std::{fmt, ops::DerefMut, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
-use tokio::{
-    sync::{Mutex, RwLock},
-    task::unconstrained,
-};
+use tokio::{sync::Mutex, task::unconstrained};
 use watermill_core::{
     Message, Publisher,
+    backend::Calls,
     error::{ConfigError, PublishError, SubscribeError},
     publisher::PublisherCapabilities,
 };
@@ -40,8 +38,7 @@ pub struct SqlPublisher<D: SqlDatabase> {
 
 #[derive(Default)]
 struct Shared {
-    /// True once closed. Calls in progress hold it for reading.
-    closed: RwLock<bool>,
+    calls: Calls,
     /// A fair queue in front of a database that has one writer: calls are written in the order of their
     /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
@@ -112,17 +109,11 @@ impl<D: SqlDatabase> SqlPublisher<D> {
 #[async_trait]
 impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        // The place in the queue is taken by the first poll, whatever is left of the task's budget.
-        let closed = unconstrained(self.shared.closed.read()).await;
-        if *closed {
-            return Err(PublishError::closed(topic));
-        }
+        let Some(_call) = self.shared.calls.begin(topic, &messages)? else { return Ok(()) };
         let batch = Batch::new::<D>(topic, messages, &self.config)?;
-        if batch.is_empty() {
-            return Ok(());
-        }
         {
             let _turn = match D::ONE_WRITER {
+                // The place in the queue is taken by the first poll, whatever is left of the task's budget.
                 true => Some(unconstrained(self.shared.writing.lock()).await),
                 false => None,
             };
@@ -134,7 +125,7 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        *self.shared.closed.write().await = true;
+        self.shared.calls.close().await;
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
     backend::{Registry, Shared, SharedOptions},
-    delivery::Origin,
     error::{ConfigError, SubscribeError, SubscribeErrorKind},
     subscriber::{Ordering, SubscriberCapabilities},
     subscription::SubscriptionStatus,
@@ -103,30 +102,31 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
         shared.lock().disown();
-        let (subscription, origin) = self.open.open(Origin::builder("sql", topic), shared.clone())?;
-        let reader = QueueReader {
-            pool: self.pool.clone(),
-            reserve: self.reserve.clone(),
-            config: self.config.clone(),
-            queue: Queue {
-                tables,
-                owner: Uuid::now_v7().to_string(),
-                visibility_timeout: self.config.visibility_timeout,
-                on_ack: self.config.on_ack,
-            },
-            dead_letters,
-            shared: shared.clone(),
-            origin,
-            kept: Mutex::default(),
-        };
         let listener = match self.config.listen {
             true => self.listener.get(&self.pool, self.config.retry),
             false => None,
         };
-        tokio::spawn(async move {
-            reader.run().await;
-            drop(listener);
-        });
+        let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
+            let reader = QueueReader {
+                pool: self.pool.clone(),
+                reserve: self.reserve.clone(),
+                config: self.config.clone(),
+                queue: Queue {
+                    tables,
+                    owner: Uuid::now_v7().to_string(),
+                    visibility_timeout: self.config.visibility_timeout,
+                    on_ack: self.config.on_ack,
+                },
+                dead_letters,
+                shared,
+                origin,
+                kept: Mutex::default(),
+            };
+            async move {
+                reader.run().await;
+                drop(listener);
+            }
+        })?;
         // Dropped meanwhile, the subscription ends.
         shared.started().await;
         Ok(subscription)
@@ -140,6 +140,19 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
     fn in_group(&self, _group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         Err(SubscribeError::new(SubscribeErrorKind::Unsupported, "")
             .because("a queue has no consumer groups: use Layout::Log and SqlSubscriber"))
+    }
+
+    /// `None` where nothing may be created: a table that is missing would keep it from subscribing.
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        let config = self.config.clone().dead_letter_topic(topic);
+        let subscriber =
+            Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
+        Some(Arc::new(Self {
+            open: self.open.clone(),
+            listener: self.listener.clone(),
+            reserve: self.reserve.clone(),
+            ..subscriber
+        }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -32,7 +32,7 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Faulty<T> {
     inner: T,
-    dice: Arc<Dice>,
+    injector: Arc<Injector>,
 }
 
 /// Which faults happen, and how likely. Probabilities lie between 0 and 1; all are 0 to begin with.
@@ -72,23 +72,23 @@ pub struct Injected {
 impl<T> Faulty<T> {
     /// Wraps a publisher or a subscriber.
     pub fn new(inner: T, faults: Faults) -> Self {
-        let roll = Roll {
+        let state = Injection {
             faults,
             rng: fastrand::Rng::with_seed(faults.seed),
-            calm: false,
+            stopped: false,
             injected: Injected::default(),
         };
-        Self { inner, dice: Arc::new(Dice(Mutex::new(roll))) }
+        Self { inner, injector: Arc::new(Injector(Mutex::new(state))) }
     }
 
     /// No faults from now on, in any clone: the time to check that everything recovers.
-    pub fn calm(&self) {
-        self.dice.with(|roll| roll.calm = true);
+    pub fn stop_injecting(&self) {
+        self.injector.with(|state| state.stopped = true);
     }
 
     /// What has happened.
     pub fn injected(&self) -> Injected {
-        self.dice.with(|roll| roll.injected)
+        self.injector.with(|state| state.injected)
     }
 
     /// What was wrapped.
@@ -170,18 +170,18 @@ impl Faults {
 }
 
 #[derive(Debug)]
-struct Dice(Mutex<Roll>);
+struct Injector(Mutex<Injection>);
 
 #[derive(Debug)]
-struct Roll {
+struct Injection {
     faults: Faults,
     rng: fastrand::Rng,
-    calm: bool,
+    stopped: bool,
     injected: Injected,
 }
 
-impl Dice {
-    fn with<R>(&self, change: impl FnOnce(&mut Roll) -> R) -> R {
+impl Injector {
+    fn with<R>(&self, change: impl FnOnce(&mut Injection) -> R) -> R {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -191,11 +191,11 @@ impl Dice {
         probability: impl FnOnce(&Faults) -> f64,
         count: impl FnOnce(&mut Injected) -> &mut usize,
     ) -> bool {
-        self.with(|roll| {
-            let probability = probability(&roll.faults);
+        self.with(|state| {
+            let probability = probability(&state.faults);
             // Nothing is drawn for what cannot happen, so that adding one fault leaves the others be.
-            let happens = probability > 0.0 && !roll.calm && roll.rng.f64() < probability;
-            *count(&mut roll.injected) += usize::from(happens);
+            let happens = probability > 0.0 && !state.stopped && state.rng.f64() < probability;
+            *count(&mut state.injected) += usize::from(happens);
             happens
         })
     }

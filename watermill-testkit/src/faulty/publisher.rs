@@ -19,10 +19,11 @@ const INJECTED: &str = "an injected fault";
 impl<P: Publisher> Publisher for Faulty<P> {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let fail = |kind| Err(PublishError::new(kind, topic).because(INJECTED));
-        if self.dice.happens(|faults| faults.before_send, |injected| &mut injected.failed_before_send) {
+        if self.injector.happens(|faults| faults.before_send, |injected| &mut injected.failed_before_send) {
             return fail(PublishErrorKind::Unavailable);
         }
-        if messages.len() > 1 && self.dice.happens(|faults| faults.partial, |injected| &mut injected.partial)
+        if messages.len() > 1
+            && self.injector.happens(|faults| faults.partial, |injected| &mut injected.partial)
         {
             let (sent, not_accepted) = self.cut_tails(messages);
             self.inner.publish(topic, sent).await?;
@@ -31,10 +32,10 @@ impl<P: Publisher> Publisher for Faulty<P> {
         }
         self.inner.publish(topic, messages).await?;
         // The answer is late, and not the sending: order is kept.
-        if self.dice.happens(|faults| faults.delay, |injected| &mut injected.delayed) {
+        if self.injector.happens(|faults| faults.delay, |injected| &mut injected.delayed) {
             time::sleep(self.some_delay()).await;
         }
-        if self.dice.happens(|faults| faults.after_send, |injected| &mut injected.failed_after_send) {
+        if self.injector.happens(|faults| faults.after_send, |injected| &mut injected.failed_after_send) {
             return fail(PublishErrorKind::Timeout);
         }
         Ok(())
@@ -46,7 +47,7 @@ impl<P: Publisher> Publisher for Faulty<P> {
 
     fn capabilities(&self) -> PublisherCapabilities {
         let capabilities = self.inner.capabilities();
-        let partial = self.dice.with(|roll| roll.faults.partial > 0.0);
+        let partial = self.injector.with(|state| state.faults.partial > 0.0);
         capabilities.atomic(capabilities.atomic && !partial)
     }
 }
@@ -59,8 +60,8 @@ impl<P> Faulty<P> {
         for message in &messages {
             *lengths.entry(message.key().cloned()).or_default() += 1;
         }
-        let mut kept: HashMap<_, usize> = self.dice.with(|roll| {
-            let keep = |(key, length)| (key, roll.rng.usize(..=length));
+        let mut kept: HashMap<_, usize> = self.injector.with(|state| {
+            let keep = |(key, length)| (key, state.rng.usize(..=length));
             // In the order of the call, or a seed would not repeat its faults.
             let keys: Vec<_> = messages.iter().map(|message| message.key().cloned()).collect();
             keys.into_iter().filter_map(|key| lengths.remove_entry(&key)).map(keep).collect()
@@ -82,6 +83,6 @@ impl<P> Faulty<P> {
     }
 
     fn some_delay(&self) -> Duration {
-        self.dice.with(|roll| roll.faults.delay_max.mul_f64(roll.rng.f64()))
+        self.injector.with(|state| state.faults.delay_max.mul_f64(state.rng.f64()))
     }
 }

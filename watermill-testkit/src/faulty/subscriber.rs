@@ -16,22 +16,23 @@ use watermill_core::{
     subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
-use super::{Dice, Faulty};
+use super::{Faulty, Injector};
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<S: Subscriber> Subscriber for Faulty<S> {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
-        if self.dice.happens(|faults| faults.subscribe, |injected| &mut injected.failed_subscribe) {
+        if self.injector.happens(|faults| faults.subscribe, |injected| &mut injected.failed_subscribe) {
             return Err(unavailable(topic));
         }
         let (deliveries, inner) = self.inner.subscribe(topic).await?.into_parts();
-        let (dice, topic) = (self.dice.clone(), topic.to_owned());
-        let mut wrapper = Wrapper { dice: dice.clone(), outstanding: Arc::default(), origin: Arc::default() };
+        let (injector, topic) = (self.injector.clone(), topic.to_owned());
+        let mut wrapper =
+            Wrapper { injector: injector.clone(), outstanding: Arc::default(), origin: Arc::default() };
         let control = Control { inner: Some(inner), origin: wrapper.origin.clone() };
         let deliveries = deliveries.flat_map(move |next| {
-            let fails =
-                next.is_ok() && dice.happens(|faults| faults.stream, |injected| &mut injected.stream_errors);
+            let fails = next.is_ok()
+                && injector.happens(|faults| faults.stream, |injected| &mut injected.stream_errors);
             let error = fails.then(|| Err(unavailable(&topic)));
             let next = next.map(|delivery| wrapper.wrap(delivery));
             stream::iter(error.into_iter().chain([next]))
@@ -44,7 +45,14 @@ impl<S: Subscriber> Subscriber for Faulty<S> {
     }
 
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
-        Ok(Arc::new(Faulty { inner: self.inner.in_group(group)?, dice: self.dice.clone() }))
+        Ok(Arc::new(Faulty { inner: self.inner.in_group(group)?, injector: self.injector.clone() }))
+    }
+
+    fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
+        Some(Arc::new(Faulty {
+            inner: self.inner.with_dead_letters(topic)?,
+            injector: self.injector.clone(),
+        }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {
@@ -66,7 +74,7 @@ fn unavailable(topic: &str) -> SubscribeError {
 
 /// Puts itself between the deliveries of one subscription and their backend.
 struct Wrapper {
-    dice: Arc<Dice>,
+    injector: Arc<Injector>,
     outstanding: Arc<Outstanding>,
     /// Made for the first delivery, from what it says of its own origin.
     origin: Arc<OnceLock<Origin>>,
@@ -91,7 +99,7 @@ struct Entries {
 }
 
 struct FaultySettle {
-    dice: Arc<Dice>,
+    injector: Arc<Injector>,
     /// Settling may happen on any thread, also on one without a runtime.
     runtime: Handle,
     outstanding: Arc<Outstanding>,
@@ -102,8 +110,8 @@ impl Wrapper {
         let outstanding = &self.outstanding;
         let origin = self.origin.get_or_init(|| {
             let inner = delivery.info().origin();
-            let (dice, runtime) = (self.dice.clone(), Handle::current());
-            let settle = FaultySettle { dice, runtime, outstanding: outstanding.clone() };
+            let (injector, runtime) = (self.injector.clone(), Handle::current());
+            let settle = FaultySettle { injector, runtime, outstanding: outstanding.clone() };
             Origin::builder(inner.backend(), inner.topic()).group(inner.group()).build(settle)
         });
         let token = delivery.info().token();
@@ -183,7 +191,7 @@ impl Settle for FaultySettle {
             }
             return;
         };
-        if self.dice.happens(|faults| faults.settlement, |injected| &mut injected.lost_settlements) {
+        if self.injector.happens(|faults| faults.settlement, |injected| &mut injected.lost_settlements) {
             // Dropped, the settlement nacks. A dropped receipt says that nothing is known.
             return;
         }

@@ -69,7 +69,7 @@ async fn a_lost_settlement_brings_the_message_again_and_says_that_nothing_is_kno
     let delivery = subscription.next().await.unwrap().unwrap();
     let error = delivery.ack_confirmed().await.unwrap_err();
     assert_eq!(error.kind(), SettleErrorKind::Unknown);
-    subscriber.calm();
+    subscriber.stop_injecting();
     let again = subscription.next().await.unwrap().unwrap();
     assert_eq!((again.id().as_str(), again.info().attempt()), ("1", 2));
     again.ack_confirmed().await.unwrap();

@@ -6,6 +6,7 @@ mod subscriber;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -14,6 +15,7 @@ use watermill_core::{
     Message, MessageId, Window,
     delivery::Outcome,
     error::{SubscribeError, SubscribeErrorKind},
+    subscriber::Ordering,
 };
 
 use crate::wait::Watched;
@@ -55,6 +57,8 @@ pub struct ScriptedDelivery {
     message: Message,
     scope: u64,
     attempt: u32,
+    /// How often it was taken back.
+    again: u32,
     redelivered: bool,
     partition: Option<i32>,
     offset: Option<i64>,
@@ -72,6 +76,38 @@ impl ScriptedSubscriber {
     #[must_use]
     pub fn redeliver(self, redeliver: bool) -> Self {
         self.script.change(|script| script.redeliver = redeliver);
+        self
+    }
+
+    /// Whether it claims to keep what is rejected, as a backend with a place for dead letters does. They are
+    /// among the [`outcomes`](Self::outcomes) either way.
+    #[must_use]
+    pub fn dead_letters(self, dead_letters: bool) -> Self {
+        self.script.change(|script| script.capabilities.dead_letters = dead_letters);
+        self
+    }
+
+    /// Sets the order that it claims. Default: [`Ordering::Scoped`], which it keeps whatever it claims, unless
+    /// the [window](Window::is_ordered) gives it up.
+    #[must_use]
+    pub fn ordering(self, ordering: Ordering) -> Self {
+        self.script.change(|script| script.capabilities.ordering = ordering);
+        self
+    }
+
+    /// Whether it counts how often it delivers a message, from the script's
+    /// [`attempt`](ScriptedDelivery::attempt) on, and says so. Default: it does.
+    #[must_use]
+    pub fn attempts(self, attempts: bool) -> Self {
+        self.script.change(|script| script.capabilities.attempts = attempts);
+        self
+    }
+
+    /// Whether it waits for the delay of a nack before it [delivers again](Self::redeliver), and says so.
+    /// Default: it does.
+    #[must_use]
+    pub fn nack_delay(self, nack_delay: bool) -> Self {
+        self.script.change(|script| script.capabilities.nack_delay = nack_delay);
         self
     }
 
@@ -98,6 +134,17 @@ impl ScriptedSubscriber {
     /// Makes the next `calls` calls of `subscribe` fail with `kind`.
     pub fn fail_subscribe(&self, calls: usize, kind: SubscribeErrorKind) {
         self.script.change(|script| script.fail_subscribe.extend(std::iter::repeat_n(kind, calls)));
+    }
+
+    /// Keeps outcomes from being recorded until [`record`](Self::record), as a backend does that collects them:
+    /// their receipts wait, and a subscription that is dropped has them not recorded.
+    pub fn hold_records(&self) {
+        self.script.change(|script| script.held_records = Some(VecDeque::new()));
+    }
+
+    /// Records the oldest `count` outcomes that are held, and says how many there were.
+    pub fn record(&self, count: usize) -> usize {
+        self.script.change(|script| script.record(count))
     }
 
     /// Takes the outstanding deliveries of a scope away, as a lost lease or a revoked partition does:
@@ -251,6 +298,7 @@ impl ScriptedDelivery {
             message,
             scope: 0,
             attempt: 1,
+            again: 0,
             redelivered: false,
             partition: None,
             offset: None,

@@ -9,8 +9,9 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::{
     Delivery, DeliveryInfo, MessageId, Window,
-    delivery::{Origin, Outcome, Token},
-    error::{SubscribeError, SubscribeErrorKind},
+    delivery::{Origin, Outcome, Receipt, Token},
+    error::{SettleError, SubscribeError, SubscribeErrorKind},
+    subscriber::Ordering,
     subscription::{Health, SubscriptionStatus},
 };
 
@@ -24,6 +25,9 @@ const POSITION_STEP: u64 = 1 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Script {
     pub(super) redeliver: bool,
+    /// Outcomes that are not recorded yet, where they are held.
+    pub(super) held_records: Option<VecDeque<Unrecorded>>,
+    pub(super) capabilities: Capabilities,
     pub(super) fail_subscribe: VecDeque<SubscribeErrorKind>,
     pub(super) subscriber_closed: bool,
 
@@ -53,6 +57,23 @@ pub(super) struct Script {
     outstanding_of: BTreeMap<u64, usize>,
     /// Running subscriptions. Holding their origins makes a circle, which ends with the subscription.
     subscriptions: BTreeMap<u64, Running>,
+}
+
+/// What the subscriber says that it can, and does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capabilities {
+    pub(super) ordering: Ordering,
+    pub(super) attempts: bool,
+    pub(super) nack_delay: bool,
+    pub(super) dead_letters: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    subscription: u64,
+    token: Token,
+    outcome: Outcome,
+    receipt: Option<Receipt>,
 }
 
 #[derive(Debug)]
@@ -88,6 +109,12 @@ struct Running {
     origin: Origin,
     window: Window,
     intake: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self { ordering: Ordering::Scoped, attempts: true, nack_delay: true, dead_letters: false }
+    }
 }
 
 impl Script {
@@ -128,6 +155,9 @@ impl Script {
         if self.subscriptions.remove(&subscription).is_none() {
             return;
         }
+        if let Some(held) = &mut self.held_records {
+            held.retain(|unrecorded| unrecorded.subscription != subscription);
+        }
         for token in self.owned(|of, _| of == subscription) {
             if let Some(delivery) = self.disown(subscription, token) {
                 let nack = Outcome::Nack { delay: Duration::ZERO };
@@ -160,7 +190,47 @@ impl Script {
         tokens
     }
 
-    pub(super) fn settle(&mut self, subscription: u64, token: Token, outcome: Outcome) -> bool {
+    pub(super) fn settle(
+        &mut self,
+        subscription: u64,
+        token: Token,
+        outcome: Outcome,
+        receipt: Option<Receipt>,
+    ) {
+        match &mut self.held_records {
+            Some(held) => held.push_back(Unrecorded { subscription, token, outcome, receipt }),
+            None => self.record_one(Unrecorded { subscription, token, outcome, receipt }),
+        }
+    }
+
+    /// Records the oldest outcomes that are held.
+    pub(super) fn record(&mut self, count: usize) -> usize {
+        let Some(held) = &mut self.held_records else { return 0 };
+        let oldest: Vec<_> = held.drain(..count.min(held.len())).collect();
+        let recorded = oldest.len();
+        oldest.into_iter().for_each(|unrecorded| self.record_one(unrecorded));
+        recorded
+    }
+
+    /// Records all that is held of a subscription, which ends gracefully.
+    pub(super) fn record_all(&mut self, subscription: u64) {
+        let held = self.held_records.as_mut().map(std::mem::take).unwrap_or_default();
+        for unrecorded in held {
+            match (unrecorded.subscription == subscription, &mut self.held_records) {
+                (false, Some(others)) => others.push_back(unrecorded),
+                _ => self.record_one(unrecorded),
+            }
+        }
+    }
+
+    fn record_one(&mut self, Unrecorded { subscription, token, outcome, receipt }: Unrecorded) {
+        let recorded = self.settle_now(subscription, token, outcome);
+        if let Some(receipt) = receipt {
+            receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
+        }
+    }
+
+    fn settle_now(&mut self, subscription: u64, token: Token, outcome: Outcome) -> bool {
         let Some(delivery) = self.disown(subscription, token) else {
             if let Some(out) = self.out.remove(&(subscription, token)) {
                 self.ignored.push((out.delivery.message.id().clone(), outcome));
@@ -274,7 +344,7 @@ impl Script {
         if queue.is_empty() {
             self.waiting.remove(&scope);
         }
-        let token = Token { scope, position, delivery: delivery.attempt };
+        let token = Token { scope, position, delivery: delivery.again };
         self.handed_out += 1;
         self.outstanding += 1;
         self.outstanding_max = self.outstanding_max.max(self.outstanding);
@@ -282,9 +352,11 @@ impl Script {
         *self.outstanding_of.entry(subscription).or_default() += 1;
 
         let origin = self.subscriptions[&subscription].origin.clone();
+        let counted = if self.capabilities.attempts { delivery.again } else { 0 };
+        let attempt = delivery.attempt + counted;
         let mut info = DeliveryInfo::new(origin, token)
-            .with_attempt(delivery.attempt)
-            .with_redelivered(delivery.redelivered || delivery.attempt > 1)
+            .with_attempt(attempt)
+            .with_redelivered(delivery.redelivered || attempt > 1)
             .with_published_at(delivery.published_at);
         if let Some(partition) = delivery.partition {
             info = info.with_partition(partition);
@@ -328,8 +400,9 @@ impl Script {
         if !self.redeliver {
             return;
         }
-        delivery.attempt += 1;
-        let not_before = (!delay.is_zero()).then(|| Instant::now() + delay);
+        delivery.again += 1;
+        let waits = self.capabilities.nack_delay && !delay.is_zero();
+        let not_before = waits.then(|| Instant::now() + delay);
         let scope = self.waiting.entry(delivery.scope).or_default();
         scope.insert(position, Waiting { delivery, not_before, fresh: false });
     }

@@ -8,8 +8,8 @@ use tokio::time;
 use watermill_core::{
     Delivery, Subscriber, Subscription, Window,
     delivery::{Origin, Outcome, Receipt, Settle, Token},
-    error::{SettleError, SubscribeError},
-    subscriber::{Ordering, SubscriberCapabilities},
+    error::SubscribeError,
+    subscriber::SubscriberCapabilities,
     subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
@@ -60,7 +60,13 @@ impl Subscriber for ScriptedSubscriber {
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
-        SubscriberCapabilities::new(BACKEND).groups(true).ordering(Ordering::Scoped).nack_delay(true)
+        let capabilities = self.script.read(|script| script.capabilities);
+        SubscriberCapabilities::new(BACKEND)
+            .groups(true)
+            .ordering(capabilities.ordering)
+            .attempts(capabilities.attempts)
+            .nack_delay(capabilities.nack_delay)
+            .dead_letters(capabilities.dead_letters)
     }
 }
 
@@ -94,10 +100,7 @@ impl Handle {
 
 impl Settle for Handle {
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
-        let recorded = self.script.change(|script| script.settle(self.id, token, outcome));
-        if let Some(receipt) = receipt {
-            receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
-        }
+        self.script.change(|script| script.settle(self.id, token, outcome, receipt));
     }
 
     fn handled(&self, token: Token) {
@@ -123,6 +126,7 @@ impl SubscriptionControl for Control {
     async fn close(&self) -> Result<(), SubscribeError> {
         self.handle.script.change(|script| {
             script.closed += 1;
+            script.record_all(self.handle.id);
             script.finish(self.handle.id);
         });
         Ok(())

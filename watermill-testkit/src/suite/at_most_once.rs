@@ -9,15 +9,15 @@ use watermill_core::{
 };
 
 use super::{
+    fixture::{Consumers, Fixture, close, message, next, numbered, publish, subscribe, take},
     obligation::{NACK, equal, exactly, groups_refused, ok, quiet, require},
-    stage::{Crew, Stage, close, message, next, numbered, publish, subscribe, take},
 };
 use crate::Backend;
 
 /// S1: what remembers nothing claims nothing that needs a memory, and groups only if it has them.
 pub async fn what_forgets_claims_no_memory(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
-    let capabilities = stage.capabilities();
+    let fixture = Fixture::bare(&backend).await;
+    let capabilities = fixture.capabilities();
     let guarantee = DeliveryGuarantee::AtMostOnce;
     equal("S1: this part of the suite is for at-most-once delivery", capabilities.delivery, guarantee);
     require("S1: what forgets is not persistent", !capabilities.persistent);
@@ -25,48 +25,48 @@ pub async fn what_forgets_claims_no_memory(backend: Arc<dyn Backend>) {
     require("S1: what forgets does not wait for the delay of a nack", !capabilities.nack_delay);
     require("S1: what forgets counts no attempts", !capabilities.attempts);
     if !capabilities.groups {
-        groups_refused("S1: a backend without groups refuses them", &*stage.subscriber());
+        groups_refused("S1: a backend without groups refuses them", &*fixture.subscriber());
     }
 }
 
 /// S1: without groups every subscription gets every message; the members of a group share them.
 pub async fn every_subscription_gets_every_message_unless_a_group_shares_them(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
+    let fixture = Fixture::bare(&backend).await;
     let messages = numbered(50);
-    let mut crew = Crew::start(&stage.subscriber(), &stage.topic, 1).await;
+    let mut consumers = Consumers::start(&fixture.subscriber(), &fixture.topic, 1).await;
     let mut copies = Vec::new();
-    if stage.capabilities().groups {
-        crew.add(&stage.subscriber(), &stage.topic, 2).await;
+    if fixture.capabilities().groups {
+        consumers.add(&fixture.subscriber(), &fixture.topic, 2).await;
     } else {
         for _ in 0..2 {
-            let other = stage.connect().await;
-            copies.push(Crew::start(&stage.subscriber_of(&other), &stage.topic, 1).await);
+            let other = fixture.connect().await;
+            copies.push(Consumers::start(&fixture.subscriber_of(&other), &fixture.topic, 1).await);
         }
     }
-    copies.push(crew);
-    stage.publish(&messages).await;
-    for crew in copies {
-        let seen = crew.finish(messages.len()).await;
+    copies.push(consumers);
+    fixture.publish(&messages).await;
+    for consumers in copies {
+        let seen = consumers.finish(messages.len()).await;
         exactly("S1: every subscriber gets every message once", &seen, &messages, Ordering::None);
     }
 }
 
 /// S1: what nobody has subscribed to is gone, and whoever subscribes gets what is published from then on.
 pub async fn what_was_published_to_nobody_is_gone(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
-    stage.publish(&[message("1")]).await;
-    let mut subscription = subscribe(&stage.subscriber(), &stage.topic).await;
+    let fixture = Fixture::bare(&backend).await;
+    fixture.publish(&[message("1")]).await;
+    let mut subscription = subscribe(&fixture.subscriber(), &fixture.topic).await;
     quiet("S1: what was published to nobody is gone", &mut subscription).await;
-    stage.publish(&[message("2")]).await;
+    fixture.publish(&[message("2")]).await;
     equal("S1: a subscription gets what is published from then on", next(&mut subscription).await.id(), "2");
     close(subscription).await;
 }
 
 /// S1, S4: whatever a delivery is settled with it does not come again, and every receipt is complete.
 pub async fn settling_brings_nothing_again_and_every_receipt_is_complete(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
-    let mut subscription = subscribe(&stage.subscriber(), &stage.topic).await;
-    stage.publish(&numbered(5)).await;
+    let fixture = Fixture::bare(&backend).await;
+    let mut subscription = subscribe(&fixture.subscriber(), &fixture.topic).await;
+    fixture.publish(&numbered(5)).await;
     let reject = Outcome::Reject { reason: "it cannot be processed".to_owned() };
     for outcome in [Outcome::Ack, NACK, reject] {
         ok("S4: every receipt is complete", next(&mut subscription).await.settle_confirmed(outcome)).await;
@@ -79,17 +79,17 @@ pub async fn settling_brings_nothing_again_and_every_receipt_is_complete(backend
 
 /// S7: who leaves takes nothing from those who stay.
 pub async fn a_subscription_that_ends_takes_nothing_from_others(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
-    let mut stays = subscribe(&stage.subscriber(), &stage.topic).await;
+    let fixture = Fixture::bare(&backend).await;
+    let mut stays = subscribe(&fixture.subscriber(), &fixture.topic).await;
     for closes in [true, false] {
-        let other = stage.connect().await;
-        let leaves = subscribe(&stage.subscriber_of(&other), &stage.topic).await;
+        let other = fixture.connect().await;
+        let leaves = subscribe(&fixture.subscriber_of(&other), &fixture.topic).await;
         if closes {
             close(leaves).await;
         } else {
             drop(leaves);
         }
-        publish(&other.publisher, &stage.topic, &[message("1")]).await;
+        publish(&other.publisher, &fixture.topic, &[message("1")]).await;
         equal("S7: who stays gets what is published", take(&mut stays, 1).await.ids(), ["1"]);
     }
     close(stays).await;

@@ -7,23 +7,23 @@ use tokio::{task, time};
 use watermill_core::{Message, PublisherExt, subscriber::Ordering};
 
 use super::{
+    fixture::{Fixture, close, delivered, message, next, numbered, subscribe},
     obligation::{broken, exactly, ok, quiet, within},
-    stage::{Stage, close, delivered, message, next, numbered, subscribe},
 };
 use crate::{Backend, Collector};
 
 /// Cancel safety of `publish`: all, some or none of a dropped call arrive, all or none where calls
 /// are atomic; the publisher stays usable and no other call is touched.
 pub async fn a_dropped_publish_leaves_the_publisher_usable(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let atomic = stage.publisher().capabilities().atomic;
-    let publisher = stage.publisher();
+    let fixture = Fixture::new(&backend).await;
+    let atomic = fixture.publisher().capabilities().atomic;
+    let publisher = fixture.publisher();
     let mut accepted = Vec::new();
     let mut calls = Vec::new();
     for n in 0..30 {
         let call: Vec<_> =
             (0..3).map(|m| message(format!("{n:02}{m}")).with_key(format!("call-{n}"))).collect();
-        let dropped = run_a_while(publisher.publish(&stage.topic, call.clone()), n).await;
+        let dropped = run_a_while(publisher.publish(&fixture.topic, call.clone()), n).await;
         if let Some(result) = dropped {
             result.unwrap_or_else(|error| broken("P2: a valid call is accepted", error));
             accepted.extend(call.clone());
@@ -32,13 +32,13 @@ pub async fn a_dropped_publish_leaves_the_publisher_usable(backend: Arc<dyn Back
         let other = message(format!("9{n:02}"));
         ok(
             "P8: a dropped call leaves the publisher usable",
-            publisher.publish_one(&stage.topic, other.clone()),
+            publisher.publish_one(&fixture.topic, other.clone()),
         )
         .await;
         accepted.push(other);
     }
 
-    let mut subscription = stage.subscribe().await;
+    let mut subscription = fixture.subscribe().await;
     let mut seen = Collector::new();
     while !accepted.iter().all(|message| seen.seen().contains(message)) {
         record_next(&mut subscription, &mut seen).await;
@@ -66,12 +66,12 @@ pub async fn a_dropped_publish_leaves_the_publisher_usable(backend: Arc<dyn Back
 
 /// Cancel safety of the stream: a `next` that is dropped has lost nothing.
 pub async fn a_dropped_next_loses_nothing(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
+    let fixture = Fixture::new(&backend).await;
     let messages = numbered(300);
-    let mut subscription = stage.subscribe().await;
+    let mut subscription = fixture.subscribe().await;
     let publishing = async {
         for call in messages.chunks(10) {
-            stage.publish(call).await;
+            fixture.publish(call).await;
         }
     };
     let consuming = async {
@@ -96,29 +96,29 @@ pub async fn a_dropped_next_loses_nothing(backend: Arc<dyn Backend>) {
     let ((), seen) = tokio::join!(publishing, consuming);
     quiet("S1: each message comes once", &mut subscription).await;
     close(subscription).await;
-    exactly("S1: a dropped next has lost nothing", &seen, &messages, stage.ordering());
+    exactly("S1: a dropped next has lost nothing", &seen, &messages, fixture.ordering());
 }
 
 /// Cancel safety of `subscribe`: a dropped call leaves no subscription behind that takes messages.
 pub async fn a_dropped_subscribe_leaves_nothing_behind(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
+    let fixture = Fixture::new(&backend).await;
     let messages = numbered(20);
-    stage.publish(&messages).await;
-    let subscriber = stage.subscriber();
+    fixture.publish(&messages).await;
+    let subscriber = fixture.subscriber();
     for n in 0..30 {
-        let finished = run_a_while(subscriber.subscribe(&stage.topic), n).await;
+        let finished = run_a_while(subscriber.subscribe(&fixture.topic), n).await;
         if let Some(Err(error)) = finished {
             broken("S1: a topic can be subscribed to", error);
         }
     }
-    let mut subscription = subscribe(&subscriber, &stage.topic).await;
+    let mut subscription = subscribe(&subscriber, &fixture.topic).await;
     let mut seen = Collector::new();
     for _ in 0..20 {
         record_next(&mut subscription, &mut seen).await;
     }
     quiet("S1: each message comes once", &mut subscription).await;
     close(subscription).await;
-    exactly("S1: a dropped subscribe keeps nothing", &seen, &messages, stage.ordering());
+    exactly("S1: a dropped subscribe keeps nothing", &seen, &messages, fixture.ordering());
 }
 
 async fn record_next(subscription: &mut watermill_core::Subscription, seen: &mut Collector) {

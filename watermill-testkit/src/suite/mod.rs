@@ -1,4 +1,4 @@
-//! The conformance suite: every promise of [`Publisher`](watermill_core::Publisher) and
+//! The conformance suite: every obligation of [`Publisher`](watermill_core::Publisher) and
 //! [`Subscriber`](watermill_core::Subscriber), as ordinary tests.
 //!
 //! Each test names the obligations it checks: P1 to P10 are those of `Publisher`, S1 to S10 those of
@@ -11,6 +11,7 @@ pub mod cancel;
 pub mod concurrency;
 pub mod delays;
 pub mod delivery;
+mod fixture;
 pub mod groups;
 pub mod lifecycle;
 mod obligation;
@@ -20,7 +21,6 @@ pub mod payloads;
 mod process;
 mod received;
 pub mod settle;
-mod stage;
 pub mod status;
 pub mod window;
 
@@ -71,7 +71,7 @@ pub fn run(test: impl Future<Output = ()>) {
 /// A backend that [forgets](watermill_core::subscriber::DeliveryGuarantee::AtMostOnce) what it delivers
 /// joins with `conformance!(at_most_once: backend)`, and one that
 /// [only publishes](crate::Connection::publish_only) with `conformance!(publish_only: backend)`: the tests
-/// of what they promise, and no others.
+/// of what they obligation, and no others.
 #[macro_export]
 macro_rules! conformance {
     (at_most_once: $backend:expr $(,)?) => {

@@ -7,20 +7,20 @@ use tokio::time;
 use watermill_core::{Delivery, Subscription, delivery::Token, subscriber::Ordering};
 
 use super::{
+    fixture::{Fixture, close, hold, next, numbered, ordered, subscribe, take},
     obligation::{broken, equal, exactly, lost, ok, quiet, require, within},
     process::Process,
-    stage::{Stage, close, hold, next, numbered, ordered, subscribe, take},
 };
 use crate::{Backend, Lack};
 
 /// S10: what a subscription had in hand when it ended is lost and says so, and a late ack of it is neither
 /// counted nor confirmed.
 pub async fn after_the_end_the_old_owners_word_does_not_count(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
+    let fixture = Fixture::new(&backend).await;
     let messages = numbered(6);
-    stage.publish(&messages).await;
+    fixture.publish(&messages).await;
     for closes in [false, true] {
-        let mut subscription = stage.subscribe().await;
+        let mut subscription = fixture.subscribe().await;
         subscription.set_window(ordered(3));
         let held = hold(&mut subscription, 3).await;
         require("S10: what is in hand is not lost", held.iter().all(|delivery| !delivery.is_lost()));
@@ -36,16 +36,16 @@ pub async fn after_the_end_the_old_owners_word_does_not_count(backend: Arc<dyn B
         lost("S10: after the end, the old owner's ack is not confirmed", confirmed.ack_confirmed()).await;
         nacked.nack();
     }
-    stage.expect_left("S10: after the end, the old owner's ack does not count", &messages).await;
+    fixture.expect_left("S10: after the end, the old owner's ack does not count", &messages).await;
 }
 
 /// S9: within a subscription no token is used twice: not after a nack, not for what was dropped, and not
 /// for what comes after.
 pub async fn no_token_is_used_twice(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
+    let fixture = Fixture::new(&backend).await;
     let messages = numbered(10);
-    stage.publish(&messages).await;
-    let mut subscription = stage.subscribe().await;
+    fixture.publish(&messages).await;
+    let mut subscription = fixture.subscribe().await;
     let mut tokens = HashSet::new();
     let mut acked = 0;
     for step in 0.. {
@@ -65,15 +65,15 @@ pub async fn no_token_is_used_twice(backend: Arc<dyn Backend>) {
         }
     }
     close(subscription).await;
-    stage.expect_left("S1: what was acked does not come again", &[]).await;
+    fixture.expect_left("S1: what was acked does not come again", &[]).await;
 }
 
 /// S1: what a consumer had in hand when it died comes to others once its time is over.
 pub async fn the_messages_of_a_dead_consumer_come_again(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let Some((mut process, mut consumer, _)) = start_consumer(&stage).await else { return };
+    let fixture = Fixture::new(&backend).await;
+    let Some((mut process, mut consumer, _)) = start_consumer(&fixture).await else { return };
     let messages = numbered(3);
-    stage.publish(&messages).await;
+    fixture.publish(&messages).await;
     let (_consumer, _held) = process
         .run(async move {
             consumer.set_window(ordered(2));
@@ -83,21 +83,21 @@ pub async fn the_messages_of_a_dead_consumer_come_again(backend: Arc<dyn Backend
         .await;
     process.stop().await;
 
-    let mut heir = stage.subscribe().await;
+    let mut heir = fixture.subscribe().await;
     let seen = take(&mut heir, messages.len()).await;
     quiet("S1: each comes once to who takes over", &mut heir).await;
     close(heir).await;
-    exactly("S1: what a dead consumer had comes again", &seen, &messages, stage.ordering());
+    exactly("S1: what a dead consumer had comes again", &seen, &messages, fixture.ordering());
     process.resume();
 }
 
 /// S10: a consumer that hung for longer than its time finds what it had lost, and neither its ack nor its
 /// nack touches the new owner's delivery. S9: what it gets then has tokens of its own.
 pub async fn what_was_taken_over_is_lost_to_who_had_it(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let Some((mut process, mut sleeper, _)) = start_consumer(&stage).await else { return };
+    let fixture = Fixture::new(&backend).await;
+    let Some((mut process, mut sleeper, _)) = start_consumer(&fixture).await else { return };
     let messages = numbered(4);
-    stage.publish(&messages[..2]).await;
+    fixture.publish(&messages[..2]).await;
     let (mut sleeper, held) = process
         .run(async move {
             sleeper.set_window(ordered(2));
@@ -106,7 +106,7 @@ pub async fn what_was_taken_over_is_lost_to_who_had_it(backend: Arc<dyn Backend>
         })
         .await;
     process.stop().await;
-    let mut heir = stage.subscribe().await;
+    let mut heir = fixture.subscribe().await;
     heir.set_window(ordered(2));
     let taken_over = hold(&mut heir, 2).await;
 
@@ -132,7 +132,7 @@ pub async fn what_was_taken_over_is_lost_to_who_had_it(backend: Arc<dyn Backend>
     }
     close(heir).await;
 
-    stage.publish(&messages[2..]).await;
+    fixture.publish(&messages[2..]).await;
     let (sleeper, again) = process
         .run(async move {
             let again = [recovered(&mut sleeper).await, recovered(&mut sleeper).await];
@@ -140,30 +140,30 @@ pub async fn what_was_taken_over_is_lost_to_who_had_it(backend: Arc<dyn Backend>
         })
         .await;
     for (delivery, message) in again.into_iter().zip(&messages[2..]) {
-        if stage.ordering() != Ordering::None {
+        if fixture.ordering() != Ordering::None {
             equal("S1: what the new owner acked does not come again", delivery.id(), message.id());
         }
         once(&mut tokens, delivery.info().token());
         process.run(async move { ok("S4: an ack can be confirmed", delivery.ack_confirmed()).await }).await;
     }
     process.run(close(sleeper)).await;
-    stage.expect_left("S1: what was acked does not come again", &[]).await;
+    fixture.expect_left("S1: what was acked does not come again", &[]).await;
 }
 
 /// S1, S10: a handler that takes longer than its time keeps its message, for its consumer lives.
 pub async fn a_handler_that_outlives_the_timeout_keeps_its_message(backend: Arc<dyn Backend>) {
-    let stage = Stage::new(&backend).await;
-    let Some((process, mut consumer, timeout)) = start_consumer(&stage).await else { return };
-    stage.publish(&numbered(1)).await;
+    let fixture = Fixture::new(&backend).await;
+    let Some((process, mut consumer, timeout)) = start_consumer(&fixture).await else { return };
+    fixture.publish(&numbered(1)).await;
     let (consumer, held) = process
         .run(async move {
             let held = next(&mut consumer).await;
             (consumer, held)
         })
         .await;
-    let mut other = stage.subscribe().await;
+    let mut other = fixture.subscribe().await;
     let long = 3 * timeout;
-    if stage.lacks(Lack::StableOwnership) {
+    if fixture.lacks(Lack::StableOwnership) {
         // A second consumer may be given what the first one has, so there is none.
         close(other).await;
         time::sleep(long).await;
@@ -177,18 +177,18 @@ pub async fn a_handler_that_outlives_the_timeout_keeps_its_message(backend: Arc<
     let acked = process.run(held.ack_confirmed()).await;
     ok("S4: an ack counts however long it took", async { acked }).await;
     process.run(close(consumer)).await;
-    stage.expect_left("S1: what was acked does not come again", &[]).await;
+    fixture.expect_left("S1: what was acked does not come again", &[]).await;
 }
 
 /// A consumer in a process of its own and its timeout; or nothing, where the backend says that a dead one
 /// is not noticed.
-async fn start_consumer(stage: &Stage) -> Option<(Process, Subscription, Duration)> {
-    let started = Process::start(&stage.backend).await;
+async fn start_consumer(fixture: &Fixture) -> Option<(Process, Subscription, Duration)> {
+    let started = Process::start(&fixture.backend).await;
     let noticed =
         "S1: a dead consumer is noticed after a time (`Backend::connect_with_timeout`), or it is a lack";
-    equal(noticed, started.is_some(), !stage.lacks(Lack::ConsumerTimeout));
+    equal(noticed, started.is_some(), !fixture.lacks(Lack::ConsumerTimeout));
     let (process, connection, timeout) = started?;
-    let (subscriber, topic) = (stage.subscriber_of(&connection), stage.topic.clone());
+    let (subscriber, topic) = (fixture.subscriber_of(&connection), fixture.topic.clone());
     let subscription = process.run(async move { subscribe(&subscriber, &topic).await }).await;
     Some((process, subscription, timeout))
 }

@@ -9,8 +9,8 @@ use watermill_core::{
 };
 
 use super::{
+    fixture::{Fixture, close, message, take},
     obligation::{equal, exactly, quiet, refused, refused_publish, require},
-    stage::{Stage, close, message, take},
 };
 use crate::{Backend, Lack};
 
@@ -90,43 +90,43 @@ pub async fn the_key_arrives(backend: Arc<dyn Backend>) {
 
 /// A topic that the backend cannot hold is refused everywhere, and before anything is sent.
 pub async fn an_invalid_topic_is_refused(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
+    let fixture = Fixture::bare(&backend).await;
     require("P5: a topic that the backend cannot hold is named", !backend.invalid_topics().is_empty());
     let subscribes = backend.connect().await.subscriber.is_some();
     for topic in backend.invalid_topics() {
-        let promise = format!("P5: publishing to {topic:?} is refused");
-        let publisher = stage.publisher();
+        let obligation = format!("P5: publishing to {topic:?} is refused");
+        let publisher = fixture.publisher();
         let call = publisher.publish(&topic, vec![message("1")]);
-        refused_publish(&promise, PublishErrorKind::Topic, call).await;
+        refused_publish(&obligation, PublishErrorKind::Topic, call).await;
         if !subscribes {
             continue;
         }
-        let promise = format!("S1: subscribing to {topic:?} is refused");
-        let error = refused(&promise, stage.subscriber().subscribe(&topic)).await;
-        equal(&promise, error.kind(), SubscribeErrorKind::Topic);
-        let promise = format!("S1: initializing {topic:?} is refused");
-        let error = refused(&promise, stage.subscriber().initialize(&topic)).await;
-        equal(&promise, error.kind(), SubscribeErrorKind::Topic);
+        let obligation = format!("S1: subscribing to {topic:?} is refused");
+        let error = refused(&obligation, fixture.subscriber().subscribe(&topic)).await;
+        equal(&obligation, error.kind(), SubscribeErrorKind::Topic);
+        let obligation = format!("S1: initializing {topic:?} is refused");
+        let error = refused(&obligation, fixture.subscriber().initialize(&topic)).await;
+        equal(&obligation, error.kind(), SubscribeErrorKind::Topic);
     }
 }
 
 /// Those within the limits of the backend arrive in one call; each of the others is refused together with
 /// what is beside it.
 async fn arrive_or_are_refused(backend: Arc<dyn Backend>, messages: &[Message]) {
-    let stage = Stage::new(&backend).await;
+    let fixture = Fixture::new(&backend).await;
     let limits = backend.limits();
     let (held, beyond): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| limits.hold(m));
-    for odd in beyond.into_iter().filter(|_| !stage.lacks(Lack::EarlyRefusal)) {
-        let promise = format!("P5: a message beyond the limits is refused ({:.60?})", odd.id());
+    for odd in beyond.into_iter().filter(|_| !fixture.lacks(Lack::EarlyRefusal)) {
+        let obligation = format!("P5: a message beyond the limits is refused ({:.60?})", odd.id());
         let call = vec![message("9").with_key("one"), odd, message("99").with_key("one")];
-        let publisher = stage.publisher();
-        let call = publisher.publish(&stage.topic, call);
-        refused_publish(&promise, PublishErrorKind::Message, call).await;
+        let publisher = fixture.publisher();
+        let call = publisher.publish(&fixture.topic, call);
+        refused_publish(&obligation, PublishErrorKind::Message, call).await;
     }
-    stage.publish(&held).await;
-    let mut subscription = stage.subscribe().await;
+    fixture.publish(&held).await;
+    let mut subscription = fixture.subscribe().await;
     let seen = take(&mut subscription, held.len()).await;
     quiet("P5: nothing is sent of a call that is refused", &mut subscription).await;
     close(subscription).await;
-    exactly("P5: a message within the limits arrives as it was", &seen, &held, stage.ordering());
+    exactly("P5: a message within the limits arrives as it was", &seen, &held, fixture.ordering());
 }

@@ -8,25 +8,25 @@ use watermill_core::{
 };
 
 use super::{
+    fixture::{Fixture, close, hold, numbered, ordered, subscribe},
     obligation::{equal, ok, require},
-    stage::{Stage, close, hold, numbered, ordered, subscribe},
 };
 use crate::Backend;
 
 /// S5: a status says what is outstanding, whether it is well and when it has ended, and a subscriber and
 /// its subscription say the same.
 pub async fn a_subscription_tells_how_it_is_doing(backend: Arc<dyn Backend>) {
-    let stage = Stage::bare(&backend).await;
-    let subscriber = stage.subscriber();
-    let mut subscription = subscribe(&subscriber, &stage.topic).await;
+    let fixture = Fixture::bare(&backend).await;
+    let subscriber = fixture.subscriber();
+    let mut subscription = subscribe(&subscriber, &fixture.topic).await;
     let control = subscription.control();
     subscription.set_window(ordered(2));
     let status = agreed(&*subscriber, &subscription.status());
     equal("S5: without trouble it is healthy", status.health, Health::Healthy);
     equal("S5: nothing is outstanding before anything came", status.outstanding, 0);
-    equal("S5: a status names its topic", &status.topic, &stage.topic);
+    equal("S5: a status names its topic", &status.topic, &fixture.topic);
 
-    stage.publish(&numbered(3)).await;
+    fixture.publish(&numbered(3)).await;
     let mut held = hold(&mut subscription, 2).await;
     equal("S5: a status names its group", status.group.as_deref(), held[0].info().group());
     let status = agreed(&*subscriber, &subscription.status());

@@ -72,6 +72,9 @@ const BENCHES: &[Bench] = &[
             },
             Workload { name: "layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
             Workload { name: "router-layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
+            Workload { name: "boxed-layer", baseline: Some("publish-handle"), limit: None },
+            Workload { name: "merged", baseline: Some("publish-handle"), limit: Some(MERGED) },
+            Workload { name: "merged-layers", baseline: Some("publish-handle"), limit: None },
             Workload { name: "span-unheard", baseline: Some("publish-handle"), limit: Some(SPAN) },
             Workload { name: "span-heard", baseline: Some("publish-handle"), limit: None },
         ],
@@ -97,6 +100,9 @@ const BENCHES: &[Bench] = &[
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
 const FIVE_LAYERS: fn(f64) -> f64 = |without| without + 20.0;
+
+/// What it may cost in a set of handlers without layers.
+const MERGED: fn(f64) -> f64 = |added| added + 5.0;
 
 /// What it may cost where there is a log that does not want the spans of deliveries.
 const SPAN: fn(f64) -> f64 = |without| without + 20.0;

@@ -1,7 +1,10 @@
 //! `cargo xtask test`: every test and doctest, with the servers they need.
 
+mod binaries;
+mod summary;
 mod texts;
 
+use self::{binaries::Ended, summary::Summary};
 use crate::{
     Result, process,
     services::{self, StandIn, Started},
@@ -12,8 +15,8 @@ use crate::{
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask test [arguments of cargo test]
 
-Starts the servers that tests need, runs `cargo test --workspace --all-features`, and stops what it
-started. An ignored test is a failure: what is not run is not green.
+Starts the servers that tests need, runs what `cargo test --workspace --all-features` runs, packages side by
+side, and stops what it started. An ignored test is a failure: what is not run is not green.
 
   cargo xtask test                          everything
   cargo xtask test -p watermill-sql         one crate
@@ -26,10 +29,7 @@ pub(crate) fn run(args: &[String]) -> Result {
     let mut summary = Summary::default();
     let mut stand_ins = services::stand_ins()?;
     stand_ins.extend(texts::of_another_compiler()?);
-    let outcome = process::read_lines(&mut command(args, &features(&stand_ins)?), |line| {
-        println!("{line}");
-        summary.read(line);
-    });
+    let outcome = features(&stand_ins).and_then(|features| test(args, &features, &mut summary));
     let stopped = if started == Started::Some { services::down() } else { Ok(()) };
 
     println!("\n{summary}, in {}", watch.elapsed());
@@ -43,13 +43,75 @@ pub(crate) fn run(args: &[String]) -> Result {
     }
     outcome?;
     stopped?;
-    if summary.ignored > 0 {
-        return Err(format!("{} tests were ignored; mend them or remove them", summary.ignored));
+    summary.verdict()
+}
+
+/// Runs the test binaries, and then the doctests, which cargo alone can run.
+fn test(args: &[String], features: &[(String, String)], summary: &mut Summary) -> Result {
+    let Arguments { of_cargo, of_tests, binaries, docs, all } = Arguments::parse(args);
+    if binaries {
+        let binaries = binaries::build(&mut command(of_cargo, features))?;
+        binaries::run(binaries, of_tests, all, |Ended { binary, passed, output, took }| {
+            println!("     Running {binary}\n{output}     {binary} took {took}\n");
+            summary.read(&binary.to_string(), &output);
+            if !passed {
+                summary.failed_binaries.push(binary.to_string());
+            }
+        })?;
     }
-    if summary.passed == 0 {
-        return Err("no test was run; check the arguments".to_owned());
+    if !docs || (!all && !summary.failed_binaries.is_empty()) {
+        return Ok(());
     }
-    Ok(())
+    let mut command = command(of_cargo, features);
+    if binaries {
+        command.arg("--doc");
+    }
+    command.arg("--").args(of_tests);
+    process::read_lines(&mut command, |line| {
+        println!("{line}");
+        summary.read("the doctests", line);
+    })
+}
+
+/// The arguments of one run, which are those of `cargo test`.
+#[derive(Debug, PartialEq, Eq)]
+struct Arguments<'a> {
+    of_cargo: &'a [String],
+    of_tests: &'a [String],
+    /// Whether test binaries are wanted.
+    binaries: bool,
+    /// Whether doctests are wanted.
+    docs: bool,
+    /// Whether a failure keeps the others from running.
+    all: bool,
+}
+
+impl<'a> Arguments<'a> {
+    fn parse(args: &'a [String]) -> Self {
+        let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+        let (of_cargo, rest) = args.split_at(end);
+        let has = |names: &[&str]| {
+            of_cargo.iter().any(|arg| names.contains(&arg.split('=').next().unwrap_or_default()))
+        };
+        let docs_alone = has(&["--doc"]);
+        Self {
+            of_cargo,
+            of_tests: rest.get(1..).unwrap_or_default(),
+            binaries: !docs_alone,
+            docs: docs_alone
+                || !has(&[
+                    "--lib",
+                    "--bin",
+                    "--bins",
+                    "--test",
+                    "--tests",
+                    "--example",
+                    "--examples",
+                    "--all-targets",
+                ]),
+            all: has(&["--no-fail-fast"]),
+        }
+    }
 }
 
 /// Every feature, as `package/feature`, but for those whose tests need a server that something else stands in
@@ -68,24 +130,24 @@ fn features(stand_ins: &[StandIn]) -> Result<Vec<(String, String)>> {
 }
 
 fn command(args: &[String], features: &[(String, String)]) -> std::process::Command {
-    let own = args.split(|arg| arg == "--").next().unwrap_or_default();
     let chooses = |arg: &String| {
         (arg.starts_with("-p") && !arg.starts_with("--"))
             || arg.starts_with("--package")
             || arg == "--workspace"
     };
     let mut command = process::cargo(&["test"]);
-    if !own.iter().any(chooses) {
+    if !args.iter().any(chooses) {
         command.arg("--workspace");
     }
     // A backend behind a feature is tested like the others.
-    if !own.iter().any(|arg| arg.contains("-features")) {
+    if !args.iter().any(|arg| arg.contains("-features")) {
         if features.is_empty() {
             command.arg("--all-features");
         } else {
             // Those of packages that are not tested are refused.
-            let tested =
-                |package: &String| !own.iter().any(chooses) || own.iter().any(|arg| arg.contains(&**package));
+            let tested = |package: &String| {
+                !args.iter().any(chooses) || args.iter().any(|arg| arg.contains(&**package))
+            };
             let tested = features.iter().filter(|(package, _)| tested(package));
             let names: Vec<_> = tested.map(|(package, feature)| format!("{package}/{feature}")).collect();
             command.args(["--features", &names.join(",")]);
@@ -95,57 +157,27 @@ fn command(args: &[String], features: &[(String, String)]) -> std::process::Comm
     command
 }
 
-/// What the test binaries said, added up.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Summary {
-    binaries: u64,
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-}
-
-impl Summary {
-    /// Takes note of `test result: ok. 12 passed; 0 failed; 1 ignored; ..`.
-    fn read(&mut self, line: &str) {
-        let Some(rest) = line.strip_prefix("test result: ") else { return };
-        self.binaries += 1;
-        for part in rest.split(['.', ';']) {
-            let mut words = part.split_whitespace();
-            if let (Some(Ok(count)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) {
-                match what {
-                    "passed" => self.passed += count,
-                    "failed" => self.failed += count,
-                    "ignored" => self.ignored += count,
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { binaries, passed, failed, ignored } = self;
-        write!(f, "{passed} passed, {failed} failed, {ignored} ignored in {binaries} test binaries")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn results_of_several_binaries_are_added_up() {
-        let mut summary = Summary::default();
-        for line in [
-            "running 3 tests",
-            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s",
-            "test result: FAILED. 40 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 12.31s",
-        ] {
-            summary.read(line);
-        }
-        assert_eq!(summary, Summary { binaries: 2, passed: 42, failed: 3, ignored: 1 });
-        assert_eq!(summary.to_string(), "42 passed, 3 failed, 1 ignored in 2 test binaries");
+    fn arguments_behind_two_dashes_are_those_of_the_tests() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let all = words("-p watermill-sql --no-fail-fast -- redelivery");
+        assert_eq!(
+            Arguments::parse(&all),
+            Arguments { of_cargo: &all[..3], of_tests: &all[4..], binaries: true, docs: true, all: true }
+        );
+        let wants = |line: &str| {
+            let words = words(line);
+            let Arguments { binaries, docs, .. } = Arguments::parse(&words);
+            (binaries, docs)
+        };
+        assert_eq!(wants(""), (true, true));
+        assert_eq!(wants("--doc"), (false, true));
+        assert_eq!(wants("-p xtask --test=one"), (true, false));
+        assert_eq!(wants("-p xtask -- --test"), (true, true));
     }
 
     #[test]
@@ -160,11 +192,7 @@ mod tests {
         };
         let words = |args: &[&str]| words_with(args, &[]);
         assert_eq!(words(&[]), "test --workspace --all-features");
-        assert_eq!(
-            words(&["-p", "watermill-sql", "--", "redelivery"]),
-            "test --all-features -p watermill-sql -- redelivery"
-        );
-        assert_eq!(words(&["--", "-p"]), "test --workspace --all-features -- -p");
+        assert_eq!(words(&["-p", "watermill-sql"]), "test --all-features -p watermill-sql");
         assert_eq!(words(&["--features", "x"]), "test --workspace --features x");
         assert_eq!(words(&["--package=xtask"]), "test --all-features --package=xtask");
         let features = [("a", "x"), ("a", "y"), ("b", "z")].map(|(p, f)| (p.to_owned(), f.to_owned()));

@@ -47,6 +47,13 @@ fn collect(folder: &Path, sources: &mut Vec<Source>) {
     }
 }
 
+/// How many lines of code a text has before its unit tests: neither empty nor only a comment.
+pub(crate) fn code_lines(text: &str, comment: &str) -> usize {
+    let before_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let lines = before_tests.lines().map(str::trim_start);
+    lines.filter(|line| !line.is_empty() && !line.starts_with(comment)).count()
+}
+
 impl Source {
     /// `PoisonQueue` for `middleware/poison_queue.rs`; `None` for files that are not one middleware.
     pub(crate) fn middleware_name(&self) -> Option<String> {

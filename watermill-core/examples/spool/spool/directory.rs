@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     fs::{self, File},
     io::{self, ErrorKind},
@@ -53,6 +54,10 @@ impl Directory {
             fs::create_dir_all(path.join(part))?;
         }
         Ok(Self { path, listed: Arc::default() })
+    }
+
+    pub(super) fn topic(&self) -> Cow<'_, str> {
+        self.path.file_name().unwrap_or_default().to_string_lossy()
     }
 
     /// Puts a message behind all others: under its name it is whole or not there.

@@ -1,12 +1,12 @@
 //! [`SpoolPublisher`].
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
-use tokio::{sync::RwLock, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 use watermill_core::{
     Message, Publisher,
-    backend::refuse_delays,
+    backend::{Calls, refuse_delays},
     error::{PublishError, PublishErrorKind},
     publisher::PublisherCapabilities,
 };
@@ -17,28 +17,24 @@ use super::{BACKEND, directory::Directory, error::classify, marshaler};
 #[derive(Clone, Debug)]
 pub(crate) struct SpoolPublisher {
     root: PathBuf,
-    /// True once closed. Calls in progress hold it for reading.
-    closed: Arc<RwLock<bool>>,
+    calls: Calls,
 }
 
 impl SpoolPublisher {
     /// A publisher below a directory.
     pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), closed: Arc::default() }
+        Self { root: root.into(), calls: Calls::default() }
     }
 }
 
 #[async_trait]
 impl Publisher for SpoolPublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        let closed = self.closed.clone().read_owned().await;
-        if *closed {
-            return Err(PublishError::closed(topic));
-        }
+        let Some(call) = self.calls.begin(topic, &messages)? else { return Ok(()) };
         refuse_delays(topic, &messages)?;
         let (root, name, count) = (self.root.clone(), topic.to_owned(), messages.len());
         let written = spawn_blocking(move || {
-            let _in_progress = closed;
+            let _in_progress = call;
             let directory = Directory::open(&root, &name).map_err(|error| (0, error))?;
             let mut messages = messages.iter().enumerate();
             messages.try_for_each(|(at, message)| {
@@ -56,7 +52,7 @@ impl Publisher for SpoolPublisher {
     }
 
     async fn close(&self) -> Result<(), PublishError> {
-        *self.closed.write().await = true;
+        self.calls.close().await;
         Ok(())
     }
 

@@ -51,7 +51,10 @@ impl Transport for SpoolTransport {
         let (result, left) = blocking(move || {
             while let Some(settled) = rest.next() {
                 match tell(&directory, &owner, &settled) {
-                    Ok(true) => settled.recorded(),
+                    Ok(true) => {
+                        settled.log_if_dropped(&directory.topic());
+                        settled.recorded();
+                    }
                     Ok(false) => settled.lost(),
                     Err(error) => return Ok((Err(error), std::iter::once(settled).chain(rest).collect())),
                 }
@@ -102,11 +105,6 @@ fn incoming(directory: &Directory, owner: &str, claimed: Claimed) -> Option<Inco
 fn tell(directory: &Directory, owner: &str, settled: &Settled<Claim>) -> io::Result<bool> {
     match &settled.outcome {
         Outcome::Nack { delay } => directory.release(owner, &settled.id, *delay, settled.tried),
-        Outcome::Reject { reason } => {
-            let (message, attempt) = (settled.message.id().as_str(), settled.attempt);
-            tracing::error!(message, attempt, reason, "a message was rejected and is deleted");
-            directory.finish(owner, &settled.id)
-        }
         _ => directory.finish(owner, &settled.id),
     }
 }

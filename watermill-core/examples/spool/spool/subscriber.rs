@@ -7,7 +7,6 @@ use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
     backend::{self, ById, Nacks, Registry, Shared, SharedOptions, TransportOptions},
-    delivery::Origin,
     error::{SubscribeError, SubscribeErrorKind},
     subscriber::SubscriberCapabilities,
     subscription::SubscriptionStatus,
@@ -51,13 +50,10 @@ impl Subscriber for SpoolSubscriber {
         let ledger = ById::new(Nacks::ToServer).ahead(AHEAD);
         let options = SharedOptions::default().record_batch(RECORD_BATCH).record_interval(RECORD_INTERVAL);
         let shared = Arc::new(Shared::new(topic, None, ledger, options));
-        let (subscription, origin) = self.open.open(Origin::builder(BACKEND, topic), shared.clone())?;
-
         let transport =
             SpoolTransport { directory, owner: Uuid::now_v7().simple().to_string(), lease: self.lease };
         let options = TransportOptions::default().lease(Some(self.lease));
-        tokio::spawn(backend::run(shared, origin, transport, options));
-        Ok(subscription)
+        self.open.start(BACKEND, shared, |shared, origin| backend::run(shared, origin, transport, options))
     }
 
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {

@@ -30,6 +30,13 @@ pub struct Settled<I> {
 }
 
 impl<I> Settled<I> {
+    /// Says in the log that the message is dropped, if it was rejected: for a backend without dead letters.
+    pub fn log_if_dropped(&self, topic: &str) {
+        let Outcome::Reject { reason } = &self.outcome else { return };
+        let (message, attempt) = (self.message.id().as_str(), self.attempt);
+        tracing::error!(topic, message, attempt, reason, "a message was rejected and is dropped");
+    }
+
     /// The server knows.
     pub fn recorded(self) {
         complete(self.receipt, Ok(()));

@@ -57,7 +57,7 @@ pub(super) async fn run(pair: Arc<Pair>) {
                 "positions cannot be committed any more"
             );
             for client in driver.pair.clients() {
-                client.context.end_all(&|| ended.failure());
+                client.group.end_all(&|| ended.failure());
             }
             return;
         }
@@ -150,7 +150,7 @@ impl Driver {
         let anything = open.since.is_some() || !positions.is_empty();
         producer.commit(&open.call).await?;
         for (client, offsets) in positions {
-            client.context.recorded(&offsets);
+            client.group.recorded(&offsets);
             for element in offsets.elements() {
                 if let Some(offset) = element.offset().to_raw() {
                     self.pair
@@ -196,7 +196,7 @@ impl Driver {
         }
         for (shared, scopes) in by_subscription.into_values() {
             let (done, ended) = oneshot::channel();
-            let client = self.pair.clients().into_iter().find(|client| client.context.serves(&shared));
+            let client = self.pair.clients().into_iter().find(|client| client.group.serves(&shared));
             if let Some(client) = client {
                 client.command(Command::Rewind(shared, scopes, done));
                 // A client that has gone has nothing to read any more.
@@ -214,7 +214,7 @@ fn send_positions(
 ) -> Result<Positions, KafkaError> {
     let mut positions = Vec::new();
     for client in clients {
-        if let Some((member, offsets)) = client.context.positions() {
+        if let Some((member, offsets)) = client.group.positions() {
             producer.send_offsets_to_transaction(&offsets, &member, timeout)?;
             positions.push((client.clone(), offsets));
         }

@@ -12,6 +12,6 @@ mod open;
 mod pair;
 mod publisher;
 mod refusals;
+mod share;
 
-pub(crate) use pair::{Owner, Pair};
 pub use publisher::KafkaExactlyOncePublisher;

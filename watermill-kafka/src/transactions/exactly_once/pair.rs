@@ -29,7 +29,7 @@ use crate::{
 const BETWEEN_MAX: Duration = Duration::from_millis(200);
 
 /// The subscriber's side and the publisher's side of transactions, and the one that is open.
-pub(crate) struct Pair {
+pub(super) struct Pair {
     config: KafkaPublisherConfig,
     id: String,
     topic_locks: Arc<TopicLocks>,
@@ -39,10 +39,6 @@ pub(crate) struct Pair {
     /// Rung when a transaction is to end.
     due: Notify,
 }
-
-/// Ends the transactions when nobody needs them any more: the publisher has one, and so has each client of
-/// the subscriber.
-pub(crate) struct Owner(pub(crate) Arc<Pair>);
 
 #[derive(Default)]
 struct State {
@@ -111,8 +107,7 @@ impl Pair {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a client in whose positions are committed. To be called within a runtime.
-    pub(crate) fn join(self: &Arc<Self>, client: &Arc<Client>) {
+    pub(super) fn join(self: &Arc<Self>, client: &Arc<Client>) {
         let mut state = self.lock();
         state.clients.retain(|client| client.strong_count() > 0);
         state.clients.push(Arc::downgrade(client));
@@ -125,8 +120,7 @@ impl Pair {
         self.lock().clients.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Why there will be no other transaction, if there will not.
-    pub(crate) fn over(&self) -> Option<Failure> {
+    pub(super) fn over(&self) -> Option<Failure> {
         match &self.lock().phase {
             Phase::Down(ended) if ended.is_final() => Some(ended.failure()),
             _ => None,
@@ -134,18 +128,18 @@ impl Pair {
     }
 
     /// Something was settled, or lost.
-    pub(crate) fn enlisted_changed(&self) {
+    pub(super) fn enlisted_changed(&self) {
         self.changed.notify_waiters();
     }
 
     /// Ends the open transaction soon.
-    pub(crate) fn commit_soon(&self) {
+    pub(super) fn commit_soon(&self) {
         self.lock().due = true;
         self.due.notify_one();
     }
 
     /// Ends the open transaction, and waits for that; blocks.
-    pub(crate) fn commit(&self, timeout: Duration) -> Result<(), Failure> {
+    pub(super) fn end(&self, timeout: Duration) -> Result<(), Failure> {
         let (sender, ended) = mpsc::sync_channel(1);
         let timeout = {
             let mut state = self.lock();
@@ -168,7 +162,7 @@ impl Pair {
     /// The same, if there is one and anything in it.
     pub(super) fn flush(&self, timeout: Duration) -> Result<(), Failure> {
         let used = matches!(&self.lock().phase, Phase::Open(open) if open.since.is_some());
-        if used { self.commit(timeout) } else { Ok(()) }
+        if used { self.end(timeout) } else { Ok(()) }
     }
 
     /// Lets a call in: enlists its deliveries, and waits while they cannot be. In no transaction at all
@@ -309,7 +303,7 @@ impl Pair {
         self.lock().closed
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closed = true;
         self.due.notify_one();
     }
@@ -350,12 +344,6 @@ impl Drop for Entered<'_> {
             open.left(self.done);
         }
         self.pair.changed.notify_waiters();
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }
 

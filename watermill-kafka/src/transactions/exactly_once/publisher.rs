@@ -4,19 +4,15 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{task, time::timeout};
-use tokio_util::task::TaskTracker;
 use watermill_core::{
     Message, Publisher,
-    backend::{Failure, Settler, Trouble, refuse_delays},
+    backend::{Calls, Failure, Settler, Trouble, refuse_delays},
     error::{ConfigError, PublishError, PublishErrorKind},
     metadata_keys,
     publisher::PublisherCapabilities,
 };
 
-use super::{
-    open::Cause,
-    pair::{Owner, Pair},
-};
+use super::{open::Cause, pair::Pair, share::Share};
 use crate::{
     BACKEND, KafkaPublisherConfig, KafkaSubscriber, config, error, marshaler, subscription::KafkaSource,
     topics,
@@ -45,9 +41,8 @@ pub struct KafkaExactlyOncePublisher(Arc<Shared>);
 struct Shared {
     config: KafkaPublisherConfig,
     pair: Arc<Pair>,
-    _owner: Arc<Owner>,
-    /// Closed with the publisher.
-    calls: TaskTracker,
+    _share: Arc<Share>,
+    calls: Calls,
 }
 
 impl KafkaExactlyOncePublisher {
@@ -72,10 +67,10 @@ impl KafkaExactlyOncePublisher {
         config::check_transactional_id(&id)?;
         config.transactional_client(&id).create_native_config().map_err(config::refused_by_client)?;
         let pair = Pair::new(config.clone(), id);
-        let owner = Arc::new(Owner(pair.clone()));
-        subscriber.commit_with(owner.clone())?;
-        let calls = TaskTracker::new();
-        Ok(Self(Arc::new(Shared { config, pair, _owner: owner, calls })))
+        let share = Arc::new(Share(pair.clone()));
+        subscriber.commit_with(share.clone())?;
+        let calls = Calls::default();
+        Ok(Self(Arc::new(Shared { config, pair, _share: share, calls })))
     }
 }
 
@@ -86,7 +81,8 @@ impl Shared {
         for message in messages {
             let cause = message.delivery().and_then(|info| {
                 let shared = &info.origin().settler::<Settler<KafkaSource>>()?.source().shared;
-                let ours = shared.pair().is_some_and(|pair| Arc::ptr_eq(pair, &self.pair));
+                let theirs = shared.together().map(Arc::as_ptr);
+                let ours = theirs.is_some_and(|theirs| std::ptr::addr_eq(theirs, Arc::as_ptr(&self.pair)));
                 ours.then(|| Cause { shared: shared.clone(), token: info.token() })
             });
             let Some(cause) = cause else {
@@ -160,13 +156,7 @@ impl Shared {
 impl Publisher for KafkaExactlyOncePublisher {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let shared = &*self.0;
-        let _call = shared.calls.token();
-        if shared.calls.is_closed() {
-            return Err(PublishError::closed(topic));
-        }
-        if messages.is_empty() {
-            return Ok(());
-        }
+        let Some(_call) = shared.calls.begin(topic, &messages)? else { return Ok(()) };
         let causes = shared.causes(topic, &messages)?;
         let published = shared.publish(topic, &messages, causes.clone()).await;
         if let Err(error) = &published {
@@ -177,8 +167,7 @@ impl Publisher for KafkaExactlyOncePublisher {
 
     /// Waits for the calls in progress, and for the transaction that is open.
     async fn close(&self) -> Result<(), PublishError> {
-        self.0.calls.close();
-        self.0.calls.wait().await;
+        self.0.calls.close().await;
         let pair = self.0.pair.clone();
         let patience = self.0.config.request_timeout;
         match task::spawn_blocking(move || pair.flush(patience)).await {

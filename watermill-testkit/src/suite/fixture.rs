@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{Backend, Collector, Connection, Lack, names::unique, patience, wait::Watched};
 
-pub(super) struct Stage {
+pub(super) struct Fixture {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) connection: Connection,
     pub(super) topic: String,
@@ -29,16 +29,16 @@ pub(super) struct Stage {
     early: Mutex<Option<Subscription>>,
 }
 
-impl Stage {
+impl Fixture {
     /// Connects, and sees to it that nothing published from now on is missed by the test's group.
     pub(super) async fn new(backend: &Arc<dyn Backend>) -> Self {
-        let stage = Self::bare(backend).await;
-        initialize(&stage.subscriber(), &stage.topic).await;
-        if stage.forgets() {
-            let early = subscribe(&stage.subscriber(), &stage.topic).await;
-            *stage.early.lock().unwrap_or_else(PoisonError::into_inner) = Some(early);
+        let fixture = Self::bare(backend).await;
+        initialize(&fixture.subscriber(), &fixture.topic).await;
+        if fixture.forgets() {
+            let early = subscribe(&fixture.subscriber(), &fixture.topic).await;
+            *fixture.early.lock().unwrap_or_else(PoisonError::into_inner) = Some(early);
         }
-        stage
+        fixture
     }
 
     /// Connects only.
@@ -111,28 +111,28 @@ impl Stage {
     }
 
     /// Subscribes once more in the group and receives what is left: exactly these.
-    pub(super) async fn expect_left(&self, promise: &str, expected: &[Message]) {
+    pub(super) async fn expect_left(&self, obligation: &str, expected: &[Message]) {
         let mut subscription = self.subscribe().await;
         let collector = take(&mut subscription, expected.len()).await;
-        quiet(promise, &mut subscription).await;
+        quiet(obligation, &mut subscription).await;
         close(subscription).await;
-        exactly(promise, &collector, expected, self.ordering());
+        exactly(obligation, &collector, expected, self.ordering());
     }
 }
 
 /// Consumers of one group that ack whatever comes, each one its own task.
 #[derive(Default)]
-pub(super) struct Crew {
+pub(super) struct Consumers {
     seen: Arc<Watched<Collector>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
-impl Crew {
+impl Consumers {
     pub(super) async fn start(subscriber: &Arc<dyn Subscriber>, topic: &str, consumers: usize) -> Self {
-        let mut crew = Self::default();
-        crew.add(subscriber, topic, consumers).await;
-        crew
+        let mut started = Self::default();
+        started.add(subscriber, topic, consumers).await;
+        started
     }
 
     pub(super) async fn add(&mut self, subscriber: &Arc<dyn Subscriber>, topic: &str, consumers: usize) {

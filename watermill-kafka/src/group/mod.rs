@@ -1,5 +1,6 @@
-//! [`Context`]: what librdkafka calls back for, on the thread that serves the client.
+//! [`Group`]: a client's part in its group. It takes partitions over, gives them up, and commits what is done.
 
+mod back;
 mod positions;
 
 use std::{
@@ -12,48 +13,34 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Statistics,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol},
     error::{KafkaError, KafkaResult},
     topic_partition_list::{Offset, TopicPartitionList},
-    types::RDKafkaRespErr,
 };
-use watermill_core::{
-    backend::{Failure, Trouble},
-    delivery::Origin,
-    error::SettleError,
-};
+use watermill_core::{delivery::Origin, error::SettleError};
 
 use crate::{
-    assigned::{Back, scope},
+    assigned::scope,
+    context::{Context, Member},
     error,
-    lag::Measured,
     ledger::Ledger,
-    log::Log,
     queue::{ClientHandle, Queue},
-    settle::Shared,
-    silence::Silence,
+    settle::{Shared, Together},
     topics::Prepared,
-    transactions::Owner,
 };
 
-/// What the callbacks of a client need.
-pub(crate) struct Context {
+/// A client's part in its group, and its subscriptions.
+pub(crate) struct Group {
     registry: Mutex<Registry>,
-    /// The client that calls, which owns this.
+    /// The client itself.
     client: OnceLock<Weak<ClientHandle>>,
-    /// Whether a callback was called: an event that librdkafka handles looks like none from outside.
-    handled: AtomicBool,
     /// Whether the group has answered to the topics that this member has told it last.
     settled: AtomicBool,
     /// How many scopes there were so far.
     scopes: AtomicU32,
     request_timeout: Duration,
-    pub(crate) silence: Silence,
-    pub(crate) log: Log,
     /// The transactions that positions are committed in, if any.
-    owner: Option<Arc<Owner>>,
+    together: Option<Arc<dyn Together>>,
 }
 
 #[derive(Default)]
@@ -62,7 +49,6 @@ struct Registry {
     subscribed: HashMap<String, Subscribed>,
     /// By topic and partition.
     queues: HashMap<(String, i32), Arc<Queue>>,
-    measured: HashMap<(String, i32), Measured>,
 }
 
 /// A subscription, as its client knows it.
@@ -87,18 +73,15 @@ impl Subscribed {
     }
 }
 
-impl Context {
-    pub(crate) fn new(request_timeout: Duration, session: Duration, owner: Option<Arc<Owner>>) -> Self {
+impl Group {
+    pub(crate) fn new(request_timeout: Duration, together: Option<Arc<dyn Together>>) -> Self {
         Self {
             registry: Mutex::default(),
             client: OnceLock::new(),
-            handled: AtomicBool::new(false),
             settled: AtomicBool::new(true),
             scopes: AtomicU32::new(0),
             request_timeout,
-            silence: Silence::new(session),
-            log: Log::default(),
-            owner,
+            together,
         }
     }
 
@@ -110,11 +93,6 @@ impl Context {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a callback was called since the last time.
-    pub(crate) fn take_handled(&self) -> bool {
-        self.handled.swap(false, Ordering::Relaxed)
-    }
-
     /// The member tells the group its topics, and is to wait for its answer.
     pub(crate) fn unsettle(&self) {
         self.settled.store(false, Ordering::Relaxed);
@@ -122,10 +100,6 @@ impl Context {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
-    }
-
-    fn handled(&self) {
-        self.handled.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn insert(&self, subscribed: Subscribed) {
@@ -150,10 +124,6 @@ impl Context {
         queues.values().for_each(|queue| queue.wakes(None));
     }
 
-    pub(crate) fn measured(&self, topic: &str, partition: i32) -> Option<Measured> {
-        self.lock().measured.get(&(topic.to_owned(), partition)).copied()
-    }
-
     /// The queue of a partition: the one that it had before, or a new one.
     fn queue(&self, topic: &str, partition: i32) -> Option<Arc<Queue>> {
         let client = self.client.get()?.upgrade()?;
@@ -167,17 +137,11 @@ impl Context {
         Some(queue)
     }
 
-    /// A queue whose records go the client's way all the same: the topic was made anew.
-    fn forget_queue(&self, topic: &str, partition: i32) {
-        let forgotten = self.lock().queues.remove(&(topic.to_owned(), partition));
-        drop(forgotten);
-    }
-
     /// Commits what is done of these subscriptions with one request, and waits for that: the client tells
     /// nobody how a commit went that was not waited for.
     pub(crate) fn commit<'a>(
         &self,
-        consumer: &BaseConsumer<Self>,
+        consumer: &BaseConsumer<Context>,
         subscriptions: impl IntoIterator<Item = &'a Shared>,
     ) -> KafkaResult<()> {
         let offsets = uncommitted(subscriptions);
@@ -231,35 +195,9 @@ impl Context {
         scope::new(partition, self.scopes.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
     }
 
-    /// The log of a partition has gone back: its topic was deleted and made again, or brokers have lost the end
-    /// of it. What comes now is read as another log; of what was in hand no word counts any more.
-    #[cold]
-    pub(crate) fn begin_anew(&self, shared: &Shared, origin: &Origin, partition: i32) {
-        let mut begun = None;
-        origin.revoke(|| {
-            begun = shared.begin_anew(partition, self.next_scope(partition));
-            begun.as_ref().map(|back| back.ledger.tokens(back.scope)).unwrap_or_default()
-        });
-        // Revoked in between.
-        let Some(Back { ledger, to, .. }) = begun else { return };
-        went_back(shared, partition, &ledger, to);
-        ledger.lose(SettleError::lost);
-    }
-
-    /// The same where the client has noticed: what was known of the partition is over.
-    pub(crate) fn forget(&self, topic: &str, partition: i32, next: i64) {
-        self.forget_queue(topic, partition);
-        let Some(subscribed) = self.subscribed_to(topic) else { return };
-        let Some(ledger) = subscribed.revoke(|shared| shared.revoke(partition)) else { return };
-        if ledger.expects().is_some_and(|expected| next < expected) {
-            went_back(&subscribed.shared, partition, &ledger, next);
-        }
-        ledger.lose(SettleError::lost);
-    }
-
     /// Takes partitions from their subscriptions: from here on no word on their deliveries counts. What is
     /// done of them is committed first, unless others have them already.
-    pub(crate) fn give_up(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+    pub(crate) fn give_up(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
         if !consumer.assignment_lost() {
             self.commit_with_outputs(partitions);
         }
@@ -270,7 +208,7 @@ impl Context {
             let Some(ledger) = subscribed.revoke(|shared| shared.revoke(partition)) else { continue };
             tracing::debug!(topic, partition, outstanding = ledger.outstanding(), "revoked");
             if subscribed.shared.commits()
-                && self.pair().is_none()
+                && self.together.is_none()
                 && let Some(offset) = ledger.uncommitted()
             {
                 add(&mut offsets, topic, partition, offset);
@@ -296,7 +234,7 @@ impl Context {
     }
 
     /// The same for everything that a subscription has.
-    pub(crate) fn give_up_all(&self, consumer: &BaseConsumer<Self>, subscribed: &Subscribed) {
+    pub(crate) fn give_up_all(&self, consumer: &BaseConsumer<Context>, subscribed: &Subscribed) {
         let mut partitions = TopicPartitionList::new();
         for (partition, _) in subscribed.shared.watermarks() {
             partitions.add_partition(&subscribed.shared.topic, partition);
@@ -305,7 +243,7 @@ impl Context {
     }
 
     /// Says where to begin in partitions of which the group has committed nothing.
-    fn set_starts(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
+    fn set_starts(&self, consumer: &BaseConsumer<Context>, partitions: &mut TopicPartitionList) {
         let topics =
             self.subscribed().into_iter().filter(|subscribed| !subscribed.prepared.starts.is_empty());
         let starts: HashMap<String, Vec<i64>> =
@@ -340,81 +278,39 @@ impl Context {
     }
 }
 
-impl ConsumerContext for Context {
-    fn rebalance(
+impl Member for Group {
+    fn assigned(
         &self,
-        consumer: &BaseConsumer<Self>,
-        why: RDKafkaRespErr,
+        consumer: &BaseConsumer<Context>,
         partitions: &mut TopicPartitionList,
-    ) {
-        self.handled();
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let done = if why == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.settled.store(true, Ordering::Relaxed);
-            self.set_starts(consumer, partitions);
-            self.take_over(
-                partitions,
-                |_| Ledger::default(),
-                || {
-                    if cooperative {
-                        consumer.incremental_assign(partitions)
-                    } else {
-                        consumer.assign(partitions)
-                    }
-                },
-            )
-        } else {
-            self.give_up(consumer, partitions);
-            if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
-        };
-        if let Err(error) = done {
-            tracing::error!(%error, "a rebalance could not be followed");
-            for Subscribed { shared, .. } in self.subscribed() {
-                let failure = error::while_reading(error.clone());
-                shared.report(failure.explained("a rebalance could not be followed"));
+    ) -> KafkaResult<()> {
+        self.settled.store(true, Ordering::Relaxed);
+        self.set_starts(consumer, partitions);
+        let assign = || {
+            if is_cooperative(consumer) {
+                consumer.incremental_assign(partitions)
+            } else {
+                consumer.assign(partitions)
             }
+        };
+        self.take_over(partitions, |_| Ledger::default(), assign)
+    }
+
+    fn revoked(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        self.give_up(consumer, partitions);
+        if is_cooperative(consumer) { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
+    }
+
+    fn failed(&self, error: &KafkaError) {
+        for Subscribed { shared, .. } in self.subscribed() {
+            let failure = error::while_reading(error.clone());
+            shared.report(failure.explained("a rebalance could not be followed"));
         }
     }
 }
 
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.handled();
-        self.log.line(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.handled();
-        self.silence.note(&statistics.brokers);
-        let measured = statistics.topics.values().flat_map(|topic| {
-            topic.partitions.values().map(|partition| {
-                let measured = Measured {
-                    oldest: partition.lo_offset,
-                    end: partition.ls_offset,
-                    committed: partition.committed_offset,
-                };
-                ((topic.topic.clone(), partition.partition), measured)
-            })
-        });
-        let measured = measured.collect();
-        self.lock().measured = measured;
-    }
-
-    /// The client's poll returns it too, and subscriptions tell it.
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.handled();
-        self.log.error(&error, reason);
-    }
-}
-
-fn went_back(shared: &Shared, partition: i32, ledger: &Ledger, to: i64) {
-    let (topic, from) = (&*shared.topic, ledger.expects().unwrap_or_default());
-    tracing::error!(topic, partition, from, to, "the log of a partition has gone back");
-    let detail = format!(
-        "partition {partition} has gone back from offset {from} to {to}: its topic was made anew, or brokers have lost \
-         the end of it; reading goes on there, and what was in hand is lost"
-    );
-    shared.report(Failure::because(Trouble::Unavailable, detail));
+fn is_cooperative(consumer: &BaseConsumer<Context>) -> bool {
+    matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
 }
 
 fn uncommitted<'a>(subscriptions: impl IntoIterator<Item = &'a Shared>) -> TopicPartitionList {

@@ -8,22 +8,32 @@ use rdkafka::{
 };
 use watermill_core::{backend::Failure, error::SettleError};
 
-use super::{Context, Subscribed, uncommitted};
-use crate::{assigned::scope, error, ledger::Ledger, settle::Shared, transactions::Pair};
+use super::{Group, Subscribed, uncommitted};
+use crate::{
+    assigned::scope,
+    context::Context,
+    error,
+    ledger::Ledger,
+    settle::{Shared, Together},
+};
 
-impl Context {
+impl Group {
     /// Commits what is done of a subscription that leaves.
-    pub(crate) fn commit_last(&self, consumer: &BaseConsumer<Self>, shared: &Shared) -> Result<(), Failure> {
-        match self.pair() {
+    pub(crate) fn commit_last(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        shared: &Shared,
+    ) -> Result<(), Failure> {
+        match self.together() {
             None => self.commit(consumer, [shared]).map_err(error::classify),
-            Some(pair) if shared.is_uncommitted() => pair.commit(self.request_timeout),
+            Some(together) if shared.is_uncommitted() => together.commit(self.request_timeout),
             Some(_) => Ok(()),
         }
     }
 
     /// The transactions that positions are committed in, if any.
-    pub(crate) fn pair(&self) -> Option<&Pair> {
-        self.owner.as_ref().map(|owner| &*owner.0)
+    pub(crate) fn together(&self) -> Option<&dyn Together> {
+        self.together.as_deref()
     }
 
     /// What is done and not committed, and who we are in the group, by whose word others are told from us. The
@@ -69,11 +79,11 @@ impl Context {
 
     /// Ends the open transaction if these partitions take part in it.
     pub(super) fn commit_with_outputs(&self, partitions: &TopicPartitionList) {
-        let Some(pair) = self.pair() else { return };
+        let Some(together) = self.together() else { return };
         let elements = partitions.elements();
         let mut subscriptions = elements.iter().filter_map(|element| self.subscribed_to(element.topic()));
         if subscriptions.any(|subscribed| subscribed.shared.is_uncommitted())
-            && let Err(failure) = pair.commit(self.request_timeout)
+            && let Err(failure) = together.commit(self.request_timeout)
         {
             let error = failure.subscribing("");
             tracing::warn!(%error, "what was done of revoked partitions could not be committed and comes again");

@@ -14,7 +14,8 @@ use rdkafka::{
 };
 use tokio::time::Instant;
 
-use crate::{error, producer::Client, report::Unsent};
+use super::client::Client;
+use crate::{error, report::Unsent};
 
 /// How long the answers to what a dead client has sent are waited for; what is not answered by then may have been
 /// written, and fails.

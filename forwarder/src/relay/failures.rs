@@ -1,0 +1,119 @@
+//! What becomes of what was not accepted: what is away is waited for, what is refused for itself is given up.
+
+use futures::FutureExt;
+use tokio::time::Instant;
+use watermill_core::error::{PublishError, PublishErrorKind, chain};
+
+use super::{
+    Event, Relay,
+    call::{Called, GivenUp, give_up},
+    item::Item,
+    lanes::LaneId,
+};
+use crate::end::End;
+
+impl Relay<'_> {
+    /// A call has come back.
+    pub(super) fn called(&mut self, called: Called) -> Option<End> {
+        let Called { lane, began, accepted, mut remaining, error } = called;
+        let accepted_count = accepted.len();
+        self.report.count(lane.destination.as_deref(), accepted_count as u64, 0);
+        self.lanes.ended(&lane, accepted_count);
+        if !accepted.is_empty() {
+            self.record(accepted);
+        }
+        let error = error?;
+        tracing::warn!(
+            topic = %self.forwarder.config.topic, destination = lane.destination.as_deref(),
+            messages = remaining.len(), accepted = accepted_count, error = %chain(&error), "not accepted",
+        );
+        match error.kind() {
+            PublishErrorKind::Closed | PublishErrorKind::Fenced => {
+                if let Some(lane) = self.lanes.get(&lane) {
+                    lane.put_back(remaining);
+                }
+                return Some(match error.kind() {
+                    PublishErrorKind::Fenced => End::Fenced(Some(error)),
+                    _ => End::PublisherClosed(error),
+                });
+            }
+            _ if remaining.is_empty() => {}
+            _ if is_of_the_destination(&error) => self.wait(&lane, remaining, accepted_count > 0, &error),
+            // One message may be at fault, or there are too many for one call: none is given up for what its
+            // neighbours are.
+            _ if remaining.len() > 1 => {
+                if let Some(lane) = self.lanes.get(&lane) {
+                    lane.narrow(remaining.len());
+                    lane.put_back(remaining);
+                }
+            }
+            _ => {
+                if let Some(item) = remaining.pop() {
+                    self.refused(lane, item, began, error);
+                }
+            }
+        }
+        None
+    }
+
+    /// The destination is away, slow or not set up: that is waited for, however long it takes.
+    fn wait(&mut self, lane: &LaneId, remaining: Vec<Item>, others_passed: bool, error: &PublishError) {
+        let failures = self.lanes.get(lane).map_or(0, |lane| lane.failures());
+        let wait = self.forwarder.config.backoff.delay(failures);
+        let (error, now) = (chain(error), Instant::now());
+        if others_passed {
+            self.lanes.set_aside(lane, remaining, &error, now, wait);
+        } else {
+            self.lanes.hold(lane, remaining, &error, now, wait);
+        }
+    }
+
+    /// A message was refused alone.
+    fn refused(&mut self, lane: LaneId, mut item: Item, began: u64, error: PublishError) {
+        let config = &self.forwarder.config;
+        let by_its_word = error.kind() == PublishErrorKind::Message;
+        let for_itself = self.lanes.refused(&lane, &mut item, began, by_its_word);
+        if for_itself && config.attempts.is_some_and(|max| item.refusals >= max) {
+            if let Some(lane) = self.lanes.get(&lane) {
+                lane.begin_by_hand();
+            }
+            let given_up = give_up(self.forwarder, lane, vec![item], Some(error));
+            return self.going_on.push(given_up.map(Event::GivenUp).boxed());
+        }
+        let now = Instant::now();
+        let wait = config.backoff.delay(item.refusals - 1);
+        let error = chain(&error);
+        self.lanes.set_aside(&lane, vec![item], &error, now, wait);
+        if self.lanes.refuses_everybody(&lane)
+            && let Some(main) = self.lanes.get(&LaneId { aside: None, ..lane })
+        {
+            // Its other messages are tried one by one, and ever less often.
+            let wait = config.backoff.delay(main.failures());
+            main.failed(|| error, now, wait);
+        }
+    }
+
+    /// Dead letters have been put somewhere, or not.
+    pub(super) fn given_up(&mut self, given_up: GivenUp) -> Option<End> {
+        let GivenUp { lane: id, kept, remaining, trouble } = given_up;
+        self.report.count(id.destination.as_deref(), 0, kept as u64);
+        let lane = self.lanes.get(&id)?;
+        lane.end();
+        let Some(trouble) = trouble else {
+            lane.relieved();
+            return None;
+        };
+        tracing::error!(
+            dead_letter_topic = self.forwarder.config.dead_letter_topic, messages = remaining.len(),
+            error = %chain(&trouble), "not dead-lettered, the messages are held",
+        );
+        let wait = self.forwarder.config.backoff.delay(lane.failures());
+        self.lanes.hold(&id, remaining, &chain(&trouble), Instant::now(), wait);
+        (trouble.kind() == PublishErrorKind::Closed).then(|| End::PublisherClosed(trouble))
+    }
+}
+
+/// Whether it says nothing about the messages: the destination may take every one of them, later.
+fn is_of_the_destination(error: &PublishError) -> bool {
+    error.is_retryable() || error.kind() == PublishErrorKind::Topic
+}

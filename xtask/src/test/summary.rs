@@ -1,0 +1,99 @@
+//! [`Summary`]: what the test binaries said, added up.
+
+use std::fmt;
+
+use crate::Result;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    binaries: u64,
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    /// The tests that failed, with the binary of each.
+    failures: Vec<String>,
+    /// The binaries that ended with an error: because of a test, or before they came to say so.
+    pub(super) failed_binaries: Vec<String>,
+}
+
+impl Summary {
+    /// Takes note of what one binary has written: `test a::b ... FAILED`, and
+    /// `test result: ok. 12 passed; 0 failed; 1 ignored; ..`.
+    pub(super) fn read(&mut self, binary: &str, output: &str) {
+        for line in output.lines() {
+            if let Some(counts) = line.strip_prefix("test result: ") {
+                self.count(counts);
+            } else if let Some(test) =
+                line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+            {
+                self.failures.push(format!("{test}, in {binary}"));
+            }
+        }
+    }
+
+    fn count(&mut self, counts: &str) {
+        self.binaries += 1;
+        for part in counts.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            if let (Some(Ok(count)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) {
+                match what {
+                    "passed" => self.passed += count,
+                    "failed" => self.failed += count,
+                    "ignored" => self.ignored += count,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Whether every test ran and passed.
+    pub(super) fn verdict(&self) -> Result {
+        if !self.failures.is_empty() {
+            return Err(format!("failed:\n  {}", self.failures.join("\n  ")));
+        }
+        if !self.failed_binaries.is_empty() {
+            return Err(format!("ended with an error: {}", self.failed_binaries.join(", ")));
+        }
+        if self.ignored > 0 {
+            return Err(format!("{} tests were ignored; mend them or remove them", self.ignored));
+        }
+        if self.passed == 0 {
+            return Err("no test was run; check the arguments".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { binaries, passed, failed, ignored, .. } = self;
+        write!(f, "{passed} passed, {failed} failed, {ignored} ignored in {binaries} test binaries")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_binaries_are_added_up() {
+        let mut summary = Summary::default();
+        let passed = "running 3 tests\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; finished in 0.00s\n";
+        summary.read("a", passed);
+        assert_eq!(summary.verdict(), Err("1 tests were ignored; mend them or remove them".to_owned()));
+        summary.read(
+            "b",
+            "test x::y ... FAILED\ntest result: FAILED. 40 passed; 1 failed; 0 ignored; finished in 12.31s\n",
+        );
+        assert_eq!(summary.to_string(), "42 passed, 1 failed, 1 ignored in 2 test binaries");
+        assert_eq!(summary.verdict(), Err("failed:\n  x::y, in b".to_owned()));
+    }
+
+    #[test]
+    fn a_binary_that_dies_is_a_failure_and_so_is_a_run_without_tests() {
+        let mut summary = Summary::default();
+        assert!(summary.verdict().unwrap_err().starts_with("no test was run"));
+        summary.failed_binaries.push("a".to_owned());
+        assert_eq!(summary.verdict(), Err("ended with an error: a".to_owned()));
+    }
+}
