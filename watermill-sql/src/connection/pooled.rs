@@ -80,8 +80,8 @@ impl<D: ConnectionDialect> Pooled<D> {
 
 impl<D: ConnectionDialect> Drop for Pooled<D> {
     fn drop(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        if self.in_doubt && D::FORGETS_BEGIN {
+        let Some(connection) = self.connection.as_mut().filter(|_| D::FORGETS_BEGIN) else { return };
+        if self.in_doubt {
             connection.close_on_drop();
             return;
         }

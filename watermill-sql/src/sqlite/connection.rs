@@ -25,6 +25,9 @@ impl ConnectionDialect for Sqlite {
     }
 
     fn is_shared(options: &SqliteConnectOptions) -> bool {
-        options.get_filename() != ":memory:"
+        // What sqlx makes of `sqlite::memory:`, whose connections lock one another's tables.
+        const IN_MEMORY: &str = "file:sqlx-in-memory";
+        let file = options.get_filename();
+        file != ":memory:" && !file.to_string_lossy().starts_with(IN_MEMORY)
     }
 }

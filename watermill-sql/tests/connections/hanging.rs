@@ -12,7 +12,8 @@ pub(crate) async fn a_table_that_is_locked_is_said_and_waited_for<S: Server>() {
     for layout in [Layout::Log, Layout::Queue] {
         let config = publishing(layout).timeout(LIMIT);
         let publisher = SqlPublisher::new(pool.clone(), config).unwrap();
-        publisher.publish("t", numbered(0..1)).await.unwrap();
+        // To make the table may take longer.
+        super::publisher::<S>(&pool, layout).publish("t", numbered(0..1)).await.unwrap();
         let subscriber = subscriber::<S>(&pool, layout);
         let mut subscription = subscriber.subscribe("t").await.unwrap();
         next(&mut subscription).await.ack_confirmed().await.unwrap();
@@ -48,7 +49,8 @@ pub(crate) async fn a_server_that_falls_silent_is_said_and_left<S: Remote>() {
         let proxy = Proxy::to(server.address()).await;
         let pool = server.pool_at(proxy.port, 2).await;
         let publisher = SqlPublisher::new(pool.clone(), publishing(layout).timeout(LIMIT)).unwrap();
-        publisher.publish("t", numbered(0..1)).await.unwrap();
+        // To make the table may take longer.
+        super::publisher::<S>(&pool, layout).publish("t", numbered(0..1)).await.unwrap();
         let subscriber = subscriber::<S>(&pool, layout);
         let mut subscription = subscriber.subscribe("t").await.unwrap();
         next(&mut subscription).await.ack_confirmed().await.unwrap();
