@@ -31,8 +31,8 @@ fn main() {
         let figure = Figure::new(name, per_message(workload), "allocations per message");
         figures.push(match workload {
             Workload::Floor => figure,
-            Workload::OneHop => figure.limit(Limit::AtMost(2.0)),
-            Workload::TwoHops | Workload::NewMessage => figure.limit(Limit::AtMost(4.0)),
+            Workload::OneHop | Workload::TwoHops => figure.limit(Limit::AtMost(2.0)),
+            Workload::NewMessage => figure.limit(Limit::AtMost(3.0)),
             Workload::HandlerLayers
             | Workload::RouterLayers
             | Workload::SpanUnheard

@@ -5,6 +5,7 @@ use std::{fmt, ops::Deref, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::settle::{DeliveryInfo, Origin, OriginBuilder, Outcome, Receipt, Settle, Settlement, Token};
+pub(crate) use crate::settle::{Facts, Infos};
 use crate::{Message, error::SettleError};
 
 /// A [`Message`] together with the right to settle it, once, by value.
@@ -29,7 +30,7 @@ impl Delivery {
     /// other outstanding delivery may have the same [`Token`].
     #[inline]
     pub fn new(mut message: Message, info: DeliveryInfo) -> Self {
-        let settlement = Settlement::new(info.origin().clone(), info.token());
+        let settlement = Settlement::new(info.clone());
         // Whatever delay was asked for has been kept, or else the message would not be here.
         message.forget_delay();
         message.set_delivery(info);

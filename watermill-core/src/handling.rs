@@ -15,15 +15,27 @@ pub(crate) fn is_handling() -> bool {
     DEPTH.get() > 0
 }
 
-/// Runs `poll` as part of a handler.
-pub(crate) fn while_handling<T>(poll: impl FnOnce() -> T) -> T {
-    struct Leave;
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            DEPTH.set(DEPTH.get() - 1);
-        }
+/// The code from [`enter`](Self::enter) until this is dropped runs as part of a handler.
+pub(crate) struct Handling(());
+
+impl Handling {
+    #[inline(always)]
+    pub(crate) fn enter() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self(())
     }
-    DEPTH.set(DEPTH.get() + 1);
-    let _leave = Leave;
+}
+
+impl Drop for Handling {
+    #[inline(always)]
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// Runs `poll` as part of a handler.
+#[inline(always)]
+pub(crate) fn while_handling<T>(poll: impl FnOnce() -> T) -> T {
+    let _handling = Handling::enter();
     poll()
 }

@@ -17,8 +17,16 @@ use crate::error::Panicked;
 /// What `f` borrows may be left half changed. Callers hand in a service or a future that they either
 /// do not use again, or that keeps its promises itself.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(Panicked::from_payload)
+    catch_payload(f).map_err(Panicked::from_payload)
 }
+
+/// As [`catch`], for whoever may have to let the panic go on.
+pub(crate) fn catch_payload<T>(f: impl FnOnce() -> T) -> Result<T, Payload> {
+    catch_unwind(AssertUnwindSafe(f))
+}
+
+/// What a panic was given.
+pub(crate) type Payload = Box<dyn Any + Send>;
 
 pin_project! {
     /// A future whose panics are errors, those of the call that makes it included.

@@ -46,7 +46,9 @@ impl Subscriptions {
             }
         }
         let Some(new) = &self.config.create_subscriptions else {
-            return self.look(&name).await.map(|found| found.as_ref().map(Known::of).unwrap_or_default());
+            let Some(found) = self.look(&name).await? else { return Ok(Known::default()) };
+            say(topic, &name, &untrue(&self.config, &found));
+            return Ok(Known::of(&found));
         };
         let wanted = new.native(&self.config.access, &name, topic);
         let created = self.client().await?.create_subscription().with_request(wanted.clone()).send();
@@ -54,15 +56,7 @@ impl Subscriptions {
             Ok(_) => Ok(Known::of(&wanted)),
             Err(Some(error)) if has_code(&error, Code::AlreadyExists) => {
                 let Some(found) = self.look(&name).await? else { return Ok(Known::of(&wanted)) };
-                let differences = differences(&wanted, &found);
-                if !differences.is_empty() {
-                    tracing::warn!(
-                        topic,
-                        subscription = name,
-                        differences = differences.join("; "),
-                        "the subscription is there and differs from what is configured; it is used as it is"
-                    );
-                }
+                say(topic, &name, &differences(&wanted, &found));
                 Ok(Known::of(&found))
             }
             Err(error) => Err(error
@@ -121,11 +115,35 @@ fn has_code(error: &NativeError, code: Code) -> bool {
     error.status().is_some_and(|status| status.code == code)
 }
 
+fn say(topic: &str, subscription: &str, differences: &[String]) {
+    if !differences.is_empty() {
+        tracing::warn!(
+            topic,
+            subscription,
+            differences = differences.join("; "),
+            "the subscription is there and differs from what is configured; it is used as it is"
+        );
+    }
+}
+
+fn unless_same<T: PartialEq + std::fmt::Debug>(option: &str, found: T, wanted: T) -> Option<String> {
+    (found != wanted).then(|| format!("{option}: it is {found:?} and would be {wanted:?}"))
+}
+
+/// What the configuration says of somebody else's subscription and is not so.
+fn untrue(config: &PubSubSubscriberConfig, found: &Native) -> Vec<String> {
+    let counts = found.dead_letter_policy.is_some();
+    [
+        unless_same("ordered", found.enable_message_ordering, config.ordered),
+        unless_same("counts_attempts", counts, config.counts_attempts),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// In what a subscription is not as it would be made, as `option: it is, and would be`.
 fn differences(wanted: &Native, found: &Native) -> Vec<String> {
-    fn unless_same<T: PartialEq + std::fmt::Debug>(option: &str, found: T, wanted: T) -> Option<String> {
-        (found != wanted).then(|| format!("{option}: it is {found:?} and would be {wanted:?}"))
-    }
     let dead_letters = |native: &Native| {
         let policy = native.dead_letter_policy.as_ref()?;
         Some((policy.dead_letter_topic.clone(), policy.max_delivery_attempts))

@@ -83,7 +83,7 @@ impl Assigned {
         let part = self.partition(partition)?;
         let to = part.back.as_ref()?.offset;
         let scope = std::mem::replace(&mut part.scope, scope);
-        let ledger = std::mem::take(&mut part.ledger);
+        let ledger = std::mem::replace(&mut part.ledger, Ledger::beginning(to));
         self.outstanding -= ledger.outstanding();
         Some(Back { scope, ledger, to })
     }

@@ -9,9 +9,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
 use watermill_core::{
-    Delivery, DeliveryInfo, Window,
-    backend::{Failure, Next, Source, Trouble},
-    delivery::{Origin, Outcome, Receipt, Token},
+    Window,
+    backend::{self, DeliveryMaker, Failure, Next, Source, Trouble},
+    delivery::{Outcome, Receipt, Token},
     error::SubscribeError,
     subscription::{Health, SubscriptionStatus},
 };
@@ -68,13 +68,13 @@ impl KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     #[inline]
-    fn next(&self, origin: &Origin, waker: &Waker) -> Next {
+    fn next(&self, deliveries: &mut DeliveryMaker, waker: &Waker) -> Next {
         loop {
             return match self.shared.next(waker) {
-                Item::Handed(scope, handed) => Next::Delivery(delivery(origin, scope, handed)),
+                Item::Handed(scope, handed) => Next::Delivery(deliveries.make(hand_out(scope, handed))),
                 Item::Error(error) => Next::Error(error),
                 Item::Back(partition) => {
-                    self.client.group.begin_anew(&self.shared, origin, partition);
+                    self.client.group.begin_anew(&self.shared, deliveries.origin(), partition);
                     continue;
                 }
                 Item::Ended => Next::Ended,
@@ -142,14 +142,13 @@ impl Source for KafkaSource {
 }
 
 #[inline]
-fn delivery(origin: &Origin, scope: u64, handed: Handed) -> Delivery {
+fn hand_out(scope: u64, handed: Handed) -> backend::Handed {
     let Handed { offset, attempt, delivery, timestamp, message } = handed;
     let published_at = timestamp.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
     let token = Token { scope, position: offset.cast_unsigned(), delivery };
-    let info = DeliveryInfo::new(origin.clone(), token)
-        .with_attempt(attempt)
-        .with_partition(scope::partition(scope))
-        .with_published_at(published_at.map(|since| UNIX_EPOCH + since))
-        .with_offset(offset);
-    Delivery::new(message, info)
+    backend::Handed::new(token, message)
+        .attempt(attempt)
+        .partition(Some(scope::partition(scope)))
+        .published_at(published_at.map(|since| UNIX_EPOCH + since))
+        .offset(Some(offset))
 }

@@ -33,8 +33,8 @@ pub trait Dialect: sqlx::Database {
     /// The payload column of the tables that Go's library makes.
     const PAYLOAD_COLUMN: PayloadColumn;
 
-    /// What a native error means.
-    fn trouble(error: &dyn sqlx::error::DatabaseError) -> Trouble;
+    /// What a native error means, by the classes that the database documents; `None` for one that is in none.
+    fn trouble(error: &dyn sqlx::error::DatabaseError) -> Option<Trouble>;
 
     /// Refuses a server that cannot be written to, with the remedy: before anything is, so that it is not
     /// taken for one that is away.

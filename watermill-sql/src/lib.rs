@@ -26,6 +26,7 @@ mod queue;
 mod retention;
 mod schema;
 mod settle;
+mod status;
 mod stored;
 mod topic;
 mod wake;
@@ -43,3 +44,6 @@ pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPo
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
 pub use queue::{OnAck, SqlQueueSubscriber, SqlQueueSubscriberConfig};
 pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRetention, SqlRetentionConfig};
+pub use status::{
+    Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus, SqlStatus, WriterStatus,
+};

@@ -140,6 +140,52 @@ async fn a_reader_decides_no_gap_on_a_server_that_has_become_a_replica() {
     assert_eq!(payload(&mut subscription).await, "2");
 }
 
+/// Go's sessions have the server's zone, and write and read UTC text there.
+#[tokio::test(flavor = "multi_thread")]
+async fn due_times_agree_with_go_whatever_the_zone_of_the_server() {
+    let server = PrivateServer::start(Service::MYSQL);
+    let database = Database::on(server.url());
+    let pool = database.pool().await;
+    for (n, zone) in ["+05:00", "-05:00", "+00:00"].into_iter().enumerate() {
+        execute(&pool, &format!("set global time_zone = '{zone}'")).await;
+        let go = MySqlPool::connect_with(database.options.clone().timezone(None)).await.unwrap();
+        let (pool, topic) = (database.pool().await, format!("t{n}"));
+        let publisher =
+            SqlPublisher::new(pool.clone(), SqlPublisherConfig::default().layout(Layout::Queue)).unwrap();
+        let hour = Message::new("1").delay_for(std::time::Duration::from_secs(3_600));
+        publisher.publish(&topic, vec![hour]).await.unwrap();
+        let seconds: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select timestampdiff(second, utc_timestamp(), delayed_until) from watermill_{topic}"
+        )))
+        .fetch_one(&go)
+        .await
+        .unwrap();
+        assert!((3_000..=3_700).contains(&seconds), "{zone}: due for Go in {seconds} s");
+        execute(&pool, &format!("delete from watermill_{topic}")).await;
+        // Written by Go: one that is due, and one that is not.
+        execute(
+            &go,
+            &format!(
+                "insert into watermill_{topic} (uuid, payload, metadata, acked, delayed_until) values
+                     ('later', '2', '{{}}', 0, utc_timestamp() + interval 1 hour),
+                     ('due', '3', '{{}}', 0, utc_timestamp() - interval 1 minute)"
+            ),
+        )
+        .await;
+        let worker = SqlQueueSubscriber::new(pool.clone(), SqlQueueSubscriberConfig::default()).unwrap();
+        let mut subscription = worker.subscribe(&topic).await.unwrap();
+        assert_eq!(payload(&mut subscription).await, "3", "{zone}");
+        subscription.close().await.unwrap();
+        let waits: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select cast(due_ms - 1000 * unix_timestamp() as signed) from watermill_{topic} where uuid = 'later'"
+        )))
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        assert!((3_000_000..=3_700_000).contains(&waits), "{zone}: due here in {waits} ms");
+    }
+}
+
 /// After a crash nobody is connected who has its rows locked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_is_prepared_holds_a_reader_back_across_a_crash() {

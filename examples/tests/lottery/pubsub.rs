@@ -6,12 +6,14 @@ use watermill_testkit::{Service, unique};
 
 use super::{check, lottery, run, text};
 
+const WITH_MANY_FAULTS: &[&str] =
+    &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
+
 /// Runs in a project of its own: the emulator takes any.
-fn run_on_pubsub(database: &str) -> String {
+fn run_on_pubsub(args: &[&str], database: &str) -> String {
     let broker = format!("pubsub://{}", unique("lottery"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_lottery"));
-    command.args(["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"]);
-    command.args(["--database", database, "--broker", &broker]);
+    command.args(args).args(["--database", database, "--broker", &broker]);
     let output = command.env("PUBSUB_EMULATOR_HOST", Service::PUBSUB.url()).output().expect("it starts");
     let (table, log) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{table}{log}");
@@ -20,7 +22,7 @@ fn run_on_pubsub(database: &str) -> String {
 
 #[test]
 fn the_same_seed_gives_the_same_table_on_pubsub() {
-    let table = run_on_pubsub("sqlite://");
+    let table = run_on_pubsub(WITH_MANY_FAULTS, "sqlite://");
     check(&table);
     assert_eq!(table, run("1", "sqlite://"), "the same seed gives the same table on every broker");
 }
@@ -28,9 +30,20 @@ fn the_same_seed_gives_the_same_table_on_pubsub() {
 #[cfg(feature = "mysql")]
 #[test]
 fn from_mysql_to_pubsub_only_the_transaction_is_consistent() {
-    let table = run_on_pubsub(&super::servers::mysql_of_its_own());
+    let table = run_on_pubsub(WITH_MANY_FAULTS, &super::servers::mysql_of_its_own());
     check(&table);
     assert_eq!(table, run("1", "sqlite://"), "the same seed gives the same table on every database");
+}
+
+/// With SQLite, for what is seen is the same on every database.
+#[test]
+fn the_steps_of_the_readme_have_the_output_that_it_shows() {
+    let readme = include_str!("../../../README.md");
+    assert!(readme.contains("cargo run --bin lottery --features mysql,pubsub -- --seed 7 \\\n"));
+    let output = run_on_pubsub(&["--seed", "7"], "sqlite://");
+    let shown: String =
+        output.lines().map(|line| format!("   {line}").trim_end().to_owned() + "\n").collect();
+    assert!(readme.contains(&shown), "the README shows something else than\n{shown}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::{
-    Delivery, DeliveryInfo, Message, Window,
-    delivery::{Origin, Outcome, Receipt, Token},
+    Message, Window,
+    delivery::{Outcome, Receipt, Token},
     error::SettleError,
 };
 
@@ -108,6 +108,7 @@ pub struct Unrecorded {
 
 impl Handed {
     /// A message that is delivered for the first time, as far as is known.
+    #[inline]
     pub fn new(token: Token, message: Message) -> Self {
         Self {
             token,
@@ -122,6 +123,7 @@ impl Handed {
 
     /// Sets [`attempt`](Self::attempt).
     #[must_use]
+    #[inline]
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
@@ -129,6 +131,7 @@ impl Handed {
 
     /// Sets [`redelivered`](Self::redelivered).
     #[must_use]
+    #[inline]
     pub fn redelivered(mut self, redelivered: bool) -> Self {
         self.redelivered = redelivered;
         self
@@ -136,6 +139,7 @@ impl Handed {
 
     /// Sets [`published_at`](Self::published_at).
     #[must_use]
+    #[inline]
     pub fn published_at(mut self, published_at: Option<SystemTime>) -> Self {
         self.published_at = published_at;
         self
@@ -143,6 +147,7 @@ impl Handed {
 
     /// Sets [`partition`](Self::partition).
     #[must_use]
+    #[inline]
     pub fn partition(mut self, partition: Option<i32>) -> Self {
         self.partition = partition;
         self
@@ -150,25 +155,10 @@ impl Handed {
 
     /// Sets [`offset`](Self::offset).
     #[must_use]
+    #[inline]
     pub fn offset(mut self, offset: Option<i64>) -> Self {
         self.offset = offset;
         self
-    }
-
-    /// The delivery of it.
-    #[inline]
-    pub fn into_delivery(self, origin: &Origin) -> Delivery {
-        let mut info = DeliveryInfo::new(origin.clone(), self.token)
-            .with_attempt(self.attempt)
-            .with_redelivered(self.redelivered)
-            .with_published_at(self.published_at);
-        if let Some(partition) = self.partition {
-            info = info.with_partition(partition);
-        }
-        if let Some(offset) = self.offset {
-            info = info.with_offset(offset);
-        }
-        Delivery::new(self.message, info)
     }
 }
 

@@ -44,7 +44,7 @@
 //!
 //! | piece | is |
 //! |---|---|
-//! | [`Source`], [`Next`], [`Settler`] | where deliveries come from and outcomes go, for whom [`Shared`] is not enough |
+//! | [`Source`], [`Next`], [`DeliveryMaker`], [`Settler`] | where deliveries come from and outcomes go, for whom [`Shared`] is not enough |
 //! | [`Registry`] | the open subscriptions of a subscriber: closed flag, status, closing side by side |
 //! | [`Shared`], [`State`], [`Task`] | the state that stream, deliveries and task share |
 //! | [`Ledger`] | what a subscription has in hand |
@@ -87,7 +87,7 @@ pub use publishing::refuse_delays;
 pub use receipts::Receipts;
 pub use registry::Registry;
 pub use shared::{Shared, SharedOptions, State, Task, WakeFor};
-pub use source::{Next, Settler, Source};
+pub use source::{DeliveryMaker, Next, Settler, Source};
 pub use transport::{Transport, TransportOptions, run};
 pub use wakers::Wakers;
 

@@ -1,13 +1,14 @@
 //! [`Source`]: where the deliveries of one subscription come from, and where their outcomes go.
 
-use std::{any::Any, sync::Arc, task::Waker};
+use std::{any::Any, fmt, sync::Arc, task::Waker};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::Handed;
 use crate::{
     Delivery, Window,
-    delivery::{Origin, Outcome, Receipt, Settle, Token},
+    delivery::{Facts, Infos, Origin, Outcome, Receipt, Settle, Token},
     error::SubscribeError,
     subscription::SubscriptionStatus,
 };
@@ -27,8 +28,8 @@ pub trait Source: Any + Send + Sync {
     /// The next thing on the stream. Where it is [`Next::Sleep`], `waker` is woken once there may be
     /// something; the stream itself waits for the time that comes with it.
     ///
-    /// `origin` is what deliveries are made with.
-    fn next(&self, origin: &Origin, waker: &Waker) -> Next;
+    /// `deliveries` makes the delivery of a message that is handed out.
+    fn next(&self, deliveries: &mut DeliveryMaker, waker: &Waker) -> Next;
 
     /// Takes note of an outcome, as [`Settle::settle`] says.
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>);
@@ -70,6 +71,36 @@ pub enum Next {
     Sleep(Option<Instant>),
     /// Nothing will come any more.
     Ended,
+}
+
+/// Makes the deliveries of one subscription, in the memory of those that are over.
+pub struct DeliveryMaker(Infos);
+
+impl DeliveryMaker {
+    pub(super) fn new(origin: Origin) -> Self {
+        Self(Infos::new(origin))
+    }
+
+    /// The origin that deliveries are made with.
+    pub fn origin(&self) -> &Origin {
+        self.0.origin()
+    }
+
+    /// The delivery of a message that is handed out. It allocates nothing as long as no more deliveries are
+    /// unsettled, or kept, than it remembers: a few dozen.
+    #[inline(always)]
+    pub fn make(&mut self, handed: Handed) -> Delivery {
+        let Handed { token, message, attempt, redelivered, published_at, partition, offset } = handed;
+        let attempt = attempt.max(1);
+        let facts = || Facts { token, attempt, redelivered, published_at, partition, offset };
+        Delivery::new(message, self.0.make(facts))
+    }
+}
+
+impl fmt::Debug for DeliveryMaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliveryMaker").finish_non_exhaustive()
+    }
 }
 
 /// The way of outcomes to a source. A [`Registry`](super::Registry) builds the origin of its deliveries with

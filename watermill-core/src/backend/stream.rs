@@ -9,7 +9,7 @@ use std::{
 use futures::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{Next, Source};
+use super::{DeliveryMaker, Next, Source};
 use crate::{Delivery, delivery::Origin, error::SubscribeError};
 
 /// How many deliveries in a row a consumer gets before others have their turn. Counted here, because
@@ -20,7 +20,7 @@ const YIELD_AFTER: u32 = 128;
 /// deliveries that are out can be settled until the control goes.
 pub(super) struct Deliveries<S: Source> {
     source: Arc<S>,
-    origin: Origin,
+    deliveries: DeliveryMaker,
     /// How many deliveries were returned since the task had to wait last.
     in_a_row: u32,
     /// Only made when a delay is waited for.
@@ -29,7 +29,7 @@ pub(super) struct Deliveries<S: Source> {
 
 impl<S: Source> Deliveries<S> {
     pub(super) fn new(source: Arc<S>, origin: Origin) -> Self {
-        Self { source, origin, in_a_row: 0, timer: None }
+        Self { source, deliveries: DeliveryMaker::new(origin), in_a_row: 0, timer: None }
     }
 
     /// Ready when `until` has come.
@@ -54,7 +54,7 @@ impl<S: Source> Stream for Deliveries<S> {
             return Poll::Pending;
         }
         loop {
-            match this.source.next(&this.origin, cx.waker()) {
+            match this.source.next(&mut this.deliveries, cx.waker()) {
                 Next::Delivery(delivery) => {
                     this.in_a_row += 1;
                     return Poll::Ready(Some(Ok(delivery)));

@@ -6,26 +6,25 @@ use std::task::Waker;
 /// back for the same lock. One waker is the common case and does not allocate.
 #[derive(Debug, Default)]
 #[must_use = "whoever is not woken sleeps on"]
-pub struct Wakers {
-    first: Option<Waker>,
-    others: Vec<Waker>,
-}
+pub struct Wakers(
+    /// The first and the others. Mostly there is none, and that is one word to write and to look at.
+    Option<(Waker, Vec<Waker>)>,
+);
 
 impl Wakers {
     /// Adds one.
     pub fn push(&mut self, waker: Waker) {
-        if self.first.is_none() {
-            self.first = Some(waker);
-        } else {
-            self.others.push(waker);
+        match &mut self.0 {
+            None => self.0 = Some((waker, Vec::new())),
+            Some((_, others)) => others.push(waker),
         }
     }
 
     /// Wakes all of them; to be called without a lock.
     #[inline]
     pub fn wake(self) {
-        if let Some(first) = self.first {
-            wake_all(first, self.others);
+        if let Some((first, others)) = self.0 {
+            wake_all(first, others);
         }
     }
 }

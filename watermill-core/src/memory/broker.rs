@@ -11,9 +11,10 @@ use std::{
 
 use super::{
     History, MemoryConfig, MemoryPublisher, MemorySubscriber,
-    topic::{Batch, Offer, Reader, Topic},
+    marshaler::Confirm,
+    topic::{Offer, Reader, Topic},
 };
-use crate::error::ConfigError;
+use crate::{Message, error::ConfigError};
 
 /// Topics in the memory of this process. Clones are the same broker; it lives for as long as any
 /// clone, publisher, subscriber, subscription or delivery of it does.
@@ -60,35 +61,39 @@ impl MemoryBroker {
 }
 
 impl Shared {
-    /// Accepts a batch at once and takes it out of its place, or returns the topic to wait at.
+    /// Accepts messages at once and takes them, or returns the topic to wait at.
     ///
     /// `usual` has the topic that the publisher used first, and nearly always uses: comparing a name is
     /// cheaper than hashing it, and publishers of different topics share no lock.
+    #[inline]
     pub(super) fn offer(
         &self,
         usual: &OnceLock<Arc<Topic>>,
         name: &str,
-        batch: &mut Option<Batch>,
+        messages: &mut Vec<Message>,
+        confirm: Option<&Confirm>,
     ) -> Option<Arc<Topic>> {
         match usual.get() {
-            Some(topic) if *topic.name == *name => match topic.offer(batch) {
+            Some(topic) if *topic.name == *name => match topic.offer(messages, confirm) {
                 Offer::Accepted => None,
                 Offer::Full => Some(topic.clone()),
                 // Another topic of this name may be in use by now.
-                Offer::Forgotten => self.offer_by_name(usual, name, batch),
+                Offer::Forgotten => self.offer_by_name(usual, name, messages, confirm),
             },
-            _ => self.offer_by_name(usual, name, batch),
+            _ => self.offer_by_name(usual, name, messages, confirm),
         }
     }
 
+    #[inline(never)]
     fn offer_by_name(
         &self,
         usual: &OnceLock<Arc<Topic>>,
         name: &str,
-        batch: &mut Option<Batch>,
+        messages: &mut Vec<Message>,
+        confirm: Option<&Confirm>,
     ) -> Option<Arc<Topic>> {
         while let Some(topic) = self.find(name) {
-            match topic.offer(batch) {
+            match topic.offer(messages, confirm) {
                 Offer::Accepted => {
                     let _ = usual.set(topic);
                     return None;
@@ -97,8 +102,7 @@ impl Shared {
                 Offer::Forgotten => {}
             }
         }
-        let discarded = batch.take().map_or(0, |batch| batch.messages.len());
-        tracing::debug!(topic = name, messages = discarded, "discarded: the topic has no group");
+        tracing::debug!(topic = name, messages = messages.len(), "discarded: the topic has no group");
         None
     }
 
@@ -158,7 +162,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
-    use crate::{Message, Publisher, Subscriber};
+    use crate::{Publisher, Subscriber};
 
     #[tokio::test]
     async fn topics_that_nobody_reads_are_forgotten() {

@@ -9,11 +9,15 @@ use std::{
 
 use tokio::time::{Duration, Instant};
 
-use super::marshaler::Record;
+use super::{
+    config::MemoryConfig,
+    marshaler::{Record, Remains},
+    outstanding::Outstanding,
+};
 use crate::{
     Window,
-    backend::{Next, Wakers},
-    delivery::{Origin, Outcome, Token},
+    backend::{DeliveryMaker, Next, Wakers},
+    delivery::{Outcome, Token},
 };
 
 /// A delay that a clock cannot express waits this long: a lifetime.
@@ -26,10 +30,10 @@ pub(super) struct Group {
     /// Without a name it ends with its only member.
     pub(super) name: Option<Arc<str>>,
     /// To be handed out from the front; sorted by sequence while the group is ordered.
-    ready: VecDeque<Entry>,
+    ready: VecDeque<Record>,
     /// Nacked with a delay while the group is unordered, by the time they are due and their sequence. In
     /// an ordered group they are held in `ready`.
-    delayed: BTreeMap<(Instant, u64), Record>,
+    delayed: Delayed,
     members: Vec<Member>,
     /// Whether any member asked for order. Then one member at a time has outstanding deliveries.
     ordered: bool,
@@ -39,26 +43,17 @@ pub(super) struct Group {
     asleep: usize,
 }
 
+type Delayed = BTreeMap<(Instant, u64), Record>;
+
 struct Member {
     id: u64,
     window: Window,
     /// Cleared by `stop_intake`.
     takes: bool,
-    /// Handed out and not settled, sorted by sequence. Nearly always one, or settled from the front.
-    outstanding: VecDeque<Entry>,
-    /// How many of those are handled.
-    handled: usize,
+    /// Handed out and not settled.
+    outstanding: Outstanding,
     /// Set while its reader sleeps, so that nobody is woken who is awake.
     waker: Option<Waker>,
-}
-
-/// A record that waits or is outstanding.
-struct Entry {
-    record: Record,
-    /// While it is in `ready`: neither it nor anything behind it is handed out earlier.
-    held_until: Option<Instant>,
-    /// While it is outstanding: its handler has finished, and its outputs are on their way.
-    handled: bool,
 }
 
 impl Group {
@@ -80,8 +75,15 @@ impl Group {
     }
 
     /// How many messages it holds.
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.delayed.len() + self.outstanding
+    }
+
+    /// Whether it takes so many more.
+    #[inline]
+    pub(super) fn has_room(&self, messages: usize, config: &MemoryConfig) -> bool {
+        self.len().saturating_add(messages) <= config.capacity
     }
 
     pub(super) fn has_members(&self) -> bool {
@@ -90,7 +92,7 @@ impl Group {
 
     #[inline]
     pub(super) fn push(&mut self, record: Record) {
-        self.ready.push_back(Entry::new(record));
+        self.ready.push_back(record);
     }
 
     pub(super) fn join(&mut self, member: u64) {
@@ -98,8 +100,7 @@ impl Group {
             id: member,
             window: Window::ONE,
             takes: true,
-            outstanding: VecDeque::new(),
-            handled: 0,
+            outstanding: Outstanding::default(),
             waker: None,
         });
         self.update_order();
@@ -107,72 +108,71 @@ impl Group {
 
     /// Removes a member; what it had outstanding goes back to its place. False if it was not there.
     pub(super) fn leave(&mut self, member: u64, wakers: &mut Wakers) -> bool {
-        let Some(at) = self.position(member) else { return false };
+        let Some(at) = self.members.iter().position(|known| known.id == member) else { return false };
         let mut member = self.members.remove(at);
         self.rouse_into(member.waker.take(), wakers);
         self.outstanding -= member.outstanding.len();
-        while let Some(entry) = member.outstanding.pop_back() {
-            self.put_back(Entry::new(entry.record));
+        for record in member.outstanding.into_records() {
+            self.put_back(record.returned());
         }
         self.update_order();
         self.wake(wakers);
         true
     }
 
-    /// The next delivery for a member, or how long to sleep. The waker of an earlier sleep is put into
+    /// The next message for a member, or how long to sleep. The waker of an earlier sleep is put into
     /// `replaced`.
     #[inline]
     pub(super) fn next(
         &mut self,
         member: u64,
-        origin: &Origin,
+        deliveries: &mut DeliveryMaker,
         waker: &Waker,
         replaced: &mut Option<Waker>,
     ) -> Next {
-        let Some(at) = self.position(member).filter(|at| self.members[*at].takes) else {
-            return Next::Ended;
-        };
         if !self.delayed.is_empty() {
             self.release_delayed();
         }
+        let Some(member) = find(&mut self.members, member).filter(|member| member.takes) else {
+            return Next::Ended;
+        };
         // Without room in its window, whoever settles wakes it.
         let mut until = None;
-        if self.may_take(at) {
-            until = self.due();
+        if member.may_take(self.ordered, self.outstanding) {
+            until = due(&self.ready, &self.delayed);
             if until.is_none()
-                && let Some(entry) = self.ready.pop_front()
+                && let Some(record) = self.ready.pop_front()
             {
                 self.outstanding += 1;
-                // Made under the lock, where it is returned from: a delivery is large to move, and all
-                // it takes is a few counts.
-                return Next::Delivery(self.members[at].keep(entry).deliver(origin));
+                // Under the lock, since moving what a delivery is made of takes longer than making it.
+                return Next::Delivery(deliveries.make(member.outstanding.insert(record).hand_out()));
             }
         }
-        let old = &mut self.members[at].waker;
-        if !old.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            *replaced = old.replace(waker.clone());
+        if !member.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *replaced = member.waker.replace(waker.clone());
             self.asleep += usize::from(replaced.is_none());
         }
         Next::Sleep(until)
     }
 
-    /// Takes note of an outcome; false if the member had no such delivery outstanding. A record that
+    /// Takes note of an outcome; false if the member had no such delivery outstanding. What is left of a record that
     /// leaves the group is put into `left`.
+    #[inline]
     pub(super) fn settle(
         &mut self,
         member: u64,
         token: Token,
         outcome: &Outcome,
-        left: &mut Option<Record>,
+        left: &mut Option<Remains>,
         wakers: &mut Wakers,
     ) -> bool {
-        let Some(at) = self.position(member) else { return false };
-        let Some(entry) = self.members[at].release(token) else { return false };
+        let member = find(&mut self.members, member);
+        let Some(record) = member.and_then(|member| member.outstanding.remove(token)) else { return false };
         self.outstanding -= 1;
         if let Outcome::Nack { delay } = outcome {
-            self.nack(entry, *delay);
+            self.nack(record, *delay);
         } else {
-            *left = Some(entry.record);
+            *left = Some(record.into_remains());
         }
         self.wake(wakers);
         true
@@ -180,27 +180,22 @@ impl Group {
 
     /// Takes note that a delivery was handled and waits for its outputs.
     pub(super) fn handled(&mut self, member: u64, token: Token, wakers: &mut Wakers) {
-        let Some(at) = self.position(member) else { return };
-        let member = &mut self.members[at];
-        if let Some(place) = member.find(token)
-            && !mem::replace(&mut member.outstanding[place].handled, true)
-        {
-            member.handled += 1;
+        if find(&mut self.members, member).is_some_and(|member| member.outstanding.set_handled(token)) {
             self.wake(wakers);
         }
     }
 
     pub(super) fn set_window(&mut self, member: u64, window: Window, wakers: &mut Wakers) {
-        let Some(at) = self.position(member) else { return };
-        self.members[at].window = window;
+        let Some(member) = find(&mut self.members, member) else { return };
+        member.window = window;
         self.update_order();
         self.wake(wakers);
     }
 
     pub(super) fn stop_intake(&mut self, member: u64, wakers: &mut Wakers) {
-        let Some(at) = self.position(member) else { return };
-        self.members[at].takes = false;
-        let waker = self.members[at].waker.take();
+        let Some(member) = find(&mut self.members, member) else { return };
+        member.takes = false;
+        let waker = member.waker.take();
         self.rouse_into(waker, wakers);
         // It may have been woken for a record that it does not take any more.
         self.wake(wakers);
@@ -208,11 +203,11 @@ impl Group {
 
     /// How many deliveries a member has outstanding.
     pub(super) fn outstanding(&self, member: u64) -> usize {
-        self.position(member).map_or(0, |at| self.members[at].outstanding.len())
+        self.member(member).map_or(0, |member| member.outstanding.len())
     }
 
     pub(super) fn takes(&self, member: u64) -> bool {
-        self.position(member).is_some_and(|at| self.members[at].takes)
+        self.member(member).is_some_and(|member| member.takes)
     }
 
     /// Wakes every sleeper that could take something. All of them, because whoever is woken need not
@@ -229,10 +224,12 @@ impl Group {
         if self.ready.is_empty() && self.delayed.is_empty() {
             return;
         }
-        for at in 0..self.members.len() {
-            if self.members[at].waker.is_some() && self.may_take(at) {
-                let waker = self.members[at].waker.take();
-                self.rouse_into(waker, wakers);
+        for member in &mut self.members {
+            if member.may_take(self.ordered, self.outstanding)
+                && let Some(waker) = member.waker.take()
+            {
+                self.asleep -= 1;
+                wakers.push(waker);
             }
         }
     }
@@ -243,55 +240,35 @@ impl Group {
         wakers.extend(waker);
     }
 
-    fn position(&self, member: u64) -> Option<usize> {
-        // Nearly always the only one.
-        if self.members.first().is_some_and(|first| first.id == member) {
-            return Some(0);
-        }
-        self.members.iter().position(|known| known.id == member)
-    }
-
-    fn may_take(&self, at: usize) -> bool {
-        let Member { window, outstanding, handled, .. } = &self.members[at];
-        let mine = outstanding.len();
-        mine - handled < window.per_scope()
-            && mine < window.total()
-            && (!self.ordered || mine == self.outstanding)
-    }
-
-    /// When there will be something to take, if there is nothing now and that is known.
-    fn due(&self) -> Option<Instant> {
-        match self.ready.front() {
-            Some(first) => first.held_until.filter(|until| *until > Instant::now()),
-            None => self.delayed.first_key_value().map(|((due, _), _)| *due),
-        }
+    fn member(&self, id: u64) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
     }
 
     #[inline(never)]
-    fn nack(&mut self, entry: Entry, delay: Duration) {
-        let mut entry = Entry::new(entry.record);
+    fn nack(&mut self, record: Record, delay: Duration) {
+        let mut record = record.returned();
         if delay.is_zero() {
             if self.ordered {
-                self.put_back(entry);
+                self.put_back(record);
             } else {
                 // Behind the others: it must not hold them up, however often it fails.
-                self.ready.push_back(entry);
+                self.ready.push_back(record);
             }
             return;
         }
         let until = Instant::now() + delay.min(DELAY_MAX);
         if self.ordered {
-            entry.held_until = Some(until);
-            self.put_back(entry);
+            record.hold(until);
+            self.put_back(record);
         } else {
-            self.delayed.insert((until, entry.record.sequence), entry.record);
+            self.delayed.insert((until, record.sequence), record);
         }
     }
 
-    /// Inserts an entry at its place. It was handed out, so it belongs at or near the front.
-    fn put_back(&mut self, entry: Entry) {
-        let at = self.ready.iter().position(|later| later.record.sequence > entry.record.sequence);
-        self.ready.insert(at.unwrap_or(self.ready.len()), entry);
+    /// Inserts a record at its place. It was handed out, so it belongs at or near the front.
+    fn put_back(&mut self, record: Record) {
+        let at = self.ready.iter().position(|later| later.sequence > record.sequence);
+        self.ready.insert(at.unwrap_or(self.ready.len()), record);
     }
 
     #[inline(never)]
@@ -301,7 +278,7 @@ impl Group {
             && first.key().0 <= now
         {
             let record = first.remove();
-            self.put_back(Entry::new(record));
+            self.put_back(record);
         }
     }
 
@@ -313,65 +290,49 @@ impl Group {
         }
         self.ordered = ordered;
         if ordered {
-            let delayed = mem::take(&mut self.delayed).into_iter();
-            let held =
-                delayed.map(|((due, _), record)| Entry { held_until: Some(due), ..Entry::new(record) });
-            self.ready.extend(held);
-            self.ready.make_contiguous().sort_unstable_by_key(|entry| entry.record.sequence);
+            for ((due, _), mut record) in mem::take(&mut self.delayed) {
+                record.hold(due);
+                self.ready.push_back(record);
+            }
+            self.ready.make_contiguous().sort_unstable_by_key(|record| record.sequence);
         } else {
-            for entry in mem::take(&mut self.ready) {
-                match entry.held_until {
+            for record in mem::take(&mut self.ready) {
+                match record.held_until() {
                     Some(until) => {
-                        self.delayed.insert((until, entry.record.sequence), entry.record);
+                        self.delayed.insert((until, record.sequence), record.returned());
                     }
-                    None => self.ready.push_back(entry),
+                    None => self.ready.push_back(record),
                 }
             }
         }
     }
 }
 
-impl Entry {
-    fn new(record: Record) -> Self {
-        Self { record, held_until: None, handled: false }
+impl Member {
+    /// Whether it may be handed another, of a group that has so many outstanding.
+    #[inline]
+    fn may_take(&self, ordered: bool, outstanding: usize) -> bool {
+        let mine = self.outstanding.len();
+        self.outstanding.being_handled() < self.window.per_scope()
+            && mine < self.window.total()
+            && (!ordered || mine == outstanding)
     }
 }
 
-impl Member {
-    #[inline]
-    fn keep(&mut self, entry: Entry) -> &mut Record {
-        let sequence = entry.record.sequence;
-        let mut at = self.outstanding.len();
-        match self.outstanding.back() {
-            // A redelivery that was overtaken.
-            Some(last) if last.record.sequence > sequence => {
-                at = self.outstanding.partition_point(|other| other.record.sequence < sequence);
-                self.outstanding.insert(at, entry);
-            }
-            _ => self.outstanding.push_back(entry),
-        }
-        &mut self.outstanding[at].record
+#[inline]
+fn find(members: &mut [Member], id: u64) -> Option<&mut Member> {
+    // Nearly always the only one.
+    if members.first().is_some_and(|first| first.id == id) {
+        return members.first_mut();
     }
+    members.iter_mut().find(|member| member.id == id)
+}
 
-    /// Where a delivery is, unless the token names an earlier one of the same message.
-    #[inline]
-    fn find(&self, token: Token) -> Option<usize> {
-        let front = self.outstanding.front()?;
-        let at = if front.record.sequence == token.position {
-            0
-        } else {
-            self.outstanding.binary_search_by_key(&token.position, |entry| entry.record.sequence).ok()?
-        };
-        (self.outstanding.get(at)?.record.attempt() == token.delivery).then_some(at)
-    }
-
-    #[inline]
-    fn release(&mut self, token: Token) -> Option<Entry> {
-        let entry = match self.find(token)? {
-            0 => self.outstanding.pop_front()?,
-            at => self.outstanding.remove(at)?,
-        };
-        self.handled -= usize::from(entry.handled);
-        Some(entry)
+/// When there will be something to take, if there is nothing now and that is known.
+#[inline]
+fn due(ready: &VecDeque<Record>, delayed: &Delayed) -> Option<Instant> {
+    match ready.front() {
+        Some(first) => first.held_until().filter(|until| *until > Instant::now()),
+        None => delayed.first_key_value().map(|((due, _), _)| *due),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    Delivery, DeliveryInfo, Message, MessageId,
-    delivery::{Origin, Token},
-    message::Stored,
+    Message, MessageId,
+    backend::Handed,
+    delivery::Token,
+    message::{Extensions, Stored},
 };
 
 /// The backend has one ordering scope for each subscription.
@@ -18,10 +19,6 @@ const SCOPE: u64 = 0;
 pub(super) type Confirm = Arc<oneshot::Sender<()>>;
 
 /// A stored message. It stays in its group until it is settled; a delivery carries a copy.
-///
-/// A clone shares the payload, at the price of one small allocation for the first clone of a payload
-/// that nobody shared before (`Bytes` begins to count references then). Handing out the original and
-/// asking for it back would save that one, but a delivery gives its message away by value.
 #[derive(Clone)]
 pub(super) struct Record {
     message: Stored,
@@ -30,40 +27,89 @@ pub(super) struct Record {
     published_at: SystemTime,
     /// How often it was handed out.
     attempt: u32,
+    /// While it is outstanding: its handler has finished, and its outputs are on their way.
+    pub(super) handled: bool,
+    /// Apart, because records are moved from queue to queue: every sixteen bytes are two instructions a move.
+    rare: Option<Box<Rare>>,
+}
+
+/// What is left of a record that leaves its group: not to be dropped under a lock, for that may run code of its
+/// extensions, and tells a publisher that waits for acks.
+pub(super) struct Remains {
+    message: Stored,
+    _rare: Option<Box<Rare>>,
+}
+
+impl Remains {
+    pub(super) fn id(&self) -> &MessageId {
+        self.message.id()
+    }
+}
+
+/// What few records have.
+#[derive(Clone, Default)]
+struct Rare {
+    extensions: Extensions,
     #[expect(dead_code, reason = "it speaks by being dropped")]
     confirm: Option<Confirm>,
+    /// While it waits in an ordered group: neither it nor anything behind it is handed out earlier.
+    held_until: Option<Instant>,
 }
 
 impl Record {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         message: Message,
         sequence: u64,
         published_at: SystemTime,
-        confirm: Option<Confirm>,
+        confirm: Option<&Confirm>,
     ) -> Self {
-        Self { message: message.into_stored(), sequence, published_at, attempt: 0, confirm }
+        let (message, extensions) = message.into_stored();
+        let rare = (confirm.is_some() || !extensions.is_empty())
+            .then(|| Box::new(Rare { extensions, confirm: confirm.cloned(), held_until: None }));
+        Self { message, sequence, published_at, attempt: 0, handled: false, rare }
     }
 
-    /// Counts an attempt and makes its delivery.
-    #[inline]
-    pub(super) fn deliver(&mut self, origin: &Origin) -> Delivery {
+    /// Counts an attempt, and hands out a copy.
+    #[inline(always)]
+    pub(super) fn hand_out(&mut self) -> Handed {
         self.attempt = self.attempt.saturating_add(1);
         let token = Token { scope: SCOPE, position: self.sequence, delivery: self.attempt };
-        let info = DeliveryInfo::new(origin.clone(), token)
-            .with_attempt(self.attempt)
-            .with_published_at(Some(self.published_at))
-            .with_offset(self.sequence.cast_signed());
-        Delivery::new(self.message.clone().into_message(), info)
+        let extensions = self.rare.as_ref().map(|rare| rare.extensions.clone()).unwrap_or_default();
+        Handed::new(token, self.message.clone().into_message(extensions))
+            .attempt(self.attempt)
+            .published_at(Some(self.published_at))
+            .offset(Some(self.sequence.cast_signed()))
     }
 
-    pub(super) fn id(&self) -> &MessageId {
-        self.message.id()
+    /// What is left of it when it leaves its group.
+    #[inline]
+    pub(super) fn into_remains(self) -> Remains {
+        Remains { message: self.message, _rare: self.rare }
     }
 
     #[inline]
     pub(super) fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Until when it is held.
+    #[inline]
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.rare.as_ref()?.held_until
+    }
+
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.rare.get_or_insert_default().held_until = Some(until);
+    }
+
+    /// As it waits: neither outstanding nor held.
+    pub(super) fn returned(mut self) -> Self {
+        self.handled = false;
+        if let Some(rare) = &mut self.rare {
+            rare.held_until = None;
+        }
+        self
     }
 }
 

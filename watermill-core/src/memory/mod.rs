@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod group;
 mod marshaler;
+mod outstanding;
 mod publisher;
 mod settle;
 mod subscriber;

@@ -25,6 +25,7 @@ use crate::{
     backend::{Call, Calls, refuse_delays},
     error::PublishError,
     handling,
+    message::vector,
     publisher::PublisherCapabilities,
 };
 
@@ -66,6 +67,7 @@ impl MemoryPublisher {
     }
 
     /// All of a call that can be done without waiting.
+    #[inline]
     fn begin(
         &self,
         topic: &str,
@@ -73,9 +75,6 @@ impl MemoryPublisher {
     ) -> Result<Option<Box<Unfinished>>, PublishError> {
         let config = &self.broker.config;
         self.calls.check(topic)?;
-        if messages.is_empty() {
-            return Ok(None);
-        }
         if messages.len() > config.capacity {
             return Err(error::more_than_a_group_holds(topic, messages.len(), config.capacity));
         }
@@ -84,32 +83,48 @@ impl MemoryPublisher {
             refuse_delays(topic, slice::from_ref(message))?;
             strip(message, config.preserve_extensions);
         }
-        let (confirm, acked) = if config.publish_waits_for_ack.is_some() && !handling::is_handling() {
-            let (confirm, acked) = oneshot::channel();
-            (Some(Arc::new(confirm)), Some(acked))
-        } else {
-            (None, None)
-        };
-        let mut batch = Some(Batch { messages, confirm });
-        let full = self.broker.offer(&self.usual, topic, &mut batch);
-        if full.is_none() && acked.is_none() {
+        if config.publish_waits_for_ack.is_some() && !handling::is_handling() {
+            return self.begin_to_wait(topic, messages);
+        }
+        if !messages.is_empty()
+            && let Some(full) = self.broker.offer(&self.usual, topic, &mut messages, None)
+        {
+            return self.unfinished(topic, Some((full, Batch { messages, confirm: None })), None).map(Some);
+        }
+        vector::reuse(messages);
+        Ok(None)
+    }
+
+    /// The same for a call that waits for acks.
+    #[inline(never)]
+    fn begin_to_wait(
+        &self,
+        topic: &str,
+        mut messages: Vec<Message>,
+    ) -> Result<Option<Box<Unfinished>>, PublishError> {
+        if messages.is_empty() {
             return Ok(None);
         }
-        self.unfinished(full.zip(batch), acked).map_err(|()| PublishError::closed(topic)).map(Some)
+        let (confirm, acked) = oneshot::channel();
+        let confirm = Arc::new(confirm);
+        let full = self.broker.offer(&self.usual, topic, &mut messages, Some(&confirm));
+        let full = full.map(|topic| (topic, Batch { messages, confirm: Some(confirm) }));
+        self.unfinished(topic, full, Some(acked)).map(Some)
     }
 
     /// A call that waits: for room in a topic, for acks or for both. Fails if the publisher was closed meanwhile.
     #[inline(never)]
     fn unfinished(
         &self,
+        topic: &str,
         full: Option<(Arc<Topic>, Batch)>,
         acked: Option<oneshot::Receiver<()>>,
-    ) -> Result<Box<Unfinished>, ()> {
+    ) -> Result<Box<Unfinished>, PublishError> {
         // Counted before it is asked whether the publisher was closed meanwhile: either `close` sees
         // this call, or this call sees the close.
         let in_progress = self.calls.in_progress();
         let room = match full {
-            Some(_) if self.calls.is_closed() => return Err(()),
+            Some(_) if self.calls.is_closed() => return Err(PublishError::closed(topic)),
             Some((topic, batch)) => {
                 let ticket = topic.enqueue(batch);
                 Some(Room { topic, ticket })

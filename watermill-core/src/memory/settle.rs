@@ -12,13 +12,12 @@ use async_trait::async_trait;
 
 use super::{
     broker::Shared,
-    marshaler::Record,
     topic::{Reader, Topic},
 };
 use crate::{
-    Window,
-    backend::{Next, Source},
-    delivery::{Origin, Outcome, Receipt, Token},
+    MessageId, Window,
+    backend::{DeliveryMaker, Next, Source},
+    delivery::{Outcome, Receipt, Token},
     error::{SettleError, SubscribeError},
     subscription::{Health, SubscriptionStatus},
 };
@@ -35,11 +34,11 @@ pub(super) struct Place {
 
 impl Place {
     #[cold]
-    fn rejected(&self, record: &Record, reason: &str) {
+    fn rejected(&self, id: &MessageId, attempt: u32, reason: &str) {
         tracing::error!(
             topic = &*self.topic.name,
-            message = record.id().as_str(),
-            attempt = record.attempt(),
+            message = id.as_str(),
+            attempt,
             reason,
             "rejected: the message is dropped, this backend has no dead letters"
         );
@@ -49,21 +48,21 @@ impl Place {
 #[async_trait]
 impl Source for Place {
     #[inline]
-    fn next(&self, origin: &Origin, waker: &Waker) -> Next {
-        self.topic.next(self.reader, origin, waker)
+    fn next(&self, deliveries: &mut DeliveryMaker, waker: &Waker) -> Next {
+        self.topic.next(self.reader, deliveries, waker)
     }
 
+    #[inline]
     fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
+        // Dropped without the lock, at the end: see `Remains`.
         let mut left = None;
         let settled = self.topic.settle(self.reader, token, &outcome, &mut left);
         if let (Some(record), Outcome::Reject { reason }) = (&left, &outcome) {
-            self.rejected(record, reason);
+            self.rejected(record.id(), token.delivery, reason);
         }
         if let Some(receipt) = receipt {
             receipt.complete(if settled { Ok(()) } else { Err(SettleError::lost()) });
         }
-        // `left` goes here, without the lock: dropping a record may run code of its extensions, and
-        // tells a publisher that waits for acks.
     }
 
     fn handled(&self, token: Token) {

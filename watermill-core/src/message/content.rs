@@ -19,11 +19,11 @@ use super::{
 pub(super) struct Content {
     /// Made when it is first looked at: within one process it often never is, and making it is a
     /// tenth of the way from a publisher to a handler.
-    id: OnceLock<MessageId>,
+    pub(super) id: OnceLock<MessageId>,
     pub(super) payload: Bytes,
     /// Apart, so that a message without a key and metadata is of a size that allocators are quick with
     /// (glibc keeps chunks of up to 128 bytes in lists that it neither splits nor merges).
-    headers: Slot,
+    pub(super) headers: Slot,
 }
 
 /// Key and metadata, or where they can be read.
@@ -43,10 +43,7 @@ pub(super) struct Headers {
 /// A share of a content. The last one leaves its memory to the next message that is made on its thread: a process
 /// that hands messages on, or that publishes and handles on one thread, allocates none for them.
 #[derive(Clone)]
-pub(super) struct SharedContent(
-    /// `None` only while it is dropped.
-    Option<Arc<Content>>,
-);
+pub(super) struct SharedContent(Arc<Content>);
 
 /// How many contents without a message a thread keeps: some 30 kB. What is more is freed.
 const SPARE_MAX: usize = 256;
@@ -56,18 +53,21 @@ thread_local! {
 }
 
 impl SharedContent {
+    /// A content without anything else, and whatever `fill` adds to it.
     #[inline]
-    pub(super) fn new(id: OnceLock<MessageId>, payload: Bytes, headers: Slot) -> Self {
-        let content = Content { id, payload, headers };
+    pub(super) fn new(payload: Bytes, fill: impl FnOnce(&mut Content)) -> Self {
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         if let Some(mut spare) = spare
-            && let Some(place) = Arc::get_mut(&mut spare)
+            && let Some(content) = Arc::get_mut(&mut spare)
         {
-            // What was cleared owns nothing: there is nothing to drop.
-            std::mem::forget(std::mem::replace(place, content));
-            return Self(Some(spare));
+            // What was cleared owns nothing: to drop it would be a call through a table.
+            std::mem::forget(std::mem::replace(&mut content.payload, payload));
+            fill(content);
+            return Self(spare);
         }
-        Self(Some(Arc::new(content)))
+        let mut content = Content { id: OnceLock::new(), payload, headers: Slot::Known(None) };
+        fill(&mut content);
+        Self(Arc::new(content))
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -76,18 +76,16 @@ impl SharedContent {
 
     /// The content, to change; a copy of its own, if others share it.
     pub(super) fn make_mut(&mut self) -> &mut Content {
-        if self.0.as_mut().and_then(Arc::get_mut).is_none() {
+        if Arc::get_mut(&mut self.0).is_none() {
             // Copies must agree on the id, so it is made before they part.
             self.id();
-            *self = Self(Some(Arc::new((**self).clone())));
         }
-        let unique = self.0.as_mut().and_then(Arc::get_mut);
-        unique.expect("nobody else has a content that was made just now")
+        Arc::make_mut(&mut self.0)
     }
 
     /// Headers and payload, without a copy if nobody shares them.
     pub(super) fn into_parts(mut self) -> (Headers, Bytes) {
-        let (headers, payload) = match self.0.as_mut().and_then(Arc::get_mut) {
+        let (headers, payload) = match Arc::get_mut(&mut self.0) {
             Some(unique) => (unique.headers.take(), std::mem::take(&mut unique.payload)),
             None => (self.headers.clone(), self.payload.clone()),
         };
@@ -104,32 +102,31 @@ impl Deref for SharedContent {
 
     #[inline]
     fn deref(&self) -> &Content {
-        self.0.as_ref().expect("it has a content until it is dropped")
+        &self.0
     }
 }
 
 impl Drop for SharedContent {
     #[inline]
     fn drop(&mut self) {
-        // One look and one count, wherever it is not the last share.
-        if let Some(content) = self.0.take()
-            && Arc::strong_count(&content) == 1
-        {
-            keep_spare(content);
+        // One look, wherever it is not the last share.
+        if Arc::strong_count(&self.0) == 1 {
+            keep_spare(&mut self.0);
         }
     }
 }
 
 /// Clears what may be the last share of a content, and keeps its memory if it is.
 #[inline(never)]
-fn keep_spare(mut content: Arc<Content>) {
-    let Some(unique) = Arc::get_mut(&mut content) else { return };
+fn keep_spare(last: &mut Arc<Content>) {
+    let Some(content) = Arc::get_mut(last) else { return };
     // Now, and not when the memory is used again: a payload may be all there is of something large.
-    unique.clear();
+    content.clear();
     let _ = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
         if spare.len() < SPARE_MAX {
-            spare.push(content);
+            // Unique again as soon as the share that is being dropped is gone.
+            spare.push(last.clone());
         }
     });
 }
@@ -183,19 +180,15 @@ mod tests {
     use super::*;
 
     fn content(payload: Bytes) -> SharedContent {
-        SharedContent::new(OnceLock::new(), payload, Slot::Known(None))
+        SharedContent::new(payload, |_| ())
     }
 
     #[test]
     fn the_memory_of_a_message_is_used_again_and_nothing_of_it_is_left() {
-        let first = SharedContent::new(
-            OnceLock::from(MessageId::from("1")),
-            Bytes::from_static(b"first"),
-            Slot::Known(Some(Box::new(Headers {
-                key: Some(Bytes::from_static(b"k")),
-                ..Headers::default()
-            }))),
-        );
+        let first = SharedContent::new(Bytes::from_static(b"first"), |content| {
+            content.id = OnceLock::from(MessageId::from("1"));
+            content.headers_mut().key = Some(Bytes::from_static(b"k"));
+        });
         let place = &raw const *first;
         let copy = first.clone();
         drop(first);

@@ -14,6 +14,12 @@ pub struct Extensions {
 }
 
 impl Extensions {
+    /// Whether there is none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.as_ref().is_none_or(|values| values.is_empty())
+    }
+
     /// Adds a value and returns the one of the same type that it replaces.
     pub fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
         let replaced = self.remove::<T>();

@@ -6,6 +6,7 @@ use super::{HandlerError, Json};
 use crate::{
     Message,
     error::{BoxError, Permanent},
+    message::vector,
 };
 
 /// The messages a handler produced: the response type of every service in a router.
@@ -75,6 +76,15 @@ impl Outputs {
         self.messages.iter_mut().flatten().chain(addressed.map(|(_, message)| message))
     }
 
+    /// The messages, where all are for the handler's own topic.
+    #[inline]
+    pub(super) fn into_messages(self) -> Result<Vec<Message>, Self> {
+        match self {
+            Self { messages: Some(messages), addressed: None } => Ok(messages),
+            other => Err(other),
+        }
+    }
+
     /// The messages for the handler's own topic, and those for topics that it named, if there are any.
     #[inline]
     pub(super) fn into_parts(self) -> (Vec<Message>, Option<Vec<(String, Message)>>) {
@@ -83,8 +93,9 @@ impl Outputs {
 }
 
 impl From<Message> for Outputs {
+    #[inline]
     fn from(message: Message) -> Self {
-        vec![message].into()
+        vector::of(message).into()
     }
 }
 

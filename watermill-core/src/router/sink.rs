@@ -38,14 +38,21 @@ impl Sink {
         &self,
         outputs: Outputs,
     ) -> Result<BoxFuture<'_, Result<(), PublishError>>, BoxError> {
-        let publisher = self.publisher()?;
-        if outputs.addressed().is_empty()
-            && let Some(topic) = &self.topic
-        {
+        let (Some(publisher), Some(topic)) = (&self.publisher, &self.topic) else {
+            return self.publish_by_topic(outputs);
+        };
+        match outputs.into_messages() {
             // What nearly every handler does; no allocation beyond the publisher's own future.
-            let (messages, _) = outputs.into_parts();
-            return Ok(publisher.publish(topic, messages));
+            Ok(messages) => Ok(publisher.publish(topic, messages)),
+            Err(outputs) => self.publish_by_topic(outputs),
         }
+    }
+
+    fn publish_by_topic(
+        &self,
+        outputs: Outputs,
+    ) -> Result<BoxFuture<'_, Result<(), PublishError>>, BoxError> {
+        let publisher = self.publisher()?;
         let calls = outputs.by_topic(self.topic.as_deref())?;
         let calls = calls.map(|(topic, messages)| async move { publisher.publish(&topic, messages).await });
         // Every call is heard to its end: one that fails does not cancel the others.

@@ -6,6 +6,7 @@ mod outcome;
 mod settlement;
 
 pub use info::DeliveryInfo;
+pub(crate) use info::{Facts, Infos};
 pub use origin::{Origin, OriginBuilder};
 pub use outcome::{Outcome, Receipt, Settle, Token};
 pub use settlement::Settlement;

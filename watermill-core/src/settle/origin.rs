@@ -132,13 +132,13 @@ impl Origin {
 
     /// Whether the subscription has lost the delivery.
     #[inline]
-    pub(super) fn is_lost(&self, token: Token) -> bool {
+    pub(super) fn is_lost(&self, token: &Token) -> bool {
         !self.0.notes.is_empty() && self.is_noted_as_lost(token)
     }
 
     #[cold]
-    fn is_noted_as_lost(&self, token: Token) -> bool {
-        self.0.notes.change(|table| table.is_lost(token))
+    fn is_noted_as_lost(&self, token: &Token) -> bool {
+        self.0.notes.change(|table| table.is_lost(*token))
     }
 
     pub(super) fn watch(&self, token: Token) -> CancellationToken {
@@ -153,14 +153,14 @@ impl Origin {
     }
 
     #[inline]
-    pub(super) fn settle(&self, token: Token, outcome: Outcome, receipt: Option<Receipt>) {
+    pub(super) fn settle(&self, token: &Token, outcome: Outcome, receipt: Option<Receipt>) {
         if !self.0.notes.is_empty() {
-            return self.settle_noted(token, outcome, receipt);
+            return self.settle_noted(*token, outcome, receipt);
         }
-        self.0.settle.settle(token, outcome, receipt);
+        self.0.settle.settle(*token, outcome, receipt);
         // Revoked in between, it was noted, and nobody else would ever forget the note.
         if !self.0.notes.is_empty() {
-            self.forget(token);
+            self.forget(*token);
         }
     }
 

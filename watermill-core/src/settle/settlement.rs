@@ -4,31 +4,32 @@ use std::{fmt, mem::ManuallyDrop, time::Duration};
 
 use super::{
     info::DeliveryInfo,
-    origin::Origin,
-    outcome::{Outcome, Receipt, Token},
+    outcome::{Outcome, Receipt},
 };
 use crate::error::SettleError;
 
 /// The right to settle one delivery, once. Dropped, it nacks.
 #[must_use = "a settlement that is dropped nacks its delivery"]
 pub struct Settlement {
-    /// `None` once it is settled.
-    origin: Option<Origin>,
-    token: Token,
+    /// Of which delivery; `None` once it is settled.
+    info: Option<DeliveryInfo>,
 }
 
 impl Settlement {
-    pub(crate) fn new(origin: Origin, token: Token) -> Self {
-        Self { origin: Some(origin), token }
+    #[inline]
+    pub(crate) fn new(info: DeliveryInfo) -> Self {
+        Self { info: Some(info) }
     }
 
-    /// Which delivery it is of, without what else is known of it; `None` once it is settled.
-    pub(crate) fn token(&self) -> Token {
-        self.token
+    /// What is known of the delivery.
+    #[inline]
+    pub(crate) fn info(&self) -> &DeliveryInfo {
+        self.info.as_ref().expect("it has its delivery until it is settled")
     }
 
-    pub(crate) fn info(&self) -> Option<DeliveryInfo> {
-        self.origin.clone().map(|origin| DeliveryInfo::new(origin, self.token))
+    /// Puts other facts of the same delivery into the place of its own.
+    pub(crate) fn set_info(&mut self, info: DeliveryInfo) {
+        self.info = Some(info);
     }
 
     /// Done: do not deliver it again. Returns at once; the backend records it in the background.
@@ -95,24 +96,22 @@ impl Settlement {
     /// may be handed out. See [`Settle::handled`](super::Settle::handled). A router does it.
     #[inline]
     pub fn handled(&self) {
-        if let Some(origin) = &self.origin {
-            origin.handled(self.token);
-        }
+        self.info().origin().handled(self.info().token());
     }
 
     /// Whether the subscription has lost the delivery: what is done for it is done in vain. One load while
     /// nothing is lost.
     #[inline]
     pub fn is_lost(&self) -> bool {
-        self.origin.as_ref().is_some_and(|origin| origin.is_lost(self.token))
+        self.info().is_lost()
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle_with(self, outcome: Outcome, receipt: Option<Receipt>) {
-        // Without the look that a drop would take: with the origin, all that it owns is taken.
+        // Without the look that a drop would take: with the facts, all that it owns is taken.
         let mut settled = ManuallyDrop::new(self);
-        if let Some(origin) = settled.origin.take() {
-            origin.settle(settled.token, outcome, receipt);
+        if let Some(info) = settled.info.take() {
+            info.settle(outcome, receipt);
         }
     }
 }
@@ -120,21 +119,21 @@ impl Settlement {
 impl Drop for Settlement {
     #[inline]
     fn drop(&mut self) {
-        if let Some(origin) = self.origin.take() {
-            dropped(&origin, self.token);
+        if let Some(info) = self.info.take() {
+            dropped(&info);
         }
     }
 }
 
 /// Out of the way of the settlements that are settled.
 #[cold]
-fn dropped(origin: &Origin, token: Token) {
-    origin.count_dropped();
-    origin.settle(token, Outcome::Nack { delay: Duration::ZERO }, None);
+fn dropped(info: &DeliveryInfo) {
+    info.origin().count_dropped();
+    info.settle(Outcome::Nack { delay: Duration::ZERO }, None);
 }
 
 impl fmt::Debug for Settlement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Settlement").field(&self.token).finish()
+        f.debug_tuple("Settlement").field(&self.info.as_ref().map(DeliveryInfo::token)).finish()
     }
 }

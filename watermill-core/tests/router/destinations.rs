@@ -1,11 +1,14 @@
 //! Destinations: a topic whose publisher is a layer's business.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use tower::{Layer, Service};
 use watermill_core::{
-    FailurePolicy, Handler, Message, Outputs, Publisher, delivery::Outcome, error::BoxError,
+    FailurePolicy, Handler, Json, Message, Outputs, Publisher, Router, delivery::Outcome, error::BoxError,
     metadata_keys::REASON_POISONED, router::MessageService,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
@@ -62,6 +65,37 @@ async fn a_layer_publishes_to_the_topic_that_the_handler_names() {
     assert_eq!(source.settled(1).await, [("1".into(), Outcome::Ack)]);
     assert_eq!(ids(&target.published("out")), ["1"]);
     running.stop().await.unwrap();
+}
+
+#[test]
+fn a_topic_without_a_publisher_takes_every_handler_that_one_with_a_publisher_takes() {
+    macro_rules! both_ways {
+        ($($handler:expr),*) => {
+            Router::new()$(
+                .add($handler.from(ScriptedSubscriber::new(), "in").to(RecordingPublisher::new(), "out"))
+                .add($handler.from(ScriptedSubscriber::new(), "in").to_topic("out"))
+            )*
+        };
+    }
+    async fn maybe() -> Result<Option<Json<u32>>, BoxError> {
+        Ok(None)
+    }
+    async fn many() -> Vec<Message> {
+        Vec::new()
+    }
+    async fn batch(messages: Vec<Message>) -> Vec<Result<Message, BoxError>> {
+        messages.into_iter().map(Ok).collect()
+    }
+    let service = || tower::service_fn(async |_: Message| Ok::<_, BoxError>(Outputs::none()));
+    let router = both_ways!(
+        Handler::new("pass", pass),
+        Handler::new("maybe", maybe),
+        Handler::new("many", many),
+        Handler::batch("batch", 10, Duration::from_millis(1), batch),
+        Handler::service("service", service())
+    );
+    let ends = |end: &str| router.to_string().lines().filter(|line| line.contains(end)).count();
+    assert_eq!((ends("-> recording:out "), ends("-> out ")), (5, 5));
 }
 
 #[tokio::test]

@@ -83,6 +83,19 @@ async fn a_subscription_that_is_there_and_differs_is_said_and_used_as_it_is() {
     assert!(asked.iter().all(|asked| asked.starts_with("PUT ") || asked.starts_with("GET ")), "{asked:?}");
 }
 
+#[tokio::test]
+async fn what_the_configuration_says_of_somebody_elses_subscription_and_is_not_so_is_said() {
+    let policy = r#""deadLetterPolicy":{"deadLetterTopic":"projects/project/topics/dead"}"#;
+    let server = Server::start(State { admin: [subscription(policy)].into(), ..State::default() }).await;
+    let mut log = Log::of_this_thread();
+    let subscriber = PubSubSubscriber::new(config(&server)).await.expect("a valid config");
+    let subscription = subscriber.subscribe("topic").await.expect("it is used");
+    let line = log.line_about("WARN", "differs from what is configured").await;
+    assert!(line.contains("ordered: it is false and would be true"), "{line}");
+    assert!(line.contains("counts_attempts: it is true and would be false"), "{line}");
+    subscription.close().await.expect("it closes");
+}
+
 /// The service moves it to the dead letters; what is behind it of its key need not wait. It would, for longer
 /// than this test does: the policy has a nacked message come again within ten minutes.
 #[tokio::test]

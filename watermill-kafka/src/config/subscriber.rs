@@ -295,6 +295,9 @@ mod tests {
     fn the_user_has_the_last_word_over_our_defaults() {
         let config = KafkaSubscriberConfig::default().option("fetch.queue.backoff.ms", "50");
         assert_eq!(config.client("g").get("fetch.queue.backoff.ms"), Some("50"));
+        assert_eq!(config.client("g").get("reconnect.backoff.max.ms"), Some("1000"), "a broker is back soon");
+        let patient = config.clone().option("reconnect.backoff.max.ms", "10000");
+        assert_eq!(patient.client("g").get("reconnect.backoff.max.ms"), Some("10000"));
         let config = config.option("group.protocol", "consumer");
         assert_eq!(config.client("g").get("partition.assignment.strategy"), None);
     }

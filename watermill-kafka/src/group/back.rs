@@ -25,15 +25,19 @@ impl Group {
         ledger.lose(SettleError::lost);
     }
 
-    /// The same where the client has noticed: what was known of the partition is over.
-    pub(crate) fn forget(&self, topic: &str, partition: i32, next: i64) {
+    /// The same where the client has noticed: what was known of the partition is over, and its ledger is the one that
+    /// is returned.
+    pub(crate) fn forget(&self, topic: &str, partition: i32, next: i64) -> Ledger {
         self.forget_queue(topic, partition);
-        let Some(subscribed) = self.subscribed_to(topic) else { return };
-        let Some(ledger) = subscribed.revoke(|shared| shared.revoke(partition)) else { return };
+        let mut fresh = Ledger::default();
+        let Some(subscribed) = self.subscribed_to(topic) else { return fresh };
+        let Some(ledger) = subscribed.revoke(|shared| shared.revoke(partition)) else { return fresh };
         if ledger.expects().is_some_and(|expected| next < expected) {
             went_back(&subscribed.shared, partition, &ledger, next);
+            fresh = Ledger::beginning(next);
         }
         ledger.lose(SettleError::lost);
+        fresh
     }
 
     /// A queue whose records go the client's way all the same: the topic was made anew.

@@ -13,7 +13,7 @@ use crate::{
     assigned::scope,
     context::Context,
     error,
-    ledger::Ledger,
+    ledger::ReadAgain,
     settle::{Shared, Together},
 };
 
@@ -60,9 +60,8 @@ impl Group {
         }
     }
 
-    /// Takes assignments back from a subscription, to be read again: for each partition where to begin if
-    /// nothing of it is committed, and what is known of it.
-    pub(crate) fn take_back(&self, shared: &Shared, scopes: &[u64]) -> HashMap<i32, (Option<i64>, Ledger)> {
+    /// Takes assignments back from a subscription, to be read again, by partition.
+    pub(crate) fn take_back(&self, shared: &Shared, scopes: &[u64]) -> HashMap<i32, ReadAgain> {
         let subscribed = self.subscribed_to(&shared.topic);
         let mut taken = HashMap::new();
         for &scope in scopes {

@@ -37,6 +37,16 @@ pub(crate) enum EnlistedState {
     No,
 }
 
+/// A partition that is to be read again.
+#[derive(Debug)]
+pub(crate) struct ReadAgain {
+    /// Where to begin if nothing of it is committed.
+    pub(crate) start: Option<i64>,
+    /// Where it was read up to. What is committed beyond is of another log, that was there before.
+    pub(crate) end: Option<i64>,
+    pub(crate) ledger: Ledger,
+}
+
 impl Ledger {
     /// Enlists a record that is in hand in the open transaction.
     pub(crate) fn enlist(&mut self, offset: i64) -> Enlistment {
@@ -110,13 +120,16 @@ impl Ledger {
         }
     }
 
-    /// Where the partition is to be read again if nothing of it is committed, and the ledger for that:
-    /// attempts go on being counted.
-    pub(crate) fn again(&self) -> (Option<i64>, Self) {
+    /// How the partition is to be read again; attempts go on being counted.
+    pub(crate) fn again(&self) -> ReadAgain {
         let unsettled = |entry: &&Entry| !matches!(entry.state, State::Done);
         let attempts = self.entries.iter().filter(unsettled).map(|entry| (entry.offset, entry.attempts));
         let mut earlier = self.earlier.clone();
         earlier.extend(attempts);
-        (self.committed.or(self.first), Self { earlier, ..Self::default() })
+        ReadAgain {
+            start: self.committed.or(self.first),
+            end: self.expects(),
+            ledger: Self { earlier, ..Self::default() },
+        }
     }
 }

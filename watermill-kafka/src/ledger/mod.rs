@@ -20,7 +20,7 @@ use watermill_core::{
 };
 
 use self::enlisted::Enlisted;
-pub(crate) use self::enlisted::{EnlistedState, Enlistment};
+pub(crate) use self::enlisted::{EnlistedState, Enlistment, ReadAgain};
 
 /// The records of one assignment of a partition.
 #[derive(Debug, Default)]
@@ -112,6 +112,11 @@ pub(crate) struct Rejected {
 const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Ledger {
+    /// Of a log that begins at this offset, whatever is committed.
+    pub(crate) fn beginning(offset: i64) -> Self {
+        Self { watermark: Some(offset), ..Self::default() }
+    }
+
     /// What the window lets through; `now` is asked for only where it matters.
     #[inline]
     pub(crate) fn offer(&mut self, window: Window, max_ahead: usize, now: impl FnOnce() -> Instant) -> Offer {

@@ -154,11 +154,21 @@ fn an_enlisted_record_that_is_not_done_after_all_aborts_the_transaction() {
 fn a_partition_that_is_read_again_goes_on_counting_attempts() {
     let mut ledger = ledger(&[7, 8, 9]);
     ledger.ack(7, None);
-    let (from, mut again) = ledger.again();
-    assert_eq!(from, Some(7), "nothing is committed");
+    let ReadAgain { start, end, ledger: mut again } = ledger.again();
+    assert_eq!((start, end), (Some(7), Some(10)), "nothing is committed");
     assert_eq!(again.hand_out(7, None, &Message::default()), Some(1), "it was done, and not for nothing");
     assert_eq!(again.hand_out(8, None, &Message::default()), Some(2));
-    let (_, mut again) = again.again();
+    let mut again = again.again().ledger;
     assert_eq!(again.hand_out(8, None, &Message::default()), Some(3));
     assert_eq!(again.hand_out(9, None, &Message::default()), Some(2));
+}
+
+#[test]
+fn a_log_that_begins_anew_has_its_beginning_committed_before_anything_of_it_is_done() {
+    let mut ledger = Ledger::beginning(3);
+    assert_eq!(ledger.uncommitted(), Some(3), "whoever reads it next begins there");
+    assert_eq!(ledger.hand_out(2, None, &Message::default()), None, "it has gone back again");
+    assert_eq!(ledger.hand_out(3, None, &Message::default()), Some(1));
+    ledger.committed(3);
+    assert_eq!(ledger.uncommitted(), None);
 }

@@ -40,7 +40,6 @@ use crate::{
     context::Context,
     error,
     group::{Group, Subscribed},
-    ledger::Ledger,
     queue::ClientHandle,
     settle::Shared,
 };
@@ -215,13 +214,13 @@ impl Service {
     fn redirect(&self, record: &BorrowedMessage<'_>) {
         let (topic, partition) = (record.topic(), record.partition());
         tracing::warn!(topic, partition, offset = record.offset(), "a record came beside its queue");
-        self.group.forget(topic, partition, record.offset());
+        let mut ledger = Some(self.group.forget(topic, partition, record.offset()));
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(topic, partition);
         let offset = Offset::Offset(record.offset());
         let redirected = self.group.take_over(
             &partitions,
-            |_| Ledger::default(),
+            |_| ledger.take().unwrap_or_default(),
             || self.consumer().seek(topic, partition, offset, Duration::ZERO),
         );
         if let Err(error) = redirected {

@@ -10,13 +10,12 @@ use rdkafka::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::Service;
-use crate::{ledger::Ledger, settle::Shared};
+use crate::{ledger::ReadAgain, settle::Shared};
 
 /// Partitions of a subscription that are to be read again.
 pub(super) struct Rewinding {
     pub(super) shared: Arc<Shared>,
-    /// For each where to begin if nothing is committed, and what is known of it.
-    pub(super) partitions: HashMap<i32, (Option<i64>, Ledger)>,
+    pub(super) partitions: HashMap<i32, ReadAgain>,
     pub(super) _done: oneshot::Sender<()>,
 }
 
@@ -55,11 +54,11 @@ impl Service {
         let mut ledgers = HashMap::new();
         let mut starts = Vec::new();
         for element in committed.elements() {
-            let Some((start, ledger)) = again.partitions.remove(&element.partition()) else { continue };
-            ledgers.insert(element.partition(), ledger);
+            let Some(read) = again.partitions.remove(&element.partition()) else { continue };
+            ledgers.insert(element.partition(), read.ledger);
             let start = match element.offset() {
-                Offset::Offset(offset) => offset,
-                _ => start.expect("something of the partition was handed out"),
+                Offset::Offset(offset) if read.end.is_none_or(|end| offset <= end) => offset,
+                _ => read.start.expect("something of the partition was handed out"),
             };
             starts.push((element.partition(), Offset::Offset(start)));
         }

@@ -201,7 +201,12 @@ impl Shared {
 
     /// Gives a partition whose log has gone back another scope, in which nothing is in hand.
     pub(crate) fn begin_anew(&self, partition: i32, scope: u64) -> Option<Back> {
-        let back = self.lock().assigned.begin_anew(partition, scope);
+        let mut state = self.lock();
+        let back = state.assigned.begin_anew(partition, scope);
+        // Whoever is the next to read it is not to go on where the old log was read up to.
+        state.urgent |= self.commits;
+        drop(state);
+        self.notifier.notify();
         self.enlisted_changed();
         back
     }

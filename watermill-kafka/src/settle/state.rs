@@ -79,6 +79,10 @@ impl State {
     }
 
     pub(super) fn push_error(&mut self, error: SubscribeError) {
+        // Once is enough for who has not read it yet.
+        if self.errors.back().is_some_and(|last| last.to_string() == error.to_string()) {
+            return;
+        }
         if self.errors.len() == ERRORS_MAX {
             self.errors.pop_front();
         }

@@ -122,3 +122,24 @@ async fn a_topic_that_was_there_once_is_away_and_nothing_to_give_a_message_up_fo
     cluster.mock.topic_error(&cluster.topic, Code::RD_KAFKA_RESP_ERR_NO_ERROR).expect("it is back");
     while publisher.publish(&cluster.topic, messages(1..2)).await.is_err() {}
 }
+
+#[tokio::test]
+async fn a_batch_that_is_refused_as_too_large_is_sent_again_one_by_one_before_a_message_is_blamed() {
+    let cluster = Cluster::new(1);
+    let publisher = cluster.publisher();
+    publisher.publish(&cluster.topic, messages(0..1)).await.expect("it is accepted");
+    let too_large = Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    cluster.mock.request_errors(ApiKey::Produce, &[too_large]);
+    publisher.publish(&cluster.topic, messages(1..40)).await.expect("each of them fits");
+    assert_eq!(cluster.read(0, 40), texts(0..40), "in their order");
+
+    // The batch, then the third of its messages.
+    let fine = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+    cluster.mock.request_errors(ApiKey::Produce, &[too_large, fine, fine, too_large]);
+    let config = cluster.config().option("max.in.flight.requests.per.connection", "1");
+    let publisher = KafkaPublisher::new(config).expect("a valid config");
+    let error = publisher.publish(&cluster.topic, messages(40..50)).await.expect_err("one does not fit");
+    assert_eq!(error.kind(), PublishErrorKind::Message, "{error:?}");
+    assert_eq!(*error.not_accepted(), NotAccepted::At((2..10).collect()), "{error:?}");
+    assert_eq!(cluster.len(0), 42, "nothing is written behind it");
+}

@@ -44,7 +44,9 @@ pub enum StartPosition {
     /// With the oldest row of the table.
     #[default]
     Earliest,
-    /// After the newest row there is when the group is made, by `initialize` or the first `subscribe`.
+    /// After the newest row there is when the group is made, by `initialize` or the first `subscribe`. Rows that
+    /// are being written then come after it, however late they commit, unless 10,000 others have committed since
+    /// their offsets were drawn.
     Latest,
 }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{
     SqlSubscriberConfig,
     held_back::Holder,
+    last_row::{LastRow, Place},
     lease::{Claim, Claimed, Lease},
 };
 use crate::{
@@ -19,6 +20,9 @@ use crate::{
 pub trait LogDialect: InsertDialect + LeaseDialect {
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
+
+    /// What of a group's row is set so that it is read from its beginning, as in `set`.
+    const BEGINNING: &str = "offset_acked = 0";
 
     /// Gives a group its first position unless it has one.
     async fn create_group(
@@ -45,6 +49,33 @@ pub trait LogDialect: InsertDialect + LeaseDialect {
         after: Position,
         limit: usize,
     ) -> sqlx::Result<Fetched>;
+
+    /// What is known of the row that a group has read last; `None` where the group has no row. Only of groups that
+    /// read in the order of offsets.
+    async fn place(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<Option<Place>>;
+
+    /// The newest row up to an offset.
+    async fn last_row(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        up_to: i64,
+    ) -> sqlx::Result<Option<LastRow>>;
+
+    /// Notes the row that was read last, unless the lease is lost.
+    async fn note_last_row(
+        connection: &mut Self::Connection,
+        lease: &Lease,
+        row: Option<&LastRow>,
+    ) -> sqlx::Result<()>;
+
+    /// A text in quotes, for statements that people are shown.
+    fn literal(text: &str) -> String {
+        format!("'{}'", text.replace('\'', "''"))
+    }
 }
 
 /// The statements of one database for leases and positions.
@@ -74,10 +105,15 @@ pub trait LeaseDialect: ConnectionDialect {
 }
 
 /// What a reader remembers from one fetch to the next, to decide which rows are complete.
-pub trait Cursor: fmt::Debug + Send + 'static {
+pub trait Cursor: fmt::Debug + Send + Sync + 'static {
     /// Whether what is remembered is worth nothing with another connection than the one of the last fetch.
     fn keeps_connection(&self) -> bool {
         false
+    }
+
+    /// Whether a group's position is an offset alone.
+    fn is_by_offset(&self) -> bool {
+        true
     }
 
     /// Forgets what does not outlive a connection.

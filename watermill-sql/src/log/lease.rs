@@ -4,11 +4,20 @@
 //! database's clock, and a fencing token that grows with every change of hands. No topic can have a
 //! table of that name. Go knows nothing of it:
 //! each database's `lease.rs` says how a Go reader at work is noticed.
+//!
+//! Its column `version` is that of whoever has claimed the row last. Two releases of a service run side by side
+//! while it is updated, so columns are only added, with a default or nullable; each release works with rows of the
+//! version before its own and after it, and brings the table up to date by adding what it lacks. What an older
+//! release does not write it leaves as it was, so what is about one owner goes with that owner's token, in
+//! `told_token`.
 
 use std::time::Duration;
 
 use super::{SqlSubscriberConfig, progress::Progress};
 use crate::{position::Position, topic::Tables};
+
+/// The version of the table that this release writes.
+pub(crate) const VERSION: i64 = 2;
 
 /// Who wants a lease.
 #[derive(Debug)]
@@ -31,6 +40,11 @@ pub enum Claimed {
         by: String,
         /// How long at most, unless it is renewed.
         remaining: Duration,
+    },
+    /// It was written by a release that is further from this one than two that run side by side.
+    TooNew {
+        /// Its version.
+        version: i64,
     },
 }
 
@@ -56,4 +70,79 @@ pub struct Lease {
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite's tables have that column"))]
     /// What we last wrote to Go's column, where there is one: a Go reader that takes over changes it.
     pub(crate) locked_until: i64,
+}
+
+/// The row of a lease, as who wants it sees it.
+#[derive(Debug)]
+pub(crate) struct LeaseRow {
+    pub(crate) version: i64,
+    pub(crate) owner: Option<String>,
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "the others count it up where it is"))]
+    pub(crate) token: i64,
+    /// How much longer it is, in milliseconds, by the database's clock.
+    pub(crate) remaining_ms: i64,
+    /// How long its owner has asked for, if it said so.
+    pub(crate) lease_ms: Option<i64>,
+    /// Whether the connection over which its owner renews it has ended.
+    pub(crate) is_disconnected: bool,
+    pub(crate) progress: String,
+}
+
+impl LeaseRow {
+    /// Why it cannot be had.
+    pub(crate) fn held(&self, claim: &Claim<'_>) -> Option<Claimed> {
+        if self.version > VERSION + 1 {
+            return Some(Claimed::TooNew { version: self.version });
+        }
+        let owner = self.owner.as_deref().filter(|owner| *owner != claim.owner)?;
+        let remaining = self.remaining(claim.config.lease)?;
+        (!self.is_disconnected).then(|| Claimed::Held { by: owner.to_owned(), remaining })
+    }
+
+    /// How much longer it is, unless it is over. One that has longer to go than it is long was written before the
+    /// database's clock went back: clocks are put right by little while the owner lives, so twice as long will do.
+    pub(crate) fn remaining(&self, lease: Duration) -> Option<Duration> {
+        let lease_ms = self.lease_ms.unwrap_or_else(|| millis(lease));
+        let is_running = (1..=lease_ms.saturating_mul(2)).contains(&self.remaining_ms);
+        let remaining_ms = u64::try_from(self.remaining_ms.min(lease_ms)).unwrap_or(0);
+        is_running.then(|| Duration::from_millis(remaining_ms))
+    }
+}
+
+/// As the table has it.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(remaining_ms: i64, lease_ms: Option<i64>) -> LeaseRow {
+        LeaseRow {
+            version: VERSION,
+            owner: Some("other".to_owned()),
+            token: 1,
+            remaining_ms,
+            lease_ms,
+            is_disconnected: false,
+            progress: String::new(),
+        }
+    }
+
+    fn seconds(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_lease_ends_when_its_time_is_over_or_longer_than_it_can_be() {
+        let lease = Duration::from_secs(5);
+        assert_eq!(row(3_000, None).remaining(lease), seconds(3));
+        assert_eq!(row(0, None).remaining(lease), None);
+        assert_eq!(row(-1, None).remaining(lease), None);
+        assert_eq!(row(600_000, None).remaining(lease), None);
+        // A clock that was put right by a little.
+        assert_eq!(row(5_100, None).remaining(lease), seconds(5));
+        assert_eq!(row(60_000, Some(60_000)).remaining(lease), seconds(60), "its owner's length counts");
+    }
 }

@@ -6,10 +6,13 @@
 mod config;
 mod dialect;
 mod held_back;
+mod last_row;
 mod lease;
 mod ledger;
 mod progress;
 mod reader;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod start;
 mod subscriber;
 
 pub use config::{CommitOrder, SqlSubscriberConfig, StartPosition};
@@ -22,7 +25,11 @@ pub use held_back::HeldBack;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use held_back::Holder;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) use lease::{Claim, Claimed, Lease, Taken};
+pub(crate) use last_row::{LastRow, Place, to_the_beginning};
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) use lease::{Claim, Claimed, Lease, LeaseRow, Taken, VERSION, millis};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use progress::Progress;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use start::{NEWEST, behind};
 pub use subscriber::SqlSubscriber;

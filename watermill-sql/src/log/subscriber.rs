@@ -14,7 +14,7 @@ use watermill_core::{
 };
 
 use super::{
-    HeldBack, SqlSubscriberConfig,
+    HeldBack, SqlSubscriberConfig, last_row,
     ledger::{Limits, LogLedger},
     reader::Reader,
 };
@@ -69,7 +69,8 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
                 schema::ensure_messages::<D>(connection, dead_letters, Layout::Log, payload, create).await?;
             }
             D::create_group(connection, tables, &self.config).await.map_err(classify::<D>)?;
-            D::open_cursor(connection, tables, &self.config).await?;
+            let cursor = D::open_cursor(connection, tables, &self.config).await?;
+            last_row::check::<D>(connection, tables, &self.config, &cursor).await?;
             pooled.settled();
             Ok(())
         })

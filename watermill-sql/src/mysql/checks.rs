@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 use crate::{
     SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
+    log::to_the_beginning,
     topic::Tables,
 };
 
@@ -20,6 +21,10 @@ pub(super) async fn check(
 ) -> Result<Facts, Failure> {
     let facts = facts(connection, tables).await.map_err(classify::<sqlx::MySql>)?;
     facts.check().map_err(|why| Failure::because(Trouble::Refused, why))?;
+    let namesake = namesake(connection, tables, config).await.map_err(classify::<sqlx::MySql>)?;
+    if let Some(namesake) = namesake {
+        return Err(Failure::because(Trouble::Refused, shares_a_position(tables, config, &namesake)));
+    }
     let (position, next) = progress(connection, tables, config).await.map_err(classify::<sqlx::MySql>)?;
     if position < next {
         return Ok(facts);
@@ -28,11 +33,44 @@ pub(super) async fn check(
         Trouble::Refused,
         format!(
             "the group is at offset {position}, but the table draws {next} next, so that nothing published next \
-             would be delivered: alter table {} auto_increment = {}, or set the group's offset_acked",
+             would be delivered: alter table {} auto_increment = {}, or, {}",
             tables.messages(),
-            position.saturating_add(1)
+            position.saturating_add(1),
+            to_the_beginning::<sqlx::MySql>(tables, config.group_name()),
         ),
     ))
+}
+
+/// Another group whose position this one would share: a table that Go made tells groups apart as the database
+/// tells texts apart, mostly without regard to case.
+async fn namesake(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    config: &SqlSubscriberConfig,
+) -> sqlx::Result<Option<String>> {
+    let named: Option<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select consumer_group from {} where consumer_group = ?",
+        tables.offsets()
+    )))
+    .bind(config.group_name())
+    .fetch_optional(connection)
+    .await?;
+    Ok(named.filter(|named| named != config.group_name()))
+}
+
+fn shares_a_position(tables: &Tables, config: &SqlSubscriberConfig, namesake: &str) -> String {
+    let (offsets, group) = (tables.offsets(), config.group_name());
+    let remedy = match namesake.trim_end() == group.trim_end() {
+        true => "give it a name that does not end with spaces".to_owned(),
+        false => format!(
+            "alter table {offsets} modify consumer_group varchar(255) character set utf8mb4 collate utf8mb4_bin \
+             not null"
+        ),
+    };
+    format!(
+        "the offsets table does not tell the groups {group:?} and {namesake:?} apart, so that they would share a \
+         position and both lose messages: {remedy}"
+    )
 }
 
 /// Refuses servers that cannot be written to.

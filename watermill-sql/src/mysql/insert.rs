@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 
-use super::NOW_MS;
 use crate::{
     PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
     schema::Found, topic::Tables,
@@ -52,14 +51,16 @@ impl InsertDialect for MySql {
         config: &SqlPublisherConfig,
         found: Found,
     ) -> sqlx::Result<bool> {
-        // Go's column has whole seconds: due a little late is better than a little early.
-        const GO_DUE: &str = "from_unixtime(ceil(?/1000))";
-        let due = format!("coalesce(?,{NOW_MS})");
+        // Go's column has whole seconds: due a little late is better than a little early. It has UTC text in the
+        // server's zone, where Go reads it.
+        const UTC: &str = "timestamp '1970-01-01 00:00:00' + interval ceil(?/1000) second";
+        let go_due = format!("coalesce(convert_tz({UTC},@@global.time_zone,@@session.time_zone),{UTC})");
+        let due = "coalesce(?,0)";
         // That a log has no `acked` keeps messages for a queue out of one.
         let (columns, values, due) = match (found.due, found.go_due) {
-            (true, true) => (", acked, due_ms, delayed_until", format!(",0,{due},{GO_DUE}"), 2),
+            (true, true) => (", acked, due_ms, delayed_until", format!(",0,{due},{go_due}"), 3),
             (true, false) => (", acked, due_ms", format!(",0,{due}"), 1),
-            (false, true) => (", acked, delayed_until", format!(",0,{GO_DUE}"), 1),
+            (false, true) => (", acked, delayed_until", format!(",0,{go_due}"), 2),
             (false, false) => (", acked", ",0".to_owned(), 0),
         };
         let extra = Extra { columns, values: &values, due };

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 use super::NOW_MS;
 use crate::{
     connection::{ConnectionDialect as _, begin},
-    log::{Claim, Claimed, Lease, LeaseDialect, LogDialect as _, Progress, Taken},
+    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
     position::Position,
     topic::LEASES,
 };
@@ -18,21 +18,24 @@ use crate::{
 /// When to ask again whether a Go reader is still at work: it holds a lock, which has no end.
 const GO_AGAIN: Duration = Duration::from_secs(1);
 
-struct State {
-    now_ms: i64,
-    owner: Option<String>,
-    token: i64,
-    expires_at_ms: i64,
-    progress: String,
-}
+/// The connection over which a lease is renewed: its number, and the server and the account that it is of.
+const CONNECTION: &str = "concat_ws(' ', connection_id(), @@hostname, @@port, current_user())";
+
+/// Whether that connection has ended. An account sees its own connections, and no others for sure.
+const IS_DISCONNECTED: &str = "coalesce(told_token = token
+    and substring(connection, locate(' ', connection) + 1) = concat_ws(' ', @@hostname, @@port, current_user())
+    and not exists (
+        select 1 from information_schema.processlist p
+        where p.id = cast(substring_index(connection, ' ', 1) as unsigned)
+    ), 0)";
 
 #[async_trait]
 impl LeaseDialect for MySql {
     async fn claim(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
         // Those who stand by ask often; reading first keeps them from writing each time.
-        match state(connection, claim, "").await? {
-            Some(state) => {
-                if let Some(held) = state.held(claim) {
+        match row(connection, claim, "").await? {
+            Some(row) => {
+                if let Some(held) = row.held(claim) {
                     return Ok(held);
                 }
             }
@@ -53,11 +56,13 @@ impl LeaseDialect for MySql {
     ) -> sqlx::Result<bool> {
         // Whoever has taken over without our table, or has set the position by hand, has changed it.
         let renewed = sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set expires_at_ms = {NOW_MS} + ?
+            "update {LEASES} set expires_at_ms = {NOW_MS} + ?, lease_ms = ?, told_token = token,
+                    connection = {CONNECTION}
              where topic = ? and consumer_group = ? and token = ? and owner = ?
                and exists (select 1 from {} o where o.consumer_group = ? and coalesce(o.offset_acked, 0) = ?)",
             lease.tables.offsets()
         )))
+        .bind(millis(duration))
         .bind(millis(duration))
         .bind(lease.tables.topic())
         .bind(&lease.group)
@@ -116,7 +121,7 @@ impl LeaseDialect for MySql {
 
     async fn release(connection: &mut MySqlConnection, lease: &Lease) -> sqlx::Result<()> {
         sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0
+            "update {LEASES} set owner = null, expires_at_ms = 0, connection = null
              where topic = ? and consumer_group = ? and token = ? and owner = ?"
         )))
         .bind(lease.tables.topic())
@@ -131,10 +136,10 @@ impl LeaseDialect for MySql {
 
 /// Takes the lease unless somebody has it, inside a transaction.
 async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
-    let Some(state) = state(connection, claim, "for update").await? else {
+    let Some(found) = row(connection, claim, "for update").await? else {
         return Err(sqlx::Error::RowNotFound);
     };
-    if let Some(held) = state.held(claim) {
+    if let Some(held) = found.held(claim) {
         return Ok(held);
     }
     let (group, offsets) = (claim.config.group_name(), claim.tables.offsets());
@@ -148,19 +153,22 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
     let Some(position) = position else {
         return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
     };
-    let token = state.token + 1;
+    let (token, lease_ms) = (found.token + 1, millis(claim.config.lease));
     sqlx::query(AssertSqlSafe(format!(
-        "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?
+        "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?,
+                version = {VERSION}, told_token = ?, lease_ms = ?, connection = {CONNECTION}
          where topic = ? and consumer_group = ?"
     )))
     .bind(claim.owner)
     .bind(token)
-    .bind(millis(claim.config.lease))
+    .bind(lease_ms)
+    .bind(token)
+    .bind(lease_ms)
     .bind(claim.tables.topic())
     .bind(group)
     .execute(&mut *connection)
     .await?;
-    let unclear_up_to = match state.owner {
+    let unclear_up_to = match found.owner {
         // It was given back, or never taken.
         None => None,
         Some(_) => {
@@ -172,7 +180,7 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
     };
     let position = Position::from(position);
     Ok(Claimed::Ours(Taken {
-        progress: Progress::decode(&state.progress, position),
+        progress: Progress::decode(&found.progress, position),
         unclear_up_to,
         lease: Lease {
             tables: claim.tables.clone(),
@@ -197,39 +205,29 @@ async fn create(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Re
     .map(drop)
 }
 
-async fn state(
+async fn row(
     connection: &mut MySqlConnection,
     claim: &Claim<'_>,
     lock: &str,
-) -> sqlx::Result<Option<State>> {
+) -> sqlx::Result<Option<LeaseRow>> {
     let row = sqlx::query(AssertSqlSafe(format!(
-        "select {NOW_MS}, owner, token, expires_at_ms, progress from {LEASES}
-         where topic = ? and consumer_group = ? {lock}"
+        "select cast(version as signed), owner, token, cast(expires_at_ms - {NOW_MS} as signed),
+                case when told_token = token then lease_ms end,
+                cast(owner is not null and {IS_DISCONNECTED} as signed), progress
+         from {LEASES} where topic = ? and consumer_group = ? {lock}"
     )))
     .bind(claim.tables.topic())
     .bind(claim.config.group_name())
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some(State {
-        now_ms: row.try_get(0)?,
+    Ok(Some(LeaseRow {
+        version: row.try_get(0)?,
         owner: row.try_get(1)?,
         token: row.try_get(2)?,
-        expires_at_ms: row.try_get(3)?,
-        progress: row.try_get(4)?,
+        remaining_ms: row.try_get(3)?,
+        lease_ms: row.try_get(4)?,
+        is_disconnected: row.try_get::<i64, _>(5)? != 0,
+        progress: row.try_get(6)?,
     }))
-}
-
-impl State {
-    /// Whether another has the lease.
-    fn held(&self, claim: &Claim<'_>) -> Option<Claimed> {
-        let owner = self.owner.as_deref().filter(|owner| *owner != claim.owner)?;
-        let remaining = u64::try_from(self.expires_at_ms.saturating_sub(self.now_ms)).ok()?;
-        (remaining > 0)
-            .then(|| Claimed::Held { by: owner.to_owned(), remaining: Duration::from_millis(remaining) })
-    }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

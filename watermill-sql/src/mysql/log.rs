@@ -1,20 +1,22 @@
 //! Reading logs.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
 use super::probe;
 use crate::{
     SqlSubscriberConfig, StartPosition,
     error::Failure,
-    log::{Fetched, LogDialect},
+    log::{Fetched, LastRow, Lease, LogDialect, NEWEST, Place, Progress, behind},
     position::Position,
-    topic::Tables,
+    topic::{LEASES, Tables},
 };
 
 #[async_trait]
 impl LogDialect for MySql {
     type Cursor = probe::Cursor;
+
+    const BEGINNING: &str = "offset_acked = 0, offset_consumed = 0";
 
     /// A Go reader at work has the group's row locked, so a row that is there is not touched.
     async fn create_group(
@@ -22,29 +24,48 @@ impl LogDialect for MySql {
         tables: &Tables,
         config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()> {
-        let offsets = tables.offsets();
+        let (offsets, group) = (tables.offsets(), config.group_name());
         let there: Option<i64> =
             sqlx::query_scalar(AssertSqlSafe(format!("select 1 from {offsets} where consumer_group = ?")))
-                .bind(config.group_name())
+                .bind(group)
                 .fetch_optional(&mut *connection)
                 .await?;
         if there.is_some() {
             return Ok(());
         }
-        let position = match config.start {
-            StartPosition::Earliest => "select 0 as last".to_owned(),
+        let (position, progress) = match config.start {
+            StartPosition::Earliest => (0, Progress::default()),
             StartPosition::Latest => {
-                format!("select coalesce(max(`offset`), 0) as last from {}", tables.messages())
+                let newest: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+                    "select `offset` from {} order by `offset` desc limit {NEWEST}",
+                    tables.messages()
+                )))
+                .fetch_all(&mut *connection)
+                .await?;
+                behind(&newest)
             }
         };
-        sqlx::query(AssertSqlSafe(format!(
-            "insert ignore into {offsets} (consumer_group, offset_acked, offset_consumed)
-             select ?, start.last, start.last from ({position}) start"
+        let mut transaction = connection.begin().await?;
+        let made = sqlx::query(AssertSqlSafe(format!(
+            "insert ignore into {offsets} (consumer_group, offset_acked, offset_consumed) values (?, ?, ?)"
         )))
-        .bind(config.group_name())
-        .execute(connection)
-        .await
-        .map(drop)
+        .bind(group)
+        .bind(position)
+        .bind(position)
+        .execute(&mut *transaction)
+        .await?;
+        if made.rows_affected() > 0 && !progress.is_empty() {
+            sqlx::query(AssertSqlSafe(format!(
+                "insert into {LEASES} (topic, consumer_group, token, expires_at_ms, progress)
+                 values (?, ?, 0, 0, ?) on duplicate key update progress = values(progress)"
+            )))
+            .bind(tables.topic())
+            .bind(group)
+            .bind(progress.encode(position.into()))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await
     }
 
     async fn open_cursor(
@@ -64,4 +85,72 @@ impl LogDialect for MySql {
     ) -> sqlx::Result<Fetched> {
         cursor.fetch(connection, tables, after, limit).await
     }
+
+    async fn place(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<Option<Place>> {
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "select coalesce(o.offset_acked, 0), l.read_offset, l.read_row,
+                    (select {ROW} from {} m where m.`offset` = l.read_offset)
+             from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = ? where o.consumer_group = ?",
+            tables.messages(),
+            tables.offsets()
+        )))
+        .bind(tables.topic())
+        .bind(group)
+        .bind(group)
+        .fetch_optional(connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let known: (Option<i64>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        Ok(Some(Place {
+            position: row.try_get(0)?,
+            known: known.0.zip(known.1).map(|(offset, row)| LastRow { offset, row }),
+            there: row.try_get(3)?,
+        }))
+    }
+
+    async fn last_row(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        up_to: i64,
+    ) -> sqlx::Result<Option<LastRow>> {
+        let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "select m.`offset`, {ROW} from {} m where m.`offset` <= ? order by m.`offset` desc limit 1",
+            tables.messages()
+        )))
+        .bind(up_to)
+        .fetch_optional(connection)
+        .await?;
+        Ok(row.map(|(offset, row)| LastRow { offset, row }))
+    }
+
+    async fn note_last_row(
+        connection: &mut MySqlConnection,
+        lease: &Lease,
+        row: Option<&LastRow>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set read_offset = ?, read_row = ?
+             where topic = ? and consumer_group = ? and token = ?"
+        )))
+        .bind(row.map(|row| row.offset))
+        .bind(row.map(|row| &row.row))
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
+
+    /// A backslash stands for itself in no mode but one.
+    fn literal(text: &str) -> String {
+        format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    }
 }
+
+/// What tells a row from others that may have had its offset.
+const ROW: &str = "concat(m.uuid, ' ', unix_timestamp(m.created_at))";

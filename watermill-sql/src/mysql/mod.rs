@@ -3,6 +3,7 @@
 
 mod checks;
 mod connection;
+mod errors;
 mod gaps;
 mod holder;
 mod insert;
@@ -14,9 +15,10 @@ mod retention;
 mod rows;
 mod schema;
 mod statements;
+mod status;
 
 use async_trait::async_trait;
-use sqlx::{MySql, MySqlConnection, error::DatabaseError, mysql::MySqlDatabaseError};
+use sqlx::{MySql, MySqlConnection, error::DatabaseError};
 
 use crate::{
     PayloadColumn,
@@ -40,34 +42,8 @@ impl Dialect for MySql {
     const AGAIN: &str = "";
     const PAYLOAD_COLUMN: PayloadColumn = PayloadColumn::Json;
 
-    fn trouble(error: &dyn DatabaseError) -> Trouble {
-        // https://mariadb.com/kb/en/mariadb-error-codes/, which agrees with MySQL on these.
-        match error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number) {
-            // Deadlock: all of the transaction has been rolled back.
-            1213 => Trouble::Conflict,
-            // No such table, unknown column, a column without a value.
-            1146 | 1054 | 1364 => Trouble::Mismatch,
-            // Larger than the packet or the column, not JSON (MySQL, MariaDB), not in the character set.
-            1153 | 1301 | 1406 | 3140 | 4025 | 1366 => Trouble::Message,
-            // Too many connections, shutting down, out of resources, killed, interrupted, read-only
-            // after a switch of primaries, lock waits.
-            1040
-            | 1203
-            | 1226
-            | 1053
-            | 1077
-            | 1021
-            | 1037
-            | 1041
-            | 1927
-            | 1317
-            | 1290
-            | 1836
-            | 1205
-            | 3572
-            | 1158..=1161 => Trouble::Unavailable,
-            _ => Trouble::Refused,
-        }
+    fn trouble(error: &dyn DatabaseError) -> Option<Trouble> {
+        errors::trouble(error)
     }
 
     async fn check_server(connection: &mut MySqlConnection) -> Result<(), Failure> {

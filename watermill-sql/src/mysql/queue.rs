@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 use super::{NOW_MS, checks, connection::READ_COMMITTED, rows};
 use crate::{
     error::Failure,
-    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json, json_pairs},
+    queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json, json_pairs},
     stored::Store,
     topic::Tables,
 };
@@ -25,6 +25,10 @@ const FOUND: &str =
 
 /// MariaDB cuts what an aggregate makes at a length that is an option; MySQL does not, and takes this for a comment.
 const UNCUT: &str = "/*M! set statement group_concat_max_len = 1048576 for */";
+/// When Go's column says that a message is due. It has UTC text in the server's zone, which Go's sessions have, and
+/// ours may not. A server that does not know its own zone by name converts nothing.
+const GO_DUE_MS: &str = "timestampdiff(microsecond, '1970-01-01',
+    coalesce(convert_tz(delayed_until, @@session.time_zone, @@global.time_zone), delayed_until)) div 1000";
 
 #[async_trait]
 impl QueueDialect for MySql {
@@ -39,6 +43,7 @@ impl QueueDialect for MySql {
     async fn claim_rows(
         connection: &mut MySqlConnection,
         queue: &Queue,
+        turn: Turn,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
         let (messages, owner, timeout_ms) = (queue.tables.messages(), &queue.owner, queue.timeout_ms());
@@ -46,17 +51,18 @@ impl QueueDialect for MySql {
             "{READ_COMMITTED};
              start transaction;
              {UNCUT} select json_arrayagg(free.o) into @watermill_found from (
-                 select `offset` as o from {messages} where acked = 0 and due_ms <= {NOW_MS}
+                 select `offset` as o from {messages}
+                 where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
                  order by due_ms, `offset` limit {limit} for update skip locked
              ) free;
              update {FOUND} straight_join {messages} m on m.`offset` = found.o
              set m.owner = '{owner}', m.due_ms = {NOW_MS} + {timeout_ms}, m.attempts = m.attempts + 1;
              commit;
-             select {}, cast(attempts as signed), cast({NOW_MS} as signed),
-                    cast(unix_timestamp(delayed_until) * 1000 as signed)
+             select {}, cast(attempts as signed), cast({NOW_MS} as signed), cast({GO_DUE_MS} as signed)
              from {FOUND} straight_join {messages} m on m.`offset` = found.o
              where m.owner = '{owner}' order by found.n",
-            rows::COLUMNS
+            turn.first_ms(),
+            rows::COLUMNS,
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(claim)).fetch_all(&mut *connection).await;
         let rows = match rows {
@@ -74,6 +80,33 @@ impl QueueDialect for MySql {
                 Ok(Claimed::new(rows::read(row, &mut store)?, attempt, row.try_get(6)?, row.try_get(7)?))
             })
             .collect()
+    }
+
+    /// First it is looked, which locks nothing.
+    async fn end_claims(connection: &mut MySqlConnection, queue: &Queue) -> sqlx::Result<bool> {
+        let messages = queue.tables.messages();
+        let offsets: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select `offset` from (
+                 select `offset`, owner, due_ms from {messages} where acked = 0 and due_ms > {NOW_MS}
+                 order by due_ms limit {CLAIMS_LOOKED_AT}
+             ) next
+             where owner is not null and due_ms - {NOW_MS} > 2 * coalesce(
+                 cast(nullif(substring(owner, locate(' ', owner) + 1), owner) as signed), ?)"
+        )))
+        .bind(queue.timeout_ms())
+        .fetch_all(&mut *connection)
+        .await?;
+        if offsets.is_empty() {
+            return Ok(false);
+        }
+        let ended = sqlx::query(AssertSqlSafe(format!(
+            "update {OFFSETS} straight_join {messages} m on m.`offset` = held.o
+             set m.due_ms = {NOW_MS} where m.acked = 0 and m.owner is not null"
+        )))
+        .bind(json(&offsets))
+        .execute(connection)
+        .await?;
+        Ok(ended.rows_affected() > 0)
     }
 
     async fn next_due(connection: &mut MySqlConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 
-use super::NOW_MS;
 use crate::{
     PayloadColumn,
     schema::SchemaDialect,
@@ -12,6 +11,19 @@ use crate::{
 
 #[async_trait]
 impl SchemaDialect for MySql {
+    const LEASES_COLUMNS_ADDED: &[(&str, &str)] = &[
+        ("version", "int not null default 1"),
+        ("told_token", "bigint null"),
+        ("lease_ms", "bigint null"),
+        ("connection", "varchar(512) null"),
+        ("read_offset", "bigint null"),
+        ("read_row", "varchar(255) null"),
+    ];
+
+    async fn alter(connection: &mut MySqlConnection, statement: String) -> sqlx::Result<()> {
+        execute(connection, statement).await
+    }
+
     async fn columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar(
             "select cast(column_name as char) from information_schema.columns
@@ -78,7 +90,7 @@ impl SchemaDialect for MySql {
                     acked boolean not null default false,
                     delayed_until timestamp null default null,
                     owner varchar(64) null,
-                    due_ms bigint not null default {NOW_MS},
+                    due_ms bigint not null default 0,
                     attempts int unsigned not null default 0,
                     index (acked, due_ms)
                 ) engine = InnoDB default charset = utf8mb4",
@@ -110,7 +122,7 @@ impl SchemaDialect for MySql {
                 return Err(error);
             }
         }
-        execute(connection, format!("alter table {messages} alter column due_ms set default {NOW_MS}")).await
+        Ok(())
     }
 
     /// Groups are told apart by their bytes, as elsewhere.
@@ -140,6 +152,12 @@ impl SchemaDialect for MySql {
                     token bigint not null,
                     expires_at_ms bigint not null,
                     progress longtext not null,
+                version int not null default 1,
+                told_token bigint null, -- of whose owner the next two tell
+                lease_ms bigint null,
+                connection varchar(512) null,
+                read_offset bigint null, -- the row that was read last
+                read_row varchar(255) null,
                     primary key (topic, consumer_group)
                 ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin"
             ),

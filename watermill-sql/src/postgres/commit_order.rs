@@ -13,7 +13,7 @@ use super::{
 use crate::{
     CommitOrder, SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
-    log::{self as logs, Fetched},
+    log::{self as logs, Fetched, to_the_beginning},
     position::Position,
     topic::Tables,
 };
@@ -61,9 +61,10 @@ pub(super) async fn open(
             if facts.position.offset > drawn {
                 return refuse(format!(
                     "the group is at offset {}, but the table has drawn none above {drawn}, so that nothing \
-                     published next would be delivered: select setval('{sequence}', {}), or set the group's \
-                     offset_acked",
-                    facts.position.offset, facts.position.offset,
+                     published next would be delivered: select setval('{sequence}', {}), or, {}",
+                    facts.position.offset,
+                    facts.position.offset,
+                    to_the_beginning::<sqlx::Postgres>(tables, config.group_name()),
                 ));
             }
             Ok(Cursor::LockHolders(LockHolders { sequence, looks: Looks::default(), read: 0, last: 0 }))
@@ -96,6 +97,10 @@ impl Cursor {
 impl logs::Cursor for Cursor {
     fn keeps_connection(&self) -> bool {
         matches!(self, Self::LockHolders(cursor) if cursor.looks.is_open())
+    }
+
+    fn is_by_offset(&self) -> bool {
+        matches!(self, Self::LockHolders(_))
     }
 
     fn lose_connection(&mut self) {
@@ -170,7 +175,11 @@ async fn drawn(connection: &mut PgConnection, sequence: &str) -> sqlx::Result<i6
 /// cannot be run before that was read. Every look asks anew whether the server shows writers, and which
 /// table it is: a connection of the pool may have come to a standby since the cursor was opened, and a table
 /// may have been made anew.
-async fn look(connection: &mut PgConnection, sequence: &str, tables: &Tables) -> sqlx::Result<Look> {
+pub(super) async fn look(
+    connection: &mut PgConnection,
+    sequence: &str,
+    tables: &Tables,
+) -> sqlx::Result<Look> {
     let row = sqlx::query(AssertSqlSafe(format!(
         "select case when s.is_called then s.last_value else s.last_value - 1 end,
                 array(select l.virtualtransaction || ' ' || coalesce(l.pid::text, '') from pg_locks l

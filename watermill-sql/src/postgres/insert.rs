@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::NOW_MS;
+use super::zone;
 use crate::{
     PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
     schema::Found, topic::Tables,
@@ -37,7 +37,8 @@ impl InsertDialect for Postgres {
         records: &[Record],
         config: &SqlPublisherConfig,
     ) -> sqlx::Result<bool> {
-        let extra = Extra { columns: ", transaction_id", values: ", pg_current_xact_id()", due: false };
+        let values = format!(", pg_current_xact_id(), {}", *zone::NOW);
+        let extra = Extra { columns: ", transaction_id, created_at", values: &values, due: false };
         insert_into(connection, tables, records, config, &extra).await
     }
 
@@ -50,11 +51,7 @@ impl InsertDialect for Postgres {
     ) -> sqlx::Result<bool> {
         // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match found.due {
-            true => Extra {
-                columns: ", acked, due_ms",
-                values: &format!(", false, coalesce(due_ms, {NOW_MS})"),
-                due: true,
-            },
+            true => Extra { columns: ", acked, due_ms", values: ", false, coalesce(due_ms, 0)", due: true },
             false => Extra { columns: ", acked", values: ", false", due: false },
         };
         insert_into(connection, tables, records, config, &extra).await

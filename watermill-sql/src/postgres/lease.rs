@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 use super::{NOW_MS, commit_order, rows};
 use crate::{
     connection::begin,
-    log::{Claim, Claimed, Lease, LeaseDialect, LogDialect as _, Progress, Taken},
+    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
     position::Position,
     topic::LEASES,
 };
@@ -18,19 +18,24 @@ use crate::{
 /// When to ask again whether a Go reader is still at work: it holds a lock, which has no end.
 const GO_AGAIN: Duration = Duration::from_secs(1);
 
-struct State {
-    now_ms: i64,
-    owner: Option<String>,
-    expires_at_ms: i64,
-    progress: String,
-}
+/// The connection over which a lease is renewed: the number of its process, and when that began, because numbers
+/// come again.
+const CONNECTION: &str = "(select pid || ' ' || extract(epoch from backend_start)::numeric(20, 6)
+    from pg_stat_activity where pid = pg_backend_pid())";
+
+/// Whether that connection has ended. Of a process of another role only the number can be seen.
+const IS_DISCONNECTED: &str = "coalesce(told_token = token and connection is not null and not exists (
+    select from pg_stat_activity a
+    where a.pid = split_part(connection, ' ', 1)::int
+      and coalesce(extract(epoch from a.backend_start)::numeric(20, 6)::text = split_part(connection, ' ', 2), true)
+), false)";
 
 #[async_trait]
 impl LeaseDialect for Postgres {
     async fn claim(connection: &mut PgConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
         // Those who stand by ask often; reading first keeps them from writing each time.
-        if let Some(state) = state(connection, claim, "").await?
-            && let Some(held) = state.held(claim)
+        if let Some(row) = row(connection, claim, "").await?
+            && let Some(held) = row.held(claim)
         {
             return Ok(held);
         }
@@ -45,10 +50,10 @@ impl LeaseDialect for Postgres {
         .bind(group)
         .execute(&mut *transaction)
         .await?;
-        let Some(state) = state(&mut transaction, claim, "for no key update").await? else {
+        let Some(found) = row(&mut transaction, claim, "for no key update").await? else {
             return Err(sqlx::Error::RowNotFound);
         };
-        if let Some(held) = state.held(claim) {
+        if let Some(held) = found.held(claim) {
             return Ok(held);
         }
         let offsets = claim.tables.offsets();
@@ -67,7 +72,8 @@ impl LeaseDialect for Postgres {
             offset: row.try_get::<Option<i64>, _>(0)?.unwrap_or(0),
         };
         let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
-            "update {LEASES} set owner = $3, token = token + 1, expires_at_ms = {NOW_MS} + $4
+            "update {LEASES} set owner = $3, token = token + 1, expires_at_ms = {NOW_MS} + $4,
+                    version = {VERSION}, told_token = token + 1, lease_ms = $4, connection = {CONNECTION}
              where topic = $1 and consumer_group = $2 returning token"
         )))
         .bind(claim.tables.topic())
@@ -76,14 +82,14 @@ impl LeaseDialect for Postgres {
         .bind(millis(claim.config.lease))
         .fetch_one(&mut *transaction)
         .await?;
-        let unclear_up_to = match state.owner {
+        let unclear_up_to = match found.owner {
             // It was given back, or never taken.
             None => None,
             Some(_) => newest(&mut transaction, claim, position).await?,
         };
         transaction.commit().await?;
         Ok(Claimed::Ours(Taken {
-            progress: Progress::decode(&state.progress, position),
+            progress: Progress::decode(&found.progress, position),
             unclear_up_to,
             lease: Lease {
                 tables: claim.tables.clone(),
@@ -104,7 +110,8 @@ impl LeaseDialect for Postgres {
         // Whoever has taken over without our table, or has set the position by hand, has changed it.
         let kept: Option<bool> = sqlx::query_scalar(AssertSqlSafe(format!(
             "with renewed as (
-                 update {LEASES} set expires_at_ms = {NOW_MS} + $1
+                 update {LEASES} set expires_at_ms = {NOW_MS} + $1, lease_ms = $1, told_token = $4,
+                        connection = {CONNECTION}
                  where topic = $2 and consumer_group = $3 and token = $4 and owner = $5 returning 1
              )
              select coalesce(o.offset_acked, 0) = $6 and o.last_processed_transaction_id = $7::text::xid8
@@ -171,7 +178,7 @@ impl LeaseDialect for Postgres {
 
     async fn release(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
         sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0
+            "update {LEASES} set owner = null, expires_at_ms = 0, connection = null
              where topic = $1 and consumer_group = $2 and token = $3 and owner = $4"
         )))
         .bind(lease.tables.topic())
@@ -184,32 +191,26 @@ impl LeaseDialect for Postgres {
     }
 }
 
-async fn state(connection: &mut PgConnection, claim: &Claim<'_>, lock: &str) -> sqlx::Result<Option<State>> {
+async fn row(connection: &mut PgConnection, claim: &Claim<'_>, lock: &str) -> sqlx::Result<Option<LeaseRow>> {
     let row = sqlx::query(AssertSqlSafe(format!(
-        "select {NOW_MS}, owner, expires_at_ms, progress from {LEASES}
-         where topic = $1 and consumer_group = $2 {lock}"
+        "select version::bigint, owner, token, expires_at_ms - {NOW_MS},
+                case when told_token = token then lease_ms end, owner is not null and {IS_DISCONNECTED}, progress
+         from {LEASES} where topic = $1 and consumer_group = $2 {lock}"
     )))
     .bind(claim.tables.topic())
     .bind(claim.config.group_name())
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some(State {
-        now_ms: row.try_get(0)?,
+    Ok(Some(LeaseRow {
+        version: row.try_get(0)?,
         owner: row.try_get(1)?,
-        expires_at_ms: row.try_get(2)?,
-        progress: row.try_get(3)?,
+        token: row.try_get(2)?,
+        remaining_ms: row.try_get(3)?,
+        lease_ms: row.try_get(4)?,
+        is_disconnected: row.try_get(5)?,
+        progress: row.try_get(6)?,
     }))
-}
-
-impl State {
-    /// Whether another has the lease.
-    fn held(&self, claim: &Claim<'_>) -> Option<Claimed> {
-        let owner = self.owner.as_deref().filter(|owner| *owner != claim.owner)?;
-        let remaining = u64::try_from(self.expires_at_ms.saturating_sub(self.now_ms)).ok()?;
-        (remaining > 0)
-            .then(|| Claimed::Held { by: owner.to_owned(), remaining: Duration::from_millis(remaining) })
-    }
 }
 
 /// The newest row, in the order in which this group reads.
@@ -235,8 +236,4 @@ async fn newest(
     let row = sqlx::query(AssertSqlSafe(newest)).fetch_optional(connection).await?;
     row.map(|row| Ok(Position { transaction: rows::transaction_id(&row, 1)?, offset: row.try_get(0)? }))
         .transpose()
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

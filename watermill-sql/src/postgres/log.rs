@@ -1,52 +1,29 @@
 //! Reading logs.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::commit_order;
+use super::{commit_order, start};
 use crate::{
-    SqlSubscriberConfig, StartPosition,
+    SqlSubscriberConfig,
     error::Failure,
-    log::{Fetched, LogDialect},
+    log::{Fetched, LastRow, Lease, LogDialect, Place},
     position::Position,
-    topic::Tables,
+    topic::{LEASES, Tables},
 };
 
 #[async_trait]
 impl LogDialect for Postgres {
     type Cursor = commit_order::Cursor;
 
-    /// A group that starts at the latest row reads in the order of offsets, unless it must not: then it
-    /// starts behind the last transaction that every reader can see.
+    const BEGINNING: &str = "offset_acked = 0, last_processed_transaction_id = '0'";
+
     async fn create_group(
         connection: &mut PgConnection,
         tables: &Tables,
         config: &SqlSubscriberConfig,
     ) -> sqlx::Result<()> {
-        let messages = tables.messages();
-        let position = match (config.start, config.commit_order) {
-            (StartPosition::Earliest, _) => "select 0::bigint, '0'::xid8".to_owned(),
-            (StartPosition::Latest, crate::CommitOrder::Snapshot) => format!(
-                r#"select coalesce(last."offset", 0), coalesce(last.transaction_id, '0'::xid8)
-                   from (select 1) one left join (
-                       select "offset", transaction_id from {messages}
-                       where transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-                       order by transaction_id desc, "offset" desc limit 1
-                   ) last on true"#
-            ),
-            (StartPosition::Latest, _) => {
-                format!(r#"select coalesce(max("offset"), 0), '0'::xid8 from {messages}"#)
-            }
-        };
-        let offsets = tables.offsets();
-        sqlx::query(AssertSqlSafe(format!(
-            "insert into {offsets} (consumer_group, offset_acked, last_processed_transaction_id)
-             select $1, start.* from ({position}) start on conflict do nothing"
-        )))
-        .bind(config.group_name())
-        .execute(connection)
-        .await
-        .map(drop)
+        start::create_group(connection, tables, config).await
     }
 
     async fn open_cursor(
@@ -66,4 +43,67 @@ impl LogDialect for Postgres {
     ) -> sqlx::Result<Fetched> {
         cursor.fetch(connection, tables, after, limit).await
     }
+
+    async fn place(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<Option<Place>> {
+        let row = sqlx::query(AssertSqlSafe(format!(
+            r#"select coalesce(o.offset_acked, 0), l.read_offset, l.read_row,
+                      (select {ROW} from {} m where m."offset" = l.read_offset)
+               from {} o left join {LEASES} l on l.topic = $1 and l.consumer_group = o.consumer_group
+               where o.consumer_group = $2"#,
+            tables.messages(),
+            tables.offsets()
+        )))
+        .bind(tables.topic())
+        .bind(group)
+        .fetch_optional(connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let known: (Option<i64>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        Ok(Some(Place {
+            position: row.try_get(0)?,
+            known: known.0.zip(known.1).map(|(offset, row)| LastRow { offset, row }),
+            there: row.try_get(3)?,
+        }))
+    }
+
+    async fn last_row(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        up_to: i64,
+    ) -> sqlx::Result<Option<LastRow>> {
+        let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            r#"select m."offset", {ROW} from {} m where m."offset" <= $1 order by m."offset" desc limit 1"#,
+            tables.messages()
+        )))
+        .bind(up_to)
+        .fetch_optional(connection)
+        .await?;
+        Ok(row.map(|(offset, row)| LastRow { offset, row }))
+    }
+
+    async fn note_last_row(
+        connection: &mut PgConnection,
+        lease: &Lease,
+        row: Option<&LastRow>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set read_offset = $1, read_row = $2
+             where topic = $3 and consumer_group = $4 and token = $5"
+        )))
+        .bind(row.map(|row| row.offset))
+        .bind(row.map(|row| &row.row))
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
 }
+
+/// What tells a row from others that may have had its offset.
+const ROW: &str = "m.uuid || ' ' || (extract(epoch from m.created_at) * 1000000)::bigint";

@@ -4,6 +4,7 @@
 mod checks;
 mod commit_order;
 mod connection;
+mod errors;
 mod holder;
 mod insert;
 mod lease;
@@ -14,6 +15,9 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod start;
+mod status;
+mod zone;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres, error::DatabaseError};
@@ -39,26 +43,8 @@ impl Dialect for Postgres {
     const AGAIN: &str = "";
     const PAYLOAD_COLUMN: PayloadColumn = PayloadColumn::Json;
 
-    fn trouble(error: &dyn DatabaseError) -> Trouble {
-        // https://www.postgresql.org/docs/current/errcodes-appendix.html
-        let code = error.code().unwrap_or_default();
-        match &*code {
-            // serialization_failure, deadlock_detected, in_failed_sql_transaction.
-            "40001" | "40P01" | "25P02" => Trouble::Conflict,
-            // undefined_table, undefined_column, datatype_mismatch, undefined_function.
-            "42P01" | "42703" | "42804" | "42883" => Trouble::Mismatch,
-            // invalid_text_representation, string_data_right_truncation, character_not_in_repertoire,
-            // program_limit_exceeded.
-            "22P02" | "22001" | "22021" | "54000" => Trouble::Message,
-            // lock_not_available, query_canceled, read_only_sql_transaction: the last is what a client
-            // hears that is still connected to what was the primary.
-            "55P03" | "57014" | "25006" => Trouble::Unavailable,
-            // Connections, resources, operators' interventions, the system.
-            code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
-                Trouble::Unavailable
-            }
-            _ => Trouble::Refused,
-        }
+    fn trouble(error: &dyn DatabaseError) -> Option<Trouble> {
+        errors::trouble(error)
     }
 
     async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 use super::{NOW_MS, rows};
 use crate::{
     error::Failure,
-    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release},
+    queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn},
     stored::Store,
     topic::Tables,
 };
@@ -33,18 +33,21 @@ impl QueueDialect for Postgres {
     async fn claim_rows(
         connection: &mut PgConnection,
         queue: &Queue,
+        turn: Turn,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
         let rows = sqlx::query(AssertSqlSafe(format!(
             r#"update {messages} m
                set owner = $1, due_ms = {STATEMENT_MS} + $2, attempts = m.attempts + 1
                where m."offset" = any(array(
-                   select "offset" from {messages} where not acked and due_ms <= {STATEMENT_MS}
+                   select "offset" from {messages}
+                   where not acked and due_ms >= {first_ms} and due_ms <= {STATEMENT_MS}
                    order by due_ms, "offset" limit $3 for update skip locked
                ))
-               returning {}, attempts, {STATEMENT_MS}"#,
+               returning {}, created_at::timestamptz, attempts, {STATEMENT_MS}"#,
             rows::COLUMNS,
             messages = queue.tables.messages(),
+            first_ms = turn.first_ms(),
         )))
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
@@ -58,6 +61,25 @@ impl QueueDialect for Postgres {
                 Ok(Claimed::new(rows::read(row, 0, &mut store)?, attempt, row.try_get(6)?, None))
             })
             .collect()
+    }
+
+    async fn end_claims(connection: &mut PgConnection, queue: &Queue) -> sqlx::Result<bool> {
+        let ended = sqlx::query(AssertSqlSafe(format!(
+            r#"update {messages} set due_ms = {NOW_MS}
+               where owner is not null and "offset" = any(array(
+                   select "offset" from (
+                       select "offset", owner, due_ms from {messages}
+                       where not acked and due_ms > {STATEMENT_MS} order by due_ms limit {CLAIMS_LOOKED_AT}
+                   ) next
+                   where owner is not null and due_ms - {STATEMENT_MS}
+                       > 2 * coalesce(nullif(split_part(owner, ' ', 2), '')::bigint, $1)
+               ))"#,
+            messages = queue.tables.messages(),
+        )))
+        .bind(queue.timeout_ms())
+        .execute(connection)
+        .await?;
+        Ok(ended.rows_affected() > 0)
     }
 
     async fn next_due(connection: &mut PgConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {

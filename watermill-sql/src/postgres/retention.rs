@@ -3,14 +3,16 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::rows;
+use super::{rows, zone};
 use crate::{
     position::Position,
     retention::{Expired, Expiry, RetentionDialect},
 };
 
-/// A timestamp without a zone is in that of its writer's session; there is no better guess than ours.
-const OLD: &str = "created_at::timestamptz < statement_timestamp() - $1::bigint * interval '1 millisecond'";
+/// Whether a moment is long ago.
+fn old(moment: &str) -> String {
+    format!("{moment} < statement_timestamp() - $1::bigint * interval '1 millisecond'")
+}
 
 /// Whether a group has yet to read a row: one that reads by lock holders has an offset alone.
 const UNREAD: &str = r#"case o.last_processed_transaction_id
@@ -39,9 +41,10 @@ impl RetentionDialect for Postgres {
             ),
             false => ("$4".to_owned(), "null".to_owned()),
         };
+        let old = old(&zone::CREATED_AT);
         let row = sqlx::query(AssertSqlSafe(format!(
             r#"with looked_at as materialized (
-                select transaction_id, "offset", {OLD} as old from {messages}
+                select transaction_id, "offset", {old} as old from {messages}
                 where (transaction_id, "offset") > ($2::text::xid8, $3)
                 order by transaction_id, "offset" limit {limit}
             ),
@@ -85,9 +88,10 @@ impl RetentionDialect for Postgres {
         after: Position,
     ) -> sqlx::Result<Expired> {
         let (messages, limit) = (expiry.tables.messages(), expiry.limit);
+        let old = old("created_at::timestamptz");
         let (deleted, last): (i64, Option<i64>) = sqlx::query_as(AssertSqlSafe(format!(
             r#"with expired as materialized (
-                select "offset" from {messages} where acked and {OLD} and "offset" > $2
+                select "offset" from {messages} where acked and {old} and "offset" > $2
                 order by "offset" limit {limit} for update skip locked
             ),
             gone as (

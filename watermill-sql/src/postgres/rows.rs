@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 
+use super::zone;
 use crate::{
     marshaler::Columns,
     position::Position,
@@ -22,7 +23,8 @@ pub(super) async fn by_offset(
 ) -> sqlx::Result<Vec<Row>> {
     let mut store = Store::default();
     sqlx::query(AssertSqlSafe(format!(
-        r#"select {COLUMNS} from {} where "offset" > $1 and "offset" <= $2 order by "offset" limit $3"#,
+        r#"select {COLUMNS}, {} from {} where "offset" > $1 and "offset" <= $2 order by "offset" limit $3"#,
+        *zone::CREATED_AT,
         tables.messages()
     )))
     .bind(after)
@@ -45,10 +47,11 @@ pub(super) async fn by_transaction(
     // Ordered by the table's columns, with the table's name: without it, by those of the result, of which one
     // is text, where 99 comes after 100.
     sqlx::query(AssertSqlSafe(format!(
-        r#"select {COLUMNS}, transaction_id::text from {} m
+        r#"select {COLUMNS}, {}, transaction_id::text from {} m
            where (transaction_id, "offset") > ($1::text::xid8, $2)
              and transaction_id < pg_snapshot_xmin(pg_current_snapshot())
            order by m.transaction_id, m."offset" limit $3"#,
+        *zone::CREATED_AT,
         tables.messages()
     )))
     .bind(after.transaction.to_string())
@@ -60,10 +63,9 @@ pub(super) async fn by_transaction(
     .await
 }
 
-/// A timestamp without a zone is in that of its writer's session; there is no better guess than ours.
-/// The cast is for Go's queues, whose offsets are narrower.
-pub(super) const COLUMNS: &str = r#""offset"::bigint, uuid, payload, metadata::text,
-    created_at::timestamptz"#;
+/// What [`read`] reads, before the moment at which the row was written: of a queue its `created_at`, which has a
+/// zone, and of a log [`zone::CREATED_AT`]. The cast is for Go's queues, whose offsets are narrower.
+pub(super) const COLUMNS: &str = r#""offset"::bigint, uuid, payload, metadata::text"#;
 
 pub(super) fn read(row: &PgRow, transaction: u64, store: &mut Store) -> sqlx::Result<Row> {
     Ok(Row {

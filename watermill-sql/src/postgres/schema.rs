@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
-use super::NOW_MS;
 use crate::{
     PayloadColumn,
     schema::SchemaDialect,
@@ -16,6 +15,19 @@ const CREATING: i64 = 0x7774_726d_6c6c;
 
 #[async_trait]
 impl SchemaDialect for Postgres {
+    const LEASES_COLUMNS_ADDED: &[(&str, &str)] = &[
+        ("version", "int not null default 1"),
+        ("told_token", "bigint"),
+        ("lease_ms", "bigint"),
+        ("connection", "text"),
+        ("read_offset", "bigint"),
+        ("read_row", "text"),
+    ];
+
+    async fn alter(connection: &mut PgConnection, statement: String) -> sqlx::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+    }
+
     async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar(
             "select attname::text from pg_attribute
@@ -120,6 +132,12 @@ impl SchemaDialect for Postgres {
                     token bigint not null,
                     expires_at_ms bigint not null,
                     progress text not null default '',
+                version int not null default 1,
+                told_token bigint, -- of whose owner the next two tell
+                lease_ms bigint,
+                connection text,
+                read_offset bigint, -- the row that was read last
+                read_row text,
                     primary key (topic, consumer_group)
                 )"
             ),
@@ -134,10 +152,7 @@ const QUEUE_COLUMNS: [&str; 3] =
     ["owner text", "due_ms bigint not null default 0", "attempts int not null default 0"];
 
 fn finish_queue(messages: &str) -> String {
-    format!(
-        r#"alter table {messages} alter column due_ms set default {NOW_MS};
-           create index on {messages} (due_ms, "offset") where not acked"#
-    )
+    format!(r#"create index on {messages} (due_ms, "offset") where not acked"#)
 }
 
 /// Runs statements unless the messages table has a column. The catalogue is read with a snapshot, because

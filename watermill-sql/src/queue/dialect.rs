@@ -15,11 +15,18 @@ pub trait QueueDialect: InsertDialect {
     async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
 
     /// Claims rows that are due and that nobody has. Not inside a transaction, and with one message to the server.
+    /// Those that need no time to be due come first, and those that do in the order of their times. `turn` may
+    /// leave the first out.
     async fn claim_rows(
         connection: &mut Self::Connection,
         queue: &Queue,
+        turn: Turn,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>>;
+
+    /// Ends claims that have longer to go than they are long, because the database's clock has gone back since
+    /// their worker died: of the [`CLAIMS_LOOKED_AT`] rows that are due next. Returns whether there were any.
+    async fn end_claims(connection: &mut Self::Connection, queue: &Queue) -> sqlx::Result<bool>;
 
     /// In how long the next message is due that is not now: a delayed one, or one whose worker may die.
     async fn next_due(connection: &mut Self::Connection, queue: &Queue) -> sqlx::Result<Option<Duration>>;
@@ -47,11 +54,35 @@ pub trait QueueDialect: InsertDialect {
     ) -> sqlx::Result<Vec<i64>>;
 }
 
+/// How many rows one look for claims of another time is about, which bounds what it costs.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) const CLAIMS_LOOKED_AT: usize = 1_000;
+
+/// Which rows a claim is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// All that are due.
+    All,
+    /// Those that had to wait for a time: delayed, nacked, or claimed by who has died.
+    Waited,
+}
+
+impl Turn {
+    /// The first due time that counts. What needs no time to be due has none.
+    pub(crate) fn first_ms(self) -> i64 {
+        match self {
+            Self::All => 0,
+            Self::Waited => 1,
+        }
+    }
+}
+
 /// A queue, as one subscription works on it.
 #[derive(Debug)]
 pub struct Queue {
     pub(crate) tables: Tables,
-    /// Unique to the subscription.
+    /// Unique to the subscription. Its visibility timeout in milliseconds follows behind a space, so that others know
+    /// how long its claims can be.
     pub(crate) owner: String,
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,

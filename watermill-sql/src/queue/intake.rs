@@ -1,12 +1,15 @@
 //! Claiming rows.
 
-use std::time::Duration;
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use watermill_core::error::{BoxError, SubscribeError, SubscribeErrorKind};
 
 use super::{
-    dialect::{Claim, Claimed, QueueDialect, Release},
+    dialect::{Claim, Claimed, QueueDialect, Release, Turn},
     reader::QueueReader,
 };
 use crate::{
@@ -15,6 +18,9 @@ use crate::{
     error::{Failure, classify},
     marshaler::{self, Unreadable},
 };
+
+/// So many claims begin once with those that had to wait.
+const CLAIMS_A_TURN: u32 = 8;
 
 /// The answer to one claim.
 pub(super) struct Intake {
@@ -33,7 +39,7 @@ impl<D: QueueDialect> QueueReader<D> {
                 None => Pooled::clean(&self.pool).await?,
             };
             let asked = Instant::now();
-            let rows = D::claim_rows(pooled.get(), &self.queue, limit).await.map_err(classify::<D>)?;
+            let rows = self.claim_over(pooled.get(), limit).await.map_err(classify::<D>)?;
             let due = match rows.is_empty() {
                 true => D::next_due(pooled.get(), &self.queue).await.map_err(classify::<D>)?,
                 false => None,
@@ -42,6 +48,29 @@ impl<D: QueueDialect> QueueReader<D> {
             Ok(Intake { asked, limit, rows, due })
         })
         .await
+    }
+
+    async fn claim_over(&self, connection: &mut D::Connection, limit: usize) -> sqlx::Result<Vec<Claimed>> {
+        let mut rows = match self.claims.fetch_add(1, Ordering::Relaxed) % CLAIMS_A_TURN {
+            0 => D::claim_rows(connection, &self.queue, Turn::Waited, limit).await?,
+            _ => Vec::new(),
+        };
+        if rows.len() < limit {
+            rows.extend(D::claim_rows(connection, &self.queue, Turn::All, limit - rows.len()).await?);
+        }
+        let now = Instant::now();
+        let looks = rows.is_empty() && {
+            let mut end_claims_at = self.end_claims_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let looks = now >= *end_claims_at;
+            if looks {
+                *end_claims_at = now + self.config.visibility_timeout;
+            }
+            looks
+        };
+        if looks && D::end_claims(connection, &self.queue).await? {
+            rows = D::claim_rows(connection, &self.queue, Turn::All, limit).await?;
+        }
+        Ok(rows)
     }
 
     /// Takes in what was claimed.

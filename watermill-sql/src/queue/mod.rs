@@ -2,7 +2,9 @@
 //!
 //! A message is a row, and its row says when it is due. A worker that claims it makes it due when the
 //! visibility timeout ends, under its own name and with one attempt more. One column is therefore the
-//! order of the queue, the delay of a message, that of a nack, and the end of a dead worker's claim.
+//! delay of a message, that of a nack, and the end of a dead worker's claim. A message that was never delayed needs
+//! no time, so that no clock hides it: it has zero there. So that such messages do not keep others waiting for ever,
+//! every eighth claim begins with those that had to wait.
 
 mod claims;
 mod config;
@@ -15,7 +17,7 @@ mod subscriber;
 pub(crate) use claims::Claims;
 pub use config::{OnAck, SqlQueueSubscriberConfig};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) use dialect::{Claim, Claimed, Release};
+pub(crate) use dialect::{CLAIMS_LOOKED_AT, Claim, Claimed, Release, Turn};
 pub(crate) use dialect::{Queue, QueueDialect};
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) use dialect::{json, json_pairs};

@@ -5,7 +5,7 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -43,6 +43,10 @@ pub(super) struct QueueReader<D: QueueDialect> {
     pub(super) origin: Origin,
     /// Connections for the next statements, and until when: of those that claim, and of those that record.
     pub(super) kept: Mutex<Vec<(Pooled<D>, Instant)>>,
+    /// How many claims there were.
+    pub(super) claims: AtomicU32,
+    /// When to look for claims of another time.
+    pub(super) end_claims_at: Mutex<Instant>,
 }
 
 /// When the task does what.

@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU32},
 };
 
 use async_trait::async_trait;
 use sqlx::Pool;
+use tokio::time::Instant;
 use uuid::Uuid;
 use watermill_core::{
     Subscriber, Subscription,
@@ -113,7 +114,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 config: self.config.clone(),
                 queue: Queue {
                     tables,
-                    owner: Uuid::now_v7().to_string(),
+                    owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
                     on_ack: self.config.on_ack,
                 },
@@ -121,6 +122,8 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 shared,
                 origin,
                 kept: Mutex::default(),
+                claims: AtomicU32::new(0),
+                end_claims_at: Mutex::new(Instant::now()),
             };
             async move {
                 reader.run().await;

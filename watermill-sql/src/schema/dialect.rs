@@ -7,6 +7,9 @@ use crate::{PayloadColumn, connection::ConnectionDialect, topic::Tables};
 /// The statements of one database for its tables. Each works on a connection that may be inside a transaction.
 #[async_trait]
 pub trait SchemaDialect: ConnectionDialect {
+    /// The columns that the table of leases has got since the first release: their names and definitions.
+    const LEASES_COLUMNS_ADDED: &[(&str, &str)];
+
     /// The columns of a table, by its name in the catalogue; none when there is no such table.
     async fn columns(connection: &mut Self::Connection, table: &str) -> sqlx::Result<Vec<String>>;
 
@@ -37,6 +40,9 @@ pub trait SchemaDialect: ConnectionDialect {
 
     /// Creates the offsets table unless it exists.
     async fn create_offsets(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
+
+    /// Changes a table.
+    async fn alter(connection: &mut Self::Connection, statement: String) -> sqlx::Result<()>;
 
     /// Creates the table of leases unless it exists.
     async fn create_leases(connection: &mut Self::Connection) -> sqlx::Result<()>;

@@ -79,9 +79,45 @@ pub(crate) async fn ensure_log<D: SchemaDialect>(
         may_create(&tables.offsets_name(), create)?;
         D::create_offsets(connection, tables).await.map_err(classify::<D>)?;
     }
-    if !is_there::<D>(connection, LEASES, LEASES_COLUMNS).await? {
+    ensure_leases::<D>(connection, create).await
+}
+
+/// Sees to the table of leases, and that it has the columns of this release.
+async fn ensure_leases<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    create: bool,
+) -> Result<(), Failure> {
+    let present = D::columns(connection, LEASES).await.map_err(classify::<D>)?;
+    if !check(LEASES, &present, LEASES_COLUMNS)? {
         may_create(LEASES, create)?;
-        D::create_leases(connection).await.map_err(classify::<D>)?;
+        return D::create_leases(connection).await.map_err(classify::<D>);
+    }
+    let lacks = |present: &[String], name: &str| !present.iter().any(|column| column == name);
+    let added: Vec<_> = D::LEASES_COLUMNS_ADDED.iter().filter(|(name, _)| lacks(&present, name)).collect();
+    let statements: Vec<String> = added
+        .iter()
+        .map(|(name, definition)| format!("alter table {LEASES} add column {name} {definition}"))
+        .collect();
+    let why = format!(
+        "the table {LEASES:?} is of an earlier release: let an account that may alter it subscribe once, with \
+         initialize_schema, or run: {}",
+        statements.join("; ")
+    );
+    if !create && !statements.is_empty() {
+        return Err(Failure::because(Trouble::Refused, why));
+    }
+    for ((name, _), statement) in added.iter().zip(statements) {
+        let altered = D::alter(connection, statement).await;
+        // Of several that do so at once one succeeds, and the others find the column there.
+        if let Err(error) = altered {
+            let present = D::columns(connection, LEASES).await.map_err(classify::<D>)?;
+            if lacks(&present, name) {
+                return Err(match classify::<D>(error) {
+                    failure if failure.is_passing() => failure,
+                    failure => failure.explained(why),
+                });
+            }
+        }
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 
-use super::NOW_MS;
 use crate::{SqlPublisherConfig, marshaler::Record, publisher::InsertDialect, schema::Found, topic::Tables};
 
 /// Statements up to this many rows are worth a place in the connection's cache of prepared ones.
@@ -42,11 +41,7 @@ impl InsertDialect for Sqlite {
     ) -> sqlx::Result<bool> {
         // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match found.due {
-            true => Extra {
-                columns: ", acked, due_ms",
-                values: &format!(", false, coalesce(?, {NOW_MS})"),
-                due: 1,
-            },
+            true => Extra { columns: ", acked, due_ms", values: ", false, coalesce(?, 0)", due: 1 },
             false => Extra { columns: ", acked", values: ", false", due: 0 },
         };
         insert_into(connection, tables, records, &extra).await

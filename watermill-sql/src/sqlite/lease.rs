@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection, s
 
 use super::NOW_MS;
 use crate::{
-    log::{Claim, Claimed, Lease, LeaseDialect, LogDialect as _, Progress, Taken},
+    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
     position::Position,
     topic::LEASES,
 };
@@ -16,16 +16,10 @@ use crate::{
 struct State {
     position: Position,
     locked_until: i64,
-    lease: Option<LeaseRow>,
     now_ms: i64,
-}
-
-struct LeaseRow {
-    owner: Option<String>,
-    expires_at_ms: i64,
-    /// What the owner wrote to Go's column.
-    locked_until: i64,
-    progress: String,
+    lease: Option<LeaseRow>,
+    /// What the lease's owner wrote to Go's column.
+    lease_locked_until: i64,
 }
 
 /// Whether a lease can be had.
@@ -35,7 +29,7 @@ enum Free {
     /// Its owner has let it expire.
     Abandoned,
     /// No.
-    Held { by: String, until_ms: i64 },
+    Held(Claimed),
 }
 
 #[async_trait]
@@ -43,9 +37,9 @@ impl LeaseDialect for Sqlite {
     async fn claim(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
         // Those who stand by ask often; reading first keeps them from taking the write lock each time.
         if let Some(state) = state(connection, claim).await?
-            && let Free::Held { by, until_ms } = state.free(claim.owner)
+            && let Free::Held(held) = state.free(claim)
         {
-            return Ok(held(by, until_ms, state.now_ms));
+            return Ok(held);
         }
         // The first statement writes: a transaction that began with a read could not be sure to write.
         let mut transaction = connection.begin().await?;
@@ -53,16 +47,18 @@ impl LeaseDialect for Sqlite {
         let Some(state) = state(&mut transaction, claim).await? else {
             return Err(sqlx::Error::RowNotFound);
         };
-        let clean = match state.free(claim.owner) {
+        let clean = match state.free(claim) {
             Free::Clean => true,
             Free::Abandoned => false,
-            Free::Held { by, until_ms } => return Ok(held(by, until_ms, state.now_ms)),
+            Free::Held(held) => return Ok(held),
         };
         let (expires_at_ms, locked_until) = ends(state.now_ms, claim.config.lease);
         let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
-            "insert into {LEASES} (topic, consumer_group, owner, token, expires_at_ms, locked_until)
-             values (?1, ?2, ?3, 1, ?4, ?5)
-             on conflict do update set owner = ?3, token = token + 1, expires_at_ms = ?4, locked_until = ?5
+            "insert into {LEASES} (topic, consumer_group, owner, token, expires_at_ms, locked_until,
+                                    version, told_token, lease_ms)
+             values (?1, ?2, ?3, 1, ?4, ?5, {VERSION}, 1, ?6)
+             on conflict do update set owner = ?3, token = token + 1, expires_at_ms = ?4, locked_until = ?5,
+                                       version = {VERSION}, told_token = token + 1, lease_ms = ?6
              returning token"
         )))
         .bind(claim.tables.topic())
@@ -70,6 +66,7 @@ impl LeaseDialect for Sqlite {
         .bind(claim.owner)
         .bind(expires_at_ms)
         .bind(locked_until)
+        .bind(millis(claim.config.lease))
         .fetch_one(&mut *transaction)
         .await?;
         let offsets = claim.tables.offsets();
@@ -111,9 +108,10 @@ impl LeaseDialect for Sqlite {
     ) -> sqlx::Result<bool> {
         let mut transaction = connection.begin().await?;
         let now_ms: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "update {LEASES} set expires_at_ms = {NOW_MS} + ?
+            "update {LEASES} set expires_at_ms = {NOW_MS} + ?, lease_ms = ?, told_token = token
              where topic = ? and consumer_group = ? and token = ? and owner = ? returning {NOW_MS}"
         )))
+        .bind(millis(duration))
         .bind(millis(duration))
         .bind(lease.tables.topic())
         .bind(&lease.group)
@@ -227,7 +225,8 @@ impl LeaseDialect for Sqlite {
 async fn state(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Result<Option<State>> {
     let row = sqlx::query(AssertSqlSafe(format!(
         "select o.offset_acked, o.locked_until, {NOW_MS},
-                l.token, l.owner, l.expires_at_ms, l.locked_until, l.progress
+                l.token, l.owner, l.expires_at_ms - {NOW_MS}, l.locked_until, l.version,
+                iif(l.told_token = l.token, l.lease_ms, null), l.progress
          from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = o.consumer_group
          where o.consumer_group = ?",
         claim.tables.offsets()
@@ -242,11 +241,15 @@ async fn state(connection: &mut SqliteConnection, claim: &Claim<'_>) -> sqlx::Re
 impl State {
     fn read(row: &SqliteRow) -> sqlx::Result<Self> {
         let lease = match row.try_get::<Option<i64>, _>(3)? {
-            Some(_) => Some(LeaseRow {
+            Some(token) => Some(LeaseRow {
+                version: row.try_get(7)?,
                 owner: row.try_get(4)?,
-                expires_at_ms: row.try_get(5)?,
-                locked_until: row.try_get(6)?,
-                progress: row.try_get(7)?,
+                token,
+                remaining_ms: row.try_get(5)?,
+                lease_ms: row.try_get(8)?,
+                // There are none to a file.
+                is_disconnected: false,
+                progress: row.try_get(9)?,
             }),
             None => None,
         };
@@ -255,29 +258,27 @@ impl State {
             locked_until: row.try_get(1)?,
             now_ms: row.try_get(2)?,
             lease,
+            lease_locked_until: row.try_get::<Option<i64>, _>(6)?.unwrap_or(0),
         })
     }
 
-    fn free(&self, claimant: &str) -> Free {
-        let (owner, ours) = match &self.lease {
-            Some(lease) => {
-                (lease.owner.as_deref().map(|owner| (owner, lease.expires_at_ms)), lease.locked_until)
-            }
-            None => (None, 0),
-        };
+    fn free(&self, claim: &Claim<'_>) -> Free {
+        let ours = self.lease_locked_until;
         // Written by somebody who does not know our table: a Go reader is at work. It holds its lock
         // until the whole second is over.
         let go_until_ms = self.locked_until.saturating_add(1).saturating_mul(1000);
         if self.locked_until != ours && go_until_ms > self.now_ms {
-            return Free::Held { by: "a Go reader".to_owned(), until_ms: go_until_ms };
+            let remaining = u64::try_from(go_until_ms.saturating_sub(self.now_ms)).unwrap_or(0);
+            let remaining = Duration::from_millis(remaining);
+            return Free::Held(Claimed::Held { by: "a Go reader".to_owned(), remaining });
         }
-        match owner {
-            None if self.locked_until == ours || self.locked_until == 0 => Free::Clean,
-            None => Free::Abandoned,
-            Some((owner, until_ms)) if owner != claimant && until_ms > self.now_ms => {
-                Free::Held { by: owner.to_owned(), until_ms }
-            }
-            Some(_) => Free::Abandoned,
+        if let Some(held) = self.lease.as_ref().and_then(|lease| lease.held(claim)) {
+            return Free::Held(held);
+        }
+        let is_owned = self.lease.as_ref().is_some_and(|lease| lease.owner.is_some());
+        match !is_owned && (self.locked_until == ours || self.locked_until == 0) {
+            true => Free::Clean,
+            false => Free::Abandoned,
         }
     }
 }
@@ -286,13 +287,4 @@ impl State {
 fn ends(now_ms: i64, duration: Duration) -> (i64, i64) {
     let expires_at_ms = now_ms.saturating_add(millis(duration));
     (expires_at_ms, expires_at_ms.div_euclid(1000) + 1)
-}
-
-fn held(by: String, until_ms: i64, now_ms: i64) -> Claimed {
-    let remaining = Duration::from_millis(u64::try_from(until_ms.saturating_sub(now_ms)).unwrap_or(0));
-    Claimed::Held { by, remaining }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

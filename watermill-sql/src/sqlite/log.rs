@@ -2,17 +2,17 @@
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
 use super::rows::{COLUMNS, read};
 use crate::{
     SqlSubscriberConfig, StartPosition,
     error::{Failure, Trouble, classify},
-    log::{Fetched, LogDialect},
+    log::{Fetched, LastRow, Lease, LogDialect, Place, to_the_beginning},
     position::Position,
     schema::SchemaDialect as _,
     stored::{Row, Store},
-    topic::Tables,
+    topic::{LEASES, Tables},
 };
 
 #[async_trait]
@@ -59,7 +59,70 @@ impl LogDialect for Sqlite {
         let rows = fetch(connection, tables, after, limit).await?;
         Ok(Fetched { more: rows.len() == limit, rows, undecided: false, holder: None })
     }
+
+    async fn place(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<Option<Place>> {
+        let row = sqlx::query(AssertSqlSafe(format!(
+            r#"select o.offset_acked, l.read_offset, l.read_row,
+                      (select {ROW} from {} m where m."offset" = l.read_offset)
+               from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = o.consumer_group
+               where o.consumer_group = ?"#,
+            tables.messages(),
+            tables.offsets()
+        )))
+        .bind(tables.topic())
+        .bind(group)
+        .fetch_optional(connection)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let known: (Option<i64>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        Ok(Some(Place {
+            position: row.try_get(0)?,
+            known: known.0.zip(known.1).map(|(offset, row)| LastRow { offset, row }),
+            there: row.try_get(3)?,
+        }))
+    }
+
+    async fn last_row(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        up_to: i64,
+    ) -> sqlx::Result<Option<LastRow>> {
+        let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            r#"select m."offset", {ROW} from {} m where m."offset" <= ? order by m."offset" desc limit 1"#,
+            tables.messages()
+        )))
+        .bind(up_to)
+        .fetch_optional(connection)
+        .await?;
+        Ok(row.map(|(offset, row)| LastRow { offset, row }))
+    }
+
+    async fn note_last_row(
+        connection: &mut SqliteConnection,
+        lease: &Lease,
+        row: Option<&LastRow>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set read_offset = ?, read_row = ?
+             where topic = ? and consumer_group = ? and token = ?"
+        )))
+        .bind(row.map(|row| row.offset))
+        .bind(row.map(|row| &row.row))
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
 }
+
+/// What tells a row from others that may have had its offset. Neither need be text.
+const ROW: &str = "hex(m.uuid) || ' ' || hex(m.created_at)";
 
 /// Refuses a group that is ahead of its table, as when the table was made anew and the group was not.
 async fn check_position(
@@ -90,13 +153,14 @@ async fn check_position(
         Trouble::Refused,
         format!(
             "the group is at offset {position}, but the table has drawn none above {drawn}, so that nothing \
-             published next would be delivered: set the group's offset_acked"
+             published next would be delivered; {}",
+            to_the_beginning::<Sqlite>(tables, config.group_name())
         ),
     ))
 }
 
 /// The next rows, in the order of offsets.
-async fn fetch(
+pub(super) async fn fetch(
     connection: &mut SqliteConnection,
     tables: &Tables,
     after: Position,

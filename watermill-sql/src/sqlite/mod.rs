@@ -3,6 +3,7 @@
 //! transaction.
 
 mod connection;
+mod errors;
 mod insert;
 mod lease;
 mod log;
@@ -10,6 +11,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod status;
 
 use sqlx::{Sqlite, error::DatabaseError};
 
@@ -29,20 +31,8 @@ impl Dialect for Sqlite {
     const AGAIN: &str = ", or begin it as a writer (BEGIN IMMEDIATE)";
     const PAYLOAD_COLUMN: PayloadColumn = PayloadColumn::Bytes;
 
-    fn trouble(error: &dyn DatabaseError) -> Trouble {
-        // https://www.sqlite.org/rescode.html; the low byte is the primary code.
-        let code: i32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
-        match (code, code & 0xff) {
-            // BUSY_SNAPSHOT: a transaction that began reading cannot write any more.
-            (517, _) => Trouble::Conflict,
-            // ERROR, which is what SQLite calls missing tables and columns.
-            (_, 1) => Trouble::Mismatch,
-            // BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, SCHEMA.
-            (_, 5 | 6 | 7 | 9 | 10 | 13 | 14 | 15 | 17) => Trouble::Unavailable,
-            // TOOBIG.
-            (_, 18) => Trouble::Message,
-            _ => Trouble::Refused,
-        }
+    fn trouble(error: &dyn DatabaseError) -> Option<Trouble> {
+        errors::trouble(error)
     }
 }
 

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 use super::{NOW_MS, rows};
 use crate::{
     error::Failure,
-    queue::{Claim, Claimed, OnAck, Queue, QueueDialect, Release, json, json_pairs},
+    queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json, json_pairs},
     stored::Store,
     topic::Tables,
 };
@@ -27,10 +27,11 @@ impl QueueDialect for Sqlite {
     async fn claim_rows(
         connection: &mut SqliteConnection,
         queue: &Queue,
+        turn: Turn,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
         let messages = queue.tables.messages();
-        let free = format!("not acked and due_ms <= {NOW_MS}");
+        let free = format!("not acked and due_ms >= {} and due_ms <= {NOW_MS}", turn.first_ms());
         // A look takes no lock, and there is mostly nothing.
         let is_there: bool = sqlx::query_scalar(AssertSqlSafe(format!(
             "select exists (select 1 from {messages} where {free})"
@@ -57,6 +58,33 @@ impl QueueDialect for Sqlite {
         rows.iter()
             .map(|row| Ok(Claimed::new(rows::read(row, &mut store)?, row.try_get(5)?, row.try_get(6)?, None)))
             .collect()
+    }
+
+    /// First it is looked, which locks nothing.
+    async fn end_claims(connection: &mut SqliteConnection, queue: &Queue) -> sqlx::Result<bool> {
+        let messages = queue.tables.messages();
+        let offsets: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            r#"select "offset" from (
+                   select "offset", owner, due_ms from {messages} where not acked and due_ms > {NOW_MS}
+                   order by due_ms limit {CLAIMS_LOOKED_AT}
+               )
+               where owner is not null and due_ms - {NOW_MS} > 2 * iif(
+                   instr(owner, ' ') > 0, cast(substr(owner, instr(owner, ' ') + 1) as integer), ?)"#
+        )))
+        .bind(queue.timeout_ms())
+        .fetch_all(&mut *connection)
+        .await?;
+        if offsets.is_empty() {
+            return Ok(false);
+        }
+        let ended = sqlx::query(AssertSqlSafe(format!(
+            r#"update {messages} set due_ms = {NOW_MS}
+               where "offset" in (select value from json_each(?)) and not acked and owner is not null"#
+        )))
+        .bind(json(&offsets))
+        .execute(connection)
+        .await?;
+        Ok(ended.rows_affected() > 0)
     }
 
     async fn next_due(connection: &mut SqliteConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection};
 
-use super::NOW_MS;
 use crate::{
     PayloadColumn,
     schema::SchemaDialect,
@@ -12,6 +11,18 @@ use crate::{
 
 #[async_trait]
 impl SchemaDialect for Sqlite {
+    const LEASES_COLUMNS_ADDED: &[(&str, &str)] = &[
+        ("version", "integer not null default 1"),
+        ("told_token", "integer"),
+        ("lease_ms", "integer"),
+        ("read_offset", "integer"),
+        ("read_row", "text"),
+    ];
+
+    async fn alter(connection: &mut SqliteConnection, statement: String) -> sqlx::Result<()> {
+        execute(connection, statement).await
+    }
+
     async fn columns(connection: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar("select name from pragma_table_info(?)").bind(table).fetch_all(connection).await
     }
@@ -55,7 +66,7 @@ impl SchemaDialect for Sqlite {
                     metadata json not null default '{{}}',
                     acked boolean not null default false,
                     owner text,
-                    due_ms integer not null default ({NOW_MS}),
+                    due_ms integer not null default 0,
                     attempts integer not null default 0
                 )"#,
                 tables.messages()
@@ -113,6 +124,11 @@ impl SchemaDialect for Sqlite {
                     expires_at_ms integer not null,
                     locked_until integer not null,
                     progress text not null default '',
+                version integer not null default 1,
+                told_token integer, -- of whose owner the next one tells
+                lease_ms integer,
+                read_offset integer, -- the row that was read last
+                read_row text,
                     primary key (topic, consumer_group)
                 ) without rowid"
             ),

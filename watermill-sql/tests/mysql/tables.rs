@@ -60,6 +60,33 @@ async fn tables_that_go_made_are_read_and_written_without_migration() {
 }
 
 #[tokio::test]
+async fn groups_that_the_table_of_go_does_not_tell_apart_are_refused_and_the_remedy_works() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    create_go_tables(&pool, "t", "json").await;
+    execute(
+        &pool,
+        "alter table watermill_offsets_t modify consumer_group varchar(255) character set utf8mb4
+         collate utf8mb4_general_ci not null",
+    )
+    .await;
+    publisher(&pool).publish("t", numbered(0..2)).await.unwrap();
+    let group = |name: &str| SqlSubscriberConfig::default().group(name);
+    let mut lower = subscriber_with(&pool, group("billing")).subscribe("t").await.unwrap();
+    next(&mut lower).await.ack_confirmed().await.unwrap();
+    let error = subscriber_with(&pool, group("Billing")).subscribe("t").await.unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
+    let text = error.to_string();
+    let (_, remedy) = text.split_once("lose messages: ").unwrap_or_else(|| panic!("{text}"));
+    execute(&pool, remedy).await;
+    let mut upper = subscriber_with(&pool, group("Billing")).subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut upper).await, "0");
+    assert_eq!(payload(&mut lower).await, "1");
+    let error = subscriber_with(&pool, group("billing ")).subscribe("t").await.unwrap_err();
+    assert!(error.to_string().contains("end with spaces"), "{error}");
+}
+
+#[tokio::test]
 async fn payload_columns_of_any_kind_are_read() {
     let database = Database::default();
     let pool = database.pool().await;

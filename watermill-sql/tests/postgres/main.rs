@@ -15,6 +15,7 @@ mod ownership;
 mod publishing;
 mod reconnecting;
 mod tables;
+mod zones;
 
 use std::time::Duration;
 

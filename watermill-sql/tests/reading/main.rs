@@ -9,9 +9,15 @@ mod mysql_database;
 #[path = "../postgres_database/mod.rs"]
 mod postgres_database;
 
+mod clocks;
+mod counters;
 mod held_back;
+mod latest;
 mod server;
+mod status;
+mod taking_over;
 mod unreadable;
+mod upgrading;
 
 use std::time::Duration;
 
@@ -22,7 +28,10 @@ use watermill_core::{
     Backoff, Delivery, Message, Publisher, Subscriber, Subscription,
     error::{SubscribeError, SubscribeErrorKind},
 };
-use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
+use watermill_sql::{
+    Layout, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber,
+    SqlSubscriberConfig, StartPosition,
+};
 
 /// Every test on every database that is compiled in.
 macro_rules! on_every_database {
@@ -48,8 +57,31 @@ macro_rules! on_every_database {
 on_every_database! {
     unreadable::a_row_that_cannot_be_read_is_reported_and_held_until_it_is_mended,
     unreadable::a_row_that_cannot_be_read_is_held_until_it_is_deleted,
-    held_back::who_is_named_is_no_older_than_who_writes_now_while_rows_flow,
+    held_back::nobody_waits_for_longer_than_a_writer_is_there_while_rows_flow,
     held_back::the_age_of_who_holds_a_reader_back_is_its_own_and_not_that_of_the_wait,
+    latest::a_group_that_begins_at_the_latest_row_gets_what_commits_late_and_nothing_that_was_there,
+    latest::a_group_that_begins_at_the_latest_row_of_a_table_with_gaps_gets_what_comes_after,
+    counters::a_counter_that_begins_anew_under_a_reader_is_noticed_and_the_remedy_works,
+    counters::a_counter_that_is_past_the_position_again_is_noticed_under_a_reader,
+    counters::a_counter_that_is_past_the_position_again_is_refused_at_the_start,
+    counters::what_retention_deletes_is_no_counter_that_begins_anew,
+    status::the_status_of_a_log_tells_of_each_group_where_it_is_and_who_reads,
+    status::the_status_of_a_log_tells_who_writes,
+    status::a_large_backlog_is_not_counted,
+    status::the_status_of_a_queue_tells_what_waits_for_what,
+    status::rows_are_looked_at_and_stay,
+    status::what_is_not_there_is_said_and_not_made,
+    taking_over::who_stands_by_takes_over_when_the_connection_of_the_owner_is_gone,
+    taking_over::who_stands_by_leaves_a_lease_alone_whose_owner_is_connected,
+    upgrading::a_table_of_the_first_release_is_brought_up_to_date,
+    upgrading::without_the_right_to_alter_a_table_of_the_first_release_is_refused_with_the_statement,
+    upgrading::a_lease_that_the_first_release_has_is_its_own_until_it_ends,
+    upgrading::a_table_of_the_next_release_is_read_and_one_after_that_is_not,
+    clocks::a_lease_that_has_longer_to_go_than_it_is_long_is_over,
+    clocks::the_length_of_a_lease_is_that_of_its_owner,
+    clocks::a_queued_row_without_a_delay_depends_on_no_clock,
+    clocks::a_claim_that_has_longer_to_go_than_it_is_long_is_over,
+    clocks::rows_that_wait_for_a_time_are_not_kept_waiting_by_those_that_do_not,
 }
 
 fn publisher<S: Server>(pool: &Pool<S::Database>) -> SqlPublisher<S::Database> {

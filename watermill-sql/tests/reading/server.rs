@@ -9,12 +9,18 @@ use watermill_sql::{SqlDatabase, SqlSubscriberConfig};
 pub(crate) trait Server: Default + Send + Sync + 'static {
     type Database: SqlDatabase;
 
+    /// Empties the log `t` so that its offsets begin with 1 again.
+    const BEGIN_ANEW: &str;
     /// Whether transactions may commit in another order than they draw their offsets.
     const MANY_WRITERS: bool;
+    /// Whether it can be seen that the connection of who owns a lease is gone.
+    const SEES_CONNECTIONS: bool;
 
     async fn connect(&self) -> Pool<Self::Database>;
 
     async fn execute(pool: &Pool<Self::Database>, statements: &str);
+
+    async fn number(pool: &Pool<Self::Database>, query: &str) -> i64;
 
     /// The ways in which a log is read.
     fn ways() -> Vec<SqlSubscriberConfig> {
@@ -37,7 +43,10 @@ impl Default for File {
 impl Server for File {
     type Database = sqlx::Sqlite;
 
+    const BEGIN_ANEW: &str =
+        "delete from watermill_t; delete from sqlite_sequence where name = 'watermill_t'";
     const MANY_WRITERS: bool = false;
+    const SEES_CONNECTIONS: bool = false;
 
     async fn connect(&self) -> Pool<sqlx::Sqlite> {
         let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -50,6 +59,10 @@ impl Server for File {
     async fn execute(pool: &Pool<sqlx::Sqlite>, statements: &str) {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap();
     }
+
+    async fn number(pool: &Pool<sqlx::Sqlite>, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(pool).await.unwrap()
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -57,7 +70,9 @@ impl Server for File {
 impl Server for crate::postgres_database::Database {
     type Database = sqlx::Postgres;
 
+    const BEGIN_ANEW: &str = "truncate watermill_t restart identity";
     const MANY_WRITERS: bool = true;
+    const SEES_CONNECTIONS: bool = true;
 
     async fn connect(&self) -> Pool<sqlx::Postgres> {
         self.pool().await
@@ -65,6 +80,10 @@ impl Server for crate::postgres_database::Database {
 
     async fn execute(pool: &Pool<sqlx::Postgres>, statements: &str) {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap();
+    }
+
+    async fn number(pool: &Pool<sqlx::Postgres>, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(pool).await.unwrap()
     }
 
     fn ways() -> Vec<SqlSubscriberConfig> {
@@ -81,7 +100,9 @@ impl Server for crate::postgres_database::Database {
 impl Server for crate::mysql_database::Database {
     type Database = sqlx::MySql;
 
+    const BEGIN_ANEW: &str = "truncate table watermill_t";
     const MANY_WRITERS: bool = true;
+    const SEES_CONNECTIONS: bool = true;
 
     async fn connect(&self) -> Pool<sqlx::MySql> {
         self.pool().await
@@ -89,5 +110,9 @@ impl Server for crate::mysql_database::Database {
 
     async fn execute(pool: &Pool<sqlx::MySql>, statements: &str) {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap();
+    }
+
+    async fn number(pool: &Pool<sqlx::MySql>, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(pool).await.unwrap()
     }
 }

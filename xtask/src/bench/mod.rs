@@ -59,16 +59,16 @@ const BENCHES: &[Bench] = &[
         package: "watermill-core",
         workloads: &[
             Workload { name: "floor", baseline: None, limit: None },
-            Workload { name: "publish-handle", baseline: Some("floor"), limit: Some(|_| 1_940.0) },
+            Workload { name: "publish-handle", baseline: Some("floor"), limit: Some(|_| 1_800.0) },
             Workload {
                 name: "publish-handle-publish-handle",
                 baseline: Some("floor"),
-                limit: Some(|_| 3_500.0),
+                limit: Some(|_| 3_050.0),
             },
             Workload {
                 name: "publish-handle-new-publish-handle",
                 baseline: Some("floor"),
-                limit: Some(|_| 3_500.0),
+                limit: Some(|_| 3_450.0),
             },
             Workload { name: "layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },
             Workload { name: "router-layers-5", baseline: Some("publish-handle"), limit: Some(FIVE_LAYERS) },

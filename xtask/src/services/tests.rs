@@ -105,6 +105,60 @@ fn what_the_environment_names_is_used_and_never_stopped() {
     stop_all(services, &folder.0).unwrap();
 }
 
+/// A fake that this machine cannot have.
+struct Missing;
+
+impl Service for Missing {
+    fn name(&self) -> &'static str {
+        "missing"
+    }
+
+    fn variable(&self) -> &'static str {
+        "WATERMILL_TEST_MISSING"
+    }
+
+    fn start(&self, _dir: &Path) -> Result<String> {
+        Err("nobody sells it".to_owned())
+    }
+
+    fn is_up(&self, _dir: &Path) -> bool {
+        false
+    }
+
+    fn missing(&self) -> Option<String> {
+        Some("nobody sells it".to_owned())
+    }
+
+    fn stop(&self, _dir: &Path) -> Result {
+        Ok(())
+    }
+
+    fn kill(&self, _dir: &Path) -> Result {
+        Ok(())
+    }
+
+    fn remove(&self, _dir: &Path) -> Result {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_had_is_left_out_but_not_on_a_build_server() {
+    let folder = Folder::new("missing");
+    let services: &[&dyn Service] = &[&Missing, &Fake::new("fake")];
+    assert_eq!(start_all(services, &folder.0, nothing), Ok(Started::Some));
+    assert_eq!(State::load(&folder.0).unwrap().url("missing"), None);
+    for ci in ["true", ""] {
+        let on_a_build_server = |variable: &str| match variable {
+            "CI" if ci.is_empty() => Err("CI is set and empty".to_owned()),
+            "CI" => Ok(Some(ci.to_owned())),
+            _ => Ok(None),
+        };
+        let message = start_all(services, &folder.0, on_a_build_server).unwrap_err();
+        assert_eq!(message, "failed to start missing: nobody sells it");
+    }
+}
+
 #[test]
 fn a_server_that_cannot_start_leaves_the_earlier_ones_to_down() {
     let folder = Folder::new("partial");

@@ -8,15 +8,17 @@ use tokio::time::{Instant, timeout};
 use super::{Shared, wake};
 use crate::{
     Window,
-    backend::{Ledger, Next, Offer, Source},
-    delivery::{Origin, Outcome, Receipt, Token},
+    backend::{DeliveryMaker, Ledger, Next, Offer, Source},
+    delivery::{Outcome, Receipt, Token},
     error::{SubscribeError, SubscribeErrorKind},
-    subscription::SubscriptionStatus,
+    subscription::{Health, SubscriptionStatus},
 };
+
+const NOT_EXTENDED: &str = "what is in hand was not extended in time and may be with others";
 
 #[async_trait]
 impl<L: Ledger> Source for Shared<L> {
-    fn next(&self, origin: &Origin, waker: &Waker) -> Next {
+    fn next(&self, deliveries: &mut DeliveryMaker, waker: &Waker) -> Next {
         let now = Instant::now();
         let mut state = self.lock();
         if let Some(error) = state.errors.pop_front() {
@@ -34,7 +36,7 @@ impl<L: Ledger> Source for Shared<L> {
                 if work {
                     self.work.notify_one();
                 }
-                Next::Delivery(handed.into_delivery(origin))
+                Next::Delivery(deliveries.make(handed))
             }
             Offer::Nothing(due) => {
                 let replaced = match &state.reader {
@@ -126,7 +128,13 @@ impl<L: Ledger> Source for Shared<L> {
     fn status(&self) -> SubscriptionStatus {
         let state = self.lock();
         let oldest = state.oldest_unsettled.or_else(|| state.ledger.oldest());
-        SubscriptionStatus::new(&*self.topic, state.health.clone())
+        let may_be_with_others = state.ledger.outstanding() > 0 && !state.is_owned(Instant::now());
+        let health = match &state.health {
+            // The task may be waiting for a server that is frozen.
+            Health::Healthy if may_be_with_others => Health::Degraded { reason: NOT_EXTENDED.to_owned() },
+            health => health.clone(),
+        };
+        SubscriptionStatus::new(&*self.topic, health)
             .group(self.group.as_deref())
             .outstanding(state.ledger.outstanding())
             .lag(state.lag.or_else(|| state.ledger.lag()))

@@ -81,6 +81,9 @@ impl Transport for Server {
     }
 
     async fn extend(&self, in_hand: Vec<u32>) -> Result<Vec<u32>, Failure> {
+        if self.look(|inner| inner.frozen) {
+            pending::<()>().await;
+        }
         self.look(|inner| {
             let lost = in_hand.iter().copied().filter(|id| inner.lost.contains(id)).collect();
             inner.extended.push(in_hand);
@@ -184,6 +187,22 @@ async fn what_is_in_hand_is_extended_and_what_is_lost_is_told() {
     server.look(|inner| inner.lost.push(1));
     delivery.cancellation().cancelled().await;
     assert_eq!(delivery.ack_confirmed().await.unwrap_err().kind(), SettleErrorKind::Lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_freezes_while_something_is_in_hand_shows_within_the_lease() {
+    let server = Server::default();
+    server.publish([1]);
+    let lease = Duration::from_secs(30);
+    let mut subscription = subscribe(&server, TransportOptions::default().lease(Some(lease)));
+    let delivery = next(&mut subscription).await;
+    server.look(|inner| inner.frozen = true);
+    tokio::time::sleep(lease / 2).await;
+    assert_eq!(subscription.status().health, Health::Healthy);
+    tokio::time::sleep(lease / 2).await;
+    assert!(matches!(subscription.status().health, Health::Degraded { .. }));
+    drop(delivery);
+    assert_eq!(subscription.status().health, Health::Healthy, "nothing is in hand");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ impl State<'_> {
             return self.lose(job);
         }
         let env = self.env;
-        let decision = env.policy.decide(&*error, job.tries, job.attempt);
+        let decision = env.policy.decide(&*error, job.tries, job.attempt());
         let text = chain(&*error);
         match decision {
             Decision::RetryAfter(delay) => {
@@ -41,7 +41,7 @@ impl State<'_> {
                     handler = env.info.name,
                     topic = env.info.subscribe_topic,
                     message_id = job.trace.message_id(),
-                    attempt = job.attempt,
+                    attempt = job.attempt(),
                     ?delay,
                     error = text,
                     "the handler failed; the message will be delivered again"
@@ -60,7 +60,7 @@ impl State<'_> {
                     "the handler failed; the message goes to the dead-letter topic"
                 );
                 let (message, dead_letter) = (job.message(), dead_letter.clone());
-                let attempts = job.tries.max(job.attempt);
+                let attempts = job.tries.max(job.attempt());
                 let send = async move { dead_letter.send(message, error, attempts).await };
                 self.stage = Stage::DeadLettering(job, None, Box::pin(send));
             }
@@ -101,9 +101,9 @@ impl State<'_> {
             // No later message has more luck: the handler ends, with this one and those behind it back
             // in the subscription.
             let _ = self.broken.set(chain(&*error));
-            self.env.policy.nack_delay(job.attempt)
+            self.env.policy.nack_delay(job.attempt())
         } else {
-            match self.env.policy.decide(&*error, job.tries, job.attempt) {
+            match self.env.policy.decide(&*error, job.tries, job.attempt()) {
                 Decision::Nack(delay) => delay,
                 _ => return self.fail_in_place(job, error),
             }
@@ -210,7 +210,7 @@ impl State<'_> {
         let Err(error) = result else {
             return self.decide(job.acked_as(AckedAs::DeadLettered), Outcome::Ack);
         };
-        let delay = self.env.policy.nack_delay(job.attempt);
+        let delay = self.env.policy.nack_delay(job.attempt());
         tracing::error!(
             handler = self.env.info.name,
             topic = self.env.info.subscribe_topic,
@@ -234,7 +234,7 @@ impl State<'_> {
         if let Some(attempts) = &self.env.attempts
             && let Some(id) = job.trace.id()
         {
-            attempts.note(id, job.attempt);
+            attempts.note(id, job.attempt());
         }
     }
 }

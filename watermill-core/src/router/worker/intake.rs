@@ -61,14 +61,11 @@ impl<'w> Intake<'w> {
     }
 
     /// Hands the next delivery to `accept`, or says that there will be none.
-    ///
-    /// A delivery is large, and every call that is given it by value moves it once more. So it is taken apart
-    /// here, and whoever needs the message takes it out of its place.
     #[inline(always)]
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        accept: impl FnOnce(&mut Option<Message>, Settlement, &mut Context<'_>),
+        accept: impl FnOnce(Message, Settlement, &mut Context<'_>),
     ) -> Poll<Result<(), End>> {
         if !matches!(self.condition, Condition::Well) && self.poll_condition(cx).is_pending() {
             return Poll::Pending;
@@ -79,7 +76,7 @@ impl<'w> Intake<'w> {
                     self.recover();
                 }
                 self.env.counters.received.increment();
-                accept(&mut Some(message), settlement, cx);
+                accept(message, settlement, cx);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(self.suffer(error)),

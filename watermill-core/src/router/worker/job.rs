@@ -18,13 +18,11 @@ pub(super) struct Job {
     /// For retries and dead letters; only kept where the policy can need it, and boxed because jobs
     /// are moved more often than copied.
     pub(super) copy: Option<Box<Message>>,
+    pub(super) trace: Trace,
     /// Tries in place so far.
     pub(super) tries: u32,
-    /// Which delivery this is, as far as somebody counts.
-    pub(super) attempt: u32,
     /// What its ack means.
     pub(super) acked_as: AckedAs,
-    pub(super) trace: Trace,
 }
 
 /// Why a message is acked.
@@ -41,18 +39,20 @@ pub(super) const NACK_NOW: Outcome = Outcome::Nack { delay: Duration::ZERO };
 impl Job {
     /// Takes a message in hand, for its first try.
     #[inline(always)]
-    pub(super) fn new(message: &mut Message, settlement: Settlement, env: &Environment) -> Self {
-        let attempt = match &env.attempts {
-            None => message.delivery().map_or(1, crate::DeliveryInfo::attempt),
-            Some(attempts) => {
-                let failed = attempts.failed(|| message.id());
-                count(message, failed)
-            }
-        };
+    pub(super) fn new(message: &mut Message, mut settlement: Settlement, env: &Environment) -> Self {
+        if let Some(attempts) = &env.attempts {
+            let failed = attempts.failed(|| message.id());
+            count(message, &mut settlement, failed);
+        }
         message.set_handler(env.info.clone());
         let copy = env.keeps_copies.then(|| Box::new(message.clone()));
-        let trace = Trace::of(message, attempt, env);
-        Self { settlement, copy, tries: 1, attempt, acked_as: AckedAs::Done, trace }
+        let trace = Trace::of(message, settlement.info().attempt(), env);
+        Self { settlement, copy, trace, tries: 1, acked_as: AckedAs::Done }
+    }
+
+    /// Which delivery this is, as far as somebody counts.
+    pub(super) fn attempt(&self) -> u32 {
+        self.settlement.info().attempt()
     }
 
     /// The message again, for another try or a dead letter.
@@ -62,12 +62,9 @@ impl Job {
 
     /// A wait that is over at once if the delivery is lost meanwhile.
     pub(super) fn pause(&self, delay: Duration) -> BoxFuture<'static, ()> {
-        let lost = self.settlement.info().map(|info| info.cancellation());
+        let lost = self.settlement.info().cancellation();
         Box::pin(async move {
-            match lost {
-                Some(lost) => drop(lost.run_until_cancelled(sleep(delay)).await),
-                None => sleep(delay).await,
-            }
+            lost.run_until_cancelled(sleep(delay)).await;
         })
     }
 }
@@ -82,13 +79,13 @@ impl AckedAs {
     }
 }
 
-/// The attempt, where deliveries that failed are counted here; the message says so from now on.
-fn count(message: &mut Message, failed: u32) -> u32 {
-    let Some(info) = message.delivery() else { return 1 };
-    let attempt = info.attempt().max(failed.saturating_add(1));
+/// Where deliveries that failed are counted here: the delivery says so from now on.
+fn count(message: &mut Message, settlement: &mut Settlement, failed: u32) {
+    let info = settlement.info();
+    let attempt = failed.saturating_add(1);
     if attempt > info.attempt() {
         let info = info.clone().with_attempt(attempt);
-        message.set_delivery(info);
+        message.set_delivery(info.clone());
+        settlement.set_info(info);
     }
-    attempt
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    panic::resume_unwind,
     pin::Pin,
     sync::OnceLock,
     task::{Context, Poll, ready},
@@ -10,12 +11,12 @@ use std::{
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::{Environment, job::Job, state::State};
+use super::{Environment, in_hand::Polled, job::Job, lanes::Readiness, state::State, trace::Trace};
 use crate::{
     Delivery, Message, Outputs, Settlement,
     error::{BoxError, Panicked},
-    handling::while_handling,
-    panic::catch,
+    handling::{Handling, while_handling},
+    panic::{Payload, catch},
     router::MessageService,
 };
 
@@ -53,33 +54,45 @@ impl<'w, S: MessageService> Lane<'w, S> {
     }
 
     /// Takes the message to the service, which is ready, or lets it wait its turn; and goes on.
-    #[inline(always)]
     pub(super) fn accept(
         mut self: Pin<&mut Self>,
-        message: &mut Option<Message>,
+        message: Message,
         settlement: Settlement,
         service: &mut S,
         cx: &mut Context<'_>,
     ) {
-        if !self.state.is_free() || self.state.waiting() > 0 {
-            let waiting = message.take().map(|message| Delivery { message, settlement });
-            self.as_mut().state_mut().waiting.extend(waiting);
-            return self.poll(cx);
+        if self.state.readiness() == Readiness::Room {
+            return self.begin(message, settlement, service, cx);
         }
+        self.as_mut().state_mut().waiting.push_back(Delivery { message, settlement });
+        self.poll(cx);
+    }
+
+    /// Takes the message to the service, which is ready; the lane has room.
+    #[inline(always)]
+    pub(super) fn begin(
+        self: Pin<&mut Self>,
+        mut message: Message,
+        settlement: Settlement,
+        service: &mut S,
+        cx: &mut Context<'_>,
+    ) {
         if settlement.is_lost() {
             return self.state.lost_unbegun(settlement);
         }
-        if let Some(begun) = message {
-            let job = Job::new(begun, settlement, self.state.env);
-            self.call(message, job, service, cx);
-        }
+        let job = Job::new(&mut message, settlement, self.state.env);
+        self.call(message, job, service, cx);
     }
 
-    /// Hands what is due to the service, which is ready, and goes on.
-    pub(super) fn call_due(mut self: Pin<&mut Self>, service: &mut S, cx: &mut Context<'_>) {
-        if let Some((message, job)) = self.as_mut().state_mut().take_due() {
-            self.call(&mut Some(message), job, service, cx);
+    /// Hands what is due to the service, which is ready, and goes on; says whether there was something.
+    pub(super) fn call_due(mut self: Pin<&mut Self>, service: &mut S, cx: &mut Context<'_>) -> bool {
+        if self.state.readiness() != Readiness::CallDue {
+            return false;
         }
+        if let Some((message, job)) = self.as_mut().state_mut().take_due() {
+            self.call(message, job, service, cx);
+        }
+        true
     }
 
     /// Gives back what has not begun, and tries nothing again.
@@ -95,6 +108,23 @@ impl<'w, S: MessageService> Lane<'w, S> {
         }
     }
 
+    /// Something has panicked in here. Where it was the handler or the publisher of its outputs, their message has
+    /// failed, and the lane goes on when it is polled again; any other panic goes on.
+    #[cold]
+    pub(super) fn panicked(self: Pin<&mut Self>, payload: Payload) {
+        let mut this = self.project();
+        let panicked = this.state.take_panicked();
+        let error = |payload| Panicked::from_payload(payload).into();
+        match panicked {
+            Some((Polled::Handler, job)) => {
+                this.call.set(Call::None);
+                this.state.fail(job, error(payload));
+            }
+            Some((Polled::Publisher, job)) => this.state.not_accepted(job, error(payload)),
+            None => resume_unwind(payload),
+        }
+    }
+
     fn go_on(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         while !self.state.is_idle() {
             let mut this = self.as_mut().project();
@@ -106,63 +136,57 @@ impl<'w, S: MessageService> Lane<'w, S> {
                 continue;
             };
             let entered = job.trace.enter();
-            let polled = caught(|| this.call.as_mut().poll(cx));
+            let polled = catch(|| while_handling(|| this.call.as_mut().poll(cx)));
             drop(entered);
-            let Poll::Ready(result) = polled else { return };
+            let result = match polled {
+                Ok(Poll::Pending) => return,
+                Ok(Poll::Ready(result)) => result,
+                Err(panicked) => Err(panicked.into()),
+            };
             // What the future held (permits, connections) goes before the message is settled.
             this.call.set(Call::None);
             match this.state.take_called() {
-                Some((job, None)) => this.state.handled(job, result, cx),
+                Some((job, None)) => {
+                    this.state.take_in_hand(job);
+                    this.state.handled(result, cx);
+                }
                 Some((job, Some(earlier))) => this.state.handled_in_vain(job, *earlier),
                 None => {}
             }
         }
     }
 
-    /// Calls the service and polls its future at once. Most handlers are over by then: their job was
-    /// never put away, and one net catches the panics of the call and of the poll.
-    ///
-    /// Takes the message out of its place: what a closure captures by value is moved once more.
+    /// Calls the service and polls its future at once: most handlers are over by then, and their job was never put
+    /// away. A panic is caught further out.
     #[inline(always)]
-    fn call(
-        mut self: Pin<&mut Self>,
-        message: &mut Option<Message>,
-        job: Job,
-        service: &mut S,
-        cx: &mut Context<'_>,
-    ) {
+    fn call(mut self: Pin<&mut Self>, message: Message, job: Job, service: &mut S, cx: &mut Context<'_>) {
         let mut this = self.as_mut().project();
-        let spawns = this.state.env.spawns;
-        let entered = job.trace.enter();
-        let polled = caught(|| {
-            let Some(message) = message.take() else { return Poll::Pending };
-            let future = service.call(message);
-            this.call.set(if spawns {
-                Call::Task { task: AbortOnDrop::spawn(future, job.trace.span()) }
-            } else {
-                Call::Here { future }
-            });
-            this.call.as_mut().poll(cx)
+        let state = &mut *this.state;
+        state.take_in_hand(job);
+        let trace = state.in_hand().map(|job| &job.trace);
+        let entered = trace.and_then(Trace::enter);
+        let handling = Handling::enter();
+        let future = service.call(message);
+        this.call.set(if state.env.spawns {
+            Call::Task { task: AbortOnDrop::spawn(future, trace.and_then(Trace::span)) }
+        } else {
+            Call::Here { future }
         });
+        let polled = this.call.as_mut().poll(cx);
+        drop(handling);
         drop(entered);
         match polled {
             Poll::Ready(result) => {
                 this.call.set(Call::None);
-                this.state.handled(job, result, cx);
+                this.state.handled(result, cx);
                 self.poll(cx);
             }
             Poll::Pending => {
-                this.state.calling(job);
+                this.state.calling();
                 this.state.poll_pipeline(cx);
             }
         }
     }
-}
-
-/// Polls a part of handling a message, and turns a panic into a failure of the handler.
-#[inline]
-fn caught(poll: impl FnOnce() -> Poll<Result<Outputs, BoxError>>) -> Poll<Result<Outputs, BoxError>> {
-    catch(|| while_handling(poll)).unwrap_or_else(|panicked| Poll::Ready(Err(panicked.into())))
 }
 
 impl<F, E> Future for Call<F>

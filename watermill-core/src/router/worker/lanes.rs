@@ -1,14 +1,25 @@
 //! [`Lanes`]: all lanes of a handler.
 
-use std::{pin::Pin, sync::OnceLock, task::Context};
+use std::{panic::resume_unwind, pin::Pin, sync::OnceLock, task::Context};
 
 use super::{Environment, lane::Lane, table::Table};
-use crate::{Message, Settlement, router::MessageService};
+use crate::{Message, Settlement, panic::Payload, router::MessageService};
 
 /// One lane that is polled with the worker, or a table of lanes each with a waker of its own.
 pub(super) enum Lanes<'w, S: MessageService> {
     One(Pin<Box<Lane<'w, S>>>),
     Many(Box<Table<'w, S>>),
+}
+
+/// What lanes can do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// A message in a lane needs the service: a retry, or one whose turn has come.
+    CallDue,
+    /// Another delivery can be taken.
+    Room,
+    /// Neither.
+    Busy,
 }
 
 impl<'w, S: MessageService> Lanes<'w, S> {
@@ -35,21 +46,12 @@ impl<'w, S: MessageService> Lanes<'w, S> {
         }
     }
 
-    /// Whether a message in some lane needs the service.
+    /// What can be done next.
     #[inline]
-    pub(super) fn has_call_due(&mut self) -> bool {
+    pub(super) fn readiness(&mut self) -> Readiness {
         match self {
-            Self::One(lane) => lane.state().has_call_due(),
-            Self::Many(table) => table.has_call_due(),
-        }
-    }
-
-    /// Whether another delivery can be taken.
-    #[inline]
-    pub(super) fn has_room(&self) -> bool {
-        match self {
-            Self::One(lane) => lane.state().is_free(),
-            Self::Many(table) => table.has_room(),
+            Self::One(lane) => lane.state().readiness(),
+            Self::Many(table) => table.readiness(),
         }
     }
 
@@ -61,17 +63,17 @@ impl<'w, S: MessageService> Lanes<'w, S> {
         }
     }
 
-    /// Hands a message to its lane, and goes on there; the service is ready.
+    /// Hands a message to its lane, and goes on there; the service is ready, and there is room.
     #[inline(always)]
     pub(super) fn accept(
         &mut self,
-        message: &mut Option<Message>,
+        message: Message,
         settlement: Settlement,
         service: &mut S,
         cx: &mut Context<'_>,
     ) {
         match self {
-            Self::One(lane) => lane.as_mut().accept(message, settlement, service, cx),
+            Self::One(lane) => lane.as_mut().begin(message, settlement, service, cx),
             Self::Many(table) => table.accept(message, settlement, service),
         }
     }
@@ -79,12 +81,19 @@ impl<'w, S: MessageService> Lanes<'w, S> {
     /// Calls the service, which is ready, for a message that needs it; says whether there was one.
     pub(super) fn call_due(&mut self, service: &mut S, cx: &mut Context<'_>) -> bool {
         match self {
-            Self::One(lane) if lane.state().has_call_due() => {
-                lane.as_mut().call_due(service, cx);
-                true
-            }
-            Self::One(_) => false,
+            Self::One(lane) => lane.as_mut().call_due(service, cx),
             Self::Many(table) => table.call_due(service),
+        }
+    }
+
+    /// Something has panicked in here: the handler of a lane, which goes on when it is polled again, or what is not
+    /// ours to handle.
+    #[cold]
+    pub(super) fn panicked(&mut self, payload: Payload) {
+        match self {
+            Self::One(lane) => lane.as_mut().panicked(payload),
+            // It has caught those of its lanes.
+            Self::Many(_) => resume_unwind(payload),
         }
     }
 

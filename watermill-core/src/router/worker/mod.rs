@@ -10,6 +10,7 @@ mod awake;
 mod environment;
 mod failing;
 mod group;
+mod in_hand;
 mod intake;
 mod job;
 mod lane;
@@ -29,9 +30,12 @@ use std::{
 };
 
 pub(super) use self::{environment::Environment, trouble::Trouble};
-use self::{intake::Intake, lanes::Lanes};
+use self::{
+    intake::Intake,
+    lanes::{Lanes, Readiness},
+};
 use super::service::MessageService;
-use crate::{Subscription, error::BoxError};
+use crate::{Subscription, error::BoxError, panic::catch_payload};
 
 /// Why a worker ended.
 #[derive(Debug)]
@@ -63,45 +67,54 @@ pub(super) async fn drive<S: MessageService>(
     let mut stop = pin!(env.stop.cancelled());
     let mut end = None;
     poll_fn(|cx| {
-        lanes.register(cx);
-        let stopped = end.is_none() && stop.as_mut().poll(cx).is_ready();
-        lanes.poll(cx);
-        for _ in 0..YIELD_AFTER {
-            if end.is_none() {
-                end = if stopped {
-                    Some(End::Stopped)
-                } else {
-                    broken.get().map(|error: &String| End::Closed(error.as_str().into()))
+        // One net for all that is handled in a poll: where it was a handler that panicked, its lane knows.
+        let polled = catch_payload(|| {
+            lanes.register(cx);
+            let stopped = end.is_none() && stop.as_mut().poll(cx).is_ready();
+            lanes.poll(cx);
+            for _ in 0..YIELD_AFTER {
+                if end.is_none() && (stopped || broken.get().is_some()) {
+                    end = Some(asked_to_end(stopped, &broken));
+                    intake.stop();
+                    lanes.give_back(cx);
+                }
+                let step = match lanes.readiness() {
+                    Readiness::Busy => Poll::Pending,
+                    Readiness::Room if end.is_some() => Poll::Pending,
+                    ready => step(service, &mut intake, &mut lanes, ready, end.is_none(), cx),
                 };
-                if end.is_some() {
-                    intake.stop();
-                    lanes.give_back(cx);
+                match step {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(ended)) => {
+                        intake.stop();
+                        // A service that is broken is not asked again.
+                        lanes.give_back(cx);
+                        end = Some(ended);
+                    }
+                    Poll::Pending if end.is_some() && lanes.is_quiet() => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
                 }
             }
-            let due = lanes.has_call_due();
-            let step = if due || (end.is_none() && lanes.has_room()) {
-                step(service, &mut intake, &mut lanes, due, end.is_none(), cx)
-            } else {
-                Poll::Pending
-            };
-            match step {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(ended)) => {
-                    intake.stop();
-                    // A service that is broken is not asked again.
-                    lanes.give_back(cx);
-                    end = Some(ended);
-                }
-                Poll::Pending if end.is_some() && lanes.is_quiet() => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        polled.unwrap_or_else(|payload| {
+            lanes.panicked(payload);
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
     })
     .await;
     drop(lanes);
     (intake.into_subscription(), end.unwrap_or(End::Stopped))
+}
+
+#[cold]
+fn asked_to_end(stopped: bool, broken: &OnceLock<String>) -> End {
+    match broken.get() {
+        Some(error) if !stopped => End::Closed(error.as_str().into()),
+        _ => End::Stopped,
+    }
 }
 
 /// Calls the service once: for a message that waits in a lane, or for the next of the subscription.
@@ -110,7 +123,7 @@ fn step<S: MessageService>(
     service: &mut S,
     intake: &mut Intake<'_>,
     lanes: &mut Lanes<'_, S>,
-    due: bool,
+    ready: Readiness,
     takes: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), End>> {
@@ -119,7 +132,7 @@ fn step<S: MessageService>(
         Poll::Ready(Ok(())) => {}
         Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ServiceFailed(error.into()))),
     }
-    if due && lanes.call_due(service, cx) {
+    if ready == Readiness::CallDue && lanes.call_due(service, cx) {
         return Poll::Ready(Ok(()));
     }
     if !takes {

@@ -6,21 +6,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::future::BoxFuture;
-
 use super::{
     Environment,
+    in_hand::Polled,
     job::{AckedAs, Job, NACK_NOW},
+    lanes::Readiness,
     pipeline::{Pipeline, poll_call},
     stage::{Recalled, Stage},
 };
-use crate::{
-    Delivery, Message, Outputs, Settlement,
-    delivery::Outcome,
-    error::{BoxError, PublishError},
-    handling::while_handling,
-    panic::catch,
-};
+use crate::{Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError};
 
 /// The messages of a lane: at most one being handled, some whose outputs are on their way before it,
 /// and as a rule none that waits behind it.
@@ -35,6 +29,10 @@ pub(super) struct State<'w> {
     pub(super) pipeline: Pipeline<'w>,
     /// Deliveries that have not begun.
     pub(super) waiting: VecDeque<Delivery>,
+    /// The job whose handler or publisher is being polled. Where that panics, whoever has caught the panic finds the
+    /// job here: one net is enough for all messages of a poll, where one for each would be 60 instructions.
+    pub(super) in_hand: Option<Job>,
+    pub(super) polled: Polled,
     /// The worker is at its end: no retry and no nack is waited for any more.
     pub(super) closing: bool,
 }
@@ -47,6 +45,8 @@ impl<'w> State<'w> {
             stage: Stage::Idle,
             pipeline: Pipeline::new(env.pipeline),
             waiting: VecDeque::new(),
+            in_hand: None,
+            polled: Polled::Handler,
             closing: false,
         }
     }
@@ -55,6 +55,15 @@ impl<'w> State<'w> {
     #[inline]
     pub(super) fn is_free(&self) -> bool {
         matches!(self.stage, Stage::Idle) && self.pipeline.has_room()
+    }
+
+    /// What can be done next.
+    #[inline]
+    pub(super) fn readiness(&self) -> Readiness {
+        if self.is_free() {
+            return if self.waiting.is_empty() { Readiness::Room } else { Readiness::CallDue };
+        }
+        if matches!(self.stage, Stage::RetryDue(_)) { Readiness::CallDue } else { Readiness::Busy }
     }
 
     /// Whether nothing is in hand.
@@ -66,12 +75,6 @@ impl<'w> State<'w> {
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Idle) && self.pipeline.is_empty()
-    }
-
-    /// Whether there is a message that needs the service: a retry, or one whose turn has come.
-    #[inline]
-    pub(super) fn has_call_due(&self) -> bool {
-        matches!(self.stage, Stage::RetryDue(_)) || (!self.waiting.is_empty() && self.is_free())
     }
 
     /// How many deliveries wait their turn.
@@ -127,31 +130,14 @@ impl<'w> State<'w> {
         }
     }
 
-    /// The handler goes on later.
-    pub(super) fn calling(&mut self, job: Job) {
-        self.stage = Stage::Calling(job, None);
-    }
-
     /// Takes the job whose handler has returned.
     pub(super) fn take_called(&mut self) -> Option<(Job, Recalled)> {
-        match std::mem::replace(&mut self.stage, Stage::Idle) {
+        match self.take_stage() {
             Stage::Calling(job, recalled) => Some((job, recalled)),
             stage => {
                 self.stage = stage;
                 None
             }
-        }
-    }
-
-    /// The handler has returned.
-    #[inline]
-    pub(super) fn handled(&mut self, job: Job, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
-        match result {
-            Ok(_) if job.settlement.is_lost() => self.lose(job),
-            Ok(outputs) if outputs.is_empty() => self.succeeded(job),
-            Ok(outputs) if self.env.is_batch => self.stage = Stage::Grouped(job, outputs),
-            Ok(outputs) => self.publish(job, outputs, cx),
-            Err(error) => self.fail(job, error),
         }
     }
 
@@ -224,7 +210,9 @@ impl<'w> State<'w> {
             return None;
         }
         let mut outputs = std::mem::replace(outputs, Outputs::none());
-        name_delivery(self.env, job, &mut outputs);
+        if self.env.commits_with_ack {
+            name_delivery(job, &mut outputs);
+        }
         Some(outputs)
     }
 
@@ -245,8 +233,8 @@ impl<'w> State<'w> {
     }
 
     /// The usual end, without the choices of the others.
-    #[inline]
-    fn succeeded(&mut self, job: Job) {
+    #[inline(always)]
+    pub(super) fn succeeded(&mut self, job: Job) {
         if self.pipeline.is_empty() {
             self.env.counters.acked.increment();
             self.forget_attempts(&job);
@@ -328,47 +316,11 @@ impl<'w> State<'w> {
             attempts.forget(id);
         }
     }
-
-    /// Apart, because most of what a handler without outputs would make room for is in here.
-    #[inline(never)]
-    fn publish(&mut self, job: Job, mut outputs: Outputs, cx: &mut Context<'_>) {
-        let env = self.env;
-        name_delivery(env, &job, &mut outputs);
-        // One net for the call and its first poll, which is also the last where nothing is waited for.
-        let entered = job.trace.enter();
-        let begun = catch(|| {
-            while_handling(|| {
-                let mut call = env.sink.publish(outputs)?;
-                Ok(match call.as_mut().poll(cx) {
-                    Poll::Ready(result) => Begun::Over(result),
-                    Poll::Pending => Begun::GoesOn(call),
-                })
-            })
-        });
-        drop(entered);
-        match begun {
-            Ok(Ok(Begun::Over(Ok(())))) => self.succeeded(job),
-            Ok(Ok(Begun::Over(Err(error)))) => self.not_accepted(job, error.into()),
-            Ok(Ok(Begun::GoesOn(call))) => self.pipeline.push_call(job, call),
-            Ok(Err(misdirected)) => self.fail(job, misdirected),
-            Err(panicked) => self.not_accepted(job, panicked.into()),
-        }
-    }
 }
 
-/// A publish call after its first poll.
-enum Begun<'w> {
-    Over(Result<(), PublishError>),
-    GoesOn(BoxFuture<'w, Result<(), PublishError>>),
-}
-
-/// Names the delivery that the outputs were made of, where the publisher commits it with the ack.
-fn name_delivery(env: &Environment, job: &Job, outputs: &mut Outputs) {
-    if env.commits_with_ack
-        && let Some(info) = job.settlement.info()
-    {
-        outputs.iter_mut().for_each(|message| message.set_delivery(info.clone()));
-    }
+/// Names the delivery that the outputs were made of, for a publisher that commits it with the ack.
+pub(super) fn name_delivery(job: &Job, outputs: &mut Outputs) {
+    outputs.iter_mut().for_each(|message| message.set_delivery(job.settlement.info().clone()));
 }
 
 impl Job {

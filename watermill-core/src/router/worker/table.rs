@@ -12,8 +12,9 @@ use super::{
     awake::{Awake, LaneWaker},
     group::Groups,
     lane::Lane,
+    lanes::Readiness,
 };
-use crate::{Message, Settlement, router::MessageService};
+use crate::{Message, Settlement, panic::catch_payload, router::MessageService};
 
 /// Lanes by number, each with a waker of its own. A lane that has nothing in hand is used again, so a message
 /// costs no allocation beyond its lane's.
@@ -82,31 +83,24 @@ impl<'w, S: MessageService> Table<'w, S> {
         }
     }
 
-    /// Whether a lane needs the service; forgets those that needed it and have given back since.
-    pub(super) fn has_call_due(&mut self) -> bool {
-        while let Some(at) = self.due.front() {
-            let slot = &mut self.slots[*at];
-            if slot.lane.state().has_call_due() {
-                return true;
-            }
-            slot.is_due = false;
-            self.due.pop_front();
+    pub(super) fn readiness(&mut self) -> Readiness {
+        if self.has_call_due() {
+            Readiness::CallDue
+        } else if self.has_room() {
+            Readiness::Room
+        } else {
+            Readiness::Busy
         }
-        false
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.busy < self.env.concurrency.lanes_max() && self.waiting < self.env.concurrency.ahead_max()
     }
 
     pub(super) fn is_quiet(&self) -> bool {
         self.quiet.len() == self.slots.len()
     }
 
-    pub(super) fn accept(&mut self, message: &mut Option<Message>, settlement: Settlement, service: &mut S) {
+    pub(super) fn accept(&mut self, message: Message, settlement: Settlement, service: &mut S) {
         // A delivery that may go anywhere is a lane of its own.
         self.accepted += 1;
-        let serves = self.env.concurrency.lane(message.as_ref().and_then(Message::key), settlement.token());
+        let serves = self.env.concurrency.lane(message.key(), settlement.info().token());
         let serves = serves.unwrap_or(self.accepted);
         let at = match self.by_lane.get(&serves) {
             Some(at) => *at,
@@ -124,8 +118,10 @@ impl<'w, S: MessageService> Table<'w, S> {
         while let Some(at) = self.due.pop_front() {
             let slot = &mut self.slots[at];
             slot.is_due = false;
-            if slot.lane.state().has_call_due() {
-                self.with_lane(at, |lane, cx| lane.call_due(service, cx));
+            if slot.lane.state().readiness() == Readiness::CallDue {
+                self.with_lane(at, |lane, cx| {
+                    lane.call_due(service, cx);
+                });
                 return true;
             }
         }
@@ -139,6 +135,23 @@ impl<'w, S: MessageService> Table<'w, S> {
                 lane.poll(cx);
             });
         }
+    }
+
+    /// Whether a lane needs the service; forgets those that needed it and have given back since.
+    fn has_call_due(&mut self) -> bool {
+        while let Some(at) = self.due.front() {
+            let slot = &mut self.slots[*at];
+            if slot.lane.state().readiness() == Readiness::CallDue {
+                return true;
+            }
+            slot.is_due = false;
+            self.due.pop_front();
+        }
+        false
+    }
+
+    fn has_room(&self) -> bool {
+        self.busy < self.env.concurrency.lanes_max() && self.waiting < self.env.concurrency.ahead_max()
     }
 
     /// One round: a lane that wakes itself again has its next turn in the next.
@@ -179,7 +192,11 @@ impl<'w, S: MessageService> Table<'w, S> {
         slot.waker.polls();
         let waker = Waker::from(slot.waker.clone());
         let waiting_elsewhere = self.waiting - slot.lane.state().waiting();
-        go_on(slot.lane.as_mut(), &mut Context::from_waker(&waker));
+        let mut cx = Context::from_waker(&waker);
+        if let Err(payload) = catch_payload(|| go_on(slot.lane.as_mut(), &mut cx)) {
+            slot.lane.as_mut().panicked(payload);
+            slot.waker.wake_by_ref();
+        }
         self.waiting = waiting_elsewhere + slot.lane.state().waiting();
         self.note(at);
     }
@@ -191,7 +208,7 @@ impl<'w, S: MessageService> Table<'w, S> {
         let is_busy = !state.is_free();
         self.busy = self.busy + usize::from(is_busy) - usize::from(slot.is_busy);
         slot.is_busy = is_busy;
-        if state.has_call_due() {
+        if state.readiness() == Readiness::CallDue {
             if !slot.is_due {
                 slot.is_due = true;
                 self.due.push_back(at);

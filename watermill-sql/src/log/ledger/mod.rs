@@ -166,6 +166,10 @@ impl LogLedger {
         });
         self.inherited.forget_up_to(position);
         self.pop_done();
+        // What was done before is passed for good, though nothing is acked.
+        if self.position == position {
+            self.unsaved.since.get_or_insert_with(Instant::now);
+        }
     }
 
     /// After which position to fetch.

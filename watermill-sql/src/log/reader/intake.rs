@@ -15,6 +15,8 @@ use crate::{
     log::{
         SqlSubscriberConfig,
         dialect::{Fetched, LogDialect},
+        last_row,
+        lease::Lease,
         ledger::LogLedger,
     },
     marshaler::Unreadable,
@@ -24,6 +26,9 @@ use crate::{
 
 /// What fetching needs from one time to the next.
 pub(super) struct Fetching<D: LogDialect> {
+    lease: Lease,
+    /// When to look whether the table is the one that was read.
+    check_at: Instant,
     /// `None` before the first fetch.
     pub(super) cursor: Option<D::Cursor>,
     /// For the next statement, because to get one of the pool takes longer than most statements.
@@ -38,8 +43,10 @@ pub(super) struct Fetching<D: LogDialect> {
 }
 
 impl<D: LogDialect> Fetching<D> {
-    pub(super) fn new(config: &SqlSubscriberConfig, now: Instant) -> Self {
+    pub(super) fn new(lease: Lease, config: &SqlSubscriberConfig, now: Instant) -> Self {
         Self {
+            lease,
+            check_at: now,
             cursor: None,
             connection: None,
             kept_until: None,
@@ -93,6 +100,11 @@ impl<D: LogDialect> Reader<D> {
             Some(cursor) => cursor,
             none => none.insert(D::open_cursor(connection.get(), &self.tables, &self.config).await?),
         };
+        let asked = Instant::now();
+        if asked >= fetching.check_at {
+            last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &fetching.lease).await?;
+            fetching.check_at = asked + self.config.lease / 3;
+        }
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
         let fetched = fetched.map_err(classify::<D>)?;
         let now = Instant::now();

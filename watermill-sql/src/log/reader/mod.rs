@@ -21,7 +21,7 @@ use self::{record::CLOSE_TIMEOUT, serve::Over};
 use super::{
     SqlSubscriberConfig,
     dialect::LogDialect,
-    lease::{Claim, Claimed, Lease, Taken},
+    lease::{Claim, Claimed, Lease, Taken, VERSION},
     ledger::LogLedger,
 };
 use crate::{
@@ -88,6 +88,16 @@ impl<D: LogDialect> Reader<D> {
                     failures = 0;
                     self.degraded(format!("standing by: {by} has the lease"));
                     remaining.min(self.config.poll_interval_max)
+                }
+                Ok(Claimed::TooNew { version }) => {
+                    let wait = self.config.retry.delay(failures);
+                    failures += 1;
+                    let why = format!(
+                        "the group was read by a release that writes version {version} of its lease, and this one \
+                         knows {VERSION} and the next: update this service"
+                    );
+                    self.trouble(Failure::because(Trouble::Refused, why), Some(wait));
+                    wait
                 }
                 Err(failure) if failure.trouble() == Trouble::Closed => {
                     self.trouble(failure, None);

@@ -11,7 +11,7 @@ use crate::{
     connection::begin,
     dead_letter::DeadLetter,
     error::{Failure, Trouble, classify},
-    log::{dialect::LogDialect, lease::Lease, ledger::Save},
+    log::{dialect::LogDialect, last_row, lease::Lease, ledger::Save},
     publisher::{Over, insert_chunks},
     schema::Found,
     settle::Rejected,
@@ -94,6 +94,7 @@ impl<D: LogDialect> Reader<D> {
     /// Records what is settled and gives the lease back: the graceful end.
     pub(super) async fn finish<K>(
         &self,
+        cursor: Option<D::Cursor>,
         at_rest: Option<Keeping<D>>,
         under_way: Pin<&mut Fuse<K>>,
     ) -> Result<(), String>
@@ -108,7 +109,7 @@ impl<D: LogDialect> Reader<D> {
             };
             let mut failures = 0;
             loop {
-                match self.record_and_release(&mut keeping).await {
+                match self.record_and_release(cursor.as_ref(), &mut keeping).await {
                     Ok(()) => return Ok(()),
                     // A second writer is no reason to forget acks; a database that is away is.
                     Err(failure) if failure.is_passing() && failures < 3 => {
@@ -124,7 +125,11 @@ impl<D: LogDialect> Reader<D> {
         result.unwrap_or_else(|_| Err(format!("the database did not answer within {CLOSE_TIMEOUT:?}")))
     }
 
-    async fn record_and_release(&self, keeping: &mut Keeping<D>) -> Result<(), Failure> {
+    async fn record_and_release(
+        &self,
+        cursor: Option<&D::Cursor>,
+        keeping: &mut Keeping<D>,
+    ) -> Result<(), Failure> {
         let unsaved = self.shared.lock().ledger.has_unsaved();
         if unsaved && !self.record(keeping).await? {
             return Err(Failure::because(
@@ -133,6 +138,17 @@ impl<D: LogDialect> Reader<D> {
             ));
         }
         self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
+            if let Some(cursor) = cursor
+                && let Err(failure) =
+                    last_row::check_and_note::<D>(connection, &self.config, cursor, lease).await
+            {
+                // Whoever comes next finds out for itself.
+                tracing::debug!(
+                    topic = self.tables.topic(),
+                    reason = failure.text(),
+                    "the last row is not noted"
+                );
+            }
             D::release(connection, lease).await.map_err(classify::<D>)
         })
         .await

@@ -38,7 +38,7 @@ impl<D: LogDialect> Reader<D> {
         let now = Instant::now();
         let mut paces = Paces::default();
         // What is not under way; what is brings its state back when it is done.
-        let mut to_fetch = Some(Fetching::new(&self.config, now));
+        let mut to_fetch = Some(Fetching::new(lease.clone(), &self.config, now));
         let mut to_keep = Some(Keeping::new(lease, now + self.config.lease / 3));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
@@ -97,7 +97,8 @@ impl<D: LogDialect> Reader<D> {
             }
         }
         // A fetch that is under way is given up.
-        Over::Ended(self.finish(to_keep, keeping).await)
+        let cursor = to_fetch.and_then(|state| state.cursor);
+        Over::Ended(self.finish(cursor, to_keep, keeping).await)
     }
 
     /// What a fetch has come to: a failure, and how long to wait.

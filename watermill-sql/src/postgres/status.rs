@@ -1,0 +1,166 @@
+//! Status.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
+
+use super::{NOW_MS, rows, zone};
+use crate::{
+    Layout, WriterStatus,
+    position::Position,
+    status::{Backlog, COUNTED_MAX, GroupRow, Peeked, QueueCounts, StatusDialect},
+    stored::Store,
+    topic::{LEASES, Tables},
+};
+
+#[async_trait]
+impl StatusDialect for Postgres {
+    async fn groups(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        has_leases: bool,
+    ) -> sqlx::Result<Vec<GroupRow>> {
+        let (lease, join) = match has_leases {
+            true => (
+                format!("l.owner, l.expires_at_ms - {NOW_MS}"),
+                format!("left join {LEASES} l on l.topic = $1 and l.consumer_group = o.consumer_group"),
+            ),
+            false => ("null::text, null::bigint".to_owned(), "where $1::text is not null".to_owned()),
+        };
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "select o.consumer_group, coalesce(o.offset_acked, 0), o.last_processed_transaction_id::text, {lease}
+             from {} o {join} order by 1",
+            tables.offsets()
+        )))
+        .bind(tables.topic())
+        .fetch_all(connection)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(GroupRow {
+                    group: row.try_get(0)?,
+                    position: Position {
+                        transaction: rows::transaction_id(row, 2)?,
+                        offset: row.try_get(1)?,
+                    },
+                    owner: row.try_get(3)?,
+                    remaining_ms: row.try_get(4)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Go's logs have no index on the offset alone, and queues know no transactions.
+    async fn backlog(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        after: Position,
+    ) -> sqlx::Result<Backlog> {
+        let messages = tables.messages();
+        let is_log: bool = sqlx::query_scalar(
+            "select exists (select from pg_attribute where attrelid = to_regclass($1) and attname = 'transaction_id')",
+        )
+        .bind(&messages)
+        .fetch_one(&mut *connection)
+        .await?;
+        let by_offset = !is_log || (after.transaction == 0 && after.offset > 0);
+        let (behind, order) = match by_offset {
+            true => (r#"$1::text is not null and "offset" > $2"#, r#""offset""#),
+            false => (r#"(transaction_id, "offset") > ($1::text::xid8, $2)"#, r#"transaction_id, "offset""#),
+        };
+        let newest = match by_offset {
+            true => r#""offset" desc"#,
+            false => r#"transaction_id desc, "offset" desc"#,
+        };
+        let created_at = if is_log { &*zone::CREATED_AT } else { "created_at" };
+        let row = sqlx::query(AssertSqlSafe(format!(
+            r#"select (select count(*) from (select 1 from {messages} where {behind} limit {COUNTED_MAX} + 1) counted),
+                      (select (extract(epoch from clock_timestamp() - {created_at}) * 1000)::bigint
+                       from {messages} where {behind} order by {order} limit 1),
+                      (select "offset"::bigint from {messages} order by {newest} limit 1)"#
+        )))
+        .bind(after.transaction.to_string())
+        .bind(after.offset)
+        .fetch_one(connection)
+        .await?;
+        Ok(Backlog { counted: row.try_get(0)?, oldest_ms: row.try_get(1)?, newest: row.try_get(2)? })
+    }
+
+    async fn writers(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<Vec<WriterStatus>> {
+        let writers: Vec<(i32, Option<String>, Option<i64>, Option<i64>)> = sqlx::query_as(
+            "select a.pid, nullif(a.application_name, ''),
+                    (extract(epoch from clock_timestamp() - a.xact_start) * 1000)::bigint,
+                    (extract(epoch from clock_timestamp() - a.query_start) * 1000)::bigint
+             from pg_stat_activity a
+             where a.pid in (
+                 select l.pid from pg_locks l
+                 where l.locktype = 'relation' and l.mode = 'RowExclusiveLock' and l.granted
+                   and l.relation = to_regclass($1)
+                   and l.database = (select oid from pg_database where datname = current_database())
+             ) and a.pid <> pg_backend_pid() order by a.xact_start limit 100",
+        )
+        .bind(tables.messages())
+        .fetch_all(connection)
+        .await?;
+        let duration = |ms: Option<i64>| ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+        let writers = writers.into_iter().map(|(pid, application, age, query_age)| WriterStatus {
+            id: i64::from(pid),
+            application,
+            age: duration(age),
+            query_age: duration(query_age),
+        });
+        Ok(writers.collect())
+    }
+
+    async fn queue_counts(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        has_due: bool,
+    ) -> sqlx::Result<QueueCounts> {
+        let messages = tables.messages();
+        let limit = format!("limit {COUNTED_MAX} + 1");
+        let counts = match has_due {
+            true => format!(
+                "with now as materialized (select {NOW_MS} as ms),
+                      waiting as materialized (
+                          select owner from {messages} where not acked and due_ms > (select ms from now) {limit}
+                      )
+                 select (select count(*) from (
+                             select 1 from {messages} where not acked and due_ms <= (select ms from now) {limit}
+                         ) counted),
+                        (select count(*) from waiting where owner is null),
+                        (select count(*) from waiting where owner is not null)"
+            ),
+            false => format!(
+                "select count(*), 0::bigint, 0::bigint from (
+                     select 1 from {messages} where not acked {limit}
+                 ) counted"
+            ),
+        };
+        let (due, delayed, in_hand) = sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
+        Ok(QueueCounts { due, delayed, in_hand })
+    }
+
+    async fn peek(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        layout: Layout,
+        after: i64,
+        limit: usize,
+    ) -> sqlx::Result<Peeked> {
+        let created_at = if layout == Layout::Log { &*zone::CREATED_AT } else { "created_at::timestamptz" };
+        let found = sqlx::query(AssertSqlSafe(format!(
+            r#"select {}, {created_at} from {} where "offset" > $1 order by "offset" limit $2"#,
+            rows::COLUMNS,
+            tables.messages()
+        )))
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await?;
+        let mut store = Store::default();
+        let rows = found.iter().map(|row| rows::read(row, 0, &mut store)).collect::<sqlx::Result<_>>()?;
+        Ok(Peeked { rows })
+    }
+}
