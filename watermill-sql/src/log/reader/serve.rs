@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures::future::{Fuse, FutureExt as _};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use watermill_core::backend::WakeFor;
 
 use super::{
@@ -17,6 +17,9 @@ use crate::{
     pace::Pace,
     wake,
 };
+
+/// How long a fetch may take that is under way in the end.
+const FETCH_MAX: Duration = Duration::from_secs(1);
 
 /// How a term of ownership ended.
 pub(super) enum Over {
@@ -96,8 +99,11 @@ impl<D: LogDialect> Reader<D> {
                 None => {}
             }
         }
-        // A fetch that is under way is given up.
-        let cursor = to_fetch.and_then(|state| state.cursor);
+        // A fetch that is under way is not waited for when it takes long.
+        let cursor = match to_fetch {
+            Some(state) => state.cursor,
+            None => timeout(FETCH_MAX, fetching).await.ok().and_then(|(state, _)| state.cursor),
+        };
         Over::Ended(self.finish(cursor, to_keep, keeping).await)
     }
 
