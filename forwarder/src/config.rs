@@ -211,11 +211,6 @@ impl ForwarderConfig {
         }
     }
 
-    /// The same where nothing is blocked by itself: a batch that is committed, and one of which acks are on their way.
-    pub(crate) fn fenced_window(&self) -> Window {
-        window(self.max_flowing(), self.max_flowing())
-    }
-
     /// When a stop that begins now has to be through.
     pub(crate) fn stop_deadlines(&self) -> StopDeadlines {
         let for_closing = (self.drain_timeout / 5).min(Duration::from_secs(1));
@@ -282,7 +277,6 @@ mod tests {
         let unordered = config.window(Ordering::None);
         assert_eq!((unordered.per_scope(), unordered.total()), (27, 27));
         assert_eq!(config.window(Ordering::Total).total(), 27);
-        assert_eq!((config.fenced_window().per_scope(), config.fenced_window().total()), (20, 20));
     }
 
     #[test]

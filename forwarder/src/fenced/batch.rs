@@ -19,16 +19,31 @@ pub(super) struct Pending {
     pub(super) destination: Option<String>,
     /// What is published instead, to the dead-letter topic.
     dead_letter: Option<Message>,
+    /// Whether it was not looked for yet in what an earlier relay has published.
+    new: bool,
 }
 
 impl Pending {
     pub(super) fn new(item: Item, place: Place, destination: Option<String>) -> Self {
-        Self { item, place, destination, dead_letter: None }
+        Self { item, place, destination, dead_letter: None, new: true }
     }
 
-    /// Gives it up: its dead letter is published instead. The error is that of its destination.
+    /// Gives it up where nobody else keeps its dead letter: that is published instead. The error is that of
+    /// its destination.
     pub(super) fn give_up(&mut self, handler: &Arc<HandlerInfo>, error: Option<&PublishError>) {
-        self.dead_letter = Some(self.item.dead_letter(handler, error, 1));
+        self.dead_letter = Some(self.item.dead_letter(handler, error, self.item.refusals.max(1)));
+    }
+
+    /// Whether it has to stay behind `other`: they have a destination and a key in common.
+    pub(super) fn is_behind(&self, other: &Self) -> bool {
+        self.destination == other.destination
+            && self.item.key().is_some()
+            && self.item.key() == other.item.key()
+    }
+
+    /// Whether this is asked for the first time.
+    pub(super) fn is_new(&mut self) -> bool {
+        std::mem::take(&mut self.new)
     }
 
     pub(super) fn is_given_up(&self) -> bool {
@@ -59,8 +74,13 @@ impl Batch {
         self.0.drain(..count.min(self.0.len())).collect()
     }
 
-    pub(super) fn first_mut(&mut self, count: usize) -> impl Iterator<Item = &mut Pending> {
-        self.0.iter_mut().take(count)
+    pub(super) fn first(&self, count: usize) -> impl Iterator<Item = &Pending> {
+        self.0.iter().take(count)
+    }
+
+    /// Puts messages before all others.
+    pub(super) fn put_back(&mut self, pending: Vec<Pending>) {
+        self.0.splice(0..0, pending);
     }
 
     /// The places of the first ones.

@@ -7,22 +7,25 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use watermill_core::{
     Delivery,
     error::{PublishError, PublishErrorKind, SettleError, chain},
     fenced::Term,
+    router::Phase,
+    subscriber::Ordering,
 };
 
 use super::{
     FencedForwarder,
     batch::{Batch, Pending},
     journal::{Journal, Place},
+    waiting::Waiting,
 };
 use crate::{
-    ForwarderError, ForwarderReport, OnUnreadable,
+    ForwarderError, ForwarderReport, Held, OnUnreadable,
     config::StopDeadlines,
-    control::Run,
+    control::{Run, Snapshot},
     end::End,
     relay::{item::Item, source::Source},
 };
@@ -43,34 +46,45 @@ pub(super) async fn run(
     };
     let mut shutdown = pin!(asked);
     let topic = &*forwarder.config.topic;
-    let (config, window) = (&forwarder.config, |_| forwarder.config.fenced_window());
+    let (config, window) = (&forwarder.config, |ordering| forwarder.config.window(ordering));
     let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
     let mut engine = Engine::new(forwarder);
     let end = engine.flow(&mut source, shutdown).await;
-    let stop = engine.stopping.unwrap_or_else(|| forwarder.config.stop_deadlines());
+    shared.enter(Phase::Draining);
+    let stop = engine.stop.unwrap_or_else(|| forwarder.config.stop_deadlines());
     source.stop_intake();
     engine.finish_recording(stop.drained).await;
+    shared.update(Snapshot { counts: engine.report.clone(), ..Snapshot::default() });
+    // What waits goes back before the source is closed.
+    drop(engine.waiting);
     end.into_result(topic, source.close(stop.closed).await, engine.report)
 }
 
-struct Engine<'a> {
-    forwarder: &'a FencedForwarder,
-    term: Option<Box<dyn Term>>,
+pub(super) struct Engine<'a> {
+    pub(super) forwarder: &'a FencedForwarder,
+    pub(super) term: Option<Box<dyn Term>>,
     /// From the first term on.
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// The last checkpoint that was committed.
     checkpoint: Option<Bytes>,
     /// Acks on their way, of what was published.
     recording: FuturesUnordered<BoxFuture<'a, (Place, Result<(), SettleError>)>>,
+    /// What was refused, and is tried again later.
+    pub(super) waiting: Waiting,
     /// The most messages of the next commit: fewer while a message is searched that is at fault.
-    size: usize,
-    /// How many commits in a row have failed.
-    failures: u32,
-    /// Until when what may take, once it is to stop in the middle of a transaction.
-    stopping: Option<StopDeadlines>,
-    report: ForwarderReport,
+    pub(super) size: usize,
+    /// How many commits in a row have failed, and why the last one has.
+    pub(super) failures: u32,
+    pub(super) trouble: Option<(String, Instant)>,
+    /// How many commits have succeeded.
+    pub(super) commits: u64,
+    /// How many messages were refused since the last of them, each for the first time.
+    pub(super) refused_in_a_row: u32,
+    pub(super) report: ForwarderReport,
+    /// Since it was asked to stop.
+    stop: Option<StopDeadlines>,
 }
 
 impl<'a> Engine<'a> {
@@ -81,23 +95,37 @@ impl<'a> Engine<'a> {
             journal: None,
             checkpoint: None,
             recording: FuturesUnordered::new(),
+            waiting: Waiting::default(),
             size: forwarder.config.batch_size,
             failures: 0,
-            stopping: None,
+            trouble: None,
+            commits: 0,
+            refused_in_a_row: 0,
             report: ForwarderReport::default(),
+            stop: None,
         }
     }
 
     /// Takes and forwards until something ends it.
     async fn flow<S: Future<Output = ()>>(&mut self, source: &mut Source, mut shutdown: Pin<&mut S>) -> End {
         loop {
+            self.say_status(0);
             // What is published and not recorded is what a checkpoint holds: it is bounded too.
-            let has_room = self.recording.len() < self.forwarder.config.batch_size;
+            let has_room = self.recording.len() < self.forwarder.config.batch_size
+                && self.waiting.len() < self.forwarder.config.max_blocked;
             let first = tokio::select! {
                 biased;
                 () = &mut shutdown => return End::Shutdown,
                 Some((place, recorded)) = self.recording.next() => {
                     self.on_recorded(place, recorded);
+                    continue;
+                }
+                () = until(self.waiting.until()) => {
+                    let again = self.waiting.take();
+                    if let Err(end) = self.forward(again, shutdown.as_mut()).await {
+                        return end;
+                    }
+                    self.waiting.tidy();
                     continue;
                 }
                 next = source.next(), if has_room => match next {
@@ -109,6 +137,9 @@ impl<'a> Engine<'a> {
                 Ok(gathered) => gathered,
                 Err(end) => return end,
             };
+            for item in gathered.unreadable {
+                self.dead_letter_unreadable(item).await;
+            }
             if let Err(end) = self.forward(gathered.batch, shutdown.as_mut()).await {
                 return end;
             }
@@ -120,6 +151,31 @@ impl<'a> Engine<'a> {
                 item.nack();
             }
         }
+    }
+
+    /// Says how it is doing, with so many messages in hand that do not wait aside.
+    pub(super) fn say_status(&self, in_hand: usize) {
+        let mut held = self.waiting.held();
+        if let Some((error, since)) = self.trouble.as_ref().filter(|_| in_hand > 0) {
+            held.insert(
+                0,
+                Held {
+                    destination: None,
+                    key: None,
+                    messages: in_hand,
+                    attempts: self.failures,
+                    error: error.clone(),
+                    since: since.elapsed(),
+                    paused: false,
+                },
+            );
+        }
+        self.forwarder.control.shared.update(Snapshot {
+            counts: self.report.clone(),
+            in_hand: in_hand + self.waiting.len(),
+            unrecorded: self.recording.len(),
+            held,
+        });
     }
 
     /// Takes what is ready behind `first`, or comes while it lingers.
@@ -139,6 +195,11 @@ impl<'a> Engine<'a> {
                 let (topic, id, handling) = (&*config.topic, pending.item.outer.id(), config.on_unreadable);
                 tracing::error!(topic, %id, error = %chain(error), ?handling, "not an envelope");
                 match handling {
+                    OnUnreadable::DeadLetter if self.forwarder.dead_letters.have_a_place() => {
+                        gathered.unreadable.push(pending.item);
+                        next = source.ready().await;
+                        continue;
+                    }
                     OnUnreadable::DeadLetter => pending.give_up(&self.forwarder.handler, None),
                     OnUnreadable::Ack => {
                         pending.item.ack();
@@ -153,7 +214,9 @@ impl<'a> Engine<'a> {
                     }
                 }
             }
-            gathered.batch.push(pending);
+            if let Some(pending) = self.waiting.keep(pending) {
+                gathered.batch.push(pending);
+            }
             if gathered.batch.len() >= config.batch_size {
                 break;
             }
@@ -176,7 +239,7 @@ impl<'a> Engine<'a> {
         }
         self.begin(&mut batch, None, shutdown.as_mut()).await?;
         let journal = self.journal.as_mut().expect("the first term begins one");
-        for pending in batch.take(|pending| journal.is_known(pending.place)) {
+        for pending in batch.take(|pending| pending.is_new() && journal.is_known(pending.place)) {
             self.report.repeated += 1;
             self.record(pending);
         }
@@ -187,46 +250,21 @@ impl<'a> Engine<'a> {
             if size == 0 {
                 return Ok(());
             }
+            self.wait_while_paused(&batch, size, shutdown.as_mut()).await?;
             let journal = self.journal.as_mut().expect("the first term begins one");
             let checkpoint = journal.publish(batch.places(size));
-            let outgoing = batch.outgoing(size, &self.forwarder.config.dead_letter_topic);
-            let term = self.term.as_mut().expect("a term has begun");
-            let committed = {
-                let mut commit = pin!(term.commit(outgoing, checkpoint.clone()));
-                tokio::select! {
-                    biased;
-                    committed = &mut commit => Some(committed),
-                    () = shutdown.as_mut() => {
-                        let deadlines = *self.stopping.insert(self.forwarder.config.stop_deadlines());
-                        timeout_at(deadlines.drained, commit).await.ok()
-                    }
-                }
-            };
-            let Some(committed) = committed else {
-                // Whether it is committed is for the next relay to find out.
-                self.term = None;
-                tracing::warn!(topic = self.forwarder.config.topic, "stopped before a transaction had ended");
-                return Err(End::Shutdown);
-            };
-            match committed {
-                Ok(()) => {
-                    self.published(&mut batch, size, checkpoint);
-                    if self.stopping.is_some() {
-                        return Err(End::Shutdown);
-                    }
-                }
-                Err(error) if self.stopping.is_some() && error.kind() != PublishErrorKind::Fenced => {
-                    let error = chain(&error);
-                    tracing::warn!(
-                        topic = self.forwarder.config.topic,
-                        error,
-                        "not published before the end"
-                    );
-                    return Err(End::Shutdown);
+            match self.commit(&batch, size, checkpoint.clone(), shutdown.as_mut()).await {
+                Ok(()) => self.published(&mut batch, size, checkpoint),
+                Err(error) if self.stop.is_some() => {
+                    return Err(match error.kind() {
+                        PublishErrorKind::Fenced => End::Fenced(Some(error)),
+                        _ => End::Shutdown,
+                    });
                 }
                 Err(error) => {
                     self.term = None;
-                    let in_doubt = self.failed(&mut batch, size, error, checkpoint)?;
+                    let in_doubt = self.failed(&mut batch, size, error, checkpoint).await?;
+                    self.say_status(batch.len());
                     if self.failures > 0 {
                         let delay = self.forwarder.config.backoff.delay(self.failures - 1);
                         pause(delay, shutdown.as_mut()).await?;
@@ -234,13 +272,67 @@ impl<'a> Engine<'a> {
                     self.begin(&mut batch, in_doubt, shutdown.as_mut()).await?;
                 }
             }
+            if self.stop.is_some() {
+                return Err(End::Shutdown);
+            }
+        }
+    }
+
+    /// Commits the first messages, within the time that a call may take, or that a stop leaves to it.
+    async fn commit<S: Future<Output = ()>>(
+        &mut self,
+        batch: &Batch,
+        size: usize,
+        checkpoint: Bytes,
+        shutdown: Pin<&mut S>,
+    ) -> Result<(), PublishError> {
+        let config = &self.forwarder.config;
+        let outgoing = batch.outgoing(size, &config.dead_letter_topic);
+        let term = self.term.as_mut().expect("a term has begun");
+        let mut commit = pin!(term.commit(outgoing, checkpoint));
+        let late = || PublishError::new(PublishErrorKind::Timeout, &*self.forwarder.name);
+        let deadline = tokio::select! {
+            biased;
+            committed = &mut commit => return committed,
+            () = sleep(config.call_timeout) => return Err(late().because("a commit has not come back")),
+            () = shutdown => self.stop.insert(config.stop_deadlines()).drained,
+        };
+        timeout_at(deadline, commit).await.unwrap_or_else(|_| Err(late().because("the relay stops")))
+    }
+
+    /// Waits for as long as anything of the next commit is paused.
+    async fn wait_while_paused<S: Future<Output = ()>>(
+        &mut self,
+        batch: &Batch,
+        size: usize,
+        mut shutdown: Pin<&mut S>,
+    ) -> Result<(), End> {
+        let forwarder = self.forwarder;
+        let shared = &forwarder.control.shared;
+        loop {
+            let pauses = shared.pauses();
+            let is_paused = |pending: &Pending| {
+                let (destination, key) =
+                    (pending.destination.clone().unwrap_or_default(), pending.item.key());
+                key.is_some_and(|key| pauses.contains(&(destination.clone(), Some(key.clone()))))
+                    || pauses.contains(&(destination, None))
+            };
+            if pauses.is_empty() || !batch.first(size).any(is_paused) {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return Err(End::Shutdown),
+                () = shared.pauses_changed() => {}
+            }
         }
     }
 
     /// Takes note that the first messages of a batch were published.
     fn published(&mut self, batch: &mut Batch, size: usize, checkpoint: Bytes) {
         self.checkpoint = Some(checkpoint);
-        self.failures = 0;
+        (self.failures, self.trouble, self.refused_in_a_row) = (0, None, 0);
+        self.commits += 1;
         self.size = self.size.saturating_mul(2).min(self.forwarder.config.batch_size);
         for pending in batch.take_first(size) {
             let dead = u64::from(pending.is_given_up());
@@ -251,50 +343,6 @@ impl<'a> Engine<'a> {
         while let Some(Some((place, recorded))) = self.recording.next().now_or_never() {
             self.on_recorded(place, recorded);
         }
-    }
-
-    /// Decides what becomes of messages that were not published; returns the checkpoint that may have been
-    /// committed all the same.
-    fn failed(
-        &mut self,
-        batch: &mut Batch,
-        size: usize,
-        error: PublishError,
-        checkpoint: Bytes,
-    ) -> Result<Option<(Bytes, usize)>, End> {
-        let config = &self.forwarder.config;
-        tracing::warn!(topic = config.topic, messages = size, error = %chain(&error), "not published");
-        match error.kind() {
-            PublishErrorKind::Fenced => return Err(End::Fenced(Some(error))),
-            PublishErrorKind::Closed => return Err(End::PublisherClosed(error)),
-            _ if error.is_retryable() => self.failures = self.failures.saturating_add(1),
-            _ => {}
-        }
-        if error.kind() == PublishErrorKind::Timeout {
-            return Ok(Some((checkpoint, size)));
-        }
-        let journal = self.journal.as_mut().expect("the first term begins one");
-        journal.take_back(batch.places(size));
-        if error.is_retryable() {
-            return Ok(None);
-        }
-        let at_fault = |pending: &Pending| match error.kind() {
-            PublishErrorKind::Topic => pending.destination.as_deref() == Some(error.topic()),
-            _ => size == 1,
-        };
-        let mut given_up = 0;
-        for pending in batch.first_mut(size).filter(|pending| at_fault(pending) && !pending.is_given_up()) {
-            pending.give_up(&self.forwarder.handler, Some(&error));
-            given_up += 1;
-        }
-        if given_up == 0 && size == 1 {
-            // Its dead letter cannot be published either. Somebody has to change something first.
-            self.failures = self.failures.saturating_add(1);
-        }
-        if given_up == 0 {
-            self.size = (size / 2).max(1);
-        }
-        Ok(None)
     }
 
     /// Begins a term unless there is one, however long it takes, and sees who was at work in between.
@@ -313,6 +361,9 @@ impl<'a> Engine<'a> {
                 biased;
                 () = &mut shutdown => return Err(End::Shutdown),
                 begun = self.forwarder.destination.begin(name) => begun,
+                () = sleep(self.forwarder.config.call_timeout) => {
+                    Err(PublishError::new(PublishErrorKind::Timeout, name).because("no term has begun"))
+                }
             };
             let error = match begun {
                 Ok(term) => break term,
@@ -322,13 +373,16 @@ impl<'a> Engine<'a> {
                 Err(error) => error,
             };
             tracing::error!(topic, name, error = %chain(&error), "the destination cannot be taken over yet");
+            self.note(&error);
+            self.say_status(batch.len());
             let delay = self.forwarder.config.backoff.delay(self.failures);
             self.failures = self.failures.saturating_add(1);
             pause(delay, shutdown.as_mut()).await?;
         };
         let found = term.checkpoint();
         let Some(journal) = &mut self.journal else {
-            let journal = Journal::after(found).ok_or_else(|| {
+            let in_hand_max = self.forwarder.config.window(Ordering::None).total();
+            let journal = Journal::after(found, in_hand_max).ok_or_else(|| {
                 End::Unsuitable(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
             })?;
             self.journal = Some(journal);
@@ -344,6 +398,11 @@ impl<'a> Engine<'a> {
         }
         self.term = Some(term);
         Ok(())
+    }
+
+    pub(super) fn note(&mut self, error: &PublishError) {
+        let since = self.trouble.as_ref().map_or_else(Instant::now, |(_, since)| *since);
+        self.trouble = Some((chain(error), since));
     }
 
     /// Acks what was published.
@@ -377,10 +436,18 @@ async fn pause<S: Future<Output = ()>>(delay: Duration, shutdown: Pin<&mut S>) -
     }
 }
 
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What was taken from the source.
 #[derive(Default)]
 struct Gathered {
     batch: Batch,
+    unreadable: Vec<Item>,
     /// Behind it, what is no envelope and goes back after a while.
     back: Option<(Item, Duration)>,
 }

@@ -28,7 +28,18 @@ pub(super) struct Journal {
     /// Published by us; the source has not confirmed their acks yet.
     unconfirmed: BTreeSet<Place>,
     /// Published by an earlier relay, or by us before the source took them away.
-    inherited: BTreeMap<i32, BTreeSet<Place>>,
+    inherited: BTreeMap<i32, Inherited>,
+    /// After how many deliveries of a partition that are not known nothing of it that is can come any more:
+    /// how many messages a relay may have in hand.
+    in_hand_max: usize,
+}
+
+/// What of one partition may be delivered although it was published.
+#[derive(Debug, Default)]
+struct Inherited {
+    places: BTreeSet<Place>,
+    /// How many deliveries of the partition were not known since the last was added.
+    unknown: usize,
 }
 
 impl Place {
@@ -43,8 +54,8 @@ impl Place {
 
 impl Journal {
     /// A journal that goes on from a checkpoint; `None` when that is of a kind which we do not know.
-    pub(super) fn after(checkpoint: Option<&Bytes>) -> Option<Self> {
-        let mut journal = Self { run: run(), ..Self::default() };
+    pub(super) fn after(checkpoint: Option<&Bytes>, in_hand_max: usize) -> Option<Self> {
+        let mut journal = Self { run: run(), in_hand_max, ..Self::default() };
         let Some(mut rest) = checkpoint.map(|checkpoint| &checkpoint[..]) else { return Some(journal) };
         if rest.len() < HEAD_BYTES || rest.get_u8() != VERSION {
             return None;
@@ -61,21 +72,29 @@ impl Journal {
 
     /// Whether a message that was just delivered has been published already.
     ///
-    /// What was published and not recorded comes first in its partition, in its order. So after one that is
-    /// not known, none will come.
+    /// What was published and not recorded comes first in its partition, together with what waited while others
+    /// were published. So after as many that are not known as a relay has in hand, none will come.
     pub(super) fn is_known(&mut self, place: Place) -> bool {
-        let known = self.inherited.get(&place.partition).is_some_and(|places| places.contains(&place));
-        if !known && !self.unconfirmed.contains(&place) {
+        if self.unconfirmed.contains(&place) {
+            return true;
+        }
+        let Some(inherited) = self.inherited.get_mut(&place.partition) else { return false };
+        if inherited.places.contains(&place) {
+            return true;
+        }
+        inherited.unknown += 1;
+        if inherited.unknown > self.in_hand_max {
             self.inherited.remove(&place.partition);
         }
-        known || self.unconfirmed.contains(&place)
+        false
     }
 
     /// Takes note of what is about to be published, and says so as a checkpoint.
     pub(super) fn publish(&mut self, places: impl Iterator<Item = Place>) -> Bytes {
         self.number += 1;
         self.unconfirmed.extend(places);
-        let entries = || self.unconfirmed.iter().chain(self.inherited.values().flatten());
+        let inherited = || self.inherited.values().flat_map(|inherited| &inherited.places);
+        let entries = || self.unconfirmed.iter().chain(inherited());
         let mut text = BytesMut::with_capacity(HEAD_BYTES + ENTRY_BYTES * entries().count());
         text.put_u8(VERSION);
         text.put_u64(self.run);
@@ -97,8 +116,8 @@ impl Journal {
     /// The source has recorded the ack, and does not deliver it again.
     pub(super) fn recorded(&mut self, place: Place) {
         self.unconfirmed.remove(&place);
-        if let Some(places) = self.inherited.get_mut(&place.partition) {
-            places.remove(&place);
+        if let Some(inherited) = self.inherited.get_mut(&place.partition) {
+            inherited.places.remove(&place);
         }
     }
 
@@ -110,7 +129,9 @@ impl Journal {
     }
 
     fn inherit(&mut self, place: Place) {
-        self.inherited.entry(place.partition).or_default().insert(place);
+        let inherited = self.inherited.entry(place.partition).or_default();
+        inherited.places.insert(place);
+        inherited.unknown = 0;
     }
 }
 
@@ -136,40 +157,44 @@ mod tests {
 
     #[test]
     fn what_was_published_and_not_recorded_is_known_to_the_next() {
-        let mut first = Journal::after(None).unwrap();
+        let mut first = Journal::after(None, 3).unwrap();
         first.publish([place(0, 1), place(0, 2), place(1, 3)].into_iter());
         first.recorded(place(0, 1));
         let checkpoint = first.publish([place(0, 4)].into_iter());
-        let mut next = Journal::after(Some(&checkpoint)).unwrap();
+        let mut next = Journal::after(Some(&checkpoint), 3).unwrap();
         assert!(next.is_known(place(0, 2)) && next.is_known(place(0, 4)) && next.is_known(place(1, 3)));
         assert!(!next.is_known(place(0, 1)));
     }
 
     #[test]
-    fn after_a_message_that_is_not_known_its_partition_has_nothing_to_remember() {
-        let mut first = Journal::after(None).unwrap();
+    fn after_as_many_unknown_messages_as_may_be_in_hand_a_partition_has_nothing_to_remember() {
+        let mut first = Journal::after(None, 3).unwrap();
         let checkpoint = first.publish([place(0, 1), place(1, 2)].into_iter());
-        let mut next = Journal::after(Some(&checkpoint)).unwrap();
+        let mut next = Journal::after(Some(&checkpoint), 3).unwrap();
+        for waited in 5..8 {
+            assert!(!next.is_known(place(0, waited)));
+        }
+        assert!(next.is_known(place(0, 1)), "others waited before it");
         assert!(!next.is_known(place(0, 9)));
-        let mut third = Journal::after(Some(&next.publish([place(0, 9)].into_iter()))).unwrap();
+        let mut third = Journal::after(Some(&next.publish([place(0, 9)].into_iter())), 3).unwrap();
         assert!(!third.is_known(place(0, 1)));
         assert!(third.is_known(place(1, 2)), "another partition still may deliver it");
     }
 
     #[test]
     fn no_checkpoint_is_like_another() {
-        let mut journal = Journal::after(None).unwrap();
+        let mut journal = Journal::after(None, 3).unwrap();
         assert_ne!(journal.publish(std::iter::empty()), journal.publish(std::iter::empty()));
         assert_ne!(
             journal.publish(std::iter::empty()),
-            Journal::after(None).unwrap().publish(std::iter::empty())
+            Journal::after(None, 3).unwrap().publish(std::iter::empty())
         );
     }
 
     #[test]
     fn a_checkpoint_of_somebody_else_is_not_misread() {
         for foreign in [&b""[..], b"{}", &[VERSION; HEAD_BYTES + 1], &[9; HEAD_BYTES]] {
-            assert!(Journal::after(Some(&Bytes::copy_from_slice(foreign))).is_none(), "{foreign:?}");
+            assert!(Journal::after(Some(&Bytes::copy_from_slice(foreign)), 3).is_none(), "{foreign:?}");
         }
     }
 

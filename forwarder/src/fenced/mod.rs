@@ -2,13 +2,18 @@
 
 mod batch;
 mod engine;
+mod failures;
 mod journal;
+mod waiting;
 
 use std::{fmt, future::Future, sync::Arc};
 
-use watermill_core::{HandlerInfo, Subscriber, error::ConfigError, fenced::FencedPublisher};
+use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError, fenced::FencedPublisher};
 
-use crate::{ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER};
+use crate::{
+    ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER,
+    relay::dead_letters::DeadLetters,
+};
 
 /// Reads envelopes from the forwarder topic and publishes what is in them, each batch in one transaction of
 /// the destination, together with a checkpoint.
@@ -44,9 +49,11 @@ use crate::{ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, 
 /// # One transaction for all
 ///
 /// Whatever is in a batch is published together, so a destination that is away holds everything up until
-/// it is back: [`attempts`](ForwarderConfig::attempts) and [`max_blocked`](ForwarderConfig::max_blocked) are not
-/// used. A message that is refused for good is searched for, and sent to the dead-letter topic in the
-/// same way as the others. Each transaction takes some milliseconds: let a batch be large.
+/// it is back. What is refused for good is searched for and set aside, a message with what is behind it of its key or
+/// a topic that does not exist, and the rest is published without it. A message that is refused for what it is, as
+/// in a [`Forwarder`](crate::Forwarder), is dead-lettered after [`attempts`](ForwarderConfig::attempts): by the source,
+/// or where that keeps none in the same way as the others are published. Each transaction takes some
+/// milliseconds: let a batch be large.
 ///
 /// Relays that stand by may run: one begins to publish when the source first hands it a message.
 #[derive(Clone)]
@@ -58,6 +65,7 @@ pub struct FencedForwarder {
     name: String,
     config: ForwarderConfig,
     handler: Arc<HandlerInfo>,
+    dead_letters: DeadLetters,
     control: ForwarderControl,
 }
 
@@ -68,6 +76,7 @@ pub struct FencedForwarderBuilder {
     subscriber: Arc<dyn Subscriber>,
     destination: Arc<dyn FencedPublisher>,
     name: String,
+    dead_letters: Option<Arc<dyn Publisher>>,
     config: ForwarderConfig,
 }
 
@@ -86,6 +95,7 @@ impl FencedForwarder {
             subscriber: Arc::new(subscriber),
             destination: Arc::new(destination),
             name: name.into(),
+            dead_letters: None,
             config: ForwarderConfig::default(),
         }
     }
@@ -100,9 +110,9 @@ impl FencedForwarder {
         self.control.clone()
     }
 
-    /// Forwards until `shutdown` is ready, then stops gracefully: the transaction in progress is finished,
-    /// within the `drain_timeout`, and what was published is recorded by the source. What is in hand besides stays in
-    /// the source. The
+    /// Forwards until `shutdown` is ready, then stops gracefully, within
+    /// [`drain_timeout`](ForwarderConfig::drain_timeout): the transaction in progress is finished,
+    /// and what was published is recorded by the source. What is in hand besides stays in the source. The
     /// subscription is closed; the subscriber and the destination are left open, they may have other users.
     ///
     /// # Errors
@@ -129,20 +139,31 @@ impl FencedForwarderBuilder {
         self
     }
 
+    /// Sends dead letters to a publisher of theirs, outside of the transactions, instead of leaving them with the
+    /// source. What it does not take goes where they would be without it. Whoever made it closes it.
+    pub fn dead_letters(mut self, publisher: impl Publisher + 'static) -> Self {
+        self.dead_letters = Some(Arc::new(publisher));
+        self
+    }
+
     /// Finishes.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] with everything that is wrong with the configuration.
     pub fn build(self) -> Result<FencedForwarder, ConfigError> {
-        let Self { subscriber, destination, name, config } = self;
+        let Self { subscriber, destination, name, dead_letters, config } = self;
         config
             .check()
             .unless(!name.is_empty(), "name is empty: the destination knows a relay by it")
             .finish()?;
-        let handler = HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic);
+        let handler =
+            Arc::new(HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic));
+        let place = (&*config.dead_letter_topic, config.call_timeout);
+        let (dead_letters, subscriber) =
+            DeadLetters::arrange(&subscriber, dead_letters, None, &handler, place);
         let control = ForwarderControl::new(&config.topic);
-        Ok(FencedForwarder { subscriber, destination, name, config, handler: Arc::new(handler), control })
+        Ok(FencedForwarder { subscriber, destination, name, config, handler, dead_letters, control })
     }
 }
 

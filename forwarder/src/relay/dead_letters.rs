@@ -61,6 +61,11 @@ impl DeadLetters {
         (places, keeping.unwrap_or_else(|| Arc::clone(subscriber)))
     }
 
+    /// Whether anybody keeps them.
+    pub(crate) fn have_a_place(&self) -> bool {
+        self.source_keeps || self.chosen.is_some() || self.last_resort.is_some()
+    }
+
     /// Takes a message to the first place that has it, and settles it.
     pub(crate) async fn put(&self, item: Item, error: Option<&PublishError>, attempts: u32) -> Placed {
         // Its destination was asked for some time: what was lost meanwhile is for its new owner to give up.

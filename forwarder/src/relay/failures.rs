@@ -84,8 +84,9 @@ impl Relay<'_> {
         let wait = config.backoff.delay(item.refusals - 1);
         let error = chain(&error);
         self.lanes.set_aside(&lane, vec![item], &error, now, wait);
-        if self.lanes.refuses_everybody(&lane)
-            && let Some(main) = self.lanes.get(&LaneId { aside: None, ..lane })
+        if lane.aside.is_none()
+            && self.lanes.refuses_everybody(&lane)
+            && let Some(main) = self.lanes.get(&lane)
         {
             // Its other messages are tried one by one, and ever less often.
             let wait = config.backoff.delay(main.failures());

@@ -75,6 +75,11 @@ impl Lane {
         self.is_failing() || self.slow || self.paused
     }
 
+    /// Whether the call in progress has no answer for long.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow
+    }
+
     /// How many calls in a row have failed.
     pub(super) fn failures(&self) -> u32 {
         self.failures

@@ -20,7 +20,7 @@ const REMEMBERED_MAX: usize = 1000;
 
 /// How many messages in a row a destination may refuse, each for what it is, and be believed. When it
 /// refuses more and accepts none in between, something is wrong with the destination.
-const REFUSED_IN_A_ROW_MAX: u32 = 3;
+pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 3;
 
 /// A lane for each destination, one more for each key of it that fails on its own, and one for
 /// messages that have no destination.
@@ -69,7 +69,7 @@ pub(super) struct InHand {
     pub(super) flowing: usize,
     /// Those that wait for a destination or a key that is away, slow or paused, or that refuses them.
     pub(super) blocked: usize,
-    /// Of those that flow, how many are with a call in progress.
+    /// Of all, how many are with a call in progress that is not slow.
     pub(super) in_call: usize,
 }
 
@@ -108,14 +108,14 @@ impl Lanes {
                 in_hand.blocked += lane.len();
             } else {
                 in_hand.flowing += lane.len();
-                in_hand.in_call += lane.in_call();
             }
+            in_hand.in_call += if lane.is_slow() { 0 } else { lane.in_call() };
         }
         in_hand
     }
 
-    /// Takes what the next calls are made of: of what flows, no more than `room`. `healthy_only` leaves out
-    /// lanes that fail.
+    /// Takes what the next calls are made of, no more than `room` in all. `healthy_only` leaves out lanes that
+    /// fail.
     pub(super) fn begin(&mut self, now: Instant, mut room: usize, healthy_only: bool) -> Vec<Call> {
         self.clock += 1;
         let began = self.clock;
@@ -124,10 +124,8 @@ impl Lanes {
             if healthy_only && lane.is_failing() {
                 return;
             }
-            // What is blocked is bounded by itself, and must not wait for what flows.
-            let is_blocked = lane.is_blocked();
-            if let Some(items) = lane.begin(now, if is_blocked { usize::MAX } else { room }) {
-                room -= if is_blocked { 0 } else { items.len() };
+            if let Some(items) = lane.begin(now, room) {
+                room -= items.len();
                 let lane = LaneId { destination: destination.cloned(), aside: aside.cloned() };
                 calls.push(Call { lane, items, began });
             }
@@ -142,9 +140,10 @@ impl Lanes {
         calls
     }
 
-    /// When something is to be done, if nothing happens before.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.all().filter_map(Lane::due).min()
+    /// When something is to be done later than `now`, if nothing happens before. What is due already waits for
+    /// room, and something happens when there is any.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        self.all().filter_map(Lane::due).filter(|due| *due > now).min()
     }
 
     /// Notices calls that have become slow, and says of which destinations.

@@ -9,7 +9,7 @@ pub(crate) mod dead_letters;
 mod failures;
 pub(crate) mod item;
 mod lane;
-mod lanes;
+pub(crate) mod lanes;
 pub(crate) mod source;
 
 use std::{
@@ -124,9 +124,11 @@ impl<'a> Relay<'a> {
         // Whether anything has happened since it was last said how it is doing.
         let mut changed = true;
         loop {
-            self.begin_calls();
+            let now = Instant::now();
+            self.warn_of_slow_calls(now);
+            self.begin_calls(now);
             let room = self.room();
-            let due = self.lanes.due();
+            let due = self.lanes.due(now);
             tokio::select! {
                 biased;
                 () = &mut shutdown => return End::Shutdown,
@@ -146,7 +148,7 @@ impl<'a> Relay<'a> {
                     None => return End::Subscription(source.take_last_error()),
                 },
                 () = until(self.gather_until) => self.gather_until = None,
-                () = until(due) => self.warn_of_slow_calls(),
+                () = until(due) => {}
             }
             changed = true;
         }
@@ -227,14 +229,14 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn begin_calls(&mut self) {
+    fn begin_calls(&mut self, now: Instant) {
         let stopping = self.stopping.is_cancelled();
         if self.gather_until.is_some() && !stopping {
             return;
         }
         let at_risk = self.lanes.in_hand().in_call + self.unrecorded;
         let room = self.forwarder.config.max_flowing().saturating_sub(at_risk);
-        for next in self.lanes.begin(Instant::now(), room, stopping) {
+        for next in self.lanes.begin(now, room, stopping) {
             let forwarder = self.forwarder;
             self.going_on.push(match next.lane.destination.clone() {
                 Some(destination) => call(forwarder, destination, next).map(Event::Called).boxed(),
@@ -243,8 +245,8 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn warn_of_slow_calls(&mut self) {
-        for (destination, messages) in self.lanes.become_slow(Instant::now()) {
+    fn warn_of_slow_calls(&mut self, now: Instant) {
+        for (destination, messages) in self.lanes.become_slow(now) {
             tracing::warn!(
                 topic = %self.forwarder.config.topic, destination = destination.as_deref(), messages,
                 "no answer yet: its messages wait, and others go on",
@@ -276,15 +278,19 @@ impl<'a> Relay<'a> {
     fn record(&mut self, accepted: Vec<Item>) {
         let count = accepted.len();
         self.unrecorded += count;
-        let acks = join_all(accepted.into_iter().map(Item::ack_confirmed));
-        self.going_on.push(acks.map(move |_| Event::Recorded(count)).boxed());
+        let mut acks = join_all(accepted.into_iter().map(Item::ack_confirmed)).boxed();
+        // Acks are sent when they are first looked at, and nothing is to come between.
+        match (&mut acks).now_or_never() {
+            Some(_) => self.unrecorded -= count,
+            None => self.going_on.push(acks.map(move |_| Event::Recorded(count)).boxed()),
+        }
     }
 
     /// Publishes what is in hand for destinations that work, until `deadline`.
     async fn drain(&mut self, deadline: Instant) -> Option<End> {
         let drained = async {
             loop {
-                self.begin_calls();
+                self.begin_calls(Instant::now());
                 let event = self.going_on.next().await?;
                 if let Some(end) = self.finish(event) {
                     return Some(end);

@@ -37,6 +37,14 @@ pub(crate) struct State {
     pub(crate) chance: f64,
     pub(crate) random: Option<fastrand::Rng>,
     terms: u64,
+    /// How everything is refused, if it is.
+    pub(crate) refuses_all: Option<PublishErrorKind>,
+}
+
+impl State {
+    pub(crate) fn terms(&self) -> u64 {
+        self.terms
+    }
 }
 
 struct OneTerm {
@@ -120,6 +128,9 @@ impl Term for OneTerm {
             }
             if unavailable {
                 return Err(PublishError::new(PublishErrorKind::Unavailable, NAME));
+            }
+            if let Some(kind) = state.refuses_all {
+                return Err(PublishError::new(kind, NAME));
             }
             for Outgoing { topic, messages } in &batch {
                 if state.missing.contains(topic) {

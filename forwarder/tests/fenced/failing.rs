@@ -3,9 +3,12 @@
 use std::{future::pending, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::sleep;
-use watermill_core::{Message, Publisher as _, fenced::FencedPublisher as _};
-use watermill_forwarder::{FencedForwarder, ForwarderConfig, ForwarderErrorKind};
+use tokio::time::{Instant, sleep};
+use watermill_core::{
+    Message, Publisher as _, delivery::Outcome, error::PublishErrorKind, fenced::FencedPublisher as _,
+};
+use watermill_forwarder::{Envelope, FencedForwarder, ForwarderConfig, ForwarderErrorKind};
+use watermill_testkit::{ScriptedDelivery, ScriptedSubscriber};
 
 use crate::destination::{COMMIT, Destination, NAME, relay, source};
 
@@ -18,17 +21,122 @@ async fn a_message_that_is_refused_for_good_is_dead_lettered_and_the_others_are_
     let report = relay(&source, &destination, 20).run_until(sleep(ENOUGH)).await.expect("a graceful stop");
     assert_eq!((report.forwarded, report.dead_lettered), (49, 1));
     let expected: Vec<String> = (0..50).filter(|id| *id != 17).map(|id| format!("{id:04}")).collect();
-    assert_eq!(destination.published("a"), expected);
+    let mut published = destination.published("a");
+    published.sort();
+    assert_eq!(published, expected);
+    for ids in destination.by_key().values() {
+        assert!(ids.is_sorted(), "what is behind it of its key waits: {ids:?}");
+    }
     assert_eq!(destination.published("dead").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_is_missing_dead_letters_its_own_messages_only() {
+async fn a_topic_that_is_missing_holds_its_own_messages_and_they_come_when_it_is_there() {
     let (source, destination) = (source(&["a", "missing"], 40).await, Destination::default());
     destination.state().missing.insert("missing".to_owned());
-    let report = relay(&source, &destination, 40).run_until(sleep(ENOUGH)).await.expect("a graceful stop");
-    assert_eq!((report.forwarded, report.dead_lettered), (20, 20));
-    assert_eq!(destination.published("a").len(), 20);
+    let relay = relay(&source, &destination, 40);
+    let control = relay.control();
+    let running = tokio::spawn(relay.run_until(pending()));
+    sleep(ENOUGH).await;
+    assert_eq!((destination.published("a").len(), destination.published("dead").len()), (20, 0));
+    let held = control.status().held;
+    assert_eq!((held[0].destination.as_deref(), held[0].messages), (Some("missing"), 20));
+    destination.state().missing.clear();
+    sleep(ENOUGH).await;
+    control.stop();
+    let report = running.await.expect("no panic").expect("a graceful stop");
+    assert_eq!((report.forwarded, report.dead_lettered), (40, 0));
+    assert!(destination.published("missing").is_sorted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_refuses_everybody_is_waited_for_and_dead_letters_nothing() {
+    let (source, destination) = (source(&["a"], 40).await, Destination::default());
+    destination.state().refuses_all = Some(PublishErrorKind::Refused);
+    let relay = relay(&source, &destination, 40);
+    let control = relay.control();
+    let running = tokio::spawn(relay.run_until(pending()));
+    sleep(ENOUGH).await;
+    assert!(destination.published("dead").is_empty());
+    assert!(!control.status().held.is_empty());
+    destination.state().refuses_all = None;
+    sleep(ENOUGH).await;
+    control.stop();
+    let report = running.await.expect("no panic").expect("a graceful stop");
+    assert_eq!((report.forwarded, report.dead_lettered), (40, 0));
+    for ids in destination.by_key().values() {
+        assert!(ids.is_sorted(), "{ids:?}");
+    }
+}
+
+/// A source that keeps what it is told to reject, with seven keys.
+fn keeping(count: i64) -> ScriptedSubscriber {
+    let source = ScriptedSubscriber::new().dead_letters(true);
+    for id in 0..count {
+        let message = Message::with_id(format!("{id:04}"), "x").with_key(format!("k{}", id % 7));
+        source.push(ScriptedDelivery::new(Envelope::new("a", message).wrap()).offset(id));
+    }
+    source
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_keeps_dead_letters_gets_what_is_refused_for_itself_after_its_attempts() {
+    let (source, destination) = (keeping(50), Destination::default());
+    destination.state().bad.insert("0017".to_owned());
+    source.push(ScriptedDelivery::new(Message::with_id("odd", "x")).offset(50));
+    let relay = FencedForwarder::builder(source.clone(), destination.clone(), NAME);
+    let config = ForwarderConfig::default().batch_size(20).attempts(3);
+    let relay = relay.config(config).build().expect("a good configuration");
+    let control = relay.control();
+    let running = tokio::spawn(relay.run_until(pending()));
+    let outcomes = source.settled(51).await;
+    control.stop();
+    let report = running.await.expect("no panic").expect("a graceful stop");
+    assert_eq!((report.forwarded, report.dead_lettered), (49, 2));
+    let rejected: Vec<_> = outcomes
+        .iter()
+        .filter_map(|(_, outcome)| if let Outcome::Reject { reason } = outcome { Some(reason) } else { None })
+        .collect();
+    assert_eq!(rejected.len(), 2);
+    assert!(rejected.iter().any(|reason| reason.contains("attempts: 3")), "{rejected:?}");
+    for ids in destination.by_key().values() {
+        assert!(ids.is_sorted(), "{ids:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_does_not_come_back_is_tried_again_and_holds_a_stop_up_for_a_bounded_time() {
+    let (source, destination) = (keeping(10), Destination::default());
+    destination.state().hangs_after = Some(0);
+    let relay = FencedForwarder::builder(source.clone(), destination.clone(), NAME);
+    let limits = ForwarderConfig::default().call_timeout(Duration::from_secs(20));
+    let relay = relay.config(limits.drain_timeout(Duration::from_secs(5))).build().expect("it can work");
+    let control = relay.control();
+    let running = tokio::spawn(relay.run_until(pending()));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(destination.state().terms(), 2);
+    assert!(control.status().held[0].error.contains("no word"), "{:?}", control.status());
+    let begun = Instant::now();
+    control.stop();
+    running.await.expect("no panic").expect("a graceful stop");
+    assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(source.outstanding(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_paused_is_waited_for() {
+    let (source, destination) = (keeping(10), Destination::default());
+    let relay =
+        FencedForwarder::builder(source.clone(), destination.clone(), NAME).build().expect("it can work");
+    let control = relay.control();
+    control.pause("a", Some("k3".into()));
+    let running = tokio::spawn(relay.run_until(pending()));
+    sleep(ENOUGH).await;
+    assert!(destination.published("a").is_empty());
+    control.resume("a", Some("k3".into()));
+    source.settled(10).await;
+    control.stop();
+    assert_eq!(running.await.expect("no panic").expect("a graceful stop").forwarded, 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -137,3 +137,20 @@ async fn where_nobody_keeps_a_dead_letter_its_message_is_held_and_others_go_on()
     assert_eq!(running.stop().await.dead_lettered, 1);
     assert_eq!(destination.published("orders").last().unwrap(), "23");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_aside_takes_no_turn_from_what_is_behind_it() {
+    let source = ScriptedSubscriber::new().dead_letters(true);
+    let destination = Picky::new();
+    let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config()));
+    for id in ["0", "1", "2", "3", "4"] {
+        destination.refuse_as(id, PublishErrorKind::Refused);
+        source.push(keyed("orders", id, id));
+        sleep(Duration::from_millis(230)).await;
+    }
+    source.push(keyed("orders", "good", "good"));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(destination.published("orders"), ["good"]);
+    assert_eq!(rejected(&source).len(), 5, "the others are told from it");
+    running.stop().await;
+}

@@ -133,3 +133,19 @@ async fn calls_to_a_destination_that_is_away_become_ever_rarer() {
     assert_eq!(destination.calls(), 10 + (3600 - 51) / 30);
     running.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_is_due_while_a_batch_is_gathered_waits_for_it_at_rest() {
+    let source = source_of("down", 1);
+    let destination = Picky::new();
+    destination.take_down("down", PublishErrorKind::Unavailable);
+    let config = config().linger(Duration::from_millis(100));
+    let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config));
+    // Its second call is due after 1,100 ms, in the middle of the next batch.
+    sleep(Duration::from_millis(1_050)).await;
+    source.push(envelope("up", "1"));
+    source.settled(1).await;
+    destination.bring_up("down");
+    source.settled(2).await;
+    running.stop().await;
+}

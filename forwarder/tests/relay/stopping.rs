@@ -95,6 +95,42 @@ async fn a_crash_between_publishing_and_acking_repeats_at_most_one_batch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_accepted_and_not_recorded_counts_so_that_a_crash_repeats_no_more_than_two_batches() {
+    let source = source_of("orders", 100).redeliver(true);
+    source.hold_records();
+    let destination = RecordingPublisher::new();
+    let forwarder = Forwarder::builder(source.clone(), destination.clone()).config(config().batch_size(5));
+    let running = start(forwarder.clone());
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(destination.published("orders").len(), 10, "the source has recorded nothing yet");
+    source.record(5);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(destination.published("orders").len(), 15);
+    running.kill().await;
+
+    let running = start(forwarder);
+    while acked(&source) < 100 {
+        source.record(1);
+        sleep(Duration::from_millis(1)).await;
+    }
+    running.stop().await;
+    assert_eq!(destination.published("orders").len(), 110);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_while_its_messages_get_another_owner_is_dropped() {
+    let source = source_of("orders", 5);
+    let destination = RecordingPublisher::new();
+    destination.hold();
+    let running = start(Forwarder::builder(source.clone(), destination.clone()).config(config()));
+    destination.await_calls(1).await;
+    source.revoke(0);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(destination.in_flight(), 0, "a client may forget what it has not sent");
+    assert_eq!(running.stop().await.forwarded, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forwarder_that_lost_its_place_does_not_publish_what_its_successor_has() {
     // P38: in Go a relay that was paused past a take-over publishes the rest of its batch.
     let source = source_of("down", 10);

@@ -1,0 +1,130 @@
+//! What becomes of what was not published: what is away is waited for, what is refused is set aside.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use watermill_core::error::{PublishError, PublishErrorKind, chain};
+
+use super::{
+    batch::{Batch, Pending},
+    engine::Engine,
+};
+use crate::{
+    end::End,
+    relay::{dead_letters::Placed, item::Item, lanes::REFUSED_IN_A_ROW_MAX},
+};
+
+impl Engine<'_> {
+    /// Decides what becomes of messages that were not published; returns the checkpoint that may have been
+    /// committed all the same.
+    pub(super) async fn failed(
+        &mut self,
+        batch: &mut Batch,
+        size: usize,
+        error: PublishError,
+        checkpoint: Bytes,
+    ) -> Result<Option<(Bytes, usize)>, End> {
+        let topic = &*self.forwarder.config.topic;
+        tracing::warn!(topic, messages = size, error = %chain(&error), "not published");
+        match error.kind() {
+            PublishErrorKind::Fenced => return Err(End::Fenced(Some(error))),
+            PublishErrorKind::Closed => return Err(End::PublisherClosed(error)),
+            _ => {}
+        }
+        if error.is_retryable() {
+            self.note(&error);
+            self.failures = self.failures.saturating_add(1);
+        }
+        if error.kind() == PublishErrorKind::Timeout {
+            return Ok(Some((checkpoint, size)));
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.take_back(batch.places(size));
+        }
+        if error.is_retryable() {
+            return Ok(None);
+        }
+        let missing = |pending: &Pending| pending.destination.as_deref() == Some(error.topic());
+        if error.kind() == PublishErrorKind::Topic && batch.first(size).any(missing) {
+            let refused = batch.take(|pending| missing(pending));
+            self.wait(refused, true, &error);
+        } else if size > 1 {
+            self.size = (size / 2).max(1);
+        } else {
+            self.refused(batch, error).await;
+        }
+        Ok(None)
+    }
+
+    /// The first message was refused alone.
+    async fn refused(&mut self, batch: &mut Batch, error: PublishError) {
+        let Some(mut first) = batch.take_first(1).pop() else { return };
+        if first.item.refusals == 0 {
+            self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+        }
+        first.item.refusals = first.item.refusals.saturating_add(1);
+        let refused_at = *first.item.refused_at.get_or_insert(self.commits);
+        let believed =
+            error.kind() == PublishErrorKind::Message && self.refused_in_a_row <= REFUSED_IN_A_ROW_MAX;
+        let for_itself = self.commits > refused_at || believed;
+        let attempts_max = self.forwarder.config.attempts;
+        if for_itself && !first.is_given_up() && attempts_max.is_some_and(|max| first.item.refusals >= max) {
+            return self.give_up(batch, first, &error).await;
+        }
+        if self.refused_in_a_row > REFUSED_IN_A_ROW_MAX {
+            // Nothing passes: what is behind it is tried ever less often.
+            self.note(&error);
+            self.failures = self.failures.saturating_add(1);
+        }
+        let mut refused = batch.take(|pending| pending.is_behind(&first));
+        refused.insert(0, first);
+        self.wait(refused, false, &error);
+    }
+
+    fn wait(&mut self, mut refused: Vec<Pending>, of_the_destination: bool, error: &PublishError) {
+        if of_the_destination {
+            for pending in &mut refused {
+                pending.item.refusals = pending.item.refusals.saturating_add(1);
+            }
+        }
+        let attempts = refused.first().map_or(1, |first| first.item.refusals.max(1));
+        let until = Instant::now() + self.forwarder.config.backoff.delay(attempts - 1);
+        self.waiting.push(refused, of_the_destination, chain(error), until);
+    }
+
+    /// Dead-letters a message: where dead letters are kept, or by the next commit.
+    async fn give_up(&mut self, batch: &mut Batch, mut pending: Pending, error: &PublishError) {
+        let forwarder = self.forwarder;
+        let places = &forwarder.dead_letters;
+        if !places.have_a_place() {
+            pending.give_up(&self.forwarder.handler, Some(error));
+            return batch.put_back(vec![pending]);
+        }
+        let Pending { item, place, destination, .. } = pending;
+        let attempts = item.refusals;
+        match places.put(item, Some(error), attempts).await {
+            Placed::Kept => self.report.count(destination.as_deref(), 0, 1),
+            Placed::Lost => {}
+            Placed::Refused(item, trouble) => {
+                tracing::error!(error = %chain(&trouble), "not dead-lettered, the message is held");
+                let pending = Pending::new(*item, place, destination);
+                let mut refused = batch.take(|other| other.is_behind(&pending));
+                refused.insert(0, pending);
+                self.wait(refused, false, &trouble);
+            }
+        }
+    }
+
+    /// Dead-letters what is no envelope.
+    pub(super) async fn dead_letter_unreadable(&mut self, item: Item) {
+        let forwarder = self.forwarder;
+        match forwarder.dead_letters.put(item, None, 1).await {
+            Placed::Kept => self.report.count(None, 0, 1),
+            Placed::Lost => {}
+            Placed::Refused(item, trouble) => {
+                // It comes again, and no sooner than the source has been asked for other things.
+                tracing::error!(error = %chain(&trouble), "not dead-lettered, the message goes back");
+                item.nack_after(self.forwarder.config.backoff.delay(0));
+            }
+        }
+    }
+}
