@@ -1,5 +1,5 @@
 //! [`Dialect`]: what a database is. What is done with it has a trait for each concern beside that concern,
-//! and each database implements it in a file of its own: [`SchemaDialect`](crate::schema::SchemaDialect),
+//! and each database implements it in a file of its own: [`ConnectionDialect`](crate::connection::ConnectionDialect), [`SchemaDialect`](crate::schema::SchemaDialect),
 //! [`InsertDialect`](crate::publisher::InsertDialect), [`LogDialect`](crate::log::LogDialect),
 //! [`LeaseDialect`](crate::log::LeaseDialect), [`ListenDialect`](crate::listener::ListenDialect),
 //! [`QueueDialect`](crate::queue::QueueDialect) and [`RetentionDialect`](crate::retention::RetentionDialect).
@@ -28,9 +28,6 @@ pub trait Dialect: sqlx::Database {
     /// Whether a statement that fails ends the caller's transaction, so that what can be known before
     /// must be looked up before.
     const FAILURE_ENDS_TRANSACTION: bool;
-    /// Whether sqlx, when the future of a `BEGIN` is dropped, gives the connection back with the transaction
-    /// open, so that what the next one writes over it is never committed.
-    const FORGETS_BEGIN: bool = false;
     /// What else a caller can do whose transaction cannot go on: a fragment, or nothing.
     const AGAIN: &str;
     /// The payload column of the tables that Go's library makes.
@@ -43,23 +40,5 @@ pub trait Dialect: sqlx::Database {
     /// taken for one that is away.
     async fn check_server(_connection: &mut Self::Connection) -> Result<(), Failure> {
         Ok(())
-    }
-}
-
-/// Runs work that begins transactions so that dropping this future does not interrupt it where that would do
-/// harm: there it has a task of its own.
-pub(crate) async fn to_its_end<D: Dialect, T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> T {
-    if !D::FORGETS_BEGIN {
-        return work.await;
-    }
-    match tokio::spawn(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and with it whoever waits here.
-            Err(_) => std::future::pending().await,
-        },
     }
 }

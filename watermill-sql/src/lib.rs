@@ -10,6 +10,7 @@
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod connection;
 mod database;
 mod dead_letter;
 mod dialect;
@@ -18,7 +19,7 @@ mod layout;
 mod listener;
 mod log;
 mod marshaler;
-mod pooled;
+mod pace;
 mod position;
 mod publisher;
 mod queue;

@@ -13,6 +13,9 @@ const BATCH_SIZE_MAX: usize = 10_000;
 /// Below this, ordinary delays of a loaded machine look like a dead owner.
 const LEASE_MIN: Duration = Duration::from_millis(100);
 
+/// Between what a statement of a reader may take, whatever its lease.
+const STATEMENT_MAX: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
 /// How an [`SqlSubscriber`](crate::SqlSubscriber) reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlSubscriberConfig {
@@ -136,7 +139,7 @@ impl SqlSubscriberConfig {
     }
 
     /// Sets how long an owner that was killed keeps others out. Default: 5 s. It is renewed three
-    /// times within that while its owner lives.
+    /// times within that while its owner lives. It bounds, too, how long a statement may take, between 1 s and 30 s.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
@@ -203,6 +206,11 @@ impl SqlSubscriberConfig {
     pub fn listen(mut self, listen: bool) -> Self {
         self.listen = listen;
         self
+    }
+
+    /// How long the database may take to answer a reader that fetches.
+    pub(crate) fn statement_max(&self) -> Duration {
+        self.lease.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
     }
 
     /// Checks the configuration.

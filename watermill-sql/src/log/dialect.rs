@@ -11,7 +11,7 @@ use super::{
     lease::{Claim, Claimed, Lease},
 };
 use crate::{
-    dialect::Dialect, error::Failure, position::Position, publisher::InsertDialect, stored::Row,
+    connection::ConnectionDialect, error::Failure, position::Position, publisher::InsertDialect, stored::Row,
     topic::Tables,
 };
 
@@ -80,7 +80,7 @@ pub trait LogDialect: InsertDialect + LeaseDialect {
 
 /// The statements of one database for leases and positions.
 #[async_trait]
-pub trait LeaseDialect: Dialect {
+pub trait LeaseDialect: ConnectionDialect {
     /// Takes the lease if it is free, or says who has it.
     async fn claim(connection: &mut Self::Connection, claim: &Claim<'_>) -> sqlx::Result<Claimed>;
 

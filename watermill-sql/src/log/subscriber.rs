@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Layout, SqlDatabase,
+    connection::{PREPARE_MAX, Pooled, Reserve, within},
     error::{Failure, Trouble, classify},
     listener::SharedListener,
     schema,
@@ -39,6 +40,7 @@ pub struct SqlSubscriber<D: SqlDatabase> {
     open: Registry<Shared<LogLedger>>,
     /// Shared with the subscribers for other groups.
     listener: SharedListener,
+    reserve: Arc<Reserve<D>>,
 }
 
 impl<D: SqlDatabase> SqlSubscriber<D> {
@@ -50,21 +52,29 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     pub fn new(pool: Pool<D>, config: SqlSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let config = config.group_or(D::DEFAULT_GROUP);
-        Ok(Self { pool, config, open: Registry::default(), listener: SharedListener::default() })
+        let reserve = Arc::new(Reserve::new(pool.clone()));
+        let (open, listener) = (Registry::default(), SharedListener::default());
+        Ok(Self { pool, config, open, listener, reserve })
     }
 
     async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
         let create = self.config.initialize_schema;
-        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-        D::check_server(&mut connection).await?;
         let payload = self.config.payload_column;
-        schema::ensure_log::<D>(&mut connection, tables, payload, create).await?;
-        if let Some(dead_letters) = dead_letters {
-            schema::ensure_messages::<D>(&mut connection, dead_letters, Layout::Log, payload, create).await?;
-        }
-        D::create_group(&mut connection, tables, &self.config).await.map_err(classify::<D>)?;
-        let cursor = D::open_cursor(&mut connection, tables, &self.config).await?;
-        last_row::check::<D>(&mut connection, tables, &self.config, &cursor).await.map(drop)
+        within(PREPARE_MAX, async {
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            let connection = pooled.get();
+            D::check_server(connection).await?;
+            schema::ensure_log::<D>(connection, tables, payload, create).await?;
+            if let Some(dead_letters) = dead_letters {
+                schema::ensure_messages::<D>(connection, dead_letters, Layout::Log, payload, create).await?;
+            }
+            D::create_group(connection, tables, &self.config).await.map_err(classify::<D>)?;
+            let cursor = D::open_cursor(connection, tables, &self.config).await?;
+            last_row::check::<D>(connection, tables, &self.config, &cursor).await?;
+            pooled.settled();
+            Ok(())
+        })
+        .await
     }
 
     /// Which of this subscriber's subscriptions wait for the transactions of others, and for whose: a gauge.
@@ -106,6 +116,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
             let reader = Reader {
                 pool: self.pool.clone(),
+                reserve: self.reserve.clone(),
                 config: self.config.clone(),
                 tables,
                 dead_letters,
@@ -134,7 +145,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         let config = self.config.clone().group(group);
         let subscriber = Self::new(self.pool.clone(), config)?;
-        Ok(Arc::new(Self { listener: self.listener.clone(), ..subscriber }))
+        Ok(Arc::new(Self { listener: self.listener.clone(), reserve: self.reserve.clone(), ..subscriber }))
     }
 
     /// `None` where nothing may be created: a table that is missing would keep it from subscribing.
@@ -142,7 +153,12 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let config = self.config.clone().dead_letter_topic(topic);
         let subscriber =
             Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
-        Some(Arc::new(Self { open: self.open.clone(), listener: self.listener.clone(), ..subscriber }))
+        Some(Arc::new(Self {
+            open: self.open.clone(),
+            listener: self.listener.clone(),
+            reserve: self.reserve.clone(),
+            ..subscriber
+        }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -1,7 +1,10 @@
 //! Writing rows.
 
+use std::future::ready;
+
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
+use futures::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 
 use crate::{
     PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
@@ -10,6 +13,9 @@ use crate::{
 
 /// Statements up to this many rows are worth a place in the connection's cache of prepared ones.
 const CACHED_ROWS_MAX: usize = 100;
+
+/// Has MariaDB tell with the answer whether a transaction is open. MySQL takes it for a comment, and does not tell.
+const INSIDE: &str = " /*M!100500 returning cast(@@in_transaction as signed) */";
 
 /// What a layout's insert names beside what every layout has.
 struct Extra<'a> {
@@ -33,7 +39,7 @@ impl InsertDialect for MySql {
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         let extra = Extra { columns: "", values: "", due: 0 };
         insert_into(connection, tables, records, config, &extra).await
     }
@@ -44,7 +50,7 @@ impl InsertDialect for MySql {
         records: &[Record],
         config: &SqlPublisherConfig,
         found: Found,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         // Go's column has whole seconds: due a little late is better than a little early. It has UTC text in the
         // server's zone, where Go reads it.
         const UTC: &str = "timestamp '1970-01-01 00:00:00' + interval ceil(?/1000) second";
@@ -68,7 +74,7 @@ async fn insert_into(
     records: &[Record],
     config: &SqlPublisherConfig,
     extra: &Extra<'_>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let values = format!("(?,?,?{})", extra.values);
     let mut statement =
         format!("insert into {} (uuid, payload, metadata{}) values ", tables.messages(), extra.columns);
@@ -79,6 +85,7 @@ async fn insert_into(
         }
         statement.push_str(&values);
     }
+    statement.push_str(INSIDE);
     let json = config.payload_column.unwrap_or(sqlx::MySql::PAYLOAD_COLUMN) == PayloadColumn::Json;
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
     for record in records {
@@ -96,5 +103,6 @@ async fn insert_into(
             query = query.bind(record.due_ms);
         }
     }
-    query.execute(connection).await.map(drop)
+    let answers = query.fetch(connection);
+    answers.try_fold(false, |inside, row| ready(row.try_get::<i64, _>(0).map(|one| inside || one != 0))).await
 }

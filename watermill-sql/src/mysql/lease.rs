@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 
 use super::NOW_MS;
 use crate::{
+    connection::{ConnectionDialect as _, begin},
     log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
     position::Position,
     topic::LEASES,
@@ -41,63 +42,11 @@ impl LeaseDialect for MySql {
             None => create(connection, claim).await?,
         }
         MySql::create_group(connection, claim.tables, claim.config).await?;
-        let mut transaction = connection.begin().await?;
-        let Some(found) = row(&mut transaction, claim, "for update").await? else {
-            return Err(sqlx::Error::RowNotFound);
-        };
-        if let Some(held) = found.held(claim) {
-            return Ok(held);
-        }
-        let (group, offsets) = (claim.config.group_name(), claim.tables.offsets());
-        let position: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "select coalesce(offset_acked, 0) from {offsets}
-             where consumer_group = ? for update skip locked"
-        )))
-        .bind(group)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(position) = position else {
-            return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
-        };
-        let (token, lease_ms) = (found.token + 1, millis(claim.config.lease));
-        sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?,
-                    version = {VERSION}, told_token = ?, lease_ms = ?, connection = {CONNECTION}
-             where topic = ? and consumer_group = ?"
-        )))
-        .bind(claim.owner)
-        .bind(token)
-        .bind(lease_ms)
-        .bind(token)
-        .bind(lease_ms)
-        .bind(claim.tables.topic())
-        .bind(group)
-        .execute(&mut *transaction)
-        .await?;
-        let unclear_up_to = match found.owner {
-            // It was given back, or never taken.
-            None => None,
-            Some(_) => {
-                let newest = format!("select max(`offset`) from {}", claim.tables.messages());
-                let newest: Option<i64> =
-                    sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?;
-                newest.map(Position::from)
-            }
-        };
+        let mut transaction = begin::<MySql>(connection, claim.config.lease).await?;
+        let claimed = take(&mut transaction, claim).await?;
         transaction.commit().await?;
-        let position = Position::from(position);
-        Ok(Claimed::Ours(Taken {
-            progress: Progress::decode(&found.progress, position),
-            unclear_up_to,
-            lease: Lease {
-                tables: claim.tables.clone(),
-                group: group.to_owned(),
-                owner: claim.owner.to_owned(),
-                token,
-                position,
-                locked_until: 0,
-            },
-        }))
+        MySql::end(connection).await?;
+        Ok(claimed)
     }
 
     async fn renew(
@@ -183,6 +132,65 @@ impl LeaseDialect for MySql {
         .await
         .map(drop)
     }
+}
+
+/// Takes the lease unless somebody has it, inside a transaction.
+async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
+    let Some(found) = row(connection, claim, "for update").await? else {
+        return Err(sqlx::Error::RowNotFound);
+    };
+    if let Some(held) = found.held(claim) {
+        return Ok(held);
+    }
+    let (group, offsets) = (claim.config.group_name(), claim.tables.offsets());
+    let position: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select coalesce(offset_acked, 0) from {offsets}
+         where consumer_group = ? for update skip locked"
+    )))
+    .bind(group)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(position) = position else {
+        return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
+    };
+    let (token, lease_ms) = (found.token + 1, millis(claim.config.lease));
+    sqlx::query(AssertSqlSafe(format!(
+        "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?,
+                version = {VERSION}, told_token = ?, lease_ms = ?, connection = {CONNECTION}
+         where topic = ? and consumer_group = ?"
+    )))
+    .bind(claim.owner)
+    .bind(token)
+    .bind(lease_ms)
+    .bind(token)
+    .bind(lease_ms)
+    .bind(claim.tables.topic())
+    .bind(group)
+    .execute(&mut *connection)
+    .await?;
+    let unclear_up_to = match found.owner {
+        // It was given back, or never taken.
+        None => None,
+        Some(_) => {
+            let newest = format!("select max(`offset`) from {}", claim.tables.messages());
+            let newest: Option<i64> =
+                sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *connection).await?;
+            newest.map(Position::from)
+        }
+    };
+    let position = Position::from(position);
+    Ok(Claimed::Ours(Taken {
+        progress: Progress::decode(&found.progress, position),
+        unclear_up_to,
+        lease: Lease {
+            tables: claim.tables.clone(),
+            group: group.to_owned(),
+            owner: claim.owner.to_owned(),
+            token,
+            position,
+            locked_until: 0,
+        },
+    }))
 }
 
 async fn create(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<()> {

@@ -2,6 +2,7 @@
 //! committed before, so a reader decides the gaps in what it sees: [`gaps`].
 
 mod checks;
+mod connection;
 mod errors;
 mod gaps;
 mod holder;
@@ -38,8 +39,6 @@ impl Dialect for MySql {
     /// Creating a table commits the transaction.
     const CREATES_IN_TRANSACTION: bool = false;
     const FAILURE_ENDS_TRANSACTION: bool = false;
-    /// As of sqlx 0.9.
-    const FORGETS_BEGIN: bool = true;
     const AGAIN: &str = "";
     const PAYLOAD_COLUMN: PayloadColumn = PayloadColumn::Json;
 

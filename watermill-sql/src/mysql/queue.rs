@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, checks, rows};
+use super::{NOW_MS, checks, connection::READ_COMMITTED, rows};
 use crate::{
     error::Failure,
     queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json, json_pairs},
@@ -13,15 +13,18 @@ use crate::{
     topic::Tables,
 };
 
-/// A locking read of READ COMMITTED leaves no locks behind on what it passes over.
-pub(super) const BEGIN: &str = "set transaction isolation level read committed; start transaction";
-
 /// The rows of [`json_pairs`], to be joined with the messages.
 const HELD: &str = "json_table(?, '$[*]' columns (o bigint path '$[0]', a int path '$[1]')) held";
 
 /// The same for offsets alone.
 pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
 
+/// The offsets that a statement before has put into a variable, in that order.
+const FOUND: &str =
+    "json_table(@watermill_found, '$[*]' columns (n for ordinality, o bigint path '$')) found";
+
+/// MariaDB cuts what an aggregate makes at a length that is an option; MySQL does not, and takes this for a comment.
+const UNCUT: &str = "/*M! set statement group_concat_max_len = 1048576 for */";
 /// When Go's column says that a message is due. It has UTC text in the server's zone, which Go's sessions have, and
 /// ours may not. A server that does not know its own zone by name converts nothing.
 const GO_DUE_MS: &str = "timestampdiff(microsecond, '1970-01-01',
@@ -33,48 +36,50 @@ impl QueueDialect for MySql {
         checks::check_writable(connection, tables).await
     }
 
+    /// A locking read of READ COMMITTED leaves no locks behind on what it passes over. One message to the server,
+    /// which therefore does all of it or nothing: with the locks of a transaction in the
+    /// hands of a process that is stopped, its rows would be out of everybody's sight for as long. What is written
+    /// into it are numbers and a UUID.
     async fn claim_rows(
         connection: &mut MySqlConnection,
         queue: &Queue,
         turn: Turn,
         limit: usize,
     ) -> sqlx::Result<Vec<Claimed>> {
-        let messages = queue.tables.messages();
-        let mut transaction = connection.begin_with(BEGIN).await?;
-        let rows = sqlx::query(AssertSqlSafe(format!(
-            "select {}, cast(attempts as signed), cast({NOW_MS} as signed),
-                    cast({GO_DUE_MS} as signed)
-             from {messages} where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
-             order by due_ms, `offset` limit ? for update skip locked",
-            rows::COLUMNS,
+        let (messages, owner, timeout_ms) = (queue.tables.messages(), &queue.owner, queue.timeout_ms());
+        let claim = format!(
+            "{READ_COMMITTED};
+             start transaction;
+             {UNCUT} select json_arrayagg(free.o) into @watermill_found from (
+                 select `offset` as o from {messages}
+                 where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
+                 order by due_ms, `offset` limit {limit} for update skip locked
+             ) free;
+             update {FOUND} straight_join {messages} m on m.`offset` = found.o
+             set m.owner = '{owner}', m.due_ms = {NOW_MS} + {timeout_ms}, m.attempts = m.attempts + 1;
+             commit;
+             select {}, cast(attempts as signed), cast({NOW_MS} as signed), cast({GO_DUE_MS} as signed)
+             from {FOUND} straight_join {messages} m on m.`offset` = found.o
+             where m.owner = '{owner}' order by found.n",
             turn.first_ms(),
-        )))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut *transaction)
-        .await?;
+            rows::COLUMNS,
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(claim)).fetch_all(&mut *connection).await;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                // It may have got as far as to begin.
+                sqlx::raw_sql("rollback").execute(connection).await?;
+                return Err(error);
+            }
+        };
         let mut store = Store::default();
-        let claimed: Vec<Claimed> = rows
-            .iter()
+        rows.iter()
             .map(|row| {
-                let attempts = u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or(0);
-                let attempt = attempts.saturating_add(1);
+                let attempt = u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or(1);
                 Ok(Claimed::new(rows::read(row, &mut store)?, attempt, row.try_get(6)?, row.try_get(7)?))
             })
-            .collect::<sqlx::Result<_>>()?;
-        if !claimed.is_empty() {
-            let held: Vec<Claim> = claimed.iter().map(|claimed| claimed.claim).collect();
-            sqlx::query(AssertSqlSafe(format!(
-                "update {HELD} straight_join {messages} m on m.`offset` = held.o
-                 set m.owner = ?, m.due_ms = {NOW_MS} + ?, m.attempts = held.a"
-            )))
-            .bind(json_pairs(&held))
-            .bind(&queue.owner)
-            .bind(queue.timeout_ms())
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(claimed)
+            .collect()
     }
 
     /// First it is looked, which locks nothing.
@@ -144,60 +149,83 @@ impl QueueDialect for MySql {
         .await
     }
 
-    /// What is not done afterwards is with others. (What others have done is done, too.)
     async fn finish_rows(
         connection: &mut MySqlConnection,
         queue: &Queue,
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>> {
         let messages = queue.tables.messages();
-        let (delete, set) = match queue.on_ack {
-            OnAck::Delete => ("delete m from", ""),
-            OnAck::Mark => ("update", "set m.acked = 1, m.owner = null"),
+        let finish = match queue.on_ack {
+            OnAck::Delete => {
+                format!("delete m from {FOUND} straight_join {messages} m on m.`offset` = found.o")
+            }
+            OnAck::Mark => format!(
+                "update {FOUND} straight_join {messages} m on m.`offset` = found.o
+                 set m.acked = 1, m.owner = null"
+            ),
         };
-        let finished = sqlx::query(AssertSqlSafe(format!(
-            "{delete} {HELD} straight_join {messages} m on m.`offset` = held.o and m.attempts = held.a
-             {set} where m.owner = ?"
-        )))
-        .bind(json_pairs(claims))
-        .bind(&queue.owner)
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
-        if finished == claims.len() as u64 {
-            return Ok(offsets(claims));
-        }
-        let lost: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "select m.`offset` from {HELD} straight_join {messages} m on m.`offset` = held.o where m.acked = 0"
-        )))
-        .bind(json_pairs(claims))
-        .fetch_all(connection)
-        .await?;
-        Ok(offsets(claims).into_iter().filter(|offset| !lost.contains(offset)).collect())
+        change_held(connection, queue, claims, &finish).await
     }
 
     async fn unclaim_rows(
         connection: &mut MySqlConnection,
         queue: &Queue,
         releases: &[Release],
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<Vec<i64>> {
+        let claims: Vec<Claim> = releases.iter().map(|release| release.claim).collect();
+        let changes: Vec<_> = releases
+            .iter()
+            .map(|release| (release.claim.offset, release.attempts(), release.delay_ms()))
+            .collect();
         let unclaim = format!(
-            "update {} set owner = null, due_ms = {NOW_MS} + ?, attempts = ?
-             where `offset` = ? and attempts = ? and owner = ?",
+            "update {FOUND} straight_join json_table('{}', '$[*]' columns (
+                 o bigint path '$[0]', attempts int path '$[1]', delay_ms bigint path '$[2]'
+             )) released on released.o = found.o straight_join {} m on m.`offset` = found.o
+             set m.owner = null, m.due_ms = {NOW_MS} + released.delay_ms, m.attempts = released.attempts",
+            json(&changes),
             queue.tables.messages()
         );
-        let mut transaction = connection.begin().await?;
-        for release in releases {
-            sqlx::query(AssertSqlSafe(unclaim.clone()))
-                .bind(release.delay_ms())
-                .bind(release.attempts())
-                .bind(release.claim.offset)
-                .bind(release.claim.attempt)
-                .bind(&queue.owner)
-                .execute(&mut *transaction)
-                .await?;
+        change_held(connection, queue, &claims, &unclaim).await
+    }
+}
+
+/// Changes those of the rows that are ours, of which [`FOUND`] has the offsets, and returns these. One message to the
+/// server, as a claim is, with a transaction of its own unless there is one.
+async fn change_held(
+    connection: &mut MySqlConnection,
+    queue: &Queue,
+    claims: &[Claim],
+    change: &str,
+) -> sqlx::Result<Vec<i64>> {
+    let has_transaction = connection.is_in_transaction();
+    let (begin, commit) = match has_transaction {
+        true => ("do 0".to_owned(), "do 0"),
+        false => (format!("{READ_COMMITTED}; start transaction"), "commit"),
+    };
+    let statements = format!(
+        "{begin};
+         {UNCUT} select json_arrayagg(ours.o) into @watermill_found from (
+             select m.`offset` as o
+             from json_table('{}', '$[*]' columns (o bigint path '$[0]', a int path '$[1]')) held
+             straight_join {} m on m.`offset` = held.o and m.attempts = held.a
+             where m.owner = '{}' for update
+         ) ours;
+         {change};
+         {commit};
+         select found.o from {FOUND}",
+        json_pairs(claims),
+        queue.tables.messages(),
+        queue.owner,
+    );
+    let rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut *connection).await;
+    match rows {
+        Ok(rows) => rows.iter().map(|row| row.try_get(0)).collect(),
+        Err(error) => {
+            if !has_transaction {
+                sqlx::raw_sql("rollback").execute(connection).await?;
+            }
+            Err(error)
         }
-        transaction.commit().await
     }
 }
 

@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection};
 
-use super::queue::{BEGIN, OFFSETS};
+use super::{connection::READ_COMMITTED, queue::OFFSETS};
 use crate::{
+    connection::ConnectionDialect as _,
     position::Position,
     queue::json,
-    retention::{Expired, Expiry, RetentionDialect},
+    retention::{Expired, Expiry, LIMIT, RetentionDialect},
 };
 
 const OLD: &str = "created_at < now(6) - interval ? microsecond";
@@ -45,7 +46,7 @@ impl RetentionDialect for MySql {
         if offsets.is_empty() {
             return Ok(expired);
         }
-        let mut transaction = connection.begin_with(BEGIN).await?;
+        let mut transaction = connection.begin_with(AssertSqlSafe(begin())).await?;
         let free: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select m.`offset` from {OFFSETS} straight_join {} m on m.`offset` = held.o for update skip locked",
             expiry.tables.messages()
@@ -55,6 +56,7 @@ impl RetentionDialect for MySql {
         .await?;
         let deleted = delete(&mut transaction, expiry, &free).await?;
         transaction.commit().await?;
+        MySql::end(connection).await?;
         Ok(Expired { deleted, ..expired })
     }
 
@@ -63,7 +65,7 @@ impl RetentionDialect for MySql {
         expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
-        let mut transaction = connection.begin_with(BEGIN).await?;
+        let mut transaction = connection.begin_with(AssertSqlSafe(begin())).await?;
         let offsets: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select `offset` from {} where acked = 1 and {OLD} and `offset` > ?
              order by `offset` limit {} for update skip locked",
@@ -76,6 +78,7 @@ impl RetentionDialect for MySql {
         .await?;
         let deleted = delete(&mut transaction, expiry, &offsets).await?;
         transaction.commit().await?;
+        MySql::end(connection).await?;
         Ok(Expired {
             looked_at: offsets.len(),
             last: offsets.last().map_or(after, |offset| Position::from(*offset)),
@@ -97,6 +100,11 @@ async fn delete(connection: &mut MySqlConnection, expiry: &Expiry, offsets: &[i6
     .execute(connection)
     .await?;
     Ok(deleted.rows_affected())
+}
+
+/// A locking read of READ COMMITTED leaves no locks behind on what it passes over.
+fn begin() -> String {
+    format!("{READ_COMMITTED}; {}", MySql::begin(LIMIT).unwrap_or_default())
 }
 
 fn micros(expiry: &Expiry) -> i64 {

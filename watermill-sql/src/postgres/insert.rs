@@ -1,7 +1,7 @@
 //! Writing rows.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
 use super::zone;
 use crate::{
@@ -11,6 +11,10 @@ use crate::{
 
 /// The channel on which topics are named that were published to.
 pub(super) const CHANNEL: &str = "watermill";
+
+/// Whether the transaction began earlier than it does when a statement begins its own: that is some microseconds
+/// before the statement is executed, and less than it takes to hear of a `BEGIN` and send another statement.
+const BEGUN_BEFORE: &str = "statement_timestamp() - now() > interval '10 microseconds'";
 
 /// What a layout's insert names beside what every layout has.
 struct Extra<'a> {
@@ -32,7 +36,7 @@ impl InsertDialect for Postgres {
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         let values = format!(", pg_current_xact_id(), {}", *zone::NOW);
         let extra = Extra { columns: ", transaction_id, created_at", values: &values, due: false };
         insert_into(connection, tables, records, config, &extra).await
@@ -44,7 +48,7 @@ impl InsertDialect for Postgres {
         records: &[Record],
         config: &SqlPublisherConfig,
         found: Found,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match found.due {
             true => Extra { columns: ", acked, due_ms", values: ", false, coalesce(due_ms, 0)", due: true },
@@ -62,7 +66,7 @@ async fn insert_into(
     records: &[Record],
     config: &SqlPublisherConfig,
     extra: &Extra<'_>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let payload_column = config.payload_column.unwrap_or(sqlx::Postgres::PAYLOAD_COLUMN);
     let (bound, payload) = match payload_column {
         PayloadColumn::Json => ("text", "nullif(payload, '')::json"),
@@ -77,10 +81,11 @@ async fn insert_into(
         extra.columns,
         extra.values,
     );
-    let statement = match config.notify {
-        true => format!("with written as ({insert}) select pg_notify('{CHANNEL}', '{}')", tables.topic()),
-        false => insert,
+    let notify = match config.notify {
+        true => format!(", pg_notify('{CHANNEL}', '{}')", tables.topic()),
+        false => String::new(),
     };
+    let statement = format!("with written as ({insert}) select {BEGUN_BEFORE}{notify}");
     let uuids: Vec<&str> = records.iter().map(|record| record.uuid.as_str()).collect();
     let metadata: Vec<&str> = records.iter().map(|record| record.metadata.as_str()).collect();
     let query = sqlx::query(AssertSqlSafe(statement)).bind(uuids);
@@ -100,5 +105,5 @@ async fn insert_into(
         true => query.bind(records.iter().map(|record| record.due_ms).collect::<Vec<_>>()),
         false => query,
     };
-    query.execute(connection).await.map(drop)
+    query.fetch_one(connection).await?.try_get(0)
 }

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
 use super::{NOW_MS, commit_order, rows};
 use crate::{
+    connection::begin,
     log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
     position::Position,
     topic::LEASES,
@@ -39,7 +40,7 @@ impl LeaseDialect for Postgres {
             return Ok(held);
         }
         let group = claim.config.group_name();
-        let mut transaction = connection.begin().await?;
+        let mut transaction = begin::<Postgres>(connection, claim.config.lease).await?;
         Postgres::create_group(&mut transaction, claim.tables, claim.config).await?;
         sqlx::query(AssertSqlSafe(format!(
             "insert into {LEASES} (topic, consumer_group, token, expires_at_ms) values ($1, $2, 0, 0)

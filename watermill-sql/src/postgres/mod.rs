@@ -3,6 +3,7 @@
 
 mod checks;
 mod commit_order;
+mod connection;
 mod errors;
 mod holder;
 mod insert;

@@ -144,9 +144,10 @@ impl QueueDialect for Postgres {
         connection: &mut PgConnection,
         queue: &Queue,
         releases: &[Release],
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<Vec<i64>> {
         let unclaim = format!(
-            "update {} set owner = null, due_ms = {NOW_MS} + $4, attempts = $5 where {IS_HELD}",
+            r#"update {} set owner = null, due_ms = {NOW_MS} + $4, attempts = $5 where {IS_HELD}
+               returning "offset"::bigint"#,
             queue.tables.messages()
         );
         let mut alike: BTreeMap<(i32, i32, i64), Vec<i64>> = BTreeMap::new();
@@ -154,17 +155,19 @@ impl QueueDialect for Postgres {
             let kind = (attempts(release.claim.attempt), attempts(release.attempts()), release.delay_ms());
             alike.entry(kind).or_default().push(release.claim.offset);
         }
+        let mut ours = Vec::with_capacity(releases.len());
         for ((attempt, tried, delay_ms), offsets) in alike {
-            sqlx::query(AssertSqlSafe(unclaim.clone()))
+            let unclaimed: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(unclaim.clone()))
                 .bind(offsets)
                 .bind(attempt)
                 .bind(&queue.owner)
                 .bind(delay_ms)
                 .bind(tried)
-                .execute(&mut *connection)
+                .fetch_all(&mut *connection)
                 .await?;
+            ours.extend(unclaimed);
         }
-        Ok(())
+        Ok(ours)
     }
 }
 

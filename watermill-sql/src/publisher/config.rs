@@ -1,5 +1,7 @@
 //! [`SqlPublisherConfig`]: plain data, checked as a whole.
 
+use std::time::Duration;
+
 use watermill_core::error::ConfigError;
 
 use crate::{Layout, PayloadColumn};
@@ -12,6 +14,7 @@ pub struct SqlPublisherConfig {
     /// `None` until the database is known, whose default it is then.
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) notify: bool,
+    pub(crate) timeout: Duration,
 }
 
 impl SqlPublisherConfig {
@@ -48,6 +51,15 @@ impl SqlPublisherConfig {
         self
     }
 
+    /// Sets how long the database may take for a call. Default: 30 s. A call over a pool that takes longer fails, and
+    /// its connection is closed: it may be half open, or wait for a lock. Over a connection of the caller's, that
+    /// is left as it is, and had better be closed, too. The messages may arrive nevertheless, all of them or none.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
     /// How to publish to a table that a subscriber makes.
     pub(crate) fn for_table(layout: Layout, payload_column: Option<PayloadColumn>) -> Self {
         Self { layout, payload_column, ..Self::default() }
@@ -57,15 +69,22 @@ impl SqlPublisherConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] with every problem there is; today no combination of options has one.
+    /// [`ConfigError`] with every problem there is.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        Ok(())
+        let no_time = self.timeout.is_zero().then(|| "timeout: zero would publish nothing".to_owned());
+        ConfigError::check("configure the SQL publisher").with(no_time).finish()
     }
 }
 
 impl Default for SqlPublisherConfig {
     fn default() -> Self {
-        Self { layout: Layout::Log, initialize_schema: true, payload_column: None, notify: true }
+        Self {
+            layout: Layout::Log,
+            initialize_schema: true,
+            payload_column: None,
+            notify: true,
+            timeout: Duration::from_secs(30),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`ConnectionPublisher`]: publishes inside the caller's transaction.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, ops::DerefMut};
 
 use async_trait::async_trait;
 use tokio::{sync::Mutex, task::unconstrained};
@@ -8,43 +8,51 @@ use watermill_core::{Message, Publisher, error::PublishError, publisher::Publish
 
 use super::{
     SqlPublisherConfig,
-    insert::{Batch, insert},
+    insert::{Batch, Over, insert},
 };
 use crate::{
     Layout, SqlDatabase,
+    connection::within,
+    error::Failure,
     schema::{self, Found},
     wake,
 };
 
-/// Publishes over one borrowed connection: made by
-/// [`SqlPublisher::in_transaction`](crate::SqlPublisher::in_transaction) and
-/// [`on_connection`](crate::SqlPublisher::on_connection).
+/// Publishes over one connection: made by [`SqlPublisher::in_transaction`](crate::SqlPublisher::in_transaction) and
+/// [`on_connection`](crate::SqlPublisher::on_connection) over a borrowed one, and by
+/// [`owning`](crate::SqlPublisher::owning) over whatever is one or leads to one, such as a transaction that a
+/// middleware begins for its handler.
 ///
 /// Nothing is visible to readers, and nothing is durable, before the caller commits. A call that
 /// fails leaves none of its messages in the transaction, and the transaction usable, unless the
-/// error says that it must be run again.
+/// error says that it must be run again. That holds, too, in a transaction that the caller has begun with a statement of
+/// its own.
 ///
-/// On MySQL do not drop the future of a call with more than 1,000 messages (or 4 MiB) over a connection that is
-/// not in a transaction: it may leave one open.
+/// Except on SQLite, do not drop the future of a call with more than 1,000 messages (or 4 MiB on MySQL) over a
+/// connection that is not in a transaction of sqlx's: it may leave one open, or a part of its messages in the caller's.
 ///
 /// Readers in this process are told to look when the publisher is dropped, which is as near to the
 /// commit as it can see. They look again at short intervals, so that they see the commit soon after.
-pub struct ConnectionPublisher<'t, D: SqlDatabase> {
-    state: Mutex<State<'t, D>>,
+pub struct ConnectionPublisher<D: SqlDatabase, C> {
+    state: Mutex<State<C>>,
     config: SqlPublisherConfig,
+    database: PhantomData<fn() -> D>,
 }
 
-struct State<'t, D: SqlDatabase> {
-    connection: &'t mut D::Connection,
+struct State<C> {
+    connection: C,
     closed: bool,
-    /// The topics whose readers are told, and what is known about their tables.
-    topics: BTreeMap<String, Found>,
+    topics: Topics,
 }
 
-impl<'t, D: SqlDatabase> ConnectionPublisher<'t, D> {
-    pub(crate) fn new(connection: &'t mut D::Connection) -> Self {
-        let state = State { connection, closed: false, topics: BTreeMap::new() };
-        Self { state: Mutex::new(state), config: SqlPublisherConfig::default() }
+/// The topics whose readers are told in the end, and what is known about their tables.
+#[derive(Default)]
+struct Topics(BTreeMap<String, Found>);
+
+impl<D: SqlDatabase, C> ConnectionPublisher<D, C> {
+    pub(crate) fn new(connection: C) -> Self {
+        let state = State { connection, closed: false, topics: Topics::default() };
+        Self { state: Mutex::new(state), config: SqlPublisherConfig::default(), database: PhantomData }
     }
 
     /// Sets the configuration. A missing table is created inside the transaction where the database
@@ -54,10 +62,18 @@ impl<'t, D: SqlDatabase> ConnectionPublisher<'t, D> {
         self.config = config;
         self
     }
+
+    /// Ends the publisher and gives back what it was made over, to commit it.
+    pub fn into_inner(self) -> C {
+        self.state.into_inner().connection
+    }
 }
 
 #[async_trait]
-impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
+impl<D: SqlDatabase, C> Publisher for ConnectionPublisher<D, C>
+where
+    C: DerefMut<Target = D::Connection> + Send,
+{
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         // The place in the queue is taken by the first poll, whatever is left of the task's budget.
         let mut state = unconstrained(self.state.lock()).await;
@@ -68,22 +84,11 @@ impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
         if batch.is_empty() {
             return Ok(());
         }
-        let create = self.config.initialize_schema && D::CREATES_IN_TRANSACTION;
-        let mut found = state.topics.get(topic).copied();
-        if D::FAILURE_ENDS_TRANSACTION && found.is_none() {
-            let ensured = schema::ensure_messages::<D>(
-                state.connection,
-                &batch.tables,
-                self.config.layout,
-                self.config.payload_column,
-                create,
-            )
-            .await;
-            found = Some(ensured.map_err(|failure| failure.publishing(topic))?);
-        }
-        let found = insert::<D>(state.connection, &batch, &self.config, create, found).await?;
-        if !state.topics.contains_key(topic) {
-            state.topics.insert(topic.to_owned(), found);
+        let found = state.topics.0.get(topic).copied();
+        let inserting = within(self.config.timeout, self.insert(&mut state.connection, &batch, found));
+        let found = inserting.await.map_err(|failure| failure.publishing(topic))?;
+        if !state.topics.0.contains_key(topic) {
+            state.topics.0.insert(topic.to_owned(), found);
         }
         Ok(())
     }
@@ -102,13 +107,32 @@ impl<D: SqlDatabase> Publisher for ConnectionPublisher<'_, D> {
     }
 }
 
-impl<D: SqlDatabase> Drop for ConnectionPublisher<'_, D> {
-    fn drop(&mut self) {
-        self.state.get_mut().topics.keys().for_each(|topic| wake::wake(topic));
+impl<D: SqlDatabase, C> ConnectionPublisher<D, C> {
+    async fn insert(
+        &self,
+        connection: &mut D::Connection,
+        batch: &Batch,
+        mut found: Option<Found>,
+    ) -> Result<Found, Failure> {
+        let SqlPublisherConfig { layout, payload_column, initialize_schema, .. } = self.config;
+        let create = initialize_schema && D::CREATES_IN_TRANSACTION;
+        if D::FAILURE_ENDS_TRANSACTION && found.is_none() {
+            let ensured =
+                schema::ensure_messages::<D>(connection, &batch.tables, layout, payload_column, create);
+            found = Some(ensured.await?);
+        }
+        let inserted = insert::<D>(connection, Over::Callers, batch, &self.config, create, found).await?;
+        Ok(inserted.found)
     }
 }
 
-impl<D: SqlDatabase> fmt::Debug for ConnectionPublisher<'_, D> {
+impl Drop for Topics {
+    fn drop(&mut self) {
+        self.0.keys().for_each(|topic| wake::wake(topic));
+    }
+}
+
+impl<D: SqlDatabase, C> fmt::Debug for ConnectionPublisher<D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionPublisher")
             .field("database", &D::NAME)

@@ -1,5 +1,7 @@
 //! [`Batch`]: the rows of one call, and inserting them whole or not at all.
 
+use std::time::Duration;
+
 use sqlx::Connection as _;
 use watermill_core::{
     Message,
@@ -10,7 +12,8 @@ use watermill_core::{
 use super::{InsertDialect, SqlPublisherConfig};
 use crate::{
     Layout,
-    error::{Trouble, classify},
+    connection::begin,
+    error::{Failure, Trouble, classify},
     marshaler::Record,
     schema::{self, Found},
     topic::Tables,
@@ -64,41 +67,92 @@ fn check_due<D: InsertDialect>(records: Vec<Record>) -> Result<Vec<Record>, Stri
     }
 }
 
+/// What became of an insert.
+pub(crate) struct Inserted {
+    /// What is known about the table.
+    pub(crate) found: Found,
+    /// Whether it may be part of a transaction that sqlx does not know of.
+    pub(crate) perhaps_inside: bool,
+}
+
+/// Over whose connection rows are inserted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Over {
+    /// One of ours, in no transaction, that is closed unless all goes well; after so much silence the server may
+    /// roll back what is not committed.
+    Ours { silence: Duration },
+    /// The caller's, in a transaction or not.
+    Callers,
+}
+
 /// Inserts a whole call or nothing of it, and creates the table only when the database has missed it:
-/// where it exists, a publish costs no other statement. Returns what is known about the table.
+/// where it exists, a publish costs no other statement.
 pub(crate) async fn insert<D: InsertDialect>(
     connection: &mut D::Connection,
+    over: Over,
     batch: &Batch,
     config: &SqlPublisherConfig,
     create: bool,
     found: Option<Found>,
-) -> Result<Found, PublishError> {
+) -> Result<Inserted, Failure> {
     let Batch { tables, records } = batch;
     let found = found.unwrap_or(Found::OURS);
-    let failure = match insert_chunks::<D>(connection, tables, records, config, found).await {
-        Ok(()) => return Ok(found),
+    let failure = match insert_chunks::<D>(connection, over, tables, records, config, found).await {
+        Ok(perhaps_inside) => return Ok(Inserted { found, perhaps_inside }),
         Err(error) => classify::<D>(error),
     };
-    let inserted = if failure.trouble() == Trouble::Mismatch {
-        // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
-        match schema::ensure_messages::<D>(connection, tables, config.layout, config.payload_column, create)
-            .await
-        {
-            Ok(found) => insert_chunks::<D>(connection, tables, records, config, found)
-                .await
-                .map(|()| found)
-                .map_err(classify::<D>),
-            Err(failure) => Err(failure),
-        }
-    } else {
-        Err(failure)
-    };
-    inserted.map_err(|failure| failure.publishing(tables.topic()))
+    if failure.trouble() != Trouble::Mismatch {
+        return Err(failure);
+    }
+    // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
+    let found =
+        schema::ensure_messages::<D>(connection, tables, config.layout, config.payload_column, create)
+            .await?;
+    let inserted = insert_chunks::<D>(connection, over, tables, records, config, found).await;
+    let perhaps_inside = inserted.map_err(classify::<D>)?;
+    Ok(Inserted { found, perhaps_inside })
 }
 
 /// One statement is atomic by itself; several become a transaction, or a savepoint of the caller's.
 /// `found` says of a queue which columns it has for due times.
 pub(crate) async fn insert_chunks<D: InsertDialect>(
+    connection: &mut D::Connection,
+    over: Over,
+    tables: &Tables,
+    records: &[Record],
+    config: &SqlPublisherConfig,
+    found: Found,
+) -> sqlx::Result<bool> {
+    let mut rest = records;
+    let first = first_chunk::<D>(&mut rest);
+    if rest.is_empty() {
+        return insert_chunk::<D>(connection, tables, first, config, found).await;
+    }
+    if let Over::Ours { silence } = over {
+        let mut transaction = begin::<D>(connection, silence).await?;
+        insert_all::<D>(&mut transaction, tables, records, config, found).await?;
+        transaction.commit().await?;
+        D::end(connection).await?;
+    } else if connection.is_in_transaction() || !D::is_in_transaction(connection).await? {
+        let mut transaction = connection.begin().await?;
+        insert_all::<D>(&mut transaction, tables, records, config, found).await?;
+        transaction.commit().await?;
+    } else {
+        // The caller has begun one that sqlx does not know of, and would begin another one: that commits the
+        // caller's, or ends with it.
+        D::execute(connection, "savepoint watermill").await?;
+        let inserted = insert_all::<D>(connection, tables, records, config, found).await;
+        let end = match inserted {
+            Ok(()) => "release savepoint watermill",
+            Err(_) => "rollback to savepoint watermill",
+        };
+        let ended = D::execute(connection, end).await;
+        inserted.and(ended)?;
+    }
+    Ok(false)
+}
+
+async fn insert_all<D: InsertDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     records: &[Record],
@@ -106,17 +160,11 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     found: Found,
 ) -> sqlx::Result<()> {
     let mut rest = records;
-    let first = first_chunk::<D>(&mut rest);
-    if rest.is_empty() {
-        return insert_chunk::<D>(connection, tables, first, config, found).await;
-    }
-    let mut transaction = connection.begin().await?;
-    insert_chunk::<D>(&mut transaction, tables, first, config, found).await?;
     while !rest.is_empty() {
         let chunk = first_chunk::<D>(&mut rest);
-        insert_chunk::<D>(&mut transaction, tables, chunk, config, found).await?;
+        insert_chunk::<D>(connection, tables, chunk, config, found).await?;
     }
-    transaction.commit().await
+    Ok(())
 }
 
 async fn insert_chunk<D: InsertDialect>(
@@ -125,7 +173,7 @@ async fn insert_chunk<D: InsertDialect>(
     records: &[Record],
     config: &SqlPublisherConfig,
     found: Found,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     match config.layout {
         Layout::Log => D::insert(connection, tables, records, config).await,
         Layout::Queue => {

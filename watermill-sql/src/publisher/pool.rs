@@ -1,6 +1,6 @@
 //! [`SqlPublisher`]: publishes over a pool.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::DerefMut, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
@@ -14,11 +14,11 @@ use watermill_core::{
 
 use super::{
     ConnectionPublisher, SqlPublisherConfig,
-    insert::{self, Batch},
+    insert::{self, Batch, Over},
 };
 use crate::{
     Layout, SqlDatabase,
-    dialect::to_its_end,
+    connection::{FORGOTTEN, Pooled, within},
     error::{Failure, Trouble, classify},
     schema,
     topic::Tables,
@@ -59,12 +59,23 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     /// not before, and never after a rollback. Wrap it like any other publisher.
     ///
     /// It uses the default [`SqlPublisherConfig`]; see [`ConnectionPublisher::config`].
-    pub fn in_transaction<'t>(transaction: &'t mut Transaction<'_, D>) -> ConnectionPublisher<'t, D> {
+    pub fn in_transaction<'t>(
+        transaction: &'t mut Transaction<'_, D>,
+    ) -> ConnectionPublisher<D, &'t mut D::Connection> {
         ConnectionPublisher::new(&mut **transaction)
     }
 
     /// A publisher over one connection, in a transaction or not.
-    pub fn on_connection(connection: &mut D::Connection) -> ConnectionPublisher<'_, D> {
+    pub fn on_connection(connection: &mut D::Connection) -> ConnectionPublisher<D, &mut D::Connection> {
+        ConnectionPublisher::new(connection)
+    }
+
+    /// A publisher that owns what it works over: a transaction, a connection of a pool, a guard that somebody else
+    /// shares. [`ConnectionPublisher::into_inner`] gives it back.
+    pub fn owning<C>(connection: C) -> ConnectionPublisher<D, C>
+    where
+        C: DerefMut<Target = D::Connection> + Send,
+    {
         ConnectionPublisher::new(connection)
     }
 
@@ -78,18 +89,20 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     pub async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         let initialized = async {
             let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
-            let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-            schema::ensure_messages::<D>(
-                &mut connection,
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            let ensured = schema::ensure_messages::<D>(
+                pooled.get(),
                 &tables,
                 self.config.layout,
                 self.config.payload_column,
                 true,
             )
-            .await
-            .map(drop)
+            .await;
+            pooled.settled();
+            ensured.map(drop)
         };
-        initialized.await.map_err(|failure| failure.subscribing(topic))
+        let initialized = within(self.config.timeout, initialized).await;
+        initialized.map_err(|failure| failure.subscribing(topic))
     }
 }
 
@@ -104,13 +117,8 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
                 true => Some(unconstrained(self.shared.writing.lock()).await),
                 false => None,
             };
-            match batch.is_one_statement::<D>() {
-                true => insert(&self.pool, &batch, &self.config).await?,
-                false => {
-                    let (pool, config) = (self.pool.clone(), self.config.clone());
-                    to_its_end::<D, _>(async move { insert(&pool, &batch, &config).await }).await?;
-                }
-            }
+            let inserting = within(self.config.timeout, insert(&self.pool, &batch, &self.config));
+            inserting.await.map_err(|failure| failure.publishing(topic))?;
         }
         wake::wake(topic);
         Ok(())
@@ -148,8 +156,34 @@ async fn insert<D: SqlDatabase>(
     pool: &Pool<D>,
     batch: &Batch,
     config: &SqlPublisherConfig,
-) -> Result<(), PublishError> {
-    let connection = pool.acquire().await;
-    let mut connection = connection.map_err(|error| classify::<D>(error).publishing(batch.tables.topic()))?;
-    insert::insert::<D>(&mut connection, batch, config, config.initialize_schema, None).await.map(drop)
+) -> Result<(), Failure> {
+    let is_one_statement = batch.is_one_statement::<D>();
+    let mut pooled = match is_one_statement {
+        true => Pooled::of(pool).await?,
+        false => Pooled::clean(pool).await?,
+    };
+    let over = Over::Ours { silence: config.timeout };
+    let create = config.initialize_schema;
+    loop {
+        let inserted = insert::insert::<D>(pooled.get(), over, batch, config, create, None).await;
+        let perhaps_inside = match inserted {
+            Ok(inserted) => inserted.perhaps_inside,
+            Err(failure) => {
+                // What was refused has been answered.
+                if is_one_statement && !matches!(failure.trouble(), Trouble::Unavailable | Trouble::Timeout) {
+                    pooled.settled();
+                }
+                return Err(failure);
+            }
+        };
+        if !perhaps_inside || !D::is_in_transaction(pooled.get()).await.map_err(classify::<D>)? {
+            pooled.settled();
+            return Ok(());
+        }
+        // Whoever began it has lost it, so that nobody would ever commit the messages. The connection is closed,
+        // which rolls back.
+        tracing::warn!("{FORGOTTEN}");
+        drop(pooled);
+        pooled = Pooled::clean(pool).await?;
+    }
 }

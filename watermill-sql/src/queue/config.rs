@@ -12,6 +12,9 @@ const BATCH_SIZE_MAX: usize = 1_000;
 const VISIBILITY_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 const VISIBILITY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Between what a statement of a worker may take, whatever its visibility timeout.
+const STATEMENT_MAX: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
 /// How an [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) works on its queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlQueueSubscriberConfig {
@@ -43,7 +46,7 @@ pub enum OnAck {
 impl SqlQueueSubscriberConfig {
     /// Sets how long a message stays out of sight of other workers after its worker has died.
     /// Default: 30 s. It is renewed three times within that while its worker lives, however long the
-    /// handler takes.
+    /// handler takes. It bounds, too, how long a statement may take, between 1 s and 30 s.
     #[must_use]
     pub fn visibility_timeout(mut self, visibility_timeout: Duration) -> Self {
         self.visibility_timeout = visibility_timeout;
@@ -131,6 +134,11 @@ impl SqlQueueSubscriberConfig {
     pub fn listen(mut self, listen: bool) -> Self {
         self.listen = listen;
         self
+    }
+
+    /// How long the database may take to answer a claim.
+    pub(crate) fn statement_max(&self) -> Duration {
+        self.visibility_timeout.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
     }
 
     /// Checks the configuration.

@@ -14,7 +14,7 @@ pub trait QueueDialect: InsertDialect {
     /// Refuses servers and tables where claims would not hold.
     async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
 
-    /// Claims rows that are due and that nobody has. Not inside a transaction.
+    /// Claims rows that are due and that nobody has. Not inside a transaction, and with one message to the server.
     /// Those that need no time to be due come first, and those that do in the order of their times. `turn` may
     /// leave the first out.
     async fn claim_rows(
@@ -46,12 +46,12 @@ pub trait QueueDialect: InsertDialect {
         claims: &[Claim],
     ) -> sqlx::Result<Vec<i64>>;
 
-    /// Lets rows go that are ours. Those of others are left alone.
+    /// Lets rows go that are ours, and returns their offsets. Those of others are left alone.
     async fn unclaim_rows(
         connection: &mut Self::Connection,
         queue: &Queue,
         releases: &[Release],
-    ) -> sqlx::Result<()>;
+    ) -> sqlx::Result<Vec<i64>>;
 }
 
 /// How many rows one look for claims of another time is about, which bounds what it costs.

@@ -13,6 +13,7 @@ use super::{
     reader::QueueReader,
 };
 use crate::{
+    connection::{Pooled, within},
     dead_letter::DeadLetter,
     error::{Failure, classify},
     marshaler::{self, Unreadable},
@@ -32,15 +33,21 @@ pub(super) struct Intake {
 
 impl<D: QueueDialect> QueueReader<D> {
     pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
-        let mut pooled = self.connect().await?;
-        let asked = Instant::now();
-        let rows = self.claim_over(&mut pooled.connection, limit).await.map_err(classify::<D>)?;
-        let due = match rows.is_empty() {
-            true => D::next_due(&mut pooled.connection, &self.queue).await.map_err(classify::<D>)?,
-            false => None,
-        };
-        self.keep(pooled);
-        Ok(Intake { asked, limit, rows, due })
+        within(self.config.statement_max(), async {
+            let mut pooled = match self.take_kept() {
+                Some(pooled) => pooled,
+                None => Pooled::clean(&self.pool).await?,
+            };
+            let asked = Instant::now();
+            let rows = self.claim_over(pooled.get(), limit).await.map_err(classify::<D>)?;
+            let due = match rows.is_empty() {
+                true => D::next_due(pooled.get(), &self.queue).await.map_err(classify::<D>)?,
+                false => None,
+            };
+            self.keep(pooled);
+            Ok(Intake { asked, limit, rows, due })
+        })
+        .await
     }
 
     async fn claim_over(&self, connection: &mut D::Connection, limit: usize) -> sqlx::Result<Vec<Claimed>> {

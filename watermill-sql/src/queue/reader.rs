@@ -1,7 +1,7 @@
 //! [`QueueReader`]: the background task of a subscription to a queue.
 //!
-//! Claiming rows and recording outcomes go on side by side, over a connection each, so that a worker
-//! whose handlers are quick waits for neither.
+//! Claiming rows, and renewing and recording, go on side by side, over a connection each, so that a worker
+//! whose handlers are quick waits for neither, and what is in hand stays there while nothing can be claimed.
 
 use std::{
     pin::{Pin, pin},
@@ -19,8 +19,9 @@ use watermill_core::{
 
 use super::{Claims, Queue, QueueDialect, SqlQueueSubscriberConfig, intake::Intake};
 use crate::{
+    connection::{IDLE_MAX, Pooled, Reserve},
     error::{Failure, Trouble},
-    pooled::{IDLE_MAX, Pooled},
+    pace::Pace,
     schema::Found,
     topic::Tables,
     wake,
@@ -34,6 +35,7 @@ const COLLISIONS_MAX: u32 = 3;
 
 pub(super) struct QueueReader<D: QueueDialect> {
     pub(super) pool: Pool<D>,
+    pub(super) reserve: Arc<Reserve<D>>,
     pub(super) config: SqlQueueSubscriberConfig,
     pub(super) queue: Queue,
     pub(super) dead_letters: Option<(Tables, Found)>,
@@ -52,9 +54,14 @@ struct Plan {
     poll_at: Instant,
     poll_interval: Duration,
     renew_at: Instant,
-    /// Attempts that failed in a row, and until when to leave the database alone.
-    failures: u32,
-    rest_until: Option<Instant>,
+    claiming: Pace,
+    writing: Pace,
+}
+
+impl Plan {
+    fn claim_at(&self) -> Instant {
+        self.claiming.not_before(self.poll_at)
+    }
 }
 
 impl<D: QueueDialect> QueueReader<D> {
@@ -73,8 +80,8 @@ impl<D: QueueDialect> QueueReader<D> {
             poll_at: now,
             poll_interval: self.config.poll_interval_min,
             renew_at: now,
-            failures: 0,
-            rest_until: None,
+            claiming: Pace::default(),
+            writing: Pace::default(),
         };
         // Set anew only to end earlier, because that takes a system call: it may end too early, which
         // does no harm.
@@ -86,16 +93,13 @@ impl<D: QueueDialect> QueueReader<D> {
             let now = Instant::now();
             self.shared.lock().wake_for = WakeFor::NOTHING;
             self.kept().retain(|(_, until)| now < *until);
-            if plan.rest_until.is_none_or(|until| until <= now) {
-                plan.rest_until = None;
-                let wanted = self.wanted();
-                if wanted > 0 && plan.poll_at <= now && claiming.is_terminated() {
-                    claiming.set(self.claim(wanted).fuse());
-                }
-                let write_at = self.write_at(&plan, &self.shared.lock());
-                if write_at.is_some_and(|at| at <= now) && writing.is_terminated() {
-                    writing.set(self.write(plan.renew_at <= now).fuse());
-                }
+            let wanted = self.wanted();
+            if wanted > 0 && plan.claim_at() <= now && claiming.is_terminated() {
+                claiming.set(self.claim(wanted).fuse());
+            }
+            let write_at = self.write_at(&plan, &self.shared.lock());
+            if write_at.is_some_and(|at| at <= now) && writing.is_terminated() {
+                writing.set(self.write(plan.renew_at <= now).fuse());
             }
             let until = self.sleeps_until(&plan, claiming.is_terminated(), writing.is_terminated());
             if until < timer.deadline() || timer.is_elapsed() {
@@ -105,19 +109,27 @@ impl<D: QueueDialect> QueueReader<D> {
                 () = self.shared.closing().cancelled() => None,
                 claimed = &mut claiming => match claimed {
                     Ok(intake) => {
-                        self.recovered(&mut plan);
+                        self.recovered(plan.claiming.succeeded(), plan.writing.failures());
                         self.claimed(&mut plan, intake);
                         None
                     }
-                    Err(failure) => Some(failure),
+                    Err(failure) => {
+                        let wait = self.config.retry.delay(plan.claiming.failures());
+                        Some((failure, plan.claiming.failed(wait), wait))
+                    }
                 },
                 written = &mut writing => match written {
                     Ok(renewed) => {
-                        self.recovered(&mut plan);
+                        self.recovered(plan.writing.succeeded(), plan.claiming.failures());
                         plan.renew_at = renewed.unwrap_or(plan.renew_at);
                         None
                     }
-                    Err(failure) => Some(failure),
+                    Err(failure) => {
+                        // So that it is tried again while what is in hand is ours.
+                        let wait = self.config.retry.delay(plan.writing.failures());
+                        let wait = wait.min(self.config.visibility_timeout / 6);
+                        Some((failure, plan.writing.failed(wait), wait))
+                    }
                 },
                 () = self.shared.work() => None,
                 () = published.woken() => {
@@ -127,8 +139,8 @@ impl<D: QueueDialect> QueueReader<D> {
                 }
                 () = timer.as_mut() => None,
             };
-            if let Some(failure) = failure
-                && self.failed(&mut plan, failure)
+            if let Some((failure, failures, wait)) = failure
+                && self.failed(failure, failures, wait)
             {
                 break;
             }
@@ -148,7 +160,7 @@ impl<D: QueueDialect> QueueReader<D> {
     fn write_at(&self, plan: &Plan, state: &State<Claims>) -> Option<Instant> {
         let renew_at = (!state.ledger.is_empty()).then_some(plan.renew_at);
         let record_at = self.shared.record_at(state);
-        renew_at.into_iter().chain(record_at).min()
+        renew_at.into_iter().chain(record_at).min().map(|at| plan.writing.not_before(at))
     }
 
     /// When there is something to do, if nothing happens before that the task is woken for. What is under way
@@ -156,11 +168,10 @@ impl<D: QueueDialect> QueueReader<D> {
     fn sleeps_until(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
         let a_while = Instant::now() + self.config.visibility_timeout;
         let mut state = self.shared.lock();
-        let claim_at = (may_claim && self.wanted_in(&state) > 0).then_some(plan.poll_at);
+        let claim_at = (may_claim && self.wanted_in(&state) > 0).then(|| plan.claim_at());
         let write_at = if may_write { self.write_at(plan, &state) } else { None };
         let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
         state.wake_for = WakeFor { room: may_claim, recording_before: may_write.then_some(until) };
-        let until = plan.rest_until.map_or(until, |rest_until| until.max(rest_until));
         let kept_until = self.kept().iter().map(|(_, until)| *until).min();
         kept_until.map_or(until, |kept_until| until.min(kept_until))
     }
@@ -192,18 +203,14 @@ impl<D: QueueDialect> QueueReader<D> {
         }
     }
 
-    /// A connection for the next statement. Whoever has it gives it to [`keep`](Self::keep) after a statement
-    /// that succeeded, and drops it after one that failed.
-    pub(super) async fn connect(&self) -> Result<Pooled<D>, Failure> {
-        let kept = self.kept().pop();
-        match kept {
-            Some((pooled, _)) => Ok(pooled),
-            None => Pooled::of(&self.pool).await,
-        }
+    /// A connection that was kept from a statement before.
+    pub(super) fn take_kept(&self) -> Option<Pooled<D>> {
+        self.kept().pop().map(|(pooled, _)| pooled)
     }
 
-    /// Keeps a connection for the next statement, where nobody waits for it.
-    pub(super) fn keep(&self, pooled: Pooled<D>) {
+    /// Keeps a connection for the next statement after one that was answered, where nobody waits for it.
+    pub(super) fn keep(&self, mut pooled: Pooled<D>) {
+        pooled.settled();
         let now = Instant::now();
         if pooled.may_be_kept(&self.pool, now) {
             self.kept().push((pooled, now + IDLE_MAX));
@@ -214,20 +221,20 @@ impl<D: QueueDialect> QueueReader<D> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn recovered(&self, plan: &mut Plan) {
-        if std::mem::take(&mut plan.failures) > COLLISIONS_MAX {
+    /// One of the two works, which has failed so often before, and so has the other.
+    fn recovered(&self, failures: u32, others: u32) {
+        if failures > COLLISIONS_MAX {
             tracing::info!(topic = self.queue.tables.topic(), "the database answers again");
         }
-        self.shared.lock().recovered();
+        if others <= COLLISIONS_MAX {
+            self.shared.lock().recovered();
+        }
     }
 
-    /// Trouble: when to try again; true when that is never.
-    fn failed(&self, plan: &mut Plan, failure: Failure) -> bool {
+    /// Trouble, for the so many-th time in a row, and how long to wait; true when nothing is tried again.
+    fn failed(&self, failure: Failure, failures: u32, wait: Duration) -> bool {
         let topic = self.queue.tables.topic();
-        let wait = self.config.retry.delay(plan.failures);
-        plan.rest_until = Some(Instant::now() + wait);
-        plan.failures = plan.failures.saturating_add(1);
-        if failure.trouble() == Trouble::Conflict && plan.failures <= COLLISIONS_MAX {
+        if failure.trouble() == Trouble::Conflict && failures <= COLLISIONS_MAX {
             tracing::debug!(topic, reason = failure.text(), "two workers collided, trying again");
             return false;
         }

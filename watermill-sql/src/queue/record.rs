@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use sqlx::Connection as _;
 use tokio::time::Instant;
 use watermill_core::backend::Ledger as _;
 
@@ -13,9 +12,10 @@ use super::{
 };
 use crate::{
     Layout, SqlPublisherConfig,
+    connection::{Lent, begin, within},
     error::{Failure, classify},
     marshaler::Record,
-    publisher::insert_chunks,
+    publisher::{Over, insert_chunks},
     wake,
 };
 
@@ -37,22 +37,18 @@ impl<D: QueueDialect> QueueReader<D> {
         if held.is_empty() {
             return Ok(renew_at);
         }
-        let mut pooled = self.connect().await?;
-        let ours = D::extend_claims(&mut pooled.connection, &self.queue, &held).await;
-        let ours = ours.map_err(classify::<D>)?;
-        self.keep(pooled);
-        let lost = {
-            let ours = ours.into_iter().collect();
-            let mut lost = HashSet::new();
-            self.origin.revoke(|| {
-                let mut state = self.shared.lock();
-                state.own_until(asked + self.config.visibility_timeout);
-                let out = state.ledger.tokens();
-                lost = state.ledger.keep_only(&held, &ours);
-                out.into_iter().filter(|token| lost.contains(&token.position)).collect::<Vec<_>>()
-            });
-            lost
-        };
+        let ours = self.over_a_connection(async |connection: &mut D::Connection| {
+            D::extend_claims(connection, &self.queue, &held).await.map_err(classify::<D>)
+        });
+        let ours = ours.await?.into_iter().collect();
+        let mut lost = HashSet::new();
+        self.origin.revoke(|| {
+            let mut state = self.shared.lock();
+            state.own_until(asked + self.config.visibility_timeout);
+            let out = state.ledger.tokens();
+            lost = state.ledger.keep_only(&held, &ours);
+            out.into_iter().filter(|token| lost.contains(&token.position)).collect::<Vec<_>>()
+        });
         if !lost.is_empty() {
             let (topic, count) = (self.queue.tables.topic(), lost.len());
             tracing::warn!(
@@ -87,11 +83,16 @@ impl<D: QueueDialect> QueueReader<D> {
             }
             let released = self.shared.lock().ledger.take_released(ROWS_MAX);
             if !released.is_empty() {
-                if let Err(failure) = self.unclaim_rows(&released).await {
-                    self.shared.lock().ledger.keep_released(released, Instant::now());
-                    return Err(failure);
+                match self.unclaim_rows(&released).await {
+                    Ok(ours) => released.into_iter().for_each(|row| {
+                        let recorded = ours.contains(&row.release.claim.offset);
+                        row.complete(recorded);
+                    }),
+                    Err(failure) => {
+                        self.shared.lock().ledger.keep_released(released, Instant::now());
+                        return Err(failure);
+                    }
                 }
-                released.into_iter().for_each(Released::complete);
                 // They may be due for anybody.
                 wake::wake(self.queue.tables.topic());
             } else if nothing_done {
@@ -100,22 +101,43 @@ impl<D: QueueDialect> QueueReader<D> {
         }
     }
 
-    async fn unclaim_rows(&self, released: &[Released]) -> Result<(), Failure> {
+    /// Lets rows go. Returns the offsets of those that were ours.
+    async fn unclaim_rows(&self, released: &[Released]) -> Result<HashSet<i64>, Failure> {
         let releases: Vec<Release> = released.iter().map(|released| released.release).collect();
-        let mut pooled = self.connect().await?;
-        let unclaimed = D::unclaim_rows(&mut pooled.connection, &self.queue, &releases).await;
-        unclaimed.map_err(classify::<D>)?;
-        self.keep(pooled);
-        Ok(())
+        let ours = self.over_a_connection(async |connection: &mut D::Connection| {
+            D::unclaim_rows(connection, &self.queue, &releases).await.map_err(classify::<D>)
+        });
+        Ok(ours.await?.into_iter().collect())
     }
 
     /// Deletes or marks rows, and moves those to the dead-letter topic that belong there. Returns the
     /// offsets of those that were ours.
     async fn finish_rows(&self, done: &[Done]) -> Result<HashSet<i64>, Failure> {
-        let mut pooled = self.connect().await?;
-        let ours = self.finish_rows_over(&mut pooled.connection, done).await?;
-        self.keep(pooled);
-        Ok(ours)
+        self.over_a_connection(async |connection: &mut D::Connection| {
+            self.finish_rows_over(connection, done).await
+        })
+        .await
+    }
+
+    /// Does something over a connection that is there even if handlers have all of the pool, for so long at most that
+    /// it can be tried again before what is in hand is over.
+    async fn over_a_connection<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        within(self.config.visibility_timeout / 2, async {
+            let mut lent = match self.take_kept() {
+                Some(pooled) => Lent::Pooled(pooled),
+                None => self.reserve.lend(self.config.visibility_timeout / 10).await?,
+            };
+            let done = work(lent.get()?).await?;
+            lent.settled();
+            if let Lent::Pooled(pooled) = lent {
+                self.keep(pooled);
+            }
+            Ok(done)
+        })
+        .await
     }
 
     async fn finish_rows_over(
@@ -129,7 +151,8 @@ impl<D: QueueDialect> QueueReader<D> {
             let ours = D::finish_rows(connection, &self.queue, &claims).await.map_err(classify::<D>)?;
             return Ok(ours.into_iter().collect());
         };
-        let mut transaction = connection.begin().await.map_err(classify::<D>)?;
+        let begun = begin::<D>(connection, self.config.visibility_timeout).await;
+        let mut transaction = begun.map_err(classify::<D>)?;
         // First, because it compares: what follows is written by the owner of the rows.
         let ours = D::finish_rows(&mut transaction, &self.queue, &claims).await.map_err(classify::<D>)?;
         let ours: HashSet<i64> = ours.into_iter().collect();
@@ -142,11 +165,12 @@ impl<D: QueueDialect> QueueReader<D> {
             .collect();
         if !records.is_empty() {
             let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
-            insert_chunks::<D>(&mut transaction, tables, &records, &config, *found)
+            insert_chunks::<D>(&mut transaction, Over::Callers, tables, &records, &config, *found)
                 .await
                 .map_err(classify::<D>)?;
         }
         transaction.commit().await.map_err(classify::<D>)?;
+        D::end(connection).await.map_err(classify::<D>)?;
         wake::wake(tables.topic());
         Ok(ours)
     }

@@ -20,7 +20,8 @@ use watermill_core::{
 use super::{Claims, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
 use crate::{
     Layout, SqlDatabase,
-    error::{Failure, Trouble, classify},
+    connection::{PREPARE_MAX, Pooled, Reserve, within},
+    error::{Failure, Trouble},
     listener::SharedListener,
     schema::{self, Found},
     topic::Tables,
@@ -40,6 +41,7 @@ pub struct SqlQueueSubscriber<D: SqlDatabase> {
     config: SqlQueueSubscriberConfig,
     open: Registry<Shared<Claims>>,
     listener: SharedListener,
+    reserve: Arc<Reserve<D>>,
 }
 
 /// What there must be before anything is claimed.
@@ -56,7 +58,9 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
     /// [`ConfigError`] as [`SqlQueueSubscriberConfig::validate`].
     pub fn new(pool: Pool<D>, config: SqlQueueSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { pool, config, open: Registry::default(), listener: SharedListener::default() })
+        let reserve = Arc::new(Reserve::new(pool.clone()));
+        let (open, listener) = (Registry::default(), SharedListener::default());
+        Ok(Self { pool, config, open, listener, reserve })
     }
 
     async fn prepare(&self, topic: &str) -> Result<Prepared, Failure> {
@@ -66,20 +70,25 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         let (tables, dead) = (tables(topic)?, dead.map(tables).transpose()?);
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
-        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-        D::check_server(&mut connection).await?;
-        schema::ensure_queue::<D>(&mut connection, &tables, payload, create).await?;
-        let dead_letters = match dead {
-            Some(dead) => {
-                let found =
-                    schema::ensure_messages::<D>(&mut connection, &dead, Layout::Queue, payload, create)
-                        .await?;
-                Some((dead, found))
-            }
-            None => None,
-        };
-        D::check_queue(&mut connection, &tables).await?;
-        Ok(Prepared { tables, dead_letters })
+        within(PREPARE_MAX, async {
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            let connection = pooled.get();
+            D::check_server(connection).await?;
+            schema::ensure_queue::<D>(connection, &tables, payload, create).await?;
+            let dead_letters = match dead {
+                Some(dead) => {
+                    let found =
+                        schema::ensure_messages::<D>(connection, &dead, Layout::Queue, payload, create)
+                            .await?;
+                    Some((dead, found))
+                }
+                None => None,
+            };
+            D::check_queue(connection, &tables).await?;
+            pooled.settled();
+            Ok(Prepared { tables, dead_letters })
+        })
+        .await
     }
 }
 
@@ -101,6 +110,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
             let reader = QueueReader {
                 pool: self.pool.clone(),
+                reserve: self.reserve.clone(),
                 config: self.config.clone(),
                 queue: Queue {
                     tables,
@@ -140,7 +150,12 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let config = self.config.clone().dead_letter_topic(topic);
         let subscriber =
             Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
-        Some(Arc::new(Self { open: self.open.clone(), listener: self.listener.clone(), ..subscriber }))
+        Some(Arc::new(Self {
+            open: self.open.clone(),
+            listener: self.listener.clone(),
+            reserve: self.reserve.clone(),
+            ..subscriber
+        }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

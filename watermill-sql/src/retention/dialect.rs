@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
-use crate::{position::Position, topic::Tables};
+use crate::{connection::ConnectionDialect, position::Position, topic::Tables};
 
 /// The statements of one database for retention. Each is one short transaction.
 #[async_trait]
-pub trait RetentionDialect: sqlx::Database {
+pub trait RetentionDialect: ConnectionDialect {
     /// Looks at the next rows of a log behind a place in its table, and deletes those that are old and that
     /// every group has read, unless somebody has them locked.
     async fn expire_read(

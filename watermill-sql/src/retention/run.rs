@@ -1,9 +1,6 @@
 //! [`SqlRetention`]: deletes what is old and read.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{fmt, sync::Mutex, time::Duration};
 
 use sqlx::Pool;
 use tokio_util::task::AbortOnDropHandle;
@@ -12,12 +9,15 @@ use watermill_core::error::ConfigError;
 use super::{RetentionError, SqlRetentionConfig, dialect::Expiry};
 use crate::{
     Layout, SqlDatabase,
-    dialect::to_its_end,
+    connection::{Pooled, within},
     error::{Failure, Trouble, classify},
     position::Position,
     schema,
     topic::Tables,
 };
+
+/// How long the database may take for a batch, and after how long a silence it may roll one back.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Deletes rows that nobody needs any more, over a pool of connections: of logs what every consumer group
 /// has read, Go's included, and of queues what is marked as acked, if it is older than
@@ -90,28 +90,35 @@ impl<D: SqlDatabase> SqlRetention<D> {
     async fn run(&self, topic: &str) -> Result<RetentionReport, Failure> {
         let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
         let mut report = RetentionReport::default();
-        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-        let Some(layout) = schema::layout_of::<D>(&mut connection, &tables).await? else {
-            return Ok(report);
-        };
-        let has_offsets = layout == Layout::Log && schema::has_offsets::<D>(&mut connection, &tables).await?;
-        let expiry = Arc::new(Expiry {
+        let looked = within(LIMIT, async {
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            let layout = schema::layout_of::<D>(pooled.get(), &tables).await?;
+            let has_offsets =
+                layout == Some(Layout::Log) && schema::has_offsets::<D>(pooled.get(), &tables).await?;
+            pooled.settled();
+            Ok(layout.map(|layout| (layout, has_offsets)))
+        });
+        let Some((layout, has_offsets)) = looked.await? else { return Ok(report) };
+        let expiry = Expiry {
             tables,
             keep_ms: i64::try_from(self.config.keep_for.as_millis()).unwrap_or(i64::MAX),
             limit: self.config.batch_size,
             has_offsets,
             without_groups: self.config.without_groups,
-        });
+        };
         let mut after = Position::default();
         loop {
-            let batch = expiry.clone();
-            let expired = to_its_end::<D, _>(async move {
-                match layout {
-                    Layout::Log => D::expire_read(&mut connection, &batch, after).await,
-                    Layout::Queue => D::expire_acked(&mut connection, &batch, after).await,
-                }
-            });
-            let expired = expired.await.map_err(classify::<D>)?;
+            let expired = within(LIMIT, async {
+                let mut pooled = Pooled::clean(&self.pool).await?;
+                let expired = match layout {
+                    Layout::Log => D::expire_read(pooled.get(), &expiry, after).await,
+                    Layout::Queue => D::expire_acked(pooled.get(), &expiry, after).await,
+                };
+                let expired = expired.map_err(classify::<D>)?;
+                pooled.settled();
+                Ok(expired)
+            })
+            .await?;
             report.deleted += expired.deleted;
             report.kept_for = expired.kept_for;
             // Behind rows that nobody may delete yet there are none that one may, or they can wait.
@@ -121,7 +128,6 @@ impl<D: SqlDatabase> SqlRetention<D> {
             after = expired.last;
             // Others may want a connection meanwhile.
             tokio::time::sleep(self.config.pause).await;
-            connection = self.pool.acquire().await.map_err(classify::<D>)?;
         }
     }
 }

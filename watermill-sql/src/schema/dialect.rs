@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
-use crate::{PayloadColumn, dialect::Dialect, topic::Tables};
+use crate::{PayloadColumn, connection::ConnectionDialect, topic::Tables};
 
 /// The statements of one database for its tables. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait SchemaDialect: Dialect {
+pub trait SchemaDialect: ConnectionDialect {
     /// The columns that the table of leases has got since the first release: their names and definitions.
     const LEASES_COLUMNS_ADDED: &[(&str, &str)];
 

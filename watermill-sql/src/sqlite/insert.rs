@@ -27,7 +27,7 @@ impl InsertDialect for Sqlite {
         tables: &Tables,
         records: &[Record],
         _config: &SqlPublisherConfig,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         let extra = Extra { columns: "", values: "", due: 0 };
         insert_into(connection, tables, records, &extra).await
     }
@@ -38,7 +38,7 @@ impl InsertDialect for Sqlite {
         records: &[Record],
         _config: &SqlPublisherConfig,
         found: Found,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match found.due {
             true => Extra { columns: ", acked, due_ms", values: ", false, coalesce(?, 0)", due: 1 },
@@ -53,7 +53,7 @@ async fn insert_into(
     tables: &Tables,
     records: &[Record],
     extra: &Extra<'_>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let values = format!("(?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?, ?{})", extra.values);
     let mut statement = format!(
         "insert into {} (uuid, created_at, payload, metadata{}) values ",
@@ -74,5 +74,5 @@ async fn insert_into(
             query = query.bind(record.due_ms);
         }
     }
-    query.execute(connection).await.map(drop)
+    query.execute(connection).await.map(|_| false)
 }

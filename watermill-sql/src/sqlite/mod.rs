@@ -2,6 +2,7 @@
 //! for `offset > last` skips nothing. Acks compare and set in one statement, which is one
 //! transaction.
 
+mod connection;
 mod errors;
 mod insert;
 mod lease;

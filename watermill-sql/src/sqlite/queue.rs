@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
 use super::{NOW_MS, rows};
 use crate::{
@@ -134,21 +134,27 @@ impl QueueDialect for Sqlite {
         connection: &mut SqliteConnection,
         queue: &Queue,
         releases: &[Release],
-    ) -> sqlx::Result<()> {
-        let unclaim = format!(
-            r#"update {} set owner = null, due_ms = {NOW_MS} + ?3, attempts = ?4 where {IS_HELD}"#,
+    ) -> sqlx::Result<Vec<i64>> {
+        let changes: Vec<_> = releases
+            .iter()
+            .map(|release| {
+                let Claim { offset, attempt } = release.claim;
+                (offset, attempt, release.attempts(), release.delay_ms())
+            })
+            .collect();
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            r#"with released (o, held, attempts, delay_ms) as materialized (
+                   select json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+                          json_extract(value, '$[2]'), json_extract(value, '$[3]') from json_each(?1)
+               )
+               update {} as m set owner = null, due_ms = {NOW_MS} + r.delay_ms, attempts = r.attempts
+               from released r where m."offset" = r.o and m.attempts = r.held and m.owner = ?2
+               returning "offset""#,
             queue.tables.messages()
-        );
-        let mut transaction = connection.begin().await?;
-        for release in releases {
-            sqlx::query(AssertSqlSafe(unclaim.clone()))
-                .bind(json_pairs(&[release.claim]))
-                .bind(&queue.owner)
-                .bind(release.delay_ms())
-                .bind(release.attempts())
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await
+        )))
+        .bind(json(&changes))
+        .bind(&queue.owner)
+        .fetch_all(connection)
+        .await
     }
 }

@@ -27,6 +27,13 @@ pub(crate) async fn nobody_waits_for_longer_than_a_writer_is_there_while_rows_fl
         SqlPublisher::in_transaction(&mut transaction).publish("t", numbered(n..n + 1)).await.unwrap();
         // So that the row of whoever is open is missed, on whatever database.
         publisher::<S>(&pool).publish("t", numbered(0..1)).await.unwrap();
+        // It has looked before the next one begins, and so knows who was there.
+        within("who holds it back", async {
+            while subscriber.held_back().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         let Some((since, earlier)) = open.replace((begun, transaction)) else { continue };
         let held = subscriber.held_back();
         longest = longest.max(since.elapsed());

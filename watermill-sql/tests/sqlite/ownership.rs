@@ -2,19 +2,22 @@
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
     // P38 and P39: a paused relay holds its peer up, and publishes the rest of its batch when it wakes.
     let database = Database::new();
-    let (pool, frozen_pool) = (database.pool().await, database.pool_of(1).await);
+    let pool = database.pool().await;
     publisher(&pool).publish("t", numbered(0..3)).await.unwrap();
     let config = SqlSubscriberConfig::default().lease(Duration::from_millis(300));
 
-    let mut zombie = subscriber_with(&frozen_pool, config.clone()).subscribe("t").await.unwrap();
-    let outstanding = next(&mut zombie).await;
+    let process = process();
+    let (mut zombie, outstanding) = awake(process, async {
+        let pool = database.pool_of(1).await;
+        let mut zombie = subscriber_with(&pool, config.clone()).subscribe("t").await.unwrap();
+        let outstanding = next(&mut zombie).await;
+        (zombie, outstanding)
+    });
     let watch = outstanding.cancellation();
-    // Without its only connection it can neither renew its lease nor notice that it is gone.
-    let ice = frozen_pool.acquire().await.unwrap();
 
     let mut successor = subscriber_with(&pool, config).subscribe("t").await.unwrap();
     let again = next(&mut successor).await;
@@ -27,16 +30,26 @@ async fn a_frozen_owner_is_fenced_off_after_a_take_over() {
     assert!(!watch.is_cancelled());
     zombie.set_window(Window::ordered(NonZeroUsize::new(10).unwrap()));
     assert!(zombie.next().now_or_never().is_none());
-    drop(ice);
-    let refused = outstanding.ack_confirmed().await.unwrap_err();
+    let refused = awake(process, outstanding.ack_confirmed()).unwrap_err();
     assert_eq!(refused.kind(), SettleErrorKind::Lost);
-    watch.cancelled().await;
+    awake(process, watch.cancelled());
     assert!(matches!(zombie.status().health, Health::Degraded { .. }));
     assert_eq!(payload(&mut successor).await, "1");
     successor.close().await.unwrap();
     assert_eq!(position(&pool, "t", GO_DEFAULT_GROUP).await, 2);
     // And it stands by: what is left is its own again.
-    assert_eq!(payload(&mut zombie).await, "2");
+    assert_eq!(awake(process, payload(&mut zombie)), "2");
+}
+
+/// A process of its own, which is frozen unless something is awaited in it.
+fn process() -> &'static tokio::runtime::Runtime {
+    let process = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // A runtime cannot be dropped inside of another one.
+    Box::leak(Box::new(process))
+}
+
+fn awake<T>(process: &tokio::runtime::Runtime, future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| process.block_on(future))
 }
 
 #[tokio::test]

@@ -8,61 +8,134 @@ use watermill_core::{
     error::{SubscribeError, SubscribeErrorKind},
 };
 
-use super::{Reader, Term};
+use super::{Reader, connection::Kept, waiting::Waiting};
 use crate::{
+    connection::within,
     error::{Failure, classify},
     log::{
+        SqlSubscriberConfig,
         dialect::{Fetched, LogDialect},
         last_row,
+        lease::Lease,
         ledger::LogLedger,
     },
     marshaler::Unreadable,
+    position::Position,
     stored::Row,
 };
 
+/// What fetching needs from one time to the next.
+pub(super) struct Fetching<D: LogDialect> {
+    lease: Lease,
+    /// When to look whether the table is the one that was read.
+    check_at: Instant,
+    /// `None` before the first fetch.
+    pub(super) cursor: Option<D::Cursor>,
+    /// For the next statement, because to get one of the pool takes longer than most statements.
+    pub(super) connection: Option<Kept<D>>,
+    /// When it goes back; `None` while the cursor cannot do without it, or when there is none.
+    pub(super) kept_until: Option<Instant>,
+    pub(super) waiting: Waiting,
+    poll_at: Instant,
+    poll_interval: Duration,
+    /// A row that cannot be read: how often it was looked at, and when to look again.
+    held: Option<(Position, u32, Instant)>,
+}
+
+impl<D: LogDialect> Fetching<D> {
+    pub(super) fn new(lease: Lease, config: &SqlSubscriberConfig, now: Instant) -> Self {
+        Self {
+            lease,
+            check_at: now,
+            cursor: None,
+            connection: None,
+            kept_until: None,
+            waiting: Waiting::default(),
+            poll_at: now,
+            poll_interval: config.poll_interval_min,
+            held: None,
+        }
+    }
+
+    /// When to fetch.
+    pub(super) fn due(&self) -> Instant {
+        self.held.map_or(self.poll_at, |(_, _, at)| at.max(self.poll_at))
+    }
+
+    /// Something was published.
+    pub(super) fn poll_now(&mut self, config: &SqlSubscriberConfig) {
+        self.poll_interval = config.poll_interval_min;
+        self.poll_at = Instant::now();
+    }
+
+    /// Gives back the connection that was kept for long enough; otherwise, until when it is kept.
+    pub(super) fn let_go(&mut self, now: Instant) -> Option<Instant> {
+        if self.kept_until.is_some_and(|until| until <= now) {
+            (self.connection, self.kept_until) = (None, None);
+        }
+        self.kept_until
+    }
+}
+
 impl<D: LogDialect> Reader<D> {
-    pub(super) async fn fetch(&self, term: &mut Term<D>) -> Result<(), Failure> {
+    pub(super) async fn fetch(&self, mut fetching: Fetching<D>) -> (Fetching<D>, Result<(), Failure>) {
         let after = self.shared.lock().ledger.read_up_to();
-        let mut connection = self.connect_for(term).await?;
-        let cursor = match &mut term.cursor {
+        let fetched = within(self.config.statement_max(), self.read(&mut fetching, after)).await;
+        match fetched {
+            Ok(fetched) => {
+                self.came(&mut fetching, fetched);
+                (fetching, Ok(()))
+            }
+            Err(failure) => {
+                // The server, or the table, may be another by now: check again what was checked at the start.
+                fetching.cursor = None;
+                (fetching, Err(failure))
+            }
+        }
+    }
+
+    async fn read(&self, fetching: &mut Fetching<D>, after: Position) -> Result<Fetched, Failure> {
+        let mut connection = self.connect_for(fetching).await?;
+        let cursor = match &mut fetching.cursor {
             Some(cursor) => cursor,
             none => none.insert(D::open_cursor(connection.get(), &self.tables, &self.config).await?),
         };
         let asked = Instant::now();
-        if asked >= term.check_at {
-            last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &term.lease).await?;
-            term.check_at = asked + self.config.lease / 3;
+        if asked >= fetching.check_at {
+            last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &fetching.lease).await?;
+            fetching.check_at = asked + self.config.lease / 3;
         }
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
-        if fetched.is_err() {
-            // The server, or the table, may be another by now: check again what was checked at the start.
-            term.cursor = None;
-        }
-        let Fetched { rows, more, undecided, holder } = fetched.map_err(classify::<D>)?;
+        let fetched = fetched.map_err(classify::<D>)?;
+        let now = Instant::now();
+        let (topic, group) = (self.tables.topic(), self.config.group_name());
+        fetching.waiting.note(&self.shared, topic, group, fetched.holder.clone(), now);
+        self.keep_for(fetching, connection);
+        Ok(fetched)
+    }
+
+    fn came(&self, fetching: &mut Fetching<D>, Fetched { rows, more, undecided, .. }: Fetched) {
         let now = Instant::now();
         let read_to_the_end = !more && !undecided;
-        term.waiting.note(&self.shared, self.tables.topic(), self.config.group_name(), holder, now);
-        self.keep(term, connection);
         if rows.is_empty() {
-            term.poll_at = now + term.poll_interval;
-            term.poll_interval = (term.poll_interval * 2).min(self.config.poll_interval_max);
+            fetching.poll_at = now + fetching.poll_interval;
+            fetching.poll_interval = (fetching.poll_interval * 2).min(self.config.poll_interval_max);
         } else {
-            term.poll_interval = self.config.poll_interval_min;
-            let pause = if more { Duration::ZERO } else { term.poll_interval };
-            term.poll_at = now + pause;
+            fetching.poll_interval = self.config.poll_interval_min;
+            let pause = if more { Duration::ZERO } else { fetching.poll_interval };
+            fetching.poll_at = now + pause;
         }
         let has_come = !rows.is_empty();
-        self.take_in(term, rows, read_to_the_end, now);
+        self.take_in(fetching, rows, read_to_the_end, now);
         if has_come {
             self.shared.wake_stream();
         }
-        Ok(())
     }
 
-    fn take_in(&self, term: &mut Term<D>, rows: Vec<Row>, read_to_the_end: bool, now: Instant) {
+    fn take_in(&self, fetching: &mut Fetching<D>, rows: Vec<Row>, read_to_the_end: bool, now: Instant) {
         let mut unreadable = Vec::new();
         // It may have been deleted.
-        let held_before = term.held.take();
+        let held_before = fetching.held.take();
         let mut state = self.shared.lock();
         for Row { position, published_at, message } in rows {
             match message {
@@ -79,13 +152,13 @@ impl<D: LogDialect> Reader<D> {
                         Some((at, looks, _)) if at == position => looks + 1,
                         _ => 0,
                     };
-                    term.held = Some((position, looks, now + self.config.retry.delay(looks)));
+                    fetching.held = Some((position, looks, now + self.config.retry.delay(looks)));
                     break;
                 }
             }
         }
         // A row that is held is not in hand, and there may be others behind it.
-        state.ledger.read_to_the_end = read_to_the_end && term.held.is_none();
+        state.ledger.read_to_the_end = read_to_the_end && fetching.held.is_none();
         drop(state);
         for (offset, error, kept) in unreadable {
             let fate = if kept {

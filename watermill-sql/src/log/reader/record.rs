@@ -1,17 +1,18 @@
 //! Recording outcomes, and the graceful end.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
-use sqlx::Connection as _;
+use futures::future::Fuse;
 use tokio::time::Instant;
 
-use super::{Reader, Term};
+use super::{Reader, keep::Keeping};
 use crate::{
     Layout, SqlPublisherConfig,
+    connection::begin,
     dead_letter::DeadLetter,
     error::{Failure, Trouble, classify},
     log::{dialect::LogDialect, last_row, lease::Lease, ledger::Save},
-    publisher::insert_chunks,
+    publisher::{Over, insert_chunks},
     schema::Found,
     settle::Rejected,
     wake,
@@ -23,16 +24,20 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<D: LogDialect> Reader<D> {
     /// Records everything that is settled, with one statement when that is contiguous and alive.
-    pub(super) async fn record(&self, term: &mut Term<D>) -> Result<bool, Failure> {
+    pub(super) async fn record(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
         let save = self.shared.lock().ledger.save();
-        let recorded = self.write(term, &save).await;
+        let recorded =
+            self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
+                self.write_over(connection, lease, &save).await
+            });
+        let recorded = recorded.await;
         if matches!(recorded, Ok(true)) {
             save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         }
         let mut state = self.shared.lock();
         match recorded {
             Ok(true) => {
-                term.lease.position = save.position;
+                keeping.lease.position = save.position;
                 state.ledger.saved(save);
                 Ok(true)
             }
@@ -48,13 +53,6 @@ impl<D: LogDialect> Reader<D> {
         }
     }
 
-    async fn write(&self, term: &mut Term<D>, save: &Save) -> Result<bool, Failure> {
-        let mut connection = self.connect_for(term).await?;
-        let advanced = self.write_over(connection.get(), &term.lease, save).await?;
-        self.keep(term, connection);
-        Ok(advanced)
-    }
-
     async fn write_over(
         &self,
         connection: &mut D::Connection,
@@ -66,9 +64,12 @@ impl<D: LogDialect> Reader<D> {
         if progress.is_none() && dead_letters.is_empty() {
             return D::advance(connection, lease, position, None).await.map_err(classify::<D>);
         }
-        let mut transaction = connection.begin().await.map_err(classify::<D>)?;
+        let begun = begin::<D>(connection, self.config.lease).await;
+        let mut transaction = begun.map_err(classify::<D>)?;
         // First, because it compares: what follows is written by the owner of the lease.
         if !D::advance(&mut transaction, lease, position, progress).await.map_err(classify::<D>)? {
+            transaction.rollback().await.map_err(classify::<D>)?;
+            D::end(connection).await.map_err(classify::<D>)?;
             return Ok(false);
         }
         if let Some(tables) = &self.dead_letters
@@ -78,11 +79,12 @@ impl<D: LogDialect> Reader<D> {
             let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload);
             let records: Vec<_> = dead_letters.iter().map(record).collect();
             let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
-            insert_chunks::<D>(&mut transaction, tables, &records, &config, Found::NO_DUE)
+            insert_chunks::<D>(&mut transaction, Over::Callers, tables, &records, &config, Found::NO_DUE)
                 .await
                 .map_err(classify::<D>)?;
         }
         transaction.commit().await.map_err(classify::<D>)?;
+        D::end(connection).await.map_err(classify::<D>)?;
         if let Some(tables) = self.dead_letters.as_ref().filter(|_| !dead_letters.is_empty()) {
             wake::wake(tables.topic());
         }
@@ -90,15 +92,27 @@ impl<D: LogDialect> Reader<D> {
     }
 
     /// Records what is settled and gives the lease back: the graceful end.
-    pub(super) async fn finish(&self, term: &mut Term<D>) -> Result<(), String> {
+    pub(super) async fn finish<K>(
+        &self,
+        cursor: Option<D::Cursor>,
+        at_rest: Option<Keeping<D>>,
+        under_way: Pin<&mut Fuse<K>>,
+    ) -> Result<(), String>
+    where
+        K: Future<Output = (Keeping<D>, Result<bool, Failure>)>,
+    {
         self.shared.give_back(&self.origin);
         let recorded = async {
+            let mut keeping = match at_rest {
+                Some(keeping) => keeping,
+                None => under_way.await.0,
+            };
             let mut failures = 0;
             loop {
-                match self.record_and_release(term).await {
+                match self.record_and_release(cursor.as_ref(), &mut keeping).await {
                     Ok(()) => return Ok(()),
                     // A second writer is no reason to forget acks; a database that is away is.
-                    Err(failure) if failure.trouble() == Trouble::Unavailable && failures < 3 => {
+                    Err(failure) if failure.is_passing() && failures < 3 => {
                         tokio::time::sleep(self.config.retry.delay(failures)).await;
                         failures += 1;
                     }
@@ -111,26 +125,32 @@ impl<D: LogDialect> Reader<D> {
         result.unwrap_or_else(|_| Err(format!("the database did not answer within {CLOSE_TIMEOUT:?}")))
     }
 
-    async fn record_and_release(&self, term: &mut Term<D>) -> Result<(), Failure> {
+    async fn record_and_release(
+        &self,
+        cursor: Option<&D::Cursor>,
+        keeping: &mut Keeping<D>,
+    ) -> Result<(), Failure> {
         let unsaved = self.shared.lock().ledger.has_unsaved();
-        if unsaved && !self.record(term).await? {
+        if unsaved && !self.record(keeping).await? {
             return Err(Failure::because(
                 Trouble::Refused,
                 "the lease was lost, other readers get the messages",
             ));
         }
-        let mut connection = self.connect_for(term).await?;
-        if let Some(cursor) = &term.cursor
-            && let Err(failure) =
-                last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &term.lease).await
-        {
-            // Whoever comes next finds out for itself.
-            tracing::debug!(
-                topic = self.tables.topic(),
-                reason = failure.text(),
-                "the last row is not noted"
-            );
-        }
-        D::release(connection.get(), &term.lease).await.map_err(classify::<D>)
+        self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
+            if let Some(cursor) = cursor
+                && let Err(failure) =
+                    last_row::check_and_note::<D>(connection, &self.config, cursor, lease).await
+            {
+                // Whoever comes next finds out for itself.
+                tracing::debug!(
+                    topic = self.tables.topic(),
+                    reason = failure.text(),
+                    "the last row is not noted"
+                );
+            }
+            D::release(connection, lease).await.map_err(classify::<D>)
+        })
+        .await
     }
 }

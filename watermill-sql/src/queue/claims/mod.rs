@@ -94,10 +94,10 @@ impl Done {
 }
 
 impl Released {
-    /// Whoever has the row now, it is not we.
-    pub(crate) fn complete(self) {
+    /// It is recorded, or somebody else had the row.
+    pub(crate) fn complete(self, recorded: bool) {
         if let Some(receipt) = self.receipt {
-            receipt.complete(Ok(()));
+            receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
         }
     }
 }

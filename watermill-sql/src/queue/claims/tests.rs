@@ -151,6 +151,6 @@ fn a_nack_is_confirmed_once_its_row_is_let_go() {
     assert!(claims.unrecorded().awaited);
     let released = claims.take_released(10);
     assert!(wait.try_recv().is_err());
-    released.into_iter().for_each(Released::complete);
+    released.into_iter().for_each(|row| row.complete(true));
     assert_eq!(wait.try_recv().unwrap().ok(), Some(()));
 }

@@ -1,0 +1,91 @@
+//! Renewing the lease and recording outcomes, which wait neither for rows nor for handlers.
+
+use tokio::time::Instant;
+
+use super::Reader;
+use crate::{
+    connection::{IDLE_MAX, Lent, Pooled, within},
+    error::{Failure, classify},
+    log::{dialect::LogDialect, lease::Lease},
+};
+
+/// What keeping the lease needs from one time to the next.
+pub(super) struct Keeping<D: LogDialect> {
+    pub(super) lease: Lease,
+    pub(super) renew_at: Instant,
+    /// For the next statement, and until when: to get one of the pool takes longer than most statements.
+    kept: Option<(Pooled<D>, Instant)>,
+}
+
+impl<D: LogDialect> Keeping<D> {
+    pub(super) fn new(lease: Lease, renew_at: Instant) -> Self {
+        Self { lease, renew_at, kept: None }
+    }
+
+    /// Gives back the connection that was kept for long enough; otherwise, until when it is kept.
+    pub(super) fn let_go(&mut self, now: Instant) -> Option<Instant> {
+        self.kept.take_if(|(_, until)| *until <= now);
+        self.kept.as_ref().map(|(_, until)| *until)
+    }
+}
+
+impl<D: LogDialect> Reader<D> {
+    /// Renews the lease and records outcomes, as far as either is due; false when the lease is lost.
+    pub(super) async fn keep(&self, mut keeping: Keeping<D>) -> (Keeping<D>, Result<bool, Failure>) {
+        let kept = self.renew_and_record(&mut keeping).await;
+        (keeping, kept)
+    }
+
+    async fn renew_and_record(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
+        let now = Instant::now();
+        if now >= keeping.renew_at && !self.renew(keeping).await? {
+            return Ok(false);
+        }
+        let record_at = self.shared.record_at(&self.shared.lock());
+        match record_at.is_some_and(|at| at <= now) {
+            true => self.record(keeping).await,
+            false => Ok(true),
+        }
+    }
+
+    async fn renew(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
+        let asked = Instant::now();
+        let renewed =
+            self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
+                D::renew(connection, lease, self.config.lease).await.map_err(classify::<D>)
+            });
+        if !renewed.await? {
+            return Ok(false);
+        }
+        keeping.renew_at = asked + self.config.lease / 3;
+        self.shared.lock().own_until(asked + self.config.lease);
+        // Had it run out meanwhile, the stream would be waiting.
+        self.shared.wake_stream();
+        Ok(true)
+    }
+
+    /// Does something over a connection that is there even if handlers have all of the pool, for so long at most that
+    /// it can be tried again before the lease is over.
+    pub(super) async fn over_a_connection<T>(
+        &self,
+        Keeping { lease, kept, .. }: &mut Keeping<D>,
+        work: impl AsyncFnOnce(&mut D::Connection, &mut Lease) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        within(self.config.lease / 2, async {
+            let mut lent = match kept.take() {
+                Some((pooled, _)) => Lent::Pooled(pooled),
+                None => self.reserve.lend(self.config.lease / 10).await?,
+            };
+            let done = work(lent.get()?, lease).await?;
+            lent.settled();
+            let now = Instant::now();
+            if let Lent::Pooled(pooled) = lent
+                && pooled.may_be_kept(&self.pool, now)
+            {
+                *kept = Some((pooled, now + IDLE_MAX));
+            }
+            Ok(done)
+        })
+        .await
+    }
+}

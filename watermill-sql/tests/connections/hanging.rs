@@ -1,0 +1,99 @@
+//! Statements that get no answer.
+
+use super::*;
+use crate::{proxy::Proxy, server::Remote};
+
+/// How long a statement may take in these tests.
+const LIMIT: Duration = Duration::from_millis(500);
+
+pub(crate) async fn a_table_that_is_locked_is_said_and_waited_for<S: Server>() {
+    let server = S::default();
+    let (pool, other) = (server.pool(4).await, server.pool(1).await);
+    for layout in [Layout::Log, Layout::Queue] {
+        let config = publishing(layout).timeout(LIMIT);
+        let publisher = SqlPublisher::new(pool.clone(), config).unwrap();
+        // To make the table may take longer.
+        super::publisher::<S>(&pool, layout).publish("t", numbered(0..1)).await.unwrap();
+        let subscriber = subscriber::<S>(&pool, layout);
+        let mut subscription = subscriber.subscribe("t").await.unwrap();
+        next(&mut subscription).await.ack_confirmed().await.unwrap();
+
+        let mut holder = other.acquire().await.unwrap();
+        S::execute(&mut holder, S::LOCK).await;
+        let error = within("the publish", publisher.publish("t", numbered(1..2))).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        if S::READERS_WAIT {
+            within("the health", async {
+                while !matches!(subscription.status().health, Health::Degraded { .. }) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        }
+        // One that ends meanwhile does not wait for the lock.
+        let second = subscriber.subscribe("t");
+        let _ = within("a subscribe", second).await;
+
+        S::execute(&mut holder, S::UNLOCK).await;
+        within("a publish", async { while publisher.publish("t", numbered(2..3)).await.is_err() {} }).await;
+        until_there_comes(&mut subscription, "2").await;
+        within("the close", subscription.close()).await.unwrap();
+        S::execute(&mut holder, "drop table watermill_t").await;
+    }
+}
+
+pub(crate) async fn a_server_that_falls_silent_is_said_and_left<S: Remote>() {
+    let server = S::default();
+    let direct = server.pool(1).await;
+    for layout in [Layout::Log, Layout::Queue] {
+        let proxy = Proxy::to(server.address()).await;
+        let pool = server.pool_at(proxy.port, 2).await;
+        let publisher = SqlPublisher::new(pool.clone(), publishing(layout).timeout(LIMIT)).unwrap();
+        // To make the table may take longer.
+        super::publisher::<S>(&pool, layout).publish("t", numbered(0..1)).await.unwrap();
+        let subscriber = subscriber::<S>(&pool, layout);
+        let mut subscription = subscriber.subscribe("t").await.unwrap();
+        next(&mut subscription).await.ack_confirmed().await.unwrap();
+
+        proxy.fall_silent();
+        let error = within("the publish", publisher.publish("t", numbered(1..2))).await.unwrap_err();
+        assert!(matches!(error.kind(), PublishErrorKind::Unavailable | PublishErrorKind::Timeout), "{error}");
+        within("the health", async {
+            while !matches!(subscription.status().health, Health::Degraded { .. }) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        proxy.recover();
+        within("a publish", async { while publisher.publish("t", numbered(2..3)).await.is_err() {} }).await;
+        until_there_comes(&mut subscription, "2").await;
+
+        proxy.fall_silent();
+        // Whether it could record what it knew, it ends.
+        let _ = within("the close", subscription.close()).await;
+        S::execute(&mut direct.acquire().await.unwrap(), "drop table watermill_t").await;
+    }
+}
+
+/// Acks everything up to a message; what was given up before it may have arrived.
+async fn until_there_comes(subscription: &mut Subscription, payload: &str) {
+    loop {
+        let delivery = next(subscription).await;
+        let is_it = delivery.payload() == payload;
+        delivery.ack();
+        if is_it {
+            return;
+        }
+    }
+}
+
+/// A subscriber to either layout.
+fn subscriber<S: Server>(pool: &Pool<S::Database>, layout: Layout) -> Box<dyn Subscriber> {
+    match layout {
+        Layout::Log => Box::new(reader::<S>(pool, SqlSubscriberConfig::default().lease(LIMIT).group("g"))),
+        _ => {
+            let config = SqlQueueSubscriberConfig::default().visibility_timeout(LIMIT);
+            Box::new(worker::<S>(pool, config))
+        }
+    }
+}
