@@ -132,7 +132,7 @@ impl Assigned {
             let Some(at) = self.ours.get(self.turn) else { break };
             let Some(part) = &mut self.parts[*at] else { break };
             let taken = match part.ledger.offer(window, max_ahead, Instant::now) {
-                Offer::Again(handed) => Some(Ok(handed)),
+                Offer::Redelivery(handed) => Some(Ok(handed)),
                 Offer::Fresh => part.take(),
                 Offer::Nothing(at) => {
                     due = due.into_iter().chain(at).min();

@@ -13,7 +13,7 @@ use crate::{
     assigned::scope,
     context::Context,
     error,
-    ledger::ReadAgain,
+    ledger::Reread,
     settle::{Shared, Together},
 };
 
@@ -61,7 +61,7 @@ impl Group {
     }
 
     /// Takes assignments back from a subscription, to be read again, by partition.
-    pub(crate) fn take_back(&self, shared: &Shared, scopes: &[u64]) -> HashMap<i32, ReadAgain> {
+    pub(crate) fn take_back(&self, shared: &Shared, scopes: &[u64]) -> HashMap<i32, Reread> {
         let subscribed = self.subscribed_to(&shared.topic);
         let mut taken = HashMap::new();
         for &scope in scopes {
@@ -70,7 +70,7 @@ impl Group {
                 None => shared.revoke_scope(scope).map(|(_, ledger)| ledger),
             };
             let Some(ledger) = revoked else { continue };
-            taken.insert(scope::partition(scope), ledger.again());
+            taken.insert(scope::partition(scope), ledger.reread());
             ledger.lose(SettleError::lost);
         }
         taken

@@ -39,7 +39,7 @@ pub(crate) enum EnlistedState {
 
 /// A partition that is to be read again.
 #[derive(Debug)]
-pub(crate) struct ReadAgain {
+pub(crate) struct Reread {
     /// Where to begin if nothing of it is committed.
     pub(crate) start: Option<i64>,
     /// Where it was read up to. What is committed beyond is of another log, that was there before.
@@ -121,12 +121,12 @@ impl Ledger {
     }
 
     /// How the partition is to be read again; attempts go on being counted.
-    pub(crate) fn again(&self) -> ReadAgain {
+    pub(crate) fn reread(&self) -> Reread {
         let unsettled = |entry: &&Entry| !matches!(entry.state, State::Done);
         let attempts = self.entries.iter().filter(unsettled).map(|entry| (entry.offset, entry.attempts));
         let mut earlier = self.earlier.clone();
         earlier.extend(attempts);
-        ReadAgain {
+        Reread {
             start: self.committed.or(self.first),
             end: self.expects(),
             ledger: Self { earlier, ..Self::default() },

@@ -20,7 +20,7 @@ use watermill_core::{
 };
 
 use self::enlisted::Enlisted;
-pub(crate) use self::enlisted::{EnlistedState, Enlistment, ReadAgain};
+pub(crate) use self::enlisted::{EnlistedState, Enlistment, Reread};
 
 /// The records of one assignment of a partition.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) enum Offer {
     /// A record that was nacked.
-    Again(Handed),
+    Redelivery(Handed),
     /// The next one that Kafka has.
     Fresh,
     /// Nothing before this time, or before something is settled.
@@ -127,7 +127,7 @@ impl Ledger {
         let mut due = None;
         if self.nacked > 0 {
             match self.next_nacked(window.is_ordered(), now()) {
-                Ok(handed) => return Offer::Again(handed),
+                Ok(handed) => return Offer::Redelivery(handed),
                 Err(later) => due = Some(later),
             }
         }

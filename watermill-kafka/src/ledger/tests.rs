@@ -54,9 +54,9 @@ fn a_nacked_record_is_offered_again_before_a_fresh_one_when_it_is_due() {
     ledger.nack(1, Duration::ZERO, now, None);
     ledger.nack(0, SECOND, now, None);
     assert!(matches!(offer(&mut ledger, window(2), now), Offer::Nothing(Some(due)) if due == now + SECOND));
-    let Offer::Again(again) = offer(&mut ledger, window(2), now + SECOND) else { panic!("it is due") };
+    let Offer::Redelivery(again) = offer(&mut ledger, window(2), now + SECOND) else { panic!("it is due") };
     assert_eq!((again.offset, again.attempt), (0, 2));
-    let Offer::Again(again) = offer(&mut ledger, window(2), now + SECOND) else { panic!("it is due") };
+    let Offer::Redelivery(again) = offer(&mut ledger, window(2), now + SECOND) else { panic!("it is due") };
     assert_eq!((again.offset, again.attempt), (1, 2));
     assert!(matches!(offer(&mut ledger, window(2), now), Offer::Nothing(None)), "the window is full");
 }
@@ -126,7 +126,7 @@ fn behind_a_nacked_record_nothing_can_be_enlisted_and_comes_again_with_it() {
     assert_eq!(ledger.watermark(), Some(1));
 
     let again = |offer| match offer {
-        Offer::Again(Handed { offset, attempt, .. }) => (offset, attempt),
+        Offer::Redelivery(Handed { offset, attempt, .. }) => (offset, attempt),
         other => panic!("{other:?}"),
     };
     assert!(matches!(offer(&mut ledger, window(9), now), Offer::Nothing(Some(_))));
@@ -154,11 +154,11 @@ fn an_enlisted_record_that_is_not_done_after_all_aborts_the_transaction() {
 fn a_partition_that_is_read_again_goes_on_counting_attempts() {
     let mut ledger = ledger(&[7, 8, 9]);
     ledger.ack(7, None);
-    let ReadAgain { start, end, ledger: mut again } = ledger.again();
+    let Reread { start, end, ledger: mut again } = ledger.reread();
     assert_eq!((start, end), (Some(7), Some(10)), "nothing is committed");
     assert_eq!(again.hand_out(7, None, &Message::default()), Some(1), "it was done, and not for nothing");
     assert_eq!(again.hand_out(8, None, &Message::default()), Some(2));
-    let mut again = again.again().ledger;
+    let mut again = again.reread().ledger;
     assert_eq!(again.hand_out(8, None, &Message::default()), Some(3));
     assert_eq!(again.hand_out(9, None, &Message::default()), Some(2));
 }

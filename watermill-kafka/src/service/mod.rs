@@ -1,8 +1,8 @@
 //! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
 //! records never pass through it.
 
-mod again;
 mod reading;
+mod retry;
 mod rewind;
 mod start;
 mod unsubscribing;
@@ -25,8 +25,8 @@ use rdkafka::{
 use tokio::time::Instant;
 
 use self::{
-    again::Again,
     reading::Unread,
+    retry::Retry,
     rewind::Rewinding,
     unsubscribing::{Left, Unsubscribing},
 };
@@ -69,20 +69,20 @@ pub(crate) struct Service {
     request_timeout: Duration,
     next_commit: Instant,
     /// Nothing is committed before this, be it ever so urgent.
-    retry_commit: Again,
+    retry_commit: Retry,
     next_discovery: Instant,
     /// Whether the group is to be told other topics.
     topics_changed: bool,
-    retry_topics: Again,
+    retry_topics: Retry,
     /// When the group's answer to the last ones is not waited for any longer.
     settled_by: Instant,
     unsubscribing: Vec<Unsubscribing>,
     rewinding: Vec<Rewinding>,
     /// Nothing is asked for to be read again before this.
-    retry_rewind: Again,
+    retry_rewind: Retry,
     /// Partitions that are to be read without a group.
     unread: Vec<Unread>,
-    retry_read: Again,
+    retry_read: Retry,
     /// What has ended the client for good.
     dead: OnceCell<KafkaError>,
 }
@@ -105,16 +105,16 @@ impl Service {
             discovery_interval: config.discovery_interval,
             request_timeout: config.request_timeout,
             next_commit: now,
-            retry_commit: Again::new(now),
+            retry_commit: Retry::new(now),
             next_discovery: now + config.discovery_interval,
             topics_changed: false,
-            retry_topics: Again::new(now),
+            retry_topics: Retry::new(now),
             settled_by: now,
             unsubscribing: Vec::new(),
             rewinding: Vec::new(),
-            retry_rewind: Again::new(now),
+            retry_rewind: Retry::new(now),
             unread: Vec::new(),
-            retry_read: Again::new(now),
+            retry_read: Retry::new(now),
             dead: OnceCell::new(),
         }
     }

@@ -10,12 +10,12 @@ use rdkafka::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::Service;
-use crate::{ledger::ReadAgain, settle::Shared};
+use crate::{ledger::Reread, settle::Shared};
 
 /// Partitions of a subscription that are to be read again.
 pub(super) struct Rewinding {
     pub(super) shared: Arc<Shared>,
-    pub(super) partitions: HashMap<i32, ReadAgain>,
+    pub(super) partitions: HashMap<i32, Reread>,
     pub(super) _done: oneshot::Sender<()>,
 }
 

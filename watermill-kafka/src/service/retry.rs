@@ -1,4 +1,4 @@
-//! [`Again`]: when something that has failed is tried again.
+//! [`Retry`]: when something that has failed is tried again.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ pub(super) const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Waits that grow with each failure in a row.
-pub(super) struct Again {
+pub(super) struct Retry {
     failures: u32,
     at: Instant,
 }
 
-impl Again {
+impl Retry {
     pub(super) fn new(now: Instant) -> Self {
         Self { failures: 0, at: now }
     }
@@ -57,11 +57,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_grow_until_it_works() {
-        let mut again = Again::new(Instant::now());
-        assert!(again.is_due(Instant::now()));
+        let mut retry = Retry::new(Instant::now());
+        assert!(retry.is_due(Instant::now()));
         let mut wait = || {
-            again.failed();
-            again.at() - Instant::now()
+            retry.failed();
+            retry.at() - Instant::now()
         };
         let (first, second, third) = (wait(), wait(), wait());
         assert!(first < second && second < third, "{first:?} {second:?} {third:?}");
@@ -69,8 +69,8 @@ mod tests {
             wait();
         }
         assert_eq!(wait(), LONGEST);
-        again.worked();
-        again.failed();
-        assert!(again.at() - Instant::now() < 2 * FIRST);
+        retry.worked();
+        retry.failed();
+        assert!(retry.at() - Instant::now() < 2 * FIRST);
     }
 }
