@@ -182,7 +182,7 @@ impl Service {
     fn sleep(&self) -> Duration {
         let longest = match (self.unsubscribing.is_empty(), self.rewinding.is_empty()) {
             (false, _) => SLEEP_LEAVING,
-            (true, false) => again::FIRST,
+            (true, false) => retry::FIRST,
             (true, true) => SLEEP_MAX,
         };
         let mut next = self.next_commit;

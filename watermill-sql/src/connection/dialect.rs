@@ -30,7 +30,7 @@ pub trait ConnectionDialect: Dialect {
     async fn is_in_transaction(_connection: &mut Self::Connection) -> sqlx::Result<bool>;
 
     /// Executes what has no values and no answer, such as making and releasing a savepoint.
-    async fn execute(connection: &mut Self::Connection, statement: &'static str) -> sqlx::Result<()>;
+    async fn run_text(connection: &mut Self::Connection, statement: &'static str) -> sqlx::Result<()>;
 
     /// Whether another connection with these options sees the same tables.
     fn is_shared(_options: &<Self::Connection as sqlx::Connection>::Options) -> bool {

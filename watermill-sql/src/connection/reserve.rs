@@ -14,6 +14,9 @@ use crate::error::{Failure, Trouble, classify};
 /// How long the pool is asked for a connection while there is one beside it.
 const PATIENCE_MIN: Duration = Duration::from_millis(10);
 
+/// How long the server is waited for when that connection is closed; it notices anyway.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
 /// The pool, and one more connection when all of it is taken. Handlers may have every connection that there is,
 /// for as long as they like; but who does not renew what is in hand loses it, and repeats it.
 ///
@@ -26,9 +29,14 @@ pub(crate) struct Reserve<D: ConnectionDialect> {
 
 /// A connection of the pool, or the one beside it.
 pub(crate) enum Lent<'r, D: ConnectionDialect> {
-    Pooled(Pooled<D>),
+    /// With the one beside it that is needed no longer.
+    Pooled(Pooled<D>, Superseded<D>),
     Own(Own<'r, D>),
 }
+
+/// Closes the connection beside the pool when the one that was lent in its place has been used: who renews a lease
+/// is taken for dead while the connection that renewed it last is gone.
+pub(crate) struct Superseded<D: ConnectionDialect>(Option<D::Connection>);
 
 /// The connection beside the pool, while somebody uses it. Like a [`Pooled`] one it is closed unless it is settled.
 pub(crate) struct Own<'r, D: ConnectionDialect> {
@@ -49,12 +57,12 @@ impl<D: ConnectionDialect> Reserve<D> {
         };
         let options = self.pool.connect_options();
         if !D::is_shared(&options) {
-            return Pooled::clean(&self.pool).await.map(Lent::Pooled);
+            return Pooled::clean(&self.pool).await.map(Lent::from);
         }
         match timeout(patience, Pooled::clean(&self.pool)).await {
             Ok(pooled) => {
-                self.close().await;
-                pooled.map(Lent::Pooled)
+                let own = self.own.try_lock().ok().and_then(|mut own| own.take());
+                pooled.map(|pooled| Lent::Pooled(pooled, Superseded(own)))
             }
             Err(_) => {
                 let mut own = self.own.lock().await;
@@ -66,21 +74,13 @@ impl<D: ConnectionDialect> Reserve<D> {
             }
         }
     }
-
-    async fn close(&self) {
-        let own = self.own.try_lock().ok().and_then(|mut own| own.take());
-        if let Some(own) = own {
-            // Whoever waits here has something to renew, and the server notices anyway.
-            let _ = timeout(PATIENCE_MIN, own.close()).await;
-        }
-    }
 }
 
 impl<D: ConnectionDialect> Lent<'_, D> {
     /// For the next statement, after which it is [settled](Self::settled) or closed.
     pub(crate) fn get(&mut self) -> Result<&mut D::Connection, Failure> {
         match self {
-            Self::Pooled(pooled) => Ok(pooled.get()),
+            Self::Pooled(pooled, _) => Ok(pooled.get()),
             Self::Own(own) => {
                 own.in_doubt = true;
                 own.own
@@ -94,7 +94,7 @@ impl<D: ConnectionDialect> Lent<'_, D> {
     /// Its last statement was answered.
     pub(crate) fn settled(&mut self) {
         match self {
-            Self::Pooled(pooled) => pooled.settled(),
+            Self::Pooled(pooled, _) => pooled.settled(),
             Self::Own(own) => own.in_doubt = false,
         }
     }
@@ -104,6 +104,20 @@ impl<D: ConnectionDialect> Drop for Own<'_, D> {
     fn drop(&mut self) {
         if self.in_doubt {
             *self.own = None;
+        }
+    }
+}
+
+impl<D: ConnectionDialect> From<Pooled<D>> for Lent<'_, D> {
+    fn from(pooled: Pooled<D>) -> Self {
+        Self::Pooled(pooled, Superseded(None))
+    }
+}
+
+impl<D: ConnectionDialect> Drop for Superseded<D> {
+    fn drop(&mut self) {
+        if let Some(own) = self.0.take() {
+            tokio::spawn(async move { timeout(CLOSE_MAX, own.close()).await.is_ok() });
         }
     }
 }

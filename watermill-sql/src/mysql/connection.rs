@@ -24,7 +24,7 @@ impl ConnectionDialect for MySql {
     }
 
     async fn end(connection: &mut MySqlConnection) -> sqlx::Result<()> {
-        Self::execute(connection, "set session wait_timeout = @watermill_wait_timeout").await
+        Self::run_text(connection, "set session wait_timeout = @watermill_wait_timeout").await
     }
 
     async fn is_in_transaction(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
@@ -44,7 +44,7 @@ impl ConnectionDialect for MySql {
         }
     }
 
-    async fn execute(connection: &mut MySqlConnection, statement: &'static str) -> sqlx::Result<()> {
+    async fn run_text(connection: &mut MySqlConnection, statement: &'static str) -> sqlx::Result<()> {
         sqlx::raw_sql(statement).execute(connection).await.map(drop)
     }
 }

@@ -28,7 +28,7 @@ impl ConnectionDialect for Postgres {
         }
     }
 
-    async fn execute(connection: &mut PgConnection, statement: &'static str) -> sqlx::Result<()> {
+    async fn run_text(connection: &mut PgConnection, statement: &'static str) -> sqlx::Result<()> {
         sqlx::raw_sql(statement).execute(connection).await.map(drop)
     }
 }

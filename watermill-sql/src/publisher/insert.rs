@@ -140,13 +140,13 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     } else {
         // The caller has begun one that sqlx does not know of, and would begin another one: that commits the
         // caller's, or ends with it.
-        D::execute(connection, "savepoint watermill").await?;
+        D::run_text(connection, "savepoint watermill").await?;
         let inserted = insert_all::<D>(connection, tables, records, config, found).await;
         let end = match inserted {
             Ok(()) => "release savepoint watermill",
             Err(_) => "rollback to savepoint watermill",
         };
-        let ended = D::execute(connection, end).await;
+        let ended = D::run_text(connection, end).await;
         inserted.and(ended)?;
     }
     Ok(false)

@@ -127,12 +127,12 @@ impl<D: QueueDialect> QueueReader<D> {
     ) -> Result<T, Failure> {
         within(self.config.visibility_timeout / 2, async {
             let mut lent = match self.take_kept() {
-                Some(pooled) => Lent::Pooled(pooled),
+                Some(pooled) => pooled.into(),
                 None => self.reserve.lend(self.config.visibility_timeout / 10).await?,
             };
             let done = work(lent.get()?).await?;
             lent.settled();
-            if let Lent::Pooled(pooled) = lent {
+            if let Lent::Pooled(pooled, _) = lent {
                 self.keep(pooled);
             }
             Ok(done)

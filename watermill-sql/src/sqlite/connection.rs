@@ -20,7 +20,7 @@ impl ConnectionDialect for Sqlite {
         }
     }
 
-    async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> sqlx::Result<()> {
+    async fn run_text(connection: &mut SqliteConnection, statement: &'static str) -> sqlx::Result<()> {
         sqlx::raw_sql(statement).execute(connection).await.map(drop)
     }
 

@@ -73,13 +73,13 @@ impl<D: LogDialect> Reader<D> {
     ) -> Result<T, Failure> {
         within(self.config.lease / 2, async {
             let mut lent = match kept.take() {
-                Some((pooled, _)) => Lent::Pooled(pooled),
+                Some((pooled, _)) => pooled.into(),
                 None => self.reserve.lend(self.config.lease / 10).await?,
             };
             let done = work(lent.get()?, lease).await?;
             lent.settled();
             let now = Instant::now();
-            if let Lent::Pooled(pooled) = lent
+            if let Lent::Pooled(pooled, _) = lent
                 && pooled.may_be_kept(&self.pool, now)
             {
                 *kept = Some((pooled, now + IDLE_MAX));
