@@ -1,5 +1,5 @@
 //! What becomes of rejected messages, in both layouts. How outcomes are recorded is in `log/reader/record.rs` for
-//! a log, where acks move a position, and in `queue/record.rs`, where each is a change of its row.
+//! a log, where acks move a position, and in `queue/reader/record.rs`, where each is a change of its row.
 
 use crate::dead_letter::DeadLetter;
 

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use super::{
     SqlSubscriberConfig,
     held_back::Holder,
-    last_row::{LastRow, Place},
     lease::{Claim, Claimed, Lease},
 };
 use crate::{
@@ -134,4 +133,21 @@ pub struct Fetched {
     pub(crate) undecided: bool,
     /// Who keeps later rows from being read, if there were none and somebody does.
     pub(crate) holder: Option<Holder>,
+}
+
+/// A row, by its offset and by what tells it from others that may have had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRow {
+    pub(crate) offset: i64,
+    pub(crate) row: String,
+}
+
+/// What is known of a group's last row.
+#[derive(Debug)]
+pub struct Place {
+    pub(crate) position: i64,
+    /// What was noted.
+    pub(crate) known: Option<LastRow>,
+    /// What is there now, at that offset.
+    pub(crate) there: Option<String>,
 }

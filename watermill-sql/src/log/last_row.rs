@@ -1,32 +1,19 @@
-//! [`LastRow`]: the row that a group has read last, by which one knows a table whose offsets begin anew.
+//! The row that a group has read last, by which one knows a table whose offsets begin anew.
 //!
 //! `truncate ... restart identity`, a table that was dropped and made again, a counter that was set back: once
 //! new rows have passed the group's position again, no counter tells, and those below it would never be
 //! delivered. So the lease's row keeps which row is at the position, and whoever finds another one in its place
 //! refuses to go on. A row that is gone proves nothing; then the counter decides.
 
-use super::{LogDialect, SqlSubscriberConfig, dialect::Cursor as _, lease::Lease};
+use super::{
+    SqlSubscriberConfig,
+    dialect::{Cursor as _, LastRow, LogDialect, Place},
+    lease::Lease,
+};
 use crate::{
     error::{Failure, Trouble, classify},
     topic::{LEASES, Tables},
 };
-
-/// A row, by its offset and by what tells it from others that may have had it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastRow {
-    pub(crate) offset: i64,
-    pub(crate) row: String,
-}
-
-/// What is known of a group's last row.
-#[derive(Debug)]
-pub struct Place {
-    pub(crate) position: i64,
-    /// What was noted.
-    pub(crate) known: Option<LastRow>,
-    /// What is there now, at that offset.
-    pub(crate) there: Option<String>,
-}
 
 /// What was found out.
 pub(crate) enum Checked {

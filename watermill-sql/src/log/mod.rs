@@ -20,12 +20,12 @@ pub use config::{CommitOrder, SqlSubscriberConfig, StartPosition};
 pub(crate) use dialect::Cursor;
 pub(crate) use dialect::LogDialect;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) use dialect::{Fetched, LeaseDialect};
+pub(crate) use dialect::{Fetched, LastRow, LeaseDialect, Place};
 pub use held_back::HeldBack;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use held_back::Holder;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) use last_row::{LastRow, Place, to_the_beginning};
+pub(crate) use last_row::to_the_beginning;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use lease::{Claim, Claimed, Lease, LeaseRow, Taken, VERSION, millis};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]

@@ -9,9 +9,7 @@
 mod claims;
 mod config;
 mod dialect;
-mod intake;
 mod reader;
-mod record;
 mod subscriber;
 
 pub(crate) use claims::Claims;

@@ -4,18 +4,10 @@ use std::task::{Context, Poll};
 
 use super::{
     job::Job,
-    stage::Stage,
-    state::{State, name_delivery},
+    stage::{Polled, Stage},
+    state::State,
 };
 use crate::{Outputs, error::BoxError, handling::while_handling};
-
-/// Whose code runs for the job in hand.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Polled {
-    Handler,
-    /// The call that publishes its outputs is made, and polled for the first time.
-    Publisher,
-}
 
 impl State<'_> {
     /// Takes a job in hand, whose handler is polled now.
@@ -75,7 +67,7 @@ impl State<'_> {
         let Some(job) = &self.in_hand else { return };
         let env = self.env;
         if env.commits_with_ack {
-            name_delivery(job, &mut outputs);
+            job.name_in(&mut outputs);
         }
         self.polled = Polled::Publisher;
         let entered = job.trace.enter();

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{Environment, trace::Trace};
 use crate::{
-    Message, Settlement,
+    Message, Outputs, Settlement,
     delivery::Outcome,
     router::counters::{Counter, Counters},
 };
@@ -37,6 +37,17 @@ pub(super) enum AckedAs {
 pub(super) const NACK_NOW: Outcome = Outcome::Nack { delay: Duration::ZERO };
 
 impl Job {
+    /// The same job, whose ack means something else.
+    pub(super) fn acked_as(mut self, acked_as: AckedAs) -> Self {
+        self.acked_as = acked_as;
+        self
+    }
+
+    /// Names the delivery that outputs were made of, for a publisher that commits it with the ack.
+    pub(super) fn name_in(&self, outputs: &mut Outputs) {
+        outputs.iter_mut().for_each(|message| message.set_delivery(self.settlement.info().clone()));
+    }
+
     /// Takes a message in hand, for its first try.
     #[inline(always)]
     pub(super) fn new(message: &mut Message, mut settlement: Settlement, env: &Environment) -> Self {

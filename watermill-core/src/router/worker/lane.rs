@@ -11,7 +11,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::{Environment, in_hand::Polled, job::Job, lanes::Readiness, state::State, trace::Trace};
+use super::{Environment, job::Job, readiness::Readiness, stage::Polled, state::State, trace::Trace};
 use crate::{
     Delivery, Message, Outputs, Settlement,
     error::{BoxError, Panicked},

@@ -2,24 +2,13 @@
 
 use std::{panic::resume_unwind, pin::Pin, sync::OnceLock, task::Context};
 
-use super::{Environment, lane::Lane, table::Table};
+use super::{Environment, lane::Lane, readiness::Readiness, table::Table};
 use crate::{Message, Settlement, panic::Payload, router::MessageService};
 
 /// One lane that is polled with the worker, or a table of lanes each with a waker of its own.
 pub(super) enum Lanes<'w, S: MessageService> {
     One(Pin<Box<Lane<'w, S>>>),
     Many(Box<Table<'w, S>>),
-}
-
-/// What lanes can do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Readiness {
-    /// A message in a lane needs the service: a retry, or one whose turn has come.
-    CallDue,
-    /// Another delivery can be taken.
-    Room,
-    /// Neither.
-    Busy,
 }
 
 impl<'w, S: MessageService> Lanes<'w, S> {

@@ -16,6 +16,7 @@ mod job;
 mod lane;
 mod lanes;
 mod pipeline;
+mod readiness;
 mod stage;
 mod state;
 mod table;
@@ -30,10 +31,7 @@ use std::{
 };
 
 pub(super) use self::{environment::Environment, trouble::Trouble};
-use self::{
-    intake::Intake,
-    lanes::{Lanes, Readiness},
-};
+use self::{intake::Intake, lanes::Lanes, readiness::Readiness};
 use super::service::MessageService;
 use crate::{Subscription, error::BoxError, panic::catch_payload};
 

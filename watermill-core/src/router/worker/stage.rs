@@ -41,3 +41,11 @@ pub(super) enum Earlier {
     /// It goes back after a delay, and those after it with it.
     GoesBack(Vec<Job>, Duration),
 }
+
+/// Whose code runs for the job in hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Polled {
+    Handler,
+    /// The call that publishes its outputs is made, and polled for the first time.
+    Publisher,
+}

@@ -8,11 +8,10 @@ use std::{
 
 use super::{
     Environment,
-    in_hand::Polled,
-    job::{AckedAs, Job, NACK_NOW},
-    lanes::Readiness,
+    job::{Job, NACK_NOW},
     pipeline::{Pipeline, poll_call},
-    stage::{Recalled, Stage},
+    readiness::Readiness,
+    stage::{Polled, Recalled, Stage},
 };
 use crate::{Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError};
 
@@ -211,7 +210,7 @@ impl<'w> State<'w> {
         }
         let mut outputs = std::mem::replace(outputs, Outputs::none());
         if self.env.commits_with_ack {
-            name_delivery(job, &mut outputs);
+            job.name_in(&mut outputs);
         }
         Some(outputs)
     }
@@ -315,18 +314,5 @@ impl<'w> State<'w> {
         {
             attempts.forget(id);
         }
-    }
-}
-
-/// Names the delivery that the outputs were made of, for a publisher that commits it with the ack.
-pub(super) fn name_delivery(job: &Job, outputs: &mut Outputs) {
-    outputs.iter_mut().for_each(|message| message.set_delivery(job.settlement.info().clone()));
-}
-
-impl Job {
-    /// The same job, whose ack means something else.
-    pub(super) fn acked_as(mut self, acked_as: AckedAs) -> Self {
-        self.acked_as = acked_as;
-        self
     }
 }

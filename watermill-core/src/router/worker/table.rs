@@ -12,7 +12,7 @@ use super::{
     awake::{Awake, LaneWaker},
     group::Groups,
     lane::Lane,
-    lanes::Readiness,
+    readiness::Readiness,
 };
 use crate::{Message, Settlement, panic::catch_payload, router::MessageService};
 

@@ -10,11 +10,11 @@ use watermill_core::{
 
 use super::{Reader, connection::Kept, waiting::Waiting};
 use crate::{
-    connection::within,
+    connection::{IDLE_MAX, Pooled, within},
     error::{Failure, classify},
     log::{
         SqlSubscriberConfig,
-        dialect::{Fetched, LogDialect},
+        dialect::{Cursor as _, Fetched, LogDialect},
         last_row,
         lease::Lease,
         ledger::LogLedger,
@@ -174,6 +174,38 @@ impl<D: LogDialect> Reader<D> {
                     .with_source(error),
             );
         }
+    }
+
+    /// The connection for the next statement: the one that was kept, or another one. Whoever has it gives it
+    /// to [`keep_for`](Self::keep_for) after a statement that succeeded, and drops it after one that failed.
+    pub(super) async fn connect_for(&self, fetching: &mut Fetching<D>) -> Result<Kept<D>, Failure> {
+        if let Some(kept) = fetching.connection.take() {
+            return Ok(kept);
+        }
+        if let Some(cursor) = &mut fetching.cursor {
+            cursor.lose_connection();
+        }
+        Ok(Kept::Pooled(Pooled::clean(&self.pool).await?))
+    }
+
+    /// Keeps a connection for the next statement, where nobody waits for it.
+    pub(super) fn keep_for(&self, fetching: &mut Fetching<D>, mut connection: Kept<D>) {
+        let now = Instant::now();
+        if let Kept::Pooled(pooled) = &mut connection {
+            pooled.settled();
+        }
+        if fetching.cursor.as_ref().is_some_and(|cursor| cursor.keeps_connection()) {
+            // Others may need those of the pool to let this reader go on.
+            let lasts = fetching.waiting.lasts(now);
+            fetching.connection = Some(if lasts { connection.detach() } else { connection });
+            fetching.kept_until = None;
+            return;
+        }
+        fetching.kept_until = match &connection {
+            Kept::Pooled(pooled) if pooled.may_be_kept(&self.pool, now) => Some(now + IDLE_MAX),
+            _ => None,
+        };
+        fetching.connection = fetching.kept_until.map(|_| connection);
     }
 }
 

@@ -3,6 +3,9 @@
 //! Claiming rows, and renewing and recording, go on side by side, over a connection each, so that a worker
 //! whose handlers are quick waits for neither, and what is in hand stays there while nothing can be claimed.
 
+mod intake;
+mod record;
+
 use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
@@ -17,7 +20,8 @@ use watermill_core::{
     delivery::Origin,
 };
 
-use super::{Claims, Queue, QueueDialect, SqlQueueSubscriberConfig, intake::Intake};
+use self::intake::Intake;
+use super::{Claims, Queue, QueueDialect, SqlQueueSubscriberConfig};
 use crate::{
     connection::{IDLE_MAX, Pooled, Reserve},
     error::{Failure, Trouble},

@@ -8,15 +8,13 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::error::{BoxError, SubscribeError, SubscribeErrorKind};
 
-use super::{
-    dialect::{Claim, Claimed, QueueDialect, Release, Turn},
-    reader::QueueReader,
-};
+use super::QueueReader;
 use crate::{
     connection::{Pooled, within},
     dead_letter::DeadLetter,
     error::{Failure, classify},
     marshaler::{self, Unreadable},
+    queue::dialect::{Claim, Claimed, QueueDialect, Release, Turn},
 };
 
 /// So many claims begin once with those that had to wait.

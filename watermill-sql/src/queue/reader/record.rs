@@ -5,17 +5,17 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 use watermill_core::backend::Ledger as _;
 
-use super::{
-    claims::{Done, Released},
-    dialect::{Claim, QueueDialect, Release},
-    reader::QueueReader,
-};
+use super::QueueReader;
 use crate::{
     Layout, SqlPublisherConfig,
     connection::{Lent, begin, within},
     error::{Failure, classify},
     marshaler::Record,
     publisher::{Over, insert_chunks},
+    queue::{
+        claims::{Done, Released},
+        dialect::{Claim, QueueDialect, Release},
+    },
     wake,
 };
 
