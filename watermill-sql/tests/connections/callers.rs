@@ -54,3 +54,24 @@ async fn publish_inside<S: Server>(
     let publisher = SqlPublisher::<S::Database>::on_connection(connection).config(publishing(layout));
     publisher.publish(topic, messages).await
 }
+
+/// As a middleware does: it begins, hands the publisher on by value, and commits when it has it back.
+pub(crate) async fn a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed<S: Server>() {
+    let server = S::default();
+    let (pool, other) = (server.pool(1).await, server.pool(1).await);
+    publisher::<S>(&pool, Layout::Log).publish("t", numbered(0..1)).await.unwrap();
+    let transaction = pool.begin().await.unwrap();
+    let publisher = SqlPublisher::<S::Database>::owning(transaction).config(publishing(Layout::Log));
+    let publisher = tokio::spawn(async move {
+        publisher.publish("t", numbered(0..3)).await.unwrap();
+        publisher
+    });
+    let transaction = publisher.await.unwrap().into_inner();
+    assert_eq!(count::<S>(&other, "t").await, 1, "nothing is there before the commit");
+    transaction.commit().await.unwrap();
+    assert_eq!(count::<S>(&other, "t").await, 4);
+
+    let rolled_back = SqlPublisher::<S::Database>::owning(pool.begin().await.unwrap());
+    rolled_back.config(publishing(Layout::Log)).publish("t", numbered(0..3)).await.unwrap();
+    assert_eq!(count::<S>(&other, "t").await, 4, "a publisher that is dropped has committed nothing");
+}

@@ -51,6 +51,7 @@ macro_rules! tests_on {
 
 tests_on! { sqlite, "sqlite", crate::server::File:
     callers::what_is_published_inside_a_begin_of_the_callers_is_the_callers_to_commit,
+    callers::a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed,
     callers::what_fails_inside_a_begin_of_the_callers_leaves_the_rest_of_it,
     hanging::a_table_that_is_locked_is_said_and_waited_for,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
@@ -64,6 +65,7 @@ tests_on! { postgres, "postgres", crate::postgres_database::Database:
     poisoned::what_is_published_over_a_connection_with_a_forgotten_transaction_is_there,
     poisoned::what_is_acked_over_a_connection_with_a_forgotten_transaction_is_recorded,
     callers::what_is_published_inside_a_begin_of_the_callers_is_the_callers_to_commit,
+    callers::a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed,
     hanging::a_table_that_is_locked_is_said_and_waited_for,
     hanging::a_server_that_falls_silent_is_said_and_left,
     frozen::a_worker_that_freezes_at_any_moment_hides_no_message_for_longer_than_its_time,
@@ -81,6 +83,7 @@ tests_on! { mysql, "mysql", crate::mysql_database::Database:
     poisoned::what_is_published_over_a_connection_with_a_forgotten_transaction_is_there,
     poisoned::what_is_acked_over_a_connection_with_a_forgotten_transaction_is_recorded,
     callers::what_is_published_inside_a_begin_of_the_callers_is_the_callers_to_commit,
+    callers::a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed,
     callers::what_fails_inside_a_begin_of_the_callers_leaves_the_rest_of_it,
     hanging::a_table_that_is_locked_is_said_and_waited_for,
     hanging::a_server_that_falls_silent_is_said_and_left,

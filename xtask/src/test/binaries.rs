@@ -62,46 +62,75 @@ pub(super) fn build(cargo_test: &mut Command) -> Result<Vec<Binary>> {
 pub(super) fn run(binaries: Vec<Binary>, args: &[String], all: bool, mut ended: impl FnMut(Ended)) -> Result {
     let outputs = workspace::target_dir()?.join("test-outputs");
     fs::create_dir_all(&outputs).map_err(|error| format!("failed to make {}: {error}", outputs.display()))?;
-    let waiting = Mutex::new(by_package(binaries));
-    let running = Mutex::new(BTreeMap::new());
-    let stopped = AtomicBool::new(false);
+    let job = Job {
+        waiting: Mutex::new(by_package(binaries)),
+        running: Mutex::default(),
+        stopped: AtomicBool::new(false),
+        args,
+        outputs: &outputs,
+        all,
+    };
     let (sender, receiver) = mpsc::sync_channel(workers());
     thread::scope(|scope| {
         for _ in 0..workers() {
-            let (sender, waiting, running, stopped, outputs) =
-                (sender.clone(), &waiting, &running, &stopped, &outputs);
-            scope.spawn(move || {
-                while let Some(package) = lock(waiting).pop() {
-                    for binary in package {
-                        if stopped.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        lock(running).insert(binary.to_string(), Stopwatch::start());
-                        let outcome = run_one(binary.clone(), args, outputs);
-                        lock(running).remove(&binary.to_string());
-                        if !all && !outcome.as_ref().is_ok_and(|ended| ended.passed) {
-                            stopped.store(true, Ordering::Relaxed);
-                        }
-                        if sender.send(outcome).is_err() {
-                            return;
-                        }
-                    }
-                }
-            });
+            let (job, sender) = (&job, sender.clone());
+            scope.spawn(move || job.work(&sender));
         }
         drop(sender);
         loop {
             match receiver.recv_timeout(STILL_RUNNING) {
                 Ok(outcome) => ended(outcome?),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    for (binary, since) in &*lock(&running) {
-                        println!("     Running {binary}, for {}", since.elapsed());
-                    }
-                }
+                Err(mpsc::RecvTimeoutError::Timeout) => job.say_what_is_running(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
     })
+}
+
+/// What the workers share.
+struct Job<'a> {
+    /// Packages, from the last one on.
+    waiting: Mutex<Vec<Vec<Binary>>>,
+    running: Mutex<BTreeMap<String, Stopwatch>>,
+    /// A binary has failed, and no other is to begin.
+    stopped: AtomicBool,
+    args: &'a [String],
+    outputs: &'a Path,
+    all: bool,
+}
+
+impl Job<'_> {
+    /// Runs one package after another.
+    fn work(&self, ended: &mpsc::SyncSender<Result<Ended>>) {
+        while let Some(package) = self.next() {
+            for binary in package {
+                if self.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let name = binary.to_string();
+                lock(&self.running).insert(name.clone(), Stopwatch::start());
+                let outcome = run_one(binary, self.args, self.outputs);
+                lock(&self.running).remove(&name);
+                if !self.all && !outcome.as_ref().is_ok_and(|ended| ended.passed) {
+                    self.stopped.store(true, Ordering::Relaxed);
+                }
+                if ended.send(outcome).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next package. The lock is not held while it runs.
+    fn next(&self) -> Option<Vec<Binary>> {
+        lock(&self.waiting).pop()
+    }
+
+    fn say_what_is_running(&self) {
+        for (binary, since) in &*lock(&self.running) {
+            println!("     Running {binary}, for {}", since.elapsed());
+        }
+    }
 }
 
 fn run_one(binary: Binary, args: &[String], outputs: &Path) -> Result<Ended> {
@@ -174,6 +203,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+
     use super::*;
 
     fn binary(package: &str, target: &str) -> Binary {
@@ -217,6 +248,24 @@ mod tests {
         let script = "echo one; echo two >&2; echo three; exit 3";
         let outcomes = run_script(vec![binary("outputs", "x")], script, true);
         assert_eq!(outcomes, [("x of outputs".to_owned(), false, "one\ntwo\nthree\n".to_owned())]);
+    }
+
+    #[test]
+    fn packages_run_side_by_side_and_the_binaries_of_one_after_another() {
+        let folder = env::temp_dir().join(format!("watermill-side-by-side-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        // Each waits for the other, and fails if one of its own package is at work.
+        let script = format!(
+            "cd {}; mkdir $CARGO_PKG_NAME || exit 1; touch $CARGO_PKG_NAME.here
+             for _ in $(seq 200); do test -e a.here && test -e b.here && break; sleep 0.05; done
+             test -e a.here && test -e b.here && rmdir $CARGO_PKG_NAME",
+            folder.display()
+        );
+        let binaries = vec![binary("a", "x"), binary("a", "y"), binary("b", "x")];
+        let outcomes = run_script(binaries, &script, true);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(outcomes.len(), 3);
+        assert!(outcomes.iter().all(|(_, passed, _)| *passed), "{outcomes:?}");
     }
 
     #[test]
