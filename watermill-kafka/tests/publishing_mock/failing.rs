@@ -136,8 +136,9 @@ async fn a_batch_that_is_refused_as_too_large_is_sent_again_one_by_one_before_a_
     // The batch, then the third of its messages.
     let fine = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
     cluster.mock.request_errors(ApiKey::Produce, &[too_large, fine, fine, too_large]);
+    // One request at a time, which waits for all of them.
     let config = cluster.config().option("max.in.flight.requests.per.connection", "1");
-    let publisher = KafkaPublisher::new(config).expect("a valid config");
+    let publisher = KafkaPublisher::new(config.option("linger.ms", "200")).expect("a valid config");
     let error = publisher.publish(&cluster.topic, messages(40..50)).await.expect_err("one does not fit");
     assert_eq!(error.kind(), PublishErrorKind::Message, "{error:?}");
     assert_eq!(*error.not_accepted(), NotAccepted::At((2..10).collect()), "{error:?}");

@@ -1,7 +1,11 @@
 //! Statements that get no answer.
 
 use super::*;
-use crate::{proxy::Proxy, server::Remote};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use {
+    crate::{proxy::Proxy, server::Remote},
+    watermill_core::error::PublishErrorKind,
+};
 
 /// How long a statement may take in these tests.
 const LIMIT: Duration = Duration::from_millis(500);
@@ -42,6 +46,7 @@ pub(crate) async fn a_table_that_is_locked_is_said_and_waited_for<S: Server>() {
     }
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) async fn a_server_that_falls_silent_is_said_and_left<S: Remote>() {
     let server = S::default();
     let direct = server.pool(1).await;

@@ -2,6 +2,10 @@
 //! taken by others. The same on every database, as far as it has the trouble.
 
 #![cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#![cfg_attr(
+    not(all(feature = "postgres", any(feature = "sqlite", feature = "mysql"))),
+    expect(dead_code, reason = "some tests are about one database, or all but one")
+)]
 
 mod callers;
 mod hanging;
@@ -27,10 +31,8 @@ use std::{num::NonZeroUsize, time::Duration};
 use futures::StreamExt;
 use sqlx::Pool;
 use watermill_core::{
-    Delivery, Message, Publisher, Subscriber, Subscription, Window,
-    delivery::Outcome,
-    error::{PublishErrorKind, SettleErrorKind},
-    subscription::Health,
+    Delivery, Message, Publisher, Subscriber, Subscription, Window, delivery::Outcome,
+    error::SettleErrorKind, subscription::Health,
 };
 use watermill_sql::{
     Layout, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber,
