@@ -1,7 +1,8 @@
-//! The test binaries: made by cargo, run here, because cargo runs one at a time and most of them wait for servers
-//! and clocks.
+//! The test binaries: made by cargo, run here, because cargo runs one at a time whatever machine it has, and says
+//! nothing of one that hangs.
 //!
-//! Packages run side by side. The binaries of one package run one after another, for they share servers.
+//! Packages run side by side where there are cores for them. The binaries of one package run one after another, for
+//! they share servers.
 
 use std::{
     collections::BTreeMap,
@@ -59,7 +60,17 @@ pub(super) fn build(cargo_test: &mut Command) -> Result<Vec<Binary>> {
 
 /// Runs binaries with arguments of theirs and hands over each that has ended. After one that failed no other
 /// begins, unless `all`.
-pub(super) fn run(binaries: Vec<Binary>, args: &[String], all: bool, mut ended: impl FnMut(Ended)) -> Result {
+pub(super) fn run(binaries: Vec<Binary>, args: &[String], all: bool, ended: impl FnMut(Ended)) -> Result {
+    run_packages(workers(), binaries, args, all, ended)
+}
+
+fn run_packages(
+    workers: usize,
+    binaries: Vec<Binary>,
+    args: &[String],
+    all: bool,
+    mut ended: impl FnMut(Ended),
+) -> Result {
     let outputs = workspace::target_dir()?.join("test-outputs");
     fs::create_dir_all(&outputs).map_err(|error| format!("failed to make {}: {error}", outputs.display()))?;
     let job = Job {
@@ -70,9 +81,9 @@ pub(super) fn run(binaries: Vec<Binary>, args: &[String], all: bool, mut ended: 
         outputs: &outputs,
         all,
     };
-    let (sender, receiver) = mpsc::sync_channel(workers());
+    let (sender, receiver) = mpsc::sync_channel(workers);
     thread::scope(|scope| {
-        for _ in 0..workers() {
+        for _ in 0..workers {
             let (job, sender) = (&job, sender.clone());
             scope.spawn(move || job.work(&sender));
         }
@@ -192,9 +203,9 @@ fn by_package(binaries: Vec<Binary>) -> Vec<Vec<Binary>> {
     packages
 }
 
-/// How many packages run at once: one more than there are cores, for one of them waits.
+/// How many packages run at once: one for every two cores, for the tests of a binary run four at a time.
 fn workers() -> usize {
-    thread::available_parallelism().map_or(1, |cores| cores.get()) + 1
+    thread::available_parallelism().map_or(1, |cores| cores.get()).div_ceil(2)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -219,7 +230,7 @@ mod tests {
     fn run_script(binaries: Vec<Binary>, script: &str, all: bool) -> Vec<(String, bool, String)> {
         let mut outcomes = Vec::new();
         let args = ["-c".to_owned(), script.to_owned()];
-        run(binaries, &args, all, |ended| {
+        run_packages(2, binaries, &args, all, |ended| {
             outcomes.push((ended.binary.to_string(), ended.passed, ended.output));
         })
         .unwrap();
