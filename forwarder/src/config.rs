@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use tokio::time::Instant;
 use watermill_core::{Backoff, Window, error::ConfigError, subscriber::Ordering};
 
-use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC, KeyFrom};
+use crate::{DEFAULT_DEAD_LETTER_TOPIC, DEFAULT_TOPIC, DestinationFrom, KeyFrom};
 
 /// Options of a [`Forwarder`](crate::Forwarder).
 ///
@@ -47,6 +47,9 @@ pub struct ForwarderConfig {
     /// destination's publisher or of the one for dead letters. A source that has a place for dead letters
     /// of its own uses that. Default: [`DEFAULT_DEAD_LETTER_TOPIC`].
     pub dead_letter_topic: String,
+    /// Says where each message goes, where the topic has no envelopes but what is to be published, as it is. Default:
+    /// none, messages are envelopes.
+    pub destination_from: Option<DestinationFrom>,
     /// Derives the key of messages whose envelopes have none. Default: they have none then.
     pub key_from: Option<KeyFrom>,
     /// Whether to wait for a source that is away at the start, however long it takes, and say why in the log.
@@ -130,6 +133,13 @@ impl ForwarderConfig {
         self
     }
 
+    /// Sets [`destination_from`](Self::destination_from).
+    #[must_use]
+    pub fn destination_from(mut self, destination_from: impl Into<Option<DestinationFrom>>) -> Self {
+        self.destination_from = destination_from.into();
+        self
+    }
+
     /// Sets [`key_from`](Self::key_from).
     #[must_use]
     pub fn key_from(mut self, key_from: impl Into<Option<KeyFrom>>) -> Self {
@@ -175,6 +185,7 @@ impl ForwarderConfig {
             .unless(self.batch_size > 0, "batch_size is zero: nothing could be forwarded")
             .unless(self.attempts != Some(0), "attempts is zero: use 1 to give up after the first refusal")
             .unless(!self.call_timeout.is_zero(), "call_timeout is zero: no call could be answered in time")
+            .with(self.destination_from.as_ref().and_then(DestinationFrom::problem).map(str::to_owned))
             .with(self.key_from.as_ref().and_then(KeyFrom::problem).map(str::to_owned))
             .unless(
                 self.max_blocked > 0,
@@ -246,6 +257,7 @@ impl Default for ForwarderConfig {
             attempts: Some(5),
             max_blocked: 10_000,
             dead_letter_topic: DEFAULT_DEAD_LETTER_TOPIC.to_owned(),
+            destination_from: None,
             key_from: None,
             await_source: false,
             on_unreadable: OnUnreadable::default(),
@@ -267,8 +279,9 @@ mod tests {
             .max_blocked(0)
             .call_timeout(Duration::ZERO)
             .key_from(KeyFrom::metadata(""))
+            .destination_from(DestinationFrom::template(""))
             .dead_letter_topic("");
-        assert_eq!(config.validate().unwrap_err().problems().count(), 7);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 8);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+mod destination;
 mod end;
 mod envelope;
 mod error;
@@ -15,6 +16,7 @@ mod status;
 
 pub use config::{ForwarderConfig, OnUnreadable};
 pub use control::ForwarderControl;
+pub use destination::DestinationFrom;
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind};
 pub use error::{ForwarderError, ForwarderErrorKind};
 pub use fenced::{FencedForwarder, FencedForwarderBuilder};

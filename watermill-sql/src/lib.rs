@@ -26,6 +26,7 @@ mod queue;
 mod retention;
 mod schema;
 mod settle;
+mod source;
 mod status;
 mod stored;
 mod topic;
@@ -44,6 +45,7 @@ pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPo
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
 pub use queue::{OnAck, SqlQueueSubscriber, SqlQueueSubscriberConfig};
 pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRetention, SqlRetentionConfig};
+pub use source::{AfterAck, SqlSource};
 pub use status::{
     Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus, SqlStatus, WriterStatus,
 };

@@ -62,6 +62,11 @@ impl Store {
 }
 
 impl Stored {
+    /// The id of the message.
+    pub(crate) fn id(&self) -> &str {
+        std::str::from_utf8(&self.columns[..self.uuid]).expect("it was checked")
+    }
+
     /// The message.
     pub(crate) fn message(&self) -> Message {
         let payload_end = self.uuid + self.payload;

@@ -1,6 +1,11 @@
 //! [`Tables`]: the names of the tables that hold a topic.
 
-use crate::dialect::Dialect;
+use std::sync::Arc;
+
+use crate::{
+    dialect::Dialect,
+    source::{Mapping, Use},
+};
 
 /// The table of leases, which no topic can have.
 pub(crate) const LEASES: &str = "_watermill_leases";
@@ -10,13 +15,15 @@ pub(crate) const LEASES: &str = "_watermill_leases";
 pub struct Tables {
     topic: String,
     quote: char,
+    /// Somebody's table that has the messages, and what it is used as.
+    source: Option<(Use, Arc<Mapping>)>,
 }
 
 impl Tables {
     /// The tables of `topic`, or what is wrong with the topic.
     pub(crate) fn new<D: Dialect>(topic: &str) -> Result<Self, String> {
         check_characters(topic)?;
-        let tables = Self { topic: topic.to_owned(), quote: D::QUOTE };
+        let tables = Self { topic: topic.to_owned(), quote: D::QUOTE, source: None };
         // The longest of the names decides, so that every topic published to can be read.
         let longest = tables.offsets_name();
         let (bytes, limit) = (longest.len(), D::IDENTIFIER_BYTES_MAX);
@@ -28,13 +35,48 @@ impl Tables {
         Ok(tables)
     }
 
+    /// The same topic, whose messages are in a table that is not ours.
+    pub(crate) fn over(self, used_as: Use, mapping: Mapping) -> Self {
+        Self { source: Some((used_as, Arc::new(mapping))), ..self }
+    }
+
     pub(crate) fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The messages table, quoted.
+    /// How the rows of somebody's table become messages, where it is one.
+    pub(crate) fn mapping(&self) -> Option<&Mapping> {
+        self.source.as_ref().map(|(_, mapping)| &**mapping)
+    }
+
+    /// The messages table, quoted: of a queue over somebody's table, that of our claims.
     pub(crate) fn messages(&self) -> String {
-        self.quoted(&self.messages_name())
+        match &self.source {
+            Some((Use::Log, mapping)) => mapping.table.clone(),
+            _ => self.quoted(&self.messages_name()),
+        }
+    }
+
+    /// The schema of the messages table, where it is not that of the connection.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn messages_schema(&self) -> Option<&str> {
+        match &self.source {
+            Some((Use::Log, mapping)) => mapping.source.schema.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The column that gives the order of a log, quoted.
+    pub(crate) fn offset(&self) -> String {
+        match &self.source {
+            Some((Use::Log, mapping)) => mapping.offset.clone(),
+            _ => self.quoted("offset"),
+        }
+    }
+
+    /// What tells a row of a log from others that may have had its offset: by `ours` in our own tables.
+    pub(crate) fn row<'t>(&'t self, ours: &'t str) -> &'t str {
+        self.mapping().map_or(ours, |mapping| &mapping.id_text)
     }
 
     /// The offsets table of a log, quoted.
@@ -50,7 +92,11 @@ impl Tables {
 
     /// The name of the messages table, as the database's catalogue has it.
     pub(crate) fn messages_name(&self) -> String {
-        format!("watermill_{}", self.topic)
+        match &self.source {
+            Some((Use::Log, mapping)) => mapping.source.table.clone(),
+            Some((Use::Queue, _)) => format!("watermill_claims_{}", self.topic),
+            None => format!("watermill_{}", self.topic),
+        }
     }
 
     /// The name of the offsets table, as the database's catalogue has it.

@@ -49,6 +49,8 @@ pub enum EnvelopeErrorKind {
     Json,
     /// It does not say which topic the message is for.
     Destination,
+    /// It is no envelope, as is expected, and [`DestinationFrom`](crate::DestinationFrom) has found none.
+    NoDestination,
 }
 
 impl Envelope {
@@ -126,6 +128,10 @@ pub(crate) fn wrap(destination: &str, message: &Message) -> Message {
 }
 
 impl EnvelopeError {
+    pub(crate) fn without_destination() -> Self {
+        Self { kind: EnvelopeErrorKind::NoDestination, source: None }
+    }
+
     /// What is wrong with it.
     pub fn kind(&self) -> EnvelopeErrorKind {
         self.kind
@@ -137,6 +143,7 @@ impl fmt::Display for EnvelopeError {
         f.write_str(match self.kind {
             EnvelopeErrorKind::Json => "unwrap the envelope: the payload is not the JSON of one",
             EnvelopeErrorKind::Destination => "unwrap the envelope: it has no destination_topic",
+            EnvelopeErrorKind::NoDestination => "find the destination: the message has not what it is derived from",
         })
     }
 }

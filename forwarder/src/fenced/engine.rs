@@ -189,7 +189,7 @@ impl<'a> Engine<'a> {
             let place = Place::of(&delivery).ok_or_else(|| {
                 End::Unsuitable("the source has no offsets, by which its messages are known again".to_owned())
             })?;
-            let (destination, item) = Item::new(delivery, config.key_from.as_ref());
+            let (destination, item) = Item::new(delivery, config);
             let mut pending = Pending::new(item, place, destination);
             if let Err(error) = &pending.item.inner {
                 let (topic, id, handling) = (&*config.topic, pending.item.outer.id(), config.on_unreadable);

@@ -11,7 +11,7 @@ use watermill_core::{
     metadata_keys,
 };
 
-use crate::{Envelope, EnvelopeError, KeyFrom};
+use crate::{Envelope, EnvelopeError, ForwarderConfig};
 
 /// A message in hand: taken from the source and not settled. Dropped, it is nacked.
 pub(crate) struct Item {
@@ -27,10 +27,18 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Unwraps a delivery, and says where it is to go.
-    pub(crate) fn new(delivery: Delivery, key_from: Option<&KeyFrom>) -> (Option<String>, Self) {
+    /// Unwraps a delivery, where it is an envelope, and says where it is to go.
+    pub(crate) fn new(delivery: Delivery, config: &ForwarderConfig) -> (Option<String>, Self) {
+        let ForwarderConfig { destination_from, key_from, .. } = config;
         let (outer, settlement) = delivery.split();
-        let (destination, inner) = match Envelope::unwrap(&outer).map(Envelope::into_parts) {
+        let read = match destination_from {
+            None => Envelope::unwrap(&outer),
+            Some(from) => match from.of(&outer) {
+                Some(destination) => Ok(Envelope::new(destination, as_it_is(&outer))),
+                None => Err(EnvelopeError::without_destination()),
+            },
+        };
+        let (destination, inner) = match read.map(Envelope::into_parts) {
             Ok((destination, mut message)) => {
                 if let Some(key_from) = key_from {
                     key_from.apply(&mut message);
@@ -92,4 +100,13 @@ impl Item {
     pub(crate) fn nack_after(self, delay: std::time::Duration) {
         self.settlement.nack_after(delay);
     }
+}
+
+/// The message alone, without what is known of its delivery.
+fn as_it_is(outer: &Message) -> Message {
+    let (id, key, metadata, payload) = outer.clone().into_parts();
+    let mut message = Message::with_id(id, payload);
+    *message.metadata_mut() = metadata;
+    message.set_key(key);
+    if outer.is_tombstone() { message.without_value() } else { message }
 }

@@ -193,7 +193,7 @@ impl<'a> Relay<'a> {
     fn take(&mut self, delivery: Delivery) {
         let config = &self.forwarder.config;
         let attempt = delivery.info().attempt();
-        let (destination, item) = Item::new(delivery, config.key_from.as_ref());
+        let (destination, item) = Item::new(delivery, config);
         let wait = config.backoff.delay(attempt.saturating_sub(1));
         let Err(error) = &item.inner else {
             let blocked = destination.as_deref().map_or(0, |destination| self.lanes.blocked_of(destination));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use watermill_core::{Backoff, error::ConfigError};
 
-use crate::{PayloadColumn, dead_letter::check_topic};
+use crate::{PayloadColumn, SqlSource, dead_letter::check_topic};
 
 /// The width of the column that holds the group on PostgreSQL and MySQL, in characters.
 const GROUP_CHARS_MAX: usize = 255;
@@ -35,6 +35,7 @@ pub struct SqlSubscriberConfig {
     pub(crate) commit_order: CommitOrder,
     pub(crate) gap_grace: Duration,
     pub(crate) listen: bool,
+    pub(crate) source: Option<SqlSource>,
 }
 
 /// Where a consumer group that has never read a topic begins.
@@ -208,6 +209,14 @@ impl SqlSubscriberConfig {
         self
     }
 
+    /// Sets a table that is not one of Watermill's, to be read as a log. Default: none, topics are tables of ours.
+    /// With one, the subscriber has no other topic than [its](SqlSource::topic).
+    #[must_use]
+    pub fn source(mut self, source: SqlSource) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     /// How long the database may take to answer a reader that fetches.
     pub(crate) fn statement_max(&self) -> Duration {
         self.lease.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -242,6 +251,9 @@ impl SqlSubscriberConfig {
         if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
             check(false, &problem);
         }
+        for problem in self.source.iter().flat_map(SqlSource::problems) {
+            check(false, &problem);
+        }
         ConfigError::check("configure the SQL subscriber").with(problems).finish()
     }
 }
@@ -264,6 +276,7 @@ impl Default for SqlSubscriberConfig {
             commit_order: CommitOrder::Auto,
             gap_grace: Duration::from_millis(100),
             listen: true,
+            source: None,
         }
     }
 }

@@ -10,13 +10,13 @@ use super::{
     lease::{Claim, Claimed, Lease},
 };
 use crate::{
-    connection::ConnectionDialect, error::Failure, position::Position, publisher::InsertDialect, stored::Row,
-    topic::Tables,
+    connection::ConnectionDialect, error::Failure, position::Position, publisher::InsertDialect,
+    source::SourceDialect, stored::Row, topic::Tables,
 };
 
 /// The statements of one database for reading logs. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait LogDialect: InsertDialect + LeaseDialect {
+pub trait LogDialect: InsertDialect + LeaseDialect + SourceDialect {
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
 
@@ -63,6 +63,13 @@ pub trait LogDialect: InsertDialect + LeaseDialect {
         tables: &Tables,
         up_to: i64,
     ) -> sqlx::Result<Option<LastRow>>;
+
+    /// Which of these rows are still in the table.
+    async fn still_there(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        positions: &[Position],
+    ) -> sqlx::Result<Vec<Position>>;
 
     /// Notes the row that was read last, unless the lease is lost.
     async fn note_last_row(

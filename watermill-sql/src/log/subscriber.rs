@@ -24,6 +24,7 @@ use crate::{
     error::{Failure, Trouble, classify},
     listener::SharedListener,
     schema,
+    source::{self, Use},
     topic::Tables,
 };
 
@@ -57,22 +58,27 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         Ok(Self { pool, config, open, listener, reserve })
     }
 
-    async fn prepare(&self, tables: &Tables, dead_letters: Option<&Tables>) -> Result<(), Failure> {
+    /// Sees to everything that is needed. Returns the tables of the topic, over those of a source.
+    async fn prepare(&self, tables: Tables, dead_letters: Option<&Tables>) -> Result<Tables, Failure> {
         let create = self.config.initialize_schema;
         let payload = self.config.payload_column;
         within(PREPARE_MAX, async {
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
-            schema::ensure_log::<D>(connection, tables, payload, create).await?;
+            let tables = match &self.config.source {
+                None => tables,
+                Some(source) => schema::over_source::<D>(connection, tables, source, Use::Log).await?,
+            };
+            schema::ensure_log::<D>(connection, &tables, payload, create).await?;
             if let Some(dead_letters) = dead_letters {
                 schema::ensure_messages::<D>(connection, dead_letters, Layout::Log, payload, create).await?;
             }
-            D::create_group(connection, tables, &self.config).await.map_err(classify::<D>)?;
-            let cursor = D::open_cursor(connection, tables, &self.config).await?;
-            last_row::check::<D>(connection, tables, &self.config, &cursor).await?;
+            D::create_group(connection, &tables, &self.config).await.map_err(classify::<D>)?;
+            let cursor = D::open_cursor(connection, &tables, &self.config).await?;
+            last_row::check::<D>(connection, &tables, &self.config, &cursor).await?;
             pooled.settled();
-            Ok(())
+            Ok(tables)
         })
         .await
     }
@@ -88,6 +94,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
         // What is rejected by a reader of the dead letters themselves must not come back to it.
         let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
+        source::check_topic(self.config.source.as_ref(), topic)?;
         Ok((tables(topic)?, dead.map(tables).transpose()?))
     }
 }
@@ -97,10 +104,14 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.open.check(topic)?;
         let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
-        self.prepare(&tables, dead_letters.as_ref()).await.map_err(|failure| failure.subscribing(topic))?;
+        let prepared = self.prepare(tables, dead_letters.as_ref()).await;
+        let tables = prepared.map_err(|failure| failure.subscribing(topic))?;
 
         let SqlSubscriberConfig { batch_size, max_ahead, ack_interval, .. } = self.config;
-        let ledger = LogLedger::new(Limits { batch_size, max_ahead, dead_letters: dead_letters.is_some() });
+        let passes = tables.mapping().is_some_and(|mapping| mapping.pass.is_some());
+        let dead_letters_kept = dead_letters.is_some();
+        let limits = Limits { batch_size, max_ahead, dead_letters: dead_letters_kept, tells_passed: passes };
+        let ledger = LogLedger::new(limits);
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
         let shared = Arc::new(Shared::new(topic, group, ledger, options));
@@ -137,7 +148,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
     async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         let initialized = async {
             let (tables, dead_letters) = self.tables(topic)?;
-            self.prepare(&tables, dead_letters.as_ref()).await
+            self.prepare(tables, dead_letters.as_ref()).await.map(drop)
         };
         initialized.await.map_err(|failure| failure.subscribing(topic))
     }

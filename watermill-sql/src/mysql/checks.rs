@@ -143,11 +143,12 @@ async fn facts(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Resul
         "select cast(version() as char), cast(@@global.auto_increment_increment as signed),
                 cast(@@global.read_only as signed), cast(@@global.innodb_read_only as signed),
                 (select cast(engine as char) from information_schema.tables
-                 where table_schema = database() and table_name = ?),
+                 where table_schema = coalesce(?, database()) and table_name = ?),
                 (select count(*) from information_schema.user_privileges
                  where privilege_type = 'PROCESS'
                    and grantee = concat('''', replace(current_user(), '@', '''@'''), ''''))",
     )
+    .bind(tables.messages_schema())
     .bind(tables.messages_name())
     .fetch_one(connection)
     .await?;

@@ -172,7 +172,8 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
         // It was given back, or never taken.
         None => None,
         Some(_) => {
-            let newest = format!("select max(`offset`) from {}", claim.tables.messages());
+            let (offset, messages) = (claim.tables.offset(), claim.tables.messages());
+            let newest = format!("select cast(max({offset}) as signed) from {messages}");
             let newest: Option<i64> =
                 sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *connection).await?;
             newest.map(Position::from)

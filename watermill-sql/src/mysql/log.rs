@@ -37,8 +37,9 @@ impl LogDialect for MySql {
             StartPosition::Earliest => (0, Progress::default()),
             StartPosition::Latest => {
                 let newest: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-                    "select `offset` from {} order by `offset` desc limit {NEWEST}",
-                    tables.messages()
+                    "select cast({offset} as signed) from {} order by {offset} desc limit {NEWEST}",
+                    tables.messages(),
+                    offset = tables.offset(),
                 )))
                 .fetch_all(&mut *connection)
                 .await?;
@@ -93,9 +94,11 @@ impl LogDialect for MySql {
     ) -> sqlx::Result<Option<Place>> {
         let row = sqlx::query(AssertSqlSafe(format!(
             "select coalesce(o.offset_acked, 0), l.read_offset, l.read_row,
-                    (select {ROW} from {} m where m.`offset` = l.read_offset)
+                    (select {} from {} m where m.{} = l.read_offset)
              from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = ? where o.consumer_group = ?",
+            tables.row(ROW),
             tables.messages(),
+            tables.offset(),
             tables.offsets()
         )))
         .bind(tables.topic())
@@ -118,13 +121,34 @@ impl LogDialect for MySql {
         up_to: i64,
     ) -> sqlx::Result<Option<LastRow>> {
         let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
-            "select m.`offset`, {ROW} from {} m where m.`offset` <= ? order by m.`offset` desc limit 1",
-            tables.messages()
+            "select cast(m.{offset} as signed), {} from {} m where m.{offset} <= ?
+             order by m.{offset} desc limit 1",
+            tables.row(ROW),
+            tables.messages(),
+            offset = tables.offset(),
         )))
         .bind(up_to)
         .fetch_optional(connection)
         .await?;
         Ok(row.map(|(offset, row)| LastRow { offset, row }))
+    }
+
+    async fn still_there(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        positions: &[Position],
+    ) -> sqlx::Result<Vec<Position>> {
+        let offsets: Vec<String> = positions.iter().map(|position| position.offset.to_string()).collect();
+        let there: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select cast({offset} as signed) from {} where {offset} in ({})",
+            tables.messages(),
+            offsets.join(", "),
+            offset = tables.offset(),
+        )))
+        .persistent(false)
+        .fetch_all(connection)
+        .await?;
+        Ok(there.into_iter().map(Position::from).collect())
     }
 
     async fn note_last_row(

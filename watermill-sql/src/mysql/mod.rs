@@ -14,6 +14,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod source;
 mod statements;
 mod status;
 

@@ -175,8 +175,9 @@ async fn probe(connection: &mut MySqlConnection, tables: &Tables, gap: Gap) -> s
     sqlx::raw_sql("set transaction isolation level read committed").execute(&mut *connection).await?;
     let mut transaction = connection.begin().await?;
     let found: sqlx::Result<Option<i64>> = sqlx::query_scalar(AssertSqlSafe(format!(
-        "select `offset` from {} where `offset` between ? and ? limit 1 for update nowait",
-        tables.messages()
+        "select cast({offset} as signed) from {} where {offset} between ? and ? limit 1 for update nowait",
+        tables.messages(),
+        offset = tables.offset(),
     )))
     .bind(gap.0)
     .bind(gap.1)

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, mysql::MySqlRow};
 
+use super::source;
 use crate::{
     marshaler::Columns,
     stored::{Row, Store},
@@ -18,6 +19,9 @@ pub(super) async fn visible(
     after: i64,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    if let Some(mapping) = tables.mapping() {
+        return source::visible(connection, mapping, after, limit).await;
+    }
     let mut store = Store::default();
     sqlx::query(AssertSqlSafe(format!(
         "select {COLUMNS} from {} where `offset` > ? order by `offset` limit ?",
@@ -49,6 +53,6 @@ pub(super) fn read(row: &MySqlRow, store: &mut Store) -> sqlx::Result<Row> {
 }
 
 /// What a column holds, as it is sent, of whatever type it is.
-fn bytes(row: &MySqlRow, column: usize) -> sqlx::Result<Option<&[u8]>> {
+pub(super) fn bytes(row: &MySqlRow, column: usize) -> sqlx::Result<Option<&[u8]>> {
     row.try_get_unchecked(column)
 }

@@ -7,6 +7,7 @@ use crate::{
     CommitOrder, SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
     position::Position,
+    source::Mapping,
     topic::Tables,
 };
 
@@ -38,6 +39,8 @@ pub(super) struct Facts {
     /// The first transaction id that this cluster has not given out.
     next_transaction: u64,
     newest_transaction: Option<u64>,
+    /// The column that gives the order, where the table is not ours.
+    source_offset: Option<String>,
 }
 
 impl Facts {
@@ -47,6 +50,9 @@ impl Facts {
         tables: &Tables,
         config: &SqlSubscriberConfig,
     ) -> sqlx::Result<Self> {
+        if let Some(mapping) = tables.mapping() {
+            return Self::of_source(connection, tables, mapping, config).await;
+        }
         // The group's row may have been deleted since it was made: then it begins again.
         let row = sqlx::query(AssertSqlSafe(format!(
             r#"select pg_is_in_recovery(), c.relkind = 'r' and not exists (select from pg_inherits where inhparent = c.oid),
@@ -86,6 +92,52 @@ impl Facts {
             newest_transaction: newest
                 .map(|text| text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error))))
                 .transpose()?,
+            source_offset: None,
+        })
+    }
+
+    /// The same for a table that is not ours, which has no transaction ids.
+    async fn of_source(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        mapping: &Mapping,
+        config: &SqlSubscriberConfig,
+    ) -> sqlx::Result<Self> {
+        let row = sqlx::query(AssertSqlSafe(format!(
+            r#"select pg_is_in_recovery(), c.relkind = 'r' and not exists (select from pg_inherits where inhparent = c.oid),
+                      exists (select 1 from pg_index i where i.indrelid = c.oid and i.indkey[0] = a.attnum
+                                  and i.indisvalid and i.indpred is null),
+                      s.name, coalesce(has_sequence_privilege(s.name, 'select'), false),
+                      coalesce(q.seqcache, 1), coalesce(q.seqincrement, 1), coalesce(o.offset_acked, 0),
+                      a.attidentity <> '' or coalesce(pg_get_expr(d.adbin, d.adrelid) like 'nextval(%', false)
+               from pg_class c
+               join pg_attribute a on a.attrelid = c.oid and a.attname = $2
+               left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+               left join {offsets} o on o.consumer_group = $3
+               cross join lateral (select pg_get_serial_sequence($1, $2) as name) s
+               left join pg_sequence q on q.seqrelid = s.name::regclass
+               where c.oid = to_regclass($1)"#,
+            offsets = tables.offsets(),
+        )))
+        .bind(&mapping.table)
+        .bind(mapping.source.offset.as_deref().unwrap_or_default())
+        .bind(config.group_name())
+        .fetch_one(connection)
+        .await?;
+        // A sequence that the column owns and does not draw from tells nothing.
+        let draws: bool = row.try_get(8)?;
+        Ok(Self {
+            is_standby: row.try_get(0)?,
+            is_plain_table: row.try_get(1)?,
+            has_index: row.try_get(2)?,
+            sequence: row.try_get::<Option<String>, _>(3)?.filter(|_| draws),
+            can_read_sequence: row.try_get(4)?,
+            cache: row.try_get(5)?,
+            increment: row.try_get(6)?,
+            position: row.try_get::<i64, _>(7)?.into(),
+            next_transaction: 0,
+            newest_transaction: None,
+            source_offset: mapping.source.offset.clone(),
         })
     }
 
@@ -93,6 +145,14 @@ impl Facts {
     pub(super) fn choose(&self, wanted: CommitOrder) -> Result<CommitOrder, String> {
         let Position { transaction, offset } = self.position;
         match wanted {
+            CommitOrder::Snapshot if self.source_offset.is_some() => Err(
+                "the table of the source has no transaction ids, which CommitOrder::Snapshot reads by: use \
+                 CommitOrder::LockHolders"
+                    .to_owned(),
+            ),
+            CommitOrder::Auto if self.source_offset.is_some() => {
+                self.check_lock_holders().map(|()| CommitOrder::LockHolders)
+            }
             CommitOrder::Snapshot if transaction == 0 && offset > 0 => Err(
                 "the group has been read in the order of offsets, which has no place in that of transactions: \
                  use CommitOrder::LockHolders, or a new group"
@@ -118,13 +178,21 @@ impl Facts {
 
     fn check_lock_holders(&self) -> Result<(), String> {
         let sequence = self.sequence.as_deref().unwrap_or_default();
+        let column = self.source_offset.as_deref().unwrap_or("offset");
+        let way_out = match self.source_offset {
+            None => "use CommitOrder::Snapshot with a new group",
+            Some(_) => "work on it as a queue, with SqlQueueSubscriberConfig::source",
+        };
         let why = if !self.is_plain_table {
             "the messages table is not an ordinary table, so that writers lock other ones".to_owned()
         } else if !self.has_index {
-            "the messages table has no index on \"offset\" alone: create one".to_owned()
+            format!("the messages table has no index on {column:?} alone: create one")
         } else if self.sequence.is_none() {
-            "the offset is drawn from no sequence of its own: let the sequence be owned by the column"
-                .to_owned()
+            format!(
+                "the column {column:?} draws from no sequence of its own, so that it cannot be known which numbers \
+                 are still to come: let it be an identity column, or its default the next value of a sequence that it \
+                 owns"
+            )
         } else if !self.can_read_sequence {
             "the account may not read the sequence of the offset: grant select on it".to_owned()
         } else if self.increment != 1 {
@@ -136,13 +204,13 @@ impl Facts {
         } else if self.cache != 1 {
             return Err(format!(
                 "sessions draw {} offsets ahead from {sequence}, so that a lower one may appear at any time: \
-                 alter sequence {sequence} cache 1, or use CommitOrder::Snapshot with a new group",
+                 alter sequence {sequence} cache 1, or {way_out}",
                 self.cache
             ));
         } else {
             return Ok(());
         };
-        Err(format!("{why}, or use CommitOrder::Snapshot with a new group"))
+        Err(format!("{why}, or {way_out}"))
     }
 
     /// Whether the tables come from a cluster that had given out more transaction ids than this one.
@@ -180,6 +248,7 @@ mod tests {
             position: position.into(),
             next_transaction: 100,
             newest_transaction: Some(50),
+            source_offset: None,
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     checks::{Facts, STANDBY},
     holder::{self, Waited},
     look::{Holding, Look, Looks},
-    rows,
+    rows, source,
 };
 use crate::{
     CommitOrder, SqlSubscriberConfig,
@@ -156,7 +156,10 @@ impl LockHolders {
         if self.read >= decided {
             return Ok(Vec::new());
         }
-        let rows = rows::by_offset(connection, tables, after, decided, limit).await?;
+        let rows = match tables.mapping() {
+            None => rows::by_offset(connection, tables, after, decided, limit).await?,
+            Some(mapping) => source::by_offset(connection, mapping, after, decided, limit).await?,
+        };
         self.read = match rows.last() {
             Some(last) if rows.len() == limit => last.position.offset,
             _ => decided,

@@ -227,7 +227,10 @@ async fn newest(
             Ok(commit_order::Cursor::Snapshot(_))
         );
     let newest = match by_transaction {
-        false => format!(r#"select max("offset"), '0' from {messages} having max("offset") is not null"#),
+        false => format!(
+            "select max({offset})::bigint, '0' from {messages} having max({offset}) is not null",
+            offset = claim.tables.offset()
+        ),
         true => format!(
             r#"select "offset", transaction_id::text from {messages} m
                order by m.transaction_id desc, m."offset" desc limit 1"#

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::{commit_order, start};
+use super::{commit_order, rows, start};
 use crate::{
     SqlSubscriberConfig,
     error::Failure,
@@ -51,10 +51,12 @@ impl LogDialect for Postgres {
     ) -> sqlx::Result<Option<Place>> {
         let row = sqlx::query(AssertSqlSafe(format!(
             r#"select coalesce(o.offset_acked, 0), l.read_offset, l.read_row,
-                      (select {ROW} from {} m where m."offset" = l.read_offset)
+                      (select {} from {} m where m.{} = l.read_offset)
                from {} o left join {LEASES} l on l.topic = $1 and l.consumer_group = o.consumer_group
                where o.consumer_group = $2"#,
+            tables.row(ROW),
             tables.messages(),
+            tables.offset(),
             tables.offsets()
         )))
         .bind(tables.topic())
@@ -76,13 +78,50 @@ impl LogDialect for Postgres {
         up_to: i64,
     ) -> sqlx::Result<Option<LastRow>> {
         let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
-            r#"select m."offset", {ROW} from {} m where m."offset" <= $1 order by m."offset" desc limit 1"#,
-            tables.messages()
+            "select m.{offset}::bigint, {} from {} m where m.{offset} <= $1 order by m.{offset} desc limit 1",
+            tables.row(ROW),
+            tables.messages(),
+            offset = tables.offset(),
         )))
         .bind(up_to)
         .fetch_optional(connection)
         .await?;
         Ok(row.map(|(offset, row)| LastRow { offset, row }))
+    }
+
+    /// By the index that the rule of reading has: Go's tables have none on the offset alone.
+    async fn still_there(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        positions: &[Position],
+    ) -> sqlx::Result<Vec<Position>> {
+        let offsets: Vec<i64> = positions.iter().map(|position| position.offset).collect();
+        if positions.iter().all(|position| position.transaction == 0) {
+            let there: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+                "select {offset}::bigint from {} where {offset} = any($1)",
+                tables.messages(),
+                offset = tables.offset(),
+            )))
+            .bind(offsets)
+            .fetch_all(connection)
+            .await?;
+            return Ok(there.into_iter().map(Position::from).collect());
+        }
+        let transactions: Vec<String> =
+            positions.iter().map(|position| position.transaction.to_string()).collect();
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            r#"select m."offset", m.transaction_id::text from {} m
+               join unnest($1::text[], $2::bigint[]) as held (transaction_id, o)
+               on m.transaction_id = held.transaction_id::xid8 and m."offset" = held.o"#,
+            tables.messages()
+        )))
+        .bind(transactions)
+        .bind(offsets)
+        .fetch_all(connection)
+        .await?;
+        rows.iter()
+            .map(|row| Ok(Position { transaction: rows::transaction_id(row, 1)?, offset: row.try_get(0)? }))
+            .collect()
     }
 
     async fn note_last_row(

@@ -15,6 +15,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod source;
 mod start;
 mod status;
 mod zone;

@@ -94,7 +94,7 @@ fn timestamp(sent: &[u8]) -> Option<SystemTime> {
 
 /// What a column holds, as it is sent: the bytes of a `bytea`, the text of a `json` or `varchar`; a
 /// `jsonb` has a byte for its version before its text.
-fn bytes(row: &PgRow, column: usize) -> sqlx::Result<Option<&[u8]>> {
+pub(super) fn bytes(row: &PgRow, column: usize) -> sqlx::Result<Option<&[u8]>> {
     use sqlx::{TypeInfo as _, ValueRef as _};
 
     let value = row.try_get_raw(column)?;

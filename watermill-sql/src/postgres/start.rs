@@ -63,8 +63,9 @@ async fn behind_offsets(
         return Ok((look.drawn.into(), Progress::default()));
     }
     let newest: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-        r#"select "offset" from {} order by "offset" desc limit {NEWEST}"#,
-        tables.messages()
+        "select {offset}::bigint from {} order by {offset} desc limit {NEWEST}",
+        tables.messages(),
+        offset = tables.offset(),
     )))
     .fetch_all(connection)
     .await?;

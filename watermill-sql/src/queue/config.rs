@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use watermill_core::{Backoff, error::ConfigError};
 
-use crate::{PayloadColumn, dead_letter::check_topic};
+use crate::{PayloadColumn, SqlSource, dead_letter::check_topic};
 
 /// Rows of one claim are in memory at once, and their numbers in one statement.
 const BATCH_SIZE_MAX: usize = 1_000;
@@ -29,6 +29,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) initialize_schema: bool,
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) listen: bool,
+    pub(crate) source: Option<SqlSource>,
 }
 
 /// What an ack does to a message's row.
@@ -136,6 +137,15 @@ impl SqlQueueSubscriberConfig {
         self
     }
 
+    /// Sets a table that is not one of Watermill's, to be worked on as a queue. Default: none, topics are tables of ours.
+    /// With one, the subscriber has no other topic than [its](SqlSource::topic), and what an ack does is said
+    /// [there](SqlSource::after_ack), not by [`on_ack`](Self::on_ack).
+    #[must_use]
+    pub fn source(mut self, source: SqlSource) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     /// How long the database may take to answer a claim.
     pub(crate) fn statement_max(&self) -> Duration {
         self.visibility_timeout.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -172,6 +182,9 @@ impl SqlQueueSubscriberConfig {
         if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
             check(false, &problem);
         }
+        for problem in self.source.iter().flat_map(SqlSource::problems) {
+            check(false, &problem);
+        }
         ConfigError::check("configure the SQL queue subscriber").with(problems).finish()
     }
 }
@@ -190,6 +203,7 @@ impl Default for SqlQueueSubscriberConfig {
             initialize_schema: true,
             payload_column: None,
             listen: true,
+            source: None,
         }
     }
 }

@@ -17,13 +17,14 @@ use watermill_core::{
     subscription::SubscriptionStatus,
 };
 
-use super::{Claims, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
+use super::{Claims, OnAck, Queue, SqlQueueSubscriberConfig, reader::QueueReader};
 use crate::{
     Layout, SqlDatabase,
     connection::{PREPARE_MAX, Pooled, Reserve, within},
     error::{Failure, Trouble},
     listener::SharedListener,
     schema::{self, Found},
+    source::{self, Use},
     topic::Tables,
 };
 
@@ -67,14 +68,21 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
         // What is rejected by a worker on the dead letters themselves must not come back to it.
         let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
-        let (tables, dead) = (tables(topic)?, dead.map(tables).transpose()?);
+        source::check_topic(self.config.source.as_ref(), topic)?;
+        let (mut tables, dead) = (tables(topic)?, dead.map(tables).transpose()?);
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
         within(PREPARE_MAX, async {
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
-            schema::ensure_queue::<D>(connection, &tables, payload, create).await?;
+            match &self.config.source {
+                None => schema::ensure_queue::<D>(connection, &tables, payload, create).await?,
+                Some(source) => {
+                    tables = schema::over_source::<D>(connection, tables, source, Use::Queue).await?;
+                    schema::ensure_claims::<D>(connection, &tables, create).await?;
+                }
+            }
             let dead_letters = match dead {
                 Some(dead) => {
                     let found =
@@ -101,6 +109,12 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
 
         let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
+        // What is done stays among our claims as long as its row stays where it is.
+        let on_ack = match tables.mapping() {
+            None => self.config.on_ack,
+            Some(mapping) if mapping.pass.is_none() => OnAck::Mark,
+            Some(_) => OnAck::Delete,
+        };
         let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
         shared.lock().disown();
         let listener = match self.config.listen {
@@ -116,7 +130,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                     tables,
                     owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
-                    on_ack: self.config.on_ack,
+                    on_ack,
                 },
                 dead_letters,
                 shared,

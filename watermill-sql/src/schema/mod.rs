@@ -5,13 +5,15 @@ mod dialect;
 pub(crate) use dialect::SchemaDialect;
 
 use crate::{
-    Layout, PayloadColumn,
+    Layout, PayloadColumn, SqlSource,
     error::{Failure, Trouble, classify},
+    source::{Mapping, SourceDialect, Use},
     topic::{LEASES, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
+const CLAIMS_COLUMNS: &[&str] = &["offset", "uuid", "acked", "owner", "due_ms", "attempts"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
 
 /// The column that only a queue has.
@@ -67,6 +69,41 @@ pub(crate) async fn ensure_messages<D: SchemaDialect>(
     Ok(Found::OURS)
 }
 
+/// Looks somebody's table up that has the messages of a topic. What is ours is named after the topic, so that it must
+/// not be one of ours.
+pub(crate) async fn over_source<D: SourceDialect>(
+    connection: &mut D::Connection,
+    tables: Tables,
+    source: &SqlSource,
+    used_as: Use,
+) -> Result<Tables, Failure> {
+    let ours = tables.messages_name();
+    if !D::columns(connection, &ours).await.map_err(classify::<D>)?.is_empty() {
+        let why = format!(
+            "the topic {:?} has messages of its own, in {ours:?}: give the source another one with SqlSource::topic",
+            tables.topic()
+        );
+        return Err(Failure::because(Trouble::Topic, why));
+    }
+    let mapping = Mapping::find::<D>(connection, source, used_as).await?;
+    Ok(tables.over(used_as, mapping))
+}
+
+/// Sees to our table of the claims of a queue over somebody's table.
+pub(crate) async fn ensure_claims<D: SourceDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    create: bool,
+) -> Result<(), Failure> {
+    if !is_there::<D>(connection, &tables.messages_name(), CLAIMS_COLUMNS).await? {
+        may_create(&tables.messages_name(), create)?;
+    }
+    match create {
+        true => D::create_claims(connection, tables).await.map_err(classify::<D>),
+        false => Ok(()),
+    }
+}
+
 /// Sees to everything that reading a log needs.
 pub(crate) async fn ensure_log<D: SchemaDialect>(
     connection: &mut D::Connection,
@@ -74,7 +111,9 @@ pub(crate) async fn ensure_log<D: SchemaDialect>(
     payload: Option<PayloadColumn>,
     create: bool,
 ) -> Result<(), Failure> {
-    ensure_messages::<D>(connection, tables, Layout::Log, payload, create).await?;
+    if tables.mapping().is_none() {
+        ensure_messages::<D>(connection, tables, Layout::Log, payload, create).await?;
+    }
     if !is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await? {
         may_create(&tables.offsets_name(), create)?;
         D::create_offsets(connection, tables).await.map_err(classify::<D>)?;

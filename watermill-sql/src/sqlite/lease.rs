@@ -78,7 +78,7 @@ impl LeaseDialect for Sqlite {
         let unclear_up_to = if clean {
             None
         } else {
-            let newest = format!(r#"select max("offset") from {}"#, claim.tables.messages());
+            let newest = format!("select max({}) from {}", claim.tables.offset(), claim.tables.messages());
             let newest: Option<i64> =
                 sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(&mut *transaction).await?;
             newest.map(Position::from)

@@ -4,12 +4,16 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 
-use super::rows::{COLUMNS, read};
+use super::{
+    rows::{COLUMNS, read},
+    source,
+};
 use crate::{
     SqlSubscriberConfig, StartPosition,
     error::{Failure, Trouble, classify},
     log::{Fetched, LastRow, Lease, LogDialect, Place, to_the_beginning},
     position::Position,
+    queue::json,
     schema::SchemaDialect as _,
     stored::{Row, Store},
     topic::{LEASES, Tables},
@@ -27,7 +31,7 @@ impl LogDialect for Sqlite {
         let position = match config.start {
             StartPosition::Earliest => "0".to_owned(),
             StartPosition::Latest => {
-                format!(r#"(select coalesce(max("offset"), 0) from {})"#, tables.messages())
+                format!("(select coalesce(max({}), 0) from {})", tables.offset(), tables.messages())
             }
         };
         let offsets = tables.offsets();
@@ -67,10 +71,12 @@ impl LogDialect for Sqlite {
     ) -> sqlx::Result<Option<Place>> {
         let row = sqlx::query(AssertSqlSafe(format!(
             r#"select o.offset_acked, l.read_offset, l.read_row,
-                      (select {ROW} from {} m where m."offset" = l.read_offset)
+                      (select {} from {} m where m.{} = l.read_offset)
                from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = o.consumer_group
                where o.consumer_group = ?"#,
+            tables.row(ROW),
             tables.messages(),
+            tables.offset(),
             tables.offsets()
         )))
         .bind(tables.topic())
@@ -92,13 +98,32 @@ impl LogDialect for Sqlite {
         up_to: i64,
     ) -> sqlx::Result<Option<LastRow>> {
         let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
-            r#"select m."offset", {ROW} from {} m where m."offset" <= ? order by m."offset" desc limit 1"#,
-            tables.messages()
+            "select m.{offset}, {} from {} m where m.{offset} <= ? order by m.{offset} desc limit 1",
+            tables.row(ROW),
+            tables.messages(),
+            offset = tables.offset(),
         )))
         .bind(up_to)
         .fetch_optional(connection)
         .await?;
         Ok(row.map(|(offset, row)| LastRow { offset, row }))
+    }
+
+    async fn still_there(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        positions: &[Position],
+    ) -> sqlx::Result<Vec<Position>> {
+        let offsets: Vec<i64> = positions.iter().map(|position| position.offset).collect();
+        let there: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select {offset} from {} where {offset} in (select value from json_each(?))",
+            tables.messages(),
+            offset = tables.offset(),
+        )))
+        .bind(json(&offsets))
+        .fetch_all(connection)
+        .await?;
+        Ok(there.into_iter().map(Position::from).collect())
     }
 
     async fn note_last_row(
@@ -138,9 +163,10 @@ async fn check_position(
     };
     let ahead: Option<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
         r#"select offset_acked, drawn from {},
-               (select coalesce({counter}, (select max("offset") from {}), 0) as drawn)
+               (select coalesce({counter}, (select max({}) from {}), 0) as drawn)
            where consumer_group = ?1 and offset_acked > drawn"#,
         tables.offsets(),
+        tables.offset(),
         tables.messages()
     )))
     .bind(config.group_name())
@@ -166,6 +192,9 @@ pub(super) async fn fetch(
     after: Position,
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    if let Some(mapping) = tables.mapping() {
+        return source::fetch(connection, mapping, after.offset, limit).await;
+    }
     let mut store = Store::default();
     sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS} from {} where "offset" > ? order by "offset" limit ?"#,

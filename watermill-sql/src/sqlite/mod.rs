@@ -11,6 +11,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod source;
 mod status;
 
 use sqlx::{Sqlite, error::DatabaseError};

@@ -64,6 +64,8 @@ pub(crate) struct Limits {
     pub(crate) max_ahead: usize,
     /// Whether rejected messages are kept.
     pub(crate) dead_letters: bool,
+    /// Whether what the position passes is to be known row by row.
+    pub(crate) tells_passed: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ struct Unsaved {
     since: Option<Instant>,
     receipts: Receipts,
     rejected: Vec<Rejected>,
+    passed: Vec<i64>,
 }
 
 /// What is to be recorded in one go. Given back with [`LogLedger::keep`] when that fails.
@@ -96,6 +99,8 @@ pub(crate) struct Save {
     /// `None` when the stored one may stay as it is.
     pub(crate) progress: Option<String>,
     pub(crate) rejected: Vec<Rejected>,
+    /// The offsets that the position has passed since the last one that was recorded, if they are to be known.
+    pub(crate) passed: Vec<i64>,
     acks: usize,
     receipts: Receipts,
     stores_progress: bool,
@@ -182,16 +187,43 @@ impl LogLedger {
         self.unsaved.since.is_some() || !self.nacked.is_empty()
     }
 
+    /// What was handed out and is not settled for good, by sequence number: in somebody's hands, or nacked.
+    pub(crate) fn in_hand(&self) -> Vec<(u64, Position)> {
+        let rows = self.rows.iter().zip(self.first..);
+        let in_hand = rows.filter(|(row, sequence)| row.out || self.nacked.contains_key(sequence));
+        in_hand.map(|(row, sequence)| (sequence, row.position)).collect()
+    }
+
+    /// Somebody has deleted these rows, so that they are done with. Returns the deliveries that are lost with them.
+    pub(crate) fn deleted(&mut self, sequences: &[u64], now: Instant) -> Vec<Token> {
+        let mut lost = Vec::new();
+        for &sequence in sequences {
+            self.nacked.remove(&sequence);
+            let Some(row) = self.row(sequence).filter(|row| row.message.is_some()) else { continue };
+            row.message = None;
+            if std::mem::take(&mut row.out) {
+                lost.push(Token { scope: 0, position: sequence, delivery: row.deliveries });
+                let handled = std::mem::take(&mut row.handled);
+                self.out -= 1;
+                self.handled -= usize::from(handled);
+            }
+            self.note(now);
+        }
+        self.pop_done();
+        lost
+    }
+
     /// What is to be recorded now.
     pub(crate) fn save(&mut self) -> Save {
         let progress = self.progress();
         let stores_progress = !progress.is_empty();
         let replace = stores_progress || self.stored_progress;
-        let Unsaved { acks, receipts, rejected, .. } = std::mem::take(&mut self.unsaved);
+        let Unsaved { acks, receipts, rejected, passed, .. } = std::mem::take(&mut self.unsaved);
         Save {
             position: self.position,
             progress: replace.then(|| progress.encode(self.position)),
             rejected,
+            passed,
             acks,
             receipts,
             stores_progress,
@@ -207,10 +239,11 @@ impl LogLedger {
     /// It was not recorded, and is to be tried again.
     pub(crate) fn keep(&mut self, save: Save, now: Instant) {
         let mut later = std::mem::take(&mut self.unsaved);
-        let (mut receipts, mut rejected) = (save.receipts, save.rejected);
+        let (mut receipts, mut rejected, mut passed) = (save.receipts, save.rejected, save.passed);
         receipts.extend(later.receipts);
         rejected.append(&mut later.rejected);
-        self.unsaved = Unsaved { acks: save.acks + later.acks, since: Some(now), receipts, rejected };
+        passed.append(&mut later.passed);
+        self.unsaved = Unsaved { acks: save.acks + later.acks, since: Some(now), receipts, rejected, passed };
     }
 
     fn progress(&self) -> Progress {
@@ -291,6 +324,9 @@ impl LogLedger {
     fn pop_done(&mut self) {
         while let Some(row) = self.rows.front().filter(|row| row.message.is_none()) {
             self.position = row.position;
+            if self.limits.tells_passed {
+                self.unsaved.passed.push(row.position.offset);
+            }
             self.rows.pop_front();
             self.first += 1;
             self.handed = self.handed.saturating_sub(1);

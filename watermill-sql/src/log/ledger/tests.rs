@@ -13,7 +13,7 @@ fn ledger(offsets: impl IntoIterator<Item = i64>) -> LogLedger {
 }
 
 fn empty() -> LogLedger {
-    LogLedger::new(Limits { batch_size: 100, max_ahead: 1_000, dead_letters: true })
+    LogLedger::new(Limits { batch_size: 100, max_ahead: 1_000, dead_letters: true, tells_passed: false })
 }
 
 fn next(ledger: &mut LogLedger, now: Instant) -> Option<Handed> {

@@ -1,5 +1,7 @@
 //! Renewing the lease and recording outcomes, which wait neither for rows nor for handlers.
 
+use std::collections::HashSet;
+
 use tokio::time::Instant;
 
 use super::Reader;
@@ -7,19 +9,25 @@ use crate::{
     connection::{IDLE_MAX, Lent, Pooled, within},
     error::{Failure, classify},
     log::{dialect::LogDialect, lease::Lease},
+    position::Position,
 };
+
+/// How many rows one look is about, from the oldest on, which bounds what it costs.
+const LOOKED_AT_MAX: usize = 1_000;
 
 /// What keeping the lease needs from one time to the next.
 pub(super) struct Keeping<D: LogDialect> {
     pub(super) lease: Lease,
     pub(super) renew_at: Instant,
+    /// What was in hand when the lease was renewed last: what still is may have been deleted meanwhile.
+    in_hand: HashSet<u64>,
     /// For the next statement, and until when: to get one of the pool takes longer than most statements.
     kept: Option<(Pooled<D>, Instant)>,
 }
 
 impl<D: LogDialect> Keeping<D> {
     pub(super) fn new(lease: Lease, renew_at: Instant) -> Self {
-        Self { lease, renew_at, kept: None }
+        Self { lease, renew_at, in_hand: HashSet::new(), kept: None }
     }
 
     /// Gives back the connection that was kept for long enough; otherwise, until when it is kept.
@@ -61,7 +69,44 @@ impl<D: LogDialect> Reader<D> {
         self.shared.lock().own_until(asked + self.config.lease);
         // Had it run out meanwhile, the stream would be waiting.
         self.shared.wake_stream();
+        self.look_for_deleted(keeping).await?;
         Ok(true)
+    }
+
+    /// Lets go of what is in hand for long and was deleted from the table: by an operator, so that a message that
+    /// nobody can handle holds up nothing.
+    async fn look_for_deleted(&self, keeping: &mut Keeping<D>) -> Result<(), Failure> {
+        let in_hand = self.shared.lock().ledger.in_hand();
+        let before = std::mem::replace(&mut keeping.in_hand, in_hand.iter().map(|(row, _)| *row).collect());
+        let for_long: Vec<(u64, Position)> =
+            in_hand.into_iter().filter(|(row, _)| before.contains(row)).take(LOOKED_AT_MAX).collect();
+        if for_long.is_empty() {
+            return Ok(());
+        }
+        let positions: Vec<Position> = for_long.iter().map(|(_, position)| *position).collect();
+        let there =
+            self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
+                D::still_there(connection, &lease.tables, &positions).await.map_err(classify::<D>)
+            });
+        let there: HashSet<Position> = there.await?.into_iter().collect();
+        let deleted: Vec<(u64, Position)> =
+            for_long.into_iter().filter(|(_, position)| !there.contains(position)).collect();
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        for (_, Position { offset, .. }) in &deleted {
+            let (topic, group) = (self.tables.topic(), self.config.group_name());
+            tracing::warn!(
+                topic,
+                group,
+                offset,
+                "a message in hand was deleted from the table, going on without it"
+            );
+        }
+        let rows: Vec<u64> = deleted.iter().map(|(row, _)| *row).collect();
+        self.origin.revoke(|| self.shared.lock().ledger.deleted(&rows, Instant::now()));
+        self.shared.wake_stream();
+        Ok(())
     }
 
     /// Does something over a connection that is there even if handlers have all of the pool, for so long at most that

@@ -15,12 +15,16 @@ use crate::{
     publisher::{Over, insert_chunks},
     schema::Found,
     settle::Rejected,
+    source::Passed,
     wake,
 };
 
 /// How long a subscription that ends may take to record what it knows and give its lease back, and
 /// to ask for a lease that it may have got.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Rows of a source that one statement deletes or marks.
+const PASSED_AT_ONCE: usize = 1_000;
 
 impl<D: LogDialect> Reader<D> {
     /// Records everything that is settled, with one statement when that is contiguous and alive.
@@ -57,11 +61,11 @@ impl<D: LogDialect> Reader<D> {
         &self,
         connection: &mut D::Connection,
         lease: &Lease,
-        Save { position, progress, rejected, .. }: &Save,
+        Save { position, progress, rejected, passed, .. }: &Save,
     ) -> Result<bool, Failure> {
         let (position, progress) = (*position, progress.as_deref());
         let dead_letters: Vec<_> = rejected.iter().filter_map(Rejected::kept).collect();
-        if progress.is_none() && dead_letters.is_empty() {
+        if progress.is_none() && dead_letters.is_empty() && passed.is_empty() {
             return D::advance(connection, lease, position, None).await.map_err(classify::<D>);
         }
         let begun = begin::<D>(connection, self.config.lease).await;
@@ -71,6 +75,11 @@ impl<D: LogDialect> Reader<D> {
             transaction.rollback().await.map_err(classify::<D>)?;
             D::end(connection).await.map_err(classify::<D>)?;
             return Ok(false);
+        }
+        if let Some(mapping) = self.tables.mapping() {
+            for passed in passed.chunks(PASSED_AT_ONCE) {
+                D::pass(&mut transaction, mapping, Passed::Offsets(passed)).await.map_err(classify::<D>)?;
+            }
         }
         if let Some(tables) = &self.dead_letters
             && !dead_letters.is_empty()

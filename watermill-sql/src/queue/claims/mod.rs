@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 use watermill_core::{
-    Message, Window,
+    Message, MessageId, Window,
     backend::{Handed, Ledger, Offer, Unrecorded},
     delivery::{Outcome, Receipt, Token},
     error::SettleError,
@@ -64,6 +64,8 @@ struct Unsaved {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) claim: Claim,
+    /// Of the message, if there was one.
+    pub(crate) id: Option<MessageId>,
     /// Set for one that is not acked.
     pub(crate) rejected: Option<Rejected>,
     receipt: Option<Receipt>,
@@ -153,7 +155,13 @@ impl Claims {
 
     /// Adds a row that was claimed and cannot be delivered: it is moved to the dead-letter topic.
     pub(crate) fn push_dead(&mut self, claim: Claim, dead_letter: DeadLetter, now: Instant) {
-        self.done(Done { claim, rejected: Some(Rejected::Kept(dead_letter)), receipt: None }, now);
+        let id = Some(dead_letter.message.id().clone());
+        self.done(Done { claim, id, rejected: Some(Rejected::Kept(dead_letter)), receipt: None }, now);
+    }
+
+    /// Is done with a claim whose row is no longer there.
+    pub(crate) fn forget(&mut self, claim: Claim, now: Instant) {
+        self.done(Done { claim, id: None, rejected: None, receipt: None }, now);
     }
 
     /// Lets a row go again.
@@ -165,6 +173,11 @@ impl Claims {
         self.unsaved.awaited |= released.receipt.is_some();
         self.unsaved.released.push(released);
         self.unsaved.since.get_or_insert(now);
+    }
+
+    /// The ids of what is in hand, and their claims.
+    pub(crate) fn held_ids(&self) -> Vec<(String, Claim)> {
+        self.rows.values().map(|held| (held.message.id().to_string(), held.claim)).collect()
     }
 
     /// What is in hand, handed out or not: what must stay out of sight of others.
@@ -272,14 +285,15 @@ impl Ledger for Claims {
         self.handled -= usize::from(handled);
         let delay = match outcome {
             Outcome::Ack => {
-                self.done(Done { claim, rejected: None, receipt }, now);
+                self.done(Done { claim, id: Some(message.id().clone()), rejected: None, receipt }, now);
                 return true;
             }
             Outcome::Reject { reason } => {
                 let Claim { offset, attempt: attempts } = claim;
+                let id = Some(message.id().clone());
                 let rejected =
                     Rejected::new(DeadLetter { offset, message, reason, attempts }, self.dead_letters);
-                self.done(Done { claim, rejected: Some(rejected), receipt }, now);
+                self.done(Done { claim, id, rejected: Some(rejected), receipt }, now);
                 return true;
             }
             Outcome::Nack { delay } => delay,

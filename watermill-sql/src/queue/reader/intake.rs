@@ -25,6 +25,8 @@ pub(super) struct Intake {
     pub(super) asked: Instant,
     pub(super) limit: usize,
     pub(super) rows: Vec<Claimed>,
+    /// Claims of rows that are no longer there.
+    pub(super) gone: Vec<Claim>,
     /// In how long the next message is due, when there was none.
     pub(super) due: Option<Duration>,
 }
@@ -37,18 +39,20 @@ impl<D: QueueDialect> QueueReader<D> {
                 None => Pooled::clean(&self.pool).await?,
             };
             let asked = Instant::now();
-            let rows = self.claim_over(pooled.get(), limit).await.map_err(classify::<D>)?;
-            let due = match rows.is_empty() {
+            let mut rows = self.claim_over(pooled.get(), limit).await.map_err(classify::<D>)?;
+            let gone = self.fill(pooled.get(), &mut rows).await.map_err(classify::<D>)?;
+            let due = match rows.is_empty() && gone.is_empty() {
                 true => D::next_due(pooled.get(), &self.queue).await.map_err(classify::<D>)?,
                 false => None,
             };
             self.keep(pooled);
-            Ok(Intake { asked, limit, rows, due })
+            Ok(Intake { asked, limit, rows, gone, due })
         })
         .await
     }
 
     async fn claim_over(&self, connection: &mut D::Connection, limit: usize) -> sqlx::Result<Vec<Claimed>> {
+        self.claim_new(connection, limit).await?;
         let mut rows = match self.claims.fetch_add(1, Ordering::Relaxed) % CLAIMS_A_TURN {
             0 => D::claim_rows(connection, &self.queue, Turn::Waited, limit).await?,
             _ => Vec::new(),
@@ -68,6 +72,9 @@ impl<D: QueueDialect> QueueReader<D> {
         if looks && D::end_claims(connection, &self.queue).await? {
             rows = D::claim_rows(connection, &self.queue, Turn::All, limit).await?;
         }
+        if looks {
+            self.forget_claims(connection).await?;
+        }
         Ok(rows)
     }
 
@@ -75,6 +82,9 @@ impl<D: QueueDialect> QueueReader<D> {
     pub(super) fn take_in(&self, intake: Intake, now: Instant) {
         let mut unreadable = Vec::new();
         let mut state = self.shared.lock();
+        for claim in intake.gone {
+            state.ledger.forget(claim, now);
+        }
         for Claimed { claim, row, now_ms, go_due_ms } in intake.rows {
             let message = match row.message {
                 Ok(stored) => stored.message(),

@@ -5,6 +5,7 @@
 
 mod intake;
 mod record;
+mod source;
 
 use std::{
     pin::{Pin, pin},

@@ -9,6 +9,7 @@ use super::QueueReader;
 use crate::{
     Layout, SqlPublisherConfig,
     connection::{Lent, begin, within},
+    dead_letter::DeadLetter,
     error::{Failure, classify},
     marshaler::Record,
     publisher::{Over, insert_chunks},
@@ -16,6 +17,8 @@ use crate::{
         claims::{Done, Released},
         dialect::{Claim, QueueDialect, Release},
     },
+    schema::Found,
+    topic::Tables,
     wake,
 };
 
@@ -40,7 +43,11 @@ impl<D: QueueDialect> QueueReader<D> {
         let ours = self.over_a_connection(async |connection: &mut D::Connection| {
             D::extend_claims(connection, &self.queue, &held).await.map_err(classify::<D>)
         });
-        let ours = ours.await?.into_iter().collect();
+        let mut ours: HashSet<i64> = ours.await?.into_iter().collect();
+        let gone = self.gone().await?;
+        for claim in &gone {
+            ours.remove(&claim.offset);
+        }
         let mut lost = HashSet::new();
         self.origin.revoke(|| {
             let mut state = self.shared.lock();
@@ -49,8 +56,20 @@ impl<D: QueueDialect> QueueReader<D> {
             lost = state.ledger.keep_only(&held, &ours);
             out.into_iter().filter(|token| lost.contains(&token.position)).collect::<Vec<_>>()
         });
-        if !lost.is_empty() {
-            let (topic, count) = (self.queue.tables.topic(), lost.len());
+        let deleted = gone.len();
+        for claim in gone {
+            self.shared.lock().ledger.forget(claim, Instant::now());
+        }
+        if deleted > 0 {
+            let topic = self.queue.tables.topic();
+            tracing::warn!(
+                topic,
+                deleted,
+                "messages in hand were deleted from the table, going on without them"
+            );
+        }
+        if lost.len() > deleted {
+            let (topic, count) = (self.queue.tables.topic(), lost.len() - deleted);
             tracing::warn!(
                 topic,
                 count,
@@ -121,7 +140,7 @@ impl<D: QueueDialect> QueueReader<D> {
 
     /// Does something over a connection that is there even if handlers have all of the pool, for so long at most that
     /// it can be tried again before what is in hand is over.
-    async fn over_a_connection<T>(
+    pub(super) async fn over_a_connection<T>(
         &self,
         work: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -147,31 +166,45 @@ impl<D: QueueDialect> QueueReader<D> {
     ) -> Result<HashSet<i64>, Failure> {
         let claims: Vec<Claim> = done.iter().map(|row| row.claim).collect();
         let dead_letters = self.dead_letters.as_ref().filter(|_| done.iter().any(|row| row.kept().is_some()));
-        let Some((tables, found)) = dead_letters else {
+        if dead_letters.is_none() && !self.passes(done) {
             let ours = D::finish_rows(connection, &self.queue, &claims).await.map_err(classify::<D>)?;
             return Ok(ours.into_iter().collect());
-        };
+        }
         let begun = begin::<D>(connection, self.config.visibility_timeout).await;
         let mut transaction = begun.map_err(classify::<D>)?;
         // First, because it compares: what follows is written by the owner of the rows.
         let ours = D::finish_rows(&mut transaction, &self.queue, &claims).await.map_err(classify::<D>)?;
         let ours: HashSet<i64> = ours.into_iter().collect();
-        let payload = D::payload_column(&mut transaction, tables).await.map_err(classify::<D>)?;
-        let records: Vec<Record> = done
-            .iter()
-            .filter(|row| ours.contains(&row.claim.offset))
-            .filter_map(Done::kept)
-            .map(|letter| letter.record(self.queue.tables.topic(), payload))
-            .collect();
-        if !records.is_empty() {
-            let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
-            insert_chunks::<D>(&mut transaction, Over::Callers, tables, &records, &config, *found)
-                .await
-                .map_err(classify::<D>)?;
+        self.pass(&mut transaction, done, &ours).await.map_err(classify::<D>)?;
+        if let Some((tables, found)) = dead_letters {
+            let kept = done.iter().filter(|row| ours.contains(&row.claim.offset)).filter_map(Done::kept);
+            self.keep_dead_letters(&mut transaction, tables, *found, kept).await?;
         }
         transaction.commit().await.map_err(classify::<D>)?;
         D::end(connection).await.map_err(classify::<D>)?;
-        wake::wake(tables.topic());
+        if let Some((tables, _)) = dead_letters {
+            wake::wake(tables.topic());
+        }
         Ok(ours)
+    }
+
+    async fn keep_dead_letters<'l>(
+        &self,
+        connection: &mut D::Connection,
+        tables: &Tables,
+        found: Found,
+        letters: impl Iterator<Item = &'l DeadLetter>,
+    ) -> Result<(), Failure> {
+        let payload = D::payload_column(connection, tables).await.map_err(classify::<D>)?;
+        let records: Vec<Record> =
+            letters.map(|letter| letter.record(self.queue.tables.topic(), payload)).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
+        insert_chunks::<D>(connection, Over::Callers, tables, &records, &config, found)
+            .await
+            .map_err(classify::<D>)
+            .map(drop)
     }
 }

@@ -1,0 +1,303 @@
+//! Tables that are not ours.
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _};
+use sqlx::{
+    AssertSqlSafe, MySql, MySqlConnection, Row as _,
+    mysql::{MySqlDatabaseError, MySqlRow},
+};
+
+use super::rows::bytes;
+use crate::{
+    PayloadColumn,
+    error::{Failure, Trouble, classify},
+    position::Position,
+    schema::SchemaDialect as _,
+    source::{Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
+    stored::{Row, Store},
+    topic::Tables,
+};
+
+/// The longest id, in characters: the width of the column that a claim has for it.
+const ID_CHARS_MAX: u32 = 255;
+
+#[async_trait]
+impl SourceDialect for MySql {
+    async fn source_columns(
+        connection: &mut MySqlConnection,
+        source: &SqlSource,
+    ) -> sqlx::Result<Vec<SourceColumn>> {
+        let columns: Vec<(String, String, String)> = sqlx::query_as(
+            "select cast(column_name as char), lower(cast(data_type as char)), cast(column_type as char)
+             from information_schema.columns
+             where table_schema = coalesce(?, database()) and table_name = ? order by ordinal_position",
+        )
+        .bind(&source.schema)
+        .bind(&source.table)
+        .fetch_all(connection)
+        .await?;
+        Ok(columns
+            .into_iter()
+            .map(|(name, data_type, type_name)| SourceColumn {
+                name,
+                kind: kind(&data_type, &type_name),
+                type_name,
+            })
+            .collect())
+    }
+
+    fn bytes_of(column: &SourceColumn, quoted: &str) -> String {
+        match column.kind {
+            Kind::Bytes => quoted.to_owned(),
+            _ => format!("cast({quoted} as char)"),
+        }
+    }
+
+    fn text_of(column: &SourceColumn, quoted: &str) -> String {
+        match column.kind {
+            Kind::Bytes => format!("lower(hex({quoted}))"),
+            _ => format!("cast({quoted} as char({ID_CHARS_MAX}))"),
+        }
+    }
+
+    fn mark_of(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Boolean | Kind::Integer => "1",
+            _ => "current_timestamp(6)",
+        }
+    }
+
+    async fn create_claims(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+        Self::create_queue(connection, tables, PayloadColumn::Bytes).await?;
+        let indexed: i64 = sqlx::query_scalar(
+            "select count(*) from information_schema.statistics
+             where table_schema = database() and table_name = ? and column_name = 'uuid' and non_unique = 0",
+        )
+        .bind(tables.messages_name())
+        .fetch_one(&mut *connection)
+        .await?;
+        if indexed > 0 {
+            return Ok(());
+        }
+        let index = format!(
+            "alter table {} modify uuid varchar({ID_CHARS_MAX}) character set utf8mb4 collate utf8mb4_bin not null,
+             add unique index claimed (uuid)",
+            tables.messages()
+        );
+        const ALREADY_THERE: u16 = 1061;
+        match Self::alter(connection, index).await {
+            // Of several that do so at once one succeeds.
+            Err(sqlx::Error::Database(error))
+                if error.try_downcast_ref().map(MySqlDatabaseError::number) == Some(ALREADY_THERE) =>
+            {
+                Ok(())
+            }
+            altered => altered,
+        }
+    }
+
+    async fn unclaimed(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        mapping: &Mapping,
+        limit: usize,
+    ) -> sqlx::Result<Vec<String>> {
+        let Mapping { table, id, id_text, order_by, .. } = mapping;
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            "select {id_text} from {table} where {} and {id} is not null and not exists (
+                 select 1 from {} claimed
+                 where claimed.uuid = convert({id_text} using utf8mb4) collate utf8mb4_bin
+             ) order by {order_by} limit {limit}",
+            mapping.is_unmarked(),
+            tables.messages(),
+        )))
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn add_claims(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        ids: &[String],
+    ) -> sqlx::Result<()> {
+        let values = vec!["(?)"; ids.len()].join(", ");
+        let mut query = sqlx::query(AssertSqlSafe(format!(
+            "insert into {} (uuid) values {values} on duplicate key update uuid = uuid",
+            tables.messages()
+        )))
+        .persistent(false);
+        for id in ids {
+            query = query.bind(id);
+        }
+        query.execute(connection).await.map(drop)
+    }
+
+    async fn rows_by_id(
+        connection: &mut MySqlConnection,
+        mapping: &Mapping,
+        ids: &[String],
+    ) -> sqlx::Result<Vec<SourceRow>> {
+        let mut store = Store::default();
+        let mut query = sqlx::query(AssertSqlSafe(format!(
+            "select 0, {} from {} where {} in ({}) and {}",
+            mapping.columns,
+            mapping.table,
+            mapping.id,
+            ids_of(mapping, ids.len()),
+            mapping.is_unmarked(),
+        )))
+        .persistent(false);
+        for id in ids {
+            query = query.bind(id);
+        }
+        query
+            .fetch(connection)
+            .map(|row| {
+                let row = row?;
+                let id = String::from_utf8_lossy(bytes(&row, 1)?.unwrap_or_default()).into_owned();
+                Ok(SourceRow { id, row: read(&row, mapping, &mut store)? })
+            })
+            .try_collect()
+            .await
+    }
+
+    async fn ids_there(
+        connection: &mut MySqlConnection,
+        mapping: &Mapping,
+        ids: &[String],
+    ) -> sqlx::Result<Vec<String>> {
+        let Mapping { table, id, id_text, .. } = mapping;
+        let mut query = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select {id_text} from {table} where {id} in ({}) and {}",
+            ids_of(mapping, ids.len()),
+            mapping.is_unmarked(),
+        )))
+        .persistent(false);
+        for id in ids {
+            query = query.bind(id);
+        }
+        query.fetch_all(connection).await
+    }
+
+    async fn pass(
+        connection: &mut MySqlConnection,
+        mapping: &Mapping,
+        passed: Passed<'_>,
+    ) -> sqlx::Result<()> {
+        let Some(passing) = mapping.passing() else { return Ok(()) };
+        let (condition, ids) = match passed {
+            Passed::Offsets(offsets) => (format!("{} in ({})", mapping.offset, numbers(offsets)), &[][..]),
+            Passed::Ids(ids) => (format!("{} in ({})", mapping.id, ids_of(mapping, ids.len())), ids),
+        };
+        let mut query = sqlx::query(AssertSqlSafe(format!("{passing} where {condition}"))).persistent(false);
+        for id in ids {
+            query = query.bind(id);
+        }
+        query.execute(connection).await.map(drop)
+    }
+
+    /// First it is looked, which locks nothing.
+    async fn forget_claims(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        mapping: &Mapping,
+        limit: usize,
+    ) -> sqlx::Result<()> {
+        let (claims, table) = (tables.messages(), &mapping.table);
+        let gone: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select c.`offset` from {claims} c left join {table} s on s.{} = {}
+             where c.acked = 1 and s.{} is null limit {limit}",
+            mapping.id,
+            match mapping.id_is_bytes {
+                true => "unhex(c.uuid)",
+                false => "c.uuid",
+            },
+            mapping.id,
+        )))
+        .fetch_all(&mut *connection)
+        .await?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let delete = format!("delete from {claims} where `offset` in ({})", numbers(&gone));
+        sqlx::query(AssertSqlSafe(delete)).persistent(false).execute(connection).await.map(drop)
+    }
+
+    async fn check_order(connection: &mut MySqlConnection, mapping: &Mapping) -> Result<(), Failure> {
+        let column = mapping.source.offset.as_deref().unwrap_or_default();
+        let counts: i64 = sqlx::query_scalar(
+            "select count(*) from information_schema.columns
+             where table_schema = coalesce(?, database()) and table_name = ? and column_name = ?
+               and extra like '%auto_increment%'",
+        )
+        .bind(&mapping.source.schema)
+        .bind(&mapping.source.table)
+        .bind(column)
+        .fetch_one(connection)
+        .await
+        .map_err(classify::<MySql>)?;
+        match counts {
+            0 => Err(Failure::because(
+                Trouble::Refused,
+                format!(
+                    "the column {column:?} is not auto_increment, so that it cannot be known which numbers are still \
+                     to come: alter it, or work on the table as a queue, with SqlQueueSubscriberConfig::source"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The rows with offsets above `after`, in the order of offsets, with whatever gaps there are.
+pub(super) async fn visible(
+    connection: &mut MySqlConnection,
+    mapping: &Mapping,
+    after: i64,
+    limit: usize,
+) -> sqlx::Result<Vec<Row>> {
+    let mut store = Store::default();
+    sqlx::query(AssertSqlSafe(format!(
+        "select cast({offset} as signed), {} from {} where {offset} > ? order by {offset} limit ?",
+        mapping.columns,
+        mapping.table,
+        offset = mapping.offset,
+    )))
+    .bind(after)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch(connection)
+    .map(|row| read(&row?, mapping, &mut store))
+    .try_collect()
+    .await
+}
+
+fn read(row: &MySqlRow, mapping: &Mapping, store: &mut Store) -> sqlx::Result<Row> {
+    Ok(Row {
+        position: Position::from(row.try_get::<i64, _>(0)?),
+        published_at: None,
+        message: mapping.keep(store, |column| bytes(row, column + 1))?,
+    })
+}
+
+/// So many parameters, as the column of the id has them.
+fn ids_of(mapping: &Mapping, count: usize) -> String {
+    let parameter = match mapping.id_is_bytes {
+        true => "unhex(?)",
+        false => "?",
+    };
+    vec![parameter; count].join(", ")
+}
+
+fn numbers(numbers: &[i64]) -> String {
+    numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn kind(data_type: &str, type_name: &str) -> Kind {
+    match data_type {
+        _ if type_name == "tinyint(1)" => Kind::Boolean,
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => Kind::Integer,
+        "datetime" | "timestamp" | "date" | "time" => Kind::Time,
+        _ if data_type.ends_with("blob") || data_type.ends_with("binary") => Kind::Bytes,
+        _ => Kind::Text,
+    }
+}

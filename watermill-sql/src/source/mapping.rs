@@ -1,0 +1,251 @@
+//! [`Mapping`]: a source as it was found in the database, and how its rows become messages.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+use watermill_core::{backend::key_entry, error::BoxError};
+
+use super::{AfterAck, SourceDialect, SqlSource, dialect::SourceColumn};
+use crate::{
+    error::{Failure, Trouble, classify},
+    marshaler::Columns,
+    marshaler::Unreadable,
+    stored::{Store, Stored},
+};
+
+/// What a source is used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Log,
+    Queue,
+}
+
+/// A source with the texts that go into statements. Names are quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub(crate) source: SqlSource,
+    /// With its schema.
+    pub(crate) table: String,
+    /// Of a log.
+    pub(crate) offset: String,
+    /// The column of the id, the text that is made of it, and its type.
+    pub(crate) id: String,
+    pub(crate) id_text: String,
+    pub(crate) id_type: String,
+    pub(crate) id_is_bytes: bool,
+    pub(crate) order_by: String,
+    /// What is selected of a row: id, payload, key, JSON metadata, and each entry.
+    pub(crate) columns: String,
+    /// What is done with a row that is passed; `None` where it stays as it is.
+    pub(crate) pass: Option<Pass>,
+}
+
+/// What is done with rows that are passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    Delete,
+    /// A column, quoted, what it is set to, and the condition that it is not set.
+    Mark {
+        column: String,
+        value: &'static str,
+        is_unmarked: String,
+    },
+}
+
+impl Mapping {
+    /// Looks a source up. What cannot work is refused with the reason.
+    pub(crate) async fn find<D: SourceDialect>(
+        connection: &mut D::Connection,
+        source: &SqlSource,
+        used_as: Use,
+    ) -> Result<Self, Failure> {
+        let columns = D::source_columns(connection, source).await.map_err(classify::<D>)?;
+        let mapping =
+            Self::of::<D>(source, &columns, used_as).map_err(|why| Failure::because(Trouble::Topic, why))?;
+        if used_as == Use::Log {
+            D::check_order(connection, &mapping).await?;
+        }
+        Ok(mapping)
+    }
+
+    fn of<D: SourceDialect>(
+        source: &SqlSource,
+        columns: &[SourceColumn],
+        used_as: Use,
+    ) -> Result<Self, String> {
+        let name = &source.table;
+        if columns.is_empty() {
+            return Err(format!(
+                "the table {name:?} of the source does not exist, or the account does not see it"
+            ));
+        }
+        let find = |wanted: &str| {
+            let found = columns.iter().find(|column| column.name == wanted);
+            found.ok_or_else(|| {
+                let names: Vec<_> = columns.iter().map(|column| &*column.name).collect();
+                format!("the table {name:?} has no column {wanted:?}, but {}", names.join(", "))
+            })
+        };
+        let quoted = |name: &str| quote(D::QUOTE, name);
+        let bytes = |wanted: &str| Ok::<_, String>(D::bytes_of(find(wanted)?, &quoted(wanted)));
+        let optional = |wanted: &Option<String>| match wanted {
+            Some(wanted) => bytes(wanted),
+            None => Ok("null".to_owned()),
+        };
+        let id = find(&source.id)?;
+        let id_text = D::text_of(id, &quoted(&source.id));
+        let mut selected = vec![
+            id_text.clone(),
+            bytes(&source.payload)?,
+            optional(&source.key)?,
+            optional(&source.metadata_json)?,
+        ];
+        for (_, column) in &source.metadata {
+            selected.push(bytes(column)?);
+        }
+        let offset = match (&source.offset, used_as) {
+            (Some(offset), _) => quoted(&find(offset)?.name),
+            (None, Use::Queue) => String::new(),
+            (None, Use::Log) => {
+                return Err(format!(
+                    "a log needs a column that the database counts up: name that of the table {name:?} with \
+                     SqlSource::offset, or work on it as a queue, with SqlQueueSubscriberConfig::source"
+                ));
+            }
+        };
+        let order_by = source.order_by.as_ref().unwrap_or(&source.id);
+        let pass = match &source.after_ack {
+            AfterAck::Keep => None,
+            AfterAck::Delete => Some(Pass::Delete),
+            AfterAck::Mark { column } => Some(Pass::of_mark::<D>(find(column)?, quoted(column))),
+        };
+        Ok(Self {
+            source: source.clone(),
+            table: match &source.schema {
+                Some(schema) => format!("{}.{}", quoted(schema), quoted(name)),
+                None => quoted(name),
+            },
+            offset,
+            id: quoted(&source.id),
+            id_text,
+            id_type: id.type_name.clone(),
+            id_is_bytes: id.kind == super::Kind::Bytes,
+            order_by: quoted(&find(order_by)?.name),
+            columns: selected.join(", "),
+            pass,
+        })
+    }
+
+    /// The condition that a row is not marked.
+    pub(crate) fn is_unmarked(&self) -> &str {
+        match &self.pass {
+            Some(Pass::Mark { is_unmarked, .. }) => is_unmarked,
+            _ => "1 = 1",
+        }
+    }
+
+    /// The beginning of a statement that deletes or marks, before its `where`.
+    pub(crate) fn passing(&self) -> Option<String> {
+        Some(match self.pass.as_ref()? {
+            Pass::Delete => format!("delete from {}", self.table),
+            Pass::Mark { column, value, .. } => format!("update {} set {column} = {value}", self.table),
+        })
+    }
+
+    /// Keeps a row, if it is a message: `column` has what was selected, in that order.
+    pub(crate) fn keep<'r>(
+        &self,
+        store: &mut Store,
+        mut column: impl FnMut(usize) -> sqlx::Result<Option<&'r [u8]>>,
+    ) -> sqlx::Result<Result<Stored, Unreadable>> {
+        let (uuid, payload) = (column(0)?.unwrap_or_default(), column(1)?.unwrap_or_default());
+        let (key, json) = (column(2)?, column(3)?);
+        let mut entries = Vec::with_capacity(self.source.metadata.len());
+        for (at, (name, _)) in self.source.metadata.iter().enumerate() {
+            if let Some(value) = column(at + 4)? {
+                entries.push((&**name, value));
+            }
+        }
+        let metadata = match metadata(key, json, &entries) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                let remains = Columns { uuid, payload, metadata: json }.remains();
+                return Ok(Err(Unreadable { error, remains }));
+            }
+        };
+        Ok(store.keep(Columns { uuid, payload, metadata: Some(metadata.as_bytes()) }))
+    }
+}
+
+impl Pass {
+    fn of_mark<D: SourceDialect>(column: &SourceColumn, quoted: String) -> Self {
+        let is_unmarked = match column.kind {
+            super::Kind::Boolean => format!("coalesce({quoted}, false) = false"),
+            super::Kind::Integer => format!("coalesce({quoted}, 0) = 0"),
+            _ => format!("{quoted} is null"),
+        };
+        Self::Mark { value: D::mark_of(column.kind), is_unmarked, column: quoted }
+    }
+}
+
+/// A name in quotes, whatever is in it.
+pub(crate) fn quote(quote: char, name: &str) -> String {
+    format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")))
+}
+
+/// The metadata of a row as our own tables have it.
+fn metadata(key: Option<&[u8]>, json: Option<&[u8]>, entries: &[(&str, &[u8])]) -> Result<String, BoxError> {
+    let mut all = Map::new();
+    let parsed: Option<Map<String, Value>> = match json {
+        Some(json) => serde_json::from_slice(json)
+            .map_err(|error| format!("the column of metadata is not a JSON object: {error}"))?,
+        None => None,
+    };
+    for (name, value) in parsed.unwrap_or_default() {
+        match value {
+            Value::Null => {}
+            Value::String(text) => drop(all.insert(name, text.into())),
+            other => drop(all.insert(name, other.to_string().into())),
+        }
+    }
+    for (name, value) in entries {
+        let text =
+            std::str::from_utf8(value).map_err(|error| format!("the entry {name:?} is not text: {error}"))?;
+        all.insert((*name).to_owned(), text.into());
+    }
+    if let Some(key) = key {
+        let (name, value) = key_entry(key);
+        let value: Cow<'_, str> = value.into();
+        all.insert(name.to_owned(), value.into_owned().into());
+    }
+    // Text always serialises.
+    Ok(Value::Object(all).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_come_from_columns_and_from_json_and_columns_come_first() {
+        let json = br#"{"a":"x","n":7,"gone":null,"deep":{"b":[1]}}"#;
+        let text = metadata(Some(b"k"), Some(json), &[("a", b"column")]).unwrap();
+        let read: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        let expected =
+            serde_json::json!({"a": "column", "n": "7", "deep": "{\"b\":[1]}", "_watermill_key": "k"});
+        assert_eq!(Value::Object(read), expected);
+        assert_eq!(metadata(None, None, &[]).unwrap(), "{}");
+        assert_eq!(metadata(None, Some(b"null"), &[]).unwrap(), "{}");
+    }
+
+    #[test]
+    fn what_is_no_metadata_is_an_error() {
+        assert!(metadata(None, Some(b"[]"), &[]).is_err());
+        assert!(metadata(None, None, &[("a", b"\xff")]).is_err());
+    }
+
+    #[test]
+    fn names_are_quoted_whatever_is_in_them() {
+        assert_eq!(quote('"', r#"a"b"#), r#""a""b""#);
+    }
+}
