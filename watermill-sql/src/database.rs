@@ -1,8 +1,8 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    listener::ListenDialect, log::LogDialect, queue::QueueDialect, retention::RetentionDialect,
-    source::SourceDialect, status::StatusDialect,
+    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::QueueDialect,
+    retention::RetentionDialect, source::SourceDialect, status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
@@ -10,11 +10,18 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + ListenDialect + QueueDialect + RetentionDialect + SourceDialect + StatusDialect
+    LogDialect + ListenDialect + QueueDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect
 {
 }
 
-impl<D: LogDialect + ListenDialect + QueueDialect + RetentionDialect + SourceDialect + StatusDialect>
-    SqlDatabase for D
+impl<
+    D: LogDialect
+        + ListenDialect
+        + QueueDialect
+        + FencedDialect
+        + RetentionDialect
+        + SourceDialect
+        + StatusDialect,
+> SqlDatabase for D
 {
 }

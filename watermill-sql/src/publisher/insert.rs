@@ -152,7 +152,8 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     Ok(false)
 }
 
-async fn insert_all<D: InsertDialect>(
+/// Inserts a whole call inside the transaction that the connection is in.
+pub(crate) async fn insert_all<D: InsertDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     records: &[Record],
