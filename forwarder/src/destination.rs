@@ -61,8 +61,12 @@ impl DestinationFrom {
     /// What is wrong with it, if anything is.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match &self.0 {
-            Kind::Template(template) if template.is_empty() => Some("destination_from: the template is empty"),
-            Kind::Template(template) if fill(template, |name| (!name.is_empty()).then_some("x")).is_none() => {
+            Kind::Template(template) if template.is_empty() => {
+                Some("destination_from: the template is empty")
+            }
+            Kind::Template(template)
+                if fill(template, |name| (!name.is_empty()).then_some("x")).is_none() =>
+            {
                 Some("destination_from: a `${` has no end or names nothing")
             }
             _ => None,
@@ -109,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_template_is_filled_from_metadata() {
-        let message = Message::new("x").with_metadata("a", "orders").with_metadata("b", "").with_metadata("c", "${a}");
+        let message =
+            Message::new("x").with_metadata("a", "orders").with_metadata("b", "").with_metadata("c", "${a}");
         for (template, destination) in [
             ("outbox.event.${a}", Some("outbox.event.orders")),
             ("${a}-${a}", Some("orders-orders")),
@@ -119,7 +124,11 @@ mod tests {
             ("${b}", None),
             ("${nobody}", None),
         ] {
-            assert_eq!(DestinationFrom::template(template).of(&message).as_deref(), destination, "{template}");
+            assert_eq!(
+                DestinationFrom::template(template).of(&message).as_deref(),
+                destination,
+                "{template}"
+            );
         }
         assert_eq!(DestinationFrom::metadata("a").of(&message).unwrap(), "orders");
         assert_eq!(DestinationFrom::function(|_: &Message| Some("")).of(&message), None);

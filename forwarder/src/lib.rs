@@ -14,6 +14,9 @@ mod relay;
 mod report;
 mod status;
 
+#[doc = include_str!("outboxes.md")]
+pub mod outboxes {}
+
 pub use config::{ForwarderConfig, OnUnreadable};
 pub use control::ForwarderControl;
 pub use destination::DestinationFrom;

@@ -143,7 +143,9 @@ impl fmt::Display for EnvelopeError {
         f.write_str(match self.kind {
             EnvelopeErrorKind::Json => "unwrap the envelope: the payload is not the JSON of one",
             EnvelopeErrorKind::Destination => "unwrap the envelope: it has no destination_topic",
-            EnvelopeErrorKind::NoDestination => "find the destination: the message has not what it is derived from",
+            EnvelopeErrorKind::NoDestination => {
+                "find the destination: the message has not what it is derived from"
+            }
         })
     }
 }

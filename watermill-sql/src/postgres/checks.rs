@@ -198,8 +198,9 @@ impl Facts {
         } else if self.increment != 1 {
             return Err(format!(
                 "{sequence} counts by {}, as where several primaries draw offsets, whose writers are not seen \
-                 here: alter sequence {sequence} increment 1, and write to one primary",
-                self.increment
+                 here: alter sequence {sequence} increment 1, and write to one primary{}",
+                self.increment,
+                if self.source_offset.is_some() { format!(", or {way_out}") } else { String::new() },
             ));
         } else if self.cache != 1 {
             return Err(format!(

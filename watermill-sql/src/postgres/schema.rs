@@ -201,7 +201,7 @@ fn payload_type(payload: PayloadColumn) -> &'static str {
 }
 
 /// All statements go in one message, which is one transaction unless the caller has begun one.
-async fn create(connection: &mut PgConnection, statement: String) -> sqlx::Result<()> {
+pub(super) async fn create(connection: &mut PgConnection, statement: String) -> sqlx::Result<()> {
     let statements = format!("select pg_advisory_xact_lock({CREATING}); {statement}");
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await.map(drop)
 }

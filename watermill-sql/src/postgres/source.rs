@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _, postgres::PgRow};
 
-use super::rows::bytes;
+use super::{rows::bytes, schema};
 use crate::{
     PayloadColumn,
     error::Failure,
@@ -66,20 +66,18 @@ impl SourceDialect for Postgres {
     async fn create_claims(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
         Self::create_queue(connection, tables, PayloadColumn::Bytes).await?;
         let messages = tables.messages();
-        Self::alter(
-            connection,
-            format!(
-                "alter table {messages} alter column uuid type text;
-                 do $watermill$ begin
-                     if not exists (select from pg_index i join pg_attribute a
-                                        on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-                                    where i.indrelid = '{messages}'::regclass and a.attname = 'uuid') then
-                         create unique index on {messages} (uuid);
-                     end if;
-                 end $watermill$"
-            ),
-        )
-        .await
+        let claims = format!(
+            "do $watermill$ begin
+                if not exists (
+                    select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+                    where i.indrelid = '{messages}'::regclass and a.attname = 'uuid'
+                ) then
+                    alter table {messages} alter column uuid type text;
+                    create unique index on {messages} (uuid);
+                end if;
+            end $watermill$"
+        );
+        schema::create(connection, claims).await
     }
 
     async fn unclaimed(

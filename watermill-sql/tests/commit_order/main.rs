@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use watermill_core::{Message, PublisherExt};
-use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig};
+use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSource, SqlSubscriber, SqlSubscriberConfig};
 
 use crate::{reader::MARKER, server::Server, verdict::Verdict};
 
@@ -47,16 +47,36 @@ enum Foreign {
     AllAlong,
 }
 
-/// Reads with two groups, one of which is handed from subscription to subscription, while writers write.
+/// The same table, read as one that is somebody else's.
+async fn prove_of_a_source<S: Server>(server: S, load: Load, foreign: Foreign) {
+    const SOMEBODYS: &str = "somebodys";
+    let source = SqlSource::table(format!("watermill_{TOPIC}"))
+        .topic(SOMEBODYS)
+        .id("uuid")
+        .offset("offset")
+        .metadata_json("metadata");
+    prove_on(server, load, (SOMEBODYS, SqlSubscriberConfig::default().source(source)), foreign).await;
+}
+
 async fn prove<S: Server>(server: S, load: Load, config: SqlSubscriberConfig, foreign: Foreign) {
+    prove_on(server, load, (TOPIC, config), foreign).await;
+}
+
+/// Reads with two groups, one of which is handed from subscription to subscription, while writers write.
+async fn prove_on<S: Server>(
+    server: S,
+    load: Load,
+    (topic, config): (&'static str, SqlSubscriberConfig),
+    foreign: Foreign,
+) {
     let server = Arc::new(server);
     let publisher = set_up(&*server).await;
     let mut open = server.begin_elsewhere().await;
 
     let subscriber =
         |group: &str| SqlSubscriber::new(server.reading_pool().clone(), config.clone().group(group)).unwrap();
-    let steady = tokio::spawn(reader::steady(subscriber("steady")));
-    let handed_over = tokio::spawn(reader::handed_over(subscriber("handed_over"), load.seed));
+    let steady = tokio::spawn(reader::steady(subscriber("steady"), topic));
+    let handed_over = tokio::spawn(reader::handed_over(subscriber("handed_over"), topic, load.seed));
 
     write(&server, &load).await;
     if foreign == Foreign::DuringTheWriting {

@@ -14,7 +14,7 @@ use watermill_sql::SqlSubscriberConfig;
 use watermill_testkit::{Service, unique};
 
 use crate::{
-    Foreign, Load, TOPIC, missing_above_last, prove,
+    Foreign, Load, TOPIC, missing_above_last, prove, prove_of_a_source,
     server::{RowId, Server, Tx, row_id},
 };
 
@@ -132,6 +132,12 @@ impl Drop for Private {
 async fn nothing_is_lost_and_no_foreign_transaction_waited_for() {
     let load = Load { writers: 12, transactions: 150, seed: 7 };
     prove(Private::new().await, load, SqlSubscriberConfig::default(), Foreign::AllAlong).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_table_that_is_not_ours_nothing_is_lost_and_no_foreign_transaction_waited_for() {
+    let load = Load { writers: 12, transactions: 150, seed: 9 };
+    prove_of_a_source(Private::new().await, load, Foreign::AllAlong).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

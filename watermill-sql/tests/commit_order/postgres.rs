@@ -7,7 +7,7 @@ use watermill_sql::{CommitOrder, SqlSubscriberConfig};
 use crate::{
     Foreign, Load, TOPIC, missing_above_last,
     postgres_database::Database,
-    prove,
+    prove, prove_of_a_source,
     server::{RowId, Server, Tx, row_id},
 };
 
@@ -78,6 +78,12 @@ async fn by_lock_holders_nothing_is_lost_and_no_foreign_transaction_waited_for()
 async fn by_snapshot_nothing_is_lost() {
     let load = Load { writers: 12, transactions: 150, seed: 2 };
     prove(Private::new().await, load, reading_by(CommitOrder::Snapshot), Foreign::DuringTheWriting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_table_that_is_not_ours_nothing_is_lost_and_no_foreign_transaction_waited_for() {
+    let load = Load { writers: 12, transactions: 150, seed: 8 };
+    prove_of_a_source(Private::new().await, load, Foreign::AllAlong).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

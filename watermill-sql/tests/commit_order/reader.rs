@@ -9,17 +9,14 @@ use watermill_core::{Subscriber, Subscription};
 use watermill_sql::{SqlDatabase, SqlSubscriber};
 use watermill_testkit::patience;
 
-use crate::{
-    TOPIC,
-    server::{RowId, Server, row_id},
-};
+use crate::server::{RowId, Server, row_id};
 
 /// The last row of a table, by which readers know that there are no more.
 pub(crate) const MARKER: RowId = (u32::MAX, 0);
 
 /// Reads everything with one subscription.
-pub(crate) async fn steady<D: SqlDatabase>(subscriber: SqlSubscriber<D>) -> Vec<RowId> {
-    let mut subscription = subscriber.subscribe(TOPIC).await.unwrap();
+pub(crate) async fn steady<D: SqlDatabase>(subscriber: SqlSubscriber<D>, topic: &str) -> Vec<RowId> {
+    let mut subscription = subscriber.subscribe(topic).await.unwrap();
     let mut delivered = Vec::new();
     while delivered.last() != Some(&MARKER) {
         delivered.push(next(&mut subscription, delivered.len()).await);
@@ -30,9 +27,13 @@ pub(crate) async fn steady<D: SqlDatabase>(subscriber: SqlSubscriber<D>) -> Vec<
 
 /// Reads everything with one subscription after another: each takes over where the last one has
 /// stopped, which is closed or dropped, before the next one begins or while it stands by.
-pub(crate) async fn handed_over<D: SqlDatabase>(subscriber: SqlSubscriber<D>, seed: u64) -> Vec<RowId> {
+pub(crate) async fn handed_over<D: SqlDatabase>(
+    subscriber: SqlSubscriber<D>,
+    topic: &str,
+    seed: u64,
+) -> Vec<RowId> {
     let mut random = Rng::with_seed(seed);
-    let mut subscription = subscriber.subscribe(TOPIC).await.unwrap();
+    let mut subscription = subscriber.subscribe(topic).await.unwrap();
     let mut delivered = Vec::new();
     while delivered.last() != Some(&MARKER) {
         for _ in 0..random.u32(50..400) {
@@ -42,11 +43,11 @@ pub(crate) async fn handed_over<D: SqlDatabase>(subscriber: SqlSubscriber<D>, se
             }
         }
         if random.bool() {
-            let successor = subscriber.subscribe(TOPIC).await.unwrap();
+            let successor = subscriber.subscribe(topic).await.unwrap();
             drop(std::mem::replace(&mut subscription, successor));
         } else {
             subscription.close().await.unwrap();
-            subscription = subscriber.subscribe(TOPIC).await.unwrap();
+            subscription = subscriber.subscribe(topic).await.unwrap();
         }
     }
     subscription.close().await.unwrap();
@@ -54,13 +55,19 @@ pub(crate) async fn handed_over<D: SqlDatabase>(subscriber: SqlSubscriber<D>, se
 }
 
 async fn next(subscription: &mut Subscription, before: usize) -> RowId {
-    let delivery = timeout(patience(), subscription.next())
-        .await
-        .unwrap_or_else(|_| {
-            panic!("nothing comes after {before} deliveries: {:?}", subscription.status().health)
-        })
-        .expect("the stream goes on")
-        .unwrap();
+    let next = async {
+        loop {
+            match subscription.next().await.expect("the stream goes on") {
+                Ok(delivery) => return delivery,
+                // A database that is slow to answer is asked again.
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+        }
+    };
+    let next = timeout(patience(), next).await;
+    let delivery = next.unwrap_or_else(|_| {
+        panic!("nothing comes after {before} deliveries: {:?}", subscription.status().health)
+    });
     let row = row_id(delivery.payload());
     delivery.ack();
     row

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use watermill_sql::SqlSubscriberConfig;
 
 use crate::{
-    Foreign, Load, TOPIC, missing_above_last, prove,
+    Foreign, Load, TOPIC, missing_above_last, prove, prove_of_a_source,
     server::{RowId, Server, Tx, row_id},
 };
 
@@ -74,6 +74,12 @@ impl Server for File {
 async fn nothing_is_lost() {
     let load = Load { writers: 4, transactions: 50, seed: 4 };
     prove(File::new().await, load, SqlSubscriberConfig::default(), Foreign::AllAlong).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_table_that_is_not_ours_nothing_is_lost() {
+    let load = Load { writers: 4, transactions: 50, seed: 10 };
+    prove_of_a_source(File::new().await, load, Foreign::AllAlong).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,6 +54,7 @@ on_every_database! {
     terms::without_schemas_a_missing_table_is_said,
     dying::commits_that_are_dropped_anywhere_happen_whole_or_not_at_all,
     relaying::relays_that_die_anywhere_publish_everything_once_and_in_order,
+    relaying::a_message_that_is_refused_for_ever_and_then_deleted_holds_up_its_key_no_longer,
 }
 
 fn publisher<S: Server>(pool: &Pool<S::Database>) -> SqlFencedPublisher<S::Database> {

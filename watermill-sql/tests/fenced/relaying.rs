@@ -51,6 +51,42 @@ pub(crate) async fn relays_that_die_anywhere_publish_everything_once_and_in_orde
     }
 }
 
+pub(crate) async fn a_message_that_is_refused_for_ever_and_then_deleted_holds_up_its_key_no_longer<
+    S: Server,
+>() {
+    let (source, destination) = (S::default(), S::default());
+    let (shop, warehouse) = (source.connect().await, destination.connect().await);
+    let there = SqlPublisher::new(warehouse.clone(), SqlPublisherConfig::default()).unwrap();
+    there.initialize("t").await.unwrap();
+    S::execute(&warehouse, S::REFUSE).await;
+    let config = SqlSubscriberConfig::default().group("relay").lease(Duration::from_millis(300));
+    let outbox = SqlSubscriber::new(shop.clone(), config).unwrap();
+    outbox.initialize(DEFAULT_TOPIC).await.unwrap();
+    let sender = SqlPublisher::new(shop.clone(), SqlPublisherConfig::default()).unwrap();
+    let message = |text: &str, key: &str| Message::new(text.to_owned()).with_key(key.to_owned());
+    let messages =
+        vec![message("1", "k"), message("1000000000000", "k"), message("2", "k"), message("3", "other")];
+    ForwarderPublisher::new(sender).publish("t", messages).await.unwrap();
+
+    let relay = FencedForwarder::builder(outbox, publisher::<S>(&warehouse), "relay");
+    let config = ForwarderConfig::default()
+        .attempts(None)
+        .backoff(watermill_core::Backoff::constant(Duration::from_millis(20)));
+    let relay = relay.config(config).build().unwrap();
+    let running = tokio::spawn(relay.run_until(std::future::pending()));
+    let arrived = async |count: usize| {
+        while texts::<S>(&warehouse, "t").await.len() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(patience(), arrived(2)).await.expect("what is of another key goes on");
+    let held = format!("delete from watermill_{DEFAULT_TOPIC} where {} = 2", S::OFFSET);
+    S::execute(&shop, &held).await;
+    timeout(patience(), arrived(3)).await.expect("and so does what was behind it");
+    assert_eq!(texts::<S>(&warehouse, "t").await, ["1", "3", "2"]);
+    running.abort();
+}
+
 /// Waits for so many messages at the destination, and says how many there are.
 async fn at_least<S: Server>(warehouse: &Pool<S::Database>, enough: usize) -> usize {
     loop {

@@ -76,6 +76,7 @@ on_every_database! {
     upgrading::a_table_of_the_first_release_is_brought_up_to_date,
     upgrading::without_the_right_to_alter_a_table_of_the_first_release_is_refused_with_the_statement,
     upgrading::a_lease_that_the_first_release_has_is_its_own_until_it_ends,
+    upgrading::two_releases_side_by_side_hand_a_group_to_and_fro,
     upgrading::a_table_of_the_next_release_is_read_and_one_after_that_is_not,
     clocks::a_lease_that_has_longer_to_go_than_it_is_long_is_over,
     clocks::the_length_of_a_lease_is_that_of_its_owner,

@@ -76,6 +76,49 @@ pub(crate) async fn a_lease_that_the_first_release_has_is_its_own_until_it_ends<
     assert_eq!(payload(&delivery), "1");
 }
 
+/// A service while it is updated: one of its processes is of the first release, and they hand the group to and fro.
+pub(crate) async fn two_releases_side_by_side_hand_a_group_to_and_fro<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    publisher::<S>(&pool).publish("t", numbered(0..7)).await.unwrap();
+    as_of_the_first_release::<S>(&pool).await;
+    // Nothing here waits for the end of a lease.
+    let ours = reader::<S>(&pool, SqlSubscriberConfig::default().lease(Duration::from_secs(60)));
+    for begin in [0, 3] {
+        // This release reads two of them, the second one first.
+        let mut subscription = ours.subscribe("t").await.unwrap();
+        subscription.set_window(watermill_core::Window::unordered(2.try_into().unwrap()));
+        let first = next(&mut subscription).await;
+        let second = next(&mut subscription).await;
+        assert_eq!((payload(&first), payload(&second)), (&*begin.to_string(), &*(begin + 1).to_string()));
+        second.ack_confirmed().await.unwrap();
+        first.ack_confirmed().await.unwrap();
+        subscription.close().await.unwrap();
+
+        // The first release finds the lease free, keeps this one out, reads one, and gives it back.
+        let free = "select count(*) from _watermill_leases where topic = 't' and owner is null";
+        assert_eq!(S::number(&pool, free).await, 1);
+        let token = S::number(&pool, "select token from _watermill_leases where topic = 't'").await + 1;
+        let now_ms = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let until = i64::try_from(now_ms).unwrap() + 60_000;
+        S::execute(&pool, &claimed_by_the_first_release(token, until)).await;
+        let standby = ours.subscribe("t").await.unwrap();
+        assert!(matches!(standby.status().health, watermill_core::subscription::Health::Degraded { .. }));
+        drop(standby);
+        let done = begin + 3;
+        S::execute(
+            &pool,
+            &format!(
+                "update watermill_offsets_t set offset_acked = {done};
+                 update _watermill_leases set owner = null, expires_at_ms = 0 where topic = 't' and token = {token}"
+            ),
+        )
+        .await;
+    }
+    let mut subscription = ours.subscribe("t").await.unwrap();
+    assert_eq!(read(&mut subscription, 1).await, ["6"]);
+}
+
 pub(crate) async fn a_table_of_the_next_release_is_read_and_one_after_that_is_not<S: Server>() {
     let server = S::default();
     let pool = server.connect().await;

@@ -17,6 +17,7 @@ mod logs;
 mod outbox;
 mod queues;
 mod refused;
+mod relaying;
 
 use futures::StreamExt;
 use outbox::Outbox;
@@ -64,6 +65,9 @@ on_every_database! {
     deleted::a_row_of_a_log_that_is_deleted_after_a_nack_holds_up_nothing,
     deleted::a_row_of_a_queue_that_is_deleted_while_it_is_in_hand_is_lost_and_the_rest_goes_on,
     deleted::a_row_of_a_source_that_is_deleted_while_it_is_in_hand_is_lost_and_the_rest_goes_on,
+    relaying::an_outbox_that_somebody_has_is_relayed_and_its_rows_are_kept_deleted_or_marked,
+    relaying::a_row_without_a_destination_is_dead_lettered_with_the_reason,
+    relaying::a_row_that_is_refused_for_ever_and_then_deleted_holds_up_its_key_no_longer,
     refused::a_table_or_column_that_is_not_there_is_named,
     refused::a_column_that_does_not_count_is_no_order_of_a_log,
     refused::a_source_has_one_topic_which_has_no_messages_of_its_own,
@@ -81,11 +85,18 @@ fn queue<S: Outbox>(pool: &Pool<S::Database>, source: SqlSource) -> SqlQueueSubs
     SqlQueueSubscriber::new(pool.clone(), config).unwrap()
 }
 
+/// The next message. A database that is slow to answer says so on the stream, and is asked again.
 async fn next(subscription: &mut Subscription) -> Delivery {
-    let next = tokio::time::timeout(watermill_testkit::patience(), subscription.next()).await;
+    let next = async {
+        loop {
+            match subscription.next().await.expect("the stream goes on") {
+                Ok(delivery) => return delivery,
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+        }
+    };
+    let next = tokio::time::timeout(watermill_testkit::patience(), next).await;
     next.unwrap_or_else(|_| panic!("nothing comes: {:?}", subscription.status().health))
-        .expect("the stream goes on")
-        .unwrap()
 }
 
 /// Acks as many messages, which is recorded then, and returns their payloads.
