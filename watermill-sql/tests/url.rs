@@ -2,7 +2,7 @@
 #![cfg(feature = "sqlite")]
 
 use watermill_core::{Message, PublisherExt};
-use watermill_sql::{SqlPool, SqlPublisherConfig, SqlSubscriberConfig, SqlUrl};
+use watermill_sql::{Layout, SqlPool, SqlPublisherConfig, SqlSubscriberConfig, SqlUrl};
 
 fn pool(folder: &tempfile::TempDir) -> SqlPool {
     let file = folder.path().join("a.db");
@@ -46,4 +46,18 @@ async fn a_gauge_tells_who_is_held_back_without_a_type_of_the_database() {
 fn the_debug_form_shows_no_password() {
     let url = SqlUrl::new("sqlite:a.db").unwrap().password("hunter2");
     assert!(!format!("{url:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn what_a_reader_lacks_is_told_table_by_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = pool(&folder);
+    let missing = pool.missing("orders", Layout::Log, "dead", false).await.unwrap();
+    assert_eq!(missing.len(), 4, "{missing:#?}");
+    assert!(missing[0].contains("watermill_orders"), "{missing:#?}");
+    assert_eq!(pool.missing("orders", Layout::Log, "dead", true).await.unwrap(), [""; 0]);
+
+    let config = SqlSubscriberConfig::default().dead_letter_topic("dead");
+    pool.subscriber(config).unwrap().initialize("orders").await.unwrap();
+    assert_eq!(pool.missing("orders", Layout::Log, "dead", false).await.unwrap(), [""; 0]);
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     end::End,
     relay::{dead_letters::Placed, item::Item, lanes::REFUSED_IN_A_ROW_MAX},
+    report,
 };
 
 impl Engine<'_> {
@@ -102,7 +103,7 @@ impl Engine<'_> {
         let Pending { item, place, destination, .. } = pending;
         let attempts = item.refusals;
         match places.put(item, Some(error), attempts).await {
-            Placed::Kept => self.report.count(destination.as_deref(), 0, 1),
+            Placed::Kept => self.report.gave_up(destination.as_deref(), 1, report::reason(Some(error))),
             Placed::Lost => {}
             Placed::Refused(item, trouble) => {
                 tracing::error!(error = %chain(&trouble), "not dead-lettered, the message is held");
@@ -118,7 +119,7 @@ impl Engine<'_> {
     pub(super) async fn dead_letter_unreadable(&mut self, item: Item) {
         let forwarder = self.forwarder;
         match forwarder.dead_letters.put(item, None, 1).await {
-            Placed::Kept => self.report.count(None, 0, 1),
+            Placed::Kept => self.report.gave_up(None, 1, report::reason(None)),
             Placed::Lost => {}
             Placed::Refused(item, trouble) => {
                 // It comes again, and no sooner than the source has been asked for other things.

@@ -1,5 +1,6 @@
 //! Databases by their URLs, for programs that are told at run time which one they work on.
 
+mod access;
 mod pool;
 
 pub use pool::{HeldBackGauge, SqlPool};

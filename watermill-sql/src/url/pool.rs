@@ -49,6 +49,8 @@ macro_rules! on {
     };
 }
 
+pub(super) use on;
+
 impl SqlUrl {
     /// Makes the pool. It connects when a connection is asked for.
     ///
@@ -240,6 +242,18 @@ impl SqlPool {
             }
             tx.commit().await.map_err(|error| failed(classify_of(pool, error)))?;
             Ok(taken)
+        })
+    }
+
+    /// Reaches the database.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`] where that does not work.
+    pub async fn ping(&self) -> Result<(), SubscribeError> {
+        on!(self, pool => {
+            let reached = sqlx::query("select 1").execute(pool).await;
+            reached.map(drop).map_err(|error| classify_of(pool, error).subscribing(""))
         })
     }
 
