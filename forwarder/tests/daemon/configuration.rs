@@ -51,7 +51,7 @@ async fn what_is_explained_names_who_has_set_it() {
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let said = text(&checked.stdout);
     for line in [
-        "relay.shop.source.lease = 500ms  # forwarder.toml:8; ",
+        "relay.shop.source.lease = 3s  # forwarder.toml:8; ",
         "relay.shop.batch_size = 7  # WATERMILL_FORWARDER__RELAY__SHOP__BATCH_SIZE; ",
         "relay.shop.attempts = never  # --set; ",
         "relay.shop.max_blocked = 10000  # default; ",

@@ -51,11 +51,12 @@ async fn a_destination_that_is_paused_waits_until_it_is_resumed() {
     let status: Value = serde_json::from_slice(&status().stdout).unwrap();
     let process = &status["relays"][0]["process"];
     assert_eq!(process["paused"][0]["destination"], "orders", "{status:#}");
-    assert_eq!(place.arrived("orders").await.len(), 1);
+    let arrived = async || place.arrived("orders").await.iter().any(|row| row.message.payload() == "order 1");
+    assert!(!arrived().await, "what is paused waits");
 
     let resumed = place.verb(&["resume", "orders", "--set", &admin]);
     assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
-    place.await_arrived("orders", 2).await;
+    wait_until("what was paused to arrive", arrived).await;
     let again = place.verb(&["resume", "orders", "--set", &admin]);
     assert_eq!(again.status.code(), Some(4), "what was not paused is not resumed");
     daemon.stop().await;
@@ -120,11 +121,14 @@ async fn the_status_is_told_without_the_process_and_with_it() {
         let told = place.verb(&["status", "--json", "--set", &admin]);
         serde_json::from_slice::<Value>(&told.stdout).unwrap()
     };
-    wait_until("the process to tell", async || status()["relays"][0]["process"]["forwarded"] == 3).await;
+    wait_until("the source and the process to tell", async || {
+        let relay = &status()["relays"][0];
+        relay["process"]["forwarded"] == 3 && relay["holds"]["active"].is_string()
+    })
+    .await;
     let status = status();
     assert_eq!(status["process"]["error"], Value::Null);
     assert_eq!(status["relays"][0]["process"]["phase"], "running");
-    assert!(status["relays"][0]["holds"]["active"].is_string(), "{status:#}");
     daemon.stop().await;
 }
 

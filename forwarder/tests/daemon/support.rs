@@ -40,7 +40,7 @@ listen = "127.0.0.1:0"
 format = "json"
 [relay.shop.source]
 url = "sqlite:outbox.db"
-lease = "500ms"
+lease = "3s"
 [relay.shop.destination]
 url = "sqlite:events.db"
 create_topics = true
