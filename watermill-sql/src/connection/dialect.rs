@@ -38,12 +38,13 @@ pub trait ConnectionDialect: Dialect {
     }
 }
 
-/// Begins a transaction of ours, over a connection that is closed if that does not come to its end.
+/// Begins a transaction of ours, over a connection that is closed if that does not come to its end. Inside another one
+/// of ours it is a savepoint, and the silence is that one's.
 pub(crate) async fn begin<D: ConnectionDialect>(
     connection: &mut D::Connection,
     silence: Duration,
 ) -> sqlx::Result<Transaction<'_, D>> {
-    match D::begin(silence) {
+    match D::begin(silence).filter(|_| !connection.is_in_transaction()) {
         Some(statement) => connection.begin_with(AssertSqlSafe(statement)).await,
         None => connection.begin().await,
     }

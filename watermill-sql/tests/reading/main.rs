@@ -11,6 +11,7 @@ mod postgres_database;
 
 mod clocks;
 mod counters;
+mod dead_letters;
 mod held_back;
 mod latest;
 mod server;
@@ -57,6 +58,8 @@ macro_rules! on_every_database {
 on_every_database! {
     unreadable::a_row_that_cannot_be_read_is_reported_and_held_until_it_is_mended,
     unreadable::a_row_that_cannot_be_read_is_held_until_it_is_deleted,
+    dead_letters::a_reason_with_a_nul_is_written_without_it,
+    dead_letters::a_dead_letter_that_is_refused_is_kept_with_less,
     held_back::nobody_waits_for_longer_than_a_writer_is_there_while_rows_flow,
     held_back::the_age_of_who_holds_a_reader_back_is_its_own_and_not_that_of_the_wait,
     latest::a_group_that_begins_at_the_latest_row_gets_what_commits_late_and_nothing_that_was_there,
