@@ -76,6 +76,7 @@ on_every_database! {
     status::what_is_not_there_is_said_and_not_made,
     taking_over::who_stands_by_takes_over_when_the_connection_of_the_owner_is_gone,
     taking_over::who_stands_by_leaves_a_lease_alone_whose_owner_is_connected,
+    taking_over::an_owner_whose_pool_closes_its_connections_keeps_its_lease,
     upgrading::a_table_of_the_first_release_is_brought_up_to_date,
     upgrading::without_the_right_to_alter_a_table_of_the_first_release_is_refused_with_the_statement,
     upgrading::a_lease_that_the_first_release_has_is_its_own_until_it_ends,
