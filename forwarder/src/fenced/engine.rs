@@ -136,7 +136,9 @@ impl<'a> Engine<'a> {
                 Err(end) => return end,
             };
             for item in gathered.unreadable {
-                self.dead_letter_unreadable(item).await;
+                if let Err(end) = self.dead_letter_unreadable(item, shutdown.as_mut()).await {
+                    return end;
+                }
             }
             if let Err(end) = self.forward(gathered.batch, shutdown.as_mut()).await {
                 return end;
@@ -211,7 +213,8 @@ impl<'a> Engine<'a> {
                 }
                 Err(error) => {
                     self.term = None;
-                    let in_doubt = self.failed(&mut batch, size, error, checkpoint).await?;
+                    let in_doubt =
+                        self.failed(&mut batch, size, (error, checkpoint), shutdown.as_mut()).await?;
                     self.say_status(batch.len());
                     if self.failures > 0 {
                         let delay = self.forwarder.config.backoff.delay(self.failures - 1);
