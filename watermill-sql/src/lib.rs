@@ -15,6 +15,7 @@ mod database;
 mod dead_letter;
 mod dialect;
 mod error;
+mod fenced;
 mod layout;
 mod listener;
 mod log;
@@ -39,6 +40,7 @@ mod postgres;
 mod sqlite;
 
 pub use database::SqlDatabase;
+pub use fenced::SqlFencedPublisher;
 pub use layout::{Layout, PayloadColumn};
 pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPosition};
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};

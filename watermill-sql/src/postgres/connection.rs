@@ -23,7 +23,9 @@ impl ConnectionDialect for Postgres {
     /// One message to the server. What is set ends with the transaction.
     fn begin(silence: Duration) -> Option<String> {
         let silence_ms = silence.as_millis().clamp(1, i32::MAX as u128);
-        Some(format!("begin; set local idle_in_transaction_session_timeout = {silence_ms}"))
+        Some(format!(
+            "begin isolation level read committed; set local idle_in_transaction_session_timeout = {silence_ms}"
+        ))
     }
 
     /// Without a transaction, a statement that is sent by itself begins one at the very time of its own.

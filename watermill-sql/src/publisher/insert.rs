@@ -140,18 +140,18 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     }
     if let Over::Ours { silence } = over {
         let mut transaction = begin::<D>(connection, silence).await?;
-        insert_all::<D>(&mut transaction, tables, (records, limit), config, found).await?;
+        insert_parts::<D>(&mut transaction, tables, (records, limit), config, found).await?;
         transaction.commit().await?;
         D::end(connection).await?;
     } else if connection.is_in_transaction() || !D::is_in_transaction(connection).await? {
         let mut transaction = connection.begin().await?;
-        insert_all::<D>(&mut transaction, tables, (records, limit), config, found).await?;
+        insert_parts::<D>(&mut transaction, tables, (records, limit), config, found).await?;
         transaction.commit().await?;
     } else {
         // The caller has begun one that sqlx does not know of, and would begin another one: that commits the
         // caller's, or ends with it.
         D::run_text(connection, "savepoint watermill").await?;
-        let inserted = insert_all::<D>(connection, tables, (records, limit), config, found).await;
+        let inserted = insert_parts::<D>(connection, tables, (records, limit), config, found).await;
         let end = match inserted {
             Ok(()) => "release savepoint watermill",
             Err(_) => "rollback to savepoint watermill",
@@ -162,7 +162,20 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     Ok(false)
 }
 
-async fn insert_all<D: InsertDialect>(
+/// Inserts a whole call inside the transaction that the connection is in.
+pub(crate) async fn insert_all<D: InsertDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    records: &[Record],
+    config: &SqlPublisherConfig,
+    found: Found,
+    packet: &Packet,
+) -> sqlx::Result<()> {
+    let limit = packet.limit::<D>(connection, records).await?;
+    insert_parts::<D>(connection, tables, (records, limit), config, found).await
+}
+
+async fn insert_parts<D: InsertDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     (mut rest, limit): (&[Record], Limit),

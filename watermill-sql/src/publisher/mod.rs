@@ -10,6 +10,6 @@ mod pool;
 pub use config::SqlPublisherConfig;
 pub use connection::ConnectionPublisher;
 pub(crate) use dialect::InsertDialect;
-pub(crate) use insert::{Over, insert_chunks};
+pub(crate) use insert::{Batch, Over, insert_all, insert_chunks};
 pub(crate) use packet::Packet;
 pub use pool::SqlPublisher;
