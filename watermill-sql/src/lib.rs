@@ -15,6 +15,7 @@ mod database;
 mod dead_letter;
 mod dialect;
 mod error;
+mod fenced;
 mod layout;
 mod listener;
 mod log;
@@ -41,6 +42,7 @@ mod sqlite;
 mod url;
 
 pub use database::SqlDatabase;
+pub use fenced::SqlFencedPublisher;
 pub use layout::{Layout, PayloadColumn};
 pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPosition};
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
