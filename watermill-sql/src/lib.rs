@@ -39,6 +39,8 @@ mod mysql;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod url;
 
 pub use database::SqlDatabase;
 pub use fenced::SqlFencedPublisher;
@@ -51,3 +53,5 @@ pub use source::{AfterAck, SqlSource};
 pub use status::{
     Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus, SqlStatus, WriterStatus,
 };
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub use url::{HeldBackGauge, SqlPool, SqlUrl, publisher_from_url, subscriber_from_url};

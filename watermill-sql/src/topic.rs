@@ -15,17 +15,17 @@ pub(crate) const CHECKPOINTS: &str = "_watermill_checkpoints";
 /// The tables of one topic. The characters that a topic may have need no escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
-    topic: String,
+    topic: Arc<str>,
     quote: char,
     /// Somebody's table that has the messages, and what it is used as.
-    source: Option<(Use, Arc<Mapping>)>,
+    source: Option<Arc<(Use, Mapping)>>,
 }
 
 impl Tables {
     /// The tables of `topic`, or what is wrong with the topic.
     pub(crate) fn new<D: Dialect>(topic: &str) -> Result<Self, String> {
         check_characters(topic)?;
-        let tables = Self { topic: topic.to_owned(), quote: D::QUOTE, source: None };
+        let tables = Self { topic: topic.into(), quote: D::QUOTE, source: None };
         // The longest of the names decides, so that every topic published to can be read.
         let longest = tables.offsets_name();
         let (bytes, limit) = (longest.len(), D::IDENTIFIER_BYTES_MAX);
@@ -39,7 +39,7 @@ impl Tables {
 
     /// The same topic, whose messages are in a table that is not ours.
     pub(crate) fn over(self, used_as: Use, mapping: Mapping) -> Self {
-        Self { source: Some((used_as, Arc::new(mapping))), ..self }
+        Self { source: Some(Arc::new((used_as, mapping))), ..self }
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -48,12 +48,12 @@ impl Tables {
 
     /// How the rows of somebody's table become messages, where it is one.
     pub(crate) fn mapping(&self) -> Option<&Mapping> {
-        self.source.as_ref().map(|(_, mapping)| &**mapping)
+        self.source.as_deref().map(|(_, mapping)| mapping)
     }
 
     /// The messages table, quoted: of a queue over somebody's table, that of our claims.
     pub(crate) fn messages(&self) -> String {
-        match &self.source {
+        match self.source.as_deref() {
             Some((Use::Log, mapping)) => mapping.table.clone(),
             _ => self.quoted(&self.messages_name()),
         }
@@ -62,7 +62,7 @@ impl Tables {
     /// The schema of the messages table, where it is not that of the connection.
     #[cfg(feature = "mysql")]
     pub(crate) fn messages_schema(&self) -> Option<&str> {
-        match &self.source {
+        match self.source.as_deref() {
             Some((Use::Log, mapping)) => mapping.source.schema.as_deref(),
             _ => None,
         }
@@ -70,7 +70,7 @@ impl Tables {
 
     /// The column that gives the order of a log, quoted.
     pub(crate) fn offset(&self) -> String {
-        match &self.source {
+        match self.source.as_deref() {
             Some((Use::Log, mapping)) => mapping.offset.clone(),
             _ => self.quoted("offset"),
         }
@@ -94,7 +94,7 @@ impl Tables {
 
     /// The name of the messages table, as the database's catalogue has it.
     pub(crate) fn messages_name(&self) -> String {
-        match &self.source {
+        match self.source.as_deref() {
             Some((Use::Log, mapping)) => mapping.source.table.clone(),
             Some((Use::Queue, _)) => format!("watermill_claims_{}", self.topic),
             None => format!("watermill_{}", self.topic),

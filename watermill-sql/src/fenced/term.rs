@@ -15,7 +15,7 @@ use crate::{
     SqlDatabase, SqlPublisherConfig,
     connection::{Pooled, begin, within},
     error::{Failure, Trouble, classify},
-    publisher::{Batch, insert_all},
+    publisher::{Batch, Packet, insert_all},
     schema::{self, Found},
     wake,
 };
@@ -28,6 +28,7 @@ pub(super) struct SqlTerm<D: SqlDatabase> {
     checkpoint: Option<Bytes>,
     /// What is known of the tables of its topics.
     found: HashMap<String, Found>,
+    packet: Packet,
     /// With the first error, or when a commit was dropped.
     is_over: bool,
 }
@@ -44,7 +45,16 @@ impl<D: SqlDatabase> SqlTerm<D> {
         checkpoint: Option<Vec<u8>>,
     ) -> Self {
         let checkpoint = checkpoint.map(Bytes::from);
-        Self { pool, config, name: name.to_owned(), owner, checkpoint, found: HashMap::new(), is_over: false }
+        Self {
+            pool,
+            config,
+            name: name.to_owned(),
+            owner,
+            checkpoint,
+            found: HashMap::new(),
+            packet: Packet::default(),
+            is_over: false,
+        }
     }
 
     async fn transaction(&mut self, batches: &[Batch], checkpoint: &[u8]) -> Result<(), Failed> {
@@ -62,7 +72,8 @@ impl<D: SqlDatabase> SqlTerm<D> {
         }
         for batch in batches {
             let found = self.found[batch.tables.topic()];
-            insert_all::<D>(&mut transaction, &batch.tables, &batch.records, &self.config, found)
+            let (tables, records) = (&batch.tables, &batch.records);
+            insert_all::<D>(&mut transaction, tables, records, &self.config, found, &self.packet)
                 .await
                 .map_err(|error| of(batch, classify::<D>(error)))?;
         }

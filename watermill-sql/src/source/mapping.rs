@@ -1,7 +1,5 @@
 //! [`Mapping`]: a source as it was found in the database, and how its rows become messages.
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value};
 use watermill_core::{backend::key_entry, error::BoxError};
 
@@ -215,7 +213,6 @@ fn metadata(key: Option<&[u8]>, json: Option<&[u8]>, entries: &[(&str, &[u8])]) 
     }
     if let Some(key) = key {
         let (name, value) = key_entry(key);
-        let value: Cow<'_, str> = value.into();
         all.insert(name.to_owned(), value.into_owned().into());
     }
     // Text always serialises.
