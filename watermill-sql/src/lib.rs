@@ -38,6 +38,8 @@ mod mysql;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod url;
 
 pub use database::SqlDatabase;
 pub use fenced::SqlFencedPublisher;
@@ -49,3 +51,5 @@ pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRete
 pub use status::{
     Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus, SqlStatus, WriterStatus,
 };
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub use url::{HeldBackGauge, SqlPool, SqlUrl, publisher_from_url, subscriber_from_url};
