@@ -63,12 +63,13 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         let create = self.config.initialize_schema;
         let payload = self.config.payload_column;
         within(PREPARE_MAX, async {
+            self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
             let tables = match &self.config.source {
                 None => tables,
-                Some(source) => schema::over_source::<D>(connection, tables, source, Use::Log).await?,
+                Some(source) => source::tables_over::<D>(connection, tables, source, Use::Log).await?,
             };
             schema::ensure_log::<D>(connection, &tables, payload, create).await?;
             if let Some(dead_letters) = dead_letters {
@@ -107,11 +108,14 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let prepared = self.prepare(tables, dead_letters.as_ref()).await;
         let tables = prepared.map_err(|failure| failure.subscribing(topic))?;
 
-        let SqlSubscriberConfig { batch_size, max_ahead, ack_interval, .. } = self.config;
-        let passes = tables.mapping().is_some_and(|mapping| mapping.pass.is_some());
-        let dead_letters_kept = dead_letters.is_some();
-        let limits = Limits { batch_size, max_ahead, dead_letters: dead_letters_kept, tells_passed: passes };
-        let ledger = LogLedger::new(limits);
+        let SqlSubscriberConfig { batch_size, batch_bytes, max_ahead, ack_interval, .. } = self.config;
+        let ledger = LogLedger::new(Limits {
+            batch_size,
+            batch_bytes,
+            max_ahead,
+            dead_letters: dead_letters.is_some(),
+            tells_passed: tables.mapping().is_some_and(|mapping| mapping.pass.is_some()),
+        });
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
         let shared = Arc::new(Shared::new(topic, group, ledger, options));

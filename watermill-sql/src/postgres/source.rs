@@ -11,7 +11,7 @@ use crate::{
     position::Position,
     schema::SchemaDialect as _,
     source::{Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
-    stored::{Row, Store},
+    stored::{Limit, Row, Rows, Store},
     topic::Tables,
 };
 
@@ -200,10 +200,10 @@ pub(super) async fn by_offset(
     mapping: &Mapping,
     after: i64,
     up_to: i64,
-    limit: usize,
-) -> sqlx::Result<Vec<Row>> {
+    limit: Limit,
+) -> sqlx::Result<Rows> {
     let mut store = Store::default();
-    sqlx::query(AssertSqlSafe(format!(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         "select {offset}::bigint, {} from {} where {offset} > $1 and {offset} <= $2 order by {offset} limit $3",
         mapping.columns,
         mapping.table,
@@ -211,11 +211,10 @@ pub(super) async fn by_offset(
     )))
     .bind(after)
     .bind(up_to)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| read(&row?, mapping, &mut store))
-    .try_collect()
-    .await
+    .map(|row| read(&row?, mapping, &mut store));
+    Rows::gather(rows, limit).await
 }
 
 fn read(row: &PgRow, mapping: &Mapping, store: &mut Store) -> sqlx::Result<Row> {

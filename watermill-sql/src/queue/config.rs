@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use watermill_core::{Backoff, error::ConfigError};
 
-use crate::{PayloadColumn, SqlSource, dead_letter::check_topic};
+use crate::{PayloadColumn, SqlSource, dead_letter::check_topic, source};
 
 /// Rows of one claim are in memory at once, and their numbers in one statement.
 const BATCH_SIZE_MAX: usize = 1_000;
@@ -21,6 +21,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,
     pub(crate) batch_size: usize,
+    pub(crate) batch_bytes: usize,
     pub(crate) poll_interval_min: Duration,
     pub(crate) poll_interval_max: Duration,
     pub(crate) ack_interval: Duration,
@@ -68,6 +69,15 @@ impl SqlQueueSubscriberConfig {
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many bytes of messages one statement claims at most, and one row however large it is. Default: 16 MiB.
+    /// Up to twice as many wait in memory, beside what handlers have. What a database has compressed below 256 bytes
+    /// counts as that.
+    #[must_use]
+    pub fn batch_bytes(mut self, batch_bytes: usize) -> Self {
+        self.batch_bytes = batch_bytes;
         self
     }
 
@@ -139,7 +149,7 @@ impl SqlQueueSubscriberConfig {
 
     /// Sets a table that is not one of Watermill's, to be worked on as a queue. Default: none, topics are tables of ours.
     /// With one, the subscriber has no other topic than [its](SqlSource::topic), and what an ack does is said
-    /// [there](SqlSource::after_ack), not by [`on_ack`](Self::on_ack).
+    /// [there](SqlSource::after_ack), not by [`on_ack`](Self::on_ack). A claim is bounded in rows, not in bytes.
     #[must_use]
     pub fn source(mut self, source: SqlSource) -> Self {
         self.source = Some(source);
@@ -170,6 +180,7 @@ impl SqlQueueSubscriberConfig {
         check(self.visibility_timeout <= VISIBILITY_TIMEOUT_MAX, "visibility_timeout: more than a day");
         check(self.batch_size > 0, "batch_size: zero would claim nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 1,000 rows at once");
+        check(self.batch_bytes > 0, "batch_bytes: zero would claim one row at a time");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
         check(
             self.poll_interval_max >= self.poll_interval_min,
@@ -182,7 +193,7 @@ impl SqlQueueSubscriberConfig {
         if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
             check(false, &problem);
         }
-        for problem in self.source.iter().flat_map(SqlSource::problems) {
+        for problem in self.source.iter().flat_map(source::problems) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL queue subscriber").with(problems).finish()
@@ -195,6 +206,7 @@ impl Default for SqlQueueSubscriberConfig {
             visibility_timeout: Duration::from_secs(30),
             on_ack: OnAck::Delete,
             batch_size: 100,
+            batch_bytes: 16 * 1024 * 1024,
             poll_interval_min: Duration::from_millis(5),
             poll_interval_max: Duration::from_millis(250),
             ack_interval: Duration::from_millis(20),

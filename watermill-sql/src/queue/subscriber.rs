@@ -73,14 +73,15 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
         within(PREPARE_MAX, async {
+            self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
             match &self.config.source {
                 None => schema::ensure_queue::<D>(connection, &tables, payload, create).await?,
                 Some(source) => {
-                    tables = schema::over_source::<D>(connection, tables, source, Use::Queue).await?;
-                    schema::ensure_claims::<D>(connection, &tables, create).await?;
+                    tables = source::tables_over::<D>(connection, tables, source, Use::Queue).await?;
+                    source::ensure_claims::<D>(connection, &tables, create).await?;
                 }
             }
             let dead_letters = match dead {
@@ -115,7 +116,12 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             Some(mapping) if mapping.pass.is_none() => OnAck::Mark,
             Some(_) => OnAck::Delete,
         };
-        let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
+        let shared = Arc::new(Shared::new(
+            topic,
+            None,
+            Claims::new(dead_letters.is_some(), self.config.batch_bytes),
+            options,
+        ));
         shared.lock().disown();
         let listener = match self.config.listen {
             true => self.listener.get(&self.pool, self.config.retry),
@@ -131,6 +137,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                     owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
                     on_ack,
+                    batch_bytes: self.config.batch_bytes,
                 },
                 dead_letters,
                 shared,

@@ -5,15 +5,13 @@ mod dialect;
 pub(crate) use dialect::SchemaDialect;
 
 use crate::{
-    Layout, PayloadColumn, SqlSource,
+    Layout, PayloadColumn,
     error::{Failure, Trouble, classify},
-    source::{Mapping, SourceDialect, Use},
     topic::{CHECKPOINTS, LEASES, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
-const CLAIMS_COLUMNS: &[&str] = &["offset", "uuid", "acked", "owner", "due_ms", "attempts"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
 const CHECKPOINTS_COLUMNS: &[&str] = &["name", "owner", "checkpoint"];
 
@@ -68,41 +66,6 @@ pub(crate) async fn ensure_messages<D: SchemaDialect>(
     }
     .map_err(classify::<D>)?;
     Ok(Found::OURS)
-}
-
-/// Looks somebody's table up that has the messages of a topic. What is ours is named after the topic, so that it must
-/// not be one of ours.
-pub(crate) async fn over_source<D: SourceDialect>(
-    connection: &mut D::Connection,
-    tables: Tables,
-    source: &SqlSource,
-    used_as: Use,
-) -> Result<Tables, Failure> {
-    let ours = tables.messages_name();
-    if !D::columns(connection, &ours).await.map_err(classify::<D>)?.is_empty() {
-        let why = format!(
-            "the topic {:?} has messages of its own, in {ours:?}: give the source another one with SqlSource::topic",
-            tables.topic()
-        );
-        return Err(Failure::because(Trouble::Topic, why));
-    }
-    let mapping = Mapping::find::<D>(connection, source, used_as).await?;
-    Ok(tables.over(used_as, mapping))
-}
-
-/// Sees to our table of the claims of a queue over somebody's table.
-pub(crate) async fn ensure_claims<D: SourceDialect>(
-    connection: &mut D::Connection,
-    tables: &Tables,
-    create: bool,
-) -> Result<(), Failure> {
-    if !is_there::<D>(connection, &tables.messages_name(), CLAIMS_COLUMNS).await? {
-        may_create(&tables.messages_name(), create)?;
-    }
-    match create {
-        true => D::create_claims(connection, tables).await.map_err(classify::<D>),
-        false => Ok(()),
-    }
 }
 
 /// Sees to everything that reading a log needs.
@@ -217,7 +180,8 @@ pub(crate) async fn has_offsets<D: SchemaDialect>(
     is_there::<D>(connection, &tables.offsets_name(), OFFSETS_COLUMNS).await
 }
 
-async fn is_there<D: SchemaDialect>(
+/// Whether a table exists that has these columns. One that exists without them is somebody else's: an error.
+pub(crate) async fn is_there<D: SchemaDialect>(
     connection: &mut D::Connection,
     table: &str,
     needed: &[&str],
@@ -239,7 +203,8 @@ fn check(table: &str, columns: &[String], needed: &[&str]) -> Result<bool, Failu
     ))
 }
 
-fn may_create(table: &str, create: bool) -> Result<(), Failure> {
+/// Refuses to create a table unless that is asked for.
+pub(crate) fn may_create(table: &str, create: bool) -> Result<(), Failure> {
     if create {
         return Ok(());
     }

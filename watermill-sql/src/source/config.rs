@@ -218,9 +218,6 @@ impl SqlSource {
                 problems.push(format!("source: {name:?} is no name of a table or column"));
             }
         }
-        if let Err(problem) = crate::topic::check_characters(self.topic_name()) {
-            problems.push(format!("source: {problem}; name it with `topic`"));
-        }
         for (name, _) in &self.metadata {
             if self.metadata.iter().filter(|(other, _)| other == name).count() > 1 {
                 problems.push(format!("source: the metadata entry {name:?} has two columns"));
@@ -250,13 +247,11 @@ mod tests {
         assert_eq!(SqlSource::debezium().problems(), Vec::<String>::new());
         for (source, problem) in [
             (SqlSource::table(""), "no name"),
-            (SqlSource::table("out box"), "name it with `topic`"),
             (SqlSource::table("o").after_ack(AfterAck::mark("")), "no name"),
             (SqlSource::table("o").metadata("a", "b").metadata("a", "c"), "two columns"),
         ] {
             let problems = source.problems();
             assert!(problems.iter().any(|found| found.contains(problem)), "{problems:?}");
         }
-        assert!(SqlSource::table("out box").topic("outbox").problems().is_empty());
     }
 }

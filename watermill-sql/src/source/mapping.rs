@@ -3,11 +3,9 @@
 use serde_json::{Map, Value};
 use watermill_core::{backend::key_entry, error::BoxError};
 
-use super::{AfterAck, SourceDialect, SqlSource, dialect::SourceColumn};
+use super::SqlSource;
 use crate::{
-    error::{Failure, Trouble, classify},
-    marshaler::Columns,
-    marshaler::Unreadable,
+    marshaler::{Columns, Unreadable},
     stored::{Store, Stored},
 };
 
@@ -51,89 +49,6 @@ pub(crate) enum Pass {
 }
 
 impl Mapping {
-    /// Looks a source up. What cannot work is refused with the reason.
-    pub(crate) async fn find<D: SourceDialect>(
-        connection: &mut D::Connection,
-        source: &SqlSource,
-        used_as: Use,
-    ) -> Result<Self, Failure> {
-        let columns = D::source_columns(connection, source).await.map_err(classify::<D>)?;
-        let mapping =
-            Self::of::<D>(source, &columns, used_as).map_err(|why| Failure::because(Trouble::Topic, why))?;
-        if used_as == Use::Log {
-            D::check_order(connection, &mapping).await?;
-        }
-        Ok(mapping)
-    }
-
-    fn of<D: SourceDialect>(
-        source: &SqlSource,
-        columns: &[SourceColumn],
-        used_as: Use,
-    ) -> Result<Self, String> {
-        let name = &source.table;
-        if columns.is_empty() {
-            return Err(format!(
-                "the table {name:?} of the source does not exist, or the account does not see it"
-            ));
-        }
-        let find = |wanted: &str| {
-            let found = columns.iter().find(|column| column.name == wanted);
-            found.ok_or_else(|| {
-                let names: Vec<_> = columns.iter().map(|column| &*column.name).collect();
-                format!("the table {name:?} has no column {wanted:?}, but {}", names.join(", "))
-            })
-        };
-        let quoted = |name: &str| quote(D::QUOTE, name);
-        let bytes = |wanted: &str| Ok::<_, String>(D::bytes_of(find(wanted)?, &quoted(wanted)));
-        let optional = |wanted: &Option<String>| match wanted {
-            Some(wanted) => bytes(wanted),
-            None => Ok("null".to_owned()),
-        };
-        let id = find(&source.id)?;
-        let id_text = D::text_of(id, &quoted(&source.id));
-        let mut selected = vec![
-            id_text.clone(),
-            bytes(&source.payload)?,
-            optional(&source.key)?,
-            optional(&source.metadata_json)?,
-        ];
-        for (_, column) in &source.metadata {
-            selected.push(bytes(column)?);
-        }
-        let offset = match (&source.offset, used_as) {
-            (Some(offset), _) => quoted(&find(offset)?.name),
-            (None, Use::Queue) => String::new(),
-            (None, Use::Log) => {
-                return Err(format!(
-                    "a log needs a column that the database counts up: name that of the table {name:?} with \
-                     SqlSource::offset, or work on it as a queue, with SqlQueueSubscriberConfig::source"
-                ));
-            }
-        };
-        let order_by = source.order_by.as_ref().unwrap_or(&source.id);
-        let pass = match &source.after_ack {
-            AfterAck::Keep => None,
-            AfterAck::Delete => Some(Pass::Delete),
-            AfterAck::Mark { column } => Some(Pass::of_mark::<D>(find(column)?, quoted(column))),
-        };
-        Ok(Self {
-            source: source.clone(),
-            table: match &source.schema {
-                Some(schema) => format!("{}.{}", quoted(schema), quoted(name)),
-                None => quoted(name),
-            },
-            offset,
-            id: quoted(&source.id),
-            id_text,
-            id_type: id.type_name.clone(),
-            id_is_bytes: id.kind == super::Kind::Bytes,
-            order_by: quoted(&find(order_by)?.name),
-            columns: selected.join(", "),
-            pass,
-        })
-    }
-
     /// The condition that a row is not marked.
     pub(crate) fn is_unmarked(&self) -> &str {
         match &self.pass {
@@ -173,22 +88,6 @@ impl Mapping {
         };
         Ok(store.keep(Columns { uuid, payload, metadata: Some(metadata.as_bytes()) }))
     }
-}
-
-impl Pass {
-    fn of_mark<D: SourceDialect>(column: &SourceColumn, quoted: String) -> Self {
-        let is_unmarked = match column.kind {
-            super::Kind::Boolean => format!("coalesce({quoted}, false) = false"),
-            super::Kind::Integer => format!("coalesce({quoted}, 0) = 0"),
-            _ => format!("{quoted} is null"),
-        };
-        Self::Mark { value: D::mark_of(column.kind), is_unmarked, column: quoted }
-    }
-}
-
-/// A name in quotes, whatever is in it.
-pub(crate) fn quote(quote: char, name: &str) -> String {
-    format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")))
 }
 
 /// The metadata of a row as our own tables have it.
@@ -239,10 +138,5 @@ mod tests {
     fn what_is_no_metadata_is_an_error() {
         assert!(metadata(None, Some(b"[]"), &[]).is_err());
         assert!(metadata(None, None, &[("a", b"\xff")]).is_err());
-    }
-
-    #[test]
-    fn names_are_quoted_whatever_is_in_them() {
-        assert_eq!(quote('"', r#"a"b"#), r#""a""b""#);
     }
 }

@@ -7,24 +7,13 @@
 mod config;
 mod dialect;
 mod mapping;
+mod prepare;
 
 pub use config::{AfterAck, SqlSource};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use dialect::{Kind, SourceColumn, SourceRow};
 pub(crate) use dialect::{Passed, SourceDialect};
-#[cfg(feature = "sqlite")]
-pub(crate) use mapping::quote;
 pub(crate) use mapping::{Mapping, Use};
-
-use crate::error::{Failure, Trouble};
-
-/// Refuses a topic that the source does not have.
-pub(crate) fn check_topic(source: Option<&SqlSource>, topic: &str) -> Result<(), Failure> {
-    match source {
-        Some(source) if source.topic_name() != topic => Err(Failure::because(
-            Trouble::Topic,
-            format!("the subscriber's source has one topic, {:?}", source.topic_name()),
-        )),
-        _ => Ok(()),
-    }
-}
+#[cfg(feature = "sqlite")]
+pub(crate) use prepare::quote;
+pub(crate) use prepare::{check_topic, ensure_claims, problems, tables_over};

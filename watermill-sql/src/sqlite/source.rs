@@ -11,7 +11,7 @@ use crate::{
     queue::json,
     schema::SchemaDialect as _,
     source::{Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
-    stored::{Row, Store},
+    stored::{Limit, Row, Rows, Store},
     topic::Tables,
 };
 
@@ -209,21 +209,20 @@ pub(super) async fn fetch(
     connection: &mut SqliteConnection,
     mapping: &Mapping,
     after: i64,
-    limit: usize,
-) -> sqlx::Result<Vec<Row>> {
+    limit: Limit,
+) -> sqlx::Result<Rows> {
     let mut store = Store::default();
-    sqlx::query(AssertSqlSafe(format!(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         "select {offset}, {} from {} where {offset} > ? order by {offset} limit ?",
         mapping.columns,
         mapping.table,
         offset = mapping.offset,
     )))
     .bind(after)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| read(&row?, mapping, &mut store))
-    .try_collect()
-    .await
+    .map(|row| read(&row?, mapping, &mut store));
+    Rows::gather(rows, limit).await
 }
 
 fn read(row: &SqliteRow, mapping: &Mapping, store: &mut Store) -> sqlx::Result<Row> {
