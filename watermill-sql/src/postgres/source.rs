@@ -77,7 +77,7 @@ impl SourceDialect for Postgres {
                 end if;
             end $watermill$"
         );
-        schema::create(connection, claims).await
+        schema::create(connection, tables, claims).await
     }
 
     async fn unclaimed(

@@ -136,7 +136,7 @@ async fn nothing_is_lost_and_no_foreign_transaction_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_table_that_is_not_ours_nothing_is_lost_and_no_foreign_transaction_waited_for() {
-    let load = Load { writers: 12, transactions: 150, seed: 9 };
+    let load = Load { writers: 6, transactions: 50, seed: 9 };
     prove_of_a_source(Private::new().await, load, Foreign::AllAlong).await;
 }
 

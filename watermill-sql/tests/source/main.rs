@@ -91,7 +91,7 @@ async fn next(subscription: &mut Subscription) -> Delivery {
         loop {
             match subscription.next().await.expect("the stream goes on") {
                 Ok(delivery) => return delivery,
-                Err(error) => assert!(error.is_retryable(), "{error}"),
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
             }
         }
     };
