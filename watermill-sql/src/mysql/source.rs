@@ -21,6 +21,10 @@ use crate::{
 /// The longest id, in characters: the width of the column that a claim has for it.
 const ID_CHARS_MAX: u32 = 255;
 
+/// The server's numbers of a key that is there, and of an index that is.
+const DUPLICATE: u16 = 1062;
+const INDEX_IS_THERE: u16 = 1061;
+
 #[async_trait]
 impl SourceDialect for MySql {
     async fn source_columns(
@@ -84,14 +88,9 @@ impl SourceDialect for MySql {
              add unique index claimed (uuid)",
             tables.messages()
         );
-        const ALREADY_THERE: u16 = 1061;
         match Self::alter(connection, index).await {
             // Of several that do so at once one succeeds.
-            Err(sqlx::Error::Database(error))
-                if error.try_downcast_ref().map(MySqlDatabaseError::number) == Some(ALREADY_THERE) =>
-            {
-                Ok(())
-            }
+            Err(error) if number(&error) == Some(INDEX_IS_THERE) => Ok(()),
             altered => altered,
         }
     }
@@ -129,7 +128,12 @@ impl SourceDialect for MySql {
         for id in ids {
             query = query.bind(id);
         }
-        query.execute(connection).await.map(drop)
+        match query.execute(connection).await {
+            // Of several workers who add and finish the same at once, the server may tell one of a key that is there
+            // in spite of what it was asked to do then. What is missing is added by the next claim.
+            Err(error) if number(&error) == Some(DUPLICATE) => Ok(()),
+            added => added.map(drop),
+        }
     }
 
     async fn rows_by_id(
@@ -289,6 +293,11 @@ fn ids_of(mapping: &Mapping, count: usize) -> String {
 
 fn numbers(numbers: &[i64]) -> String {
     numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The server's number of an error.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    error.as_database_error()?.try_downcast_ref().map(MySqlDatabaseError::number)
 }
 
 fn kind(data_type: &str, type_name: &str) -> Kind {
