@@ -7,12 +7,14 @@ use watermill_core::{
     Message, Publisher, Subscriber,
     backend::Failure,
     error::{ConfigError, PublishError, SubscribeError},
+    fenced::FencedPublisher,
 };
 
 use super::{Kind, SqlUrl, WHAT};
 use crate::{
-    HeldBack, LogStatus, PeekedMessage, QueueStatus, SqlDatabase, SqlPublisher, SqlPublisherConfig,
-    SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlStatus, SqlSubscriber, SqlSubscriberConfig,
+    HeldBack, LogStatus, PeekedMessage, QueueStatus, SqlDatabase, SqlFencedPublisher, SqlPublisher,
+    SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlStatus, SqlSubscriber,
+    SqlSubscriberConfig,
     error::{Trouble, classify},
     topic::Tables,
 };
@@ -206,6 +208,27 @@ impl SqlPool {
         limit: usize,
     ) -> Result<Vec<PeekedMessage>, SubscribeError> {
         on!(self, pool => SqlStatus::new(pool.clone()).peek(topic, after, limit).await)
+    }
+
+    /// The offset of the newest row of a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]: of the kind `Topic` where there is no such topic.
+    pub async fn newest(&self, topic: &str) -> Result<Option<i64>, SubscribeError> {
+        on!(self, pool => SqlStatus::new(pool.clone()).newest(topic).await)
+    }
+
+    /// A publisher of batches with checkpoints, for exactly-once effect in the database.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as [`SqlPublisherConfig::validate`].
+    pub fn fenced_publisher(
+        &self,
+        config: SqlPublisherConfig,
+    ) -> Result<Arc<dyn FencedPublisher>, ConfigError> {
+        on!(self, pool => Ok(Arc::new(SqlFencedPublisher::new(pool.clone(), config)?)))
     }
 
     /// Deletes rows of a topic by their offsets and publishes to another topic what is given for them, in one

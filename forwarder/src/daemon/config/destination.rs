@@ -41,8 +41,10 @@ impl Destination {
     /// Whether it keeps a checkpoint and fences a relay that was succeeded.
     pub(crate) fn can_fence(&self) -> bool {
         match self {
+            Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
+            #[cfg(any(feature = "pubsub", feature = "redis"))]
             _ => false,
         }
     }

@@ -1,7 +1,7 @@
 //! [`Source`]: the database that envelopes are read from.
 
 use watermill_forwarder::ForwarderConfig;
-use watermill_sql::{CommitOrder, SqlQueueSubscriberConfig, SqlSubscriberConfig, SqlUrl};
+use watermill_sql::{CommitOrder, SqlPublisherConfig, SqlQueueSubscriberConfig, SqlSubscriberConfig, SqlUrl};
 
 use super::reader::Reader;
 
@@ -90,6 +90,15 @@ pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Opti
 }
 
 impl Source {
+    /// How to publish to the topic, and to others beside it.
+    pub(crate) fn publisher(&self) -> SqlPublisherConfig {
+        let layout = match self.layout {
+            Layout::Log(_) => watermill_sql::Layout::Log,
+            Layout::Queue(_) => watermill_sql::Layout::Queue,
+        };
+        SqlPublisherConfig::default().layout(layout).initialize_schema(self.create_tables)
+    }
+
     /// The consumer group of a log, as its offsets table has it.
     pub(crate) fn group(&self) -> &str {
         match &self.group {
