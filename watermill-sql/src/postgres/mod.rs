@@ -12,6 +12,7 @@ mod lease;
 mod listen;
 mod log;
 mod look;
+mod pooler;
 mod queue;
 mod retention;
 mod rows;
@@ -46,6 +47,10 @@ impl Dialect for Postgres {
 
     fn trouble(error: &dyn DatabaseError) -> Option<Trouble> {
         errors::trouble(error)
+    }
+
+    fn explain(error: &dyn DatabaseError) -> Option<&'static str> {
+        pooler::is_lost_statement(error).then_some(pooler::REMEDY)
     }
 
     async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {

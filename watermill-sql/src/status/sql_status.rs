@@ -8,7 +8,7 @@ use watermill_core::error::SubscribeError;
 use super::{Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus};
 use crate::{
     Layout, SqlDatabase,
-    connection::{PREPARE_MAX, Pooled, within},
+    connection::{Checked, PREPARE_MAX, Pooled, within},
     error::{Failure, Trouble, classify},
     marshaler::Unreadable,
     schema,
@@ -29,12 +29,13 @@ const PEEKED_MAX: usize = 1_000;
 pub struct SqlStatus<D: SqlDatabase> {
     pool: Pool<D>,
     timeout: Duration,
+    checked: Checked,
 }
 
 impl<D: SqlDatabase> SqlStatus<D> {
     /// Asks over `pool`, of which one connection at a time is needed.
     pub fn new(pool: Pool<D>) -> Self {
-        Self { pool, timeout: PREPARE_MAX }
+        Self { pool, timeout: PREPARE_MAX, checked: Checked::default() }
     }
 
     /// Sets how long the database may take for a question. Default: 10 s. One that takes longer fails, and its
@@ -71,7 +72,7 @@ impl<D: SqlDatabase> SqlStatus<D> {
         asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
-    /// Looks at the rows of a log or a queue behind an offset, at most 1,000 at once, in the order of their
+    /// Looks at the rows of a log or a queue behind an offset, at most 1,000 and 16 MiB at once, in the order of their
     /// offsets, whatever readers and workers have: to list dead letters, and to publish them again.
     ///
     /// # Errors
@@ -109,6 +110,7 @@ impl<D: SqlDatabase> SqlStatus<D> {
         question: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         within(self.timeout, async {
+            self.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let answer = question(pooled.get()).await;
             if !matches!(&answer, Err(failure) if failure.is_passing()) {
