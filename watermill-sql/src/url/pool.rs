@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use sqlx::{AssertSqlSafe, pool::PoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, pool::PoolOptions};
 use watermill_core::{
     Message, Publisher, Subscriber,
     backend::Failure,
@@ -268,16 +268,14 @@ impl SqlPool {
         })
     }
 
-    /// Reaches the database.
+    /// Reaches the database, with a connection beside the pool: of a database that is away a pool says that it has
+    /// waited in vain, and a connection says why.
     ///
     /// # Errors
     ///
     /// [`SubscribeError`] where that does not work.
     pub async fn ping(&self) -> Result<(), SubscribeError> {
-        on!(self, pool => {
-            let reached = sqlx::query("select 1").execute(pool).await;
-            reached.map(drop).map_err(|error| classify_of(pool, error).subscribing(""))
-        })
+        on!(self, pool => reach(pool).await.map_err(|error| classify_of(pool, error).subscribing("")))
     }
 
     /// Waits until the pool's connections are closed.
@@ -292,6 +290,12 @@ async fn begin<D: SqlDatabase>(pool: &sqlx::Pool<D>) -> Result<sqlx::Transaction
         false => pool.begin().await,
     };
     begun.map_err(classify::<D>)
+}
+
+async fn reach<D: SqlDatabase>(pool: &sqlx::Pool<D>) -> sqlx::Result<()> {
+    let mut connection = D::Connection::connect_with(&pool.connect_options()).await?;
+    connection.ping().await?;
+    connection.close().await
 }
 
 fn messages_table<D: SqlDatabase>(_pool: &sqlx::Pool<D>, topic: &str) -> Result<String, Failure> {

@@ -1,5 +1,7 @@
 //! [`Source`]: the database that envelopes are read from.
 
+use std::time::Duration;
+
 use watermill_forwarder::ForwarderConfig;
 use watermill_sql::{CommitOrder, SqlPublisherConfig, SqlQueueSubscriberConfig, SqlSubscriberConfig, SqlUrl};
 
@@ -25,6 +27,8 @@ pub(crate) enum Layout {
     Queue(SqlQueueSubscriberConfig),
 }
 
+/// How long a connection is waited for, before what is tried is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most rows of one fetch.
 const FETCH_MAX: usize = 1_000;
 
@@ -74,7 +78,10 @@ pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Opti
     if connections < 2 {
         reader.problem("source.connections", "less than two: it fetches and records side by side");
     }
-    let url = url?.application_name("watermill-forwarder").connections(connections);
+    let url = url?
+        .application_name("watermill-forwarder")
+        .connections(connections)
+        .acquire_timeout(CONNECT_TIMEOUT);
     let url = match password {
         Some(password) => url.password(password.0),
         None => url,
