@@ -3,7 +3,6 @@
 
 #![cfg(feature = "postgres")]
 
-#[expect(dead_code, reason = "its pool goes directly to the server")]
 #[path = "postgres_database/mod.rs"]
 mod postgres_database;
 

@@ -87,7 +87,7 @@ async fn change_over(one: &mut PgConnection, two: &mut PgConnection) -> sqlx::Re
 
 /// Whether an error is that of a prepared statement that is not there, or is another one.
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| is_lost_statement(error))
+    error.as_database_error().is_some_and(is_lost_statement)
 }
 
 pub(super) fn is_lost_statement(error: &dyn sqlx::error::DatabaseError) -> bool {

@@ -30,6 +30,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) initialize_schema: bool,
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) listen: bool,
+    pub(crate) schema_qualified: bool,
 }
 
 /// What an ack does to a message's row.
@@ -146,6 +147,16 @@ impl SqlQueueSubscriberConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    /// It holds for the dead-letter topic too.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// How long the database may take to answer a claim.
     pub(crate) fn statement_max(&self) -> Duration {
         self.visibility_timeout.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -180,7 +191,7 @@ impl SqlQueueSubscriberConfig {
             self.ack_interval < self.visibility_timeout,
             "ack_interval: not less than the visibility timeout",
         );
-        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref(), self.schema_qualified) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL queue subscriber").with(problems).finish()
@@ -202,6 +213,7 @@ impl Default for SqlQueueSubscriberConfig {
             initialize_schema: true,
             payload_column: None,
             listen: true,
+            schema_qualified: false,
         }
     }
 }
