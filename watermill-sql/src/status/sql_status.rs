@@ -121,12 +121,15 @@ impl<D: SqlDatabase> SqlStatus<D> {
     ///
     /// [`SubscribeError`]: of the kind `Topic` where there is no such topic.
     pub async fn newest(&self, topic: &str) -> Result<Option<i64>, SubscribeError> {
-        let asked = self.ask(async |connection: &mut D::Connection| {
-            let tables = tables::<D>(topic)?;
-            layout::<D>(connection, &tables).await?;
-            let backlog = D::backlog(connection, &tables, 0.into()).await.map_err(classify::<D>)?;
-            Ok(backlog.newest)
-        });
+        let asked = async {
+            let tables = self.tables(topic)?;
+            self.ask(async |connection: &mut D::Connection| {
+                layout::<D>(connection, &tables).await?;
+                let backlog = D::backlog(connection, &tables, 0.into()).await.map_err(classify::<D>)?;
+                Ok(backlog.newest)
+            })
+            .await
+        };
         asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
