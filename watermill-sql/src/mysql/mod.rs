@@ -4,7 +4,7 @@
 mod checks;
 mod connection;
 mod errors;
-mod gaps;
+pub(crate) mod gaps;
 mod holder;
 mod insert;
 mod lease;

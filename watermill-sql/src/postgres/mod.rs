@@ -10,7 +10,7 @@ mod insert;
 mod lease;
 mod listen;
 mod log;
-mod look;
+pub(crate) mod look;
 mod queue;
 mod retention;
 mod rows;

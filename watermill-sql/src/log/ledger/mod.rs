@@ -413,4 +413,6 @@ impl Ledger for LogLedger {
 }
 
 #[cfg(test)]
+mod fork;
+#[cfg(test)]
 mod tests;
