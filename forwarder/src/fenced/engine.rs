@@ -275,8 +275,10 @@ impl<'a> Engine<'a> {
         self.commits += 1;
         self.size = self.size.saturating_mul(2).min(self.forwarder.config.batch_size);
         for pending in batch.take_first(size) {
-            let dead = u64::from(pending.is_given_up());
-            self.report.count(pending.destination.as_deref(), 1 - dead, dead);
+            match pending.is_given_up() {
+                true => self.report.gave_up(pending.destination.as_deref(), 1, "other"),
+                false => self.report.accepted(pending.destination.as_deref(), 1),
+            }
             self.record(pending);
         }
         // Acks are sent when they are first looked at.

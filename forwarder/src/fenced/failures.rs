@@ -13,6 +13,7 @@ use super::{
 use crate::{
     end::End,
     relay::{dead_letters::Placed, item::Item, lanes::REFUSED_IN_A_ROW_MAX},
+    report,
 };
 
 impl Engine<'_> {
@@ -115,7 +116,7 @@ impl Engine<'_> {
         let Pending { item, place, destination, .. } = pending;
         let attempts = item.refusals;
         match self.put(item, Some(error), attempts, shutdown).await? {
-            Placed::Kept => self.report.count(destination.as_deref(), 0, 1),
+            Placed::Kept => self.report.gave_up(destination.as_deref(), 1, report::reason(Some(error))),
             Placed::Lost => {}
             Placed::Refused(item, trouble) => {
                 tracing::error!(error = %chain(&trouble), "not dead-lettered, the message is held");
@@ -135,7 +136,7 @@ impl Engine<'_> {
         shutdown: Pin<&mut S>,
     ) -> Result<(), End> {
         match self.put(item, None, 1, shutdown).await? {
-            Placed::Kept => self.report.count(None, 0, 1),
+            Placed::Kept => self.report.gave_up(None, 1, report::reason(None)),
             Placed::Lost => {}
             Placed::Refused(item, trouble) => {
                 // It comes again, and no sooner than the source has been asked for other things.

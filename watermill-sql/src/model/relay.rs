@@ -139,7 +139,8 @@ impl Relaying {
         }
         database.token += 1;
         (database.owner, database.has_run_out, database.is_disconnected) = (Some(relay), false, false);
-        let limits = Limits { batch_size: self.batch, max_ahead: 100, dead_letters: true };
+        let limits =
+            Limits { batch_size: self.batch, batch_bytes: 1_000, max_ahead: 100, dead_letters: true };
         let mut ledger = LogLedger::new(limits);
         ledger.set_window(Window::ordered(NonZeroUsize::new(self.batch + 1).expect("it is not zero")));
         ledger.begin(database.position, Progress::decode(&row.progress, database.position), None);

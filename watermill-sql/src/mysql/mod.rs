@@ -4,6 +4,7 @@
 mod checks;
 mod connection;
 mod errors;
+mod fenced;
 pub(crate) mod gaps;
 mod holder;
 mod insert;

@@ -7,7 +7,7 @@ use super::*;
 impl Clone for LogLedger {
     fn clone(&self) -> Self {
         let Self { first, handed, out, handled, window, position, read, unclear_up_to, .. } = *self;
-        let Self { stored_progress, read_to_the_end, limits, .. } = *self;
+        let Self { fresh_bytes, stored_progress, read_to_the_end, limits, .. } = *self;
         let letter = |rejected: &Rejected| match rejected {
             Rejected::Kept(letter) => Rejected::Kept(letter.clone()),
             Rejected::Dropped(letter) => Rejected::Dropped(letter.clone()),
@@ -18,6 +18,7 @@ impl Clone for LogLedger {
             rows: self.rows.iter().map(Row::clone).collect(),
             first,
             handed,
+            fresh_bytes,
             out,
             handled,
             nacked: self.nacked.clone(),
