@@ -458,4 +458,6 @@ impl Ledger for LogLedger {
 }
 
 #[cfg(test)]
+mod fork;
+#[cfg(test)]
 mod tests;
