@@ -1,7 +1,7 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    listener::ListenDialect, log::LogDialect, queue::QueueDialect, retention::RetentionDialect,
+    listener::ListenDialect, log::LogDialect, queue::OrderedDialect, retention::RetentionDialect,
     status::StatusDialect,
 };
 
@@ -9,6 +9,9 @@ use crate::{
 /// with the features `postgres`, `mysql` and `sqlite`.
 ///
 /// It is sealed; bounds may name it.
-pub trait SqlDatabase: LogDialect + ListenDialect + QueueDialect + RetentionDialect + StatusDialect {}
+pub trait SqlDatabase:
+    LogDialect + ListenDialect + OrderedDialect + RetentionDialect + StatusDialect
+{
+}
 
-impl<D: LogDialect + ListenDialect + QueueDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}
+impl<D: LogDialect + ListenDialect + OrderedDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}

@@ -11,6 +11,7 @@ mod lease;
 mod listen;
 mod log;
 mod look;
+mod ordered;
 mod queue;
 mod retention;
 mod rows;

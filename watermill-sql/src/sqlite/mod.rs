@@ -7,6 +7,7 @@ mod errors;
 mod insert;
 mod lease;
 mod log;
+mod ordered;
 mod queue;
 mod retention;
 mod rows;

@@ -108,8 +108,10 @@ impl<D: SqlDatabase> SqlStatus<D> {
             return Err(Failure::because(Trouble::Topic, "the topic is a log: ask for that"));
         }
         let columns = D::columns(&mut connection, &name).await.map_err(classify::<D>)?;
-        let has_due = columns.iter().any(|column| column == "due_ms");
-        let counts = D::queue_counts(&mut connection, &tables, has_due).await.map_err(classify::<D>)?;
+        let has = |name: &str| columns.iter().any(|column| column == name);
+        let (has_due, ordered) = (has(schema::DUE), has(schema::HOLDS_KEY));
+        let counts = D::queue_counts(&mut connection, &tables, has_due, ordered).await;
+        let counts = counts.map_err(classify::<D>)?;
         let dead = match dead_letters {
             Some(topic) => {
                 let tables = self::tables::<D>(topic)?;
@@ -121,6 +123,7 @@ impl<D: SqlDatabase> SqlStatus<D> {
         };
         Ok(QueueStatus {
             due: Count::of(counts.due),
+            behind: Count::of(counts.behind),
             delayed: Count::of(counts.delayed),
             in_hand: Count::of(counts.in_hand),
             dead,
