@@ -1,8 +1,8 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    listener::ListenDialect, log::LogDialect, queue::OrderedDialect, retention::RetentionDialect,
-    status::StatusDialect,
+    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::OrderedDialect,
+    retention::RetentionDialect, status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
@@ -10,8 +10,11 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + ListenDialect + OrderedDialect + RetentionDialect + StatusDialect
+    LogDialect + ListenDialect + OrderedDialect + FencedDialect + RetentionDialect + StatusDialect
 {
 }
 
-impl<D: LogDialect + ListenDialect + OrderedDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}
+impl<D: LogDialect + ListenDialect + OrderedDialect + FencedDialect + RetentionDialect + StatusDialect>
+    SqlDatabase for D
+{
+}

@@ -54,15 +54,15 @@ impl OrderedDialect for MySql {
         holders: &[i64],
     ) -> sqlx::Result<Look> {
         let (messages, owner, timeout_ms) = (queue.tables.messages(), &queue.owner, queue.timeout_ms());
-        let is_free = |row: &str| {
-            format!("({row}.owner is null or {row}.owner <> '{owner}' or {row}.due_ms <= {NOW_MS})")
+        // One after another, because the server would read all rows of a key to number them.
+        let next = |after: &str| {
+            format!(
+                "select x.`offset` from {messages} x where x.acked = 0 and x.ordering_key = k {after}
+                   and (not is_ours or x.owner is null or x.owner <> '{owner}' or x.due_ms <= {NOW_MS})
+                 order by x.`offset` limit 1"
+            )
         };
-        let next = format!(
-            "select x.`offset` from {messages} x where x.acked = 0 and x.ordering_key = k and {}
-             order by x.`offset` limit 1",
-            is_free("x")
-        );
-        let (holders, tail) = (json(&holders), run.saturating_sub(1));
+        let (first, next, holders) = (next(""), next("and x.`offset` > o"), json(&holders));
         let claim = format!(
             "{READ_COMMITTED};
              start transaction;
@@ -79,10 +79,8 @@ impl OrderedDialect for MySql {
                  for update skip locked
              ) held;
              {UNCUT} select json_arrayagg(json_array(run.o, run.place, run.n)) into @watermill_chosen from (
-                 select m.`offset` as o, place,
-                        cast(row_number() over (partition by place order by m.`offset`) as signed) as n
-                 from (
-                     select k, place, is_ours, ({next}) as head, ({next} offset {tail}) as tail from (
+                 with recursive runs (k, place, is_ours, n, o) as (
+                     select k, place, is_ours, 1, ({first}) from (
                          select looked.k, min(looked.o) as place, 0 as is_ours from {LOOKED}
                          where looked.k is not null
                            and not exists (select 1 from {messages} h where h.holds_key = looked.k)
@@ -90,8 +88,10 @@ impl OrderedDialect for MySql {
                          union all
                          select ours.k, ours.o, 1 from {OURS}
                      ) free
-                 ) ends straight_join {messages} m on m.acked = 0 and m.ordering_key = ends.k
-                     and m.`offset` between head and coalesce(tail, {ASIDE_MS}) and {}
+                     union all
+                     select k, place, is_ours, n + 1, ({next}) from runs where n < {run} and o is not null
+                 )
+                 select o, place, n from runs where o is not null
                  union all
                  select looked.o, looked.o, 1 from {LOOKED} where looked.k is null
                  order by n, place limit {limit}
@@ -120,7 +120,6 @@ impl OrderedDialect for MySql {
                     ordering_key, holds_key is not null
              from {FOUND} straight_join {messages} m on m.`offset` = found.o where m.owner = '{owner}'",
             turn.first_ms(),
-            is_free("m"),
             rows::COLUMNS,
         );
         let answers = sqlx::raw_sql(AssertSqlSafe(claim)).fetch_all(&mut *connection).await;

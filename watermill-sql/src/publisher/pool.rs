@@ -13,7 +13,7 @@ use watermill_core::{
 };
 
 use super::{
-    ConnectionPublisher, SqlPublisherConfig,
+    ConnectionPublisher, Packet, SqlPublisherConfig,
     insert::{self, Batch, Over},
 };
 use crate::{
@@ -42,6 +42,7 @@ struct Shared {
     /// A fair queue in front of a database that has one writer: calls are written in the order of their
     /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
+    packet: Packet,
 }
 
 impl<D: SqlDatabase> SqlPublisher<D> {
@@ -117,7 +118,8 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
                 true => Some(unconstrained(self.shared.writing.lock()).await),
                 false => None,
             };
-            let inserting = within(self.config.timeout, insert(&self.pool, &batch, &self.config));
+            let inserting =
+                within(self.config.timeout, insert(&self.pool, &batch, &self.config, &self.shared.packet));
             inserting.await.map_err(|failure| failure.publishing(topic))?;
         }
         wake::wake(topic);
@@ -156,16 +158,23 @@ async fn insert<D: SqlDatabase>(
     pool: &Pool<D>,
     batch: &Batch,
     config: &SqlPublisherConfig,
+    packet: &Packet,
 ) -> Result<(), Failure> {
-    let is_one_statement = batch.is_one_statement::<D>();
+    let is_one_statement = batch.is_one_statement::<D>(packet);
     let mut pooled = match is_one_statement {
         true => Pooled::of(pool).await?,
         false => Pooled::clean(pool).await?,
     };
+    // What is refused here was not sent, and the connection is as good as before.
+    let limit = packet.limit::<D>(pooled.get(), &batch.records).await.map_err(classify::<D>);
+    if !matches!(&limit, Err(failure) if failure.is_passing()) {
+        pooled.settled();
+    }
+    limit?;
     let over = Over::Ours { silence: config.timeout };
     let create = config.initialize_schema;
     loop {
-        let inserted = insert::insert::<D>(pooled.get(), over, batch, config, create, None).await;
+        let inserted = insert::insert::<D>(pooled.get(), over, batch, config, create, (None, packet)).await;
         let perhaps_inside = match inserted {
             Ok(inserted) => inserted.perhaps_inside,
             Err(failure) => {

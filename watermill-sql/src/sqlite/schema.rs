@@ -7,7 +7,7 @@ use watermill_core::metadata_keys;
 use crate::{
     PayloadColumn,
     schema::{HOLDS_KEY, SchemaDialect},
-    topic::{LEASES, Tables},
+    topic::{CHECKPOINTS, LEASES, Tables},
 };
 
 #[async_trait]
@@ -171,6 +171,19 @@ impl SchemaDialect for Sqlite {
             ),
         )
         .await
+    }
+
+    async fn create_checkpoints(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "create table if not exists {CHECKPOINTS} (
+                name text not null primary key,
+                owner text not null,
+                checkpoint blob
+            )"
+        )))
+        .execute(connection)
+        .await
+        .map(drop)
     }
 }
 
