@@ -26,7 +26,8 @@ const OURS: &str =
 const CHOSEN: &str = "json_table(@watermill_chosen, '$[*]' columns (
     o bigint path '$[0]', place bigint path '$[1]', n int path '$[2]')) chosen";
 /// What of that is ours to change.
-const LOCKED: &str = "json_table(@watermill_locked, '$[*]' columns (o bigint path '$')) locked";
+const LOCKED: &str = "json_table(@watermill_locked, '$[*]' columns (
+    o bigint path '$[0]', bytes bigint path '$[1]')) locked";
 /// The last rows of runs.
 const LAST: &str = "json_table(@watermill_last, '$[*]' columns (o bigint path '$')) last";
 /// How many were found.
@@ -96,8 +97,10 @@ impl OrderedDialect for MySql {
                  select looked.o, looked.o, 1 from {LOOKED} where looked.k is null
                  order by n, place limit {limit}
              ) run;
-             {UNCUT} select json_arrayagg(free.o) into @watermill_locked from (
-                 select m.`offset` as o from {CHOSEN} straight_join {messages} m on m.`offset` = chosen.o
+             {UNCUT} select json_arrayagg(json_array(free.o, free.bytes)) into @watermill_locked from (
+                 select m.`offset` as o,
+                        coalesce(length(m.payload), 0) + coalesce(length(m.metadata), 0) as bytes
+                 from {CHOSEN} straight_join {messages} m on m.`offset` = chosen.o
                  where m.acked = 0 and (m.due_ms <= {NOW_MS} or m.due_ms = {ASIDE_MS})
                  for update skip locked
              ) free;
@@ -105,10 +108,15 @@ impl OrderedDialect for MySql {
              into @watermill_found, @watermill_last from (
                  select o, lead(o) over (partition by place order by n) is null
                            and place not in (select ours.o from {OURS}) as is_last from (
-                     select chosen.o, chosen.place, chosen.n,
-                            row_number() over (partition by chosen.place order by chosen.n) as place_in_run
-                     from {CHOSEN} join {LOCKED} on locked.o = chosen.o
-                 ) own where place_in_run = n
+                     select o, place, n, sum(bytes) over (
+                         order by n, place rows between unbounded preceding and 1 preceding
+                     ) as before_it
+                     from (
+                         select chosen.o, chosen.place, chosen.n, locked.bytes,
+                                row_number() over (partition by chosen.place order by chosen.n) as place_in_run
+                         from {CHOSEN} join {LOCKED} on locked.o = chosen.o
+                     ) own where place_in_run = n
+                 ) counted where coalesce(before_it, 0) < {}
              ) run;
              update {FOUND} straight_join {messages} m on m.`offset` = found.o
              left join {LAST} on last.o = m.`offset`
@@ -120,6 +128,7 @@ impl OrderedDialect for MySql {
                     ordering_key, holds_key is not null
              from {FOUND} straight_join {messages} m on m.`offset` = found.o where m.owner = '{owner}'",
             turn.first_ms(),
+            queue.batch_bytes,
             rows::COLUMNS,
         );
         let answers = sqlx::raw_sql(AssertSqlSafe(claim)).fetch_all(&mut *connection).await;

@@ -10,7 +10,8 @@ use crate::{
     Layout, WriterStatus,
     position::Position,
     queue::ASIDE_MS,
-    status::{Backlog, COUNTED_MAX, GroupRow, Peeked, QueueCounts, StatusDialect},
+    status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
+    stored::Limit,
     topic::{LEASES, Tables},
 };
 
@@ -133,6 +134,7 @@ impl StatusDialect for MySql {
         after: i64,
         limit: usize,
     ) -> sqlx::Result<Peeked> {
-        Ok(Peeked { rows: rows::visible(connection, tables, after, limit).await? })
+        let limit = Limit { rows: limit, bytes: PEEKED_BYTES_MAX };
+        Ok(Peeked { rows: rows::visible(connection, tables, after, limit).await?.rows })
     }
 }

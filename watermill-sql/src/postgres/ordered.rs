@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
 use super::{
-    queue::{STATEMENT_MS, by_attempt},
+    queue::{BYTES, STATEMENT_MS, by_attempt},
     rows,
 };
 use crate::{
@@ -60,15 +60,21 @@ impl OrderedDialect for Postgres {
                ), chosen as materialized (
                    select place, "offset", n from runs order by n, place limit $5
                ), locked as materialized (
-                   select "offset" from {messages}
+                   select "offset", {BYTES} as bytes from {messages}
                    where "offset" = any(array(select "offset" from chosen)) and not acked
                      and (due_ms <= {STATEMENT_MS} or due_ms = {ASIDE_MS})
                    for update skip locked
                ), taken as materialized (
                    select place, "offset" from (
-                       select place, "offset", n, row_number() over (partition by place order by n) as place_in_run
-                       from chosen where "offset" = any(array(select "offset" from locked))
-                   ) run where place_in_run = n
+                       select place, "offset", sum(bytes) over (
+                           order by n, place rows between unbounded preceding and 1 preceding
+                       ) as before
+                       from (
+                           select place, c."offset", n, bytes,
+                                  row_number() over (partition by place order by n) as place_in_run
+                           from chosen c join locked l on l."offset" = c."offset"
+                       ) run where place_in_run = n
+                   ) counted where coalesce(before, 0) < $7
                ), claimed as (
                    update {messages} m
                    set owner = $1, due_ms = {STATEMENT_MS} + $2, attempts = m.attempts + 1,
@@ -91,6 +97,7 @@ impl OrderedDialect for Postgres {
         .bind(bound(run))
         .bind(bound(limit))
         .bind(holders)
+        .bind(bound(queue.batch_bytes))
         .fetch_all(connection)
         .await;
         let claimed = match claimed {

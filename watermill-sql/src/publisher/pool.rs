@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Layout, SqlDatabase,
-    connection::{FORGOTTEN, Pooled, within},
+    connection::{Checked, FORGOTTEN, Pooled, within},
     error::{Failure, Trouble, classify},
     schema,
     topic::Tables,
@@ -43,6 +43,7 @@ struct Shared {
     /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
     packet: Packet,
+    checked: Checked,
 }
 
 impl<D: SqlDatabase> SqlPublisher<D> {
@@ -89,7 +90,9 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     /// not Watermill's, `Unavailable` and `Refused` as the database says.
     pub async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         let initialized = async {
-            let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
+            let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+            let tables = tables.map_err(|why| Failure::because(Trouble::Topic, why))?;
+            self.shared.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let ensured = schema::ensure_messages::<D>(
                 pooled.get(),
@@ -118,11 +121,14 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
                 true => Some(unconstrained(self.shared.writing.lock()).await),
                 false => None,
             };
-            let inserting =
-                within(self.config.timeout, insert(&self.pool, &batch, &self.config, &self.shared.packet));
+            let inserting = async {
+                self.shared.checked.pool(&self.pool).await?;
+                insert(&self.pool, &batch, &self.config, &self.shared.packet).await
+            };
+            let inserting = within(self.config.timeout, inserting);
             inserting.await.map_err(|failure| failure.publishing(topic))?;
         }
-        wake::wake(topic);
+        wake::wake(batch.tables.topic());
         Ok(())
     }
 

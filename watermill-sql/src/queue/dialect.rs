@@ -88,6 +88,8 @@ pub struct Queue {
     pub(crate) on_ack: OnAck,
     /// Whether messages of one key follow one another.
     pub(crate) ordered: bool,
+    /// How many bytes one claim may bring, and one row however large it is.
+    pub(crate) batch_bytes: usize,
 }
 
 impl Queue {

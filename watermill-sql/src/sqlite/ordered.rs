@@ -46,8 +46,12 @@ impl OrderedDialect for Sqlite {
             r#"select "offset" from {messages} where ordering_key = k and not acked
                  and (not is_ours or owner is not ?1 or due_ms <= {NOW_MS}) order by "offset" limit 1"#
         );
+        let bytes = queue.batch_bytes;
         let claimed = sqlx::query(AssertSqlSafe(format!(
-            r#"with looked_at as materialized (select "offset", ordering_key {due}),
+            r#"with looked_at as materialized (
+                   select "offset", ordering_key,
+                          coalesce(length(payload), 0) + coalesce(length(metadata), 0) as bytes {due}
+               ),
                ours as materialized (
                    select holds_key as k, "offset" as place from {messages}
                    where "offset" in (select value from json_each(?3)) and holds_key is not null and owner = ?1
@@ -65,19 +69,25 @@ impl OrderedDialect for Sqlite {
                    select k, place, is_ours, ({next}) as head, ({next} offset {run} - 1) as tail from free
                ),
                runs as (
-                   select place, m."offset", due_ms, row_number() over (partition by place order by m."offset") as n
+                   select place, m."offset", due_ms, row_number() over (partition by place order by m."offset") as n,
+                          coalesce(length(payload), 0) + coalesce(length(metadata), 0) as bytes
                    from ends join {messages} m on m.ordering_key = k and not m.acked
                        and m."offset" between head and coalesce(tail, {ASIDE_MS})
                        and (not is_ours or m.owner is not ?1 or m.due_ms <= {NOW_MS})
                    union all
-                   select "offset", "offset", 0, 1 from looked_at where ordering_key is null
+                   select "offset", "offset", 0, 1, bytes from looked_at where ordering_key is null
                ),
-               chosen as (select place, "offset", due_ms, n from runs order by n, place limit {limit}),
+               chosen as (select * from runs order by n, place limit {limit}),
                taken as materialized (
                    select place, "offset" from (
-                       select place, "offset", n, row_number() over (partition by place order by n) as place_in_run
-                       from chosen where due_ms <= {NOW_MS} or due_ms = {ASIDE_MS}
-                   ) where place_in_run = n
+                       select place, "offset", sum(bytes) over (
+                           order by n, place rows between unbounded preceding and 1 preceding
+                       ) as before
+                       from (
+                           select *, row_number() over (partition by place order by n) as place_in_run
+                           from chosen where due_ms <= {NOW_MS} or due_ms = {ASIDE_MS}
+                       ) where place_in_run = n
+                   ) where coalesce(before, 0) < {bytes}
                )
                update {messages}
                set owner = ?1, due_ms = {NOW_MS} + ?2, attempts = attempts + 1,

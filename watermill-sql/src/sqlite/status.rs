@@ -8,7 +8,8 @@ use crate::{
     Layout,
     position::Position,
     queue::ASIDE_MS,
-    status::{Backlog, COUNTED_MAX, GroupRow, Peeked, QueueCounts, StatusDialect},
+    status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
+    stored::Limit,
     topic::{LEASES, Tables},
 };
 
@@ -109,6 +110,7 @@ impl StatusDialect for Sqlite {
         after: i64,
         limit: usize,
     ) -> sqlx::Result<Peeked> {
-        Ok(Peeked { rows: log::fetch(connection, tables, after.into(), limit).await? })
+        let limit = Limit { rows: limit, bytes: PEEKED_BYTES_MAX };
+        Ok(Peeked { rows: log::fetch(connection, tables, after.into(), limit).await?.rows })
     }
 }

@@ -324,7 +324,6 @@ pub(crate) async fn a_hot_key_is_not_in_the_way_of_others<S: Server>() {
     let held = next(&mut holder).await;
     let others = |from: usize| (from..from + 50).flat_map(|n| keyed(&format!("other-{n}"), n..n + 1));
     let mut subscription = worker_with::<S>(&pool, in_order()).subscribe("big").await.unwrap();
-    let mut before = None;
     for from in [0, 50] {
         publisher::<S>(&pool).publish("big", others(from).collect()).await.unwrap();
         for _ in 0..50 {
@@ -335,14 +334,11 @@ pub(crate) async fn a_hot_key_is_not_in_the_way_of_others<S: Server>() {
             assert_ne!(delivery.key().unwrap(), "hot");
             delivery.ack_confirmed().await.unwrap();
         }
-        if let Some(scanned) = S::scanned(&pool).await {
-            let before: i64 = before.replace(scanned).unwrap_or(i64::MIN);
-            // What was in the way of the first ones is not in that of the others.
-            assert!(before == i64::MIN || scanned - before < HOT as i64, "{}", scanned - before);
-        }
     }
-    let waiting = "select count(*) from watermill_big where due_ms > 8000000000000000000";
-    assert!(S::number(&pool, waiting).await > HOT as i64 / 2, "they are set aside");
+    // No claim looks there. What one look sees may be left where it was.
+    let aside =
+        S::number(&pool, "select count(*) from watermill_big where due_ms > 8000000000000000000").await;
+    assert!(aside > HOT as i64 - 2_500, "{aside} are set aside");
     held.ack();
     for expected in 1..200 {
         let delivery = within("the hot key", async {

@@ -37,6 +37,9 @@ pub(crate) struct Claims {
     lanes: Lanes,
     /// Whether the queue is in order by key.
     ordered: bool,
+    /// What is not handed out takes so much memory, and may take so much before no more is claimed.
+    waiting_bytes: usize,
+    batch_bytes: usize,
     out: usize,
     /// How many of those are handled and wait for their outputs.
     handled: usize,
@@ -65,13 +68,15 @@ struct Held {
 
 impl Claims {
     /// Nothing in hand, of a queue that is in order by key or not. Rejected messages may be kept.
-    pub(crate) fn new(ordered: bool, dead_letters: bool) -> Self {
+    pub(crate) fn new(ordered: bool, dead_letters: bool, batch_bytes: usize) -> Self {
         Self {
             rows: HashMap::new(),
             next: 1,
             fresh: VecDeque::new(),
             lanes: Lanes::default(),
             ordered,
+            waiting_bytes: 0,
+            batch_bytes,
             out: 0,
             handled: 0,
             window: Window::ONE,
@@ -132,6 +137,7 @@ impl Claims {
         published_at: Option<SystemTime>,
         claimed_at: Instant,
     ) {
+        self.waiting_bytes += message.payload().len();
         let held = Held { claim, key, message, published_at, claimed_at, out: false, handled: false };
         self.rows.insert(self.next, held);
         match key {
@@ -183,8 +189,11 @@ impl Claims {
         self.fresh.retain(|sequence| !lost.contains(sequence));
         keys.into_iter().for_each(|key| self.lanes.remove(key));
         for sequence in &lost {
-            let Some(Held { claim, key, out, handled, .. }) = self.rows.remove(sequence) else { continue };
+            let Some(Held { claim, key, message, out, handled, .. }) = self.rows.remove(sequence) else {
+                continue;
+            };
             self.out -= usize::from(out);
+            self.waiting_bytes -= if out { 0 } else { message.payload().len() };
             self.handled -= usize::from(handled);
             if !not_ours.contains(&claim) {
                 self.release(Release { claim, delay: Duration::ZERO, tried: out }, key, now);
@@ -259,7 +268,8 @@ impl Claims {
         behind.iter().for_each(|_| self.lanes.leave(key));
         behind.extend(self.lanes.take_waiting(key));
         for sequence in behind {
-            if let Some(Held { claim, key, .. }) = self.rows.remove(&sequence) {
+            if let Some(Held { claim, key, message, .. }) = self.rows.remove(&sequence) {
+                self.waiting_bytes -= message.payload().len();
                 self.release(Release { claim, delay: Duration::ZERO, tried: false }, key, now);
             }
         }
@@ -303,6 +313,7 @@ impl Ledger for Claims {
         };
         let Some(held) = self.rows.get_mut(&sequence) else { return Offer::Nothing(None) };
         held.out = true;
+        self.waiting_bytes -= held.message.payload().len();
         let (claim, key) = (held.claim, held.key());
         let (message, published_at) = (held.message.clone(), held.published_at);
         let waited = now.saturating_duration_since(held.claimed_at);
@@ -362,6 +373,7 @@ impl Ledger for Claims {
     fn give_back(&mut self, now: Instant) {
         self.fresh.clear();
         self.lanes.clear();
+        self.waiting_bytes = 0;
         for Held { claim, key, out, .. } in std::mem::take(&mut self.rows).into_values() {
             self.release(Release { claim, delay: Duration::ZERO, tried: out }, key, now);
         }
@@ -372,6 +384,7 @@ impl Ledger for Claims {
         self.rows.clear();
         self.fresh.clear();
         self.lanes.clear();
+        self.waiting_bytes = 0;
         (self.out, self.handled) = (0, 0);
         let Unsaved { done, released, .. } = std::mem::take(&mut self.unsaved);
         let receipts = done.into_iter().map(|done| done.receipt);
@@ -414,7 +427,7 @@ impl Ledger for Claims {
     }
 
     fn wants_more(&self) -> bool {
-        self.fresh.len() < self.ahead.div_ceil(2)
+        self.fresh.len() < self.ahead.div_ceil(2) && self.waiting_bytes < self.batch_bytes
     }
 
     fn unrecorded(&self) -> Unrecorded {

@@ -7,7 +7,7 @@ use super::*;
 const BATCH: usize = 100;
 
 fn claims(offsets: impl IntoIterator<Item = i64>, window: usize, now: Instant) -> Claims {
-    let mut claims = Claims::new(false, true);
+    let mut claims = Claims::new(false, true, 1_000);
     claims.set_window(Window::unordered(NonZeroUsize::new(window).unwrap()));
     fill(&mut claims, offsets, now);
     claims
@@ -165,7 +165,7 @@ fn run(claims: &mut Claims, key: i64, offsets: std::ops::RangeInclusive<i64>, no
 }
 
 fn in_order(now: Instant) -> Claims {
-    let mut claims = Claims::new(true, true);
+    let mut claims = Claims::new(true, true, 1_000);
     run(&mut claims, 7, 1..=3, now);
     run(&mut claims, 8, 4..=4, now);
     claims
@@ -244,7 +244,7 @@ fn a_key_is_done_with_when_the_last_of_its_run_is() {
 #[test]
 fn a_row_that_holds_its_key_and_is_done_before_others_passes_it_on() {
     let now = Instant::now();
-    let mut claims = Claims::new(true, true);
+    let mut claims = Claims::new(true, true, 1_000);
     claims.set_window(Window::ordered(NonZeroUsize::new(3).unwrap()));
     run(&mut claims, 7, 1..=3, now);
     let out: Vec<_> = std::iter::from_fn(|| next(&mut claims, now)).collect();
@@ -270,4 +270,23 @@ fn with_a_lost_row_its_key_is_lost() {
     assert_eq!(released(&mut claims), [(2, false), (3, false)], "the one that is lost is another's");
     assert_eq!(next(&mut claims, now).unwrap().offset, Some(4));
     assert_eq!(claims.outstanding(), 1);
+}
+
+#[test]
+fn rows_that_are_large_are_not_claimed_ahead_beyond_the_bytes_that_may_wait() {
+    let now = Instant::now();
+    let mut claims = claims([], 1, now);
+    claims.ahead = 100;
+    for offset in 1..=3 {
+        assert!(claims.wants_more());
+        claims.push((Claim { offset, attempt: 1 }, None), Message::new(vec![7; 400]), None, now);
+    }
+    assert_eq!((claims.wants_more(), claims.wanted(BATCH)), (false, 0), "1,200 bytes wait");
+    let handed = next(&mut claims, now).unwrap();
+    assert!(claims.wants_more(), "what is handed out does not wait");
+    claims.keep_only(&[Claim { offset: 2, attempt: 1 }], &HashSet::new(), now);
+    assert_eq!(claims.waiting_bytes, 400);
+    settle(&mut claims, &handed, Outcome::Ack);
+    claims.give_back(now);
+    assert_eq!(claims.waiting_bytes, 0);
 }

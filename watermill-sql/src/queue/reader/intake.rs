@@ -125,6 +125,9 @@ impl<D: OrderedDialect> QueueReader<D> {
             holders = &[];
             let found = look.rows.len();
             rows.extend(look.rows);
+            if rows.iter().map(|row| row.row.bytes()).sum::<usize>() >= self.config.batch_bytes {
+                return Ok(true);
+            }
             if rows.is_empty() && look.looked_at > 0 && !ended_holds {
                 ended_holds = true;
                 D::end_holds(connection, &self.queue).await?;
