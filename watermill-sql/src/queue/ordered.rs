@@ -24,7 +24,6 @@ use super::{
 pub(crate) const ASIDE_MS: i64 = 9_000_000_000_000_000_000;
 
 /// The most rows of one key in one claim: what one worker handles before another may go on with the key.
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) const RUN_MAX: usize = 32;
 
 /// How many rows are looked at that may have to be set aside, and how many keys that may have to be mended.
