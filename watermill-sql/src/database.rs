@@ -1,7 +1,7 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::QueueDialect,
+    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::OrderedDialect,
     retention::RetentionDialect, source::SourceDialect, status::StatusDialect,
 };
 
@@ -10,14 +10,14 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + ListenDialect + QueueDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect
+    LogDialect + ListenDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect
 {
 }
 
 impl<
     D: LogDialect
         + ListenDialect
-        + QueueDialect
+        + OrderedDialect
         + FencedDialect
         + RetentionDialect
         + SourceDialect

@@ -31,7 +31,7 @@ use crate::{
 /// Works on topics of the queue layout, over a pool of connections: each message goes to one of all
 /// subscriptions, in all processes, and is deleted or marked when it is acked.
 ///
-/// There are no groups and no order. A subscription needs up to two connections of the pool at a time,
+/// There are no groups, and no order unless [`ordered_by_key`](SqlQueueSubscriberConfig::ordered_by_key). A subscription needs up to two connections of the pool at a time,
 /// and none while nothing happens: busy, it keeps them from one statement to the next while the pool has
 /// others to lend. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
 /// connection on PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber.
@@ -75,14 +75,19 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         let dead = dead.filter(|dead| !dead.topic().eq_ignore_ascii_case(tables.topic()));
         source::check_topic(self.config.source.as_ref(), topic)?;
 
-        let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
+        let SqlQueueSubscriberConfig {
+            payload_column: payload,
+            initialize_schema: create,
+            ordered_by_key: ordered,
+            ..
+        } = self.config;
         within(PREPARE_MAX, async {
             self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
             match &self.config.source {
-                None => schema::ensure_queue::<D>(connection, &tables, payload, create).await?,
+                None => schema::ensure_queue::<D>(connection, &tables, payload, ordered, create).await?,
                 Some(source) => {
                     tables = source::tables_over::<D>(connection, tables, source, Use::Queue).await?;
                     source::ensure_claims::<D>(connection, &tables, create).await?;
@@ -112,7 +117,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
         let Prepared { tables, dead_letters } = prepared;
 
-        let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
+        let SqlQueueSubscriberConfig { batch_size, ack_interval, ordered_by_key: ordered, .. } = self.config;
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         // What is done stays among our claims as long as its row stays where it is.
         let on_ack = match tables.mapping() {
@@ -123,7 +128,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let shared = Arc::new(Shared::new(
             topic,
             None,
-            Claims::new(dead_letters.is_some(), self.config.batch_bytes),
+            Claims::new(ordered, dead_letters.is_some(), self.config.batch_bytes),
             options,
         ));
         shared.lock().disown();
@@ -141,6 +146,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                     owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
                     on_ack,
+                    ordered,
                     batch_bytes: self.config.batch_bytes,
                 },
                 dead_letters,
@@ -192,9 +198,10 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
+        let ordering = if self.config.ordered_by_key { Ordering::Scoped } else { Ordering::None };
         SubscriberCapabilities::new("sql")
             .persistent(true)
-            .ordering(Ordering::None)
+            .ordering(ordering)
             .attempts(true)
             .nack_delay(true)
             .dead_letters(self.config.dead_letter_topic.is_some())

@@ -12,7 +12,8 @@ use crate::{
     error::{Failure, classify},
     queue::{
         claims::Done,
-        dialect::{Claim, Claimed, QueueDialect},
+        dialect::{Claim, Claimed},
+        ordered::OrderedDialect,
     },
     source::Passed,
 };
@@ -20,7 +21,7 @@ use crate::{
 /// How many claims one statement forgets whose rows are done and gone.
 const FORGET_AT_ONCE: usize = 1_000;
 
-impl<D: QueueDialect> QueueReader<D> {
+impl<D: OrderedDialect> QueueReader<D> {
     /// Adds claims for rows that have none.
     pub(super) async fn claim_new(&self, connection: &mut D::Connection, limit: usize) -> sqlx::Result<()> {
         let tables = &self.queue.tables;
