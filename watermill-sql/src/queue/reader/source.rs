@@ -44,7 +44,10 @@ impl<D: OrderedDialect> QueueReader<D> {
         };
         let id = |claimed: &Claimed| claimed.row.message.as_ref().ok().map(|stored| stored.id().to_owned());
         let ids: Vec<String> = claimed.iter().filter_map(id).collect();
-        let rows = D::rows_by_id(connection, mapping, &ids).await?;
+        let rows = match ids.is_empty() {
+            true => Vec::new(),
+            false => D::rows_by_id(connection, mapping, &ids).await?,
+        };
         let mut rows: HashMap<String, _> = rows.into_iter().map(|found| (found.id, found.row)).collect();
         let mut gone = Vec::new();
         for mut filled in std::mem::take(claimed) {
@@ -63,6 +66,10 @@ impl<D: OrderedDialect> QueueReader<D> {
     pub(super) async fn gone(&self) -> Result<Vec<Claim>, Failure> {
         let Some(mapping) = self.queue.tables.mapping() else { return Ok(Vec::new()) };
         let held = self.shared.lock().ledger.held_ids();
+        // What was in hand may be settled meanwhile, and MySQL knows no empty list.
+        if held.is_empty() {
+            return Ok(Vec::new());
+        }
         let ids: Vec<String> = held.iter().map(|(id, _)| id.clone()).collect();
         let there = self.over_a_connection(async |connection: &mut D::Connection| {
             D::ids_there(connection, mapping, &ids).await.map_err(classify::<D>)
