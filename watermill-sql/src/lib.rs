@@ -16,7 +16,6 @@ mod dead_letter;
 mod dialect;
 mod error;
 mod layout;
-mod listener;
 mod log;
 mod marshaler;
 mod pace;
@@ -30,6 +29,7 @@ mod status;
 mod stored;
 mod topic;
 mod wake;
+mod watch;
 
 #[cfg(feature = "mysql")]
 mod mysql;

@@ -16,6 +16,16 @@ mod mysql;
 #[path = "../../tests/postgres_database/mod.rs"]
 mod postgres;
 
+/// A database on another server than that of all. Blocks.
+pub(crate) fn postgres_on(url: &str) -> postgres::Database {
+    postgres::Database::on(url)
+}
+
+/// A database on another server than that of all. Blocks.
+pub(crate) fn mysql_on(url: &str) -> mysql::Database {
+    mysql::Database::on(url)
+}
+
 /// A database to measure on.
 pub(crate) trait Bench: Raw {
     /// How figures name it.

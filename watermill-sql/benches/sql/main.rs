@@ -2,7 +2,7 @@
 //! run.
 //!
 //! ```text
-//! cargo xtask bench [sql|publish|subscribe|queue|start] [--quick] [--json]
+//! cargo xtask bench [sql|publish|subscribe|queue|waking|start] [--quick] [--json]
 //! cargo bench -p watermill-sql --all-features --bench sql -- [part of a figure's name] [--quick] [--json]
 //! ```
 //!
@@ -10,7 +10,6 @@
 //! error. The servers' settings decide how fast a commit is: the slower, the nearer ratios are to one.
 
 mod database;
-mod idle;
 mod mysql;
 mod postgres;
 mod publish;
@@ -21,12 +20,16 @@ mod sqlite;
 mod start;
 mod statements;
 mod subscribe;
+mod waking;
 
 use sqlx::{MySql, Postgres, Sqlite};
 use tokio::runtime::Builder;
 use watermill_testkit::Figures;
 
 fn main() {
+    if waking::serve_if_asked_to() {
+        return;
+    }
     let options = Options::from_args();
     let mut figures = Figures::from_args();
     // As a service has it: several threads, and none that is special.
@@ -39,7 +42,7 @@ fn main() {
         subscribe::measure::<MySql>(&options, &mut figures).await;
         subscribe::measure::<Sqlite>(&options, &mut figures).await;
         queue::measure(&options, &mut figures).await;
-        idle::measure(&options, &mut figures).await;
+        waking::measure(&options, &mut figures).await;
         start::measure(&options, &mut figures).await;
         // Last, because to be counted costs time.
         statements::measure::<Postgres>(&options, &mut figures).await;

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     connection::ConnectionDialect, error::Failure, position::Position, publisher::InsertDialect, stored::Row,
-    topic::Tables,
+    topic::Tables, watch::WatchDialect,
 };
 
 /// The statements of one database for reading logs. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait LogDialect: InsertDialect + LeaseDialect {
+pub trait LogDialect: InsertDialect + LeaseDialect + WatchDialect {
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
 
@@ -89,6 +89,19 @@ pub trait LeaseDialect: ConnectionDialect {
         lease: &mut Lease,
         duration: Duration,
     ) -> sqlx::Result<bool>;
+
+    /// Whether [`renew_many`](Self::renew_many) is worth asking.
+    const RENEWS_MANY: bool = false;
+
+    /// Prolongs those of the leases that can be prolonged at once and without waiting, and says which: one whose position
+    /// is not the one that we know is left alone.
+    async fn renew_many(
+        _connection: &mut Self::Connection,
+        leases: &[Lease],
+        _duration: Duration,
+    ) -> sqlx::Result<Vec<bool>> {
+        Ok(vec![false; leases.len()])
+    }
 
     /// Moves the group's position and, if given, replaces its progress, inside the caller's
     /// transaction; false when the lease is lost.

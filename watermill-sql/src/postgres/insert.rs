@@ -9,9 +9,6 @@ use crate::{
     schema::Found, topic::Tables,
 };
 
-/// The channel on which topics are named that were published to.
-pub(super) const CHANNEL: &str = "watermill";
-
 /// Whether the transaction began earlier than it does when a statement begins its own: that is some microseconds
 /// before the statement is executed, and less than it takes to hear of a `BEGIN` and send another statement.
 const BEGUN_BEFORE: &str = "statement_timestamp() - now() > interval '10 microseconds'";
@@ -58,8 +55,8 @@ impl InsertDialect for Postgres {
     }
 }
 
-/// Offsets are drawn in the order of the arrays. The notification is part of the statement, and so of
-/// the transaction: it is sent with the commit, if that comes.
+/// Offsets are drawn in the order of the arrays. Nobody is notified: PostgreSQL lets transactions that do so commit one at
+/// a time, each with a flush of its own.
 async fn insert_into(
     connection: &mut PgConnection,
     tables: &Tables,
@@ -81,11 +78,7 @@ async fn insert_into(
         extra.columns,
         extra.values,
     );
-    let notify = match config.notify {
-        true => format!(", pg_notify('{CHANNEL}', '{}')", tables.topic()),
-        false => String::new(),
-    };
-    let statement = format!("with written as ({insert}) select {BEGUN_BEFORE}{notify}");
+    let statement = format!("with written as ({insert}) select {BEGUN_BEFORE}");
     let uuids: Vec<&str> = records.iter().map(|record| record.uuid.as_str()).collect();
     let metadata: Vec<&str> = records.iter().map(|record| record.metadata.as_str()).collect();
     let query = sqlx::query(AssertSqlSafe(statement)).bind(uuids);

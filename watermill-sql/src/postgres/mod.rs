@@ -8,7 +8,6 @@ mod errors;
 mod holder;
 mod insert;
 mod lease;
-mod listen;
 mod log;
 mod look;
 mod queue;
@@ -17,6 +16,7 @@ mod rows;
 mod schema;
 mod start;
 mod status;
+mod watch;
 mod zone;
 
 use async_trait::async_trait;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// As [`NOW_MS`], the same in all of a statement, so that an index can be searched for it.
-const STATEMENT_MS: &str = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
+pub(super) const STATEMENT_MS: &str = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
 
 /// A row that is ours: its offset is in the first parameter, the others are the attempt and the owner. The
 /// planner does not see how many keys there are, and so looks them up whatever it believes about a table

@@ -12,10 +12,11 @@ mod retention;
 mod rows;
 mod schema;
 mod status;
+mod watch;
 
 use sqlx::{Sqlite, error::DatabaseError};
 
-use crate::{PayloadColumn, dialect::Dialect, error::Trouble, listener::ListenDialect};
+use crate::{PayloadColumn, dialect::Dialect, error::Trouble};
 
 /// Now, by the database's clock, in milliseconds since the Unix epoch.
 const NOW_MS: &str = "cast(unixepoch('now', 'subsec') * 1000 as integer)";
@@ -35,6 +36,3 @@ impl Dialect for Sqlite {
         errors::trouble(error)
     }
 }
-
-/// It tells nobody.
-impl ListenDialect for Sqlite {}

@@ -107,14 +107,14 @@ fn publishing(layout: Layout) -> SqlPublisherConfig {
 }
 
 fn reader<S: Server>(pool: &Pool<S::Database>, config: SqlSubscriberConfig) -> SqlSubscriber<S::Database> {
-    SqlSubscriber::new(pool.clone(), config.listen(false)).unwrap()
+    SqlSubscriber::new(pool.clone(), config.watch(false)).unwrap()
 }
 
 fn worker<S: Server>(
     pool: &Pool<S::Database>,
     config: SqlQueueSubscriberConfig,
 ) -> SqlQueueSubscriber<S::Database> {
-    SqlQueueSubscriber::new(pool.clone(), config.listen(false)).unwrap()
+    SqlQueueSubscriber::new(pool.clone(), config.watch(false)).unwrap()
 }
 
 /// JSON numbers.

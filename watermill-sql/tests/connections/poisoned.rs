@@ -38,9 +38,9 @@ async fn forget_a_transaction<S: Server>(pool: &Pool<S::Database>) {
 pub(crate) async fn what_is_published_over_a_connection_with_a_forgotten_transaction_is_there<S: Server>() {
     let server = S::default();
     let (pool, other) = (server.pool(1).await, server.pool(1).await);
-    for (layout, notify) in [(Layout::Log, true), (Layout::Log, false), (Layout::Queue, true)] {
-        let topic = format!("{layout:?}_{notify}").to_lowercase();
-        let publisher = SqlPublisher::new(pool.clone(), publishing(layout).notify(notify)).unwrap();
+    for layout in [Layout::Log, Layout::Queue] {
+        let topic = format!("{layout:?}").to_lowercase();
+        let publisher = SqlPublisher::new(pool.clone(), publishing(layout)).unwrap();
         publisher.publish(&topic, numbered(0..1)).await.unwrap();
         for messages in [1, 2, 1_001] {
             let before = count::<S>(&other, &topic).await;

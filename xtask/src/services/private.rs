@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use super::{Service, USAGE, chosen};
 use crate::Result;
 
-/// `private <up|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`. `up` and
+/// `private <up|durable|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`. `up`, `durable` and
 /// `follow` print the URL and nothing else on standard output.
 pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
     let [verb, name, folders @ ..] = args else {
@@ -16,6 +16,7 @@ pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
     for service in chosen(services, std::slice::from_ref(name))? {
         match (verb.as_str(), &folders[..]) {
             ("up", [dir]) => println!("{}", service.start(dir)?),
+            ("durable", [dir]) => println!("{}", service.start_durable(dir)?),
             ("follow", [dir, primary]) => println!("{}", service.follow(dir, primary)?),
             ("kill", [dir]) => service.kill(dir)?,
             ("down", [dir]) => end(service, dir)?,

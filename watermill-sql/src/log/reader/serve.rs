@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Failure, Trouble},
     log::{dialect::LogDialect, lease::Lease},
-    pace::Pace,
+    pace::{self, Pace},
     wake,
 };
 
@@ -42,7 +42,8 @@ impl<D: LogDialect> Reader<D> {
         let mut paces = Paces::default();
         // What is not under way; what is brings its state back when it is done.
         let mut to_fetch = Some(Fetching::new(lease.clone(), &self.config, now));
-        let mut to_keep = Some(Keeping::new(lease, now + self.config.lease / 3));
+        let term = self.renewals.hold(lease.clone(), self.config.lease, self.shared.clone(), now);
+        let mut to_keep = Some(Keeping::new(lease, term));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
         // Set anew only to end earlier, because that takes a system call: it may end too early, which
@@ -68,7 +69,7 @@ impl<D: LogDialect> Reader<D> {
                 (state, fetched) = &mut fetching => {
                     let state = to_fetch.insert(state);
                     if std::mem::take(&mut is_published) {
-                        state.poll_now(&self.config);
+                        state.poll_now();
                     }
                     self.fetched(&mut paces, fetched)
                 }
@@ -83,7 +84,7 @@ impl<D: LogDialect> Reader<D> {
                 () = self.shared.work() => None,
                 () = published.woken() => {
                     match &mut to_fetch {
-                        Some(state) => state.poll_now(&self.config),
+                        Some(state) => state.poll_now(),
                         None => is_published = true,
                     }
                     None
@@ -144,6 +145,7 @@ impl<D: LogDialect> Reader<D> {
         let now = Instant::now();
         let keep_at = to_keep.as_ref().map(|state| self.keep_at(paces, state));
         let fetch_at = to_fetch.as_ref().and_then(|state| self.fetch_at(paces, state));
+        self.rest(pace::rests(fetch_at, now));
         let until = keep_at.into_iter().chain(fetch_at).min().unwrap_or(now + self.config.lease);
         self.shared.lock().wake_for =
             WakeFor { room: to_fetch.is_some(), recording_before: to_keep.as_ref().map(|_| until) };
@@ -162,7 +164,8 @@ impl<D: LogDialect> Reader<D> {
     /// When the lease is to be renewed, or something recorded.
     fn keep_at(&self, paces: &Paces, state: &Keeping<D>) -> Instant {
         let record_at = self.shared.record_at(&self.shared.lock());
-        let at = record_at.map_or(state.renew_at, |record_at| record_at.min(state.renew_at));
+        let renew_at = state.term.renew_at();
+        let at = record_at.map_or(renew_at, |record_at| record_at.min(renew_at));
         paces.keeping.not_before(at)
     }
 

@@ -25,10 +25,11 @@ use super::{Claims, Queue, QueueDialect, SqlQueueSubscriberConfig};
 use crate::{
     connection::{IDLE_MAX, Pooled, Reserve},
     error::{Failure, Trouble},
-    pace::Pace,
+    pace::{self, Pace, Polling},
     schema::Found,
     topic::Tables,
     wake,
+    watch::Seat,
 };
 
 /// How long a subscription that ends may take to record what it knows.
@@ -47,6 +48,8 @@ pub(super) struct QueueReader<D: QueueDialect> {
     pub(super) origin: Origin,
     /// Connections for the next statements, and until when: of those that claim, and of those that record.
     pub(super) kept: Mutex<Vec<(Pooled<D>, Instant)>>,
+    /// `None` where it has to look for itself.
+    pub(super) watched: Option<Seat>,
     /// How many claims there were.
     pub(super) claims: AtomicU32,
     /// When to look for claims of another time.
@@ -55,8 +58,7 @@ pub(super) struct QueueReader<D: QueueDialect> {
 
 /// When the task does what.
 struct Plan {
-    poll_at: Instant,
-    poll_interval: Duration,
+    polling: Polling,
     renew_at: Instant,
     claiming: Pace,
     writing: Pace,
@@ -64,7 +66,7 @@ struct Plan {
 
 impl Plan {
     fn claim_at(&self) -> Instant {
-        self.claiming.not_before(self.poll_at)
+        self.claiming.not_before(self.polling.at())
     }
 }
 
@@ -81,8 +83,7 @@ impl<D: QueueDialect> QueueReader<D> {
     async fn work(&self, published: &mut wake::WakeUps) -> Result<(), String> {
         let now = Instant::now();
         let mut plan = Plan {
-            poll_at: now,
-            poll_interval: self.config.poll_interval_min,
+            polling: Polling::new(self.config.poll_interval_min, now),
             renew_at: now,
             claiming: Pace::default(),
             writing: Pace::default(),
@@ -137,8 +138,7 @@ impl<D: QueueDialect> QueueReader<D> {
                 },
                 () = self.shared.work() => None,
                 () = published.woken() => {
-                    plan.poll_interval = self.config.poll_interval_min;
-                    plan.poll_at = Instant::now();
+                    plan.polling.woken(Instant::now());
                     None
                 }
                 () = timer.as_mut() => None,
@@ -174,6 +174,9 @@ impl<D: QueueDialect> QueueReader<D> {
         let mut state = self.shared.lock();
         let claim_at = (may_claim && self.wanted_in(&state) > 0).then(|| plan.claim_at());
         let write_at = if may_write { self.write_at(plan, &state) } else { None };
+        if let Some(seat) = &self.watched {
+            seat.rest(pace::rests(claim_at, Instant::now()));
+        }
         let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
         state.wake_for = WakeFor { room: may_claim, recording_before: may_write.then_some(until) };
         let kept_until = self.kept().iter().map(|(_, until)| *until).min();
@@ -189,16 +192,18 @@ impl<D: QueueDialect> QueueReader<D> {
             state.own_until(intake.asked + self.config.visibility_timeout);
             plan.renew_at = intake.asked + self.config.visibility_timeout / 3;
         }
+        let (min, max) = (self.config.poll_interval_min, self.config.poll_interval_max);
         if found == intake.limit {
-            plan.poll_interval = self.config.poll_interval_min;
-            plan.poll_at = now;
+            plan.polling.found(Duration::ZERO, min, now);
             state.ledger.came_full(self.config.batch_size);
+        } else if found > 0 {
+            plan.polling.found(min, min, now);
         } else {
-            plan.poll_at = now + plan.poll_interval.min(intake.due.unwrap_or(Duration::MAX));
-            plan.poll_interval = match found {
-                0 => (plan.poll_interval * 2).min(self.config.poll_interval_max),
-                _ => self.config.poll_interval_min,
-            };
+            let at_rest = self.watched.as_ref().map_or(max, |seat| seat.pause(max));
+            plan.polling.found_nothing(max, at_rest, now);
+        }
+        if let Some(due) = intake.due {
+            plan.polling.no_later_than(now + due);
         }
         drop(state);
         if found > 0 {
