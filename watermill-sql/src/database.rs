@@ -1,11 +1,14 @@
 //! [`SqlDatabase`]: the databases.
 
-use crate::{log::LogDialect, queue::QueueDialect, retention::RetentionDialect, status::StatusDialect};
+use crate::{
+    fenced::FencedDialect, log::LogDialect, queue::QueueDialect, retention::RetentionDialect,
+    status::StatusDialect,
+};
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
 /// with the features `postgres`, `mysql` and `sqlite`.
 ///
 /// It is sealed; bounds may name it.
-pub trait SqlDatabase: LogDialect + QueueDialect + RetentionDialect + StatusDialect {}
+pub trait SqlDatabase: LogDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect {}
 
-impl<D: LogDialect + QueueDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}
+impl<D: LogDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}

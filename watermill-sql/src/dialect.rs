@@ -36,6 +36,11 @@ pub trait Dialect: sqlx::Database {
     /// What a native error means, by the classes that the database documents; `None` for one that is in none.
     fn trouble(error: &dyn sqlx::error::DatabaseError) -> Option<Trouble>;
 
+    /// What is to be done about a native error that does not say it itself, by somebody else than the sender.
+    fn explain(_error: &dyn sqlx::error::DatabaseError) -> Option<&'static str> {
+        None
+    }
+
     /// Refuses a server that cannot be written to, with the remedy: before anything is, so that it is not
     /// taken for one that is away.
     async fn check_server(_connection: &mut Self::Connection) -> Result<(), Failure> {

@@ -26,6 +26,7 @@ pub struct SqlSubscriberConfig {
     group: Option<String>,
     pub(crate) start: StartPosition,
     pub(crate) batch_size: usize,
+    pub(crate) batch_bytes: usize,
     pub(crate) max_ahead: usize,
     pub(crate) poll_interval_min: Duration,
     pub(crate) poll_interval_max: Duration,
@@ -107,6 +108,15 @@ impl SqlSubscriberConfig {
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many bytes of messages one fetch brings into memory at most, and one row however large it is. Default:
+    /// 16 MiB. Up to twice as many wait in memory, beside what handlers have. When rows do not fit, the rest of a fetch is
+    /// broken off with its connection, and the next ones ask for fewer.
+    #[must_use]
+    pub fn batch_bytes(mut self, batch_bytes: usize) -> Self {
+        self.batch_bytes = batch_bytes;
         self
     }
 
@@ -245,6 +255,7 @@ impl SqlSubscriberConfig {
         check(!self.group_name().contains('\0'), "group: contains a NUL character");
         check(self.batch_size > 0, "batch_size: zero would read nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 10,000 rows at once");
+        check(self.batch_bytes > 0, "batch_bytes: zero would read one row at a time");
         check(self.max_ahead >= self.batch_size, "max_ahead: less than batch_size");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
         check(self.watch_interval >= WATCH_INTERVAL_MIN, "watch_interval: less than 4 ms");
@@ -269,6 +280,7 @@ impl Default for SqlSubscriberConfig {
             group: None,
             start: StartPosition::Earliest,
             batch_size: 100,
+            batch_bytes: 16 * 1024 * 1024,
             max_ahead: 1_000,
             poll_interval_min: Duration::from_millis(5),
             poll_interval_max: Duration::from_millis(250),

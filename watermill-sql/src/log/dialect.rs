@@ -10,8 +10,13 @@ use super::{
     lease::{Claim, Claimed, Lease},
 };
 use crate::{
-    connection::ConnectionDialect, error::Failure, position::Position, publisher::InsertDialect, stored::Row,
-    topic::Tables, watch::WatchDialect,
+    connection::ConnectionDialect,
+    error::Failure,
+    position::Position,
+    publisher::InsertDialect,
+    stored::{Limit, Row},
+    topic::Tables,
+    watch::WatchDialect,
 };
 
 /// The statements of one database for reading logs. Each works on a connection that may be inside a transaction.
@@ -46,7 +51,7 @@ pub trait LogDialect: InsertDialect + LeaseDialect + WatchDialect {
         tables: &Tables,
         cursor: &mut Self::Cursor,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched>;
 
     /// What is known of the row that a group has read last; `None` where the group has no row. Only of groups that
@@ -94,10 +99,11 @@ pub trait LeaseDialect: ConnectionDialect {
     const RENEWS_MANY: bool = false;
 
     /// Prolongs those of the leases that can be prolonged at once and without waiting, and says which: one whose position
-    /// is not the one that we know is left alone.
+    /// is not the one that we know is left alone. All have the same witness.
     async fn renew_many(
         _connection: &mut Self::Connection,
         leases: &[Lease],
+        _witness: Option<&str>,
         _duration: Duration,
     ) -> sqlx::Result<Vec<bool>> {
         Ok(vec![false; leases.len()])
@@ -142,6 +148,8 @@ pub struct Fetched {
     pub(crate) rows: Vec<Row>,
     /// Whether there are likely more that can be read at once.
     pub(crate) more: bool,
+    /// Whether there was one that did not fit into memory, so that the connection is of no use any more.
+    pub(crate) is_cut: bool,
     /// Whether rows are being written that belong before those that come next, or may be.
     pub(crate) undecided: bool,
     /// Who keeps later rows from being read, if there were none and somebody does.

@@ -34,7 +34,7 @@ pub(crate) struct Held {
 #[derive(Debug)]
 struct State {
     lease: Lease,
-    renewed_at: Instant,
+    renew_at: Instant,
     /// Until when it is in the hands of whoever renews many.
     taken_until: Option<Instant>,
     is_over: bool,
@@ -45,15 +45,15 @@ struct State {
 pub(crate) struct Term(Arc<Held>);
 
 impl Renewals {
-    /// Begins a term.
+    /// Begins a term, and says when to renew the lease first.
     pub(crate) fn hold(
         &self,
         lease: Lease,
         duration: Duration,
         shared: Arc<Shared<LogLedger>>,
-        now: Instant,
+        renew_at: Instant,
     ) -> Term {
-        let state = State { lease, renewed_at: now, taken_until: None, is_over: false };
+        let state = State { lease, renew_at, taken_until: None, is_over: false };
         let held = Arc::new(Held { duration, shared, state: Mutex::new(state) });
         let mut all = self.all();
         all.retain(|other| other.strong_count() > 0);
@@ -88,7 +88,7 @@ impl Held {
     fn take(&self, now: Instant) -> Option<Lease> {
         let mut state = self.state();
         let is_taken = state.is_over || state.taken_until.is_some_and(|until| now < until);
-        if is_taken || now < state.renewed_at + self.duration / 6 {
+        if is_taken || now + self.duration / 6 < state.renew_at {
             return None;
         }
         state.taken_until = Some(now + self.duration / 10);
@@ -101,7 +101,7 @@ impl Held {
         if state.is_over {
             return;
         }
-        (state.renewed_at, state.taken_until) = (state.renewed_at.max(asked), None);
+        (state.renew_at, state.taken_until) = (asked + self.duration / 3, None);
         self.shared.lock().own_until(asked + self.duration);
         drop(state);
         // Had it run out meanwhile, the stream would be waiting.
@@ -117,8 +117,7 @@ impl Term {
     /// When to renew it.
     pub(crate) fn renew_at(&self) -> Instant {
         let state = self.0.state();
-        let due = state.renewed_at + self.0.duration / 3;
-        state.taken_until.map_or(due, |until| until.max(due))
+        state.taken_until.map_or(state.renew_at, |until| until.max(state.renew_at))
     }
 
     /// It was renewed alone.
@@ -148,7 +147,8 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(6);
 
     fn hold(renewals: &Renewals, topic: &str, now: Instant) -> Term {
-        let ledger = LogLedger::new(Limits { batch_size: 1, max_ahead: 1, dead_letters: false });
+        let ledger =
+            LogLedger::new(Limits { batch_size: 1, batch_bytes: 1, max_ahead: 1, dead_letters: false });
         let shared = Arc::new(Shared::new(topic, None, ledger, SharedOptions::default()));
         let lease = Lease {
             tables: Tables::new::<sqlx::Sqlite>(topic).unwrap(),
@@ -157,8 +157,9 @@ mod tests {
             token: 1,
             position: Position::default(),
             locked_until: 0,
+            witness: None,
         };
-        renewals.hold(lease, LEASE, shared, now)
+        renewals.hold(lease, LEASE, shared, now + LEASE / 3)
     }
 
     fn topics(taken: &[(Arc<Held>, Lease)]) -> Vec<&str> {
@@ -198,7 +199,7 @@ mod tests {
         let held = over.0.clone();
         drop(over);
         taken[1].0.renewed(now);
-        assert_eq!(held.state().renewed_at, start);
+        assert_eq!(held.state().renew_at, now);
         assert_eq!(renewals.take(&due, now + LEASE).len(), 1);
     }
 }

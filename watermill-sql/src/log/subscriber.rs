@@ -65,6 +65,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         let create = self.config.initialize_schema;
         let payload = self.config.payload_column;
         within(PREPARE_MAX, async {
+            self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
@@ -105,8 +106,13 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let source = self.prepare(&tables, dead_letters.as_ref()).await;
         let source = source.map_err(|failure| failure.subscribing(topic))?;
 
-        let SqlSubscriberConfig { batch_size, max_ahead, ack_interval, .. } = self.config;
-        let ledger = LogLedger::new(Limits { batch_size, max_ahead, dead_letters: dead_letters.is_some() });
+        let SqlSubscriberConfig { batch_size, batch_bytes, max_ahead, ack_interval, .. } = self.config;
+        let ledger = LogLedger::new(Limits {
+            batch_size,
+            batch_bytes,
+            max_ahead,
+            dead_letters: dead_letters.is_some(),
+        });
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
         let shared = Arc::new(Shared::new(topic, group, ledger, options));

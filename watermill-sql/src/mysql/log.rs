@@ -1,14 +1,16 @@
 //! Reading logs.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 
 use super::probe;
 use crate::{
     SqlSubscriberConfig, StartPosition,
+    connection::{ConnectionDialect as _, begin},
     error::Failure,
     log::{Fetched, LastRow, Lease, LogDialect, NEWEST, Place, Progress, behind},
     position::Position,
+    stored::Limit,
     topic::{LEASES, Tables},
 };
 
@@ -45,7 +47,7 @@ impl LogDialect for MySql {
                 behind(&newest)
             }
         };
-        let mut transaction = connection.begin().await?;
+        let mut transaction = begin::<MySql>(connection, config.lease).await?;
         let made = sqlx::query(AssertSqlSafe(format!(
             "insert ignore into {offsets} (consumer_group, offset_acked, offset_consumed) values (?, ?, ?)"
         )))
@@ -65,7 +67,8 @@ impl LogDialect for MySql {
             .execute(&mut *transaction)
             .await?;
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        MySql::end(connection).await
     }
 
     async fn open_cursor(
@@ -81,7 +84,7 @@ impl LogDialect for MySql {
         tables: &Tables,
         cursor: &mut probe::Cursor,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         cursor.fetch(connection, tables, after, limit).await
     }

@@ -2,20 +2,22 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, mysql::MySqlDatabaseError};
+use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, mysql::MySqlDatabaseError};
 use tokio::time::Instant;
 
 use super::{
     checks,
+    connection::READ_COMMITTED,
     gaps::{Gap, Gaps, Probed},
     holder, rows, statements,
 };
 use crate::{
     SqlSubscriberConfig,
+    connection::ConnectionDialect as _,
     error::Failure,
     log::{self as logs, Fetched},
     position::Position,
-    stored::Row,
+    stored::{Limit, Row},
     topic::Tables,
 };
 
@@ -35,6 +37,8 @@ enum Proof {
 pub struct Cursor {
     proof: Proof,
     grace: Duration,
+    /// How long a transaction of ours may be silent before the server ends it.
+    silence: Duration,
     gaps: Gaps,
     /// The first missing offset that the reader waits for, and since when.
     held: Option<(i64, Instant)>,
@@ -53,7 +57,8 @@ pub(super) async fn open(
         (_, false) if statements::are_numbered(connection).await.unwrap_or(false) => Proof::Events,
         _ => Proof::Grace,
     };
-    let cursor = Cursor { proof, grace: config.gap_grace, gaps: Gaps::default(), held: None };
+    let cursor =
+        Cursor { proof, grace: config.gap_grace, silence: config.lease, gaps: Gaps::default(), held: None };
     if cursor.proof == Proof::Grace {
         cursor.warn(tables);
     }
@@ -67,26 +72,28 @@ impl Cursor {
         connection: &mut MySqlConnection,
         tables: &Tables,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         let after = after.offset;
         self.gaps.forget_up_to(after);
-        let mut rows = rows::visible(connection, tables, after, limit).await?;
-        let more = rows.len() == limit;
+        let read = rows::visible(connection, tables, after, limit).await?;
+        let (more, is_cut, mut rows) = (read.are_more(limit), read.is_cut, read.rows);
         let mut gaps = self.undecided(after, &rows);
         if gaps.is_empty() {
             self.gaps.clear(after);
             self.held = None;
-            return Ok(Fetched { rows, more, undecided: false, holder: None });
+            return Ok(Fetched { rows, more, is_cut, undecided: false, holder: None });
         }
         let now = Instant::now();
         let locked = self.decide(connection, tables, &gaps, &rows, now).await?;
         // Rows may have appeared, which were missing before.
-        rows = rows::visible(connection, tables, after, limit).await?;
+        let read = rows::visible(connection, tables, after, limit).await?;
+        let (more, is_cut) = (read.are_more(limit), read.is_cut);
+        rows = read.rows;
         gaps = self.undecided(after, &rows);
         let Some(&(first, _)) = gaps.first() else {
             self.held = None;
-            return Ok(Fetched { more: rows.len() == limit, rows, undecided: false, holder: None });
+            return Ok(Fetched { more, is_cut, rows, undecided: false, holder: None });
         };
         rows.retain(|row| row.position.offset < first);
         let since = match self.held {
@@ -96,12 +103,13 @@ impl Cursor {
         self.held = Some((first, since));
         // While rows come, nobody holds the reader back. Gaps of a later wave hold nobody back who could be named.
         let holder = match self.gaps.running() {
+            _ if is_cut => None,
             _ if !rows.is_empty() => None,
             _ if locked => Some(holder::of_rows(connection, since).await?),
             Some(statement) => Some(holder::of_statement(statement, since)),
             None => None,
         };
-        Ok(Fetched { more: !self.gaps.is_waiting(), rows, undecided: true, holder })
+        Ok(Fetched { more: !self.gaps.is_waiting(), is_cut, rows, undecided: true, holder })
     }
 
     fn warn(&self, tables: &Tables) {
@@ -151,7 +159,7 @@ impl Cursor {
         }
         let mut probes = Vec::new();
         for gap in self.gaps.of_wave(gaps) {
-            probes.push((gap, probe(connection, tables, gap).await?));
+            probes.push((gap, probe(connection, tables, gap, self.silence).await?));
         }
         let locked = probes.iter().any(|(_, probed)| *probed == Probed::Locked);
         let is_late_enough = match self.proof {
@@ -171,9 +179,14 @@ impl Cursor {
 }
 
 /// In READ COMMITTED an empty range leaves no lock behind; the transaction ends at once all the same.
-async fn probe(connection: &mut MySqlConnection, tables: &Tables, gap: Gap) -> sqlx::Result<Probed> {
-    sqlx::raw_sql("set transaction isolation level read committed").execute(&mut *connection).await?;
-    let mut transaction = connection.begin().await?;
+async fn probe(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    gap: Gap,
+    silence: Duration,
+) -> sqlx::Result<Probed> {
+    let begin = format!("{READ_COMMITTED}; {}", MySql::begin(silence).unwrap_or_default());
+    let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
     let found: sqlx::Result<Option<i64>> = sqlx::query_scalar(AssertSqlSafe(format!(
         "select `offset` from {} where `offset` between ? and ? limit 1 for update nowait",
         tables.messages()
@@ -183,6 +196,7 @@ async fn probe(connection: &mut MySqlConnection, tables: &Tables, gap: Gap) -> s
     .fetch_optional(&mut *transaction)
     .await;
     transaction.rollback().await?;
+    MySql::end(connection).await?;
     match found {
         Ok(None) => Ok(Probed::Empty),
         Ok(Some(_)) => Ok(Probed::Row),

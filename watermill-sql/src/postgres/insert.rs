@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::zone;
+use super::{pooler::REMEDY, zone};
 use crate::{
     PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
     schema::Found, topic::Tables,
@@ -26,7 +26,15 @@ impl InsertDialect for Postgres {
     /// Rows are bound as arrays, so that the limit of bound values does not count: longer statements
     /// gain nothing more.
     const INSERT_ROWS_MAX: usize = 1_000;
+    /// Far below what a message to the server may have, and an array.
+    const INSERT_BYTES_MAX: usize = 64 * 1024 * 1024;
+    const PACKET_LIMIT: Option<&str> = Some("the largest value of PostgreSQL, less a little");
     const DUE_MS_MAX: i64 = i64::MAX;
+
+    /// Nothing larger than a gibibyte can be allocated there, which it calls an internal error.
+    async fn packet_max(_connection: &mut PgConnection) -> sqlx::Result<usize> {
+        Ok(1023 * 1024 * 1024)
+    }
 
     async fn insert(
         connection: &mut PgConnection,
@@ -70,15 +78,18 @@ async fn insert_into(
         PayloadColumn::Bytes => ("bytea", "payload"),
     };
     let (due, due_ms) = if extra.due { (", $4::bigint[]", ", due_ms") } else { ("", "") };
+    // Behind a pooler that loses prepared statements it may be that of another topic, which then writes nothing.
+    let is_it = format!("${} = '{}'", if extra.due { 5 } else { 4 }, tables.messages());
     let insert = format!(
         "insert into {} (uuid, payload, metadata{})
          select uuid, {payload}, metadata::json{}
-         from unnest($1::text[], $2::{bound}[], $3::text[]{due}) as new (uuid, payload, metadata{due_ms})",
+         from unnest($1::text[], $2::{bound}[], $3::text[]{due}) as new (uuid, payload, metadata{due_ms})
+         where {is_it}",
         tables.messages(),
         extra.columns,
         extra.values,
     );
-    let statement = format!("with written as ({insert}) select {BEGUN_BEFORE}");
+    let statement = format!("with written as ({insert}) select {BEGUN_BEFORE}, {is_it}");
     let uuids: Vec<&str> = records.iter().map(|record| record.uuid.as_str()).collect();
     let metadata: Vec<&str> = records.iter().map(|record| record.metadata.as_str()).collect();
     let query = sqlx::query(AssertSqlSafe(statement)).bind(uuids);
@@ -98,5 +109,9 @@ async fn insert_into(
         true => query.bind(records.iter().map(|record| record.due_ms).collect::<Vec<_>>()),
         false => query,
     };
-    query.fetch_one(connection).await?.try_get(0)
+    let answer = query.bind(tables.messages()).fetch_one(connection).await?;
+    if !answer.try_get::<bool, _>(1)? {
+        return Err(sqlx::Error::Protocol(format!("another statement was executed: {REMEDY}")));
+    }
+    answer.try_get(0)
 }

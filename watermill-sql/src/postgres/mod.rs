@@ -5,11 +5,13 @@ mod checks;
 mod commit_order;
 mod connection;
 mod errors;
+mod fenced;
 mod holder;
 mod insert;
 mod lease;
 mod log;
 mod look;
+mod pooler;
 mod queue;
 mod retention;
 mod rows;
@@ -45,6 +47,10 @@ impl Dialect for Postgres {
 
     fn trouble(error: &dyn DatabaseError) -> Option<Trouble> {
         errors::trouble(error)
+    }
+
+    fn explain(error: &dyn DatabaseError) -> Option<&'static str> {
+        pooler::is_lost_statement(error).then_some(pooler::REMEDY)
     }
 
     async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {

@@ -13,12 +13,12 @@ use watermill_core::{
 };
 
 use super::{
-    ConnectionPublisher, SqlPublisherConfig,
+    ConnectionPublisher, Packet, SqlPublisherConfig,
     insert::{self, Batch, Over},
 };
 use crate::{
     Layout, SqlDatabase,
-    connection::{FORGOTTEN, Pooled, within},
+    connection::{Checked, FORGOTTEN, Pooled, within},
     error::{Failure, Trouble, classify},
     schema,
     topic::Tables,
@@ -42,6 +42,8 @@ struct Shared {
     /// A fair queue in front of a database that has one writer: calls are written in the order of their
     /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
+    packet: Packet,
+    checked: Checked,
 }
 
 impl<D: SqlDatabase> SqlPublisher<D> {
@@ -89,6 +91,7 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     pub async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         let initialized = async {
             let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
+            self.shared.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let ensured = schema::ensure_messages::<D>(
                 pooled.get(),
@@ -117,7 +120,11 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
                 true => Some(unconstrained(self.shared.writing.lock()).await),
                 false => None,
             };
-            let inserting = within(self.config.timeout, insert(&self.pool, &batch, &self.config));
+            let inserting = async {
+                self.shared.checked.pool(&self.pool).await?;
+                insert(&self.pool, &batch, &self.config, &self.shared.packet).await
+            };
+            let inserting = within(self.config.timeout, inserting);
             inserting.await.map_err(|failure| failure.publishing(topic))?;
         }
         wake::wake(topic);
@@ -156,16 +163,23 @@ async fn insert<D: SqlDatabase>(
     pool: &Pool<D>,
     batch: &Batch,
     config: &SqlPublisherConfig,
+    packet: &Packet,
 ) -> Result<(), Failure> {
-    let is_one_statement = batch.is_one_statement::<D>();
+    let is_one_statement = batch.is_one_statement::<D>(packet);
     let mut pooled = match is_one_statement {
         true => Pooled::of(pool).await?,
         false => Pooled::clean(pool).await?,
     };
+    // What is refused here was not sent, and the connection is as good as before.
+    let limit = packet.limit::<D>(pooled.get(), &batch.records).await.map_err(classify::<D>);
+    if !matches!(&limit, Err(failure) if failure.is_passing()) {
+        pooled.settled();
+    }
+    limit?;
     let over = Over::Ours { silence: config.timeout };
     let create = config.initialize_schema;
     loop {
-        let inserted = insert::insert::<D>(pooled.get(), over, batch, config, create, None).await;
+        let inserted = insert::insert::<D>(pooled.get(), over, batch, config, create, (None, packet)).await;
         let perhaps_inside = match inserted {
             Ok(inserted) => inserted.perhaps_inside,
             Err(failure) => {

@@ -24,6 +24,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,
     pub(crate) batch_size: usize,
+    pub(crate) batch_bytes: usize,
     pub(crate) poll_interval_min: Duration,
     pub(crate) poll_interval_max: Duration,
     pub(crate) ack_interval: Duration,
@@ -71,6 +72,15 @@ impl SqlQueueSubscriberConfig {
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many bytes of messages one statement claims at most, and one row however large it is. Default: 16 MiB.
+    /// Up to twice as many wait in memory, beside what handlers have. What a database has compressed below 256 bytes
+    /// counts as that.
+    #[must_use]
+    pub fn batch_bytes(mut self, batch_bytes: usize) -> Self {
+        self.batch_bytes = batch_bytes;
         self
     }
 
@@ -176,6 +186,7 @@ impl SqlQueueSubscriberConfig {
         check(self.visibility_timeout <= VISIBILITY_TIMEOUT_MAX, "visibility_timeout: more than a day");
         check(self.batch_size > 0, "batch_size: zero would claim nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 1,000 rows at once");
+        check(self.batch_bytes > 0, "batch_bytes: zero would claim one row at a time");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
         check(self.watch_interval >= WATCH_INTERVAL_MIN, "watch_interval: less than 4 ms");
         check(
@@ -199,6 +210,7 @@ impl Default for SqlQueueSubscriberConfig {
             visibility_timeout: Duration::from_secs(30),
             on_ack: OnAck::Delete,
             batch_size: 100,
+            batch_bytes: 16 * 1024 * 1024,
             poll_interval_min: Duration::from_millis(5),
             poll_interval_max: Duration::from_millis(250),
             ack_interval: Duration::from_millis(20),

@@ -71,6 +71,7 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
         within(PREPARE_MAX, async {
+            self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
@@ -102,7 +103,12 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
 
         let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
-        let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
+        let shared = Arc::new(Shared::new(
+            topic,
+            None,
+            Claims::new(dead_letters.is_some(), self.config.batch_bytes),
+            options,
+        ));
         shared.lock().disown();
         let watched = source.filter(|_| self.config.watch).and_then(|source| {
             let SqlQueueSubscriberConfig { watch_interval: interval, poll_interval_max, retry, .. } =
@@ -121,6 +127,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                     owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
                     on_ack: self.config.on_ack,
+                    batch_bytes: self.config.batch_bytes,
                 },
                 dead_letters,
                 shared,

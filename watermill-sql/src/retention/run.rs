@@ -1,6 +1,9 @@
 //! [`SqlRetention`]: deletes what is old and read.
 
-use std::{fmt, sync::Mutex, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use sqlx::Pool;
 use tokio_util::task::AbortOnDropHandle;
@@ -9,15 +12,12 @@ use watermill_core::error::ConfigError;
 use super::{RetentionError, SqlRetentionConfig, dialect::Expiry};
 use crate::{
     Layout, SqlDatabase,
-    connection::{Pooled, within},
+    connection::{Checked, Pooled, within},
     error::{Failure, Trouble, classify},
     position::Position,
     schema,
     topic::Tables,
 };
-
-/// How long the database may take for a batch, and after how long a silence it may roll one back.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Deletes rows that nobody needs any more, over a pool of connections: of logs what every consumer group
 /// has read, Go's included, and of queues what is marked as acked, if it is older than
@@ -46,6 +46,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub struct SqlRetention<D: SqlDatabase> {
     pub(super) pool: Pool<D>,
     pub(super) config: SqlRetentionConfig,
+    pub(super) checked: Arc<Checked>,
     /// The plugin's, while a router runs.
     pub(super) task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -69,7 +70,7 @@ impl<D: SqlDatabase> SqlRetention<D> {
     /// [`ConfigError`] as [`SqlRetentionConfig::validate`].
     pub fn new(pool: Pool<D>, config: SqlRetentionConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { pool, config, task: Mutex::default() })
+        Ok(Self { pool, config, checked: Arc::default(), task: Mutex::default() })
     }
 
     /// Deletes what is old and read of one topic, batch by batch, until a batch finds nothing. A topic
@@ -90,7 +91,8 @@ impl<D: SqlDatabase> SqlRetention<D> {
     async fn run(&self, topic: &str) -> Result<RetentionReport, Failure> {
         let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
         let mut report = RetentionReport::default();
-        let looked = within(LIMIT, async {
+        let looked = within(self.config.timeout, async {
+            self.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let layout = schema::layout_of::<D>(pooled.get(), &tables).await?;
             let has_offsets =
@@ -105,10 +107,11 @@ impl<D: SqlDatabase> SqlRetention<D> {
             limit: self.config.batch_size,
             has_offsets,
             without_groups: self.config.without_groups,
+            silence: self.config.timeout,
         };
         let mut after = Position::default();
         loop {
-            let expired = within(LIMIT, async {
+            let expired = within(self.config.timeout, async {
                 let mut pooled = Pooled::clean(&self.pool).await?;
                 let expired = match layout {
                     Layout::Log => D::expire_read(pooled.get(), &expiry, after).await,

@@ -4,6 +4,7 @@
 
 mod connection;
 mod errors;
+mod fenced;
 mod insert;
 mod lease;
 mod log;

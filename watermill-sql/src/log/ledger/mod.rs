@@ -30,6 +30,8 @@ pub(crate) struct LogLedger {
     first: u64,
     /// `rows[..handed]` have been handed out at least once, or need not be.
     handed: usize,
+    /// What those that have not take in memory.
+    fresh_bytes: usize,
     /// How many are handed out and unsettled.
     out: usize,
     /// How many of those are handled and wait for their outputs.
@@ -59,6 +61,8 @@ pub(crate) struct LogLedger {
 pub(crate) struct Limits {
     /// More is fetched when fewer rows than this are fresh: a batch while another is handled.
     pub(crate) batch_size: usize,
+    /// And fewer bytes than this.
+    pub(crate) batch_bytes: usize,
     /// How many rows may be in memory from the oldest unsettled one on, or a batch more than may be
     /// handled at once where that is larger.
     pub(crate) max_ahead: usize,
@@ -107,6 +111,7 @@ impl LogLedger {
             rows: VecDeque::new(),
             first: 1,
             handed: 0,
+            fresh_bytes: 0,
             out: 0,
             handled: 0,
             nacked: BTreeMap::new(),
@@ -151,6 +156,7 @@ impl LogLedger {
     /// Adds a row, with its message unless it is done.
     fn push_row(&mut self, position: Position, message: Option<Stored>, published_at: Option<SystemTime>) {
         self.read = position;
+        self.fresh_bytes += message.as_ref().map_or(0, Stored::bytes);
         let attempts = self.inherited.attempts(position);
         if message.is_none() && self.handed == self.rows.len() {
             self.handed += 1;
@@ -279,6 +285,7 @@ impl LogLedger {
         while self.rows.get(self.handed)?.message.is_none() {
             self.handed += 1;
         }
+        self.fresh_bytes -= self.rows[self.handed].message.as_ref().map_or(0, Stored::bytes);
         self.handed += 1;
         Some(self.first + self.handed as u64 - 1)
     }
@@ -362,7 +369,7 @@ impl Ledger for LogLedger {
         self.first += self.rows.len() as u64;
         self.rows.clear();
         self.nacked.clear();
-        (self.handed, self.out, self.handled) = (0, 0, 0);
+        (self.handed, self.fresh_bytes, self.out, self.handled) = (0, 0, 0, 0);
         (self.read_to_the_end, self.held_back) = (false, None);
         std::mem::take(&mut self.unsaved).receipts.fail(why);
     }
@@ -392,8 +399,10 @@ impl Ledger for LogLedger {
 
     /// A batch is fetched while another is handled.
     fn wants_more(&self) -> bool {
-        let Limits { batch_size, max_ahead, .. } = self.limits;
-        self.fresh() < batch_size && self.rows.len() < max_ahead.max(self.window.per_scope() + batch_size)
+        let Limits { batch_size, batch_bytes, max_ahead, .. } = self.limits;
+        self.fresh() < batch_size
+            && self.fresh_bytes < batch_bytes
+            && self.rows.len() < max_ahead.max(self.window.per_scope() + batch_size)
     }
 
     fn unrecorded(&self) -> Unrecorded {

@@ -56,6 +56,8 @@ impl<D: LogDialect> Reader<D> {
 
     async fn renew(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
         let asked = Instant::now();
+        let lease = self.config.lease;
+        keeping.lease.witness = self.reserve.witness(lease / 12, lease / 10).await;
         if D::RENEWS_MANY {
             let taken = self.renewals.take(&keeping.term, asked);
             if taken.len() > 1 && self.renew_many(keeping, taken, asked).await? {
@@ -83,8 +85,10 @@ impl<D: LogDialect> Reader<D> {
     ) -> Result<bool, Failure> {
         let (held, leases): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         let renewed =
-            self.over_a_connection(keeping, async |connection: &mut D::Connection, _: &mut Lease| {
-                D::renew_many(connection, &leases, self.config.lease).await.map_err(classify::<D>)
+            self.over_a_connection(keeping, async |connection: &mut D::Connection, ours: &mut Lease| {
+                let witness = ours.witness.as_deref();
+                let renewed = D::renew_many(connection, &leases, witness, self.config.lease).await;
+                renewed.map_err(classify::<D>)
             });
         let renewed = renewed.await?;
         for (held, _) in held.iter().zip(&renewed).filter(|(_, is_renewed)| **is_renewed) {

@@ -58,6 +58,7 @@ impl<D: LogDialect> Reader<D> {
             let Some(taken) = self.own(&mut released).await else { break Ok(()) };
             let lease = self.begin(taken);
             self.shared.start();
+            let _owner = self.reserve.owner();
             let served = self.serve(lease, &mut published).await;
             self.rest(false);
             match served {

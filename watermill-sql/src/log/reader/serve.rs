@@ -42,7 +42,9 @@ impl<D: LogDialect> Reader<D> {
         let mut paces = Paces::default();
         // What is not under way; what is brings its state back when it is done.
         let mut to_fetch = Some(Fetching::new(lease.clone(), &self.config, now));
-        let term = self.renewals.hold(lease.clone(), self.config.lease, self.shared.clone(), now);
+        // The first renewal says by which connection others see that we live.
+        let renew_at = if D::SEES_CONNECTIONS { now } else { now + self.config.lease / 3 };
+        let term = self.renewals.hold(lease.clone(), self.config.lease, self.shared.clone(), renew_at);
         let mut to_keep = Some(Keeping::new(lease, term));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
