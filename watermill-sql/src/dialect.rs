@@ -15,6 +15,8 @@ use crate::PayloadColumn;
 pub trait Dialect: sqlx::Database {
     /// Quotes an identifier.
     const QUOTE: char;
+    /// Whether a database has schemas that a topic can name.
+    const HAS_SCHEMAS: bool = false;
     /// The longest name of a table, in bytes.
     const IDENTIFIER_BYTES_MAX: usize;
     /// The group that Go's library reads for when none is named.

@@ -40,6 +40,7 @@ pub struct SqlSubscriberConfig {
     pub(crate) gap_grace: Duration,
     pub(crate) watch: bool,
     pub(crate) watch_interval: Duration,
+    pub(crate) schema_qualified: bool,
 }
 
 /// Where a consumer group that has never read a topic begins.
@@ -234,6 +235,16 @@ impl SqlSubscriberConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    /// It holds for the dead-letter topic too.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// How long the database may take to answer a reader that fetches.
     pub(crate) fn statement_max(&self) -> Duration {
         self.lease.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -267,7 +278,7 @@ impl SqlSubscriberConfig {
         check(self.lease <= Duration::from_secs(3600), "lease: more than an hour");
         check(!self.gap_grace.is_zero(), "gap_grace: zero would pass rows that are being written");
         check(self.ack_interval < self.lease, "ack_interval: not less than the lease");
-        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref(), self.schema_qualified) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL subscriber").with(problems).finish()
@@ -294,6 +305,7 @@ impl Default for SqlSubscriberConfig {
             gap_grace: Duration::from_millis(100),
             watch: true,
             watch_interval: Duration::from_millis(16),
+            schema_qualified: false,
         }
     }
 }

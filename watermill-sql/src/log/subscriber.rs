@@ -91,10 +91,15 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     }
 
     fn tables(&self, topic: &str) -> Result<(Tables, Option<Tables>), Failure> {
-        let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
+        let tables = |topic| {
+            let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+            tables.map_err(|why| Failure::because(Trouble::Topic, why))
+        };
+        let dead = self.config.dead_letter_topic.as_deref().map(tables).transpose()?;
+        let tables = tables(topic)?;
         // What is rejected by a reader of the dead letters themselves must not come back to it.
-        let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
-        Ok((tables(topic)?, dead.map(tables).transpose()?))
+        let dead = dead.filter(|dead| !dead.topic().eq_ignore_ascii_case(tables.topic()));
+        Ok((tables, dead))
     }
 }
 
@@ -123,7 +128,8 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         }
         let watched = source.filter(|_| self.config.watch).and_then(|source| {
             let SqlSubscriberConfig { watch_interval: interval, retry, .. } = self.config;
-            let wanted = Wanted { topic: topic.to_owned(), source, interval, due_interval: None, retry };
+            let wanted =
+                Wanted { topic: tables.topic().to_owned(), source, interval, due_interval: None, retry };
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {

@@ -36,6 +36,7 @@ const NOW_MS: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 #[async_trait]
 impl Dialect for Postgres {
     const QUOTE: char = '"';
+    const HAS_SCHEMAS: bool = true;
     /// `NAMEDATALEN` less its end; longer names are cut without an error.
     const IDENTIFIER_BYTES_MAX: usize = 63;
     const DEFAULT_GROUP: &str = "";

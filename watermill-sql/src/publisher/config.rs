@@ -14,6 +14,7 @@ pub struct SqlPublisherConfig {
     /// `None` until the database is known, whose default it is then.
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) timeout: Duration,
+    pub(crate) schema_qualified: bool,
 }
 
 impl SqlPublisherConfig {
@@ -49,6 +50,15 @@ impl SqlPublisherConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// How to publish to a table that a subscriber makes.
     pub(crate) fn for_table(layout: Layout, payload_column: Option<PayloadColumn>) -> Self {
         Self { layout, payload_column, ..Self::default() }
@@ -72,6 +82,7 @@ impl Default for SqlPublisherConfig {
             initialize_schema: true,
             payload_column: None,
             timeout: Duration::from_secs(30),
+            schema_qualified: false,
         }
     }
 }

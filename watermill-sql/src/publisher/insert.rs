@@ -35,7 +35,7 @@ impl Batch {
         config: &SqlPublisherConfig,
     ) -> Result<Self, PublishError> {
         let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
-        let tables = Tables::new::<D>(topic)
+        let tables = Tables::named::<D>(topic, config.schema_qualified)
             .map_err(|why| PublishError::new(PublishErrorKind::Topic, topic).because(why))?;
         if config.layout == Layout::Log {
             refuse_delays(topic, &messages)?;

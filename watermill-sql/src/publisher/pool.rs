@@ -90,7 +90,8 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     /// not Watermill's, `Unavailable` and `Refused` as the database says.
     pub async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         let initialized = async {
-            let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
+            let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+            let tables = tables.map_err(|why| Failure::because(Trouble::Topic, why))?;
             self.shared.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let ensured = schema::ensure_messages::<D>(
@@ -127,7 +128,7 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
             let inserting = within(self.config.timeout, inserting);
             inserting.await.map_err(|failure| failure.publishing(topic))?;
         }
-        wake::wake(topic);
+        wake::wake(batch.tables.topic());
         Ok(())
     }
 

@@ -34,6 +34,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) watch: bool,
     pub(crate) watch_interval: Duration,
+    pub(crate) schema_qualified: bool,
 }
 
 /// What an ack does to a message's row.
@@ -162,6 +163,16 @@ impl SqlQueueSubscriberConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    /// It holds for the dead-letter topic too.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// How long the database may take to answer a claim.
     pub(crate) fn statement_max(&self) -> Duration {
         self.visibility_timeout.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -197,7 +208,7 @@ impl SqlQueueSubscriberConfig {
             self.ack_interval < self.visibility_timeout,
             "ack_interval: not less than the visibility timeout",
         );
-        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref(), self.schema_qualified) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL queue subscriber").with(problems).finish()
@@ -220,6 +231,7 @@ impl Default for SqlQueueSubscriberConfig {
             payload_column: None,
             watch: true,
             watch_interval: Duration::from_millis(16),
+            schema_qualified: false,
         }
     }
 }

@@ -64,10 +64,14 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
     }
 
     async fn prepare(&self, topic: &str) -> Result<Prepared, Failure> {
-        let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
+        let tables = |topic| {
+            let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+            tables.map_err(|why| Failure::because(Trouble::Topic, why))
+        };
+        let dead = self.config.dead_letter_topic.as_deref().map(tables).transpose()?;
+        let tables = tables(topic)?;
         // What is rejected by a worker on the dead letters themselves must not come back to it.
-        let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
-        let (tables, dead) = (tables(topic)?, dead.map(tables).transpose()?);
+        let dead = dead.filter(|dead| !dead.topic().eq_ignore_ascii_case(tables.topic()));
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
         within(PREPARE_MAX, async {
@@ -114,7 +118,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             let SqlQueueSubscriberConfig { watch_interval: interval, poll_interval_max, retry, .. } =
                 self.config;
             let due_interval = Some(poll_interval_max);
-            let wanted = Wanted { topic: topic.to_owned(), source, interval, due_interval, retry };
+            let wanted = Wanted { topic: tables.topic().to_owned(), source, interval, due_interval, retry };
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {

@@ -89,7 +89,8 @@ impl<D: SqlDatabase> SqlRetention<D> {
     }
 
     async fn run(&self, topic: &str) -> Result<RetentionReport, Failure> {
-        let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
+        let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+        let tables = tables.map_err(|why| Failure::because(Trouble::Topic, why))?;
         let mut report = RetentionReport::default();
         let looked = within(self.config.timeout, async {
             self.checked.pool(&self.pool).await?;
