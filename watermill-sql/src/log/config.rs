@@ -225,7 +225,7 @@ impl SqlSubscriberConfig {
         self
     }
 
-    /// Sets how often the watch asks while nothing happens. Default: 16 ms, 63 small questions a second from a process,
+    /// Sets how often the watch asks while nothing happens. Default: 20 ms, 50 small questions a second from a process,
     /// however many subscriptions it has. A topic that had messages lately is asked about more often, after a two-hundredth
     /// of the time for which it has been quiet, down to 4 ms; where the database takes long to answer, four times as long
     /// passes before the next question. Of several subscriptions over a pool the shortest interval counts.
@@ -304,7 +304,7 @@ impl Default for SqlSubscriberConfig {
             commit_order: CommitOrder::Auto,
             gap_grace: Duration::from_millis(100),
             watch: true,
-            watch_interval: Duration::from_millis(16),
+            watch_interval: Duration::from_millis(20),
             schema_qualified: false,
         }
     }

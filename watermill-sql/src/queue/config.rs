@@ -155,7 +155,7 @@ impl SqlQueueSubscriberConfig {
     }
 
     /// Sets how often the watch asks while nothing happens, as for
-    /// [logs](crate::SqlSubscriberConfig::watch_interval). Default: 16 ms. Every
+    /// [logs](crate::SqlSubscriberConfig::watch_interval). Default: 20 ms. Every
     /// [`poll_interval_max`](Self::poll_interval_max) it asks, too, whether messages are due that others have given back.
     #[must_use]
     pub fn watch_interval(mut self, watch_interval: Duration) -> Self {
@@ -230,7 +230,7 @@ impl Default for SqlQueueSubscriberConfig {
             initialize_schema: true,
             payload_column: None,
             watch: true,
-            watch_interval: Duration::from_millis(16),
+            watch_interval: Duration::from_millis(20),
             schema_qualified: false,
         }
     }
