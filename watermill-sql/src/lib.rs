@@ -32,6 +32,8 @@ mod topic;
 mod wake;
 mod watch;
 
+#[cfg(all(test, feature = "postgres", feature = "mysql"))]
+mod model;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]

@@ -10,7 +10,7 @@ mod holder;
 mod insert;
 mod lease;
 mod log;
-mod look;
+pub(crate) mod look;
 mod pooler;
 mod queue;
 mod retention;

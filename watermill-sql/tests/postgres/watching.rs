@@ -154,16 +154,17 @@ async fn an_outage_is_warned_of_once_however_many_attempts_fail_and_readers_poll
     let mut subscription = subscriber_with(&pool, config).subscribe("outage").await.unwrap();
     let first = until_watches_are(&inside, |watches| watches.len() == 1).await;
 
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_sql");
     execute(&outside, &format!("alter database {name} allow_connections false")).await;
     execute(&inside, &format!("select pg_terminate_backend({})", first[0])).await;
-    for level in ["WARN", "DEBUG", "DEBUG", "DEBUG"] {
-        within("not watching", log.line_about(level, "not watching")).await;
+    for level in [Level::WARN, Level::DEBUG, Level::DEBUG, Level::DEBUG] {
+        within("not watching", log.next_about(level, "not watching")).await;
     }
     insert(&inside, "outage", 1).await;
     assert_eq!(payload(&mut subscription).await, "1");
     execute(&outside, &format!("alter database {name} allow_connections true")).await;
     until_watches_are(&inside, |watches| watches.len() == 1).await;
     // Of what else was said about it, nothing was a warning.
-    while log.line_about("DEBUG", "not watching").now_or_never().is_some() {}
+    let said = log.take(Level::INFO);
+    assert!(!said.iter().any(|line| line.text.contains("not watching")), "{said:?}");
 }

@@ -422,4 +422,6 @@ impl Ledger for LogLedger {
 }
 
 #[cfg(test)]
+mod fork;
+#[cfg(test)]
 mod tests;
