@@ -1,12 +1,9 @@
 //! How many transactions commit that publish, while a reader in another process is woken and while it is not.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use sqlx::Pool;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use watermill_core::{Message, Publisher as _};
 use watermill_sql::{SqlPublisher, SqlPublisherConfig};
 use watermill_testkit::{Figure, Figures, Limit, PrivateServer, unique, workload};
