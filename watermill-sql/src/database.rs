@@ -1,7 +1,7 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    fenced::FencedDialect, log::LogDialect, queue::QueueDialect, retention::RetentionDialect,
+    fenced::FencedDialect, log::LogDialect, queue::OrderedDialect, retention::RetentionDialect,
     status::StatusDialect,
 };
 
@@ -9,6 +9,9 @@ use crate::{
 /// with the features `postgres`, `mysql` and `sqlite`.
 ///
 /// It is sealed; bounds may name it.
-pub trait SqlDatabase: LogDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect {}
+pub trait SqlDatabase:
+    LogDialect + OrderedDialect + FencedDialect + RetentionDialect + StatusDialect
+{
+}
 
-impl<D: LogDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}
+impl<D: LogDialect + OrderedDialect + FencedDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}

@@ -9,6 +9,7 @@
 //! Rates are those of the middle one of several rounds, taken in turn; the rounds are shown on the standard
 //! error. The servers' settings decide how fast a commit is: the slower, the nearer ratios are to one.
 
+mod by_key;
 mod database;
 mod mysql;
 mod postgres;
@@ -42,6 +43,7 @@ fn main() {
         subscribe::measure::<MySql>(&options, &mut figures).await;
         subscribe::measure::<Sqlite>(&options, &mut figures).await;
         queue::measure(&options, &mut figures).await;
+        by_key::measure(&options, &mut figures).await;
         waking::measure(&options, &mut figures).await;
         start::measure(&options, &mut figures).await;
         // Last, because to be counted costs time.

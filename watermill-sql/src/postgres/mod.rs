@@ -11,6 +11,7 @@ mod insert;
 mod lease;
 mod log;
 pub(crate) mod look;
+mod ordered;
 mod pooler;
 mod queue;
 mod retention;

@@ -8,6 +8,7 @@ mod fenced;
 mod insert;
 mod lease;
 mod log;
+mod ordered;
 mod queue;
 mod retention;
 mod rows;

@@ -115,6 +115,24 @@ impl<D: SqlDatabase> SqlStatus<D> {
         asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
+    /// The offset of the newest row of a log or a queue; `None` where it has no row.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]: of the kind `Topic` where there is no such topic.
+    pub async fn newest(&self, topic: &str) -> Result<Option<i64>, SubscribeError> {
+        let asked = async {
+            let tables = self.tables(topic)?;
+            self.ask(async |connection: &mut D::Connection| {
+                layout::<D>(connection, &tables).await?;
+                let backlog = D::backlog(connection, &tables, 0.into()).await.map_err(classify::<D>)?;
+                Ok(backlog.newest)
+            })
+            .await
+        };
+        asked.await.map_err(|failure| failure.subscribing(topic))
+    }
+
     /// Asks over a connection of the pool, which is closed if there is no answer.
     async fn ask<T>(
         &self,
@@ -173,8 +191,9 @@ async fn queue<D: SqlDatabase>(
         return Err(Failure::because(Trouble::Topic, "the topic is a log: ask for that"));
     }
     let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
-    let has_due = columns.iter().any(|column| column == "due_ms");
-    let counts = D::queue_counts(connection, tables, has_due).await.map_err(classify::<D>)?;
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    let (has_due, ordered) = (has(schema::DUE), has(schema::HOLDS_KEY));
+    let counts = D::queue_counts(connection, tables, has_due, ordered).await.map_err(classify::<D>)?;
     let dead = match dead_letters {
         Some(tables) => {
             layout::<D>(connection, tables).await?;
@@ -185,6 +204,7 @@ async fn queue<D: SqlDatabase>(
     };
     Ok(QueueStatus {
         due: Count::of(counts.due),
+        behind: Count::of(counts.behind),
         delayed: Count::of(counts.delayed),
         in_hand: Count::of(counts.in_hand),
         dead,
