@@ -9,6 +9,7 @@
 //! Rates are those of the middle one of several rounds, taken in turn; the rounds are shown on the standard
 //! error. The servers' settings decide how fast a commit is: the slower, the nearer ratios are to one.
 
+mod count;
 mod database;
 mod idle;
 mod mysql;
@@ -27,10 +28,15 @@ use tokio::runtime::Builder;
 use watermill_testkit::Figures;
 
 fn main() {
-    let options = Options::from_args();
-    let mut figures = Figures::from_args();
     // As a service has it: several threads, and none that is special.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    if let Some((name, messages)) = count::asked_for() {
+        return runtime
+            .block_on(async { tokio::spawn(async move { count::run(&name, messages).await }).await })
+            .expect("no panic");
+    }
+    let options = Options::from_args();
+    let mut figures = Figures::from_args();
     runtime.block_on(async {
         publish::measure::<Postgres>(&options, &mut figures).await;
         publish::measure::<MySql>(&options, &mut figures).await;

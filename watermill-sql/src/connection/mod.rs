@@ -5,10 +5,12 @@ mod dialect;
 mod limit;
 mod pooled;
 mod reserve;
+mod spares;
 
 pub(crate) use self::{
     dialect::{ConnectionDialect, begin},
     limit::{PREPARE_MAX, within},
     pooled::{FORGOTTEN, IDLE_MAX, Pooled},
     reserve::{Lent, Reserve},
+    spares::Spares,
 };

@@ -78,9 +78,9 @@ pub(crate) struct Inserted {
 /// Over whose connection rows are inserted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Over {
-    /// One of ours, in no transaction, that is closed unless all goes well; after so much silence the server may
-    /// roll back what is not committed.
-    Ours { silence: Duration },
+    /// One of ours that is closed unless all goes well; after so much silence the server may roll back what is not
+    /// committed. It is in no transaction, which is known of one that is clean.
+    Ours { silence: Duration, is_clean: bool },
     /// The caller's, in a transaction or not.
     Callers,
 }
@@ -126,9 +126,10 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     let mut rest = records;
     let first = first_chunk::<D>(&mut rest);
     if rest.is_empty() {
-        return insert_chunk::<D>(connection, tables, first, config, found).await;
+        let asks = matches!(over, Over::Ours { is_clean: false, .. });
+        return insert_chunk::<D>(connection, tables, first, config, found, asks).await;
     }
-    if let Over::Ours { silence } = over {
+    if let Over::Ours { silence, .. } = over {
         let mut transaction = begin::<D>(connection, silence).await?;
         insert_all::<D>(&mut transaction, tables, records, config, found).await?;
         transaction.commit().await?;
@@ -162,7 +163,7 @@ async fn insert_all<D: InsertDialect>(
     let mut rest = records;
     while !rest.is_empty() {
         let chunk = first_chunk::<D>(&mut rest);
-        insert_chunk::<D>(connection, tables, chunk, config, found).await?;
+        insert_chunk::<D>(connection, tables, chunk, config, found, false).await?;
     }
     Ok(())
 }
@@ -173,14 +174,15 @@ async fn insert_chunk<D: InsertDialect>(
     records: &[Record],
     config: &SqlPublisherConfig,
     found: Found,
+    asks: bool,
 ) -> sqlx::Result<bool> {
     match config.layout {
-        Layout::Log => D::insert(connection, tables, records, config).await,
+        Layout::Log => D::insert(connection, tables, records, config, asks).await,
         Layout::Queue => {
             // Those columns are named only where they are needed.
             let is_delayed = records.iter().any(|record| record.due_ms.is_some());
             let found = if is_delayed { found } else { Found::NO_DUE };
-            D::enqueue(connection, tables, records, config, found).await
+            D::enqueue(connection, tables, records, config, found, asks).await
         }
     }
 }
