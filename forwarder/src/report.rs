@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use watermill_core::error::{PublishError, PublishErrorKind};
+
 /// What a forwarder did from its start to its stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,6 +12,9 @@ pub struct ForwarderReport {
     pub forwarded: u64,
     /// Messages that went to the dead-letter topic, those that were no envelopes included.
     pub dead_lettered: u64,
+    /// The same by the kind of the last error: `message`, `refused`, `unsupported` and so on, and `unreadable` for what was no
+    /// envelope.
+    pub dead_letter_reasons: BTreeMap<&'static str, u64>,
     /// Messages that were no envelopes and were acked, as the configuration asked for.
     pub dropped: u64,
     /// Messages that the source delivered again although a [`FencedForwarder`](crate::FencedForwarder) had
@@ -36,7 +41,20 @@ impl ForwarderReport {
     /// those are in the totals only.
     pub const DESTINATIONS_MAX: usize = 1000;
 
-    pub(crate) fn count(&mut self, destination: Option<&str>, forwarded: u64, dead_lettered: u64) {
+    /// Counts messages that their destination has accepted.
+    pub(crate) fn accepted(&mut self, destination: Option<&str>, messages: u64) {
+        self.count(destination, messages, 0);
+    }
+
+    /// Counts messages that were given up, by why.
+    pub(crate) fn gave_up(&mut self, destination: Option<&str>, messages: u64, reason: &'static str) {
+        if messages > 0 {
+            *self.dead_letter_reasons.entry(reason).or_default() += messages;
+        }
+        self.count(destination, 0, messages);
+    }
+
+    fn count(&mut self, destination: Option<&str>, forwarded: u64, dead_lettered: u64) {
         self.forwarded += forwarded;
         self.dead_lettered += dead_lettered;
         let Some(destination) = destination else { return };
@@ -46,6 +64,18 @@ impl ForwarderReport {
         } else if self.destinations.len() < Self::DESTINATIONS_MAX {
             self.destinations.insert(destination.to_owned(), DestinationReport { forwarded, dead_lettered });
         }
+    }
+}
+
+/// The word for why a message was given up; without an error it was no envelope.
+pub(crate) fn reason(error: Option<&PublishError>) -> &'static str {
+    match error.map(PublishError::kind) {
+        None => "unreadable",
+        Some(PublishErrorKind::Message) => "message",
+        Some(PublishErrorKind::Topic) => "topic",
+        Some(PublishErrorKind::Refused) => "refused",
+        Some(PublishErrorKind::Unsupported) => "unsupported",
+        Some(_) => "other",
     }
 }
 
@@ -63,5 +93,19 @@ mod tests {
         assert_eq!(report.destinations.len(), ForwarderReport::DESTINATIONS_MAX);
         assert_eq!(report.forwarded, 1003);
         assert_eq!(report.destinations["tenant-0000"], DestinationReport { forwarded: 3, dead_lettered: 1 });
+    }
+
+    #[test]
+    fn what_was_given_up_is_counted_by_why() {
+        let mut report = ForwarderReport::default();
+        report.gave_up(
+            Some("orders"),
+            2,
+            reason(Some(&PublishError::new(PublishErrorKind::Message, "orders"))),
+        );
+        report.gave_up(None, 1, reason(None));
+        report.gave_up(Some("orders"), 0, "refused");
+        assert_eq!(report.dead_lettered, 3);
+        assert_eq!(report.dead_letter_reasons, BTreeMap::from([("message", 2), ("unreadable", 1)]));
     }
 }

@@ -1,14 +1,20 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    listener::ListenDialect, log::LogDialect, queue::QueueDialect, retention::RetentionDialect,
-    status::StatusDialect,
+    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::QueueDialect,
+    retention::RetentionDialect, status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
 /// with the features `postgres`, `mysql` and `sqlite`.
 ///
 /// It is sealed; bounds may name it.
-pub trait SqlDatabase: LogDialect + ListenDialect + QueueDialect + RetentionDialect + StatusDialect {}
+pub trait SqlDatabase:
+    LogDialect + ListenDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect
+{
+}
 
-impl<D: LogDialect + ListenDialect + QueueDialect + RetentionDialect + StatusDialect> SqlDatabase for D {}
+impl<D: LogDialect + ListenDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect>
+    SqlDatabase for D
+{
+}

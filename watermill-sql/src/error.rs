@@ -11,11 +11,15 @@ const UNKNOWN: &str = "the database says what is not known here, so it is tried 
 /// What a native error means. What is not known passes, perhaps: whoever takes that for final ends something that
 /// could go on, and whoever tries again in vain says so each time.
 pub(crate) fn classify<D: Dialect>(error: sqlx::Error) -> Failure {
+    let error = match error {
+        sqlx::Error::InvalidArgument(why) => return Failure::because(Trouble::Message, why),
+        error => error,
+    };
     let trouble = match &error {
         sqlx::Error::Database(error) => D::trouble(&**error),
         sqlx::Error::PoolClosed => Some(Trouble::Closed),
         sqlx::Error::Configuration(_) => Some(Trouble::Config),
-        sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => Some(Trouble::Message),
+        sqlx::Error::Encode(_) => Some(Trouble::Message),
         // What comes of a table that somebody alters meanwhile.
         sqlx::Error::TypeNotFound { .. }
         | sqlx::Error::ColumnIndexOutOfBounds { .. }

@@ -15,6 +15,7 @@ mod database;
 mod dead_letter;
 mod dialect;
 mod error;
+mod fenced;
 mod layout;
 mod listener;
 mod log;
@@ -37,8 +38,11 @@ mod mysql;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod url;
 
 pub use database::SqlDatabase;
+pub use fenced::SqlFencedPublisher;
 pub use layout::{Layout, PayloadColumn};
 pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPosition};
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
@@ -47,3 +51,5 @@ pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRete
 pub use status::{
     Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus, SqlStatus, WriterStatus,
 };
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub use url::{HeldBackGauge, SqlPool, SqlUrl, publisher_from_url, subscriber_from_url};

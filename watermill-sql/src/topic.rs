@@ -4,6 +4,8 @@ use crate::dialect::Dialect;
 
 /// The table of leases, which no topic can have.
 pub(crate) const LEASES: &str = "_watermill_leases";
+/// The table of checkpoints, which no topic can have either.
+pub(crate) const CHECKPOINTS: &str = "_watermill_checkpoints";
 
 /// The tables of one topic. The characters that a topic may have need no escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]

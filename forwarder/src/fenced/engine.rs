@@ -9,11 +9,9 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use watermill_core::{
-    Delivery,
     error::{PublishError, PublishErrorKind, SettleError, chain},
     fenced::Term,
     router::Phase,
-    subscriber::Ordering,
 };
 
 use super::{
@@ -23,11 +21,11 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    ForwarderError, ForwarderReport, Held, OnUnreadable,
+    ForwarderError, ForwarderReport, Held,
     config::StopDeadlines,
     control::{Run, Snapshot},
     end::End,
-    relay::{item::Item, source::Source},
+    relay::source::Source,
 };
 
 /// Runs a relay from subscribing to the closing of the subscription.
@@ -68,7 +66,7 @@ pub(super) struct Engine<'a> {
     /// From the first term on.
     pub(super) journal: Option<Journal>,
     /// The last checkpoint that was committed.
-    checkpoint: Option<Bytes>,
+    pub(super) checkpoint: Option<Bytes>,
     /// Acks on their way, of what was published.
     recording: FuturesUnordered<BoxFuture<'a, (Place, Result<(), SettleError>)>>,
     /// What was refused, and is tried again later.
@@ -84,7 +82,7 @@ pub(super) struct Engine<'a> {
     pub(super) refused_in_a_row: u32,
     pub(super) report: ForwarderReport,
     /// Since it was asked to stop.
-    stop: Option<StopDeadlines>,
+    pub(super) stop: Option<StopDeadlines>,
 }
 
 impl<'a> Engine<'a> {
@@ -138,7 +136,9 @@ impl<'a> Engine<'a> {
                 Err(end) => return end,
             };
             for item in gathered.unreadable {
-                self.dead_letter_unreadable(item).await;
+                if let Err(end) = self.dead_letter_unreadable(item, shutdown.as_mut()).await {
+                    return end;
+                }
             }
             if let Err(end) = self.forward(gathered.batch, shutdown.as_mut()).await {
                 return end;
@@ -178,56 +178,6 @@ impl<'a> Engine<'a> {
         });
     }
 
-    /// Takes what is ready behind `first`, or comes while it lingers.
-    async fn gather(&mut self, first: Delivery, source: &mut Source) -> Result<Gathered, End> {
-        let config = &self.forwarder.config;
-        let until = Instant::now() + config.linger;
-        let mut gathered = Gathered::default();
-        let mut next = Some(first);
-        while let Some(delivery) = next {
-            let attempt = delivery.info().attempt();
-            let place = Place::of(&delivery).ok_or_else(|| {
-                End::Unsuitable("the source has no offsets, by which its messages are known again".to_owned())
-            })?;
-            let (destination, item) = Item::new(delivery, config.key_from.as_ref());
-            let mut pending = Pending::new(item, place, destination);
-            if let Err(error) = &pending.item.inner {
-                let (topic, id, handling) = (&*config.topic, pending.item.outer.id(), config.on_unreadable);
-                tracing::error!(topic, %id, error = %chain(error), ?handling, "not an envelope");
-                match handling {
-                    OnUnreadable::DeadLetter if self.forwarder.dead_letters.have_a_place() => {
-                        gathered.unreadable.push(pending.item);
-                        next = source.ready().await;
-                        continue;
-                    }
-                    OnUnreadable::DeadLetter => pending.give_up(&self.forwarder.handler, None),
-                    OnUnreadable::Ack => {
-                        pending.item.ack();
-                        self.report.dropped += 1;
-                        next = source.ready().await;
-                        continue;
-                    }
-                    OnUnreadable::Nack => {
-                        let delay = config.backoff.delay(attempt.saturating_sub(1));
-                        gathered.back = Some((pending.item, delay));
-                        return Ok(gathered);
-                    }
-                }
-            }
-            if let Some(pending) = self.waiting.keep(pending) {
-                gathered.batch.push(pending);
-            }
-            if gathered.batch.len() >= config.batch_size {
-                break;
-            }
-            next = match source.ready().await {
-                None if !config.linger.is_zero() => timeout_at(until, source.next()).await.unwrap_or(None),
-                ready => ready,
-            };
-        }
-        Ok(gathered)
-    }
-
     /// Publishes a batch, however long it takes.
     async fn forward<S: Future<Output = ()>>(
         &mut self,
@@ -263,7 +213,8 @@ impl<'a> Engine<'a> {
                 }
                 Err(error) => {
                     self.term = None;
-                    let in_doubt = self.failed(&mut batch, size, error, checkpoint).await?;
+                    let in_doubt =
+                        self.failed(&mut batch, size, (error, checkpoint), shutdown.as_mut()).await?;
                     self.say_status(batch.len());
                     if self.failures > 0 {
                         let delay = self.forwarder.config.backoff.delay(self.failures - 1);
@@ -276,28 +227,6 @@ impl<'a> Engine<'a> {
                 return Err(End::Shutdown);
             }
         }
-    }
-
-    /// Commits the first messages, within the time that a call may take, or that a stop leaves to it.
-    async fn commit<S: Future<Output = ()>>(
-        &mut self,
-        batch: &Batch,
-        size: usize,
-        checkpoint: Bytes,
-        shutdown: Pin<&mut S>,
-    ) -> Result<(), PublishError> {
-        let config = &self.forwarder.config;
-        let outgoing = batch.outgoing(size, &config.dead_letter_topic);
-        let term = self.term.as_mut().expect("a term has begun");
-        let mut commit = pin!(term.commit(outgoing, checkpoint));
-        let late = || PublishError::new(PublishErrorKind::Timeout, &*self.forwarder.name);
-        let deadline = tokio::select! {
-            biased;
-            committed = &mut commit => return committed,
-            () = sleep(config.call_timeout) => return Err(late().because("a commit has not come back")),
-            () = shutdown => self.stop.insert(config.stop_deadlines()).drained,
-        };
-        timeout_at(deadline, commit).await.unwrap_or_else(|_| Err(late().because("the relay stops")))
     }
 
     /// Waits for as long as anything of the next commit is paused.
@@ -329,75 +258,22 @@ impl<'a> Engine<'a> {
     }
 
     /// Takes note that the first messages of a batch were published.
-    fn published(&mut self, batch: &mut Batch, size: usize, checkpoint: Bytes) {
+    pub(super) fn published(&mut self, batch: &mut Batch, size: usize, checkpoint: Bytes) {
         self.checkpoint = Some(checkpoint);
         (self.failures, self.trouble, self.refused_in_a_row) = (0, None, 0);
         self.commits += 1;
         self.size = self.size.saturating_mul(2).min(self.forwarder.config.batch_size);
         for pending in batch.take_first(size) {
-            let dead = u64::from(pending.is_given_up());
-            self.report.count(pending.destination.as_deref(), 1 - dead, dead);
+            match pending.is_given_up() {
+                true => self.report.gave_up(pending.destination.as_deref(), 1, "other"),
+                false => self.report.accepted(pending.destination.as_deref(), 1),
+            }
             self.record(pending);
         }
         // Acks are sent when they are first looked at.
         while let Some(Some((place, recorded))) = self.recording.next().now_or_never() {
             self.on_recorded(place, recorded);
         }
-    }
-
-    /// Begins a term unless there is one, however long it takes, and sees who was at work in between.
-    async fn begin<S: Future<Output = ()>>(
-        &mut self,
-        batch: &mut Batch,
-        in_doubt: Option<(Bytes, usize)>,
-        mut shutdown: Pin<&mut S>,
-    ) -> Result<(), End> {
-        if self.term.is_some() {
-            return Ok(());
-        }
-        let (name, topic) = (&*self.forwarder.name, &*self.forwarder.config.topic);
-        let term = loop {
-            let begun = tokio::select! {
-                biased;
-                () = &mut shutdown => return Err(End::Shutdown),
-                begun = self.forwarder.destination.begin(name) => begun,
-                () = sleep(self.forwarder.config.call_timeout) => {
-                    Err(PublishError::new(PublishErrorKind::Timeout, name).because("no term has begun"))
-                }
-            };
-            let error = match begun {
-                Ok(term) => break term,
-                Err(error) if error.kind() == PublishErrorKind::Closed => {
-                    return Err(End::PublisherClosed(error));
-                }
-                Err(error) => error,
-            };
-            tracing::error!(topic, name, error = %chain(&error), "the destination cannot be taken over yet");
-            self.note(&error);
-            self.say_status(batch.len());
-            let delay = self.forwarder.config.backoff.delay(self.failures);
-            self.failures = self.failures.saturating_add(1);
-            pause(delay, shutdown.as_mut()).await?;
-        };
-        let found = term.checkpoint();
-        let Some(journal) = &mut self.journal else {
-            let in_hand_max = self.forwarder.config.window(Ordering::None).total();
-            let journal = Journal::after(found, in_hand_max).ok_or_else(|| {
-                End::Unsuitable(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
-            })?;
-            self.journal = Some(journal);
-            self.checkpoint = found.cloned();
-            self.term = Some(term);
-            return Ok(());
-        };
-        match in_doubt {
-            Some((checkpoint, size)) if found == Some(&checkpoint) => self.published(batch, size, checkpoint),
-            _ if found != self.checkpoint.as_ref() => return Err(End::Fenced(None)),
-            Some((_, size)) => journal.take_back(batch.places(size)),
-            None => {}
-        }
-        self.term = Some(term);
-        Ok(())
     }
 
     pub(super) fn note(&mut self, error: &PublishError) {
@@ -428,7 +304,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-async fn pause<S: Future<Output = ()>>(delay: Duration, shutdown: Pin<&mut S>) -> Result<(), End> {
+pub(super) async fn pause<S: Future<Output = ()>>(delay: Duration, shutdown: Pin<&mut S>) -> Result<(), End> {
     tokio::select! {
         biased;
         () = shutdown => Err(End::Shutdown),
@@ -441,13 +317,4 @@ async fn until(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// What was taken from the source.
-#[derive(Default)]
-struct Gathered {
-    batch: Batch,
-    unreadable: Vec<Item>,
-    /// Behind it, what is no envelope and goes back after a while.
-    back: Option<(Item, Duration)>,
 }

@@ -1,7 +1,9 @@
 //! What becomes of what was not published: what is away is waited for, what is refused is set aside.
 
+use std::pin::{Pin, pin};
+
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use watermill_core::error::{PublishError, PublishErrorKind, chain};
 
 use super::{
@@ -11,17 +13,18 @@ use super::{
 use crate::{
     end::End,
     relay::{dead_letters::Placed, item::Item, lanes::REFUSED_IN_A_ROW_MAX},
+    report,
 };
 
 impl Engine<'_> {
     /// Decides what becomes of messages that were not published; returns the checkpoint that may have been
     /// committed all the same.
-    pub(super) async fn failed(
+    pub(super) async fn failed<S: Future<Output = ()>>(
         &mut self,
         batch: &mut Batch,
         size: usize,
-        error: PublishError,
-        checkpoint: Bytes,
+        (error, checkpoint): (PublishError, Bytes),
+        shutdown: Pin<&mut S>,
     ) -> Result<Option<(Bytes, usize)>, End> {
         let topic = &*self.forwarder.config.topic;
         tracing::warn!(topic, messages = size, error = %chain(&error), "not published");
@@ -50,14 +53,19 @@ impl Engine<'_> {
         } else if size > 1 {
             self.size = (size / 2).max(1);
         } else {
-            self.refused(batch, error).await;
+            self.refused(batch, error, shutdown).await?;
         }
         Ok(None)
     }
 
     /// The first message was refused alone.
-    async fn refused(&mut self, batch: &mut Batch, error: PublishError) {
-        let Some(mut first) = batch.take_first(1).pop() else { return };
+    async fn refused<S: Future<Output = ()>>(
+        &mut self,
+        batch: &mut Batch,
+        error: PublishError,
+        shutdown: Pin<&mut S>,
+    ) -> Result<(), End> {
+        let Some(mut first) = batch.take_first(1).pop() else { return Ok(()) };
         if first.item.refusals == 0 {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         }
@@ -68,7 +76,7 @@ impl Engine<'_> {
         let for_itself = self.commits > refused_at || believed;
         let attempts_max = self.forwarder.config.attempts;
         if for_itself && !first.is_given_up() && attempts_max.is_some_and(|max| first.item.refusals >= max) {
-            return self.give_up(batch, first, &error).await;
+            return self.give_up(batch, first, &error, shutdown).await;
         }
         if self.refused_in_a_row > REFUSED_IN_A_ROW_MAX {
             // Nothing passes: what is behind it is tried ever less often.
@@ -78,6 +86,7 @@ impl Engine<'_> {
         let mut refused = batch.take(|pending| pending.is_behind(&first));
         refused.insert(0, first);
         self.wait(refused, false, &error);
+        Ok(())
     }
 
     fn wait(&mut self, mut refused: Vec<Pending>, of_the_destination: bool, error: &PublishError) {
@@ -92,17 +101,22 @@ impl Engine<'_> {
     }
 
     /// Dead-letters a message: where dead letters are kept, or by the next commit.
-    async fn give_up(&mut self, batch: &mut Batch, mut pending: Pending, error: &PublishError) {
-        let forwarder = self.forwarder;
-        let places = &forwarder.dead_letters;
-        if !places.have_a_place() {
+    async fn give_up<S: Future<Output = ()>>(
+        &mut self,
+        batch: &mut Batch,
+        mut pending: Pending,
+        error: &PublishError,
+        shutdown: Pin<&mut S>,
+    ) -> Result<(), End> {
+        if !self.forwarder.dead_letters.have_a_place() {
             pending.give_up(&self.forwarder.handler, Some(error));
-            return batch.put_back(vec![pending]);
+            batch.put_back(vec![pending]);
+            return Ok(());
         }
         let Pending { item, place, destination, .. } = pending;
         let attempts = item.refusals;
-        match places.put(item, Some(error), attempts).await {
-            Placed::Kept => self.report.count(destination.as_deref(), 0, 1),
+        match self.put(item, Some(error), attempts, shutdown).await? {
+            Placed::Kept => self.report.gave_up(destination.as_deref(), 1, report::reason(Some(error))),
             Placed::Lost => {}
             Placed::Refused(item, trouble) => {
                 tracing::error!(error = %chain(&trouble), "not dead-lettered, the message is held");
@@ -112,13 +126,17 @@ impl Engine<'_> {
                 self.wait(refused, false, &trouble);
             }
         }
+        self.go_on()
     }
 
     /// Dead-letters what is no envelope.
-    pub(super) async fn dead_letter_unreadable(&mut self, item: Item) {
-        let forwarder = self.forwarder;
-        match forwarder.dead_letters.put(item, None, 1).await {
-            Placed::Kept => self.report.count(None, 0, 1),
+    pub(super) async fn dead_letter_unreadable<S: Future<Output = ()>>(
+        &mut self,
+        item: Item,
+        shutdown: Pin<&mut S>,
+    ) -> Result<(), End> {
+        match self.put(item, None, 1, shutdown).await? {
+            Placed::Kept => self.report.gave_up(None, 1, report::reason(None)),
             Placed::Lost => {}
             Placed::Refused(item, trouble) => {
                 // It comes again, and no sooner than the source has been asked for other things.
@@ -126,5 +144,30 @@ impl Engine<'_> {
                 item.nack_after(self.forwarder.config.backoff.delay(0));
             }
         }
+        self.go_on()
+    }
+
+    /// Takes a message to where dead letters are kept, within the time that a stop leaves to it: the source may not
+    /// record it for as long as it is away. What it was told by then it records with everything else.
+    async fn put<S: Future<Output = ()>>(
+        &mut self,
+        item: Item,
+        error: Option<&PublishError>,
+        attempts: u32,
+        shutdown: Pin<&mut S>,
+    ) -> Result<Placed, End> {
+        let forwarder = self.forwarder;
+        let mut put = pin!(forwarder.dead_letters.put(item, error, attempts));
+        let deadline = tokio::select! {
+            biased;
+            placed = &mut put => return Ok(placed),
+            () = shutdown => self.stop.insert(forwarder.config.stop_deadlines()).drained,
+        };
+        timeout_at(deadline, put).await.map_err(|_| End::Shutdown)
+    }
+
+    /// Unless it was asked to stop.
+    fn go_on(&self) -> Result<(), End> {
+        if self.stop.is_some() { Err(End::Shutdown) } else { Ok(()) }
     }
 }

@@ -3,7 +3,9 @@
 mod batch;
 mod engine;
 mod failures;
+mod gather;
 mod journal;
+mod term;
 mod waiting;
 
 use std::{fmt, future::Future, sync::Arc};

@@ -15,7 +15,7 @@ use super::{
     lane::SLOW_AFTER,
     lanes::{Call, LaneId},
 };
-use crate::Forwarder;
+use crate::{Forwarder, report};
 
 /// How often a call without an answer is looked at: whether what is in it is still ours.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,6 +35,7 @@ pub(super) struct Called {
 pub(super) struct GivenUp {
     pub(super) lane: LaneId,
     pub(super) kept: usize,
+    pub(super) reason: &'static str,
     pub(super) remaining: Vec<Item>,
     pub(super) trouble: Option<PublishError>,
 }
@@ -79,7 +80,8 @@ pub(super) async fn give_up(
         let attempts = item.refusals.max(1);
         forwarder.dead_letters.put(item, error.as_ref(), attempts)
     };
-    let mut given_up = GivenUp { lane, kept: 0, remaining: Vec::new(), trouble: None };
+    let reason = report::reason(error.as_ref());
+    let mut given_up = GivenUp { lane, kept: 0, reason, remaining: Vec::new(), trouble: None };
     for placed in join_all(items.into_iter().map(put)).await {
         match placed {
             Placed::Kept => given_up.kept += 1,

@@ -116,7 +116,7 @@ impl DeadLetters {
     fn kept(&self, letter: &Message) -> Placed {
         let said = |name| letter.metadata().get(name);
         tracing::error!(
-            message = letter.id().as_str(), dead_letter_topic = %self.topic,
+            message_id = letter.id().as_str(), dead_letter_topic = %self.topic,
             attempts = said(metadata_keys::ATTEMPTS_POISONED), reason = said(metadata_keys::REASON_POISONED),
             "dead-lettered",
         );

@@ -17,7 +17,7 @@ impl Relay<'_> {
     pub(super) fn called(&mut self, called: Called) -> Option<End> {
         let Called { lane, began, accepted, mut remaining, error } = called;
         let accepted_count = accepted.len();
-        self.report.count(lane.destination.as_deref(), accepted_count as u64, 0);
+        self.report.accepted(lane.destination.as_deref(), accepted_count as u64);
         self.lanes.ended(&lane, accepted_count);
         if !accepted.is_empty() {
             self.record(accepted);
@@ -96,8 +96,8 @@ impl Relay<'_> {
 
     /// Dead letters have been put somewhere, or not.
     pub(super) fn given_up(&mut self, given_up: GivenUp) -> Option<End> {
-        let GivenUp { lane: id, kept, remaining, trouble } = given_up;
-        self.report.count(id.destination.as_deref(), 0, kept as u64);
+        let GivenUp { lane: id, kept, reason, remaining, trouble } = given_up;
+        self.report.gave_up(id.destination.as_deref(), kept as u64, reason);
         let lane = self.lanes.get(&id)?;
         lane.end();
         let Some(trouble) = trouble else {

@@ -185,19 +185,3 @@ async fn a_relay_without_a_name_is_refused_with_everything_else_that_is_wrong() 
     assert_eq!(problems.len(), 2, "{error}");
     assert!(problems[0].starts_with("batch_size is zero") && problems[1].starts_with("name is empty"));
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_waits_for_a_transaction_that_does_not_end_no_longer_than_it_may() {
-    let (source, destination) = (source(&["a"], 30).await, Destination::default());
-    destination.state().hangs_after = Some(1);
-    let drain_timeout = ForwarderConfig::default().drain_timeout;
-    let begun = tokio::time::Instant::now();
-    let stop = Duration::from_secs(1);
-    relay(&source, &destination, 10).run_until(sleep(stop)).await.expect("a graceful stop");
-    assert!(begun.elapsed() < stop + drain_timeout * 2, "{:?}", begun.elapsed());
-    assert_eq!(destination.published("a").len(), 10);
-
-    destination.state().hangs_after = None;
-    relay(&source, &destination, 10).run_until(sleep(ENOUGH)).await.expect("a graceful stop");
-    assert_eq!(destination.published("a"), (0..30).map(|id| format!("{id:04}")).collect::<Vec<_>>());
-}

@@ -4,3 +4,4 @@ mod chaos;
 mod destination;
 mod failing;
 mod revoked;
+mod stopping;

@@ -15,6 +15,14 @@ pub trait ConnectionDialect: Dialect {
     /// to its `BEGIN`; and what is written over it next is never committed.
     const FORGETS_BEGIN: bool;
 
+    /// Whether others can see that a connection has ended.
+    const SEES_CONNECTIONS: bool = false;
+
+    /// What the server calls this connection, and no other one ever.
+    async fn name_of(_connection: &mut Self::Connection) -> sqlx::Result<String> {
+        Ok(String::new())
+    }
+
     /// Begins a transaction that the server rolls back when its client has said nothing for so long, and with it
     /// lets go of its locks: a process that is stopped keeps its connections. The default is a plain `BEGIN`.
     fn begin(_silence: Duration) -> Option<String> {
@@ -38,12 +46,13 @@ pub trait ConnectionDialect: Dialect {
     }
 }
 
-/// Begins a transaction of ours, over a connection that is closed if that does not come to its end.
+/// Begins a transaction of ours, over a connection that is closed if that does not come to its end. Inside another one
+/// of ours it is a savepoint, and the silence is that one's.
 pub(crate) async fn begin<D: ConnectionDialect>(
     connection: &mut D::Connection,
     silence: Duration,
 ) -> sqlx::Result<Transaction<'_, D>> {
-    match D::begin(silence) {
+    match D::begin(silence).filter(|_| !connection.is_in_transaction()) {
         Some(statement) => connection.begin_with(AssertSqlSafe(statement)).await,
         None => connection.begin().await,
     }

@@ -11,7 +11,7 @@
 //! release does not write it leaves as it was, so what is about one owner goes with that owner's token, in
 //! `told_token`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{SqlSubscriberConfig, progress::Progress};
 use crate::{position::Position, topic::Tables};
@@ -67,6 +67,12 @@ pub struct Lease {
     pub(crate) token: i64,
     /// The position that we last read or wrote: everything up to it is done.
     pub(crate) position: Position,
+    /// The connection by which others see that we live, as the server calls it.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "SQLite sees no connections")
+    )]
+    pub(crate) witness: Option<Arc<str>>,
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite's tables have that column"))]
     /// What we last wrote to Go's column, where there is one: a Go reader that takes over changes it.
     pub(crate) locked_until: i64,
@@ -83,7 +89,7 @@ pub(crate) struct LeaseRow {
     pub(crate) remaining_ms: i64,
     /// How long its owner has asked for, if it said so.
     pub(crate) lease_ms: Option<i64>,
-    /// Whether the connection over which its owner renews it has ended.
+    /// Whether the connection has ended by which its owner is seen.
     pub(crate) is_disconnected: bool,
     pub(crate) progress: String,
 }

@@ -14,6 +14,14 @@ pub(super) const READ_COMMITTED: &str = "set transaction isolation level read co
 impl ConnectionDialect for MySql {
     const FORGETS_BEGIN: bool = true;
 
+    const SEES_CONNECTIONS: bool = true;
+
+    /// Its number, and the server and the account that it is of.
+    async fn name_of(connection: &mut MySqlConnection) -> sqlx::Result<String> {
+        let name = "select cast(concat_ws(' ', connection_id(), @@hostname, @@port, current_user()) as char)";
+        sqlx::raw_sql(name).fetch_one(connection).await?.try_get(0)
+    }
+
     /// One message to the server. The limit is of the session and has whole seconds.
     fn begin(silence: Duration) -> Option<String> {
         let seconds = silence.as_millis().div_ceil(1_000).clamp(1, 31_536_000);

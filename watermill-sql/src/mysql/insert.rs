@@ -31,8 +31,16 @@ impl InsertDialect for MySql {
     const INSERT_ROWS_MAX: usize = 1_000;
     /// A quarter of the smallest default of `max_allowed_packet`, MariaDB's.
     const INSERT_BYTES_MAX: usize = 4 * 1024 * 1024;
+    const PACKET_LIMIT: Option<&str> = Some("max_allowed_packet");
     /// The end of what Go's `timestamp` holds, on the 19th of January 2038.
     const DUE_MS_MAX: i64 = 2_147_483_647_000;
+
+    /// Of the session, which has what was the server's when it began.
+    async fn packet_max(connection: &mut MySqlConnection) -> sqlx::Result<usize> {
+        let bytes =
+            sqlx::raw_sql("select cast(@@max_allowed_packet as signed)").fetch_one(connection).await?;
+        Ok(usize::try_from(bytes.try_get::<i64, _>(0)?).unwrap_or(usize::MAX))
+    }
 
     async fn insert(
         connection: &mut MySqlConnection,

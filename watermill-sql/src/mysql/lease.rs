@@ -18,10 +18,7 @@ use crate::{
 /// When to ask again whether a Go reader is still at work: it holds a lock, which has no end.
 const GO_AGAIN: Duration = Duration::from_secs(1);
 
-/// The connection over which a lease is renewed: its number, and the server and the account that it is of.
-const CONNECTION: &str = "concat_ws(' ', connection_id(), @@hostname, @@port, current_user())";
-
-/// Whether that connection has ended. An account sees its own connections, and no others for sure.
+/// Whether the connection has ended by which the owner is seen. An account sees its own connections, and no others for sure.
 const IS_DISCONNECTED: &str = "coalesce(told_token = token
     and substring(connection, locate(' ', connection) + 1) = concat_ws(' ', @@hostname, @@port, current_user())
     and not exists (
@@ -57,13 +54,14 @@ impl LeaseDialect for MySql {
         // Whoever has taken over without our table, or has set the position by hand, has changed it.
         let renewed = sqlx::query(AssertSqlSafe(format!(
             "update {LEASES} set expires_at_ms = {NOW_MS} + ?, lease_ms = ?, told_token = token,
-                    connection = {CONNECTION}
+                    connection = ?
              where topic = ? and consumer_group = ? and token = ? and owner = ?
                and exists (select 1 from {} o where o.consumer_group = ? and coalesce(o.offset_acked, 0) = ?)",
             lease.tables.offsets()
         )))
         .bind(millis(duration))
         .bind(millis(duration))
+        .bind(lease.witness.as_deref())
         .bind(lease.tables.topic())
         .bind(&lease.group)
         .bind(lease.token)
@@ -156,7 +154,7 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
     let (token, lease_ms) = (found.token + 1, millis(claim.config.lease));
     sqlx::query(AssertSqlSafe(format!(
         "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?,
-                version = {VERSION}, told_token = ?, lease_ms = ?, connection = {CONNECTION}
+                version = {VERSION}, told_token = ?, lease_ms = ?, connection = null
          where topic = ? and consumer_group = ?"
     )))
     .bind(claim.owner)
@@ -189,6 +187,7 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
             token,
             position,
             locked_until: 0,
+            witness: None,
         },
     }))
 }

@@ -1,11 +1,12 @@
 //! Reading logs.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 
 use super::probe;
 use crate::{
     SqlSubscriberConfig, StartPosition,
+    connection::{ConnectionDialect as _, begin},
     error::Failure,
     log::{Fetched, LastRow, Lease, LogDialect, NEWEST, Place, Progress, behind},
     position::Position,
@@ -45,7 +46,7 @@ impl LogDialect for MySql {
                 behind(&newest)
             }
         };
-        let mut transaction = connection.begin().await?;
+        let mut transaction = begin::<MySql>(connection, config.lease).await?;
         let made = sqlx::query(AssertSqlSafe(format!(
             "insert ignore into {offsets} (consumer_group, offset_acked, offset_consumed) values (?, ?, ?)"
         )))
@@ -65,7 +66,8 @@ impl LogDialect for MySql {
             .execute(&mut *transaction)
             .await?;
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        MySql::end(connection).await
     }
 
     async fn open_cursor(

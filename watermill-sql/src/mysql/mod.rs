@@ -4,6 +4,7 @@
 mod checks;
 mod connection;
 mod errors;
+mod fenced;
 mod gaps;
 mod holder;
 mod insert;

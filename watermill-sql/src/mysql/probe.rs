@@ -2,16 +2,18 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, mysql::MySqlDatabaseError};
+use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, mysql::MySqlDatabaseError};
 use tokio::time::Instant;
 
 use super::{
     checks,
+    connection::READ_COMMITTED,
     gaps::{Gap, Gaps, Probed},
     holder, rows, statements,
 };
 use crate::{
     SqlSubscriberConfig,
+    connection::ConnectionDialect as _,
     error::Failure,
     log::{self as logs, Fetched},
     position::Position,
@@ -35,6 +37,8 @@ enum Proof {
 pub struct Cursor {
     proof: Proof,
     grace: Duration,
+    /// How long a transaction of ours may be silent before the server ends it.
+    silence: Duration,
     gaps: Gaps,
     /// The first missing offset that the reader waits for, and since when.
     held: Option<(i64, Instant)>,
@@ -53,7 +57,8 @@ pub(super) async fn open(
         (_, false) if statements::are_numbered(connection).await.unwrap_or(false) => Proof::Events,
         _ => Proof::Grace,
     };
-    let cursor = Cursor { proof, grace: config.gap_grace, gaps: Gaps::default(), held: None };
+    let cursor =
+        Cursor { proof, grace: config.gap_grace, silence: config.lease, gaps: Gaps::default(), held: None };
     if cursor.proof == Proof::Grace {
         cursor.warn(tables);
     }
@@ -151,7 +156,7 @@ impl Cursor {
         }
         let mut probes = Vec::new();
         for gap in self.gaps.of_wave(gaps) {
-            probes.push((gap, probe(connection, tables, gap).await?));
+            probes.push((gap, probe(connection, tables, gap, self.silence).await?));
         }
         let locked = probes.iter().any(|(_, probed)| *probed == Probed::Locked);
         let is_late_enough = match self.proof {
@@ -171,9 +176,14 @@ impl Cursor {
 }
 
 /// In READ COMMITTED an empty range leaves no lock behind; the transaction ends at once all the same.
-async fn probe(connection: &mut MySqlConnection, tables: &Tables, gap: Gap) -> sqlx::Result<Probed> {
-    sqlx::raw_sql("set transaction isolation level read committed").execute(&mut *connection).await?;
-    let mut transaction = connection.begin().await?;
+async fn probe(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    gap: Gap,
+    silence: Duration,
+) -> sqlx::Result<Probed> {
+    let begin = format!("{READ_COMMITTED}; {}", MySql::begin(silence).unwrap_or_default());
+    let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
     let found: sqlx::Result<Option<i64>> = sqlx::query_scalar(AssertSqlSafe(format!(
         "select `offset` from {} where `offset` between ? and ? limit 1 for update nowait",
         tables.messages()
@@ -183,6 +193,7 @@ async fn probe(connection: &mut MySqlConnection, tables: &Tables, gap: Gap) -> s
     .fetch_optional(&mut *transaction)
     .await;
     transaction.rollback().await?;
+    MySql::end(connection).await?;
     match found {
         Ok(None) => Ok(Probed::Empty),
         Ok(Some(_)) => Ok(Probed::Row),

@@ -8,7 +8,7 @@ use crate::{
     connection::ConnectionDialect as _,
     position::Position,
     queue::json,
-    retention::{Expired, Expiry, LIMIT, RetentionDialect},
+    retention::{Expired, Expiry, RetentionDialect},
 };
 
 const OLD: &str = "created_at < now(6) - interval ? microsecond";
@@ -46,7 +46,7 @@ impl RetentionDialect for MySql {
         if offsets.is_empty() {
             return Ok(expired);
         }
-        let mut transaction = connection.begin_with(AssertSqlSafe(begin())).await?;
+        let mut transaction = connection.begin_with(AssertSqlSafe(begin(expiry))).await?;
         let free: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select m.`offset` from {OFFSETS} straight_join {} m on m.`offset` = held.o for update skip locked",
             expiry.tables.messages()
@@ -65,7 +65,7 @@ impl RetentionDialect for MySql {
         expiry: &Expiry,
         after: Position,
     ) -> sqlx::Result<Expired> {
-        let mut transaction = connection.begin_with(AssertSqlSafe(begin())).await?;
+        let mut transaction = connection.begin_with(AssertSqlSafe(begin(expiry))).await?;
         let offsets: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select `offset` from {} where acked = 1 and {OLD} and `offset` > ?
              order by `offset` limit {} for update skip locked",
@@ -103,8 +103,8 @@ async fn delete(connection: &mut MySqlConnection, expiry: &Expiry, offsets: &[i6
 }
 
 /// A locking read of READ COMMITTED leaves no locks behind on what it passes over.
-fn begin() -> String {
-    format!("{READ_COMMITTED}; {}", MySql::begin(LIMIT).unwrap_or_default())
+fn begin(expiry: &Expiry) -> String {
+    format!("{READ_COMMITTED}; {}", MySql::begin(expiry.silence).unwrap_or_default())
 }
 
 fn micros(expiry: &Expiry) -> i64 {

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 use crate::{
     PayloadColumn,
     schema::SchemaDialect,
-    topic::{LEASES, Tables},
+    topic::{CHECKPOINTS, LEASES, Tables},
 };
 
 #[async_trait]
@@ -159,6 +159,20 @@ impl SchemaDialect for MySql {
                 read_offset bigint null, -- the row that was read last
                 read_row varchar(255) null,
                     primary key (topic, consumer_group)
+                ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin"
+            ),
+        )
+        .await
+    }
+
+    async fn create_checkpoints(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        execute(
+            connection,
+            format!(
+                "create table if not exists {CHECKPOINTS} (
+                    name varchar(255) not null primary key,
+                    owner varchar(64) not null,
+                    checkpoint longblob null
                 ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin"
             ),
         )

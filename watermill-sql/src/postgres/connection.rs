@@ -11,10 +11,21 @@ use crate::connection::ConnectionDialect;
 impl ConnectionDialect for Postgres {
     const FORGETS_BEGIN: bool = true;
 
+    const SEES_CONNECTIONS: bool = true;
+
+    /// The number of its process, and when that began, because numbers come again.
+    async fn name_of(connection: &mut PgConnection) -> sqlx::Result<String> {
+        let name = "select pid || ' ' || extract(epoch from backend_start)::numeric(20, 6)
+                    from pg_stat_activity where pid = pg_backend_pid()";
+        sqlx::Row::try_get(&sqlx::raw_sql(name).fetch_one(connection).await?, 0)
+    }
+
     /// One message to the server. What is set ends with the transaction.
     fn begin(silence: Duration) -> Option<String> {
         let silence_ms = silence.as_millis().clamp(1, i32::MAX as u128);
-        Some(format!("begin; set local idle_in_transaction_session_timeout = {silence_ms}"))
+        Some(format!(
+            "begin isolation level read committed; set local idle_in_transaction_session_timeout = {silence_ms}"
+        ))
     }
 
     /// Without a transaction, a statement that is sent by itself begins one at the very time of its own.

@@ -30,7 +30,15 @@ impl InsertDialect for Postgres {
     /// Rows are bound as arrays, so that the limit of bound values does not count: longer statements
     /// gain nothing more.
     const INSERT_ROWS_MAX: usize = 1_000;
+    /// Far below what a message to the server may have, and an array.
+    const INSERT_BYTES_MAX: usize = 64 * 1024 * 1024;
+    const PACKET_LIMIT: Option<&str> = Some("the largest value of PostgreSQL, less a little");
     const DUE_MS_MAX: i64 = i64::MAX;
+
+    /// Nothing larger than a gibibyte can be allocated there, which it calls an internal error.
+    async fn packet_max(_connection: &mut PgConnection) -> sqlx::Result<usize> {
+        Ok(1023 * 1024 * 1024)
+    }
 
     async fn insert(
         connection: &mut PgConnection,

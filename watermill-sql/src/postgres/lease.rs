@@ -18,12 +18,7 @@ use crate::{
 /// When to ask again whether a Go reader is still at work: it holds a lock, which has no end.
 const GO_AGAIN: Duration = Duration::from_secs(1);
 
-/// The connection over which a lease is renewed: the number of its process, and when that began, because numbers
-/// come again.
-const CONNECTION: &str = "(select pid || ' ' || extract(epoch from backend_start)::numeric(20, 6)
-    from pg_stat_activity where pid = pg_backend_pid())";
-
-/// Whether that connection has ended. Of a process of another role only the number can be seen.
+/// Whether the connection has ended by which the owner is seen. Of a process of another role only the number can be seen.
 const IS_DISCONNECTED: &str = "coalesce(told_token = token and connection is not null and not exists (
     select from pg_stat_activity a
     where a.pid = split_part(connection, ' ', 1)::int
@@ -73,7 +68,7 @@ impl LeaseDialect for Postgres {
         };
         let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
             "update {LEASES} set owner = $3, token = token + 1, expires_at_ms = {NOW_MS} + $4,
-                    version = {VERSION}, told_token = token + 1, lease_ms = $4, connection = {CONNECTION}
+                    version = {VERSION}, told_token = token + 1, lease_ms = $4, connection = null
              where topic = $1 and consumer_group = $2 returning token"
         )))
         .bind(claim.tables.topic())
@@ -98,6 +93,7 @@ impl LeaseDialect for Postgres {
                 token,
                 position,
                 locked_until: 0,
+                witness: None,
             },
         }))
     }
@@ -111,7 +107,7 @@ impl LeaseDialect for Postgres {
         let kept: Option<bool> = sqlx::query_scalar(AssertSqlSafe(format!(
             "with renewed as (
                  update {LEASES} set expires_at_ms = {NOW_MS} + $1, lease_ms = $1, told_token = $4,
-                        connection = {CONNECTION}
+                        connection = $8
                  where topic = $2 and consumer_group = $3 and token = $4 and owner = $5 returning 1
              )
              select coalesce(o.offset_acked, 0) = $6 and o.last_processed_transaction_id = $7::text::xid8
@@ -125,6 +121,7 @@ impl LeaseDialect for Postgres {
         .bind(&lease.owner)
         .bind(lease.position.offset)
         .bind(lease.position.transaction.to_string())
+        .bind(lease.witness.as_deref())
         .fetch_optional(connection)
         .await?;
         Ok(kept == Some(true))

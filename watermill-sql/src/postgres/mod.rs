@@ -5,6 +5,7 @@ mod checks;
 mod commit_order;
 mod connection;
 mod errors;
+mod fenced;
 mod holder;
 mod insert;
 mod lease;

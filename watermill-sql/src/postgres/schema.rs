@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 use crate::{
     PayloadColumn,
     schema::SchemaDialect,
-    topic::{LEASES, Tables},
+    topic::{CHECKPOINTS, LEASES, Tables},
 };
 
 /// Two transactions that create the same table at once collide in the catalogue, `if not exists` or
@@ -139,6 +139,20 @@ impl SchemaDialect for Postgres {
                 read_offset bigint, -- the row that was read last
                 read_row text,
                     primary key (topic, consumer_group)
+                )"
+            ),
+        )
+        .await
+    }
+
+    async fn create_checkpoints(connection: &mut PgConnection) -> sqlx::Result<()> {
+        create(
+            connection,
+            format!(
+                "create table if not exists {CHECKPOINTS} (
+                    name text not null primary key,
+                    owner text not null,
+                    checkpoint bytea
                 )"
             ),
         )

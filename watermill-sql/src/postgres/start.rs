@@ -1,10 +1,11 @@
 //! Where groups begin.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
 use super::{checks::Facts, commit_order};
 use crate::{
     CommitOrder, SqlSubscriberConfig, StartPosition,
+    connection::begin,
     log::{NEWEST, Progress, behind},
     position::Position,
     topic::{LEASES, Tables},
@@ -35,7 +36,7 @@ pub(super) async fn create_group(
             }
         }
     };
-    let mut transaction = connection.begin().await?;
+    let mut transaction = begin::<Postgres>(connection, config.lease).await?;
     let made = sqlx::query(AssertSqlSafe(format!(
         "insert into {} (consumer_group, offset_acked, last_processed_transaction_id)
          values ($1, $2, $3::text::xid8) on conflict do nothing",

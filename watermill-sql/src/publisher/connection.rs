@@ -7,7 +7,7 @@ use tokio::{sync::Mutex, task::unconstrained};
 use watermill_core::{Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
 
 use super::{
-    SqlPublisherConfig,
+    Packet, SqlPublisherConfig,
     insert::{Batch, Over, insert},
 };
 use crate::{
@@ -43,6 +43,7 @@ struct State<C> {
     connection: C,
     closed: bool,
     topics: Topics,
+    packet: Packet,
 }
 
 /// The topics whose readers are told in the end, and what is known about their tables.
@@ -51,7 +52,7 @@ struct Topics(BTreeMap<String, Found>);
 
 impl<D: SqlDatabase, C> ConnectionPublisher<D, C> {
     pub(crate) fn new(connection: C) -> Self {
-        let state = State { connection, closed: false, topics: Topics::default() };
+        let state = State { connection, closed: false, topics: Topics::default(), packet: Packet::default() };
         Self { state: Mutex::new(state), config: SqlPublisherConfig::default(), database: PhantomData }
     }
 
@@ -85,7 +86,8 @@ where
             return Ok(());
         }
         let found = state.topics.0.get(topic).copied();
-        let inserting = within(self.config.timeout, self.insert(&mut state.connection, &batch, found));
+        let State { connection, packet, .. } = &mut *state;
+        let inserting = within(self.config.timeout, self.insert(connection, &batch, found, packet));
         let found = inserting.await.map_err(|failure| failure.publishing(topic))?;
         if !state.topics.0.contains_key(topic) {
             state.topics.0.insert(topic.to_owned(), found);
@@ -113,6 +115,7 @@ impl<D: SqlDatabase, C> ConnectionPublisher<D, C> {
         connection: &mut D::Connection,
         batch: &Batch,
         mut found: Option<Found>,
+        packet: &Packet,
     ) -> Result<Found, Failure> {
         let SqlPublisherConfig { layout, payload_column, initialize_schema, .. } = self.config;
         let create = initialize_schema && D::CREATES_IN_TRANSACTION;
@@ -121,8 +124,8 @@ impl<D: SqlDatabase, C> ConnectionPublisher<D, C> {
                 schema::ensure_messages::<D>(connection, &batch.tables, layout, payload_column, create);
             found = Some(ensured.await?);
         }
-        let inserted = insert::<D>(connection, Over::Callers, batch, &self.config, create, found).await?;
-        Ok(inserted.found)
+        let known = (found, packet);
+        Ok(insert::<D>(connection, Over::Callers, batch, &self.config, create, known).await?.found)
     }
 }
 

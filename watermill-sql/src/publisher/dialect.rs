@@ -16,8 +16,15 @@ pub trait InsertDialect: SchemaDialect {
     const INSERT_ROWS_MAX: usize;
     /// The most bytes of one insert, unless a single row has more.
     const INSERT_BYTES_MAX: usize = usize::MAX;
+    /// What limits the size of a statement, if anything does.
+    const PACKET_LIMIT: Option<&str> = None;
     /// The latest due time that its column holds, in milliseconds since the Unix epoch.
     const DUE_MS_MAX: i64;
+
+    /// The largest statement that the server takes over this connection, in bytes.
+    async fn packet_max(_connection: &mut Self::Connection) -> sqlx::Result<usize> {
+        Ok(usize::MAX)
+    }
 
     /// Inserts at most [`INSERT_ROWS_MAX`](Self::INSERT_ROWS_MAX) rows with one statement, which wakes
     /// readers in other processes where the database can do that. Who `asks` hears whether a transaction may have been

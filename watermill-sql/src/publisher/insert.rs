@@ -9,7 +9,10 @@ use watermill_core::{
     error::{PublishError, PublishErrorKind},
 };
 
-use super::{InsertDialect, SqlPublisherConfig};
+use super::{
+    InsertDialect, Packet, SqlPublisherConfig,
+    packet::{self, Limit},
+};
 use crate::{
     Layout,
     connection::begin,
@@ -50,9 +53,11 @@ impl Batch {
         self.records.is_empty()
     }
 
-    pub(crate) fn is_one_statement<D: InsertDialect>(&self) -> bool {
+    /// Whether it is surely one statement.
+    pub(crate) fn is_one_statement<D: InsertDialect>(&self, packet: &Packet) -> bool {
         let mut rest = &self.records[..];
-        first_chunk::<D>(&mut rest);
+        let Some(limit) = packet.known::<D>(rest) else { return false };
+        first_chunk(&mut rest, limit);
         rest.is_empty()
     }
 }
@@ -93,14 +98,17 @@ pub(crate) async fn insert<D: InsertDialect>(
     batch: &Batch,
     config: &SqlPublisherConfig,
     create: bool,
-    found: Option<Found>,
+    (found, packet): (Option<Found>, &Packet),
 ) -> Result<Inserted, Failure> {
     let Batch { tables, records } = batch;
     let found = found.unwrap_or(Found::OURS);
-    let failure = match insert_chunks::<D>(connection, over, tables, records, config, found).await {
+    let failure = match insert_chunks::<D>(connection, over, tables, records, config, found, packet).await {
         Ok(perhaps_inside) => return Ok(Inserted { found, perhaps_inside }),
         Err(error) => classify::<D>(error),
     };
+    if failure.trouble() == Trouble::Unavailable {
+        packet.forget();
+    }
     if failure.trouble() != Trouble::Mismatch {
         return Err(failure);
     }
@@ -108,7 +116,7 @@ pub(crate) async fn insert<D: InsertDialect>(
     let found =
         schema::ensure_messages::<D>(connection, tables, config.layout, config.payload_column, create)
             .await?;
-    let inserted = insert_chunks::<D>(connection, over, tables, records, config, found).await;
+    let inserted = insert_chunks::<D>(connection, over, tables, records, config, found, packet).await;
     let perhaps_inside = inserted.map_err(classify::<D>)?;
     Ok(Inserted { found, perhaps_inside })
 }
@@ -122,27 +130,29 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     records: &[Record],
     config: &SqlPublisherConfig,
     found: Found,
+    packet: &Packet,
 ) -> sqlx::Result<bool> {
     let mut rest = records;
-    let first = first_chunk::<D>(&mut rest);
+    let limit = packet.limit::<D>(connection, records).await?;
+    let first = first_chunk(&mut rest, limit);
     if rest.is_empty() {
         let asks = matches!(over, Over::Ours { is_clean: false, .. });
         return insert_chunk::<D>(connection, tables, first, config, found, asks).await;
     }
     if let Over::Ours { silence, .. } = over {
         let mut transaction = begin::<D>(connection, silence).await?;
-        insert_all::<D>(&mut transaction, tables, records, config, found).await?;
+        insert_parts::<D>(&mut transaction, tables, (records, limit), config, found).await?;
         transaction.commit().await?;
         D::end(connection).await?;
     } else if connection.is_in_transaction() || !D::is_in_transaction(connection).await? {
         let mut transaction = connection.begin().await?;
-        insert_all::<D>(&mut transaction, tables, records, config, found).await?;
+        insert_parts::<D>(&mut transaction, tables, (records, limit), config, found).await?;
         transaction.commit().await?;
     } else {
         // The caller has begun one that sqlx does not know of, and would begin another one: that commits the
         // caller's, or ends with it.
         D::run_text(connection, "savepoint watermill").await?;
-        let inserted = insert_all::<D>(connection, tables, records, config, found).await;
+        let inserted = insert_parts::<D>(connection, tables, (records, limit), config, found).await;
         let end = match inserted {
             Ok(()) => "release savepoint watermill",
             Err(_) => "rollback to savepoint watermill",
@@ -153,16 +163,28 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     Ok(false)
 }
 
-async fn insert_all<D: InsertDialect>(
+/// Inserts a whole call inside the transaction that the connection is in.
+pub(crate) async fn insert_all<D: InsertDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
     found: Found,
+    packet: &Packet,
 ) -> sqlx::Result<()> {
-    let mut rest = records;
+    let limit = packet.limit::<D>(connection, records).await?;
+    insert_parts::<D>(connection, tables, (records, limit), config, found).await
+}
+
+async fn insert_parts<D: InsertDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    (mut rest, limit): (&[Record], Limit),
+    config: &SqlPublisherConfig,
+    found: Found,
+) -> sqlx::Result<()> {
     while !rest.is_empty() {
-        let chunk = first_chunk::<D>(&mut rest);
+        let chunk = first_chunk(&mut rest, limit);
         insert_chunk::<D>(connection, tables, chunk, config, found, false).await?;
     }
     Ok(())
@@ -188,13 +210,13 @@ async fn insert_chunk<D: InsertDialect>(
 }
 
 /// Takes as many records as one statement holds, and at least one.
-fn first_chunk<'r, D: InsertDialect>(records: &mut &'r [Record]) -> &'r [Record] {
+fn first_chunk<'r>(records: &mut &'r [Record], limit: Limit) -> &'r [Record] {
     let mut bytes = 0;
     let fits = |record: &&Record| {
-        bytes += record.payload.len() + record.metadata.len();
-        bytes <= D::INSERT_BYTES_MAX
+        bytes += packet::size(record);
+        bytes <= limit.bytes
     };
-    let count = records.iter().take(D::INSERT_ROWS_MAX).take_while(fits).count().max(1);
+    let count = records.iter().take(limit.rows).take_while(fits).count().max(1);
     let (chunk, rest) = records.split_at(count.min(records.len()));
     *records = rest;
     chunk

@@ -13,7 +13,7 @@ use watermill_core::{
 };
 
 use super::{
-    ConnectionPublisher, SqlPublisherConfig,
+    ConnectionPublisher, Packet, SqlPublisherConfig,
     insert::{self, Batch, Over},
 };
 use crate::{
@@ -42,6 +42,7 @@ struct Shared<D: SqlDatabase> {
     /// A fair queue in front of a database that has one writer: calls are written in the order of their
     /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
+    packet: Packet,
 }
 
 impl<D: SqlDatabase> SqlPublisher<D> {
@@ -53,7 +54,8 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     pub fn new(pool: Pool<D>, config: SqlPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let spares = Spares::new(pool.clone());
-        let shared = Shared { calls: Calls::default(), spares, writing: Mutex::default() };
+        let shared =
+            Shared { calls: Calls::default(), spares, writing: Mutex::default(), packet: Packet::default() };
         Ok(Self { pool, config, shared: Arc::new(shared) })
     }
 
@@ -145,16 +147,24 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     /// application may have left a transaction open, which the answer tells, or a question before several statements.
     async fn insert(&self, batch: &Batch) -> Result<(), Failure> {
         let Self { pool, config, shared } = self;
-        let is_one_statement = batch.is_one_statement::<D>();
+        let packet = &shared.packet;
+        let is_one_statement = batch.is_one_statement::<D>(packet);
         let (mut pooled, mut is_clean) = match shared.spares.take() {
             Some(spare) => (spare, true),
             None if is_one_statement => (Pooled::of(pool).await?, false),
             None => (Pooled::clean(pool).await?, true),
         };
+        // What is refused here was not sent, and the connection is as good as before.
+        let limit = packet.limit::<D>(pooled.get(), &batch.records).await.map_err(classify::<D>);
+        if !matches!(&limit, Err(failure) if failure.is_passing()) {
+            pooled.settled();
+        }
+        limit?;
         let create = config.initialize_schema;
         loop {
             let over = Over::Ours { silence: config.timeout, is_clean };
-            let inserted = insert::insert::<D>(pooled.get(), over, batch, config, create, None).await;
+            let inserted =
+                insert::insert::<D>(pooled.get(), over, batch, config, create, (None, packet)).await;
             let perhaps_inside = match inserted {
                 Ok(inserted) => inserted.perhaps_inside,
                 Err(failure) => {

@@ -20,6 +20,7 @@ pub struct SqlRetentionConfig {
     pub(crate) pause: Duration,
     pub(crate) topics: Vec<String>,
     pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl SqlRetentionConfig {
@@ -68,6 +69,14 @@ impl SqlRetentionConfig {
         self
     }
 
+    /// Sets how long the database may take for a batch. Default: 1 minute. A run that meets one that takes longer
+    /// fails, and its connection is closed; the batch may be deleted nevertheless.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -84,6 +93,7 @@ impl SqlRetentionConfig {
         check(self.batch_size > 0, "batch_size: zero would delete nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 10,000 rows in one transaction");
         check(!self.interval.is_zero(), "interval: zero would look without a pause");
+        check(!self.timeout.is_zero(), "timeout: zero would delete nothing");
         for topic in &self.topics {
             if let Err(problem) = topic::check_characters(topic) {
                 check(false, &format!("topics: {problem}"));
@@ -102,6 +112,7 @@ impl Default for SqlRetentionConfig {
             pause: Duration::from_millis(20),
             topics: Vec::new(),
             interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         }
     }
 }
@@ -121,9 +132,10 @@ mod tests {
             .keep_for(Duration::MAX)
             .batch_size(0)
             .interval(Duration::ZERO)
+            .timeout(Duration::ZERO)
             .topics(["fine", "no spaces"]);
         let error = config.validate().unwrap_err();
         let options: Vec<_> = error.problems().map(|p| p.split(':').next().unwrap()).collect();
-        assert_eq!(options, ["keep_for", "batch_size", "interval", "topics"]);
+        assert_eq!(options, ["keep_for", "batch_size", "interval", "timeout", "topics"]);
     }
 }

@@ -1,5 +1,7 @@
 //! [`RetentionDialect`]: everything about retention that differs between databases.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::{connection::ConnectionDialect, position::Position, topic::Tables};
@@ -36,6 +38,9 @@ pub struct Expiry {
     pub(crate) has_offsets: bool,
     /// Whether rows go that have no group.
     pub(crate) without_groups: bool,
+    /// After how long a silence the server may roll a batch back.
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "elsewhere a batch is one statement"))]
+    pub(crate) silence: Duration,
 }
 
 /// What has gone.
@@ -85,7 +90,14 @@ mod tests {
 
     fn choose(last_group: Option<(&str, i64)>, without_groups: bool) -> (Vec<i64>, Option<String>) {
         let tables = Tables::new::<sqlx::Sqlite>("t").unwrap();
-        let expiry = Expiry { tables, keep_ms: 0, limit: 4, has_offsets: true, without_groups };
+        let expiry = Expiry {
+            tables,
+            keep_ms: 0,
+            limit: 4,
+            has_offsets: true,
+            without_groups,
+            silence: Duration::ZERO,
+        };
         let (read, expired) = expiry.choose(ROWS, last_group.map(|(group, at)| (group.to_owned(), at)));
         assert_eq!((expired.looked_at, expired.last), (4, 5.into()));
         (read, expired.kept_for)

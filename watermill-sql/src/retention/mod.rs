@@ -14,6 +14,4 @@ pub(crate) use dialect::RetentionDialect;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use dialect::{Expired, Expiry};
 pub use error::{RetentionError, RetentionErrorKind};
-#[cfg(feature = "mysql")]
-pub(crate) use run::LIMIT;
 pub use run::{RetentionReport, SqlRetention};

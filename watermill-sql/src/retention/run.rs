@@ -1,6 +1,6 @@
 //! [`SqlRetention`]: deletes what is old and read.
 
-use std::{fmt, sync::Mutex, time::Duration};
+use std::{fmt, sync::Mutex};
 
 use sqlx::Pool;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,9 +15,6 @@ use crate::{
     schema,
     topic::Tables,
 };
-
-/// How long the database may take for a batch, and after how long a silence it may roll one back.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Deletes rows that nobody needs any more, over a pool of connections: of logs what every consumer group
 /// has read, Go's included, and of queues what is marked as acked, if it is older than
@@ -90,7 +87,7 @@ impl<D: SqlDatabase> SqlRetention<D> {
     async fn run(&self, topic: &str) -> Result<RetentionReport, Failure> {
         let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
         let mut report = RetentionReport::default();
-        let looked = within(LIMIT, async {
+        let looked = within(self.config.timeout, async {
             let mut pooled = Pooled::clean(&self.pool).await?;
             let layout = schema::layout_of::<D>(pooled.get(), &tables).await?;
             let has_offsets =
@@ -105,10 +102,11 @@ impl<D: SqlDatabase> SqlRetention<D> {
             limit: self.config.batch_size,
             has_offsets,
             without_groups: self.config.without_groups,
+            silence: self.config.timeout,
         };
         let mut after = Position::default();
         loop {
-            let expired = within(LIMIT, async {
+            let expired = within(self.config.timeout, async {
                 let mut pooled = Pooled::clean(&self.pool).await?;
                 let expired = match layout {
                     Layout::Log => D::expire_read(pooled.get(), &expiry, after).await,

@@ -46,4 +46,7 @@ pub trait SchemaDialect: ConnectionDialect {
 
     /// Creates the table of leases unless it exists.
     async fn create_leases(connection: &mut Self::Connection) -> sqlx::Result<()>;
+
+    /// Creates the table of checkpoints unless it exists.
+    async fn create_checkpoints(connection: &mut Self::Connection) -> sqlx::Result<()>;
 }

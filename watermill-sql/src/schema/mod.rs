@@ -7,12 +7,13 @@ pub(crate) use dialect::SchemaDialect;
 use crate::{
     Layout, PayloadColumn,
     error::{Failure, Trouble, classify},
-    topic::{LEASES, Tables},
+    topic::{CHECKPOINTS, LEASES, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
+const CHECKPOINTS_COLUMNS: &[&str] = &["name", "owner", "checkpoint"];
 
 /// The column that only a queue has.
 const ACKED: &str = "acked";
@@ -120,6 +121,18 @@ async fn ensure_leases<D: SchemaDialect>(
         }
     }
     Ok(())
+}
+
+/// Sees to the table of checkpoints.
+pub(crate) async fn ensure_checkpoints<D: SchemaDialect>(
+    connection: &mut D::Connection,
+    create: bool,
+) -> Result<(), Failure> {
+    if is_there::<D>(connection, CHECKPOINTS, CHECKPOINTS_COLUMNS).await? {
+        return Ok(());
+    }
+    may_create(CHECKPOINTS, create)?;
+    D::create_checkpoints(connection).await.map_err(classify::<D>)
 }
 
 /// Sees to everything that working on a queue needs.

@@ -97,6 +97,7 @@ impl LeaseDialect for Sqlite {
                 token,
                 position: state.position,
                 locked_until,
+                witness: None,
             },
         }))
     }

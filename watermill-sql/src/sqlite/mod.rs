@@ -4,9 +4,11 @@
 
 mod connection;
 mod errors;
+mod fenced;
 mod insert;
 mod lease;
 mod log;
+mod moment;
 mod queue;
 mod retention;
 mod rows;

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection};
 use crate::{
     PayloadColumn,
     schema::SchemaDialect,
-    topic::{LEASES, Tables},
+    topic::{CHECKPOINTS, LEASES, Tables},
 };
 
 #[async_trait]
@@ -134,6 +134,19 @@ impl SchemaDialect for Sqlite {
             ),
         )
         .await
+    }
+
+    async fn create_checkpoints(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "create table if not exists {CHECKPOINTS} (
+                name text not null primary key,
+                owner text not null,
+                checkpoint blob
+            )"
+        )))
+        .execute(connection)
+        .await
+        .map(drop)
     }
 }
 

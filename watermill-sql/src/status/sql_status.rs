@@ -8,6 +8,7 @@ use watermill_core::error::SubscribeError;
 use super::{Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus};
 use crate::{
     Layout, SqlDatabase,
+    connection::{PREPARE_MAX, Pooled, within},
     error::{Failure, Trouble, classify},
     marshaler::Unreadable,
     schema,
@@ -19,14 +20,29 @@ const PEEKED_MAX: usize = 1_000;
 
 /// The status of topics, without a subscription to them. It reads, and neither creates nor changes anything. What a
 /// question costs is bounded, however many rows there are: at most 10,000 are counted.
+///
+/// So is how long it takes, by [`timeout`](Self::timeout).
+///
+/// # Cancel safety
+///
+/// A question whose future is dropped has changed nothing; its connection is closed.
 pub struct SqlStatus<D: SqlDatabase> {
     pool: Pool<D>,
+    timeout: Duration,
 }
 
 impl<D: SqlDatabase> SqlStatus<D> {
     /// Asks over `pool`, of which one connection at a time is needed.
     pub fn new(pool: Pool<D>) -> Self {
-        Self { pool }
+        Self { pool, timeout: PREPARE_MAX }
+    }
+
+    /// Sets how long the database may take for a question. Default: 10 s. One that takes longer fails, and its
+    /// connection is closed: it may be half open, or wait for a lock.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     /// The groups of a log, and who writes to it now.
@@ -35,7 +51,8 @@ impl<D: SqlDatabase> SqlStatus<D> {
     ///
     /// [`SubscribeError`]: of the kind `Topic` where there is no such log.
     pub async fn log(&self, topic: &str) -> Result<LogStatus, SubscribeError> {
-        self.ask_log(topic).await.map_err(|failure| failure.subscribing(topic))
+        let asked = self.ask(async |connection: &mut D::Connection| log::<D>(connection, topic).await);
+        asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
     /// How many messages of a queue wait for what, and how many there are in the topic of its dead letters.
@@ -48,7 +65,10 @@ impl<D: SqlDatabase> SqlStatus<D> {
         topic: &str,
         dead_letter_topic: Option<&str>,
     ) -> Result<QueueStatus, SubscribeError> {
-        self.ask_queue(topic, dead_letter_topic).await.map_err(|failure| failure.subscribing(topic))
+        let asked = self.ask(async |connection: &mut D::Connection| {
+            queue::<D>(connection, topic, dead_letter_topic).await
+        });
+        asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
     /// Looks at the rows of a log or a queue behind an offset, at most 1,000 at once, in the order of their
@@ -63,86 +83,108 @@ impl<D: SqlDatabase> SqlStatus<D> {
         after: i64,
         limit: usize,
     ) -> Result<Vec<PeekedMessage>, SubscribeError> {
-        self.look(topic, after, limit).await.map_err(|failure| failure.subscribing(topic))
+        let asked =
+            self.ask(async |connection: &mut D::Connection| peek::<D>(connection, topic, after, limit).await);
+        asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
-    async fn ask_log(&self, topic: &str) -> Result<LogStatus, Failure> {
-        let tables = tables::<D>(topic)?;
-        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-        if layout::<D>(&mut connection, &tables).await? != Layout::Log {
-            return Err(Failure::because(Trouble::Topic, "the topic is a queue: ask for that"));
-        }
-        let rows = match schema::has_offsets::<D>(&mut connection, &tables).await? {
-            true => {
-                let leases = D::columns(&mut connection, LEASES).await.map_err(classify::<D>)?;
-                D::groups(&mut connection, &tables, !leases.is_empty()).await.map_err(classify::<D>)?
+    /// Asks over a connection of the pool, which is closed if there is no answer.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        within(self.timeout, async {
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            let answer = question(pooled.get()).await;
+            if !matches!(&answer, Err(failure) if failure.is_passing()) {
+                pooled.settled();
             }
-            false => Vec::new(),
-        };
-        let mut groups = Vec::with_capacity(rows.len());
-        for row in rows {
-            let backlog = D::backlog(&mut connection, &tables, row.position).await.map_err(classify::<D>)?;
-            let remaining = row.remaining_ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
-            groups.push(GroupStatus {
-                position: row.position.offset,
-                backlog: Count::of_log(&backlog, row.position.offset),
-                oldest_unread: backlog
-                    .oldest_ms
-                    .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
-                owner: row
-                    .owner
-                    .zip(remaining)
-                    .map(|(owner, ms)| OwnerStatus { owner, remaining: Duration::from_millis(ms) }),
-                group: row.group,
-            });
-        }
-        let writers = D::writers(&mut connection, &tables).await.map_err(classify::<D>)?;
-        Ok(LogStatus { groups, writers })
-    }
-
-    async fn ask_queue(&self, topic: &str, dead_letters: Option<&str>) -> Result<QueueStatus, Failure> {
-        let tables = tables::<D>(topic)?;
-        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-        let name = tables.messages_name();
-        if layout::<D>(&mut connection, &tables).await? != Layout::Queue {
-            return Err(Failure::because(Trouble::Topic, "the topic is a log: ask for that"));
-        }
-        let columns = D::columns(&mut connection, &name).await.map_err(classify::<D>)?;
-        let has_due = columns.iter().any(|column| column == "due_ms");
-        let counts = D::queue_counts(&mut connection, &tables, has_due).await.map_err(classify::<D>)?;
-        let dead = match dead_letters {
-            Some(topic) => {
-                let tables = self::tables::<D>(topic)?;
-                layout::<D>(&mut connection, &tables).await?;
-                let backlog = D::backlog(&mut connection, &tables, 0.into()).await.map_err(classify::<D>)?;
-                Some(Count::of(backlog.counted))
-            }
-            None => None,
-        };
-        Ok(QueueStatus {
-            due: Count::of(counts.due),
-            delayed: Count::of(counts.delayed),
-            in_hand: Count::of(counts.in_hand),
-            dead,
+            answer
         })
+        .await
     }
+}
 
-    async fn look(&self, topic: &str, after: i64, limit: usize) -> Result<Vec<PeekedMessage>, Failure> {
-        let tables = tables::<D>(topic)?;
-        let mut connection = self.pool.acquire().await.map_err(classify::<D>)?;
-        let layout = layout::<D>(&mut connection, &tables).await?;
-        let limit = limit.min(PEEKED_MAX);
-        let peeked = D::peek(&mut connection, &tables, layout, after, limit).await.map_err(classify::<D>)?;
-        let peeked = peeked.rows.into_iter().map(|row| {
-            let (message, unreadable) = match row.message {
-                Ok(stored) => (stored.message(), None),
-                Err(Unreadable { error, remains }) => (remains, Some(error.to_string())),
-            };
-            let (offset, published_at) = (row.position.offset, row.published_at);
-            PeekedMessage { offset, published_at, message, unreadable }
-        });
-        Ok(peeked.collect())
+async fn log<D: SqlDatabase>(connection: &mut D::Connection, topic: &str) -> Result<LogStatus, Failure> {
+    let tables = tables::<D>(topic)?;
+    if layout::<D>(connection, &tables).await? != Layout::Log {
+        return Err(Failure::because(Trouble::Topic, "the topic is a queue: ask for that"));
     }
+    let rows = match schema::has_offsets::<D>(connection, &tables).await? {
+        true => {
+            let leases = D::columns(connection, LEASES).await.map_err(classify::<D>)?;
+            D::groups(connection, &tables, !leases.is_empty()).await.map_err(classify::<D>)?
+        }
+        false => Vec::new(),
+    };
+    let mut groups = Vec::with_capacity(rows.len());
+    for row in rows {
+        let backlog = D::backlog(connection, &tables, row.position).await.map_err(classify::<D>)?;
+        let remaining = row.remaining_ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+        groups.push(GroupStatus {
+            position: row.position.offset,
+            backlog: Count::of_log(&backlog, row.position.offset),
+            oldest_unread: backlog.oldest_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+            owner: row
+                .owner
+                .zip(remaining)
+                .map(|(owner, ms)| OwnerStatus { owner, remaining: Duration::from_millis(ms) }),
+            group: row.group,
+        });
+    }
+    let writers = D::writers(connection, &tables).await.map_err(classify::<D>)?;
+    Ok(LogStatus { groups, writers })
+}
+
+async fn queue<D: SqlDatabase>(
+    connection: &mut D::Connection,
+    topic: &str,
+    dead_letters: Option<&str>,
+) -> Result<QueueStatus, Failure> {
+    let tables = tables::<D>(topic)?;
+    let name = tables.messages_name();
+    if layout::<D>(connection, &tables).await? != Layout::Queue {
+        return Err(Failure::because(Trouble::Topic, "the topic is a log: ask for that"));
+    }
+    let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
+    let has_due = columns.iter().any(|column| column == "due_ms");
+    let counts = D::queue_counts(connection, &tables, has_due).await.map_err(classify::<D>)?;
+    let dead = match dead_letters {
+        Some(topic) => {
+            let tables = self::tables::<D>(topic)?;
+            layout::<D>(connection, &tables).await?;
+            let backlog = D::backlog(connection, &tables, 0.into()).await.map_err(classify::<D>)?;
+            Some(Count::of(backlog.counted))
+        }
+        None => None,
+    };
+    Ok(QueueStatus {
+        due: Count::of(counts.due),
+        delayed: Count::of(counts.delayed),
+        in_hand: Count::of(counts.in_hand),
+        dead,
+    })
+}
+
+async fn peek<D: SqlDatabase>(
+    connection: &mut D::Connection,
+    topic: &str,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<PeekedMessage>, Failure> {
+    let tables = tables::<D>(topic)?;
+    let layout = layout::<D>(connection, &tables).await?;
+    let limit = limit.min(PEEKED_MAX);
+    let peeked = D::peek(connection, &tables, layout, after, limit).await.map_err(classify::<D>)?;
+    let peeked = peeked.rows.into_iter().map(|row| {
+        let (message, unreadable) = match row.message {
+            Ok(stored) => (stored.message(), None),
+            Err(Unreadable { error, remains }) => (remains, Some(error.to_string())),
+        };
+        let (offset, published_at) = (row.position.offset, row.published_at);
+        PeekedMessage { offset, published_at, message, unreadable }
+    });
+    Ok(peeked.collect())
 }
 
 fn tables<D: SqlDatabase>(topic: &str) -> Result<Tables, Failure> {

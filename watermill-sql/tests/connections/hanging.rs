@@ -80,6 +80,68 @@ pub(crate) async fn a_server_that_falls_silent_is_said_and_left<S: Remote>() {
     }
 }
 
+/// Whatever is asked for, with a server that answers nothing any more: what subscribes takes 10 s by default.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) async fn whatever_is_asked_of_a_server_that_has_fallen_silent_ends<S: Remote>() {
+    use watermill_sql::{SqlRetention, SqlRetentionConfig, SqlStatus};
+
+    let server = S::default();
+    let proxy = Proxy::to(server.address()).await;
+    let pool = server.pool_at(proxy.port, 20).await;
+    super::publisher::<S>(&pool, Layout::Log).publish("log", numbered(0..1)).await.unwrap();
+    super::publisher::<S>(&pool, Layout::Queue).publish("queue", numbered(0..1)).await.unwrap();
+    let publisher = SqlPublisher::new(pool.clone(), publishing(Layout::Log).timeout(LIMIT)).unwrap();
+    let transaction = pool.begin().await.unwrap();
+    let inside =
+        SqlPublisher::<S::Database>::owning(transaction).config(publishing(Layout::Log).timeout(LIMIT));
+    let status = SqlStatus::new(pool.clone()).timeout(LIMIT);
+    let retention = SqlRetention::new(pool.clone(), SqlRetentionConfig::default().timeout(LIMIT)).unwrap();
+    let reader = reader::<S>(&pool, SqlSubscriberConfig::default().group("g"));
+    let worker = worker::<S>(&pool, SqlQueueSubscriberConfig::default());
+    let held = reader.subscribe("log").await.unwrap();
+    // Connections that are idle, as a pool has them.
+    drop(futures::future::join_all((0..8).map(|_| pool.acquire())).await);
+    proxy.fall_silent();
+
+    let subscribing = async {
+        let ended = tokio::join!(
+            reader.subscribe("another"),
+            reader.initialize("another"),
+            worker.subscribe("another_queue"),
+            worker.initialize("another_queue"),
+        );
+        (ended.0.map(drop), ended.1, ended.2.map(drop), ended.3)
+    };
+    let verbs = async {
+        let publishing = async {
+            tokio::join!(publisher.publish("log", numbered(0..1)), inside.publish("log", numbered(0..1)))
+        };
+        let asking =
+            async { tokio::join!(status.log("log"), status.queue("queue", None), status.peek("log", 0, 1)) };
+        let retaining = retention.run_once("log");
+        tokio::join!(publishing, asking, publisher.initialize("another"), retaining, subscribing)
+    };
+    let (published, asked, initialized, retained, subscribed) = within("every verb", verbs).await;
+    assert!(published.0.unwrap_err().is_retryable() && published.1.unwrap_err().is_retryable());
+    let errors = [
+        asked.0.map(drop),
+        asked.1.map(drop),
+        asked.2.map(drop),
+        initialized,
+        subscribed.0,
+        subscribed.1,
+        subscribed.2,
+        subscribed.3,
+    ];
+    for error in errors {
+        assert!(error.unwrap_err().is_retryable());
+    }
+    assert!(retained.unwrap_err().is_retryable());
+    assert!(matches!(held.status().health, Health::Degraded { .. }));
+    let _ = within("the close", held.close()).await;
+    std::mem::forget(pool);
+}
+
 /// Acks everything up to a message; what was given up before it may have arrived.
 async fn until_there_comes(subscription: &mut Subscription, payload: &str) {
     loop {

@@ -11,6 +11,7 @@ mod dead_letters;
 mod dropping;
 mod gaps;
 mod ownership;
+mod packets;
 mod publishing;
 mod queues;
 mod tables;

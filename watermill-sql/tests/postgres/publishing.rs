@@ -92,3 +92,18 @@ async fn a_killed_backend_fails_a_publish_retryably_and_the_next_one_succeeds() 
     publisher.publish("t", numbered(1..2)).await.unwrap();
     assert_eq!(count(&pool, "t").await, 2);
 }
+
+/// What the row does not fit into is an index of the application's. That a full queue of notifications has the same code
+/// and is no fault of a message is told by the file that it is raised in, which only a server could fill.
+#[tokio::test]
+async fn a_row_that_is_too_large_for_an_index_is_the_fault_of_its_message() {
+    let database = Database::default();
+    let pool = database.pool().await;
+    publisher(&pool).initialize("t").await.unwrap();
+    execute(&pool, "create index on watermill_t ((payload::text))").await;
+    let digits: String = (0..20_000).map(|_| fastrand::digit(10)).collect();
+    let large = Message::new(format!("\"{digits}\""));
+    let error = publisher(&pool).publish("t", vec![large]).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (PublishErrorKind::Message, false), "{error}");
+    publisher(&pool).publish("t", numbered(0..1)).await.unwrap();
+}

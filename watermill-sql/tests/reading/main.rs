@@ -11,6 +11,7 @@ mod postgres_database;
 
 mod clocks;
 mod counters;
+mod dead_letters;
 mod held_back;
 mod latest;
 mod server;
@@ -57,6 +58,8 @@ macro_rules! on_every_database {
 on_every_database! {
     unreadable::a_row_that_cannot_be_read_is_reported_and_held_until_it_is_mended,
     unreadable::a_row_that_cannot_be_read_is_held_until_it_is_deleted,
+    dead_letters::a_reason_with_a_nul_is_written_without_it,
+    dead_letters::a_dead_letter_that_is_refused_is_kept_with_less,
     held_back::nobody_waits_for_longer_than_a_writer_is_there_while_rows_flow,
     held_back::the_age_of_who_holds_a_reader_back_is_its_own_and_not_that_of_the_wait,
     latest::a_group_that_begins_at_the_latest_row_gets_what_commits_late_and_nothing_that_was_there,
@@ -73,6 +76,7 @@ on_every_database! {
     status::what_is_not_there_is_said_and_not_made,
     taking_over::who_stands_by_takes_over_when_the_connection_of_the_owner_is_gone,
     taking_over::who_stands_by_leaves_a_lease_alone_whose_owner_is_connected,
+    taking_over::an_owner_whose_pool_closes_its_connections_keeps_its_lease,
     upgrading::a_table_of_the_first_release_is_brought_up_to_date,
     upgrading::without_the_right_to_alter_a_table_of_the_first_release_is_refused_with_the_statement,
     upgrading::a_lease_that_the_first_release_has_is_its_own_until_it_ends,

@@ -16,6 +16,9 @@ pub(crate) trait Server: Default + Send + Sync + 'static {
     /// Whether it can be seen that the connection of who owns a lease is gone.
     const SEES_CONNECTIONS: bool;
 
+    /// Has the table `{dead}` refuse texts with a NUL in its metadata, and in its payload where that is text.
+    const HOLDS_LESS: &str;
+
     async fn connect(&self) -> Pool<Self::Database>;
 
     async fn execute(pool: &Pool<Self::Database>, statements: &str);
@@ -47,6 +50,9 @@ impl Server for File {
         "delete from watermill_t; delete from sqlite_sequence where name = 'watermill_t'";
     const MANY_WRITERS: bool = false;
     const SEES_CONNECTIONS: bool = false;
+    /// Too large is what it can be told to be.
+    const HOLDS_LESS: &str = "create trigger {dead}_less before insert on {dead}
+        when instr(new.metadata, 'u0000') begin select zeroblob(2000000000); end";
 
     async fn connect(&self) -> Pool<sqlx::Sqlite> {
         let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -73,6 +79,7 @@ impl Server for crate::postgres_database::Database {
     const BEGIN_ANEW: &str = "truncate watermill_t restart identity";
     const MANY_WRITERS: bool = true;
     const SEES_CONNECTIONS: bool = true;
+    const HOLDS_LESS: &str = "alter table {dead} alter metadata type jsonb using metadata::jsonb, alter payload type jsonb using payload::jsonb";
 
     async fn connect(&self) -> Pool<sqlx::Postgres> {
         self.pool().await
@@ -103,6 +110,7 @@ impl Server for crate::mysql_database::Database {
     const BEGIN_ANEW: &str = "truncate table watermill_t";
     const MANY_WRITERS: bool = true;
     const SEES_CONNECTIONS: bool = true;
+    const HOLDS_LESS: &str = "alter table {dead} add check (metadata not like '%u0000%' and payload is null)";
 
     async fn connect(&self) -> Pool<sqlx::MySql> {
         self.pool().await

@@ -60,3 +60,34 @@ pub(crate) async fn who_stands_by_leaves_a_lease_alone_whose_owner_is_connected<
     delivery.ack_confirmed().await.unwrap();
     assert_eq!(read(&mut owner, 1).await, ["1"]);
 }
+
+/// A pool closes connections that are old or idle: to who stands by that must not look like an owner that has died.
+pub(crate) async fn an_owner_whose_pool_closes_its_connections_keeps_its_lease<S: Server>() {
+    let server = S::default();
+    let standbys = server.connect().await;
+    let brief = Duration::from_millis(50);
+    let pool = sqlx::pool::PoolOptions::<S::Database>::new()
+        .max_connections(3)
+        .max_lifetime(brief)
+        .idle_timeout(brief)
+        .connect_with((*standbys.connect_options()).clone())
+        .await
+        .unwrap();
+    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(3)).listen(false);
+    let mut owner = reader::<S>(&pool, config.clone()).subscribe("t").await.unwrap();
+    let mut standby = reader::<S>(&standbys, config).subscribe("t").await.unwrap();
+    let publisher = publisher::<S>(&standbys);
+    let reading = async {
+        for n in 0..40 {
+            publisher.publish("t", numbered(n..n + 1)).await.unwrap();
+            assert_eq!(read(&mut owner, 1).await, [n.to_string()], "in order, and nothing twice");
+            tokio::time::sleep(2 * brief).await;
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        event = standby.next() => panic!("{event:?}"),
+    }
+    let takes = "select max(token) from _watermill_leases";
+    assert_eq!(S::number(&standbys, takes).await, 1, "nobody has taken over");
+}

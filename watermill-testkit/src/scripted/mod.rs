@@ -4,6 +4,7 @@ mod script;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::VecDeque,
@@ -111,6 +112,14 @@ impl ScriptedSubscriber {
         self
     }
 
+    /// Whether one subscription at a time has the messages, as with a lease: the one that was made first. The others
+    /// stand by until that ends, or until somebody [takes over](Self::take_over). Default: all of them have.
+    #[must_use]
+    pub fn exclusive(self, exclusive: bool) -> Self {
+        self.script.change(|script| script.turns.exclusive = exclusive);
+        self
+    }
+
     /// Adds a message to the script: a bare [`Message`] belongs to scope 0 and comes for the first
     /// time.
     pub fn push(&self, delivery: impl Into<ScriptedDelivery>) {
@@ -154,6 +163,13 @@ impl ScriptedSubscriber {
         for (subscription, origin) in self.script.read(Script::origins) {
             origin.revoke(|| self.script.change(|script| script.revoke(subscription, scope)));
         }
+    }
+
+    /// Takes everything that is outstanding away from the subscription that [has](Self::exclusive) the messages, as
+    /// [`revoke`](Self::revoke) does, and lets the one have them that has stood by for longest.
+    pub fn take_over(&self) {
+        let Some((subscription, origin)) = self.script.read(Script::on_turn) else { return };
+        origin.revoke(|| self.script.change(|script| script.pass(subscription)));
     }
 
     /// What became of deliveries, in the order they were settled.

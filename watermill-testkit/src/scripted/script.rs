@@ -15,7 +15,7 @@ use watermill_core::{
     subscription::{Health, SubscriptionStatus},
 };
 
-use super::ScriptedDelivery;
+use super::{ScriptedDelivery, turns::Turns};
 
 /// Between two messages there is room for the new places of a message that is taken away: whoever has
 /// the old delivery must not settle the new one.
@@ -57,6 +57,7 @@ pub(super) struct Script {
     outstanding_of: BTreeMap<u64, usize>,
     /// Running subscriptions. Holding their origins makes a circle, which ends with the subscription.
     subscriptions: BTreeMap<u64, Running>,
+    pub(super) turns: Turns,
 }
 
 /// What the subscriber says that it can, and does.
@@ -134,6 +135,7 @@ impl Script {
         self.subscribed.push(topic.to_owned());
         let running = Running { origin: origin(subscription), window: Window::ONE, intake: true };
         self.subscriptions.insert(subscription, running);
+        self.turns.join(subscription);
         subscription
     }
 
@@ -155,6 +157,7 @@ impl Script {
         if self.subscriptions.remove(&subscription).is_none() {
             return;
         }
+        self.turns.leave(subscription);
         if let Some(held) = &mut self.held_records {
             held.retain(|unrecorded| unrecorded.subscription != subscription);
         }
@@ -181,13 +184,30 @@ impl Script {
 
     /// Takes the deliveries of a scope away from a subscription, and returns their tokens.
     pub(super) fn revoke(&mut self, subscription: u64, scope: u64) -> Vec<Token> {
-        let tokens = self.owned(|of, token| of == subscription && token.scope == scope);
+        self.take_back(self.owned(|of, token| of == subscription && token.scope == scope), subscription)
+    }
+
+    fn take_back(&mut self, tokens: Vec<Token>, subscription: u64) -> Vec<Token> {
         for token in &tokens {
             if let Some(delivery) = self.disown(subscription, *token) {
                 self.put_back(token.position + 1, delivery, Duration::ZERO);
             }
         }
         tokens
+    }
+
+    /// The subscription that has the messages.
+    pub(super) fn on_turn(&self) -> Option<(u64, Origin)> {
+        self.origins().into_iter().find(|(subscription, _)| self.turns.is_on(*subscription))
+    }
+
+    /// Ends the turn of a subscription, and returns the tokens of what is taken away from it.
+    pub(super) fn pass(&mut self, subscription: u64) -> Vec<Token> {
+        if !self.turns.is_on(subscription) {
+            return Vec::new();
+        }
+        self.turns.pass();
+        self.take_back(self.owned(|of, _| of == subscription), subscription)
     }
 
     pub(super) fn settle(
@@ -272,6 +292,9 @@ impl Script {
         let Some(running) = self.subscriptions.get(&subscription).filter(|running| running.intake) else {
             return Next::End;
         };
+        if !self.turns.is_on(subscription) {
+            return Next::Wait(None);
+        }
         let window = running.window;
         let now = Instant::now();
         let barrier = self.barriers.front().map_or(u64::MAX, |(position, _)| *position);

@@ -110,6 +110,24 @@ async fn a_revoked_delivery_is_cancelled_and_comes_again() {
 }
 
 #[tokio::test]
+async fn one_subscription_has_everything_until_another_takes_over() {
+    let subscriber = subscriber(&["1", "2"]).redeliver(true).exclusive(true);
+    let mut first = subscriber.subscribe("t").await.unwrap();
+    let mut second = subscriber.subscribe("t").await.unwrap();
+    first.set_window(Window::ordered(window(2)));
+    let (one, two) = (next(&mut first).await, next(&mut first).await);
+    one.ack();
+    assert!(second.next().now_or_never().is_none());
+    subscriber.take_over();
+    two.ack();
+    assert_eq!(subscriber.ignored(), [("2".into(), Outcome::Ack)]);
+    assert!(first.next().now_or_never().is_none());
+    drop(next(&mut second).await);
+    drop(second);
+    assert_eq!(next(&mut first).await.id().as_str(), "2");
+}
+
+#[tokio::test]
 async fn subscribing_fails_as_often_as_it_was_told_to() {
     let subscriber = subscriber(&[]);
     subscriber.fail_subscribe(2, SubscribeErrorKind::Unavailable);

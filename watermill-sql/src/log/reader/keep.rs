@@ -50,6 +50,8 @@ impl<D: LogDialect> Reader<D> {
 
     async fn renew(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
         let asked = Instant::now();
+        let lease = self.config.lease;
+        keeping.lease.witness = self.reserve.witness(lease / 12, lease / 10).await;
         let renewed =
             self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
                 D::renew(connection, lease, self.config.lease).await.map_err(classify::<D>)

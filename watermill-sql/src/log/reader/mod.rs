@@ -53,6 +53,7 @@ impl<D: LogDialect> Reader<D> {
             let Some(taken) = self.own(&mut released).await else { break Ok(()) };
             let lease = self.begin(taken);
             self.shared.start();
+            let _owner = self.reserve.owner();
             match self.serve(lease, &mut published).await {
                 Over::Ended(result) => break result,
                 Over::Lost => self.lose(),

@@ -9,10 +9,10 @@ use super::{Reader, keep::Keeping};
 use crate::{
     Layout, SqlPublisherConfig,
     connection::begin,
-    dead_letter::DeadLetter,
+    dead_letter::{DeadLetter, Keep},
     error::{Failure, Trouble, classify},
     log::{dialect::LogDialect, last_row, lease::Lease, ledger::Save},
-    publisher::{Over, insert_chunks},
+    publisher::{Over, Packet, insert_chunks},
     schema::Found,
     settle::Rejected,
     wake,
@@ -26,11 +26,21 @@ impl<D: LogDialect> Reader<D> {
     /// Records everything that is settled, with one statement when that is contiguous and alive.
     pub(super) async fn record(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
         let save = self.shared.lock().ledger.save();
-        let recorded =
-            self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
-                self.write_over(connection, lease, &save).await
-            });
-        let recorded = recorded.await;
+        let mut keep = Keep::All;
+        let recorded = loop {
+            let recorded =
+                self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
+                    self.write_over(connection, lease, &save, keep).await
+                });
+            match (recorded.await, keep.less()) {
+                (Err(failure), Some(less)) if failure.trouble() == Trouble::Message => {
+                    let (topic, reason) = (self.tables.topic(), failure.text());
+                    tracing::error!(topic, reason, "a dead letter is refused, less of it is kept");
+                    keep = less;
+                }
+                (recorded, _) => break recorded,
+            }
+        };
         if matches!(recorded, Ok(true)) {
             save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         }
@@ -58,6 +68,7 @@ impl<D: LogDialect> Reader<D> {
         connection: &mut D::Connection,
         lease: &Lease,
         Save { position, progress, rejected, .. }: &Save,
+        keep: Keep,
     ) -> Result<bool, Failure> {
         let (position, progress) = (*position, progress.as_deref());
         let dead_letters: Vec<_> = rejected.iter().filter_map(Rejected::kept).collect();
@@ -76,12 +87,20 @@ impl<D: LogDialect> Reader<D> {
             && !dead_letters.is_empty()
         {
             let payload = D::payload_column(&mut transaction, tables).await.map_err(classify::<D>)?;
-            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload);
+            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload, keep);
             let records: Vec<_> = dead_letters.iter().map(record).collect();
             let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
-            insert_chunks::<D>(&mut transaction, Over::Callers, tables, &records, &config, Found::NO_DUE)
-                .await
-                .map_err(classify::<D>)?;
+            insert_chunks::<D>(
+                &mut transaction,
+                Over::Callers,
+                tables,
+                &records,
+                &config,
+                Found::NO_DUE,
+                &Packet::default(),
+            )
+            .await
+            .map_err(classify::<D>)?;
         }
         transaction.commit().await.map_err(classify::<D>)?;
         D::end(connection).await.map_err(classify::<D>)?;

@@ -42,7 +42,9 @@ impl<D: LogDialect> Reader<D> {
         let mut paces = Paces::default();
         // What is not under way; what is brings its state back when it is done.
         let mut to_fetch = Some(Fetching::new(lease.clone(), &self.config, now));
-        let mut to_keep = Some(Keeping::new(lease, now + self.config.lease / 3));
+        // The first renewal says by which connection others see that we live.
+        let renew_at = if D::SEES_CONNECTIONS { now } else { now + self.config.lease / 3 };
+        let mut to_keep = Some(Keeping::new(lease, renew_at));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
         // Set anew only to end earlier, because that takes a system call: it may end too early, which

@@ -9,9 +9,10 @@ use super::QueueReader;
 use crate::{
     Layout, SqlPublisherConfig,
     connection::{Lent, begin, within},
-    error::{Failure, classify},
+    dead_letter::Keep,
+    error::{Failure, Trouble, classify},
     marshaler::Record,
-    publisher::{Over, insert_chunks},
+    publisher::{Over, Packet, insert_chunks},
     queue::{
         claims::{Done, Released},
         dialect::{Claim, QueueDialect, Release},
@@ -113,10 +114,20 @@ impl<D: QueueDialect> QueueReader<D> {
     /// Deletes or marks rows, and moves those to the dead-letter topic that belong there. Returns the
     /// offsets of those that were ours.
     async fn finish_rows(&self, done: &[Done]) -> Result<HashSet<i64>, Failure> {
-        self.over_a_connection(async |connection: &mut D::Connection| {
-            self.finish_rows_over(connection, done).await
-        })
-        .await
+        let mut keep = Keep::All;
+        loop {
+            let finished = self.over_a_connection(async |connection: &mut D::Connection| {
+                self.finish_rows_over(connection, done, keep).await
+            });
+            match (finished.await, keep.less()) {
+                (Err(failure), Some(less)) if failure.trouble() == Trouble::Message => {
+                    let (topic, reason) = (self.queue.tables.topic(), failure.text());
+                    tracing::error!(topic, reason, "a dead letter is refused, less of it is kept");
+                    keep = less;
+                }
+                (finished, _) => return finished,
+            }
+        }
     }
 
     /// Does something over a connection that is there even if handlers have all of the pool, for so long at most that
@@ -144,6 +155,7 @@ impl<D: QueueDialect> QueueReader<D> {
         &self,
         connection: &mut D::Connection,
         done: &[Done],
+        keep: Keep,
     ) -> Result<HashSet<i64>, Failure> {
         let claims: Vec<Claim> = done.iter().map(|row| row.claim).collect();
         let dead_letters = self.dead_letters.as_ref().filter(|_| done.iter().any(|row| row.kept().is_some()));
@@ -161,13 +173,21 @@ impl<D: QueueDialect> QueueReader<D> {
             .iter()
             .filter(|row| ours.contains(&row.claim.offset))
             .filter_map(Done::kept)
-            .map(|letter| letter.record(self.queue.tables.topic(), payload))
+            .map(|letter| letter.record(self.queue.tables.topic(), payload, keep))
             .collect();
         if !records.is_empty() {
             let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
-            insert_chunks::<D>(&mut transaction, Over::Callers, tables, &records, &config, *found)
-                .await
-                .map_err(classify::<D>)?;
+            insert_chunks::<D>(
+                &mut transaction,
+                Over::Callers,
+                tables,
+                &records,
+                &config,
+                *found,
+                &Packet::default(),
+            )
+            .await
+            .map_err(classify::<D>)?;
         }
         transaction.commit().await.map_err(classify::<D>)?;
         D::end(connection).await.map_err(classify::<D>)?;

@@ -15,7 +15,7 @@ use watermill_core::{
     publisher::PublisherCapabilities,
 };
 
-pub(crate) const TOPICS: [&str; 3] = ["a", "b", "c"];
+use crate::outbox::{Bad, TOPICS};
 
 /// What a topic does with a call.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Destination {
         Self(Arc::new(Mutex::new(State { random, weather, bad, atomic, arrived, untold: 0 })))
     }
 
-    pub(crate) fn refuse(&self, id: String, kind: PublishErrorKind) {
+    pub(crate) fn refuse(&self, (id, kind): Bad) {
         self.state().bad.insert(id, kind);
     }
 

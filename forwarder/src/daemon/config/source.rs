@@ -1,0 +1,102 @@
+//! [`Source`]: the database that envelopes are read from.
+
+use watermill_forwarder::ForwarderConfig;
+use watermill_sql::{CommitOrder, SqlQueueSubscriberConfig, SqlSubscriberConfig, SqlUrl};
+
+use super::reader::Reader;
+
+/// Where envelopes are read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) url: SqlUrl,
+    pub(crate) layout: Layout,
+    pub(crate) topic: String,
+    group: Option<String>,
+    /// Where it keeps what cannot be forwarded.
+    pub(crate) dead_letter_topic: String,
+    /// Whether missing tables are made.
+    pub(crate) create_tables: bool,
+}
+
+/// What the topic is, with how it is read.
+#[derive(Debug)]
+pub(crate) enum Layout {
+    Log(SqlSubscriberConfig),
+    Queue(SqlQueueSubscriberConfig),
+}
+
+/// The most rows of one fetch.
+const FETCH_MAX: usize = 1_000;
+
+pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Option<Source> {
+    let url = reader.url("source").and_then(|url| match SqlUrl::new(url) {
+        Ok(url) => Some(url),
+        Err(error) => {
+            reader.check("source", Err(error));
+            None
+        }
+    });
+    let password = reader.password("source");
+    let create_tables = reader.flag("source.create_tables");
+    let (lease, poll) = (reader.duration("source.lease"), reader.duration("source.poll_interval_max"));
+    let fetch = forwarder.batch_size.clamp(1, FETCH_MAX);
+    let dead_letter_topic = forwarder.dead_letter_topic.clone();
+    let layout = if reader.text("source.layout").as_deref() == Some("queue") {
+        reader.no_use("source", &["group", "commit_order"], "a queue");
+        let config = SqlQueueSubscriberConfig::default()
+            .batch_size(fetch)
+            .visibility_timeout(lease)
+            .poll_interval_max(poll)
+            .dead_letter_topic(&*dead_letter_topic)
+            .initialize_schema(create_tables);
+        reader.check("source", config.validate());
+        Layout::Queue(config)
+    } else {
+        let commit_order = match reader.text("source.commit_order").as_deref() {
+            Some("lock-holders") => CommitOrder::LockHolders,
+            Some("snapshot") => CommitOrder::Snapshot,
+            _ => CommitOrder::Auto,
+        };
+        let mut config = SqlSubscriberConfig::default()
+            .batch_size(fetch)
+            .lease(lease)
+            .poll_interval_max(poll)
+            .commit_order(commit_order)
+            .dead_letter_topic(&*dead_letter_topic)
+            .initialize_schema(create_tables);
+        if let Some(group) = reader.text("source.group") {
+            config = config.group(group);
+        }
+        reader.check("source", config.validate());
+        Layout::Log(config)
+    };
+    let connections = u32::try_from(reader.count("source.connections")).unwrap_or(u32::MAX);
+    if connections < 2 {
+        reader.problem("source.connections", "less than two: it fetches and records side by side");
+    }
+    let url = url?.application_name("watermill-forwarder").connections(connections);
+    let url = match password {
+        Some(password) => url.password(password.0),
+        None => url,
+    };
+    Some(Source {
+        url,
+        layout,
+        topic: forwarder.topic.clone(),
+        group: reader.text("source.group"),
+        dead_letter_topic,
+        create_tables,
+    })
+}
+
+impl Source {
+    /// The consumer group of a log, as its offsets table has it.
+    pub(crate) fn group(&self) -> &str {
+        match &self.group {
+            Some(group) => group,
+            // What Go's library defaults to.
+            None if self.url.database() == "sqlite" => "default",
+            None => "",
+        }
+    }
+}

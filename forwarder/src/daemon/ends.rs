@@ -1,0 +1,143 @@
+//! The two ends of a relay: what it reads from, and what it publishes to.
+
+use std::sync::Arc;
+
+use watermill_core::{Publisher, Subscriber, error::ConfigError, fenced::FencedPublisher};
+use watermill_forwarder::{FencedForwarder, Forwarder, ForwarderControl, ForwarderError, ForwarderReport};
+use watermill_sql::{HeldBack, HeldBackGauge, SqlPool};
+
+use crate::{
+    config::{Delivery, Destination, Layout, Relay, Source},
+    metrics::{Metered, MeteredFenced, RelayMetrics},
+};
+
+/// The source of a relay.
+#[derive(Clone)]
+pub(crate) struct SourceEnd {
+    pub(crate) pool: SqlPool,
+    pub(crate) subscriber: Arc<dyn Subscriber>,
+    held_back: Option<HeldBackGauge>,
+}
+
+/// The destination of a relay.
+#[derive(Clone)]
+pub(crate) enum DestinationEnd {
+    Plain(Arc<dyn Publisher>),
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "Kafka alone fences"))]
+    Fenced(Arc<dyn FencedPublisher>),
+}
+
+/// A forwarder of either kind. Clones are the same one, of which one runs at a time.
+#[derive(Clone)]
+pub(crate) enum AnyForwarder {
+    Plain(Forwarder),
+    Fenced(FencedForwarder),
+}
+
+impl SourceEnd {
+    /// Nothing is connected yet.
+    pub(crate) fn open(source: &Source) -> Result<Self, ConfigError> {
+        let pool = source.url.connect();
+        let (subscriber, held_back) = match &source.layout {
+            Layout::Log(config) => {
+                let (subscriber, held_back) = pool.subscriber_and_gauge(config.clone())?;
+                (subscriber, Some(held_back))
+            }
+            Layout::Queue(config) => (pool.queue_subscriber(config.clone())?, None),
+        };
+        Ok(Self { pool, subscriber, held_back })
+    }
+
+    /// Whose transactions this process waits for.
+    pub(crate) fn held_back(&self) -> Vec<HeldBack> {
+        self.held_back.as_ref().map(|gauge| gauge()).unwrap_or_default()
+    }
+}
+
+impl DestinationEnd {
+    /// Nothing is connected yet.
+    pub(crate) async fn open(relay: &Relay) -> Result<Self, ConfigError> {
+        #[cfg(feature = "kafka")]
+        if let (Destination::Kafka(kafka), Delivery::Fenced(_)) = (&relay.destination, &relay.delivery) {
+            let publisher = watermill_kafka::KafkaFencedPublisher::new(kafka.publisher.clone())?
+                .with_checkpoint_topic(&*kafka.checkpoint_topic)?;
+            return Ok(Self::Fenced(Arc::new(publisher)));
+        }
+        publisher(&relay.destination).await.map(Self::Plain)
+    }
+
+    /// Sends what is still on its way.
+    pub(crate) async fn close(&self) {
+        if let Self::Plain(publisher) = self
+            && let Err(error) = publisher.close().await
+        {
+            tracing::warn!(error = %watermill_core::error::chain(&error), "the destination was not closed properly");
+        }
+    }
+}
+
+/// A publisher to a destination.
+pub(crate) async fn publisher(destination: &Destination) -> Result<Arc<dyn Publisher>, ConfigError> {
+    match destination {
+        Destination::Sql { url, publisher } => url.connect().publisher(publisher.clone()),
+        #[cfg(feature = "kafka")]
+        Destination::Kafka(kafka) => {
+            Ok(Arc::new(watermill_kafka::KafkaPublisher::new(kafka.publisher.clone())?))
+        }
+        #[cfg(feature = "pubsub")]
+        Destination::PubSub(config) => {
+            Ok(Arc::new(watermill_gcp::PubSubPublisher::new((**config).clone()).await?))
+        }
+        #[cfg(feature = "redis")]
+        Destination::Redis(client) => {
+            let config = watermill_redis::RedisPublisherConfig::default();
+            Ok(Arc::new(watermill_redis::RedisPublisher::new(client.clone(), config)?))
+        }
+    }
+}
+
+impl AnyForwarder {
+    pub(crate) fn new(
+        relay: &Relay,
+        source: &SourceEnd,
+        destination: &DestinationEnd,
+        metrics: &Arc<RelayMetrics>,
+    ) -> Result<Self, ConfigError> {
+        let (subscriber, metrics) = (Arc::clone(&source.subscriber), Arc::clone(metrics));
+        let config = relay.forwarder.clone();
+        match destination {
+            DestinationEnd::Plain(inner) => {
+                let publisher = Metered { inner: Arc::clone(inner), metrics };
+                Forwarder::builder(subscriber, publisher).config(config).build().map(Self::Plain)
+            }
+            DestinationEnd::Fenced(inner) => {
+                let name = match &relay.delivery {
+                    Delivery::Fenced(name) => name,
+                    Delivery::AtLeastOnce => &relay.name,
+                };
+                let destination = MeteredFenced { inner: Arc::clone(inner), metrics };
+                FencedForwarder::builder(subscriber, destination, name)
+                    .config(config)
+                    .build()
+                    .map(Self::Fenced)
+            }
+        }
+    }
+
+    pub(crate) fn control(&self) -> ForwarderControl {
+        match self {
+            Self::Plain(forwarder) => forwarder.control(),
+            Self::Fenced(forwarder) => forwarder.control(),
+        }
+    }
+
+    pub(crate) async fn run_until(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<ForwarderReport, ForwarderError> {
+        match self {
+            Self::Plain(forwarder) => forwarder.run_until(shutdown).await,
+            Self::Fenced(forwarder) => forwarder.run_until(shutdown).await,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! How relays are doing: what their sources hold, and what the process says that runs them.
+
+mod show;
+mod verb;
+
+use serde::{Deserialize, Serialize};
+pub(crate) use verb::{Answer, run};
+use watermill_core::{error::chain, router::Phase, subscription::Health};
+use watermill_forwarder::{ForwarderControl, Held};
+use watermill_sql::{HeldBack, SqlPool};
+
+use crate::config::{Layout, Source};
+
+/// What a source holds, whoever reads it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SourceView {
+    /// Messages that wait.
+    pub(crate) backlog: u64,
+    /// Whether they were counted; more than 10,000 are not.
+    pub(crate) backlog_is_exact: bool,
+    /// The age of the oldest of them.
+    pub(crate) oldest_seconds: Option<f64>,
+    /// The subscription that has the lease; none while nobody reads.
+    pub(crate) active: Option<String>,
+    /// Open transactions that write to the topic, and so may hold its readers back.
+    pub(crate) writers: Vec<Writer>,
+    /// Whether there are dead letters.
+    pub(crate) has_dead_letters: bool,
+}
+
+/// Somebody's open transaction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Writer {
+    /// The number that `pg_terminate_backend` or `KILL` takes.
+    pub(crate) pid: i64,
+    pub(crate) application: Option<String>,
+    pub(crate) age_seconds: Option<f64>,
+}
+
+/// What the process says that runs a relay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProcessView {
+    /// `starting`, `running`, `draining` or `ended`.
+    pub(crate) phase: String,
+    /// `healthy`, or why it is not.
+    pub(crate) health: String,
+    pub(crate) forwarded: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) in_hand: usize,
+    /// Who holds it back.
+    pub(crate) held_back: Vec<HeldBackView>,
+    /// What waits for a destination or a key.
+    pub(crate) held: Vec<HeldView>,
+    pub(crate) paused: Vec<PausedView>,
+}
+
+/// Somebody's transaction that a relay waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HeldBackView {
+    pub(crate) holder: String,
+    pub(crate) pid: Option<i64>,
+    pub(crate) age_seconds: f64,
+    pub(crate) waited_seconds: f64,
+}
+
+/// Messages that wait for something else than their turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HeldView {
+    pub(crate) destination: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) messages: usize,
+    pub(crate) attempts: u32,
+    pub(crate) error: String,
+    pub(crate) since_seconds: f64,
+    pub(crate) paused: bool,
+}
+
+/// A destination, or a key of it, that somebody has paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PausedView {
+    pub(crate) destination: String,
+    pub(crate) key: Option<String>,
+}
+
+impl SourceView {
+    /// Asks a source. What it costs is bounded. A topic that is not there yet is empty.
+    pub(crate) async fn ask(pool: &SqlPool, source: &Source) -> Result<Self, String> {
+        use watermill_core::error::SubscribeErrorKind::Topic;
+
+        let mut view = match &source.layout {
+            Layout::Log(_) => match pool.log_status(&source.topic).await {
+                Ok(log) => Self::of_log(source, log),
+                Err(error) if error.kind() == Topic && source.create_tables => Self::default(),
+                Err(error) => return Err(chain(&error)),
+            },
+            Layout::Queue(_) => match pool.queue_status(&source.topic, None).await {
+                Ok(queue) => Self {
+                    backlog: queue.due.rows + queue.delayed.rows + queue.in_hand.rows,
+                    backlog_is_exact: queue.due.is_exact && queue.delayed.is_exact && queue.in_hand.is_exact,
+                    active: (queue.in_hand.rows > 0).then(|| "workers".to_owned()),
+                    ..Self::default()
+                },
+                Err(error) if error.kind() == Topic && source.create_tables => Self::default(),
+                Err(error) => return Err(chain(&error)),
+            },
+        };
+        view.has_dead_letters = match pool.peek(&source.dead_letter_topic, 0, 1).await {
+            Ok(letters) => !letters.is_empty(),
+            Err(error) if error.kind() == Topic => false,
+            Err(error) => return Err(chain(&error)),
+        };
+        Ok(view)
+    }
+
+    fn of_log(source: &Source, log: watermill_sql::LogStatus) -> Self {
+        let writers = log.writers.into_iter().map(|writer| Writer {
+            pid: writer.id,
+            application: writer.application,
+            age_seconds: writer.age.map(|age| age.as_secs_f64()),
+        });
+        let writers = writers.collect();
+        match log.groups.into_iter().find(|group| group.group == source.group()) {
+            Some(group) => Self {
+                backlog: group.backlog.rows,
+                backlog_is_exact: group.backlog.is_exact,
+                oldest_seconds: group.oldest_unread.map(|age| age.as_secs_f64()),
+                active: group.owner.map(|owner| owner.owner),
+                writers,
+                has_dead_letters: false,
+            },
+            None => Self { backlog_is_exact: true, writers, ..Self::default() },
+        }
+    }
+}
+
+impl ProcessView {
+    pub(crate) fn of(control: &ForwarderControl, held_back: &[HeldBack]) -> Self {
+        let status = control.status();
+        let phase = match status.phase {
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Ended => "ended",
+            _ => "draining",
+        };
+        let health = match status.source.health {
+            Health::Healthy => "healthy".to_owned(),
+            Health::Degraded { reason } => reason,
+            _ => "ended".to_owned(),
+        };
+        let paused = control
+            .paused()
+            .into_iter()
+            .map(|(destination, key)| PausedView { destination, key: key.as_deref().map(text) });
+        Self {
+            phase: phase.to_owned(),
+            health,
+            forwarded: status.counts.forwarded,
+            dead_lettered: status.counts.dead_lettered,
+            in_hand: status.in_hand,
+            held_back: held_back.iter().map(HeldBackView::of).collect(),
+            held: status.held.iter().map(HeldView::of).collect(),
+            paused: paused.collect(),
+        }
+    }
+
+    /// A relay that could not be made yet.
+    pub(crate) fn starting() -> Self {
+        Self {
+            phase: "starting".to_owned(),
+            health: "its destination could not be set up yet".to_owned(),
+            forwarded: 0,
+            dead_lettered: 0,
+            in_hand: 0,
+            held_back: Vec::new(),
+            held: Vec::new(),
+            paused: Vec::new(),
+        }
+    }
+}
+
+impl HeldBackView {
+    fn of(held: &HeldBack) -> Self {
+        Self {
+            holder: held.holder.clone(),
+            pid: held.id,
+            age_seconds: held.age.as_secs_f64(),
+            waited_seconds: held.waited.as_secs_f64(),
+        }
+    }
+}
+
+impl HeldView {
+    fn of(held: &Held) -> Self {
+        Self {
+            destination: held.destination.clone(),
+            key: held.key.as_deref().map(text),
+            messages: held.messages,
+            attempts: held.attempts,
+            error: held.error.clone(),
+            since_seconds: held.since.as_secs_f64(),
+            paused: held.paused,
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

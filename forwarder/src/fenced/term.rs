@@ -1,0 +1,96 @@
+//! The terms of the destination: beginning one, and committing in it.
+
+use std::pin::{Pin, pin};
+
+use bytes::Bytes;
+use tokio::time::{sleep, timeout_at};
+use watermill_core::{
+    error::{PublishError, PublishErrorKind, chain},
+    subscriber::Ordering,
+};
+
+use super::{
+    batch::Batch,
+    engine::{Engine, pause},
+    journal::Journal,
+};
+use crate::end::End;
+
+impl Engine<'_> {
+    /// Begins a term unless there is one, however long it takes, and sees who was at work in between.
+    pub(super) async fn begin<S: Future<Output = ()>>(
+        &mut self,
+        batch: &mut Batch,
+        in_doubt: Option<(Bytes, usize)>,
+        mut shutdown: Pin<&mut S>,
+    ) -> Result<(), End> {
+        if self.term.is_some() {
+            return Ok(());
+        }
+        let (name, topic) = (&*self.forwarder.name, &*self.forwarder.config.topic);
+        let term = loop {
+            let begun = tokio::select! {
+                biased;
+                () = &mut shutdown => return Err(End::Shutdown),
+                begun = self.forwarder.destination.begin(name) => begun,
+                () = sleep(self.forwarder.config.call_timeout) => {
+                    Err(PublishError::new(PublishErrorKind::Timeout, name).because("no term has begun"))
+                }
+            };
+            let error = match begun {
+                Ok(term) => break term,
+                Err(error) if error.kind() == PublishErrorKind::Closed => {
+                    return Err(End::PublisherClosed(error));
+                }
+                Err(error) => error,
+            };
+            tracing::error!(topic, name, error = %chain(&error), "the destination cannot be taken over yet");
+            self.note(&error);
+            self.say_status(batch.len());
+            let delay = self.forwarder.config.backoff.delay(self.failures);
+            self.failures = self.failures.saturating_add(1);
+            pause(delay, shutdown.as_mut()).await?;
+        };
+        let found = term.checkpoint();
+        let Some(journal) = &mut self.journal else {
+            let in_hand_max = self.forwarder.config.window(Ordering::None).total();
+            let journal = Journal::after(found, in_hand_max).ok_or_else(|| {
+                End::Unsuitable(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
+            })?;
+            self.journal = Some(journal);
+            self.checkpoint = found.cloned();
+            self.term = Some(term);
+            return Ok(());
+        };
+        match in_doubt {
+            Some((checkpoint, size)) if found == Some(&checkpoint) => self.published(batch, size, checkpoint),
+            _ if found != self.checkpoint.as_ref() => return Err(End::Fenced(None)),
+            Some((_, size)) => journal.take_back(batch.places(size)),
+            None => {}
+        }
+        self.term = Some(term);
+        Ok(())
+    }
+
+    /// Commits the first messages, within the time that a call may take, or that a stop leaves to it.
+    pub(super) async fn commit<S: Future<Output = ()>>(
+        &mut self,
+        batch: &Batch,
+        size: usize,
+        checkpoint: Bytes,
+        shutdown: Pin<&mut S>,
+    ) -> Result<(), PublishError> {
+        let config = &self.forwarder.config;
+        let outgoing = batch.outgoing(size, &config.dead_letter_topic);
+        let term = self.term.as_mut().expect("a term has begun");
+        let mut commit = pin!(term.commit(outgoing, checkpoint));
+        let late = || PublishError::new(PublishErrorKind::Timeout, &*self.forwarder.name);
+        let deadline = tokio::select! {
+            biased;
+            committed = &mut commit => return committed,
+            () = sleep(config.call_timeout) => return Err(late().because("a commit has not come back")),
+            () = shutdown => self.stop.insert(config.stop_deadlines()).drained,
+        };
+        timeout_at(deadline, commit).await.unwrap_or_else(|_| Err(late().because("the relay stops")))
+    }
+}
