@@ -25,10 +25,11 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// The lag of a reader that has acked everything before `watermark`; `None` while the end is unknown.
+    /// The lag of a reader that has acked everything before `watermark`; `None` while the end is unknown. What is gone
+    /// from the log is nobody's lag.
     pub(crate) fn lag(self, watermark: Option<i64>) -> Option<u64> {
         let committed = (self.committed >= 0).then_some(self.committed);
-        let read = watermark.max(committed).unwrap_or(self.oldest.max(0));
+        let read = watermark.max(committed).unwrap_or_default().max(self.oldest);
         (self.end >= 0).then(|| u64::try_from(self.end - read).unwrap_or(0))
     }
 }
@@ -44,6 +45,11 @@ mod tests {
         assert_eq!(measured.lag(Some(60)), Some(40));
         let measured = Measured { committed: 70, ..measured };
         assert_eq!(measured.lag(Some(60)), Some(30));
+        assert_eq!(
+            Measured { oldest: 80, ..measured }.lag(Some(60)),
+            Some(20),
+            "ten that were not read are gone"
+        );
         assert_eq!(Measured { end: 50, ..measured }.lag(Some(60)), Some(0));
         assert_eq!(Measured { end: -1001, ..measured }.lag(None), None);
     }

@@ -14,6 +14,7 @@ mod ledger;
 mod log;
 mod marshaler;
 mod notifier;
+mod peek;
 mod producer;
 mod publisher;
 mod queue;
@@ -30,6 +31,7 @@ mod transactions;
 
 pub use config::{CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition};
 pub use lag::PartitionLag;
+pub use peek::PeekedMessage;
 pub use publisher::KafkaPublisher;
 pub use status::{GroupStatus, KafkaStatus, PartitionStatus};
 pub use subscriber::KafkaSubscriber;

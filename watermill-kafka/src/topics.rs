@@ -202,13 +202,16 @@ pub(crate) struct Scout {
 
 impl Scout {
     pub(crate) fn new(config: &KafkaSubscriberConfig, group: &str) -> Result<Self, Failure> {
-        let consumer: BaseConsumer<Quiet> =
-            config.scout(group).create_with_context(Quiet::default()).map_err(error::classify)?;
-        Ok(Self { consumer: Some(Arc::new(consumer)), timeout: config.request_timeout })
+        Self::of(&config.scout(group), config.request_timeout)
+    }
+
+    pub(crate) fn of(client: &ClientConfig, timeout: Duration) -> Result<Self, Failure> {
+        let consumer = client.create_with_context::<_, BaseConsumer<Quiet>>(Quiet::default());
+        Ok(Self { consumer: Some(Arc::new(consumer.map_err(error::classify)?)), timeout })
     }
 
     /// Asks on a thread that may wait.
-    async fn ask<R: Send + 'static>(
+    pub(crate) async fn ask<R: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Quiet>, Duration) -> Result<R, KafkaError> + Send + 'static,
     ) -> Result<R, Failure> {
@@ -237,7 +240,7 @@ impl Scout {
     }
 
     /// The offset after the newest message of each partition.
-    async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>, Failure> {
+    pub(crate) async fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>, Failure> {
         let watermarks = self.watermarks(topic, partitions).await?;
         Ok(watermarks.into_iter().map(|(_, end)| end).collect())
     }

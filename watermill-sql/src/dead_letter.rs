@@ -103,8 +103,10 @@ fn text(reason: &str) -> String {
 }
 
 /// Says what is wrong with the topic for dead letters, if there is one.
-pub(crate) fn check_topic(topic: Option<&str>) -> Result<(), String> {
-    topic.map_or(Ok(()), topic::check_characters).map_err(|problem| format!("dead_letter_topic: {problem}"))
+pub(crate) fn check_topic(topic: Option<&str>, schema_qualified: bool) -> Result<(), String> {
+    topic
+        .map_or(Ok(()), |topic| topic::check_name(topic, schema_qualified))
+        .map_err(|problem| format!("dead_letter_topic: {problem}"))
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::PayloadColumn;
 pub trait Dialect: sqlx::Database {
     /// Quotes an identifier.
     const QUOTE: char;
+    /// Whether a database has schemas that a topic can name.
+    const HAS_SCHEMAS: bool = false;
     /// The longest name of a table, in bytes.
     const IDENTIFIER_BYTES_MAX: usize;
     /// The group that Go's library reads for when none is named.
@@ -35,6 +37,11 @@ pub trait Dialect: sqlx::Database {
 
     /// What a native error means, by the classes that the database documents; `None` for one that is in none.
     fn trouble(error: &dyn sqlx::error::DatabaseError) -> Option<Trouble>;
+
+    /// What is to be done about a native error that does not say it itself, by somebody else than the sender.
+    fn explain(_error: &dyn sqlx::error::DatabaseError) -> Option<&'static str> {
+        None
+    }
 
     /// Refuses a server that cannot be written to, with the remedy: before anything is, so that it is not
     /// taken for one that is away.

@@ -35,7 +35,11 @@ pub(crate) fn classify<D: Dialect>(error: sqlx::Error) -> Failure {
         | sqlx::Error::BeginFailed => Some(Trouble::Unavailable),
         _ => None,
     };
+    let remedy = error.as_database_error().and_then(D::explain);
     let failure = Failure::new(trouble.unwrap_or(Trouble::Unavailable), error);
+    if let Some(remedy) = remedy {
+        return failure.explained(remedy.to_owned());
+    }
     match trouble {
         Some(Trouble::Conflict) => failure.explained(format!(
             "the transaction cannot go on: roll back and run all of it again{}",

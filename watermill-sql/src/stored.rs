@@ -4,9 +4,10 @@
 //! it has just given back; made a batch ahead, thousands of them are in use at a time, and to find and to
 //! merge them costs more than to read the row.
 
-use std::time::SystemTime;
+use std::{pin::pin, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, TryStreamExt as _};
 use watermill_core::Message;
 
 use crate::{
@@ -33,6 +34,58 @@ pub(crate) struct Row {
     pub(crate) position: Position,
     pub(crate) published_at: Option<SystemTime>,
     pub(crate) message: Result<Stored, Unreadable>,
+}
+
+/// How much one fetch may bring into memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub(crate) rows: usize,
+    /// Of the columns that become a message. One row is taken however large it is.
+    pub(crate) bytes: usize,
+}
+
+/// The rows of one fetch.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) rows: Vec<Row>,
+    /// Whether there was one that did not fit. What is behind it is still on its way: over that connection nothing
+    /// can be asked without waiting for all of it.
+    pub(crate) is_cut: bool,
+}
+
+impl Rows {
+    /// Takes rows as long as they fit.
+    pub(crate) async fn gather(
+        rows: impl Stream<Item = sqlx::Result<Row>>,
+        limit: Limit,
+    ) -> sqlx::Result<Self> {
+        let mut rows = pin!(rows);
+        let (mut gathered, mut bytes) = (Self::default(), 0);
+        while let Some(row) = rows.try_next().await? {
+            bytes += row.bytes();
+            if bytes > limit.bytes && !gathered.rows.is_empty() {
+                gathered.is_cut = true;
+                break;
+            }
+            gathered.rows.push(row);
+        }
+        Ok(gathered)
+    }
+
+    /// Whether there are likely more.
+    pub(crate) fn are_more(&self, limit: Limit) -> bool {
+        self.is_cut || self.rows.len() == limit.rows
+    }
+}
+
+impl Row {
+    /// What it takes in memory, nearly.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.message {
+            Ok(stored) => stored.bytes(),
+            Err(unreadable) => unreadable.remains.payload().len(),
+        }
+    }
 }
 
 /// Memory for the rows of one fetch.
@@ -62,6 +115,11 @@ impl Store {
 }
 
 impl Stored {
+    /// What it takes in memory, nearly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.columns.len()
+    }
+
     /// The message.
     pub(crate) fn message(&self) -> Message {
         let payload_end = self.uuid + self.payload;
@@ -76,6 +134,8 @@ impl Stored {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+
     use super::*;
 
     fn keep(store: &mut Store, metadata: Option<&str>) -> Result<Stored, Unreadable> {
@@ -123,6 +183,25 @@ mod tests {
             }
         }
         assert!(keep(&mut store, None).unwrap().message().metadata().is_empty());
+    }
+
+    #[tokio::test]
+    async fn rows_are_taken_as_long_as_they_fit_and_what_is_behind_them_is_not_looked_at() {
+        let sizes = [10, 20, 30, 500, 5, 5];
+        for (limit, taken, is_cut, looked_at) in
+            [(1_000, 6, false, 6), (60, 3, true, 4), (59, 2, true, 3), (1, 1, true, 2), (566, 5, true, 6)]
+        {
+            let mut looks = 0;
+            let rows = futures::stream::iter(sizes).map(|size| {
+                looks += 1;
+                let payload = vec![7; size - 1];
+                let columns = Columns { uuid: b"i", payload: &payload, metadata: None };
+                let message = Store::default().keep(columns);
+                Ok(Row { position: 1.into(), published_at: None, message })
+            });
+            let rows = Rows::gather(rows, Limit { rows: 100, bytes: limit }).await.unwrap();
+            assert_eq!((rows.rows.len(), rows.is_cut, looks), (taken, is_cut, looked_at), "{limit}");
+        }
     }
 
     #[test]

@@ -12,15 +12,43 @@ pub(crate) const CHECKPOINTS: &str = "_watermill_checkpoints";
 pub struct Tables {
     topic: String,
     quote: char,
+    /// The schema of the tables and the rest of the topic, where it names a schema.
+    qualified: Option<Box<(String, String)>>,
 }
 
 impl Tables {
     /// The tables of `topic`, or what is wrong with the topic.
     pub(crate) fn new<D: Dialect>(topic: &str) -> Result<Self, String> {
         check_characters(topic)?;
-        let tables = Self { topic: topic.to_owned(), quote: D::QUOTE };
+        Self { topic: topic.to_owned(), quote: D::QUOTE, qualified: None }.fitting::<D>()
+    }
+
+    /// The tables of a topic that may name the schema that they are in, if that is wanted.
+    pub(crate) fn named<D: Dialect>(topic: &str, schema_qualified: bool) -> Result<Self, String> {
+        if !schema_qualified {
+            return Self::new::<D>(topic);
+        }
+        if !D::HAS_SCHEMAS {
+            return Err(
+                "schema_qualified: only PostgreSQL has schemas in its databases, turn it off".to_owned()
+            );
+        }
+        let Some((schema, rest)) = qualified(topic) else { return Self::new::<D>(topic) };
+        check_characters(schema).map_err(|problem| format!("the schema: {problem}"))?;
+        check_characters(rest)?;
+        if schema.len() > D::IDENTIFIER_BYTES_MAX {
+            return Err(format!("the schema {schema:?} is longer than the database allows"));
+        }
+        // No other topic can be called that: leases are kept by it, for topics of all schemas in one table.
+        let topic = format!("[{schema}].{rest}");
+        let qualified = Some(Box::new((schema.to_owned(), rest.to_owned())));
+        Self { topic, quote: D::QUOTE, qualified }.fitting::<D>()
+    }
+
+    fn fitting<D: Dialect>(self) -> Result<Self, String> {
+        let tables = self;
         // The longest of the names decides, so that every topic published to can be read.
-        let longest = tables.offsets_name();
+        let longest = tables.table("offsets_");
         let (bytes, limit) = (longest.len(), D::IDENTIFIER_BYTES_MAX);
         if bytes > limit {
             return Err(format!(
@@ -34,14 +62,20 @@ impl Tables {
         &self.topic
     }
 
+    /// The schema that the topic names, quoted.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn schema(&self) -> Option<String> {
+        self.qualified.as_ref().map(|qualified| self.quoted(&qualified.0))
+    }
+
     /// The messages table, quoted.
     pub(crate) fn messages(&self) -> String {
-        self.quoted(&self.messages_name())
+        self.in_schema(&self.table(""))
     }
 
     /// The offsets table of a log, quoted.
     pub(crate) fn offsets(&self) -> String {
-        self.quoted(&self.offsets_name())
+        self.in_schema(&self.table("offsets_"))
     }
 
     /// The index of a queue's due times, quoted.
@@ -50,18 +84,54 @@ impl Tables {
         self.quoted(&format!("_watermill_due_{}", self.topic))
     }
 
-    /// The name of the messages table, as the database's catalogue has it.
+    /// The name of the messages table, as the database's catalogue has it; quoted, with its schema, where the topic
+    /// names one.
     pub(crate) fn messages_name(&self) -> String {
-        format!("watermill_{}", self.topic)
+        self.catalogued("")
     }
 
-    /// The name of the offsets table, as the database's catalogue has it.
+    /// The name of the offsets table, in the same way.
     pub(crate) fn offsets_name(&self) -> String {
-        format!("watermill_offsets_{}", self.topic)
+        self.catalogued("offsets_")
+    }
+
+    fn catalogued(&self, kind: &str) -> String {
+        match &self.qualified {
+            Some(_) => self.in_schema(&self.table(kind)),
+            None => self.table(kind),
+        }
+    }
+
+    fn table(&self, kind: &str) -> String {
+        let topic = self.qualified.as_ref().map_or(&self.topic, |qualified| &qualified.1);
+        format!("watermill_{kind}{topic}")
+    }
+
+    fn in_schema(&self, table: &str) -> String {
+        match &self.qualified {
+            Some(qualified) => format!("{}.{}", self.quoted(&qualified.0), self.quoted(table)),
+            None => self.quoted(table),
+        }
     }
 
     fn quoted(&self, name: &str) -> String {
         format!("{quote}{name}{quote}", quote = self.quote)
+    }
+}
+
+/// The schema and the rest of a topic that names one: `schema.topic`, or `[schema].topic` for one with dots.
+fn qualified(topic: &str) -> Option<(&str, &str)> {
+    match topic.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once("]."),
+        None => topic.split_once('.'),
+    }
+}
+
+/// Says what is wrong with the characters of a topic that may name a schema, if anything is.
+pub(crate) fn check_name(topic: &str, schema_qualified: bool) -> Result<(), String> {
+    match qualified(topic).filter(|_| schema_qualified) {
+        Some((schema, rest)) => check_characters(schema).and_then(|()| check_characters(rest)),
+        None => check_characters(topic),
     }
 }
 
@@ -96,5 +166,49 @@ mod tests {
         }
         let long = "t".repeat(300);
         assert!(Tables::new::<Sqlite>(&long).unwrap_err().contains("shorter"));
+    }
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod schema_tests {
+    use sqlx::Postgres;
+
+    use super::*;
+
+    fn named(topic: &str) -> Result<Tables, String> {
+        Tables::named::<Postgres>(topic, true)
+    }
+
+    #[test]
+    fn a_topic_may_name_the_schema_of_its_tables() {
+        for topic in ["billing.orders.placed", "[billing].orders.placed"] {
+            let tables = named(topic).unwrap();
+            assert_eq!(tables.messages(), r#""billing"."watermill_orders.placed""#);
+            assert_eq!(tables.offsets(), r#""billing"."watermill_offsets_orders.placed""#);
+            assert_eq!(tables.topic(), "[billing].orders.placed");
+        }
+        assert_eq!(named("[a.b].orders").unwrap().messages(), r#""a.b"."watermill_orders""#);
+        assert_eq!(named("orders").unwrap(), Tables::new::<Postgres>("orders").unwrap());
+    }
+
+    #[test]
+    fn without_the_option_a_dot_is_a_part_of_the_name() {
+        let tables = Tables::named::<Postgres>("billing.orders", false).unwrap();
+        assert_eq!(
+            (&*tables.messages(), tables.topic()),
+            (r#""watermill_billing.orders""#, "billing.orders")
+        );
+        assert!(Tables::named::<Postgres>("[billing].orders", false).is_err());
+    }
+
+    #[test]
+    fn what_is_no_schema_or_topic_is_refused() {
+        for topic in [".orders", "billing.", "[a\"b].orders", "[].orders", "[a.orders", "[a]orders", "a b.c"]
+        {
+            assert!(named(topic).is_err(), "{topic}");
+        }
+        assert!(named(&format!("{}.t", "s".repeat(64))).is_err());
+        assert!(named(&format!("s.{}", "t".repeat(60))).is_err());
+        assert!(named(&format!("{}.t", "s".repeat(63))).is_ok());
     }
 }

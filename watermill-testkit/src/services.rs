@@ -40,6 +40,11 @@ enum Reason {
 impl Service {
     /// PostgreSQL, as a URL with a user that may create databases.
     pub const POSTGRES: Self = Self::new("postgres", "WATERMILL_TEST_POSTGRES_URL");
+    /// PgBouncer in transaction mode in front of [`POSTGRES`](Self::POSTGRES), as a URL with its user.
+    pub const PGBOUNCER: Self = Self::new("pgbouncer", "WATERMILL_TEST_PGBOUNCER_URL");
+    /// The same in session mode.
+    pub const PGBOUNCER_SESSION: Self =
+        Self::new("pgbouncer-session", "WATERMILL_TEST_PGBOUNCER_SESSION_URL");
     /// MySQL or MariaDB, as a URL with a user that may create databases.
     pub const MYSQL: Self = Self::new("mysql", "WATERMILL_TEST_MYSQL_URL");
     /// Kafka, as a comma-separated list of `host:port`.

@@ -7,7 +7,7 @@ mod modules;
 #[path = "layout/sources.rs"]
 mod sources;
 
-use documents::{crate_map, documents, is_published, links, members, package, version_of};
+use documents::{crate_map, default_members, documents, is_published, links, members, package, version_of};
 use modules::{FLOORS, reexports};
 use sources::{Source, code_lines, read, root, rust_sources};
 
@@ -267,6 +267,13 @@ fn every_folder_with_a_manifest_is_a_crate_of_the_workspace() {
         }
     }
     report(faults);
+}
+
+#[test]
+fn a_plain_build_leaves_out_the_benchmarks_that_have_a_rival_beside_them_and_nothing_else() {
+    let (members, built) = (members(), default_members());
+    assert_eq!(members.difference(&built).collect::<Vec<_>>(), ["benchmarks"]);
+    assert_eq!(built.difference(&members).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]

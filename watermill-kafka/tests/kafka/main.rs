@@ -2,9 +2,11 @@
 
 mod groups;
 mod lag;
+mod peeking;
 mod rebalancing;
 mod refusals;
 mod remade;
 mod start;
 mod support;
 mod topics;
+mod truncated;

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Deletes a topic and makes it again, empty.
-async fn remake(topic: &str) {
+pub(crate) async fn remake(topic: &str) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client");
     let options = AdminOptions::new();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Pool, Transaction};
 
-use crate::dialect::Dialect;
+use crate::{dialect::Dialect, error::Failure};
 
 /// The sessions of one database.
 #[async_trait]
@@ -14,6 +14,11 @@ pub trait ConnectionDialect: Dialect {
     /// may have a transaction open then that sqlx does not know of, for it counts a transaction after the answer
     /// to its `BEGIN`; and what is written over it next is never committed.
     const FORGETS_BEGIN: bool;
+
+    /// Why statements over the connections of a pool may become others, if they may.
+    async fn check_pool(_pool: &Pool<Self>) -> Result<Result<(), String>, Failure> {
+        Ok(Ok(()))
+    }
 
     /// Whether others can see that a connection has ended.
     const SEES_CONNECTIONS: bool = false;

@@ -1,6 +1,7 @@
 //! Connections as this crate uses them: lent by the user's pool, with nobody else's transaction open, given back
 //! in order or closed, and never waited on without an end.
 
+mod checked;
 mod dialect;
 mod limit;
 mod pooled;
@@ -8,6 +9,7 @@ mod reserve;
 mod spares;
 
 pub(crate) use self::{
+    checked::Checked,
     dialect::{ConnectionDialect, begin},
     limit::{PREPARE_MAX, within},
     pooled::{FORGOTTEN, IDLE_MAX, Pooled},

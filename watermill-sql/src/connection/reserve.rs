@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ConnectionDialect, Pooled};
+use super::{Checked, ConnectionDialect, Pooled};
 use crate::error::{Failure, Trouble, classify};
 
 /// How long the pool is asked for a connection while it is known to have none to lend.
@@ -40,6 +40,7 @@ pub(crate) struct Reserve<D: ConnectionDialect> {
     /// Whether the pool had none to lend the last time.
     is_exhausted: AtomicBool,
     owners: AtomicUsize,
+    checked: Checked,
 }
 
 /// What is known of the connection beside the pool.
@@ -79,6 +80,7 @@ impl<D: ConnectionDialect> Reserve<D> {
             witness: std::sync::Mutex::default(),
             is_exhausted: AtomicBool::new(false),
             owners: AtomicUsize::new(0),
+            checked: Checked::default(),
         }
     }
 
@@ -86,6 +88,11 @@ impl<D: ConnectionDialect> Reserve<D> {
     pub(crate) fn owner(self: &Arc<Self>) -> Owner<D> {
         self.owners.fetch_add(1, Ordering::Relaxed);
         Owner(self.clone())
+    }
+
+    /// Refuses a pool over which statements may become others.
+    pub(crate) async fn check_pool(&self) -> Result<(), Failure> {
+        self.checked.pool(&self.pool).await
     }
 
     /// A connection of the pool if it has one to lend within `patience`, otherwise the other one.

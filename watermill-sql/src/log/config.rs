@@ -23,6 +23,7 @@ pub struct SqlSubscriberConfig {
     group: Option<String>,
     pub(crate) start: StartPosition,
     pub(crate) batch_size: usize,
+    pub(crate) batch_bytes: usize,
     pub(crate) max_ahead: usize,
     pub(crate) poll_interval_min: Duration,
     pub(crate) poll_interval_max: Duration,
@@ -35,6 +36,7 @@ pub struct SqlSubscriberConfig {
     pub(crate) commit_order: CommitOrder,
     pub(crate) gap_grace: Duration,
     pub(crate) listen: bool,
+    pub(crate) schema_qualified: bool,
 }
 
 /// Where a consumer group that has never read a topic begins.
@@ -103,6 +105,15 @@ impl SqlSubscriberConfig {
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many bytes of messages one fetch brings into memory at most, and one row however large it is. Default:
+    /// 16 MiB. Up to twice as many wait in memory, beside what handlers have. When rows do not fit, the rest of a fetch is
+    /// broken off with its connection, and the next ones ask for fewer.
+    #[must_use]
+    pub fn batch_bytes(mut self, batch_bytes: usize) -> Self {
+        self.batch_bytes = batch_bytes;
         self
     }
 
@@ -208,6 +219,16 @@ impl SqlSubscriberConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    /// It holds for the dead-letter topic too.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// How long the database may take to answer a reader that fetches.
     pub(crate) fn statement_max(&self) -> Duration {
         self.lease.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -229,6 +250,7 @@ impl SqlSubscriberConfig {
         check(!self.group_name().contains('\0'), "group: contains a NUL character");
         check(self.batch_size > 0, "batch_size: zero would read nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 10,000 rows at once");
+        check(self.batch_bytes > 0, "batch_bytes: zero would read one row at a time");
         check(self.max_ahead >= self.batch_size, "max_ahead: less than batch_size");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
         check(
@@ -239,7 +261,7 @@ impl SqlSubscriberConfig {
         check(self.lease <= Duration::from_secs(3600), "lease: more than an hour");
         check(!self.gap_grace.is_zero(), "gap_grace: zero would pass rows that are being written");
         check(self.ack_interval < self.lease, "ack_interval: not less than the lease");
-        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref(), self.schema_qualified) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL subscriber").with(problems).finish()
@@ -252,6 +274,7 @@ impl Default for SqlSubscriberConfig {
             group: None,
             start: StartPosition::Earliest,
             batch_size: 100,
+            batch_bytes: 16 * 1024 * 1024,
             max_ahead: 1_000,
             poll_interval_min: Duration::from_millis(5),
             poll_interval_max: Duration::from_millis(250),
@@ -264,6 +287,7 @@ impl Default for SqlSubscriberConfig {
             commit_order: CommitOrder::Auto,
             gap_grace: Duration::from_millis(100),
             listen: true,
+            schema_qualified: false,
         }
     }
 }

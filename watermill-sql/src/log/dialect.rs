@@ -11,7 +11,11 @@ use super::{
     lease::{Claim, Claimed, Lease},
 };
 use crate::{
-    connection::ConnectionDialect, error::Failure, position::Position, publisher::InsertDialect, stored::Row,
+    connection::ConnectionDialect,
+    error::Failure,
+    position::Position,
+    publisher::InsertDialect,
+    stored::{Limit, Row},
     topic::Tables,
 };
 
@@ -47,7 +51,7 @@ pub trait LogDialect: InsertDialect + LeaseDialect {
         tables: &Tables,
         cursor: &mut Self::Cursor,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched>;
 
     /// What is known of the row that a group has read last; `None` where the group has no row. Only of groups that
@@ -130,6 +134,8 @@ pub struct Fetched {
     pub(crate) rows: Vec<Row>,
     /// Whether there are likely more that can be read at once.
     pub(crate) more: bool,
+    /// Whether there was one that did not fit into memory, so that the connection is of no use any more.
+    pub(crate) is_cut: bool,
     /// Whether rows are being written that belong before those that come next, or may be.
     pub(crate) undecided: bool,
     /// Who keeps later rows from being read, if there were none and somebody does.

@@ -61,6 +61,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         let create = self.config.initialize_schema;
         let payload = self.config.payload_column;
         within(PREPARE_MAX, async {
+            self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
@@ -85,10 +86,15 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     }
 
     fn tables(&self, topic: &str) -> Result<(Tables, Option<Tables>), Failure> {
-        let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
+        let tables = |topic| {
+            let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+            tables.map_err(|why| Failure::because(Trouble::Topic, why))
+        };
+        let dead = self.config.dead_letter_topic.as_deref().map(tables).transpose()?;
+        let tables = tables(topic)?;
         // What is rejected by a reader of the dead letters themselves must not come back to it.
-        let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
-        Ok((tables(topic)?, dead.map(tables).transpose()?))
+        let dead = dead.filter(|dead| !dead.topic().eq_ignore_ascii_case(tables.topic()));
+        Ok((tables, dead))
     }
 }
 
@@ -99,8 +105,13 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
         self.prepare(&tables, dead_letters.as_ref()).await.map_err(|failure| failure.subscribing(topic))?;
 
-        let SqlSubscriberConfig { batch_size, max_ahead, ack_interval, .. } = self.config;
-        let ledger = LogLedger::new(Limits { batch_size, max_ahead, dead_letters: dead_letters.is_some() });
+        let SqlSubscriberConfig { batch_size, batch_bytes, max_ahead, ack_interval, .. } = self.config;
+        let ledger = LogLedger::new(Limits {
+            batch_size,
+            batch_bytes,
+            max_ahead,
+            dead_letters: dead_letters.is_some(),
+        });
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let group = Some(self.config.group_name()).filter(|group| !group.is_empty());
         let shared = Arc::new(Shared::new(topic, group, ledger, options));

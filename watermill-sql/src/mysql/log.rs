@@ -10,6 +10,7 @@ use crate::{
     error::Failure,
     log::{Fetched, LastRow, Lease, LogDialect, NEWEST, Place, Progress, behind},
     position::Position,
+    stored::Limit,
     topic::{LEASES, Tables},
 };
 
@@ -83,7 +84,7 @@ impl LogDialect for MySql {
         tables: &Tables,
         cursor: &mut probe::Cursor,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         cursor.fetch(connection, tables, after, limit).await
     }

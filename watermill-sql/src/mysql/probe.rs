@@ -17,7 +17,7 @@ use crate::{
     error::Failure,
     log::{self as logs, Fetched},
     position::Position,
-    stored::Row,
+    stored::{Limit, Row},
     topic::Tables,
 };
 
@@ -72,26 +72,28 @@ impl Cursor {
         connection: &mut MySqlConnection,
         tables: &Tables,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         let after = after.offset;
         self.gaps.forget_up_to(after);
-        let mut rows = rows::visible(connection, tables, after, limit).await?;
-        let more = rows.len() == limit;
+        let read = rows::visible(connection, tables, after, limit).await?;
+        let (more, is_cut, mut rows) = (read.are_more(limit), read.is_cut, read.rows);
         let mut gaps = self.undecided(after, &rows);
         if gaps.is_empty() {
             self.gaps.clear(after);
             self.held = None;
-            return Ok(Fetched { rows, more, undecided: false, holder: None });
+            return Ok(Fetched { rows, more, is_cut, undecided: false, holder: None });
         }
         let now = Instant::now();
         let locked = self.decide(connection, tables, &gaps, &rows, now).await?;
         // Rows may have appeared, which were missing before.
-        rows = rows::visible(connection, tables, after, limit).await?;
+        let read = rows::visible(connection, tables, after, limit).await?;
+        let (more, is_cut) = (read.are_more(limit), read.is_cut);
+        rows = read.rows;
         gaps = self.undecided(after, &rows);
         let Some(&(first, _)) = gaps.first() else {
             self.held = None;
-            return Ok(Fetched { more: rows.len() == limit, rows, undecided: false, holder: None });
+            return Ok(Fetched { more, is_cut, rows, undecided: false, holder: None });
         };
         rows.retain(|row| row.position.offset < first);
         let since = match self.held {
@@ -101,12 +103,13 @@ impl Cursor {
         self.held = Some((first, since));
         // While rows come, nobody holds the reader back. Gaps of a later wave hold nobody back who could be named.
         let holder = match self.gaps.running() {
+            _ if is_cut => None,
             _ if !rows.is_empty() => None,
             _ if locked => Some(holder::of_rows(connection, since).await?),
             Some(statement) => Some(holder::of_statement(statement, since)),
             None => None,
         };
-        Ok(Fetched { more: !self.gaps.is_waiting(), rows, undecided: true, holder })
+        Ok(Fetched { more: !self.gaps.is_waiting(), is_cut, rows, undecided: true, holder })
     }
 
     fn warn(&self, tables: &Tables) {

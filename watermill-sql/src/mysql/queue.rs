@@ -50,11 +50,18 @@ impl QueueDialect for MySql {
         let claim = format!(
             "{READ_COMMITTED};
              start transaction;
-             {UNCUT} select json_arrayagg(free.o) into @watermill_found from (
-                 select `offset` as o from {messages}
-                 where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
-                 order by due_ms, `offset` limit {limit} for update skip locked
-             ) free;
+             {UNCUT} select json_arrayagg(counted.o) into @watermill_found from (
+                 select o, sum(bytes) over (
+                     order by due_ms, o rows between unbounded preceding and 1 preceding
+                 ) as before_it
+                 from (
+                     select `offset` as o, due_ms,
+                            coalesce(length(payload), 0) + coalesce(length(metadata), 0) as bytes
+                     from {messages}
+                     where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
+                     order by due_ms, `offset` limit {limit} for update skip locked
+                 ) free
+             ) counted where coalesce(before_it, 0) < {};
              update {FOUND} straight_join {messages} m on m.`offset` = found.o
              set m.owner = '{owner}', m.due_ms = {NOW_MS} + {timeout_ms}, m.attempts = m.attempts + 1;
              commit;
@@ -62,6 +69,7 @@ impl QueueDialect for MySql {
              from {FOUND} straight_join {messages} m on m.`offset` = found.o
              where m.owner = '{owner}' order by found.n",
             turn.first_ms(),
+            queue.batch_bytes,
             rows::COLUMNS,
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(claim)).fetch_all(&mut *connection).await;

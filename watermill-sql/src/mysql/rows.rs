@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, mysql::MySqlRow};
 
 use crate::{
     marshaler::Columns,
-    stored::{Row, Store},
+    stored::{Limit, Row, Rows, Store},
     topic::Tables,
 };
 
@@ -16,19 +16,18 @@ pub(super) async fn visible(
     connection: &mut MySqlConnection,
     tables: &Tables,
     after: i64,
-    limit: usize,
-) -> sqlx::Result<Vec<Row>> {
+    limit: Limit,
+) -> sqlx::Result<Rows> {
     let mut store = Store::default();
-    sqlx::query(AssertSqlSafe(format!(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         "select {COLUMNS} from {} where `offset` > ? order by `offset` limit ?",
         tables.messages()
     )))
     .bind(after)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| read(&row?, &mut store))
-    .try_collect()
-    .await
+    .map(|row| read(&row?, &mut store));
+    Rows::gather(rows, limit).await
 }
 
 pub(super) const COLUMNS: &str =

@@ -9,7 +9,8 @@ use super::{NOW_MS, rows};
 use crate::{
     Layout, WriterStatus,
     position::Position,
-    status::{Backlog, COUNTED_MAX, GroupRow, Peeked, QueueCounts, StatusDialect},
+    status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
+    stored::Limit,
     topic::{LEASES, Tables},
 };
 
@@ -106,6 +107,7 @@ impl StatusDialect for MySql {
         after: i64,
         limit: usize,
     ) -> sqlx::Result<Peeked> {
-        Ok(Peeked { rows: rows::visible(connection, tables, after, limit).await? })
+        let limit = Limit { rows: limit, bytes: PEEKED_BYTES_MAX };
+        Ok(Peeked { rows: rows::visible(connection, tables, after, limit).await?.rows })
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     error::{Failure, Trouble, classify},
     log::{self as logs, Fetched, to_the_beginning},
     position::Position,
+    stored::{Limit, Rows},
     topic::Tables,
 };
 
@@ -78,17 +79,18 @@ impl Cursor {
         connection: &mut PgConnection,
         tables: &Tables,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         match self {
             Self::LockHolders(cursor) => cursor.fetch(connection, tables, after.offset, limit).await,
             Self::Snapshot(waited) => {
                 let rows = rows::by_transaction(connection, tables, after, limit).await?;
+                let (more, is_cut, rows) = (rows.are_more(limit), rows.is_cut, rows.rows);
                 let holder = match rows.is_empty() {
                     true => holder::of_snapshot(connection, tables, after, waited).await?,
                     false => None,
                 };
-                Ok(Fetched { more: rows.len() == limit, undecided: holder.is_some(), rows, holder })
+                Ok(Fetched { more, is_cut, undecided: holder.is_some(), rows, holder })
             }
         }
     }
@@ -118,12 +120,12 @@ impl LockHolders {
         connection: &mut PgConnection,
         tables: &Tables,
         after: i64,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         // Whoever does not go on from the last row has not taken it in, and wants it again.
         self.read = if after < self.last { after } else { self.read.max(after) };
         let mut rows = self.read_decided(connection, tables, after, limit).await?;
-        if rows.is_empty() {
+        if rows.rows.is_empty() {
             let look = look(connection, &self.sequence, tables).await?;
             if look.drawn < self.read {
                 // What to do about it is said when this cursor is opened again, as after any failure.
@@ -135,14 +137,15 @@ impl LockHolders {
             self.looks.note(look);
             rows = self.read_decided(connection, tables, after, limit).await?;
         }
+        let (more, is_cut, rows) = (rows.are_more(limit), rows.is_cut, rows.rows);
         self.last = rows.last().map_or(after, |last| last.position.offset);
         // While rows come, nobody holds the reader back.
         let holder = match self.looks.oldest() {
             Some(look) if rows.is_empty() => Some(holder::of_lock(connection, look).await?),
             _ => None,
         };
-        let more = rows.len() == limit || self.read < self.looks.decided();
-        Ok(Fetched { more, undecided: self.looks.is_open(), rows, holder })
+        let more = more || self.read < self.looks.decided();
+        Ok(Fetched { more, is_cut, undecided: self.looks.is_open(), rows, holder })
     }
 
     async fn read_decided(
@@ -150,15 +153,15 @@ impl LockHolders {
         connection: &mut PgConnection,
         tables: &Tables,
         after: i64,
-        limit: usize,
-    ) -> sqlx::Result<Vec<crate::stored::Row>> {
+        limit: Limit,
+    ) -> sqlx::Result<Rows> {
         let decided = self.looks.decided();
         if self.read >= decided {
-            return Ok(Vec::new());
+            return Ok(Rows::default());
         }
         let rows = rows::by_offset(connection, tables, after, decided, limit).await?;
-        self.read = match rows.last() {
-            Some(last) if rows.len() == limit => last.position.offset,
+        self.read = match rows.rows.last() {
+            Some(last) if rows.are_more(limit) => last.position.offset,
             _ => decided,
         };
         Ok(rows)

@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{PgConnection, PgPool, Postgres};
 
-use crate::connection::ConnectionDialect;
+use super::pooler;
+use crate::{connection::ConnectionDialect, error::Failure};
 
 #[async_trait]
 impl ConnectionDialect for Postgres {
     const FORGETS_BEGIN: bool = true;
 
     const SEES_CONNECTIONS: bool = true;
+
+    async fn check_pool(pool: &PgPool) -> Result<Result<(), String>, Failure> {
+        pooler::check(pool).await
+    }
 
     /// The number of its process, and when that began, because numbers come again.
     async fn name_of(connection: &mut PgConnection) -> sqlx::Result<String> {

@@ -19,6 +19,8 @@ fn of_code(code: &str, file: &str) -> Option<Trouble> {
         (_, "54000") if file == "async.c" => Trouble::Unavailable,
         // read_only_sql_transaction is what a client hears that is still connected to what was the primary.
         (_, "25006") => Trouble::Unavailable,
+        // duplicate_prepared_statement, which a pooler brings about.
+        (_, "42P05") => Trouble::Unavailable,
         // insufficient_privilege.
         (_, "42501") => Trouble::Refused,
         // not_null_violation: the table has a column that is not ours.
@@ -55,6 +57,8 @@ mod tests {
             ("55P03", Trouble::Unavailable),
             ("53300", Trouble::Unavailable),
             ("25006", Trouble::Unavailable),
+            ("26000", Trouble::Unavailable),
+            ("42P05", Trouble::Unavailable),
             ("XX000", Trouble::Unavailable),
             ("40001", Trouble::Conflict),
             ("25P02", Trouble::Conflict),

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
-use super::zone;
+use super::{pooler::REMEDY, zone};
 use crate::{
     PayloadColumn, SqlPublisherConfig, dialect::Dialect, marshaler::Record, publisher::InsertDialect,
     schema::Found, topic::Tables,
@@ -85,10 +85,13 @@ async fn insert_into(
         PayloadColumn::Bytes => ("bytea", "payload"),
     };
     let (due, due_ms) = if extra.due { (", $4::bigint[]", ", due_ms") } else { ("", "") };
+    // Behind a pooler that loses prepared statements it may be that of another topic, which then writes nothing.
+    let is_it = format!("${} = '{}'", if extra.due { 5 } else { 4 }, tables.messages());
     let insert = format!(
         "insert into {} (uuid, payload, metadata{})
          select uuid, {payload}, metadata::json{}
-         from unnest($1::text[], $2::{bound}[], $3::text[]{due}) as new (uuid, payload, metadata{due_ms})",
+         from unnest($1::text[], $2::{bound}[], $3::text[]{due}) as new (uuid, payload, metadata{due_ms})
+         where {is_it}",
         tables.messages(),
         extra.columns,
         extra.values,
@@ -98,7 +101,7 @@ async fn insert_into(
         false => String::new(),
     };
     let inside = if asks { BEGUN_BEFORE } else { "false" };
-    let statement = format!("with written as ({insert}) select {inside}{notify}");
+    let statement = format!("with written as ({insert}) select {inside}, {is_it}{notify}");
     let uuids: Vec<&str> = records.iter().map(|record| record.uuid.as_str()).collect();
     let metadata: Vec<&str> = records.iter().map(|record| record.metadata.as_str()).collect();
     let query = sqlx::query(AssertSqlSafe(statement)).bind(uuids);
@@ -118,5 +121,9 @@ async fn insert_into(
         true => query.bind(records.iter().map(|record| record.due_ms).collect::<Vec<_>>()),
         false => query,
     };
-    query.fetch_one(connection).await?.try_get(0)
+    let answer = query.bind(tables.messages()).fetch_one(connection).await?;
+    if !answer.try_get::<bool, _>(1)? {
+        return Err(sqlx::Error::Protocol(format!("another statement was executed: {REMEDY}")));
+    }
+    answer.try_get(0)
 }

@@ -9,6 +9,7 @@ use crate::{
     error::Failure,
     log::{Fetched, LastRow, Lease, LogDialect, Place},
     position::Position,
+    stored::Limit,
     topic::{LEASES, Tables},
 };
 
@@ -39,7 +40,7 @@ impl LogDialect for Postgres {
         tables: &Tables,
         cursor: &mut commit_order::Cursor,
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         cursor.fetch(connection, tables, after, limit).await
     }

@@ -12,6 +12,7 @@ mod lease;
 mod listen;
 mod log;
 mod look;
+mod pooler;
 mod queue;
 mod retention;
 mod rows;
@@ -35,6 +36,7 @@ const NOW_MS: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 #[async_trait]
 impl Dialect for Postgres {
     const QUOTE: char = '"';
+    const HAS_SCHEMAS: bool = true;
     /// `NAMEDATALEN` less its end; longer names are cut without an error.
     const IDENTIFIER_BYTES_MAX: usize = 63;
     const DEFAULT_GROUP: &str = "";
@@ -46,6 +48,10 @@ impl Dialect for Postgres {
 
     fn trouble(error: &dyn DatabaseError) -> Option<Trouble> {
         errors::trouble(error)
+    }
+
+    fn explain(error: &dyn DatabaseError) -> Option<&'static str> {
+        pooler::is_lost_statement(error).then_some(pooler::REMEDY)
     }
 
     async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {

@@ -16,6 +16,11 @@ use crate::{
 /// As [`NOW_MS`], the same in all of a statement, so that an index can be searched for it.
 const STATEMENT_MS: &str = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
 
+/// What a row brings, in bytes. A large value is stored elsewhere, compressed, and how large it is takes a look at it; a
+/// small one is what it is.
+const BYTES: &str = "(case when pg_column_size(payload) <= 256 then 256 else octet_length(payload::text) end
+    + coalesce(pg_column_size(metadata), 0))";
+
 /// A row that is ours: its offset is in the first parameter, the others are the attempt and the owner. The
 /// planner does not see how many keys there are, and so looks them up whatever it believes about a table
 /// that is full and empty by turns.
@@ -40,9 +45,16 @@ impl QueueDialect for Postgres {
             r#"update {messages} m
                set owner = $1, due_ms = {STATEMENT_MS} + $2, attempts = m.attempts + 1
                where m."offset" = any(array(
-                   select "offset" from {messages}
-                   where not acked and due_ms >= {first_ms} and due_ms <= {STATEMENT_MS}
-                   order by due_ms, "offset" limit $3 for update skip locked
+                   select "offset" from (
+                       select "offset", sum(bytes) over (
+                           order by due_ms, "offset" rows between unbounded preceding and 1 preceding
+                       ) as before
+                       from (
+                           select due_ms, "offset", {BYTES} as bytes from {messages}
+                           where not acked and due_ms >= {first_ms} and due_ms <= {STATEMENT_MS}
+                           order by due_ms, "offset" limit $3 for update skip locked
+                       ) free
+                   ) counted where coalesce(before, 0) < $4
                ))
                returning {}, created_at::timestamptz, attempts, {STATEMENT_MS}"#,
             rows::COLUMNS,
@@ -52,6 +64,7 @@ impl QueueDialect for Postgres {
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(queue.batch_bytes).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
         let mut store = Store::default();

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 
 use super::zone;
 use crate::{
     marshaler::Columns,
     position::Position,
-    stored::{Row, Store},
+    stored::{Limit, Row, Rows, Store},
     topic::Tables,
 };
 
@@ -19,21 +19,20 @@ pub(super) async fn by_offset(
     tables: &Tables,
     after: i64,
     up_to: i64,
-    limit: usize,
-) -> sqlx::Result<Vec<Row>> {
+    limit: Limit,
+) -> sqlx::Result<Rows> {
     let mut store = Store::default();
-    sqlx::query(AssertSqlSafe(format!(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS}, {} from {} where "offset" > $1 and "offset" <= $2 order by "offset" limit $3"#,
         *zone::CREATED_AT,
         tables.messages()
     )))
     .bind(after)
     .bind(up_to)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| read(&row?, 0, &mut store))
-    .try_collect()
-    .await
+    .map(|row| read(&row?, 0, &mut store));
+    Rows::gather(rows, limit).await
 }
 
 /// The rows after a position whose transactions have ended, and so have all that began before them.
@@ -41,12 +40,12 @@ pub(super) async fn by_transaction(
     connection: &mut PgConnection,
     tables: &Tables,
     after: Position,
-    limit: usize,
-) -> sqlx::Result<Vec<Row>> {
+    limit: Limit,
+) -> sqlx::Result<Rows> {
     let mut store = Store::default();
     // Ordered by the table's columns, with the table's name: without it, by those of the result, of which one
     // is text, where 99 comes after 100.
-    sqlx::query(AssertSqlSafe(format!(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS}, {}, transaction_id::text from {} m
            where (transaction_id, "offset") > ($1::text::xid8, $2)
              and transaction_id < pg_snapshot_xmin(pg_current_snapshot())
@@ -56,11 +55,10 @@ pub(super) async fn by_transaction(
     )))
     .bind(after.transaction.to_string())
     .bind(after.offset)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| row.and_then(|row| read(&row, transaction_id(&row, 5)?, &mut store)))
-    .try_collect()
-    .await
+    .map(|row| row.and_then(|row| read(&row, transaction_id(&row, 5)?, &mut store)));
+    Rows::gather(rows, limit).await
 }
 
 /// What [`read`] reads, before the moment at which the row was written: of a queue its `created_at`, which has a

@@ -31,7 +31,8 @@ impl SchemaDialect for Postgres {
     async fn columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar(
             "select attname::text from pg_attribute
-             where attrelid = to_regclass(quote_ident($1)) and attnum > 0 and not attisdropped",
+             where attrelid = to_regclass(case when left($1, 1) = '\"' then $1 else quote_ident($1) end)
+               and attnum > 0 and not attisdropped",
         )
         .bind(table)
         .fetch_all(connection)
@@ -58,6 +59,7 @@ impl SchemaDialect for Postgres {
         let payload = payload_type(payload);
         create(
             connection,
+            tables,
             format!(
                 r#"create table if not exists {} (
                     "offset" bigserial not null unique,
@@ -109,6 +111,7 @@ impl SchemaDialect for Postgres {
     async fn create_offsets(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
         create(
             connection,
+            tables,
             format!(
                 "create table if not exists {} (
                     consumer_group varchar(255) not null primary key,
@@ -122,7 +125,7 @@ impl SchemaDialect for Postgres {
     }
 
     async fn create_leases(connection: &mut PgConnection) -> sqlx::Result<()> {
-        create(
+        create_all(
             connection,
             format!(
                 "create table if not exists {LEASES} (
@@ -146,7 +149,7 @@ impl SchemaDialect for Postgres {
     }
 
     async fn create_checkpoints(connection: &mut PgConnection) -> sqlx::Result<()> {
-        create(
+        create_all(
             connection,
             format!(
                 "create table if not exists {CHECKPOINTS} (
@@ -178,14 +181,14 @@ async fn unless_there(
     column: &str,
     statements: &str,
 ) -> sqlx::Result<()> {
-    let name = tables.messages_name();
+    let messages = tables.messages();
     create(
         connection,
+        tables,
         format!(
             "do 'begin
                 if not exists (
-                    select from pg_class c join pg_attribute a on a.attrelid = c.oid
-                    where c.relname = ''{name}'' and pg_table_is_visible(c.oid) and a.attname = ''{column}''
+                    select from pg_attribute where attrelid = to_regclass(''{messages}'') and attname = ''{column}''
                 ) then {statements}; end if;
             end'"
         ),
@@ -200,8 +203,19 @@ fn payload_type(payload: PayloadColumn) -> &'static str {
     }
 }
 
-/// All statements go in one message, which is one transaction unless the caller has begun one.
-async fn create(connection: &mut PgConnection, statement: String) -> sqlx::Result<()> {
+/// All statements go in one message, which is one transaction unless the caller has begun one. A schema that the topic
+/// names is made like its tables.
+async fn create(connection: &mut PgConnection, tables: &Tables, statement: String) -> sqlx::Result<()> {
+    let schema = match tables.schema() {
+        Some(schema) => format!(
+            "do 'begin if to_regnamespace(''{schema}'') is null then create schema {schema}; end if; end';"
+        ),
+        None => String::new(),
+    };
+    create_all(connection, format!("{schema} {statement}")).await
+}
+
+async fn create_all(connection: &mut PgConnection, statement: String) -> sqlx::Result<()> {
     let statements = format!("select pg_advisory_xact_lock({CREATING}); {statement}");
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await.map(drop)
 }

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, FromRow as _, PgConnection, Postgres, Row as _};
 
 use super::{NOW_MS, rows, zone};
 use crate::{
     Layout, WriterStatus,
     position::Position,
-    status::{Backlog, COUNTED_MAX, GroupRow, Peeked, QueueCounts, StatusDialect},
-    stored::Store,
+    status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
+    stored::{Limit, Rows, Store},
     topic::{LEASES, Tables},
 };
 
@@ -144,17 +145,17 @@ impl StatusDialect for Postgres {
         limit: usize,
     ) -> sqlx::Result<Peeked> {
         let created_at = if layout == Layout::Log { &*zone::CREATED_AT } else { "created_at::timestamptz" };
+        let limit = Limit { rows: limit, bytes: PEEKED_BYTES_MAX };
+        let mut store = Store::default();
         let found = sqlx::query(AssertSqlSafe(format!(
             r#"select {}, {created_at} from {} where "offset" > $1 order by "offset" limit $2"#,
             rows::COLUMNS,
             tables.messages()
         )))
         .bind(after)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(connection)
-        .await?;
-        let mut store = Store::default();
-        let rows = found.iter().map(|row| rows::read(row, 0, &mut store)).collect::<sqlx::Result<_>>()?;
-        Ok(Peeked { rows })
+        .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
+        .fetch(connection)
+        .map(|row| rows::read(&row?, 0, &mut store));
+        Ok(Peeked { rows: Rows::gather(found, limit).await?.rows })
     }
 }

@@ -15,6 +15,7 @@ pub struct SqlPublisherConfig {
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) notify: bool,
     pub(crate) timeout: Duration,
+    pub(crate) schema_qualified: bool,
 }
 
 impl SqlPublisherConfig {
@@ -60,6 +61,15 @@ impl SqlPublisherConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// How to publish to a table that a subscriber makes.
     pub(crate) fn for_table(layout: Layout, payload_column: Option<PayloadColumn>) -> Self {
         Self { layout, payload_column, ..Self::default() }
@@ -84,6 +94,7 @@ impl Default for SqlPublisherConfig {
             payload_column: None,
             notify: true,
             timeout: Duration::from_secs(30),
+            schema_qualified: false,
         }
     }
 }

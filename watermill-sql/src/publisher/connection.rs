@@ -85,12 +85,12 @@ where
         if batch.is_empty() {
             return Ok(());
         }
-        let found = state.topics.0.get(topic).copied();
+        let found = state.topics.0.get(batch.tables.topic()).copied();
         let State { connection, packet, .. } = &mut *state;
         let inserting = within(self.config.timeout, self.insert(connection, &batch, found, packet));
         let found = inserting.await.map_err(|failure| failure.publishing(topic))?;
-        if !state.topics.0.contains_key(topic) {
-            state.topics.0.insert(topic.to_owned(), found);
+        if !state.topics.0.contains_key(batch.tables.topic()) {
+            state.topics.0.insert(batch.tables.topic().to_owned(), found);
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ impl Batch {
         config: &SqlPublisherConfig,
     ) -> Result<Self, PublishError> {
         let payload = config.payload_column.unwrap_or(D::PAYLOAD_COLUMN);
-        let tables = Tables::new::<D>(topic)
+        let tables = Tables::named::<D>(topic, config.schema_qualified)
             .map_err(|why| PublishError::new(PublishErrorKind::Topic, topic).because(why))?;
         if config.layout == Layout::Log {
             refuse_delays(topic, &messages)?;
@@ -76,7 +76,7 @@ fn check_due<D: InsertDialect>(records: Vec<Record>) -> Result<Vec<Record>, Stri
 pub(crate) struct Inserted {
     /// What is known about the table.
     pub(crate) found: Found,
-    /// Whether it may be part of a transaction that sqlx does not know of.
+    /// Whether it may be part of a transaction that sqlx does not know of, or was not done for that.
     pub(crate) perhaps_inside: bool,
 }
 
@@ -111,6 +111,13 @@ pub(crate) async fn insert<D: InsertDialect>(
     }
     if failure.trouble() != Trouble::Mismatch {
         return Err(failure);
+    }
+    // In a transaction that somebody has forgotten, nothing can be made.
+    if D::FORGETS_BEGIN
+        && matches!(over, Over::Ours { is_clean: false, .. })
+        && D::is_in_transaction(connection).await.map_err(classify::<D>)?
+    {
+        return Ok(Inserted { found, perhaps_inside: true });
     }
     // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
     let found =

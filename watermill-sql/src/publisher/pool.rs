@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Layout, SqlDatabase,
-    connection::{FORGOTTEN, Pooled, Spares, within},
+    connection::{Checked, FORGOTTEN, Pooled, Spares, within},
     error::{Failure, Trouble, classify},
     schema,
     topic::Tables,
@@ -43,6 +43,7 @@ struct Shared<D: SqlDatabase> {
     /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
     packet: Packet,
+    checked: Checked,
 }
 
 impl<D: SqlDatabase> SqlPublisher<D> {
@@ -54,8 +55,13 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     pub fn new(pool: Pool<D>, config: SqlPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let spares = Spares::new(pool.clone());
-        let shared =
-            Shared { calls: Calls::default(), spares, writing: Mutex::default(), packet: Packet::default() };
+        let shared = Shared {
+            calls: Calls::default(),
+            spares,
+            writing: Mutex::default(),
+            packet: Packet::default(),
+            checked: Checked::default(),
+        };
         Ok(Self { pool, config, shared: Arc::new(shared) })
     }
 
@@ -92,7 +98,9 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     /// not Watermill's, `Unavailable` and `Refused` as the database says.
     pub async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
         let initialized = async {
-            let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
+            let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+            let tables = tables.map_err(|why| Failure::because(Trouble::Topic, why))?;
+            self.shared.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let ensured = schema::ensure_messages::<D>(
                 pooled.get(),
@@ -121,10 +129,14 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
                 true => Some(unconstrained(self.shared.writing.lock()).await),
                 false => None,
             };
-            let inserting = within(self.config.timeout, self.insert(&batch));
+            let inserting = async {
+                self.shared.checked.pool(&self.pool).await?;
+                self.insert(&batch).await
+            };
+            let inserting = within(self.config.timeout, inserting);
             inserting.await.map_err(|failure| failure.publishing(topic))?;
         }
-        wake::wake(topic);
+        wake::wake(batch.tables.topic());
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,
     pub(crate) batch_size: usize,
+    pub(crate) batch_bytes: usize,
     pub(crate) poll_interval_min: Duration,
     pub(crate) poll_interval_max: Duration,
     pub(crate) ack_interval: Duration,
@@ -29,6 +30,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) initialize_schema: bool,
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) listen: bool,
+    pub(crate) schema_qualified: bool,
 }
 
 /// What an ack does to a message's row.
@@ -67,6 +69,15 @@ impl SqlQueueSubscriberConfig {
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many bytes of messages one statement claims at most, and one row however large it is. Default: 16 MiB.
+    /// Up to twice as many wait in memory, beside what handlers have. What a database has compressed below 256 bytes
+    /// counts as that.
+    #[must_use]
+    pub fn batch_bytes(mut self, batch_bytes: usize) -> Self {
+        self.batch_bytes = batch_bytes;
         self
     }
 
@@ -136,6 +147,16 @@ impl SqlQueueSubscriberConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    /// It holds for the dead-letter topic too.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// How long the database may take to answer a claim.
     pub(crate) fn statement_max(&self) -> Duration {
         self.visibility_timeout.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -160,6 +181,7 @@ impl SqlQueueSubscriberConfig {
         check(self.visibility_timeout <= VISIBILITY_TIMEOUT_MAX, "visibility_timeout: more than a day");
         check(self.batch_size > 0, "batch_size: zero would claim nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 1,000 rows at once");
+        check(self.batch_bytes > 0, "batch_bytes: zero would claim one row at a time");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
         check(
             self.poll_interval_max >= self.poll_interval_min,
@@ -169,7 +191,7 @@ impl SqlQueueSubscriberConfig {
             self.ack_interval < self.visibility_timeout,
             "ack_interval: not less than the visibility timeout",
         );
-        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref()) {
+        if let Err(problem) = check_topic(self.dead_letter_topic.as_deref(), self.schema_qualified) {
             check(false, &problem);
         }
         ConfigError::check("configure the SQL queue subscriber").with(problems).finish()
@@ -182,6 +204,7 @@ impl Default for SqlQueueSubscriberConfig {
             visibility_timeout: Duration::from_secs(30),
             on_ack: OnAck::Delete,
             batch_size: 100,
+            batch_bytes: 16 * 1024 * 1024,
             poll_interval_min: Duration::from_millis(5),
             poll_interval_max: Duration::from_millis(250),
             ack_interval: Duration::from_millis(20),
@@ -190,6 +213,7 @@ impl Default for SqlQueueSubscriberConfig {
             initialize_schema: true,
             payload_column: None,
             listen: true,
+            schema_qualified: false,
         }
     }
 }

@@ -86,6 +86,8 @@ pub struct Queue {
     pub(crate) owner: String,
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,
+    /// How many bytes one claim may bring, and one row however large it is.
+    pub(crate) batch_bytes: usize,
 }
 
 impl Queue {

@@ -64,13 +64,18 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
     }
 
     async fn prepare(&self, topic: &str) -> Result<Prepared, Failure> {
-        let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
+        let tables = |topic| {
+            let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+            tables.map_err(|why| Failure::because(Trouble::Topic, why))
+        };
+        let dead = self.config.dead_letter_topic.as_deref().map(tables).transpose()?;
+        let tables = tables(topic)?;
         // What is rejected by a worker on the dead letters themselves must not come back to it.
-        let dead = self.config.dead_letter_topic.as_deref().filter(|dead| !dead.eq_ignore_ascii_case(topic));
-        let (tables, dead) = (tables(topic)?, dead.map(tables).transpose()?);
+        let dead = dead.filter(|dead| !dead.topic().eq_ignore_ascii_case(tables.topic()));
 
         let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
         within(PREPARE_MAX, async {
+            self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
@@ -101,7 +106,12 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
 
         let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
-        let shared = Arc::new(Shared::new(topic, None, Claims::new(dead_letters.is_some()), options));
+        let shared = Arc::new(Shared::new(
+            topic,
+            None,
+            Claims::new(dead_letters.is_some(), self.config.batch_bytes),
+            options,
+        ));
         shared.lock().disown();
         let listener = match self.config.listen {
             true => self.listener.get(&self.pool, self.config.retry),
@@ -117,6 +127,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                     owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
                     on_ack: self.config.on_ack,
+                    batch_bytes: self.config.batch_bytes,
                 },
                 dead_letters,
                 shared,

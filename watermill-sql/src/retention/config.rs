@@ -21,6 +21,7 @@ pub struct SqlRetentionConfig {
     pub(crate) topics: Vec<String>,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
+    pub(crate) schema_qualified: bool,
 }
 
 impl SqlRetentionConfig {
@@ -77,6 +78,15 @@ impl SqlRetentionConfig {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL: `billing.orders`, or `[billing].orders` for one
+    /// with dots in its name, is then in the table `watermill_orders` of the schema `billing`, which is made with it.
+    /// Default: false, and a dot is a part of the table's name.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -95,7 +105,7 @@ impl SqlRetentionConfig {
         check(!self.interval.is_zero(), "interval: zero would look without a pause");
         check(!self.timeout.is_zero(), "timeout: zero would delete nothing");
         for topic in &self.topics {
-            if let Err(problem) = topic::check_characters(topic) {
+            if let Err(problem) = topic::check_name(topic, self.schema_qualified) {
                 check(false, &format!("topics: {problem}"));
             }
         }
@@ -113,6 +123,7 @@ impl Default for SqlRetentionConfig {
             topics: Vec::new(),
             interval: Duration::from_secs(60),
             timeout: Duration::from_secs(60),
+            schema_qualified: false,
         }
     }
 }

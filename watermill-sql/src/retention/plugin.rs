@@ -25,8 +25,8 @@ impl<D: SqlDatabase> Plugin for SqlRetention<D> {
         if self.config.topics.is_empty() {
             return Err("the retention has no topics: name them with SqlRetentionConfig::topics".into());
         }
-        let (pool, config) = (self.pool.clone(), self.config.clone());
-        let retention = Self { pool, config, task: Mutex::default() };
+        let (pool, config, checked) = (self.pool.clone(), self.config.clone(), self.checked.clone());
+        let retention = Self { pool, config, checked, task: Mutex::default() };
         self.hold(Some(AbortOnDropHandle::new(tokio::spawn(async move { retention.keep_running().await }))));
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! [`SqlRetention`]: deletes what is old and read.
 
-use std::{fmt, sync::Mutex};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use sqlx::Pool;
 use tokio_util::task::AbortOnDropHandle;
@@ -9,7 +12,7 @@ use watermill_core::error::ConfigError;
 use super::{RetentionError, SqlRetentionConfig, dialect::Expiry};
 use crate::{
     Layout, SqlDatabase,
-    connection::{Pooled, within},
+    connection::{Checked, Pooled, within},
     error::{Failure, Trouble, classify},
     position::Position,
     schema,
@@ -43,6 +46,7 @@ use crate::{
 pub struct SqlRetention<D: SqlDatabase> {
     pub(super) pool: Pool<D>,
     pub(super) config: SqlRetentionConfig,
+    pub(super) checked: Arc<Checked>,
     /// The plugin's, while a router runs.
     pub(super) task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -66,7 +70,7 @@ impl<D: SqlDatabase> SqlRetention<D> {
     /// [`ConfigError`] as [`SqlRetentionConfig::validate`].
     pub fn new(pool: Pool<D>, config: SqlRetentionConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { pool, config, task: Mutex::default() })
+        Ok(Self { pool, config, checked: Arc::default(), task: Mutex::default() })
     }
 
     /// Deletes what is old and read of one topic, batch by batch, until a batch finds nothing. A topic
@@ -85,9 +89,11 @@ impl<D: SqlDatabase> SqlRetention<D> {
     }
 
     async fn run(&self, topic: &str) -> Result<RetentionReport, Failure> {
-        let tables = Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))?;
+        let tables = Tables::named::<D>(topic, self.config.schema_qualified);
+        let tables = tables.map_err(|why| Failure::because(Trouble::Topic, why))?;
         let mut report = RetentionReport::default();
         let looked = within(self.config.timeout, async {
+            self.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let layout = schema::layout_of::<D>(pooled.get(), &tables).await?;
             let has_offsets =

@@ -29,7 +29,7 @@ enum Free {
     /// Its owner has let it expire.
     Abandoned,
     /// No.
-    Held(Claimed),
+    Held(Box<Claimed>),
 }
 
 #[async_trait]
@@ -39,7 +39,7 @@ impl LeaseDialect for Sqlite {
         if let Some(state) = state(connection, claim).await?
             && let Free::Held(held) = state.free(claim)
         {
-            return Ok(held);
+            return Ok(*held);
         }
         // The first statement writes: a transaction that began with a read could not be sure to write.
         let mut transaction = connection.begin().await?;
@@ -50,7 +50,7 @@ impl LeaseDialect for Sqlite {
         let clean = match state.free(claim) {
             Free::Clean => true,
             Free::Abandoned => false,
-            Free::Held(held) => return Ok(held),
+            Free::Held(held) => return Ok(*held),
         };
         let (expires_at_ms, locked_until) = ends(state.now_ms, claim.config.lease);
         let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
@@ -271,10 +271,10 @@ impl State {
         if self.locked_until != ours && go_until_ms > self.now_ms {
             let remaining = u64::try_from(go_until_ms.saturating_sub(self.now_ms)).unwrap_or(0);
             let remaining = Duration::from_millis(remaining);
-            return Free::Held(Claimed::Held { by: "a Go reader".to_owned(), remaining });
+            return Free::Held(Box::new(Claimed::Held { by: "a Go reader".to_owned(), remaining }));
         }
         if let Some(held) = self.lease.as_ref().and_then(|lease| lease.held(claim)) {
-            return Free::Held(held);
+            return Free::Held(Box::new(held));
         }
         let is_owned = self.lease.as_ref().is_some_and(|lease| lease.owner.is_some());
         match !is_owned && (self.locked_until == ours || self.locked_until == 0) {

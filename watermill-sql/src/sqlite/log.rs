@@ -1,7 +1,7 @@
 //! Reading logs.
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 
 use super::rows::{COLUMNS, read};
@@ -11,7 +11,7 @@ use crate::{
     log::{Fetched, LastRow, Lease, LogDialect, Place, to_the_beginning},
     position::Position,
     schema::SchemaDialect as _,
-    stored::{Row, Store},
+    stored::{Limit, Rows, Store},
     topic::{LEASES, Tables},
 };
 
@@ -54,10 +54,11 @@ impl LogDialect for Sqlite {
         tables: &Tables,
         (): &mut (),
         after: Position,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Fetched> {
         let rows = fetch(connection, tables, after, limit).await?;
-        Ok(Fetched { more: rows.len() == limit, rows, undecided: false, holder: None })
+        let (more, is_cut) = (rows.are_more(limit), rows.is_cut);
+        Ok(Fetched { more, is_cut, rows: rows.rows, undecided: false, holder: None })
     }
 
     async fn place(
@@ -156,17 +157,16 @@ pub(super) async fn fetch(
     connection: &mut SqliteConnection,
     tables: &Tables,
     after: Position,
-    limit: usize,
-) -> sqlx::Result<Vec<Row>> {
+    limit: Limit,
+) -> sqlx::Result<Rows> {
     let mut store = Store::default();
-    sqlx::query(AssertSqlSafe(format!(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         r#"select {COLUMNS} from {} where "offset" > ? order by "offset" limit ?"#,
         tables.messages()
     )))
     .bind(after.offset)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
     .fetch(connection)
-    .map(|row| read(&row?, &mut store))
-    .try_collect()
-    .await
+    .map(|row| read(&row?, &mut store));
+    Rows::gather(rows, limit).await
 }

@@ -44,7 +44,16 @@ impl QueueDialect for Sqlite {
         let rows = sqlx::query(AssertSqlSafe(format!(
             r#"update {messages} set owner = ?1, due_ms = {NOW_MS} + ?2, attempts = attempts + 1
                where "offset" in (
-                   select "offset" from {messages} where {free} order by due_ms, "offset" limit ?3
+                   select "offset" from (
+                       select "offset", sum(bytes) over (
+                           order by due_ms, "offset" rows between unbounded preceding and 1 preceding
+                       ) as before
+                       from (
+                           select due_ms, "offset",
+                                  coalesce(length(payload), 0) + coalesce(length(metadata), 0) as bytes
+                           from {messages} where {free} order by due_ms, "offset" limit ?3
+                       )
+                   ) where coalesce(before, 0) < ?4
                )
                returning {}, attempts, {NOW_MS}"#,
             rows::COLUMNS
@@ -52,6 +61,7 @@ impl QueueDialect for Sqlite {
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(queue.batch_bytes).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
         let mut store = Store::default();

@@ -7,7 +7,8 @@ use super::{NOW_MS, log};
 use crate::{
     Layout,
     position::Position,
-    status::{Backlog, COUNTED_MAX, GroupRow, Peeked, QueueCounts, StatusDialect},
+    status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
+    stored::Limit,
     topic::{LEASES, Tables},
 };
 
@@ -82,6 +83,7 @@ impl StatusDialect for Sqlite {
         after: i64,
         limit: usize,
     ) -> sqlx::Result<Peeked> {
-        Ok(Peeked { rows: log::fetch(connection, tables, after.into(), limit).await? })
+        let limit = Limit { rows: limit, bytes: PEEKED_BYTES_MAX };
+        Ok(Peeked { rows: log::fetch(connection, tables, after.into(), limit).await?.rows })
     }
 }

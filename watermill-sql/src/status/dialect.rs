@@ -52,6 +52,9 @@ pub trait StatusDialect: SchemaDialect {
     ) -> sqlx::Result<Peeked>;
 }
 
+/// The most that one look brings into memory, in bytes of messages.
+pub(crate) const PEEKED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Rows that were looked at.
 #[derive(Debug)]
 pub struct Peeked {

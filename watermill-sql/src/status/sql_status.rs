@@ -8,7 +8,7 @@ use watermill_core::error::SubscribeError;
 use super::{Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus};
 use crate::{
     Layout, SqlDatabase,
-    connection::{PREPARE_MAX, Pooled, within},
+    connection::{Checked, PREPARE_MAX, Pooled, within},
     error::{Failure, Trouble, classify},
     marshaler::Unreadable,
     schema,
@@ -29,12 +29,14 @@ const PEEKED_MAX: usize = 1_000;
 pub struct SqlStatus<D: SqlDatabase> {
     pool: Pool<D>,
     timeout: Duration,
+    schema_qualified: bool,
+    checked: Checked,
 }
 
 impl<D: SqlDatabase> SqlStatus<D> {
     /// Asks over `pool`, of which one connection at a time is needed.
     pub fn new(pool: Pool<D>) -> Self {
-        Self { pool, timeout: PREPARE_MAX }
+        Self { pool, timeout: PREPARE_MAX, schema_qualified: false, checked: Checked::default() }
     }
 
     /// Sets how long the database may take for a question. Default: 10 s. One that takes longer fails, and its
@@ -45,13 +47,28 @@ impl<D: SqlDatabase> SqlStatus<D> {
         self
     }
 
+    /// Whether a topic may name the schema of its tables, on PostgreSQL; see
+    /// [`SqlSubscriberConfig::schema_qualified`](crate::SqlSubscriberConfig::schema_qualified). Default: false.
+    #[must_use]
+    pub fn schema_qualified(mut self, schema_qualified: bool) -> Self {
+        self.schema_qualified = schema_qualified;
+        self
+    }
+
+    fn tables(&self, topic: &str) -> Result<Tables, Failure> {
+        Tables::named::<D>(topic, self.schema_qualified).map_err(|why| Failure::because(Trouble::Topic, why))
+    }
+
     /// The groups of a log, and who writes to it now.
     ///
     /// # Errors
     ///
     /// [`SubscribeError`]: of the kind `Topic` where there is no such log.
     pub async fn log(&self, topic: &str) -> Result<LogStatus, SubscribeError> {
-        let asked = self.ask(async |connection: &mut D::Connection| log::<D>(connection, topic).await);
+        let asked = async {
+            let tables = self.tables(topic)?;
+            self.ask(async |connection: &mut D::Connection| log::<D>(connection, &tables).await).await
+        };
         asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
@@ -65,13 +82,18 @@ impl<D: SqlDatabase> SqlStatus<D> {
         topic: &str,
         dead_letter_topic: Option<&str>,
     ) -> Result<QueueStatus, SubscribeError> {
-        let asked = self.ask(async |connection: &mut D::Connection| {
-            queue::<D>(connection, topic, dead_letter_topic).await
-        });
+        let asked = async {
+            let tables = self.tables(topic)?;
+            let dead = dead_letter_topic.map(|topic| self.tables(topic)).transpose()?;
+            self.ask(async |connection: &mut D::Connection| {
+                queue::<D>(connection, &tables, dead.as_ref()).await
+            })
+            .await
+        };
         asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
-    /// Looks at the rows of a log or a queue behind an offset, at most 1,000 at once, in the order of their
+    /// Looks at the rows of a log or a queue behind an offset, at most 1,000 and 16 MiB at once, in the order of their
     /// offsets, whatever readers and workers have: to list dead letters, and to publish them again.
     ///
     /// # Errors
@@ -83,8 +105,13 @@ impl<D: SqlDatabase> SqlStatus<D> {
         after: i64,
         limit: usize,
     ) -> Result<Vec<PeekedMessage>, SubscribeError> {
-        let asked =
-            self.ask(async |connection: &mut D::Connection| peek::<D>(connection, topic, after, limit).await);
+        let asked = async {
+            let tables = self.tables(topic)?;
+            self.ask(async |connection: &mut D::Connection| {
+                peek::<D>(connection, &tables, after, limit).await
+            })
+            .await
+        };
         asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
@@ -94,6 +121,7 @@ impl<D: SqlDatabase> SqlStatus<D> {
         question: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         within(self.timeout, async {
+            self.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let answer = question(pooled.get()).await;
             if !matches!(&answer, Err(failure) if failure.is_passing()) {
@@ -105,21 +133,20 @@ impl<D: SqlDatabase> SqlStatus<D> {
     }
 }
 
-async fn log<D: SqlDatabase>(connection: &mut D::Connection, topic: &str) -> Result<LogStatus, Failure> {
-    let tables = tables::<D>(topic)?;
-    if layout::<D>(connection, &tables).await? != Layout::Log {
+async fn log<D: SqlDatabase>(connection: &mut D::Connection, tables: &Tables) -> Result<LogStatus, Failure> {
+    if layout::<D>(connection, tables).await? != Layout::Log {
         return Err(Failure::because(Trouble::Topic, "the topic is a queue: ask for that"));
     }
-    let rows = match schema::has_offsets::<D>(connection, &tables).await? {
+    let rows = match schema::has_offsets::<D>(connection, tables).await? {
         true => {
             let leases = D::columns(connection, LEASES).await.map_err(classify::<D>)?;
-            D::groups(connection, &tables, !leases.is_empty()).await.map_err(classify::<D>)?
+            D::groups(connection, tables, !leases.is_empty()).await.map_err(classify::<D>)?
         }
         false => Vec::new(),
     };
     let mut groups = Vec::with_capacity(rows.len());
     for row in rows {
-        let backlog = D::backlog(connection, &tables, row.position).await.map_err(classify::<D>)?;
+        let backlog = D::backlog(connection, tables, row.position).await.map_err(classify::<D>)?;
         let remaining = row.remaining_ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
         groups.push(GroupStatus {
             position: row.position.offset,
@@ -132,28 +159,26 @@ async fn log<D: SqlDatabase>(connection: &mut D::Connection, topic: &str) -> Res
             group: row.group,
         });
     }
-    let writers = D::writers(connection, &tables).await.map_err(classify::<D>)?;
+    let writers = D::writers(connection, tables).await.map_err(classify::<D>)?;
     Ok(LogStatus { groups, writers })
 }
 
 async fn queue<D: SqlDatabase>(
     connection: &mut D::Connection,
-    topic: &str,
-    dead_letters: Option<&str>,
+    tables: &Tables,
+    dead_letters: Option<&Tables>,
 ) -> Result<QueueStatus, Failure> {
-    let tables = tables::<D>(topic)?;
     let name = tables.messages_name();
-    if layout::<D>(connection, &tables).await? != Layout::Queue {
+    if layout::<D>(connection, tables).await? != Layout::Queue {
         return Err(Failure::because(Trouble::Topic, "the topic is a log: ask for that"));
     }
     let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
     let has_due = columns.iter().any(|column| column == "due_ms");
-    let counts = D::queue_counts(connection, &tables, has_due).await.map_err(classify::<D>)?;
+    let counts = D::queue_counts(connection, tables, has_due).await.map_err(classify::<D>)?;
     let dead = match dead_letters {
-        Some(topic) => {
-            let tables = self::tables::<D>(topic)?;
-            layout::<D>(connection, &tables).await?;
-            let backlog = D::backlog(connection, &tables, 0.into()).await.map_err(classify::<D>)?;
+        Some(tables) => {
+            layout::<D>(connection, tables).await?;
+            let backlog = D::backlog(connection, tables, 0.into()).await.map_err(classify::<D>)?;
             Some(Count::of(backlog.counted))
         }
         None => None,
@@ -168,14 +193,13 @@ async fn queue<D: SqlDatabase>(
 
 async fn peek<D: SqlDatabase>(
     connection: &mut D::Connection,
-    topic: &str,
+    tables: &Tables,
     after: i64,
     limit: usize,
 ) -> Result<Vec<PeekedMessage>, Failure> {
-    let tables = tables::<D>(topic)?;
-    let layout = layout::<D>(connection, &tables).await?;
+    let layout = layout::<D>(connection, tables).await?;
     let limit = limit.min(PEEKED_MAX);
-    let peeked = D::peek(connection, &tables, layout, after, limit).await.map_err(classify::<D>)?;
+    let peeked = D::peek(connection, tables, layout, after, limit).await.map_err(classify::<D>)?;
     let peeked = peeked.rows.into_iter().map(|row| {
         let (message, unreadable) = match row.message {
             Ok(stored) => (stored.message(), None),
@@ -185,10 +209,6 @@ async fn peek<D: SqlDatabase>(
         PeekedMessage { offset, published_at, message, unreadable }
     });
     Ok(peeked.collect())
-}
-
-fn tables<D: SqlDatabase>(topic: &str) -> Result<Tables, Failure> {
-    Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why))
 }
 
 async fn layout<D: SqlDatabase>(connection: &mut D::Connection, tables: &Tables) -> Result<Layout, Failure> {

@@ -174,3 +174,68 @@ async fn an_account_without_the_right_to_create_works_with_tables_that_exist() {
     poor.close().await;
     execute(&pool, &format!("drop owned by {role}; drop role {role}")).await;
 }
+
+/// Two teams with a schema each, whose topics have the same name, beside one of that name that has a dot.
+#[tokio::test]
+async fn a_topic_may_name_the_schema_of_its_tables() {
+    use watermill_sql::{
+        Layout, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlRetention, SqlRetentionConfig, SqlStatus,
+    };
+
+    let database = Database::default();
+    let pool = database.pool().await;
+    execute(&pool, "create schema shipping").await;
+    publisher(&pool).publish("billing.orders", vec![Message::new("0")]).await.unwrap();
+    let publishing = SqlPublisherConfig::default().schema_qualified(true);
+    let logs = SqlPublisher::new(pool.clone(), publishing.clone()).unwrap();
+    let queues = SqlPublisher::new(pool.clone(), publishing.clone().layout(Layout::Queue)).unwrap();
+    let reading = SqlSubscriberConfig::default().schema_qualified(true).dead_letter_topic("shipping.dead");
+    for (n, topic) in ["billing.orders", "[shipping].orders", "orders"].into_iter().enumerate() {
+        let mut subscription = subscriber_with(&pool, reading.clone()).subscribe(topic).await.unwrap();
+        logs.publish(topic, numbered(n..n + 1)).await.unwrap();
+        let mut transaction = pool.begin().await.unwrap();
+        let inside = SqlPublisher::in_transaction(&mut transaction).config(publishing.clone());
+        inside.publish(topic, vec![Message::new("7")]).await.unwrap();
+        drop(inside);
+        transaction.commit().await.unwrap();
+        assert_eq!(payload(&mut subscription).await, n.to_string());
+        next(&mut subscription).await.reject("no");
+        subscription.close().await.unwrap();
+    }
+    for table in [
+        r#""watermill_billing.orders""#,
+        "billing.watermill_orders",
+        "shipping.watermill_orders",
+        "public.watermill_orders",
+    ] {
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {table}")))
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(rows, if table.contains("billing.orders") { 1 } else { 2 }, "{table}");
+    }
+    let dead: i64 =
+        sqlx::query_scalar("select count(*) from shipping.watermill_dead").fetch_one(&pool).await.unwrap();
+    assert_eq!(dead, 3);
+    let leases: Vec<String> =
+        sqlx::query_scalar("select topic from _watermill_leases order by 1").fetch_all(&pool).await.unwrap();
+    assert_eq!(leases, ["[billing].orders", "[shipping].orders", "orders"]);
+
+    queues.publish("billing.jobs", numbered(0..1)).await.unwrap();
+    let working = SqlQueueSubscriberConfig::default().schema_qualified(true);
+    let mut jobs =
+        SqlQueueSubscriber::new(pool.clone(), working).unwrap().subscribe("billing.jobs").await.unwrap();
+    next(&mut jobs).await.ack_confirmed().await.unwrap();
+
+    let status = SqlStatus::new(pool.clone()).schema_qualified(true);
+    let group = &status.log("billing.orders").await.unwrap().groups[0];
+    assert_eq!((group.position, group.backlog.rows), (2, 0));
+    let queue = status.queue("billing.jobs", Some("shipping.dead")).await.unwrap();
+    assert_eq!((queue.due.rows, queue.dead.unwrap().rows), (0, 3));
+    assert_eq!(status.peek("shipping.dead", 0, 10).await.unwrap().len(), 3);
+    let retention = SqlRetentionConfig::default().schema_qualified(true).keep_for(Duration::ZERO);
+    let retention = SqlRetention::new(pool.clone(), retention).unwrap();
+    assert_eq!(retention.run_once("billing.orders").await.unwrap().deleted, 2);
+    assert_eq!(retention.run_once("[shipping].orders").await.unwrap().deleted, 2);
+    assert_eq!(count(&pool, "billing.orders").await, 1, "the table whose name has a dot is another one");
+}

@@ -13,6 +13,7 @@ mod clocks;
 mod counters;
 mod dead_letters;
 mod held_back;
+mod large;
 mod latest;
 mod server;
 mod status;
@@ -62,6 +63,8 @@ on_every_database! {
     dead_letters::a_dead_letter_that_is_refused_is_kept_with_less,
     held_back::nobody_waits_for_longer_than_a_writer_is_there_while_rows_flow,
     held_back::the_age_of_who_holds_a_reader_back_is_its_own_and_not_that_of_the_wait,
+    large::rows_that_do_not_fit_into_one_fetch_come_in_order_and_once,
+    large::a_worker_claims_no_more_than_fits,
     latest::a_group_that_begins_at_the_latest_row_gets_what_commits_late_and_nothing_that_was_there,
     latest::a_group_that_begins_at_the_latest_row_of_a_table_with_gaps_gets_what_comes_after,
     counters::a_counter_that_begins_anew_under_a_reader_is_noticed_and_the_remedy_works,

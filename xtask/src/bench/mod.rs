@@ -20,7 +20,7 @@ Usage: cargo xtask bench [what] [--quick] [--json]
 Benchmarks:
   allocations   allocations per message through the in-memory broker and the router
   router        microseconds per message, and the gain of outputs on their way behind each other; with
-                valgrind also `instructions`, per message
+                valgrind also `instructions`, per message; and `allocations`, which can be asked for alone
 
   relay         messages per second through a forwarder, against publishing one by one to a destination
                 that takes 1 ms, and against unwrapping alone
@@ -36,9 +36,9 @@ Benchmarks:
   gcp           messages per second published to Google's Pub/Sub emulator in calls of 100, read, handled by
                 a router, and moved from topic to topic in order per key, against Google's client by hand
 
-The first two are against a floor, a bare channel with a boxed service, in the same run; the ratio is a
-figure's value over its baseline's. Times have no limit here: they depend on the machine. An
-allocation or instruction count above its limit is a failure.
+The first two are against a floor, a bare channel with a boxed service, beside the fastest rival, ruststream,
+in the same run; the ratio is a figure's value over its baseline's. Times have no limit here: they depend on
+the machine. An allocation or instruction count above its limit is a failure.
 ";
 
 /// A benchmark of the workspace.
@@ -51,16 +51,26 @@ struct Bench {
     /// What the names of its figures begin with, where that can be asked for. Such a benchmark needs
     /// servers, and its package's features.
     parts: &'static [&'static str],
+    /// The benchmark of which it measures another side: whoever asks for that one gets both.
+    goes_with: Option<&'static str>,
 }
 
+const BENCH: Bench = Bench { name: "", package: "", workloads: &[], parts: &[], goes_with: None };
+
 const BENCHES: &[Bench] = &[
-    Bench { name: "allocations", package: "watermill-core", workloads: &[], parts: &[] },
+    Bench { name: "allocations", package: "watermill-benchmarks", goes_with: Some("router"), ..BENCH },
     Bench {
         name: "router",
-        package: "watermill-core",
+        package: "watermill-benchmarks",
         workloads: &[
             Workload { name: "floor", baseline: None, limit: None },
+            Workload { name: "ruststream/publish-handle", baseline: Some("floor"), limit: None },
             Workload { name: "publish-handle", baseline: Some("floor"), limit: Some(|_| 1_800.0) },
+            Workload {
+                name: "ruststream/publish-handle-publish-handle",
+                baseline: Some("floor"),
+                limit: None,
+            },
             Workload {
                 name: "publish-handle-publish-handle",
                 baseline: Some("floor"),
@@ -79,24 +89,19 @@ const BENCHES: &[Bench] = &[
             Workload { name: "span-unheard", baseline: Some("publish-handle"), limit: Some(SPAN) },
             Workload { name: "span-heard", baseline: Some("publish-handle"), limit: None },
         ],
-        parts: &[],
+        ..BENCH
     },
-    Bench { name: "relay", package: "watermill-forwarder", workloads: &[], parts: &[] },
+    Bench { name: "relay", package: "watermill-forwarder", ..BENCH },
     Bench {
         name: "sql",
         package: "watermill-sql",
-        workloads: &[],
         parts: &["publish", "subscribe", "queue", "start", "takeover"],
+        ..BENCH
     },
-    Bench { name: "kafka_publish", package: "watermill-kafka", workloads: &[], parts: &["kafka-publish"] },
-    Bench {
-        name: "kafka_subscribe",
-        package: "watermill-kafka",
-        workloads: &[],
-        parts: &["kafka-subscribe"],
-    },
-    Bench { name: "kafka_topics", package: "watermill-kafka", workloads: &[], parts: &["kafka-topics"] },
-    Bench { name: "gcp", package: "watermill-gcp", workloads: &[], parts: &["gcp"] },
+    Bench { name: "kafka_publish", package: "watermill-kafka", parts: &["kafka-publish"], ..BENCH },
+    Bench { name: "kafka_subscribe", package: "watermill-kafka", parts: &["kafka-subscribe"], ..BENCH },
+    Bench { name: "kafka_topics", package: "watermill-kafka", parts: &["kafka-topics"], ..BENCH },
+    Bench { name: "gcp", package: "watermill-gcp", parts: &["gcp"], ..BENCH },
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
@@ -110,10 +115,7 @@ const SPAN: fn(f64) -> f64 = |without| without + 20.0;
 
 pub(crate) fn run(args: &[String]) -> Result {
     let options = Options::parse(args)?;
-    let chosen: Vec<&Bench> = match BENCHES.iter().find(|bench| bench.is_asked_for(&options)) {
-        Some(bench) => vec![bench],
-        None => BENCHES.iter().collect(),
-    };
+    let chosen = chosen(&options);
     let needs_servers = chosen.iter().any(|bench| !bench.parts.is_empty());
     let started = if needs_servers { services::up()? } else { Started::Nothing };
     // A figure above its limit does not keep the others from being measured.
@@ -123,18 +125,29 @@ pub(crate) fn run(args: &[String]) -> Result {
     if failures.is_empty() { stopped } else { Err(failures.join("\n")) }
 }
 
+/// The benchmarks that are asked for; all, where figures are that more than one may have.
+fn chosen(options: &Options) -> Vec<&'static Bench> {
+    let asked: Vec<&Bench> = BENCHES.iter().filter(|bench| bench.is_asked_for(options)).collect();
+    if asked.is_empty() { BENCHES.iter().collect() } else { asked }
+}
+
 impl Bench {
     /// Whether it, or figures that only it has, are what is wanted.
     fn is_asked_for(&self, options: &Options) -> bool {
         options.what.as_deref().is_some_and(|what| {
-            what == self.name || self.parts.contains(&what.split('/').next().unwrap_or_default())
+            self.is_named(what) || self.parts.contains(&what.split('/').next().unwrap_or_default())
         })
+    }
+
+    /// Whether all of it is asked for.
+    fn is_named(&self, what: &str) -> bool {
+        what == self.name || self.goes_with == Some(what)
     }
 }
 
 fn measure(bench: &Bench, options: &Options) -> Result {
     // A benchmark's own name asks for all of it; anything else is a filter that it applies itself.
-    let filter = options.what.as_deref().filter(|what| *what != bench.name);
+    let filter = options.what.as_deref().filter(|what| !bench.is_named(what));
     let measured = if filter.is_some_and(instructions::has_all) {
         Ok(())
     } else {
@@ -208,14 +221,15 @@ mod tests {
 
     #[test]
     fn a_part_of_a_benchmark_is_found_by_its_name() {
-        let asked = |what: &str| {
-            let options = parse(what).unwrap();
-            BENCHES.iter().find(|bench| bench.is_asked_for(&options)).map(|bench| bench.name)
+        let asked = |what: &str| -> Vec<&str> {
+            chosen(&parse(what).unwrap()).into_iter().map(|bench| bench.name).collect()
         };
-        assert_eq!(asked("queue"), Some("sql"));
-        assert_eq!(asked("subscribe/postgres --quick"), Some("sql"));
-        assert_eq!(asked("relay"), Some("relay"));
-        assert_eq!(asked("layers"), None);
+        assert_eq!(asked("queue"), ["sql"]);
+        assert_eq!(asked("subscribe/postgres --quick"), ["sql"]);
+        assert_eq!(asked("relay"), ["relay"]);
+        assert_eq!(asked("router"), ["allocations", "router"], "what is counted of it comes with it");
+        assert_eq!(asked("allocations"), ["allocations"]);
+        assert_eq!(asked("layers").len(), BENCHES.len());
     }
 
     #[test]

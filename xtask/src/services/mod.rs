@@ -11,6 +11,7 @@ mod embedded;
 mod kafka;
 mod mysql;
 mod packages;
+mod pgbouncer;
 mod postgres;
 mod private;
 mod pubsub;
@@ -20,6 +21,7 @@ mod state;
 use std::{fs, io::ErrorKind, path::Path};
 
 use crate::{Result, workspace};
+use pgbouncer::PgBouncer;
 use state::State;
 
 pub(crate) const USAGE: &str = "\
@@ -87,8 +89,19 @@ pub(crate) struct StandIn {
 }
 
 /// Every server, in the order of their start.
-const SERVICES: &[&dyn Service] =
-    &[&postgres::Postgres, &mysql::MySql, &kafka::Kafka, &pubsub::PubSub, &redis::Redis];
+const SERVICES: &[&dyn Service] = &[
+    &postgres::Postgres,
+    &PgBouncer { name: "pgbouncer", variable: "WATERMILL_TEST_PGBOUNCER_URL", mode: "transaction" },
+    &PgBouncer {
+        name: "pgbouncer-session",
+        variable: "WATERMILL_TEST_PGBOUNCER_SESSION_URL",
+        mode: "session",
+    },
+    &mysql::MySql,
+    &kafka::Kafka,
+    &pubsub::PubSub,
+    &redis::Redis,
+];
 
 pub(crate) fn run(args: &[String]) -> Result {
     let unclear = || format!("say up, down or status\n\n{USAGE}");

@@ -6,9 +6,18 @@ use crate::sources::{read, root};
 
 /// The folders in the workspace's list of members.
 pub(crate) fn members() -> BTreeSet<String> {
+    folders("\nmembers")
+}
+
+/// Those of them that cargo takes where none is named.
+pub(crate) fn default_members() -> BTreeSet<String> {
+    folders("\ndefault-members")
+}
+
+fn folders(key: &str) -> BTreeSet<String> {
     let manifest = read(&root().join("Cargo.toml"));
     let list = manifest
-        .split_once("members = [")
+        .split_once(&format!("{key} = ["))
         .and_then(|(_, rest)| rest.split_once(']'))
         .expect("the workspace lists its members")
         .0;

@@ -16,7 +16,6 @@ use watermill_core::{
 };
 
 use super::{
-    driver,
     open::{Cause, Open, Settled},
     refusals::Refusals,
 };
@@ -45,8 +44,8 @@ struct State {
     phase: Phase,
     /// Whether the open transaction is to end.
     due: bool,
-    /// Whether the driver was started.
-    driven: bool,
+    /// Whether anybody has ever joined.
+    joined: bool,
     closed: bool,
     /// Those whose positions are committed.
     clients: Vec<Weak<Client>>,
@@ -107,13 +106,12 @@ impl Pair {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn join(self: &Arc<Self>, client: &Arc<Client>) {
+    /// Whether it is the first to join, with whom the transactions begin.
+    pub(super) fn join(&self, client: &Arc<Client>) -> bool {
         let mut state = self.lock();
         state.clients.retain(|client| client.strong_count() > 0);
         state.clients.push(Arc::downgrade(client));
-        if !std::mem::replace(&mut state.driven, true) {
-            tokio::spawn(driver::run(self.clone()));
-        }
+        !std::mem::replace(&mut state.joined, true)
     }
 
     pub(super) fn clients(&self) -> Vec<Arc<Client>> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use watermill_core::backend::Failure;
 
-use super::pair::Pair;
+use super::{driver, pair::Pair};
 use crate::{
     client::{Client, Owner},
     settle::Together,
@@ -43,7 +43,9 @@ impl Owner for Share {
     }
 
     fn join(&self, client: &Arc<Client>) {
-        self.0.join(client);
+        if self.0.join(client) {
+            tokio::spawn(driver::run(self.0.clone()));
+        }
     }
 
     fn over(&self) -> Option<Failure> {

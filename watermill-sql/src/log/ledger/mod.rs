@@ -59,6 +59,8 @@ pub(crate) struct LogLedger {
 pub(crate) struct Limits {
     /// More is fetched when fewer rows than this are fresh: a batch while another is handled.
     pub(crate) batch_size: usize,
+    /// And fewer bytes than this.
+    pub(crate) batch_bytes: usize,
     /// How many rows may be in memory from the oldest unsettled one on, or a batch more than may be
     /// handled at once where that is larger.
     pub(crate) max_ahead: usize,
@@ -302,8 +304,9 @@ impl Ledger for LogLedger {
 
     /// A batch is fetched while another is handled.
     fn wants_more(&self) -> bool {
-        let Limits { batch_size, max_ahead, .. } = self.limits;
+        let Limits { batch_size, batch_bytes, max_ahead, .. } = self.limits;
         self.rows.fresh() < batch_size
+            && self.rows.fresh_bytes() < batch_bytes
             && self.rows.len() < max_ahead.max(self.window.per_scope() + batch_size)
     }
 

@@ -13,6 +13,8 @@ pub(super) struct Rows {
     first: u64,
     /// `rows[..handed]` have been handed out at least once, or need not be.
     handed: usize,
+    /// What those that have not take in memory.
+    fresh_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(super) struct Row {
 
 impl Rows {
     pub(super) fn new() -> Self {
-        Self { rows: VecDeque::new(), first: 1, handed: 0 }
+        Self { rows: VecDeque::new(), first: 1, handed: 0, fresh_bytes: 0 }
     }
 
     /// Adds a row, with its message unless it is done.
@@ -45,6 +47,7 @@ impl Rows {
         if message.is_none() && self.handed == self.rows.len() {
             self.handed += 1;
         }
+        self.fresh_bytes += message.as_ref().map_or(0, Stored::bytes);
         self.rows.push_back(Row {
             position,
             message,
@@ -66,6 +69,7 @@ impl Rows {
         while self.rows.get(self.handed)?.message.is_none() {
             self.handed += 1;
         }
+        self.fresh_bytes -= self.rows[self.handed].message.as_ref().map_or(0, Stored::bytes);
         self.handed += 1;
         Some(self.first + self.handed as u64 - 1)
     }
@@ -85,7 +89,7 @@ impl Rows {
     pub(super) fn clear(&mut self) {
         self.first += self.rows.len() as u64;
         self.rows.clear();
-        self.handed = 0;
+        (self.handed, self.fresh_bytes) = (0, 0);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -95,6 +99,11 @@ impl Rows {
     /// How many wait that were never handed out.
     pub(super) fn fresh(&self) -> usize {
         self.rows.len() - self.handed
+    }
+
+    /// What those take in memory.
+    pub(super) fn fresh_bytes(&self) -> usize {
+        self.fresh_bytes
     }
 
     pub(super) fn oldest(&self) -> Option<&Row> {

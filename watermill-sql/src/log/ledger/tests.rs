@@ -13,7 +13,7 @@ fn ledger(offsets: impl IntoIterator<Item = i64>) -> LogLedger {
 }
 
 fn empty() -> LogLedger {
-    LogLedger::new(Limits { batch_size: 100, max_ahead: 1_000, dead_letters: true })
+    LogLedger::new(Limits { batch_size: 100, batch_bytes: 1_000, max_ahead: 1_000, dead_letters: true })
 }
 
 fn next(ledger: &mut LogLedger, now: Instant) -> Option<Handed> {
@@ -214,4 +214,28 @@ fn a_reader_that_has_read_to_the_end_knows_its_lag() {
     let one = next(&mut ledger, now).unwrap();
     ack(&mut ledger, &one);
     assert_eq!(ledger.lag(), Some(2));
+}
+
+#[test]
+fn rows_that_are_large_are_not_fetched_ahead_beyond_the_bytes_that_may_wait() {
+    let now = Instant::now();
+    let mut ledger = ledger([]);
+    let large = || {
+        let columns = Columns { uuid: b"id", payload: &[7; 398], metadata: None };
+        Store::default().keep(columns).unwrap()
+    };
+    for offset in 1..=2 {
+        assert!(ledger.wants_more());
+        ledger.push(offset.into(), large(), None);
+    }
+    assert!(ledger.wants_more(), "800 bytes wait");
+    ledger.push(3.into(), large(), None);
+    assert!(!ledger.wants_more(), "1,200 bytes wait");
+    let handed = next(&mut ledger, now).unwrap();
+    assert!(ledger.wants_more(), "what is handed out does not wait");
+    nack(&mut ledger, &handed, Duration::ZERO, now);
+    assert!(ledger.wants_more());
+    ledger.lose(SettleError::lost);
+    ledger.push(4.into(), large(), None);
+    assert!(ledger.wants_more());
 }

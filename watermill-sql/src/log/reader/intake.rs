@@ -21,7 +21,7 @@ use crate::{
     },
     marshaler::Unreadable,
     position::Position,
-    stored::Row,
+    stored::{Limit, Row},
 };
 
 /// What fetching needs from one time to the next.
@@ -38,6 +38,8 @@ pub(super) struct Fetching<D: LogDialect> {
     pub(super) waiting: Waiting,
     poll_at: Instant,
     poll_interval: Duration,
+    /// How many rows are asked for, so that most fetches bring no more than fits.
+    rows: usize,
     /// A row that cannot be read: how often it was looked at, and when to look again.
     held: Option<(Position, u32, Instant)>,
 }
@@ -53,6 +55,7 @@ impl<D: LogDialect> Fetching<D> {
             waiting: Waiting::default(),
             poll_at: now,
             poll_interval: config.poll_interval_min,
+            rows: config.batch_size,
             held: None,
         }
     }
@@ -66,6 +69,17 @@ impl<D: LogDialect> Fetching<D> {
     pub(super) fn poll_now(&mut self, config: &SqlSubscriberConfig) {
         self.poll_interval = config.poll_interval_min;
         self.poll_at = Instant::now();
+    }
+
+    /// Of rows that did not fit, the next fetch asks for as many as did; of small ones for more again.
+    fn note_size(&mut self, fetched: &Fetched, config: &SqlSubscriberConfig) {
+        if fetched.is_cut {
+            self.rows = fetched.rows.len().max(1);
+        } else if self.rows < config.batch_size
+            && fetched.rows.iter().map(Row::bytes).sum::<usize>() <= config.batch_bytes / 2
+        {
+            self.rows = (self.rows * 2).min(config.batch_size);
+        }
     }
 
     /// Gives back the connection that was kept for long enough; otherwise, until when it is kept.
@@ -105,12 +119,17 @@ impl<D: LogDialect> Reader<D> {
             last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &fetching.lease).await?;
             fetching.check_at = asked + self.config.lease / 3;
         }
-        let fetched = D::fetch(connection.get(), &self.tables, cursor, after, self.config.batch_size).await;
+        let limit = Limit { rows: fetching.rows, bytes: self.config.batch_bytes };
+        let fetched = D::fetch(connection.get(), &self.tables, cursor, after, limit).await;
         let fetched = fetched.map_err(classify::<D>)?;
+        fetching.note_size(&fetched, &self.config);
         let now = Instant::now();
         let (topic, group) = (self.tables.topic(), self.config.group_name());
         fetching.waiting.note(&self.shared, topic, group, fetched.holder.clone(), now);
-        self.keep_for(fetching, connection);
+        // Closed, it brings no more of what did not fit.
+        if !fetched.is_cut {
+            self.keep_for(fetching, connection);
+        }
         Ok(fetched)
     }
 

@@ -28,6 +28,9 @@ pub(crate) struct Claims {
     next: u64,
     /// Claimed and not handed out, in the order of their claims.
     fresh: VecDeque<u64>,
+    /// What those take in memory, and may take before no more are claimed.
+    fresh_bytes: usize,
+    batch_bytes: usize,
     out: usize,
     /// How many of those are handled and wait for their outputs.
     handled: usize,
@@ -103,11 +106,13 @@ impl Released {
 }
 
 impl Claims {
-    pub(crate) fn new(dead_letters: bool) -> Self {
+    pub(crate) fn new(dead_letters: bool, batch_bytes: usize) -> Self {
         Self {
             rows: HashMap::new(),
             next: 1,
             fresh: VecDeque::new(),
+            fresh_bytes: 0,
+            batch_bytes,
             out: 0,
             handled: 0,
             window: Window::ONE,
@@ -146,6 +151,7 @@ impl Claims {
         published_at: Option<SystemTime>,
         claimed_at: Instant,
     ) {
+        self.fresh_bytes += message.payload().len();
         self.rows.insert(self.next, Held { claim, message, published_at, claimed_at, handled: false });
         self.fresh.push_back(self.next);
         self.next += 1;
@@ -188,6 +194,8 @@ impl Claims {
             .collect();
         let fresh_before = self.fresh.len();
         self.fresh.retain(|sequence| !lost.contains(sequence));
+        self.fresh_bytes =
+            self.fresh.iter().map(|sequence| self.rows[sequence].message.payload().len()).sum();
         self.out -= lost.len() - (fresh_before - self.fresh.len());
         self.handled -= lost.iter().filter(|sequence| self.rows[*sequence].handled).count();
         self.rows.retain(|sequence, _| !lost.contains(sequence));
@@ -247,6 +255,7 @@ impl Ledger for Claims {
             return Offer::Nothing(None);
         };
         let Some(held) = self.rows.get(&sequence) else { return Offer::Nothing(None) };
+        self.fresh_bytes -= held.message.payload().len();
         if now.saturating_duration_since(held.claimed_at) > WAIT_MAX && sequence > self.slow_up_to {
             self.ahead = (self.ahead / 2).max(1);
             // Those that wait with it say nothing new.
@@ -291,6 +300,7 @@ impl Ledger for Claims {
 
     fn give_back(&mut self, now: Instant) {
         let fresh: HashSet<u64> = self.fresh.drain(..).collect();
+        self.fresh_bytes = 0;
         for (sequence, held) in std::mem::take(&mut self.rows) {
             let tried = !fresh.contains(&sequence);
             self.release(Release { claim: held.claim, delay: Duration::ZERO, tried }, now);
@@ -301,6 +311,7 @@ impl Ledger for Claims {
     fn lose(&mut self, why: fn() -> SettleError) {
         self.rows.clear();
         self.fresh.clear();
+        self.fresh_bytes = 0;
         (self.out, self.handled) = (0, 0);
         let Unsaved { done, released, .. } = std::mem::take(&mut self.unsaved);
         let receipts = done.into_iter().map(|done| done.receipt);
@@ -331,7 +342,7 @@ impl Ledger for Claims {
     }
 
     fn wants_more(&self) -> bool {
-        self.fresh.len() < self.ahead.div_ceil(2)
+        self.fresh.len() < self.ahead.div_ceil(2) && self.fresh_bytes < self.batch_bytes
     }
 
     fn unrecorded(&self) -> Unrecorded {

@@ -7,7 +7,7 @@ use super::*;
 const BATCH: usize = 100;
 
 fn claims(offsets: impl IntoIterator<Item = i64>, window: usize, now: Instant) -> Claims {
-    let mut claims = Claims::new(true);
+    let mut claims = Claims::new(true, 1_000);
     claims.set_window(Window::unordered(NonZeroUsize::new(window).unwrap()));
     fill(&mut claims, offsets, now);
     claims
@@ -153,4 +153,23 @@ fn a_nack_is_confirmed_once_its_row_is_let_go() {
     assert!(wait.try_recv().is_err());
     released.into_iter().for_each(|row| row.complete(true));
     assert_eq!(wait.try_recv().unwrap().ok(), Some(()));
+}
+
+#[test]
+fn rows_that_are_large_are_not_claimed_ahead_beyond_the_bytes_that_may_wait() {
+    let now = Instant::now();
+    let mut claims = claims([], 1, now);
+    claims.ahead = 100;
+    for offset in 1..=3 {
+        assert!(claims.wants_more());
+        claims.push(Claim { offset, attempt: 1 }, Message::new(vec![7; 400]), None, now);
+    }
+    assert_eq!((claims.wants_more(), claims.wanted(BATCH)), (false, 0), "1,200 bytes wait");
+    let handed = next(&mut claims, now).unwrap();
+    assert!(claims.wants_more(), "what is handed out does not wait");
+    claims.keep_only(&[Claim { offset: 2, attempt: 1 }], &HashSet::new());
+    assert_eq!(claims.fresh_bytes, 400);
+    settle(&mut claims, &handed, Outcome::Ack);
+    claims.give_back(now);
+    assert_eq!(claims.fresh_bytes, 0);
 }

@@ -1,32 +1,28 @@
 //! What is measured: each workload moves `messages` messages from a publish to an acked handler.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
-use tower::{
-    Layer, Service, ServiceExt,
-    util::{BoxService, MapResponse},
-};
+use tokio::sync::mpsc;
+use tower::{Service, ServiceExt, util::BoxService};
 use tracing::subscriber::DefaultGuard;
 use watermill_core::{
-    Handler, Handlers, MemoryBroker, Message, Outputs, Publisher, Router, State,
+    Handler, Handlers, MemoryBroker, Message, Publisher, Router, State,
     error::BoxError,
     router::{Phase, RouterControl},
 };
 
+use crate::{
+    counter::Counter,
+    layers::{Boxed, MapOutputs, NoOp},
+};
+
 /// What a message carries: copied once for each.
-pub(crate) static BODY: [u8; 256] = [7; 256];
+pub static BODY: [u8; 256] = [7; 256];
 
 /// A workload by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Workload {
+pub enum Workload {
     /// A bounded channel, and a boxed tower service behind it: what a router cannot go below.
     Floor,
     /// Publish, handle, ack.
@@ -52,7 +48,8 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 11] = [
+    /// Every workload.
+    pub const ALL: [Self; 11] = [
         Self::Floor,
         Self::OneHop,
         Self::TwoHops,
@@ -66,7 +63,8 @@ impl Workload {
         Self::SpanHeard,
     ];
 
-    pub(crate) const fn name(self) -> &'static str {
+    /// Its name on the command line and in the figures.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
             Self::OneHop => "publish-handle",
@@ -83,7 +81,7 @@ impl Workload {
     }
 
     /// The log that the workload runs with, until the guard is dropped; to be called once on a thread.
-    pub(crate) fn log(self) -> Option<DefaultGuard> {
+    pub fn log(self) -> Option<DefaultGuard> {
         let filter = match self {
             Self::SpanUnheard => "other=info",
             Self::SpanHeard => "info",
@@ -94,7 +92,7 @@ impl Workload {
     }
 
     /// Sets everything up; the returned [`Running`] moves messages.
-    pub(crate) async fn start(self) -> Running {
+    pub async fn start(self) -> Running {
         let counter = Arc::new(Counter::default());
         let state = counter.clone();
         match self {
@@ -176,7 +174,7 @@ async fn renew(message: Message) -> Message {
 }
 
 /// A workload that is set up.
-pub(crate) struct Running {
+pub struct Running {
     counter: Arc<Counter>,
     source: Source,
     control: Option<RouterControl>,
@@ -189,7 +187,7 @@ enum Source {
 
 impl Running {
     /// Moves `messages` messages and waits until the last is handled.
-    pub(crate) async fn move_messages(&self, messages: u64) {
+    pub async fn move_messages(&self, messages: u64) {
         let until = self.counter.handled() + messages;
         for _ in 0..messages {
             let body = Bytes::copy_from_slice(&BODY);
@@ -203,7 +201,8 @@ impl Running {
         self.counter.reached(until).await;
     }
 
-    pub(crate) fn stop(self) {
+    /// Ends it, without waiting for the end.
+    pub fn stop(self) {
         if let Some(control) = self.control {
             control.stop();
         }
@@ -221,9 +220,11 @@ where
     Running { counter, source: Source::Publisher(Box::new(broker.publisher())), control: Some(control) }
 }
 
-/// The floor: as many slots as the in-memory broker has.
+/// How many messages may wait in the channel of the floor, as many as in the in-memory broker.
+pub const WAITING_MAX: usize = 1024;
+
 fn floor(counter: Arc<Counter>) -> mpsc::Sender<Bytes> {
-    let (sender, mut receiver) = mpsc::channel(1024);
+    let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
     let mut service = BoxService::new(tower::service_fn(move |_: Bytes| {
         let counter = counter.clone();
         async move {
@@ -237,98 +238,4 @@ fn floor(counter: Arc<Counter>) -> mpsc::Sender<Bytes> {
         }
     });
     sender
-}
-
-/// Counts handled messages and wakes whoever waits for a number of them.
-#[derive(Default)]
-pub(crate) struct Counter {
-    handled: AtomicU64,
-    until: AtomicU64,
-    reached: Notify,
-}
-
-impl Counter {
-    fn handled(&self) -> u64 {
-        self.handled.load(Ordering::Acquire)
-    }
-
-    fn add_one(&self) {
-        if self.handled.fetch_add(1, Ordering::AcqRel) + 1 == self.until.load(Ordering::Acquire) {
-            self.reached.notify_one();
-        }
-    }
-
-    async fn reached(&self, until: u64) {
-        self.until.store(until, Ordering::Release);
-        while self.handled() < until {
-            self.reached.notified().await;
-        }
-    }
-}
-
-/// A layer that does nothing.
-#[derive(Clone)]
-struct NoOp;
-
-struct NoOpService<S>(S);
-
-impl<S> Layer<S> for NoOp {
-    type Service = NoOpService<S>;
-
-    fn layer(&self, inner: S) -> NoOpService<S> {
-        NoOpService(inner)
-    }
-}
-
-impl<S: Service<Message>> Service<Message> for NoOpService<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, message: Message) -> S::Future {
-        self.0.call(message)
-    }
-}
-
-/// A layer that wraps the future of the service inside of it.
-#[derive(Clone)]
-struct MapOutputs;
-
-impl<S: Service<Message, Response = Outputs>> Layer<S> for MapOutputs {
-    type Service = MapResponse<S, fn(Outputs) -> Outputs>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        inner.map_response(|outputs| outputs)
-    }
-}
-
-/// A layer that boxes its future, as one written with an async block does.
-struct Boxed;
-
-struct BoxedService<S>(S);
-
-impl<S> Layer<S> for Boxed {
-    type Service = BoxedService<S>;
-
-    fn layer(&self, inner: S) -> BoxedService<S> {
-        BoxedService(inner)
-    }
-}
-
-impl<S: Service<Message, Future: Send + 'static>> Service<Message> for BoxedService<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = futures::future::BoxFuture<'static, Result<S::Response, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, message: Message) -> Self::Future {
-        Box::pin(self.0.call(message))
-    }
 }

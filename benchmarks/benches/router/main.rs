@@ -1,33 +1,45 @@
 //! What a message costs from `publish` to an acked handler, beside a bare channel in the same run.
 //!
 //! ```text
-//! cargo bench -p watermill-core --bench router -- [--json]
+//! cargo bench -p watermill-benchmarks --bench router -- [--json]
 //! ```
 //!
 //! Times are the best of several rounds, taken in turn with the floor's. Allocations have a benchmark
 //! of their own, because counting them costs time. `--count-workload NAME --messages N` runs one
 //! workload and nothing else, for callgrind.
 
+#[path = "../contenders/mod.rs"]
+mod contenders;
 mod pipelining;
-mod workloads;
 
 use tokio::{
     runtime::{Builder, Runtime},
     time::Instant,
 };
+use watermill_benchmarks::Workload;
 use watermill_testkit::{Figure, Figures};
 
-use workloads::{Running, Workload};
+use contenders::{Contender, Running, rival};
 
 /// Messages in a round: long enough for start-up to vanish, short enough for many rounds.
 const ROUND: u64 = 20_000;
 const ROUNDS: usize = 15;
 
+/// What is timed; the first is what the others are compared with.
+const TIMED: [Contender; 6] = [
+    Contender::Ours(Workload::Floor),
+    Contender::Rival(rival::Workload::OneHop),
+    Contender::Ours(Workload::OneHop),
+    Contender::Rival(rival::Workload::TwoHops),
+    Contender::Ours(Workload::TwoHops),
+    Contender::Ours(Workload::HandlerLayers),
+];
+
 fn main() {
-    if let Some((workload, messages)) = counted_workload() {
-        let _log = workload.log();
+    if let Some((contender, messages)) = counted_workload() {
+        let _log = contender.log();
         return current_thread().block_on(async {
-            let running = workload.start().await;
+            let running = contender.start().await;
             running.move_messages(messages).await;
         });
     }
@@ -40,20 +52,19 @@ fn main() {
 }
 
 /// What `--count-workload` asks for.
-fn counted_workload() -> Option<(Workload, u64)> {
+fn counted_workload() -> Option<(Contender, u64)> {
     let args: Vec<String> = std::env::args().collect();
     let value = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
     let name = value("--count-workload")?;
-    let workload = Workload::ALL.into_iter().find(|workload| workload.name() == name);
+    let contender = Contender::all().find(|contender| contender.name() == name);
     let messages = value("--messages").and_then(|messages| messages.parse().ok());
-    Some((workload.expect("a workload's name"), messages.expect("--messages takes a number")))
+    Some((contender.expect("a workload's name"), messages.expect("--messages takes a number")))
 }
 
 /// Microseconds per message.
 fn times(figures: &mut Figures, threads: &str, runtime: &Runtime) {
-    let workloads = [Workload::Floor, Workload::OneHop, Workload::TwoHops, Workload::HandlerLayers];
-    let running: Vec<Running> = workloads.iter().map(|workload| runtime.block_on(workload.start())).collect();
-    let mut best = [f64::INFINITY; 4];
+    let running: Vec<Running> = TIMED.iter().map(|contender| runtime.block_on(contender.start())).collect();
+    let mut best = [f64::INFINITY; TIMED.len()];
     // In turn, so that what else the machine does hits all of them alike.
     for _ in 0..ROUNDS {
         for (running, best) in running.iter().zip(&mut best) {
@@ -62,9 +73,9 @@ fn times(figures: &mut Figures, threads: &str, runtime: &Runtime) {
             *best = best.min(started.elapsed().as_secs_f64() / ROUND as f64 * 1e6);
         }
     }
-    running.into_iter().for_each(Running::stop);
-    for (workload, time) in workloads.iter().zip(best) {
-        let name = format!("time/{threads}/{}", workload.name());
+    running.into_iter().for_each(|running| runtime.block_on(running.stop()));
+    for (contender, time) in TIMED.iter().zip(best) {
+        let name = format!("time/{threads}/{}", contender.name());
         figures.push(Figure::new(name, time, "microseconds per message").baseline(best[0]));
     }
 }
