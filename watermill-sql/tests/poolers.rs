@@ -14,10 +14,13 @@ use sqlx::{
     AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use watermill_core::{Message, Publisher, Subscriber, Subscription, error::SubscribeErrorKind};
+use watermill_core::{
+    Message, Publisher, Subscriber, Subscription, error::SubscribeErrorKind, fenced::FencedPublisher,
+};
 use watermill_sql::{
-    Layout, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlRetention,
-    SqlRetentionConfig, SqlStatus, SqlSubscriber, SqlSubscriberConfig,
+    Layout, SqlFencedPublisher, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber,
+    SqlQueueSubscriberConfig, SqlRetention, SqlRetentionConfig, SqlStatus, SqlSubscriber,
+    SqlSubscriberConfig,
 };
 use watermill_testkit::Service;
 
@@ -86,6 +89,8 @@ async fn in_transaction_mode_without_prepared_statements_everything_is_refused_w
         assert_eq!(error.kind(), SubscribeErrorKind::Refused, "{error}");
         names_the_remedy(&error);
     }
+    let fenced = SqlFencedPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    names_the_remedy(&fenced.begin("relay").await.map(drop).unwrap_err());
     let retention = SqlRetention::new(pool.clone(), SqlRetentionConfig::default()).unwrap();
     names_the_remedy(&retention.run_once("t").await.unwrap_err());
     let tables = "pg_class where relname like '%watermill%'";

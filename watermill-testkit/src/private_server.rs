@@ -62,6 +62,28 @@ impl PrivateServer {
             .unwrap_or_else(|why| panic!("kill {}: {why}", self.service.name));
     }
 
+    /// Stops its process where it stands: it keeps its connections and answers nobody. Only Kafka's is frozen here.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn freeze(&self) {
+        run("freeze", self.service, &[&self.folder])
+            .unwrap_or_else(|why| panic!("freeze {}: {why}", self.service.name));
+    }
+
+    /// Has a frozen one go on.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn thaw(&self) {
+        run("thaw", self.service, &[&self.folder])
+            .unwrap_or_else(|why| panic!("thaw {}: {why}", self.service.name));
+    }
+
     /// Starts it again, with the data that it has stored.
     ///
     /// # Panics

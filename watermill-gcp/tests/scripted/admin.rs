@@ -7,13 +7,14 @@ use google_cloud_auth::{
     errors::CredentialsError,
 };
 
+use tracing::Level;
 use watermill_core::{Message, Publisher, Subscriber};
 use watermill_gcp::{
     NewSubscription, PubSubAccess, PubSubPublisher, PubSubPublisherConfig, PubSubSubscriber,
 };
+use watermill_testkit::LogLines;
 
 use crate::{
-    log::Log,
     server::{Pull, Server, State, received},
     support::{config, next},
 };
@@ -64,18 +65,18 @@ async fn a_subscription_that_is_there_and_differs_is_said_and_used_as_it_is() {
     let pulls = [Pull::Send(vec![received("1", "")])];
     let state = State { admin: admin.into(), pulls: pulls.into(), ..State::default() };
     let server = Server::start(state).await;
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_gcp");
     let subscriber = PubSubSubscriber::new(config(&server).create_subscriptions(NewSubscription::new()))
         .await
         .expect("a valid config");
     let mut subscription = subscriber.subscribe("topic").await.expect("it is used");
-    let line = log.line_about("WARN", "differs from what is configured").await;
+    let line = log.next_about(Level::WARN, "differs from what is configured").await;
     for difference in [
         "ack_deadline: it is 20 and would be 10",
         "ordered: it is false and would be true",
         r#"filter: it is \"attributes:a\" and would be \"\""#,
     ] {
-        assert!(line.contains(difference), "{line}");
+        assert!(line.text.contains(difference), "{line:?}");
     }
     next(&mut subscription).await.ack();
     subscription.close().await.expect("it closes");
@@ -87,12 +88,12 @@ async fn a_subscription_that_is_there_and_differs_is_said_and_used_as_it_is() {
 async fn what_the_configuration_says_of_somebody_elses_subscription_and_is_not_so_is_said() {
     let policy = r#""deadLetterPolicy":{"deadLetterTopic":"projects/project/topics/dead"}"#;
     let server = Server::start(State { admin: [subscription(policy)].into(), ..State::default() }).await;
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_gcp");
     let subscriber = PubSubSubscriber::new(config(&server)).await.expect("a valid config");
     let subscription = subscriber.subscribe("topic").await.expect("it is used");
-    let line = log.line_about("WARN", "differs from what is configured").await;
-    assert!(line.contains("ordered: it is false and would be true"), "{line}");
-    assert!(line.contains("counts_attempts: it is true and would be false"), "{line}");
+    let line = log.next_about(Level::WARN, "differs from what is configured").await;
+    assert!(line.text.contains("ordered: it is false and would be true"), "{line:?}");
+    assert!(line.text.contains("counts_attempts: it is true and would be false"), "{line:?}");
     subscription.close().await.expect("it closes");
 }
 

@@ -6,7 +6,6 @@ mod dead_letters;
 mod flow;
 mod go;
 mod leases;
-mod log;
 mod publishing;
 mod reading;
 mod server;

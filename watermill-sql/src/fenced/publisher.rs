@@ -1,6 +1,6 @@
 //! [`SqlFencedPublisher`]: batches with checkpoints, fenced by the database.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::Pool;
@@ -13,7 +13,7 @@ use watermill_core::{
 use super::term::SqlTerm;
 use crate::{
     SqlDatabase, SqlPublisherConfig,
-    connection::{Pooled, within},
+    connection::{Checked, Pooled, within},
     error::{Failure, classify},
     schema,
 };
@@ -36,6 +36,7 @@ const NAME_BYTES_MAX: usize = 255;
 pub struct SqlFencedPublisher<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlPublisherConfig,
+    checked: Arc<Checked>,
 }
 
 impl<D: SqlDatabase> SqlFencedPublisher<D> {
@@ -46,7 +47,7 @@ impl<D: SqlDatabase> SqlFencedPublisher<D> {
     /// [`ConfigError`] as [`SqlPublisherConfig::validate`].
     pub fn new(pool: Pool<D>, config: SqlPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, checked: Arc::default() })
     }
 }
 
@@ -55,7 +56,11 @@ impl<D: SqlDatabase> FencedPublisher for SqlFencedPublisher<D> {
     async fn begin(&self, name: &str) -> Result<Box<dyn Term>, PublishError> {
         check_name(name).map_err(|why| PublishError::new(PublishErrorKind::Refused, name).because(why))?;
         let owner = Uuid::now_v7().to_string();
-        let begun = within(self.config.timeout, take::<D>(&self.pool, name, &owner, &self.config)).await;
+        let begun = within(self.config.timeout, async {
+            self.checked.pool(&self.pool).await?;
+            take::<D>(&self.pool, name, &owner, &self.config).await
+        });
+        let begun = begun.await;
         let checkpoint = begun.map_err(|failure| failure.publishing(name))?;
         Ok(Box::new(SqlTerm::new(self.pool.clone(), self.config.clone(), name, owner, checkpoint)))
     }
@@ -67,7 +72,7 @@ impl<D: SqlDatabase> FencedPublisher for SqlFencedPublisher<D> {
 
 impl<D: SqlDatabase> Clone for SqlFencedPublisher<D> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), config: self.config.clone() }
+        Self { pool: self.pool.clone(), config: self.config.clone(), checked: self.checked.clone() }
     }
 }
 

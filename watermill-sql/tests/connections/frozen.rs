@@ -115,3 +115,39 @@ async fn freeze_reader<S: Remote>(server: &S, pool: &Pool<S::Database>, moment: 
     }
     std::mem::forget(frozen_pool);
 }
+
+/// Whoever makes a group has its row locked until the end of a transaction, for which everybody waits who wants the group
+/// to be there.
+pub(crate) async fn a_group_that_is_being_made_by_who_freezes_is_made_by_another<S: Remote>() {
+    /// More messages to the server than it takes to make the tables and the group.
+    const MOMENTS: u32 = 64;
+
+    let server = S::default();
+    let pool = server.pool(10).await;
+    // The tables that are common to all.
+    let config = SqlSubscriberConfig::default().lease(TIME).start(StartPosition::Latest);
+    reader::<S>(&pool, config.clone()).initialize("first").await.unwrap();
+    let freezing = (0..MOMENTS).map(async |moment| {
+        let topic = format!("making_{moment}");
+        publisher::<S>(&pool, Layout::Log).publish(&topic, numbered(0..1)).await.unwrap();
+        let proxy = Proxy::to(server.address()).await;
+        let frozen_pool = server.pool_at(proxy.port, 1).await;
+        let frozen = reader::<S>(&frozen_pool, config.clone().group("g"));
+        proxy.fall_silent_after(moment);
+        let making = frozen.initialize(&topic);
+        tokio::pin!(making);
+        let made = loop {
+            tokio::select! {
+                made = &mut making => break made.is_ok(),
+                () = tokio::time::sleep(Duration::from_millis(5)) => if proxy.is_silent() { break false },
+            }
+        };
+        let heir = reader::<S>(&pool, config.clone().group("g"));
+        let what = format!("a group whose maker froze after {moment} messages to the server");
+        within(&what, async { while heir.initialize(&topic).await.is_err() {} }).await;
+        std::mem::forget(frozen_pool);
+        made
+    });
+    let made = join_all(freezing).await;
+    assert!(!made[0] && made[MOMENTS as usize - 1], "it froze before and after: {made:?}");
+}

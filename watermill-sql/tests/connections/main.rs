@@ -36,7 +36,7 @@ use watermill_core::{
 };
 use watermill_sql::{
     Layout, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber,
-    SqlSubscriberConfig,
+    SqlSubscriberConfig, StartPosition,
 };
 
 use crate::server::Server;
@@ -75,6 +75,7 @@ tests_on! { postgres, "postgres", crate::postgres_database::Database:
     hanging::whatever_is_asked_of_a_server_that_has_fallen_silent_ends,
     frozen::a_worker_that_freezes_at_any_moment_hides_no_message_for_longer_than_its_time,
     frozen::a_reader_that_freezes_at_any_moment_is_succeeded,
+    frozen::a_group_that_is_being_made_by_who_freezes_is_made_by_another,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_worker_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_reader_keeps_its_lease_while_fetching_fails,
@@ -96,6 +97,7 @@ tests_on! { mysql, "mysql", crate::mysql_database::Database:
     hanging::whatever_is_asked_of_a_server_that_has_fallen_silent_ends,
     frozen::a_worker_that_freezes_at_any_moment_hides_no_message_for_longer_than_its_time,
     frozen::a_reader_that_freezes_at_any_moment_is_succeeded,
+    frozen::a_group_that_is_being_made_by_who_freezes_is_made_by_another,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_worker_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_nack_that_came_too_late_is_not_confirmed,

@@ -43,6 +43,10 @@ impl Proxy {
         self.network.silent.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_silent(&self) -> bool {
+        self.network.silent.load(Ordering::Relaxed)
+    }
+
     /// What connects from now on is forwarded.
     pub(crate) fn recover(&self) {
         self.network.silent.store(false, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_row_that_commits_late_comes_before_later_ones_and_its_writer_is_named() {
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_sql");
     let database = Database::default();
     let pool = database.pool().await;
     let subscriber = subscriber(&pool);
@@ -28,8 +28,8 @@ async fn a_row_that_commits_late_comes_before_later_ones_and_its_writer_is_named
         }
     })
     .await;
-    let line = within("a warning", log.line_about("WARN", "held back")).await;
-    assert!(line.contains("connection") && line.contains("age_ms="), "{line}");
+    let line = within("a warning", log.next_about(Level::WARN, "held back")).await;
+    assert!(line.text.contains("connection") && line.text.contains("age_ms="), "{line:?}");
     late.commit().await.unwrap();
     assert_eq!(payload(&mut subscription).await, "0");
     assert_eq!(payload(&mut subscription).await, "1");
@@ -89,10 +89,10 @@ async fn an_account_that_cannot_see_others_waits_the_grace_period_and_needs_no_r
     SqlPublisher::in_transaction(&mut late).publish("t", numbered(0..1)).await.unwrap();
     publisher(&poor).publish("t", numbered(1..2)).await.unwrap();
     let config = SqlSubscriberConfig::default().gap_grace(Duration::from_millis(30));
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_sql");
     let mut subscription = subscriber_with(&poor, config).subscribe("t").await.unwrap();
-    let line = within("a warning", log.line_about("WARN", "grant process")).await;
-    assert!(line.contains("gap_grace"), "{line}");
+    let line = within("a warning", log.next_about(Level::WARN, "grant process")).await;
+    assert!(line.text.contains("gap_grace"), "{line:?}");
     // Longer than the grace period: an open transaction is seen by its lock, not by the clock.
     let early = tokio::time::timeout(Duration::from_millis(200), subscription.next()).await;
     assert!(early.is_err());

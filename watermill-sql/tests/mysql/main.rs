@@ -2,8 +2,6 @@
 
 #![cfg(feature = "mysql")]
 
-#[path = "../log/mod.rs"]
-mod log;
 #[path = "../mysql_database/mod.rs"]
 mod mysql_database;
 
@@ -19,15 +17,16 @@ mod tables;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use log::Log;
 use mysql_database::Database;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool};
+use tracing::Level;
 use watermill_core::{
     Delivery, Message, Publisher, Subscriber, Subscription,
     error::{NotAccepted, PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
     subscription::Health,
 };
 use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig, StartPosition};
+use watermill_testkit::LogLines;
 
 fn publisher(pool: &MySqlPool) -> SqlPublisher<MySql> {
     SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap()

@@ -266,7 +266,7 @@ async fn a_partitioned_table_is_refused_with_the_remedy() {
 
 #[tokio::test]
 async fn a_reader_that_is_held_back_says_by_whom_and_for_how_long_by_either_rule() {
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_sql");
     for order in [CommitOrder::LockHolders, CommitOrder::Snapshot] {
         let database = Database::default();
         let pool = database.pool().await;
@@ -276,14 +276,14 @@ async fn a_reader_that_is_held_back_says_by_whom_and_for_how_long_by_either_rule
         SqlPublisher::in_transaction(&mut late).publish("t", numbered(0..1)).await.unwrap();
         publisher(&pool).publish("t", numbered(1..2)).await.unwrap();
         let mut subscription = subscriber.subscribe("t").await.unwrap();
-        let line = within("a warning", log.line_about("WARN", "held back")).await;
+        let line = within("a warning", log.next_about(Level::WARN, "held back")).await;
         let holder = format!("backend {}", pid(&mut late).await);
         // By snapshot, whoever writes on this server holds it back, other tests too.
         match order {
-            CommitOrder::LockHolders => assert!(line.contains(&holder), "{line}"),
-            _ => assert!(line.contains("backend ") || line.contains("transaction"), "{line}"),
+            CommitOrder::LockHolders => assert!(line.text.contains(&holder), "{line:?}"),
+            _ => assert!(line.text.contains("backend ") || line.text.contains("transaction"), "{line:?}"),
         }
-        assert!(line.contains("age_ms=") && line.contains("topic=\"t\""), "{line}");
+        assert!(line.text.contains("age_ms=") && line.text.contains("topic=\"t\""), "{line:?}");
         late.commit().await.unwrap();
         assert_eq!(payload(&mut subscription).await, "0");
         assert_eq!(payload(&mut subscription).await, "1");

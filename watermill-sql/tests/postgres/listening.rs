@@ -121,9 +121,9 @@ async fn a_pooler_that_swallows_notifications_is_warned_of_and_polling_goes_on()
     let pool = PgPoolOptions::new().max_connections(1).connect_with(database.options.clone()).await.unwrap();
     // The pool has its only connection, and who makes a new one hears nothing of what is sent by it.
     pool.set_connect_options(elsewhere.options.clone());
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_sql");
     let mut subscription = subscriber(&pool).subscribe("swallowed").await.unwrap();
-    within("a pooler", log.line_about("WARN", "a pooler")).await;
+    within("a pooler", log.next_about(Level::WARN, "a pooler")).await;
     execute(&pool, "insert into watermill_swallowed (payload, metadata) values ('1', '{}')").await;
     assert_eq!(payload(&mut subscription).await, "1");
 }
@@ -139,15 +139,16 @@ async fn an_outage_is_warned_of_once_however_many_attempts_fail() {
         subscriber_with(&pool, sleeper("g").retry(retry)).subscribe("outage").await.unwrap();
     let first = until_ears_are(&pool, |ears| ears.len() == 1).await;
 
-    let mut log = Log::of_this_thread();
+    let mut log = LogLines::of_this_thread("watermill_sql");
     execute(&outside, &format!("alter database {name} allow_connections false")).await;
     execute(&pool, &format!("select pg_terminate_backend({})", first[0])).await;
-    for level in ["WARN", "DEBUG", "DEBUG", "DEBUG"] {
-        within("not listening", log.line_about(level, "not listening")).await;
+    for level in [Level::WARN, Level::DEBUG, Level::DEBUG, Level::DEBUG] {
+        within("not listening", log.next_about(level, "not listening")).await;
     }
     execute(&pool, "insert into watermill_outage (payload, metadata) values ('1', '{}')").await;
     execute(&outside, &format!("alter database {name} allow_connections true")).await;
     assert_eq!(payload(&mut subscription).await, "1");
     // Of what else was said about it, nothing was a warning.
-    while log.line_about("DEBUG", "not listening").now_or_never().is_some() {}
+    let said = log.take(Level::INFO);
+    assert!(!said.iter().any(|line| line.text.contains("not listening")), "{said:?}");
 }

@@ -2,8 +2,6 @@
 
 #![cfg(feature = "postgres")]
 
-#[path = "../log/mod.rs"]
-mod log;
 #[path = "../postgres_database/mod.rs"]
 mod postgres_database;
 
@@ -20,9 +18,9 @@ mod zones;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use log::Log;
 use postgres_database::Database;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use tracing::Level;
 use watermill_core::{
     Delivery, Message, Publisher, Subscriber, Subscription,
     error::{NotAccepted, PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
@@ -31,6 +29,7 @@ use watermill_core::{
 use watermill_sql::{
     CommitOrder, SqlPublisher, SqlPublisherConfig, SqlSubscriber, SqlSubscriberConfig, StartPosition,
 };
+use watermill_testkit::LogLines;
 
 fn publisher(pool: &PgPool) -> SqlPublisher<Postgres> {
     SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap()

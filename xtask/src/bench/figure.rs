@@ -47,7 +47,7 @@ pub(super) fn rows(figures: &[Figure]) -> String {
         let limit = figure.limit.map_or_else(String::new, |limit| format!("<= {limit:.0}"));
         let over = if figure.is_over() { "  OVER" } else { "" };
         text.push_str(&format!(
-            "{:<48} {:>12.1} {ratio:>8} {limit:>10}  {}{over}\n",
+            "{:<56} {:>12.1} {ratio:>8} {limit:>10}  {}{over}\n",
             figure.name, figure.value, figure.unit
         ));
     }

@@ -130,6 +130,13 @@ pub(super) fn living(pid_file: &Path) -> Option<u32> {
     lives(pid).then_some(pid)
 }
 
+/// Sends a signal to the process of a pid file, which must live.
+pub(super) fn signal(pid_file: &Path, signal: &str) -> Result {
+    let pid =
+        living(pid_file).ok_or_else(|| format!("{} names no process that lives", pid_file.display()))?;
+    process::run(Command::new("kill").args([signal, &pid.to_string()]))
+}
+
 /// Sends a signal to the process of a pid file and waits for its end. One that has ended is not an error.
 pub(super) fn end(pid_file: &Path, signal: &str) -> Result {
     let Some(pid) = living(pid_file) else { return Ok(()) };

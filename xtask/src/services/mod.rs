@@ -26,14 +26,15 @@ use state::State;
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask services <up|down|status> [name...]
-       cargo xtask services private <up|kill|down> <name> <folder>
+       cargo xtask services private <up|freeze|thaw|kill|down> <name> <folder>
        cargo xtask services private follow <name> <folder> <folder of the primary>
 
   up      start the servers that tests need, or those named, and write target/services/services.json
   down    stop what `up` started; their data stays until `cargo clean`
   status  say what is up, what the environment names, and what is embedded
   private start a server for one test in a folder of its own, below target/services/private, and print
-          its URL; start a standby of one; kill it abruptly; stop it and remove its folder
+          its URL; start a standby of one; stop its process where it stands and have it go on; kill it
+          abruptly; stop it and remove its folder
 
 A server that is not installed is installed from the system's packages, with apt-get.
 ";
@@ -74,6 +75,16 @@ trait Service {
 
     /// Ends the instance in `dir` as a crash does. Its data stay.
     fn kill(&self, dir: &Path) -> Result;
+
+    /// Has the instance in `dir` stand still: it keeps its connections and answers nobody.
+    fn freeze(&self, _dir: &Path) -> Result {
+        Err(format!("{} is not frozen here", self.name()))
+    }
+
+    /// Has a frozen instance go on.
+    fn thaw(&self, _dir: &Path) -> Result {
+        Err(format!("{} is not frozen here", self.name()))
+    }
 
     /// Removes the data of an instance that has ended.
     fn remove(&self, dir: &Path) -> Result;

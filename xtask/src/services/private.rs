@@ -6,20 +6,26 @@ use std::{fs, path::Path};
 use super::{Service, USAGE, chosen};
 use crate::Result;
 
-/// `private <up|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`. `up` and
+/// `private <up|freeze|thaw|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`. `up` and
 /// `follow` print the URL and nothing else on standard output.
 pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
     let [verb, name, folders @ ..] = args else {
-        return Err(format!("say up, follow, kill or down, a name and a folder\n\n{USAGE}"));
+        return Err(format!("say up, follow, freeze, thaw, kill or down, a name and a folder\n\n{USAGE}"));
     };
     let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
     for service in chosen(services, std::slice::from_ref(name))? {
         match (verb.as_str(), &folders[..]) {
             ("up", [dir]) => println!("{}", service.start(dir)?),
             ("follow", [dir, primary]) => println!("{}", service.follow(dir, primary)?),
+            ("freeze", [dir]) => service.freeze(dir)?,
+            ("thaw", [dir]) => service.thaw(dir)?,
             ("kill", [dir]) => service.kill(dir)?,
             ("down", [dir]) => end(service, dir)?,
-            _ => return Err(format!("say up, kill or down and a folder, or follow and two\n\n{USAGE}")),
+            _ => {
+                return Err(format!(
+                    "say up, freeze, thaw, kill or down and a folder, or follow and two\n\n{USAGE}"
+                ));
+            }
         }
     }
     Ok(())

@@ -72,6 +72,14 @@ impl Service for Kafka {
         daemon::end(&pid_file(dir), "-KILL")
     }
 
+    fn freeze(&self, dir: &Path) -> Result {
+        daemon::signal(&pid_file(dir), "-STOP")
+    }
+
+    fn thaw(&self, dir: &Path) -> Result {
+        daemon::signal(&pid_file(dir), "-CONT")
+    }
+
     fn remove(&self, dir: &Path) -> Result {
         super::remove_dirs(&[dir])
     }

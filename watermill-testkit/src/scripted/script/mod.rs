@@ -1,5 +1,7 @@
 //! The script, and how far it has been played.
 
+mod settling;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
@@ -9,13 +11,14 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::{
     Delivery, DeliveryInfo, MessageId, Window,
-    delivery::{Origin, Outcome, Receipt, Token},
-    error::{SettleError, SubscribeError, SubscribeErrorKind},
+    delivery::{Origin, Outcome, Token},
+    error::{SubscribeError, SubscribeErrorKind},
     subscriber::Ordering,
     subscription::{Health, SubscriptionStatus},
 };
 
 use super::{ScriptedDelivery, turns::Turns};
+use settling::Unrecorded;
 
 /// Between two messages there is room for the new places of a message that is taken away: whoever has
 /// the old delivery must not settle the new one.
@@ -67,14 +70,6 @@ pub(super) struct Capabilities {
     pub(super) attempts: bool,
     pub(super) nack_delay: bool,
     pub(super) dead_letters: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Unrecorded {
-    subscription: u64,
-    token: Token,
-    outcome: Outcome,
-    receipt: Option<Receipt>,
 }
 
 #[derive(Debug)]
@@ -208,61 +203,6 @@ impl Script {
         }
         self.turns.pass();
         self.take_back(self.owned(|of, _| of == subscription), subscription)
-    }
-
-    pub(super) fn settle(
-        &mut self,
-        subscription: u64,
-        token: Token,
-        outcome: Outcome,
-        receipt: Option<Receipt>,
-    ) {
-        match &mut self.held_records {
-            Some(held) => held.push_back(Unrecorded { subscription, token, outcome, receipt }),
-            None => self.record_one(Unrecorded { subscription, token, outcome, receipt }),
-        }
-    }
-
-    /// Records the oldest outcomes that are held.
-    pub(super) fn record(&mut self, count: usize) -> usize {
-        let Some(held) = &mut self.held_records else { return 0 };
-        let oldest: Vec<_> = held.drain(..count.min(held.len())).collect();
-        let recorded = oldest.len();
-        oldest.into_iter().for_each(|unrecorded| self.record_one(unrecorded));
-        recorded
-    }
-
-    /// Records all that is held of a subscription, which ends gracefully.
-    pub(super) fn record_all(&mut self, subscription: u64) {
-        let held = self.held_records.as_mut().map(std::mem::take).unwrap_or_default();
-        for unrecorded in held {
-            match (unrecorded.subscription == subscription, &mut self.held_records) {
-                (false, Some(others)) => others.push_back(unrecorded),
-                _ => self.record_one(unrecorded),
-            }
-        }
-    }
-
-    fn record_one(&mut self, Unrecorded { subscription, token, outcome, receipt }: Unrecorded) {
-        let recorded = self.settle_now(subscription, token, outcome);
-        if let Some(receipt) = receipt {
-            receipt.complete(if recorded { Ok(()) } else { Err(SettleError::lost()) });
-        }
-    }
-
-    fn settle_now(&mut self, subscription: u64, token: Token, outcome: Outcome) -> bool {
-        let Some(delivery) = self.disown(subscription, token) else {
-            if let Some(out) = self.out.remove(&(subscription, token)) {
-                self.ignored.push((out.delivery.message.id().clone(), outcome));
-            }
-            return false;
-        };
-        self.out.remove(&(subscription, token));
-        self.outcomes.push((delivery.message.id().clone(), outcome.clone()));
-        if let Outcome::Nack { delay } = outcome {
-            self.put_back(token.position, delivery, delay);
-        }
-        true
     }
 
     pub(super) fn handled(&mut self, subscription: u64, token: Token) {
