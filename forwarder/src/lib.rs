@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+pub mod dead_letters;
 mod end;
 mod envelope;
 mod error;

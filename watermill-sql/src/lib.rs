@@ -32,6 +32,8 @@ mod stored;
 mod topic;
 mod wake;
 
+#[cfg(all(test, feature = "postgres", feature = "mysql"))]
+mod model;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]

@@ -92,10 +92,14 @@ async fn source(relay: &Relay) -> Vec<String> {
         Layout::Queue(_) => SqlLayout::Queue,
     };
     let pool = source.url.clone().acquire_timeout(PATIENCE / 2).connect();
+    if let Err(error) = pool.ping().await {
+        return vec![chain(&error)];
+    }
     let missing = pool.missing(&source.topic, layout, &source.dead_letter_topic, source.create_tables).await;
     missing.unwrap_or_else(|error| vec![chain(&error)])
 }
 
+#[cfg_attr(not(feature = "kafka"), expect(unused_variables, reason = "Kafka alone is asked for topics"))]
 async fn destination(destination: &Destination, topics: &[String]) -> Vec<String> {
     match destination {
         Destination::Sql { url, .. } => {

@@ -64,6 +64,100 @@ pub(crate) enum Verb {
     Pause(Part),
     /// Lets it go again.
     Resume(Part),
+    /// What was given up: list it, look at it, send it again, archive it, delete it.
+    #[command(subcommand)]
+    DeadLetters(LetterVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LetterVerb {
+    /// By destination, kind and cause, the largest group first.
+    List {
+        #[command(flatten)]
+        meant: Meant,
+        /// One by one, the oldest first, at most 1,000.
+        #[arg(long)]
+        one_by_one: bool,
+        /// For a program.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One of them, with its metadata and its payload.
+    Show {
+        /// The id of the message.
+        message: String,
+        #[command(flatten)]
+        meant: Meant,
+        /// For a program.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sends them through the outbox again, each with its id and its key.
+    Redrive(Act),
+    /// Moves them to another topic of the same database.
+    Archive {
+        #[command(flatten)]
+        act: Act,
+        /// The topic; by default that of the dead letters with _archive behind it.
+        #[arg(long)]
+        to: Option<String>,
+    },
+    /// Deletes them.
+    Delete(Act),
+}
+
+/// Which dead letters are meant: those that are as all of it says.
+#[derive(Args, Debug)]
+pub(crate) struct Meant {
+    /// The relay, where there are several.
+    #[arg(long)]
+    pub(crate) relay: Option<String>,
+    /// Those for this topic.
+    #[arg(long)]
+    pub(crate) destination: Option<String>,
+    /// Those of this kind: message, topic, refused, unsupported, unreadable or other.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Those of this group; the beginning of its name will do.
+    #[arg(long)]
+    pub(crate) group: Option<String>,
+    /// The one of this id.
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Those of this key.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Those on the topic of that name at the destination, which must be Kafka, and not those of the source.
+    #[arg(long)]
+    pub(crate) at_destination: bool,
+}
+
+/// What is done with them, and how fast.
+#[derive(Args, Debug)]
+pub(crate) struct Act {
+    #[command(flatten)]
+    pub(crate) meant: Meant,
+    /// All of them.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only says how many it would be.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The most a second.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// For a program.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl LetterVerb {
+    pub(crate) fn meant(&self) -> &Meant {
+        match self {
+            Self::List { meant, .. } | Self::Show { meant, .. } => meant,
+            Self::Redrive(act) | Self::Archive { act, .. } | Self::Delete(act) => &act.meant,
+        }
+    }
 }
 
 /// A part of what a relay sends.

@@ -23,7 +23,6 @@ pub(crate) struct SourceEnd {
 #[derive(Clone)]
 pub(crate) enum DestinationEnd {
     Plain(Arc<dyn Publisher>),
-    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "Kafka alone fences"))]
     Fenced(Arc<dyn FencedPublisher>),
 }
 
@@ -57,13 +56,22 @@ impl SourceEnd {
 impl DestinationEnd {
     /// Nothing is connected yet.
     pub(crate) async fn open(relay: &Relay) -> Result<Self, ConfigError> {
-        #[cfg(feature = "kafka")]
-        if let (Destination::Kafka(kafka), Delivery::Fenced(_)) = (&relay.destination, &relay.delivery) {
-            let publisher = watermill_kafka::KafkaFencedPublisher::new(kafka.publisher.clone())?
-                .with_checkpoint_topic(&*kafka.checkpoint_topic)?;
-            return Ok(Self::Fenced(Arc::new(publisher)));
+        if relay.delivery == Delivery::AtLeastOnce {
+            return publisher(&relay.destination).await.map(Self::Plain);
         }
-        publisher(&relay.destination).await.map(Self::Plain)
+        match &relay.destination {
+            Destination::Sql { url, publisher } => {
+                url.connect().fenced_publisher(publisher.clone()).map(Self::Fenced)
+            }
+            #[cfg(feature = "kafka")]
+            Destination::Kafka(kafka) => {
+                let publisher = watermill_kafka::KafkaFencedPublisher::new(kafka.publisher.clone())?
+                    .with_checkpoint_topic(&*kafka.checkpoint_topic)?;
+                Ok(Self::Fenced(Arc::new(publisher)))
+            }
+            #[cfg(any(feature = "pubsub", feature = "redis"))]
+            _ => Err(ConfigError::new("open the destination", "it keeps no checkpoint")),
+        }
     }
 
     /// Sends what is still on its way.

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod config;
+mod dead_letters;
 mod ends;
 mod exit;
 mod http;
@@ -64,6 +65,7 @@ async fn run(cli: Cli) -> Exit {
         Verb::Status { json, watch, interval } => {
             status::run(&config, json, cli::watch(watch, interval)).await
         }
+        Verb::DeadLetters(verb) => dead_letters::run(&config, &verb).await,
         Verb::Pause(part) => {
             steer::run(&config, "/pause", part.relay.as_deref(), &part.destination, part.key.as_deref()).await
         }

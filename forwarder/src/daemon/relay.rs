@@ -111,7 +111,14 @@ impl Running {
 
     /// Asks the source what it holds, for the metrics.
     pub(crate) async fn ask_source(&self) {
-        let view = timeout(ASK_TIMEOUT, SourceView::ask(&self.source.pool, &self.config.source)).await;
+        let asked = async {
+            match SourceView::ask(&self.source.pool, &self.config.source).await {
+                Ok(view) => Ok(view),
+                // Of a database that is away a pool says only that it has waited in vain.
+                Err(error) => Err(self.source.pool.ping().await.err().map_or(error, |error| chain(&error))),
+            }
+        };
+        let view = timeout(ASK_TIMEOUT, asked).await;
         match view {
             Ok(Ok(view)) => {
                 let figures = SourceFigures {

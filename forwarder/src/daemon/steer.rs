@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::{config::Config, exit::Exit, http};
+use crate::{
+    config::{Config, Relay},
+    exit::Exit,
+    http,
+};
 
 /// Pauses or resumes a destination, or a key of it.
 pub(crate) async fn run(
@@ -12,12 +16,10 @@ pub(crate) async fn run(
     destination: &str,
     key: Option<&str>,
 ) -> Exit {
-    let relay = match (relay, &*config.relays) {
-        (Some(relay), _) => relay,
-        (None, [only]) => &only.name,
-        (None, relays) => {
-            let names: Vec<&str> = relays.iter().map(|relay| &*relay.name).collect();
-            eprintln!("there are several relays: say which with --relay, one of {}", names.join(", "));
+    let relay = match self::relay(config, relay) {
+        Ok(relay) => &relay.name,
+        Err(error) => {
+            eprintln!("{error}");
             return Exit::Failed;
         }
     };
@@ -34,6 +36,19 @@ pub(crate) async fn run(
         Err(error) => {
             eprintln!("the process at {address} has not done it: {error}");
             Exit::Unreachable
+        }
+    }
+}
+
+/// The relay that is meant: the one of a name, or the only one.
+pub(crate) fn relay<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Relay, String> {
+    let names = || config.relays.iter().map(|relay| &*relay.name).collect::<Vec<_>>().join(", ");
+    match (name, &*config.relays) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(format!("there are several relays: say which with --relay, one of {}", names())),
+        (Some(name), relays) => {
+            let found = relays.iter().find(|relay| relay.name == name);
+            found.ok_or_else(|| format!("there is no relay {name:?}, only {}", names()))
         }
     }
 }

@@ -106,29 +106,40 @@ impl<'a> Engine<'a> {
 
     /// Takes and forwards until something ends it.
     async fn flow<S: Future<Output = ()>>(&mut self, source: &mut Source, mut shutdown: Pin<&mut S>) -> End {
+        let mut has_tried_again = false;
         loop {
             self.say_status(0);
             // What is published and not recorded is what a checkpoint holds: it is bounded too.
             let has_room = self.recording.len() < self.forwarder.config.batch_size
                 && self.waiting.len() < self.forwarder.config.max_blocked;
-            let first = tokio::select! {
-                biased;
-                () = &mut shutdown => return End::Shutdown,
-                Some((place, recorded)) = self.recording.next() => {
-                    self.on_recorded(place, recorded);
-                    continue;
-                }
-                () = until(self.waiting.until()) => {
-                    let again = self.waiting.take();
-                    if let Err(end) = self.forward(again, shutdown.as_mut()).await {
-                        return end;
+            // Trying again what waits may take so long that it is due again: what is new has its turn in between, and
+            // tells, when it passes, that the destination works.
+            let new = match has_room && std::mem::take(&mut has_tried_again) {
+                true => source.ready().await,
+                false => None,
+            };
+            let first = match new {
+                Some(new) => new,
+                None => tokio::select! {
+                    biased;
+                    () = &mut shutdown => return End::Shutdown,
+                    Some((place, recorded)) = self.recording.next() => {
+                        self.on_recorded(place, recorded);
+                        continue;
                     }
-                    self.waiting.tidy();
-                    continue;
-                }
-                next = source.next(), if has_room => match next {
-                    Some(delivery) => delivery,
-                    None => return End::Subscription(source.take_last_error()),
+                    () = until(self.waiting.until()) => {
+                        let again = self.waiting.take();
+                        if let Err(end) = self.forward(again, shutdown.as_mut()).await {
+                            return end;
+                        }
+                        self.waiting.tidy();
+                        has_tried_again = true;
+                        continue;
+                    }
+                    next = source.next(), if has_room => match next {
+                        Some(delivery) => delivery,
+                        None => return End::Subscription(source.take_last_error()),
+                    },
                 },
             };
             let gathered = match self.gather(first, source).await {

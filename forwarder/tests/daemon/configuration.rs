@@ -101,3 +101,25 @@ async fn a_secret_is_in_no_line_no_page_and_no_list_of_processes() {
     assert!(text(&refused.stderr).contains("everybody who lists processes"), "{}", text(&refused.stderr));
     assert!(!text(&refused.stderr).contains(SECRET));
 }
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_source_that_is_away_is_waited_for_and_the_reason_is_told() {
+    let place = Place::with(SQLITE).await;
+    let away =
+        ["--set", "relay.shop.source.url=postgres://me@127.0.0.1:1/d", "--set", "status_interval=100ms"];
+    let checked = place.verb(&[&["check", "--connect"][..], &away].concat());
+    assert_eq!(checked.status.code(), Some(4));
+    assert!(text(&checked.stderr).contains("refused"), "{}", text(&checked.stderr));
+    let told = place.verb(&[&["status"][..], &away].concat());
+    assert_eq!(told.status.code(), Some(4));
+    assert!(text(&told.stdout).contains("refused"), "{}", text(&told.stdout));
+
+    let daemon = place.start_with(&away, &[]);
+    let line = daemon.logged("the source does not say what it holds").await;
+    assert!(line["error"].as_str().unwrap().contains("refused"), "{line}");
+    assert_eq!(daemon.get("/health/live").await.0, 200);
+    assert_eq!(daemon.get("/health/ready").await.0, 503);
+    let (status, lines) = daemon.stop().await;
+    assert_eq!(status.code(), Some(0), "{lines:#?}");
+}

@@ -148,6 +148,16 @@ async fn what_is_not_an_envelope_is_dead_lettered_in_its_place() {
     assert_eq!(destination.published("dead"), ["odd"]);
 }
 
+/// Found by the simulation: so many were refused in a row that none was believed to be at fault, and trying them again
+/// took so long that nothing new was ever taken, which would have told.
+#[tokio::test(start_paused = true)]
+async fn more_bad_messages_than_are_believed_do_not_keep_good_ones_from_passing() {
+    let (source, destination) = (source(&["a"], 40).await, Destination::default());
+    destination.state().bad.extend((0..6).map(|id| format!("{id:04}")));
+    let report = relay(&source, &destination, 3).run_until(sleep(ENOUGH)).await.expect("a graceful stop");
+    assert_eq!((report.forwarded, report.dead_lettered), (34, 6));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_was_succeeded_ends_and_publishes_nothing_more() {
     let (source, destination) = (source(&["a"], 100).await, Destination::default());

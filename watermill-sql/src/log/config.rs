@@ -69,6 +69,9 @@ pub enum CommitOrder {
     LockHolders,
     /// Reads in the order of transactions, up to the oldest one that is open: Go's rule, for groups that
     /// Go reads too. Any write transaction that stays open in the whole cluster holds every reader back.
+    ///
+    /// A transaction comes where it began to write. One that has written something, waits for another to commit, and
+    /// then writes its message is before that other, also where both have the same key.
     Snapshot,
 }
 

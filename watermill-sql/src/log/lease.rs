@@ -68,10 +68,6 @@ pub struct Lease {
     /// The position that we last read or wrote: everything up to it is done.
     pub(crate) position: Position,
     /// The connection by which others see that we live, as the server calls it.
-    #[cfg_attr(
-        not(any(feature = "postgres", feature = "mysql")),
-        expect(dead_code, reason = "SQLite sees no connections")
-    )]
     pub(crate) witness: Option<Arc<str>>,
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite's tables have that column"))]
     /// What we last wrote to Go's column, where there is one: a Go reader that takes over changes it.

@@ -28,6 +28,8 @@ pub(crate) use held_back::Holder;
 pub(crate) use last_row::to_the_beginning;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use lease::{Claim, Claimed, Lease, LeaseRow, Taken, VERSION, millis};
+#[cfg(all(test, feature = "postgres", feature = "mysql"))]
+pub(crate) use ledger::{Limits, LogLedger};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use progress::Progress;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

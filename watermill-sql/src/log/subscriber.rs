@@ -31,8 +31,10 @@ use crate::{
 ///
 /// Of all subscriptions to a topic for the same group, in all processes, one reads and the others
 /// stand by. A subscription needs one connection of the pool at a time, and none while nothing
-/// happens: busy, it keeps it from one statement to the next while the pool has others to lend. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on PostgreSQL, which
-/// is not the pool's, while there are subscriptions of this subscriber or of those that
+/// happens: busy, it keeps it from one statement to the next while the pool has others to lend. Except on
+/// SQLite there is one more for all subscriptions that own a lease, beside the pool's, by which others see
+/// that the owner lives. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on
+/// PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber or of those that
 /// [`in_group`](Subscriber::in_group) made of it.
 pub struct SqlSubscriber<D: SqlDatabase> {
     pool: Pool<D>,

@@ -5,19 +5,19 @@
 //! that one statement. So once every statement has ended that was running when the gap was seen, its row
 //! is either locked by its open transaction, or there, or will never be: a probe tells.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
 /// A statement that runs: the connection and a number that no other statement of it has.
-pub(super) type Statement = (i64, i64);
+pub(crate) type Statement = (i64, i64);
 
 /// Missing offsets, both ends included.
-pub(super) type Gap = (i64, i64);
+pub(crate) type Gap = (i64, i64);
 
 /// What a probe of a gap has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Probed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Probed {
     Empty,
     /// One that was committed since the gap was seen.
     Row,
@@ -27,7 +27,8 @@ pub(super) enum Probed {
 
 /// What is known about gaps. A state machine without I/O.
 #[derive(Debug, Default)]
-pub(super) struct Gaps {
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+pub(crate) struct Gaps {
     /// Gaps that will never have rows, above the position.
     void: Vec<Gap>,
     wave: Option<Wave>,
@@ -35,18 +36,19 @@ pub(super) struct Gaps {
 
 /// Gaps that were seen together, and so age together.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Wave {
     /// Gaps above this are looked at later.
     up_to: i64,
     /// Those that were running when the gaps were seen, and have not ended.
-    running: HashSet<Statement>,
+    running: BTreeSet<Statement>,
     /// Since when no gap of it was seen to be locked.
     quiet_since: Instant,
 }
 
 impl Gaps {
     /// The gaps between a position and the rows after it that may yet have rows.
-    pub(super) fn undecided(&self, after: i64, offsets: impl IntoIterator<Item = i64>) -> Vec<Gap> {
+    pub(crate) fn undecided(&self, after: i64, offsets: impl IntoIterator<Item = i64>) -> Vec<Gap> {
         let mut gaps = Vec::new();
         let mut before = after;
         for offset in offsets {
@@ -66,7 +68,7 @@ impl Gaps {
     }
 
     /// Takes note of the statements that run now. The first call for new gaps begins their wave.
-    pub(super) fn note_running(&mut self, up_to: i64, running: HashSet<Statement>, now: Instant) {
+    pub(crate) fn note_running(&mut self, up_to: i64, running: BTreeSet<Statement>, now: Instant) {
         match &mut self.wave {
             Some(wave) => wave.running.retain(|statement| running.contains(statement)),
             None => self.wave = Some(Wave { up_to, running, quiet_since: now }),
@@ -74,29 +76,29 @@ impl Gaps {
     }
 
     /// Whether gaps are being looked at.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.wave.is_some()
     }
 
     /// A statement that was running when the gaps were seen and still is.
-    pub(super) fn running(&self) -> Option<Statement> {
-        self.wave.as_ref()?.running.iter().min().copied()
+    pub(crate) fn running(&self) -> Option<Statement> {
+        self.wave.as_ref()?.running.first().copied()
     }
 
     /// Since when no gap of the wave was seen to be locked.
-    pub(super) fn quiet_since(&self) -> Option<Instant> {
+    pub(crate) fn quiet_since(&self) -> Option<Instant> {
         self.wave.as_ref().map(|wave| wave.quiet_since)
     }
 
     /// Which of these gaps belong to the wave.
-    pub(super) fn of_wave(&self, gaps: &[Gap]) -> Vec<Gap> {
+    pub(crate) fn of_wave(&self, gaps: &[Gap]) -> Vec<Gap> {
         let up_to = self.wave.as_ref().map_or(0, |wave| wave.up_to);
         gaps.iter().copied().filter(|(_, last)| *last < up_to).collect()
     }
 
     /// Takes note of what probes of the wave's gaps have found, after all its statements had ended.
     /// Returns whether rows have appeared.
-    pub(super) fn note_probes(&mut self, probes: &[(Gap, Probed)], now: Instant) -> bool {
+    pub(crate) fn note_probes(&mut self, probes: &[(Gap, Probed)], now: Instant) -> bool {
         let mut appeared = false;
         let mut locked = false;
         for (gap, probed) in probes {
@@ -115,7 +117,7 @@ impl Gaps {
     }
 
     /// Takes note of probes that decide nothing yet.
-    pub(super) fn note_early_probes(&mut self, probes: &[(Gap, Probed)], now: Instant) {
+    pub(crate) fn note_early_probes(&mut self, probes: &[(Gap, Probed)], now: Instant) {
         if let Some(wave) = &mut self.wave
             && probes.iter().any(|(_, probed)| *probed != Probed::Empty)
         {
@@ -124,13 +126,13 @@ impl Gaps {
     }
 
     /// Nothing is undecided.
-    pub(super) fn clear(&mut self, after: i64) {
+    pub(crate) fn clear(&mut self, after: i64) {
         self.wave = None;
         self.forget_up_to(after);
     }
 
     /// Forgets what the position has passed.
-    pub(super) fn forget_up_to(&mut self, after: i64) {
+    pub(crate) fn forget_up_to(&mut self, after: i64) {
         self.void.retain(|(_, last)| *last > after);
     }
 }
@@ -139,7 +141,7 @@ impl Gaps {
 mod tests {
     use super::*;
 
-    fn running(ids: &[i64]) -> HashSet<Statement> {
+    fn running(ids: &[i64]) -> BTreeSet<Statement> {
         ids.iter().map(|id| (*id, 1)).collect()
     }
 

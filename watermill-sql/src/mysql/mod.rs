@@ -5,7 +5,7 @@ mod checks;
 mod connection;
 mod errors;
 mod fenced;
-mod gaps;
+pub(crate) mod gaps;
 mod holder;
 mod insert;
 mod lease;

@@ -1,6 +1,6 @@
 //! [`Cursor`]: reading in the order of offsets, with the statements that decide gaps.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, mysql::MySqlDatabaseError};
 use tokio::time::Instant;
@@ -145,13 +145,13 @@ impl Cursor {
         let running = match self.proof {
             Proof::Processes => statements::of_processes(connection).await?,
             Proof::Events => statements::of_events(connection).await?,
-            Proof::Grace => Some(HashSet::new()),
+            Proof::Grace => Some(BTreeSet::new()),
         };
         let running = running.unwrap_or_else(|| {
             // What was seen so far proves nothing either.
             (self.proof, self.gaps) = (Proof::Grace, Gaps::default());
             self.warn(tables);
-            HashSet::new()
+            BTreeSet::new()
         });
         self.gaps.note_running(up_to, running, now);
         if self.gaps.running().is_some() {

@@ -1,7 +1,7 @@
 //! Which statements run now, as far as that is sure to be all of them. What cannot be seen is no proof that
 //! nothing runs.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use sqlx::{MySqlConnection, Row as _};
 
@@ -18,7 +18,7 @@ const UNSEEN: i64 = 2;
 /// statement: the scheduler itself, and replication in both directions. `None` where others cannot be seen.
 pub(super) async fn of_processes(
     connection: &mut MySqlConnection,
-) -> sqlx::Result<Option<HashSet<Statement>>> {
+) -> sqlx::Result<Option<BTreeSet<Statement>>> {
     read(
         connection,
         "select cast(id as signed), cast(query_id as signed), cast(id = connection_id() as signed)
@@ -37,7 +37,7 @@ pub(super) async fn of_processes(
 
 /// MySQL's performance schema. `None` where it is off or in part: it does not see our own statement, or has a
 /// connection of which it tells nothing.
-pub(super) async fn of_events(connection: &mut MySqlConnection) -> sqlx::Result<Option<HashSet<Statement>>> {
+pub(super) async fn of_events(connection: &mut MySqlConnection) -> sqlx::Result<Option<BTreeSet<Statement>>> {
     read(
         connection,
         "select cast(t.processlist_id as signed), cast(e.event_id as signed),
@@ -70,13 +70,13 @@ pub(super) async fn are_numbered(connection: &mut MySqlConnection) -> sqlx::Resu
 async fn read(
     connection: &mut MySqlConnection,
     query: &'static str,
-) -> sqlx::Result<Option<HashSet<Statement>>> {
+) -> sqlx::Result<Option<BTreeSet<Statement>>> {
     let rows: Vec<(i64, i64, i64)> = sqlx::query_as(query).fetch_all(connection).await?;
     Ok(others(rows))
 }
 
 /// The statements of others, if ours was seen and everybody's can be.
-fn others(rows: Vec<(i64, i64, i64)>) -> Option<HashSet<Statement>> {
+fn others(rows: Vec<(i64, i64, i64)>) -> Option<BTreeSet<Statement>> {
     let of = |kind| rows.iter().any(|(_, _, whose)| *whose == kind);
     if !of(OURS) || of(UNSEEN) {
         return None;
@@ -92,7 +92,7 @@ mod tests {
     fn an_empty_answer_proves_nothing() {
         assert_eq!(others(vec![]), None);
         assert_eq!(others(vec![(7, 1, OTHER)]), None);
-        assert_eq!(others(vec![(8, 1, OURS)]), Some(HashSet::new()));
+        assert_eq!(others(vec![(8, 1, OURS)]), Some(BTreeSet::new()));
     }
 
     /// MariaDB's is off unless it is turned on, and has MySQL's tables.
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_connection_of_which_nothing_is_told_may_do_anything() {
-        assert_eq!(others(vec![(8, 1, OURS), (7, 1, OTHER)]), Some(HashSet::from([(7, 1)])));
+        assert_eq!(others(vec![(8, 1, OURS), (7, 1, OTHER)]), Some(BTreeSet::from([(7, 1)])));
         assert_eq!(others(vec![(8, 1, OURS), (7, 1, OTHER), (0, 0, UNSEEN)]), None);
     }
 }

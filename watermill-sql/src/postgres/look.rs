@@ -11,26 +11,29 @@ const LOOKS_MAX: usize = 32;
 
 /// What one look saw: first the sequence, then the locks.
 #[derive(Debug)]
-pub(super) struct Look {
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+pub(crate) struct Look {
     /// The last offset that was drawn.
-    pub(super) drawn: i64,
+    pub(crate) drawn: i64,
     /// Who held the lock.
-    pub(super) holders: Vec<Holding>,
-    pub(super) at: Instant,
+    pub(crate) holders: Vec<Holding>,
+    pub(crate) at: Instant,
 }
 
 /// A transaction that holds the lock of writers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holding {
+#[cfg_attr(test, derive(Hash))]
+pub(crate) struct Holding {
     /// Its name while it lives: `backend/local transaction`.
-    pub(super) virtual_transaction: String,
+    pub(crate) virtual_transaction: String,
     /// `None` for one that is prepared.
-    pub(super) pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
 }
 
 /// The looks that are not decided yet.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+pub(crate) struct Looks {
     /// Every offset up to here is decided: its row can be seen, or never will be.
     decided: i64,
     /// In the order of their looks, and so of their offsets.
@@ -38,22 +41,22 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    pub(super) fn decided(&self) -> i64 {
+    pub(crate) fn decided(&self) -> i64 {
         self.decided
     }
 
     /// Whether anything that was drawn is undecided.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.open.is_empty()
     }
 
     /// The oldest look that is not decided. When more offsets are decided it is a later one.
-    pub(super) fn oldest(&self) -> Option<&Look> {
+    pub(crate) fn oldest(&self) -> Option<&Look> {
         self.open.first()
     }
 
     /// Takes note of a look.
-    pub(super) fn note(&mut self, look: Look) {
+    pub(crate) fn note(&mut self, look: Look) {
         let all = look.holders.clone();
         if look.drawn > self.decided
             && self.open.last().is_none_or(|last| last.drawn < look.drawn)
@@ -81,7 +84,7 @@ impl Looks {
     }
 
     /// Names start anew with the server, so that what was seen over a connection ends with it.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.open.clear();
     }
 }

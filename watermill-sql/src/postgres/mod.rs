@@ -11,7 +11,7 @@ mod insert;
 mod lease;
 mod listen;
 mod log;
-mod look;
+pub(crate) mod look;
 mod pooler;
 mod queue;
 mod retention;

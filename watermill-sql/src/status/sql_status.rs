@@ -115,6 +115,24 @@ impl<D: SqlDatabase> SqlStatus<D> {
         asked.await.map_err(|failure| failure.subscribing(topic))
     }
 
+    /// The offset of the newest row of a log or a queue; `None` where it has no row.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]: of the kind `Topic` where there is no such topic.
+    pub async fn newest(&self, topic: &str) -> Result<Option<i64>, SubscribeError> {
+        let asked = async {
+            let tables = self.tables(topic)?;
+            self.ask(async |connection: &mut D::Connection| {
+                layout::<D>(connection, &tables).await?;
+                let backlog = D::backlog(connection, &tables, 0.into()).await.map_err(classify::<D>)?;
+                Ok(backlog.newest)
+            })
+            .await
+        };
+        asked.await.map_err(|failure| failure.subscribing(topic))
+    }
+
     /// Asks over a connection of the pool, which is closed if there is no answer.
     async fn ask<T>(
         &self,

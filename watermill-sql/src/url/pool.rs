@@ -2,17 +2,19 @@
 
 use std::{fmt, sync::Arc};
 
-use sqlx::{AssertSqlSafe, pool::PoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, pool::PoolOptions};
 use watermill_core::{
     Message, Publisher, Subscriber,
     backend::Failure,
     error::{ConfigError, PublishError, SubscribeError},
+    fenced::FencedPublisher,
 };
 
 use super::{Kind, SqlUrl, WHAT};
 use crate::{
-    HeldBack, LogStatus, PeekedMessage, QueueStatus, SqlDatabase, SqlPublisher, SqlPublisherConfig,
-    SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlStatus, SqlSubscriber, SqlSubscriberConfig,
+    HeldBack, LogStatus, PeekedMessage, QueueStatus, SqlDatabase, SqlFencedPublisher, SqlPublisher,
+    SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlStatus, SqlSubscriber,
+    SqlSubscriberConfig,
     error::{Trouble, classify},
     topic::Tables,
 };
@@ -208,6 +210,27 @@ impl SqlPool {
         on!(self, pool => SqlStatus::new(pool.clone()).peek(topic, after, limit).await)
     }
 
+    /// The offset of the newest row of a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]: of the kind `Topic` where there is no such topic.
+    pub async fn newest(&self, topic: &str) -> Result<Option<i64>, SubscribeError> {
+        on!(self, pool => SqlStatus::new(pool.clone()).newest(topic).await)
+    }
+
+    /// A publisher of batches with checkpoints, for exactly-once effect in the database.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as [`SqlPublisherConfig::validate`].
+    pub fn fenced_publisher(
+        &self,
+        config: SqlPublisherConfig,
+    ) -> Result<Arc<dyn FencedPublisher>, ConfigError> {
+        on!(self, pool => Ok(Arc::new(SqlFencedPublisher::new(pool.clone(), config)?)))
+    }
+
     /// Deletes rows of a topic by their offsets and publishes to another topic what is given for them, in one
     /// transaction. A row that is not there any more is left out, with its message; says how many there were.
     ///
@@ -245,16 +268,14 @@ impl SqlPool {
         })
     }
 
-    /// Reaches the database.
+    /// Reaches the database, with a connection beside the pool: of a database that is away a pool says that it has
+    /// waited in vain, and a connection says why.
     ///
     /// # Errors
     ///
     /// [`SubscribeError`] where that does not work.
     pub async fn ping(&self) -> Result<(), SubscribeError> {
-        on!(self, pool => {
-            let reached = sqlx::query("select 1").execute(pool).await;
-            reached.map(drop).map_err(|error| classify_of(pool, error).subscribing(""))
-        })
+        on!(self, pool => reach(pool).await.map_err(|error| classify_of(pool, error).subscribing("")))
     }
 
     /// Waits until the pool's connections are closed.
@@ -269,6 +290,12 @@ async fn begin<D: SqlDatabase>(pool: &sqlx::Pool<D>) -> Result<sqlx::Transaction
         false => pool.begin().await,
     };
     begun.map_err(classify::<D>)
+}
+
+async fn reach<D: SqlDatabase>(pool: &sqlx::Pool<D>) -> sqlx::Result<()> {
+    let mut connection = D::Connection::connect_with(&pool.connect_options()).await?;
+    connection.ping().await?;
+    connection.close().await
 }
 
 fn messages_table<D: SqlDatabase>(_pool: &sqlx::Pool<D>, topic: &str) -> Result<String, Failure> {

@@ -2,6 +2,7 @@
 //! which nothing happens.
 
 use futures::future::join_all;
+use watermill_sql::StartPosition;
 
 use super::*;
 use crate::{proxy::Proxy, server::Remote};

@@ -36,7 +36,7 @@ use watermill_core::{
 };
 use watermill_sql::{
     Layout, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber,
-    SqlSubscriberConfig, StartPosition,
+    SqlSubscriberConfig,
 };
 
 use crate::server::Server;

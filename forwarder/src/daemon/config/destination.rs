@@ -31,9 +31,11 @@ pub(crate) struct Kafka {
     pub(crate) status: watermill_kafka::KafkaSubscriberConfig,
 }
 
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis"))]
 const OF_DATABASES: &[&str] = &["connections", "layout", "payload"];
 const OF_KAFKA: &[&str] =
     &["partitions", "replication", "delivery_timeout", "checkpoint_topic", "options", "options_file"];
+#[cfg(any(feature = "kafka", feature = "pubsub"))]
 const PASSWORD: &[&str] = &["password", "password_file"];
 const OF_PUBSUB: &[&str] = &["emulator"];
 
@@ -41,8 +43,10 @@ impl Destination {
     /// Whether it keeps a checkpoint and fences a relay that was succeeded.
     pub(crate) fn can_fence(&self) -> bool {
         match self {
+            Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
+            #[cfg(any(feature = "pubsub", feature = "redis"))]
             _ => false,
         }
     }

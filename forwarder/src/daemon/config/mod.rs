@@ -160,7 +160,10 @@ fn delivery(reader: &mut Reader<'_>, relay: &str, destination: Option<&Destinati
         return Delivery::AtLeastOnce;
     }
     if destination.is_some_and(|destination| !destination.can_fence()) {
-        reader.problem("delivery", "exactly-once is for Kafka: this destination keeps no checkpoint");
+        reader.problem(
+            "delivery",
+            "exactly-once is for Kafka and databases: this destination keeps no checkpoint",
+        );
     }
     Delivery::Fenced(name.unwrap_or_else(|| format!("watermill-{relay}")))
 }
@@ -194,7 +197,7 @@ mod tests {
             DESTINATION,
             "relay.shop.batch_size=0",
             "relay.shop.source.lease=1ms",
-            "relay.shop.delivery=exactly-once",
+            "relay.shop.name_at_destination=shop",
             "relay.shop.destination.options.acks=1",
             "admin.listen=everywhere",
         ];
@@ -202,7 +205,7 @@ mod tests {
         for path in [
             "admin.listen",
             "relay.shop.batch_size",
-            "relay.shop.delivery",
+            "relay.shop.name_at_destination",
             "relay.shop.source.lease",
             "relay.shop.destination.options.acks",
         ] {

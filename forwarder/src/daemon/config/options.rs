@@ -62,7 +62,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "relay.*.delivery",
         Kind::Choice(&["at-least-once", "exactly-once"]),
         Some("at-least-once"),
-        "what readers of the destination see after a crash; exactly-once is for Kafka",
+        "what readers of the destination see after a crash; exactly-once is for Kafka and databases",
     ),
     option(
         "relay.*.name_at_destination",

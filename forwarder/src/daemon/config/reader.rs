@@ -85,6 +85,7 @@ impl<'l> Reader<'l> {
     }
 
     /// What a client is told by names of its own: `part.options.*`, and from files `part.options_file.*`.
+    #[cfg(feature = "kafka")]
     pub(super) fn options(&mut self, part: &str) -> Vec<(String, Secret)> {
         let mut options = Vec::new();
         for (name, value) in self.below(&format!("{part}.options.")) {

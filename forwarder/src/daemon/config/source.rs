@@ -1,7 +1,9 @@
 //! [`Source`]: the database that envelopes are read from.
 
+use std::time::Duration;
+
 use watermill_forwarder::ForwarderConfig;
-use watermill_sql::{CommitOrder, SqlQueueSubscriberConfig, SqlSubscriberConfig, SqlUrl};
+use watermill_sql::{CommitOrder, SqlPublisherConfig, SqlQueueSubscriberConfig, SqlSubscriberConfig, SqlUrl};
 
 use super::reader::Reader;
 
@@ -25,6 +27,8 @@ pub(crate) enum Layout {
     Queue(SqlQueueSubscriberConfig),
 }
 
+/// How long a connection is waited for, before what is tried is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most rows of one fetch.
 const FETCH_MAX: usize = 1_000;
 
@@ -74,7 +78,10 @@ pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Opti
     if connections < 2 {
         reader.problem("source.connections", "less than two: it fetches and records side by side");
     }
-    let url = url?.application_name("watermill-forwarder").connections(connections);
+    let url = url?
+        .application_name("watermill-forwarder")
+        .connections(connections)
+        .acquire_timeout(CONNECT_TIMEOUT);
     let url = match password {
         Some(password) => url.password(password.0),
         None => url,
@@ -90,6 +97,15 @@ pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Opti
 }
 
 impl Source {
+    /// How to publish to the topic, and to others beside it.
+    pub(crate) fn publisher(&self) -> SqlPublisherConfig {
+        let layout = match self.layout {
+            Layout::Log(_) => watermill_sql::Layout::Log,
+            Layout::Queue(_) => watermill_sql::Layout::Queue,
+        };
+        SqlPublisherConfig::default().layout(layout).initialize_schema(self.create_tables)
+    }
+
     /// The consumer group of a log, as its offsets table has it.
     pub(crate) fn group(&self) -> &str {
         match &self.group {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use watermill_core::error::chain;
 
 use super::{ProcessView, SourceView, show};
 use crate::{
@@ -125,6 +126,11 @@ async fn ask_process(admin: Option<SocketAddr>) -> Result<Answer, String> {
 
 async fn ask_source(relay: &Relay) -> Result<SourceView, String> {
     let pool = relay.source.url.clone().acquire_timeout(PATIENCE).connect();
-    let view = timeout(PATIENCE, SourceView::ask(&pool, &relay.source)).await;
+    // The pool would only say that it has waited in vain.
+    let asked = async {
+        pool.ping().await.map_err(|error| chain(&error))?;
+        SourceView::ask(&pool, &relay.source).await
+    };
+    let view = timeout(PATIENCE, asked).await;
     view.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
 }

@@ -326,4 +326,6 @@ impl Ledger for LogLedger {
 }
 
 #[cfg(test)]
+mod fork;
+#[cfg(test)]
 mod tests;

@@ -39,7 +39,7 @@ pub(super) fn start(dir: &Path, why: &str) -> Result<String> {
 pub(super) fn used(dir: &Path) -> Option<StandIn> {
     let why = fs::read_to_string(note(dir)).ok()?;
     let what = format!("kafka was served by Tansu and not by Apache Kafka: {why}");
-    Some(StandIn { what, lacks: &[("watermill-kafka", "apache-kafka")] })
+    Some(StandIn { what, lacks: &[("watermill-kafka", "apache-kafka"), ("watermill-forwarder", "servers")] })
 }
 
 /// Apache Kafka serves.
