@@ -5,31 +5,33 @@
 //! the front on moves the position; what is done behind an unsettled row is kept as
 //! [`Progress::ahead`].
 
-mod rows;
-mod unsaved;
-
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 use watermill_core::{
     Message, Window,
-    backend::{Handed, Ledger, Offer, Unrecorded},
+    backend::{Handed, Ledger, Offer, Receipts, Unrecorded},
     delivery::{Outcome, Receipt, Token},
     error::SettleError,
 };
 
-pub(crate) use self::unsaved::Save;
-use self::{rows::Rows, unsaved::Unsaved};
 use super::{HeldBack, progress::Progress};
 use crate::{dead_letter::DeadLetter, position::Position, settle::Rejected, stored::Stored};
 
 /// The rows of one term of ownership.
 #[derive(Debug)]
 pub(crate) struct LogLedger {
-    rows: Rows,
+    /// In the order of their positions. The sequence number of `rows[i]` is `first + i`; it names the row
+    /// in tokens, is never used twice by a subscription, and so tells terms of ownership apart.
+    rows: VecDeque<Row>,
+    first: u64,
+    /// `rows[..handed]` have been handed out at least once, or need not be.
+    handed: usize,
+    /// What those that have not take in memory.
+    fresh_bytes: usize,
     /// How many are handed out and unsettled.
     out: usize,
     /// How many of those are handled and wait for their outputs.
@@ -68,10 +70,48 @@ pub(crate) struct Limits {
     pub(crate) dead_letters: bool,
 }
 
+#[derive(Debug)]
+struct Row {
+    position: Position,
+    /// `None` once the row is done.
+    message: Option<Stored>,
+    published_at: Option<SystemTime>,
+    /// How often it has been handed out.
+    attempts: u32,
+    out: bool,
+    handled: bool,
+    /// How often this subscription has handed it out.
+    deliveries: u32,
+}
+
+/// What is settled and not recorded yet.
+#[derive(Debug, Default)]
+struct Unsaved {
+    acks: usize,
+    since: Option<Instant>,
+    receipts: Receipts,
+    rejected: Vec<Rejected>,
+}
+
+/// What is to be recorded in one go. Given back with [`LogLedger::keep`] when that fails.
+#[derive(Debug)]
+pub(crate) struct Save {
+    pub(crate) position: Position,
+    /// `None` when the stored one may stay as it is.
+    pub(crate) progress: Option<String>,
+    pub(crate) rejected: Vec<Rejected>,
+    acks: usize,
+    receipts: Receipts,
+    stores_progress: bool,
+}
+
 impl LogLedger {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            rows: Rows::new(),
+            rows: VecDeque::new(),
+            first: 1,
+            handed: 0,
+            fresh_bytes: 0,
             out: 0,
             handled: 0,
             nacked: BTreeMap::new(),
@@ -108,7 +148,7 @@ impl LogLedger {
         if !self.inherited.is_done(position) {
             let dead_letter = DeadLetter { offset: position.offset, message, reason, attempts: 0 };
             self.unsaved.rejected.push(Rejected::Kept(dead_letter));
-            self.unsaved.note_done(now);
+            self.note(now);
         }
         self.push_row(position, None, None);
     }
@@ -116,13 +156,25 @@ impl LogLedger {
     /// Adds a row, with its message unless it is done.
     fn push_row(&mut self, position: Position, message: Option<Stored>, published_at: Option<SystemTime>) {
         self.read = position;
+        self.fresh_bytes += message.as_ref().map_or(0, Stored::bytes);
         let attempts = self.inherited.attempts(position);
-        self.rows.push(position, message, published_at, attempts);
+        if message.is_none() && self.handed == self.rows.len() {
+            self.handed += 1;
+        }
+        self.rows.push_back(Row {
+            position,
+            message,
+            published_at,
+            attempts,
+            out: false,
+            handled: false,
+            deliveries: 0,
+        });
         self.inherited.forget_up_to(position);
         self.pop_done();
         // What was done before is passed for good, though nothing is acked.
         if self.position == position {
-            self.unsaved.note(Instant::now());
+            self.unsaved.since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -133,30 +185,43 @@ impl LogLedger {
 
     /// Whether there is anything to record before the lease is given back, attempts included.
     pub(crate) fn has_unsaved(&self) -> bool {
-        !self.unsaved.is_empty() || !self.nacked.is_empty()
+        self.unsaved.since.is_some() || !self.nacked.is_empty()
     }
 
     /// What is to be recorded now.
     pub(crate) fn save(&mut self) -> Save {
         let progress = self.progress();
-        let replace = !progress.is_empty() || self.stored_progress;
-        self.unsaved.save(self.position, replace.then(|| progress.encode(self.position)))
+        let stores_progress = !progress.is_empty();
+        let replace = stores_progress || self.stored_progress;
+        let Unsaved { acks, receipts, rejected, .. } = std::mem::take(&mut self.unsaved);
+        Save {
+            position: self.position,
+            progress: replace.then(|| progress.encode(self.position)),
+            rejected,
+            acks,
+            receipts,
+            stores_progress,
+        }
     }
 
     /// It was recorded.
     pub(crate) fn saved(&mut self, save: Save) {
-        self.stored_progress = save.stores_progress();
-        save.recorded();
+        self.stored_progress = save.stores_progress;
+        save.receipts.recorded();
     }
 
     /// It was not recorded, and is to be tried again.
     pub(crate) fn keep(&mut self, save: Save, now: Instant) {
-        self.unsaved.keep(save, now);
+        let mut later = std::mem::take(&mut self.unsaved);
+        let (mut receipts, mut rejected) = (save.receipts, save.rejected);
+        receipts.extend(later.receipts);
+        rejected.append(&mut later.rejected);
+        self.unsaved = Unsaved { acks: save.acks + later.acks, since: Some(now), receipts, rejected };
     }
 
     fn progress(&self) -> Progress {
         let mut progress = Progress::default();
-        for (sequence, row) in self.rows.iter() {
+        for (row, sequence) in self.rows.iter().zip(self.first..) {
             match row.message {
                 None => progress.push_done(row.position),
                 Some(_) if row.attempts > 1 || self.nacked.contains_key(&sequence) => {
@@ -173,7 +238,7 @@ impl LogLedger {
     fn nack(&mut self, sequence: u64, delay: Duration, now: Instant) {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
         self.nacked.insert(sequence, now + delay.min(YEAR));
-        self.unsaved.note(now);
+        self.unsaved.since.get_or_insert(now);
     }
 
     /// The nacked row that comes next: `Err` with the time it is due when that is later.
@@ -197,10 +262,10 @@ impl LogLedger {
                 sequence
             }
             Some(Err(due)) if self.window.is_ordered() => return Err(Some(due)),
-            later => self.rows.next_fresh().ok_or(later.and_then(Result::err))?,
+            later => self.next_fresh().ok_or(later.and_then(Result::err))?,
         };
         let unclear_up_to = self.unclear_up_to;
-        let row = self.rows.get(sequence).ok_or(None)?;
+        let row = self.row(sequence).ok_or(None)?;
         let message = row.message.as_ref().ok_or(None)?.message();
         (row.out, row.handled) = (true, false);
         row.attempts = row.attempts.saturating_add(1);
@@ -215,8 +280,38 @@ impl LogLedger {
         Ok(handed)
     }
 
+    /// The sequence number of the next row that was never handed out and is not done.
+    fn next_fresh(&mut self) -> Option<u64> {
+        while self.rows.get(self.handed)?.message.is_none() {
+            self.handed += 1;
+        }
+        self.fresh_bytes -= self.rows[self.handed].message.as_ref().map_or(0, Stored::bytes);
+        self.handed += 1;
+        Some(self.first + self.handed as u64 - 1)
+    }
+
+    fn note(&mut self, now: Instant) {
+        self.unsaved.acks += 1;
+        self.unsaved.since.get_or_insert(now);
+    }
+
     fn pop_done(&mut self) {
-        self.position = self.rows.pop_done().unwrap_or(self.position);
+        while let Some(row) = self.rows.front().filter(|row| row.message.is_none()) {
+            self.position = row.position;
+            self.rows.pop_front();
+            self.first += 1;
+            self.handed = self.handed.saturating_sub(1);
+        }
+    }
+
+    /// How many rows wait that were never handed out.
+    fn fresh(&self) -> usize {
+        self.rows.len() - self.handed
+    }
+
+    fn row(&mut self, sequence: u64) -> Option<&mut Row> {
+        let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.rows.get_mut(at)
     }
 }
 
@@ -227,8 +322,7 @@ impl Ledger for LogLedger {
 
     fn settle(&mut self, token: Token, outcome: Outcome, receipt: Option<Receipt>, now: Instant) -> bool {
         let sequence = token.position;
-        let Some(row) = self.rows.get(sequence).filter(|row| row.out && row.deliveries == token.delivery)
-        else {
+        let Some(row) = self.row(sequence).filter(|row| row.out && row.deliveries == token.delivery) else {
             if let Some(receipt) = receipt {
                 receipt.complete(Err(SettleError::lost()));
             }
@@ -253,27 +347,29 @@ impl Ledger for LogLedger {
         self.handled -= usize::from(handled);
         // Of a nack, the attempt is recorded.
         self.unsaved.receipts.extend(receipt);
-        if self.rows.get(sequence).is_some_and(|row| row.message.is_none()) {
-            self.unsaved.note_done(now);
+        if self.row(sequence).is_some_and(|row| row.message.is_none()) {
+            self.note(now);
             self.pop_done();
         }
         true
     }
 
     fn give_back(&mut self, now: Instant) {
-        for (sequence, row) in self.rows.iter_mut() {
+        for at in 0..self.rows.len() {
+            let row = &mut self.rows[at];
             row.handled = false;
             if std::mem::take(&mut row.out) {
-                self.nacked.insert(sequence, now);
+                self.nacked.insert(self.first + at as u64, now);
             }
         }
         (self.out, self.handled) = (0, 0);
     }
 
     fn lose(&mut self, why: fn() -> SettleError) {
+        self.first += self.rows.len() as u64;
         self.rows.clear();
         self.nacked.clear();
-        (self.out, self.handled) = (0, 0);
+        (self.handed, self.fresh_bytes, self.out, self.handled) = (0, 0, 0, 0);
         (self.read_to_the_end, self.held_back) = (false, None);
         std::mem::take(&mut self.unsaved).receipts.fail(why);
     }
@@ -283,8 +379,7 @@ impl Ledger for LogLedger {
     }
 
     fn handled(&mut self, token: Token) -> bool {
-        let Some(row) =
-            self.rows.get(token.position).filter(|row| row.out && row.deliveries == token.delivery)
+        let Some(row) = self.row(token.position).filter(|row| row.out && row.deliveries == token.delivery)
         else {
             return false;
         };
@@ -294,8 +389,8 @@ impl Ledger for LogLedger {
     }
 
     fn tokens(&self) -> Vec<Token> {
-        let rows = self.rows.iter().filter(|(_, row)| row.out);
-        rows.map(|(position, row)| Token { scope: 0, position, delivery: row.deliveries }).collect()
+        let rows = self.rows.iter().zip(self.first..).filter(|(row, _)| row.out);
+        rows.map(|(row, position)| Token { scope: 0, position, delivery: row.deliveries }).collect()
     }
 
     fn outstanding(&self) -> usize {
@@ -305,23 +400,24 @@ impl Ledger for LogLedger {
     /// A batch is fetched while another is handled.
     fn wants_more(&self) -> bool {
         let Limits { batch_size, batch_bytes, max_ahead, .. } = self.limits;
-        self.rows.fresh() < batch_size
-            && self.rows.fresh_bytes() < batch_bytes
+        self.fresh() < batch_size
+            && self.fresh_bytes < batch_bytes
             && self.rows.len() < max_ahead.max(self.window.per_scope() + batch_size)
     }
 
     fn unrecorded(&self) -> Unrecorded {
-        self.unsaved.unrecorded()
+        let Unsaved { acks, since, receipts, .. } = &self.unsaved;
+        Unrecorded { count: *acks, since: *since, awaited: !receipts.is_empty() }
     }
 
     /// Known where everything was read: what is in hand is all there is.
     fn lag(&self) -> Option<u64> {
-        let unsettled = || self.rows.iter().filter(|(_, row)| row.message.is_some()).count() as u64;
+        let unsettled = || self.rows.iter().filter(|row| row.message.is_some()).count() as u64;
         self.read_to_the_end.then(unsettled)
     }
 
     fn oldest(&self) -> Option<SystemTime> {
-        self.rows.oldest()?.published_at
+        self.rows.front()?.published_at
     }
 }
 
