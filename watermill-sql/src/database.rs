@@ -1,7 +1,7 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::QueueDialect,
+    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::OrderedDialect,
     retention::RetentionDialect, status::StatusDialect,
 };
 
@@ -10,11 +10,11 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + ListenDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect
+    LogDialect + ListenDialect + OrderedDialect + FencedDialect + RetentionDialect + StatusDialect
 {
 }
 
-impl<D: LogDialect + ListenDialect + QueueDialect + FencedDialect + RetentionDialect + StatusDialect>
+impl<D: LogDialect + ListenDialect + OrderedDialect + FencedDialect + RetentionDialect + StatusDialect>
     SqlDatabase for D
 {
 }

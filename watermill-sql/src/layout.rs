@@ -8,8 +8,8 @@ pub enum Layout {
     /// [`SqlSubscriber`](crate::SqlSubscriber).
     #[default]
     Log,
-    /// Each message is handled by one of many workers, in no promised order, and then deleted or marked;
-    /// it may be delayed: for [`SqlQueueSubscriber`](crate::SqlQueueSubscriber).
+    /// Each message is handled by one of many workers, in no promised order or in that of its
+    /// [key](crate::SqlQueueSubscriberConfig::ordered_by_key), and then deleted or marked; it may be delayed: for [`SqlQueueSubscriber`](crate::SqlQueueSubscriber).
     Queue,
 }
 

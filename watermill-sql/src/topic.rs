@@ -84,6 +84,18 @@ impl Tables {
         self.quoted(&format!("_watermill_due_{}", self.topic))
     }
 
+    /// The index of an ordered queue's keys, quoted.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn key_index(&self) -> String {
+        self.quoted(&format!("_watermill_key_{}", self.topic))
+    }
+
+    /// The index of those keys of an ordered queue that are in a worker's hand, quoted.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn hold_index(&self) -> String {
+        self.quoted(&format!("_watermill_hold_{}", self.topic))
+    }
+
     /// The name of the messages table, as the database's catalogue has it; quoted, with its schema, where the topic
     /// names one.
     pub(crate) fn messages_name(&self) -> String {

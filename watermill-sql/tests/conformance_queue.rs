@@ -1,55 +1,117 @@
-//! Joins queues to the conformance suite, on each database.
+//! Joins queues to the conformance suite, without order and in order by key, on each database.
 
 #![cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 
+#[cfg(feature = "mysql")]
+#[path = "mysql_database/mod.rs"]
+mod mysql_database;
+#[cfg(feature = "postgres")]
+#[path = "postgres_database/mod.rs"]
+mod postgres_database;
+
 use std::time::Duration;
 
+use async_trait::async_trait;
+use sqlx::Pool;
 use watermill_sql::{
     Layout, PayloadColumn, SqlDatabase, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber,
     SqlQueueSubscriberConfig,
 };
-use watermill_testkit::{Connection, Lack, Limits};
-
-/// An id has room for a UUID.
-fn limits() -> Limits {
-    Limits::default().ids(|id| id.chars().count() <= 36)
-}
+use watermill_testkit::{Backend, Connection, Lack, Limits};
 
 /// How soon a worker that has died is noticed, where a test waits for that.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-fn connect<D: SqlDatabase>(pool: sqlx::Pool<D>) -> Connection {
-    connect_with(pool, SqlQueueSubscriberConfig::default())
+/// A database of its own for each test.
+#[async_trait]
+trait Server: Send + Sync + 'static {
+    type Database: SqlDatabase;
+
+    async fn pool(&self) -> Pool<Self::Database>;
 }
 
-fn connect_with_timeout<D: SqlDatabase>(pool: sqlx::Pool<D>) -> Option<(Connection, Duration)> {
-    let config = SqlQueueSubscriberConfig::default().visibility_timeout(TIMEOUT);
-    Some((connect_with(pool, config), TIMEOUT))
+/// Queues on a server.
+struct Queues<S> {
+    server: S,
+    ordered_by_key: bool,
 }
 
-fn connect_with<D: SqlDatabase>(pool: sqlx::Pool<D>, config: SqlQueueSubscriberConfig) -> Connection {
-    let publishing = SqlPublisherConfig::default().layout(Layout::Queue).payload_column(PayloadColumn::Bytes);
-    let working = config.payload_column(PayloadColumn::Bytes).dead_letter_topic("dead");
-    let publisher = SqlPublisher::new(pool.clone(), publishing).expect("a valid config");
-    Connection::new(publisher, SqlQueueSubscriber::new(pool, working).expect("a valid config"))
+impl<S: Server> Queues<S> {
+    async fn connect_with(&self, config: SqlQueueSubscriberConfig) -> Connection {
+        let publishing =
+            SqlPublisherConfig::default().layout(Layout::Queue).payload_column(PayloadColumn::Bytes);
+        let working = config
+            .ordered_by_key(self.ordered_by_key)
+            .payload_column(PayloadColumn::Bytes)
+            .dead_letter_topic("dead");
+        let pool = self.server.pool().await;
+        let publisher = SqlPublisher::new(pool.clone(), publishing).expect("a valid config");
+        // The topic of the dead letters is a queue of its own, which a test may work on as on any other.
+        Connection::new(publisher, SqlQueueSubscriber::new(pool, working).expect("a valid config"))
+    }
+}
+
+#[async_trait]
+impl<S: Server> Backend for Queues<S> {
+    async fn connect(&self) -> Connection {
+        self.connect_with(SqlQueueSubscriberConfig::default()).await
+    }
+
+    async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
+        let config = SqlQueueSubscriberConfig::default().visibility_timeout(TIMEOUT);
+        Some((self.connect_with(config).await, TIMEOUT))
+    }
+
+    fn lacks(&self) -> &[Lack] {
+        match self.ordered_by_key {
+            // What is nacked holds its key, whatever the window.
+            true => &[Lack::History, Lack::Restart, Lack::UnorderedWindow],
+            false => &[Lack::History, Lack::Restart],
+        }
+    }
+
+    /// An id has room for a UUID.
+    fn limits(&self) -> Limits {
+        Limits::default().ids(|id| id.chars().count() <= 36)
+    }
+
+    fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
+        Some("dead".to_owned())
+    }
+}
+
+macro_rules! queues {
+    ($server:expr) => {
+        mod unordered {
+            use super::*;
+
+            watermill_testkit::conformance!(Queues { server: $server, ordered_by_key: false });
+        }
+
+        mod by_key {
+            use super::*;
+
+            watermill_testkit::conformance!(Queues { server: $server, ordered_by_key: true });
+        }
+    };
 }
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use async_trait::async_trait;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
     use tempfile::TempDir;
-    use watermill_testkit::Backend;
 
     use super::*;
 
-    /// A database file of its own for each test.
     struct File {
         directory: TempDir,
     }
 
-    impl File {
-        async fn open(&self) -> sqlx::SqlitePool {
+    #[async_trait]
+    impl Server for File {
+        type Database = sqlx::Sqlite;
+
+        async fn pool(&self) -> sqlx::SqlitePool {
             let options = SqliteConnectOptions::new()
                 .filename(self.directory.path().join("suite.db"))
                 .create_if_missing(true)
@@ -60,102 +122,37 @@ mod sqlite {
         }
     }
 
-    #[async_trait]
-    impl Backend for File {
-        async fn connect(&self) -> Connection {
-            connect(self.open().await)
-        }
-
-        async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
-            connect_with_timeout(self.open().await)
-        }
-
-        fn lacks(&self) -> &[Lack] {
-            &[Lack::History, Lack::Restart]
-        }
-
-        fn limits(&self) -> Limits {
-            limits()
-        }
-
-        fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
-            Some("dead".to_owned())
-        }
-    }
-
-    watermill_testkit::conformance!(File { directory: tempfile::tempdir().expect("a folder") });
+    queues!(File { directory: tempfile::tempdir().expect("a folder") });
 }
-
-#[cfg(feature = "postgres")]
-#[path = "postgres_database/mod.rs"]
-mod postgres_database;
 
 #[cfg(feature = "postgres")]
 mod postgres {
-    use async_trait::async_trait;
-    use watermill_testkit::Backend;
-
     use super::{postgres_database::Database, *};
 
     #[async_trait]
-    impl Backend for Database {
-        async fn connect(&self) -> Connection {
-            connect(self.pool().await)
-        }
+    impl Server for Database {
+        type Database = sqlx::Postgres;
 
-        async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
-            connect_with_timeout(self.pool().await)
-        }
-
-        fn lacks(&self) -> &[Lack] {
-            &[Lack::History, Lack::Restart]
-        }
-
-        fn limits(&self) -> Limits {
-            limits()
-        }
-
-        fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
-            Some("dead".to_owned())
+        async fn pool(&self) -> sqlx::PgPool {
+            Self::pool(self).await
         }
     }
 
-    watermill_testkit::conformance!(Database::default());
+    queues!(Database::default());
 }
 
 #[cfg(feature = "mysql")]
-#[path = "mysql_database/mod.rs"]
-mod mysql_database;
-
-#[cfg(feature = "mysql")]
 mod mysql {
-    use async_trait::async_trait;
-    use watermill_testkit::Backend;
-
     use super::{mysql_database::Database, *};
 
     #[async_trait]
-    impl Backend for Database {
-        async fn connect(&self) -> Connection {
-            connect(self.pool().await)
-        }
+    impl Server for Database {
+        type Database = sqlx::MySql;
 
-        async fn connect_with_timeout(&self) -> Option<(Connection, Duration)> {
-            connect_with_timeout(self.pool().await)
-        }
-
-        fn lacks(&self) -> &[Lack] {
-            &[Lack::History, Lack::Restart]
-        }
-
-        fn limits(&self) -> Limits {
-            limits()
-        }
-
-        fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
-            Some("dead".to_owned())
+        async fn pool(&self) -> sqlx::MySqlPool {
+            Self::pool(self).await
         }
     }
 
-    watermill_testkit::conformance!(Database::default());
+    queues!(Database::default());
 }

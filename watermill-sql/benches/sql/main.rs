@@ -9,6 +9,7 @@
 //! Rates are those of the middle one of several rounds, taken in turn; the rounds are shown on the standard
 //! error, with the servers' settings, which decide how fast a commit is: the slower, the nearer ratios are to one.
 
+mod by_key;
 mod count;
 mod database;
 mod idle;
@@ -52,6 +53,7 @@ fn main() {
         subscribe::measure::<MySql>(&options, &mut figures).await;
         subscribe::measure::<Sqlite>(&options, &mut figures).await;
         queue::measure(&options, &mut figures).await;
+        by_key::measure(&options, &mut figures).await;
         idle::measure(&options, &mut figures).await;
         start::measure(&options, &mut figures).await;
         takeover::measure::<Postgres>(&options, &mut figures).await;

@@ -10,6 +10,7 @@ mod holder;
 mod insert;
 mod lease;
 mod log;
+mod ordered;
 mod probe;
 mod queue;
 mod retention;

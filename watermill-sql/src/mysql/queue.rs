@@ -8,7 +8,10 @@ use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 use super::{NOW_MS, checks, connection::READ_COMMITTED, rows};
 use crate::{
     error::Failure,
-    queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json, json_pairs},
+    queue::{
+        ASIDE_MS, CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json,
+        json_pairs,
+    },
     stored::Store,
     topic::Tables,
 };
@@ -20,14 +23,14 @@ const HELD: &str = "json_table(?, '$[*]' columns (o bigint path '$[0]', a int pa
 pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$')) held";
 
 /// The offsets that a statement before has put into a variable, in that order.
-const FOUND: &str =
+pub(super) const FOUND: &str =
     "json_table(@watermill_found, '$[*]' columns (n for ordinality, o bigint path '$')) found";
 
 /// MariaDB cuts what an aggregate makes at a length that is an option; MySQL does not, and takes this for a comment.
-const UNCUT: &str = "/*M! set statement group_concat_max_len = 1048576 for */";
+pub(super) const UNCUT: &str = "/*M! set statement group_concat_max_len = 1048576 for */";
 /// When Go's column says that a message is due. It has UTC text in the server's zone, which Go's sessions have, and
 /// ours may not. A server that does not know its own zone by name converts nothing.
-const GO_DUE_MS: &str = "timestampdiff(microsecond, '1970-01-01',
+pub(super) const GO_DUE_MS: &str = "timestampdiff(microsecond, '1970-01-01',
     coalesce(convert_tz(delayed_until, @@session.time_zone, @@global.time_zone), delayed_until)) div 1000";
 
 #[async_trait]
@@ -119,7 +122,8 @@ impl QueueDialect for MySql {
 
     async fn next_due(connection: &mut MySqlConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {
         let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "select cast(min(due_ms) - {NOW_MS} as signed) from {} where acked = 0 and due_ms > {NOW_MS}",
+            "select cast(min(due_ms) - {NOW_MS} as signed) from {} where acked = 0 and due_ms > {NOW_MS}
+               and due_ms < {ASIDE_MS}",
             queue.tables.messages()
         )))
         .fetch_one(connection)
@@ -169,7 +173,8 @@ impl QueueDialect for MySql {
             }
             OnAck::Mark => format!(
                 "update {FOUND} straight_join {messages} m on m.`offset` = found.o
-                 set m.acked = 1, m.owner = null"
+                 set m.acked = 1, {}",
+                queue.let_go()
             ),
         };
         change_held(connection, queue, claims, &finish).await
@@ -189,9 +194,10 @@ impl QueueDialect for MySql {
             "update {FOUND} straight_join json_table('{}', '$[*]' columns (
                  o bigint path '$[0]', attempts int path '$[1]', delay_ms bigint path '$[2]'
              )) released on released.o = found.o straight_join {} m on m.`offset` = found.o
-             set m.owner = null, m.due_ms = {NOW_MS} + released.delay_ms, m.attempts = released.attempts",
+             set {}, m.due_ms = {NOW_MS} + released.delay_ms, m.attempts = released.attempts",
             json(&changes),
-            queue.tables.messages()
+            queue.tables.messages(),
+            queue.let_go(),
         );
         change_held(connection, queue, &claims, &unclaim).await
     }
@@ -199,7 +205,7 @@ impl QueueDialect for MySql {
 
 /// Changes those of the rows that are ours, of which [`FOUND`] has the offsets, and returns these. One message to the
 /// server, as a claim is, with a transaction of its own unless there is one.
-async fn change_held(
+pub(super) async fn change_held(
     connection: &mut MySqlConnection,
     queue: &Queue,
     claims: &[Claim],

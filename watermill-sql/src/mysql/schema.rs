@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
+use watermill_core::metadata_keys;
 
 use crate::{
     PayloadColumn,
-    schema::SchemaDialect,
+    schema::{HOLDS_KEY, SchemaDialect},
     topic::{CHECKPOINTS, LEASES, Tables},
 };
 
@@ -120,6 +121,33 @@ impl SchemaDialect for MySql {
             let present = Self::columns(connection, &tables.messages_name()).await?;
             if !present.iter().any(|there| there == "due_ms") {
                 return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The key is a hash, because an index holds no text of any length.
+    fn order_queue(tables: &Tables) -> Vec<String> {
+        let entry = |name: &str| format!("json_unquote(json_extract(metadata, '$.{name}'))");
+        vec![format!(
+            "alter table {} add column ordering_key bigint generated always as (
+                 conv(left(sha2(coalesce({}, {}), 256), 15), 16, 10)) stored,
+                 add column holds_key bigint null,
+                 add index (acked, ordering_key, `offset`), add unique index (holds_key)",
+            tables.messages(),
+            entry(metadata_keys::KEY),
+            entry(metadata_keys::KEY_BASE64),
+        )]
+    }
+
+    /// Of several that do so at once one succeeds, and the others find the columns there.
+    async fn add_order(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
+        for statement in Self::order_queue(tables) {
+            if let Err(error) = execute(connection, statement).await {
+                let present = Self::columns(connection, &tables.messages_name()).await?;
+                if !present.iter().any(|there| there == HOLDS_KEY) {
+                    return Err(error);
+                }
             }
         }
         Ok(())

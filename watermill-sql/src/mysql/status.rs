@@ -9,6 +9,7 @@ use super::{NOW_MS, rows};
 use crate::{
     Layout, WriterStatus,
     position::Position,
+    queue::ASIDE_MS,
     status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
     stored::Limit,
     topic::{LEASES, Tables},
@@ -82,22 +83,38 @@ impl StatusDialect for MySql {
         connection: &mut MySqlConnection,
         tables: &Tables,
         has_due: bool,
+        ordered: bool,
     ) -> sqlx::Result<QueueCounts> {
         let (messages, limit) = (tables.messages(), COUNTED_MAX + 1);
         let some = |columns: &str, rows: &str| {
-            format!("(select {columns} from {messages} where acked = 0 {rows} limit {limit}) counted")
+            format!("(select {columns} from {messages} m where acked = 0 {rows} limit {limit}) counted")
+        };
+        let is_behind = format!(
+            "exists (select 1 from {messages} o where o.ordering_key = m.ordering_key
+                and o.`offset` < m.`offset` and o.acked = 0) as is_behind"
+        );
+        let (is_behind, aside) = match ordered {
+            true => (is_behind.as_str(), format!("and due_ms = {ASIDE_MS}")),
+            false => ("0 as is_behind", "and 1 = 0".to_owned()),
         };
         let counts = match has_due {
             true => format!(
-                "select (select count(*) from {}), cast(coalesce(sum(owner is null), 0) as signed),
-                        cast(coalesce(sum(owner is not null), 0) as signed) from {}",
-                some("1", &format!("and due_ms <= {NOW_MS}")),
-                some("owner", &format!("and due_ms > {NOW_MS}")),
+                "select due_rows, behind_rows + (select count(*) from {}), delayed_rows, in_hand_rows from (
+                     select cast(coalesce(sum(not is_behind), 0) as signed) as due_rows, cast(coalesce(sum(is_behind), 0) as signed) as behind_rows
+                     from {}
+                 ) now, (
+                     select cast(coalesce(sum(owner is null), 0) as signed) as delayed_rows,
+                            cast(coalesce(sum(owner is not null), 0) as signed) as in_hand_rows from {}
+                 ) later",
+                some("1", &aside),
+                some(is_behind, &format!("and due_ms <= {NOW_MS}")),
+                some("owner", &format!("and due_ms > {NOW_MS} and due_ms < {ASIDE_MS}")),
             ),
-            false => format!("select count(*), 0, 0 from {}", some("1", "")),
+            false => format!("select count(*), 0, 0, 0 from {}", some("1", "")),
         };
-        let (due, delayed, in_hand) = sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
-        Ok(QueueCounts { due, delayed, in_hand })
+        let (due, behind, delayed, in_hand) =
+            sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
+        Ok(QueueCounts { due, behind, delayed, in_hand })
     }
 
     async fn peek(

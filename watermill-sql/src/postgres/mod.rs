@@ -12,6 +12,7 @@ mod lease;
 mod listen;
 mod log;
 pub(crate) mod look;
+mod ordered;
 mod pooler;
 mod queue;
 mod retention;

@@ -8,17 +8,18 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 use super::{NOW_MS, rows};
 use crate::{
     error::Failure,
-    queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn},
+    queue::{ASIDE_MS, CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn},
     stored::Store,
     topic::Tables,
 };
 
 /// As [`NOW_MS`], the same in all of a statement, so that an index can be searched for it.
-const STATEMENT_MS: &str = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
+pub(super) const STATEMENT_MS: &str = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
 
 /// What a row brings, in bytes. A large value is stored elsewhere, compressed, and how large it is takes a look at it; a
 /// small one is what it is.
-const BYTES: &str = "(case when pg_column_size(payload) <= 256 then 256 else octet_length(payload::text) end
+pub(super) const BYTES: &str =
+    "(case when pg_column_size(payload) <= 256 then 256 else octet_length(payload::text) end
     + coalesce(pg_column_size(metadata), 0))";
 
 /// A row that is ours: its offset is in the first parameter, the others are the attempt and the owner. The
@@ -97,7 +98,7 @@ impl QueueDialect for Postgres {
 
     async fn next_due(connection: &mut PgConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {
         let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "select due_ms - {STATEMENT_MS} from {} where not acked and due_ms > {STATEMENT_MS}
+            "select due_ms - {STATEMENT_MS} from {} where not acked and due_ms > {STATEMENT_MS} and due_ms < {ASIDE_MS}
              order by due_ms limit 1",
             queue.tables.messages()
         )))
@@ -137,7 +138,7 @@ impl QueueDialect for Postgres {
         let messages = queue.tables.messages();
         let finish = match queue.on_ack {
             OnAck::Delete => format!("delete from {messages}"),
-            OnAck::Mark => format!("update {messages} set acked = true, owner = null"),
+            OnAck::Mark => format!("update {messages} set acked = true, {}", queue.let_go()),
         };
         let finish = format!(r#"{finish} where {IS_HELD} returning "offset"::bigint"#);
         let mut ours = Vec::with_capacity(claims.len());
@@ -159,9 +160,10 @@ impl QueueDialect for Postgres {
         releases: &[Release],
     ) -> sqlx::Result<Vec<i64>> {
         let unclaim = format!(
-            r#"update {} set owner = null, due_ms = {NOW_MS} + $4, attempts = $5 where {IS_HELD}
+            r#"update {} set {}, due_ms = {NOW_MS} + $4, attempts = $5 where {IS_HELD}
                returning "offset"::bigint"#,
-            queue.tables.messages()
+            queue.tables.messages(),
+            queue.let_go(),
         );
         let mut alike: BTreeMap<(i32, i32, i64), Vec<i64>> = BTreeMap::new();
         for release in releases {
@@ -186,7 +188,7 @@ impl QueueDialect for Postgres {
 
 /// Nearly always all claims are of one attempt, and then it is one statement. To join with pairs instead
 /// would have them compared each with each.
-fn by_attempt(claims: &[Claim]) -> BTreeMap<i32, Vec<i64>> {
+pub(super) fn by_attempt(claims: &[Claim]) -> BTreeMap<i32, Vec<i64>> {
     let mut by_attempt: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
     for claim in claims {
         by_attempt.entry(attempts(claim.attempt)).or_default().push(claim.offset);

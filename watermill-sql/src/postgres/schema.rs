@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use watermill_core::metadata_keys;
 
 use crate::{
     PayloadColumn,
-    schema::SchemaDialect,
+    schema::{HOLDS_KEY, SchemaDialect},
     topic::{CHECKPOINTS, LEASES, Tables},
 };
 
@@ -106,6 +107,31 @@ impl SchemaDialect for Postgres {
         let columns = QUEUE_COLUMNS.map(|column| format!("add column if not exists {column}")).join(", ");
         let adopt = format!("alter table {messages} {columns}; {}", finish_queue(&messages));
         unless_there(connection, tables, "due_ms", &adopt).await
+    }
+
+    /// The key is a hash, because an index holds no text of any length. The text of a NUL is none to PostgreSQL.
+    fn order_queue(tables: &Tables) -> Vec<String> {
+        let messages = tables.messages();
+        let entry = |name: &str| format!(r"replace(metadata::text, '\u0000', '\u0001')::json ->> '{name}'");
+        vec![
+            format!(
+                r#"alter table {messages} add column ordering_key bigint generated always as (
+                       hashtextextended(coalesce({}, {}), 0)) stored, add column holds_key bigint"#,
+                entry(metadata_keys::KEY),
+                entry(metadata_keys::KEY_BASE64),
+            ),
+            format!(
+                r#"create index on {messages} (ordering_key, "offset")
+                   where not acked and ordering_key is not null"#
+            ),
+            format!("create unique index on {messages} (holds_key) where holds_key is not null"),
+        ]
+    }
+
+    /// The first has every row written anew.
+    async fn add_order(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
+        let statements = Self::order_queue(tables).join("; ").replace('\'', "''");
+        unless_there(connection, tables, HOLDS_KEY, &statements).await
     }
 
     async fn create_offsets(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {

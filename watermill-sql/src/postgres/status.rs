@@ -10,6 +10,7 @@ use super::{NOW_MS, rows, zone};
 use crate::{
     Layout, WriterStatus,
     position::Position,
+    queue::ASIDE_MS,
     status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
     stored::{Limit, Rows, Store},
     topic::{LEASES, Tables},
@@ -112,29 +113,47 @@ impl StatusDialect for Postgres {
         connection: &mut PgConnection,
         tables: &Tables,
         has_due: bool,
+        ordered: bool,
     ) -> sqlx::Result<QueueCounts> {
         let messages = tables.messages();
         let limit = format!("limit {COUNTED_MAX} + 1");
+        let (is_behind, aside) = match ordered {
+            true => (
+                format!(
+                    r#"exists (select from {messages} o where o.ordering_key = m.ordering_key
+                               and o."offset" < m."offset" and not o.acked)"#
+                ),
+                format!(
+                    "(select count(*) from (select from {messages} where not acked and due_ms = {ASIDE_MS} {limit}) a)"
+                ),
+            ),
+            false => ("false".to_owned(), "0".to_owned()),
+        };
         let counts = match has_due {
             true => format!(
                 "with now as materialized (select {NOW_MS} as ms),
                       waiting as materialized (
-                          select owner from {messages} where not acked and due_ms > (select ms from now) {limit}
+                          select owner from {messages}
+                          where not acked and due_ms > (select ms from now) and due_ms < {ASIDE_MS} {limit}
+                      ),
+                      due as materialized (
+                          select {is_behind} as is_behind from {messages} m
+                          where not acked and due_ms <= (select ms from now) {limit}
                       )
-                 select (select count(*) from (
-                             select 1 from {messages} where not acked and due_ms <= (select ms from now) {limit}
-                         ) counted),
+                 select (select count(*) from due where not is_behind),
+                        (select count(*) from due where is_behind) + {aside},
                         (select count(*) from waiting where owner is null),
                         (select count(*) from waiting where owner is not null)"
             ),
             false => format!(
-                "select count(*), 0::bigint, 0::bigint from (
+                "select count(*), 0::bigint, 0::bigint, 0::bigint from (
                      select 1 from {messages} where not acked {limit}
                  ) counted"
             ),
         };
-        let (due, delayed, in_hand) = sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
-        Ok(QueueCounts { due, delayed, in_hand })
+        let (due, behind, delayed, in_hand) =
+            sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
+        Ok(QueueCounts { due, behind, delayed, in_hand })
     }
 
     async fn peek(

@@ -19,6 +19,7 @@ const STATEMENT_MAX: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlQueueSubscriberConfig {
     pub(crate) visibility_timeout: Duration,
+    pub(crate) ordered_by_key: bool,
     pub(crate) on_ack: OnAck,
     pub(crate) batch_size: usize,
     pub(crate) batch_bytes: usize,
@@ -52,6 +53,19 @@ impl SqlQueueSubscriberConfig {
     #[must_use]
     pub fn visibility_timeout(mut self, visibility_timeout: Duration) -> Self {
         self.visibility_timeout = visibility_timeout;
+        self
+    }
+
+    /// Whether the messages of one [key](watermill_core::Message::key) are handled one after another, in the order of
+    /// their offsets, by whichever worker takes them. Default: false, and every message is for itself. A message that
+    /// is delayed, nacked or in a worker's hand holds back the later ones of its key, whatever the window; other keys,
+    /// and messages without one, go on.
+    ///
+    /// It is a property of the table, which gets two columns more: all workers on a queue have the same, or are refused.
+    /// Publishers need not know. Stop the workers that do without before the first one with it begins.
+    #[must_use]
+    pub fn ordered_by_key(mut self, ordered_by_key: bool) -> Self {
+        self.ordered_by_key = ordered_by_key;
         self
     }
 
@@ -202,6 +216,7 @@ impl Default for SqlQueueSubscriberConfig {
     fn default() -> Self {
         Self {
             visibility_timeout: Duration::from_secs(30),
+            ordered_by_key: false,
             on_ack: OnAck::Delete,
             batch_size: 100,
             batch_bytes: 16 * 1024 * 1024,

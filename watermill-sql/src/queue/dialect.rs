@@ -86,6 +86,8 @@ pub struct Queue {
     pub(crate) owner: String,
     pub(crate) visibility_timeout: Duration,
     pub(crate) on_ack: OnAck,
+    /// Whether messages of one key follow one another.
+    pub(crate) ordered: bool,
     /// How many bytes one claim may bring, and one row however large it is.
     pub(crate) batch_bytes: usize,
 }
@@ -93,6 +95,12 @@ pub struct Queue {
 impl Queue {
     pub(crate) fn timeout_ms(&self) -> i64 {
         i64::try_from(self.visibility_timeout.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// What a row that is let go of loses beside its owner.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn let_go(&self) -> &'static str {
+        if self.ordered { "owner = null, holds_key = null" } else { "owner = null" }
     }
 }
 
@@ -113,13 +121,24 @@ pub struct Claimed {
     pub(crate) now_ms: i64,
     /// What Go's column for due times says, where there is one.
     pub(crate) go_due_ms: Option<i64>,
+    /// Its key, in a queue that is in order by key.
+    pub(crate) key: Option<KeyClaim>,
 }
 
 impl Claimed {
     pub(crate) fn new(row: Row, attempt: u32, now_ms: i64, go_due_ms: Option<i64>) -> Self {
         let claim = Claim { offset: row.position.offset, attempt };
-        Self { claim, row, now_ms, go_due_ms }
+        Self { claim, row, now_ms, go_due_ms, key: None }
     }
+}
+
+/// The key of a row that was claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyClaim {
+    /// A hash of it. Two keys may share one, seldom: then they wait for each other, and each keeps its order.
+    pub(crate) key: i64,
+    /// Whether the row holds the key for all that were claimed with it.
+    pub(crate) holds: bool,
 }
 
 /// A row that is let go.

@@ -9,14 +9,18 @@
 mod claims;
 mod config;
 mod dialect;
+mod ordered;
 mod reader;
 mod subscriber;
 
 pub(crate) use claims::Claims;
 pub use config::{OnAck, SqlQueueSubscriberConfig};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) use dialect::{CLAIMS_LOOKED_AT, Claim, Claimed, Release, Turn};
+pub(crate) use dialect::{CLAIMS_LOOKED_AT, Claim, Claimed, KeyClaim, Release, Turn};
 pub(crate) use dialect::{Queue, QueueDialect};
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) use dialect::{json, json_pairs};
+pub(crate) use ordered::OrderedDialect;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) use ordered::{ASIDE_MS, Bounds, LOOKED_AT, Look};
 pub use subscriber::SqlQueueSubscriber;

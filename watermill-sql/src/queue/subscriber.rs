@@ -30,7 +30,7 @@ use crate::{
 /// Works on topics of the queue layout, over a pool of connections: each message goes to one of all
 /// subscriptions, in all processes, and is deleted or marked when it is acked.
 ///
-/// There are no groups and no order. A subscription needs up to two connections of the pool at a time,
+/// There are no groups, and no order unless [`ordered_by_key`](SqlQueueSubscriberConfig::ordered_by_key). A subscription needs up to two connections of the pool at a time,
 /// and none while nothing happens: busy, it keeps them from one statement to the next while the pool has
 /// others to lend. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
 /// connection on PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber.
@@ -73,13 +73,18 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         // What is rejected by a worker on the dead letters themselves must not come back to it.
         let dead = dead.filter(|dead| !dead.topic().eq_ignore_ascii_case(tables.topic()));
 
-        let (payload, create) = (self.config.payload_column, self.config.initialize_schema);
+        let SqlQueueSubscriberConfig {
+            payload_column: payload,
+            initialize_schema: create,
+            ordered_by_key: ordered,
+            ..
+        } = self.config;
         within(PREPARE_MAX, async {
             self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
-            schema::ensure_queue::<D>(connection, &tables, payload, create).await?;
+            schema::ensure_queue::<D>(connection, &tables, payload, ordered, create).await?;
             let dead_letters = match dead {
                 Some(dead) => {
                     let found =
@@ -104,12 +109,12 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
         let Prepared { tables, dead_letters } = prepared;
 
-        let SqlQueueSubscriberConfig { batch_size, ack_interval, .. } = self.config;
+        let SqlQueueSubscriberConfig { batch_size, ack_interval, ordered_by_key: ordered, .. } = self.config;
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
         let shared = Arc::new(Shared::new(
             topic,
             None,
-            Claims::new(dead_letters.is_some(), self.config.batch_bytes),
+            Claims::new(ordered, dead_letters.is_some(), self.config.batch_bytes),
             options,
         ));
         shared.lock().disown();
@@ -127,6 +132,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                     owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
                     visibility_timeout: self.config.visibility_timeout,
                     on_ack: self.config.on_ack,
+                    ordered,
                     batch_bytes: self.config.batch_bytes,
                 },
                 dead_letters,
@@ -178,9 +184,10 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
+        let ordering = if self.config.ordered_by_key { Ordering::Scoped } else { Ordering::None };
         SubscriberCapabilities::new("sql")
             .persistent(true)
-            .ordering(Ordering::None)
+            .ordering(ordering)
             .attempts(true)
             .nack_delay(true)
             .dead_letters(self.config.dead_letter_topic.is_some())

@@ -38,6 +38,13 @@ pub trait SchemaDialect: ConnectionDialect {
     /// Gives a queue that Go made the columns that claims need, with an index. Go does not notice.
     async fn adopt_queue(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
 
+    /// What gives a queue the columns and indexes that claims in order by key need. Go does not notice.
+    fn order_queue(tables: &Tables) -> Vec<String>;
+
+    /// Runs these statements unless the messages table of a queue has the last of those columns. All of them or none where
+    /// the database can do that.
+    async fn add_order(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
+
     /// Creates the offsets table unless it exists.
     async fn create_offsets(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<()>;
 

@@ -18,7 +18,9 @@ const CHECKPOINTS_COLUMNS: &[&str] = &["name", "owner", "checkpoint"];
 /// The column that only a queue has.
 const ACKED: &str = "acked";
 /// The column for due times, which Go's queues lack until they are worked on here.
-const DUE: &str = "due_ms";
+pub(crate) const DUE: &str = "due_ms";
+/// The column that only a queue has which is in order by key.
+pub(crate) const HOLDS_KEY: &str = "holds_key";
 /// Go's column for due times, on MySQL.
 const GO_DUE: &str = "delayed_until";
 
@@ -30,13 +32,15 @@ pub struct Found {
     /// Whether it has Go's.
     #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "Go has that column on MySQL only"))]
     pub(crate) go_due: bool,
+    /// Whether it is a queue in order by key.
+    ordered: bool,
 }
 
 impl Found {
     /// What is assumed of a queue that was not looked at: that it is as we make them.
-    pub(crate) const OURS: Self = Self { due: true, go_due: true };
+    pub(crate) const OURS: Self = Self { due: true, go_due: true, ordered: false };
     /// Nothing is to be written about due times.
-    pub(crate) const NO_DUE: Self = Self { due: false, go_due: false };
+    pub(crate) const NO_DUE: Self = Self { due: false, go_due: false, ordered: false };
 }
 
 /// Sees to the messages table of a topic. Any number of processes may do so at once.
@@ -54,7 +58,7 @@ pub(crate) async fn ensure_messages<D: SchemaDialect>(
         let why = match layout {
             Layout::Log if has(ACKED) => "is a queue: use Layout::Queue and SqlQueueSubscriber",
             Layout::Queue if !has(ACKED) => "is a log: use Layout::Log and SqlSubscriber",
-            _ => return Ok(Found { due: has(DUE), go_due: has(GO_DUE) }),
+            _ => return Ok(Found { due: has(DUE), go_due: has(GO_DUE), ordered: has(HOLDS_KEY) }),
         };
         return Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")));
     }
@@ -135,28 +139,50 @@ pub(crate) async fn ensure_checkpoints<D: SchemaDialect>(
     D::create_checkpoints(connection).await.map_err(classify::<D>)
 }
 
-/// Sees to everything that working on a queue needs.
+/// Sees to everything that working on a queue needs, which may be in order by key.
 pub(crate) async fn ensure_queue<D: SchemaDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     payload: Option<PayloadColumn>,
+    ordered: bool,
     create: bool,
 ) -> Result<(), Failure> {
-    if ensure_messages::<D>(connection, tables, Layout::Queue, payload, create).await?.due {
-        return Ok(());
-    }
+    let found = ensure_messages::<D>(connection, tables, Layout::Queue, payload, create).await?;
     let name = tables.messages_name();
-    let why = format!(
-        "the table {name:?} was made by Go and lacks the columns that claims need: let an account that may \
-         alter it subscribe once, with initialize_schema"
-    );
-    if !create {
-        return Err(Failure::because(Trouble::Refused, why));
+    let allowed = |result: sqlx::Result<()>, why: String| {
+        result.map_err(|error| match classify::<D>(error) {
+            failure if failure.trouble() == Trouble::Refused => failure.explained(why),
+            failure => failure,
+        })
+    };
+    if !found.due {
+        let why = format!(
+            "the table {name:?} was made by Go and lacks the columns that claims need: let an account that may \
+             alter it subscribe once, with initialize_schema"
+        );
+        if !create {
+            return Err(Failure::because(Trouble::Refused, why));
+        }
+        allowed(D::adopt_queue(connection, tables).await, why)?;
     }
-    D::adopt_queue(connection, tables).await.map_err(|error| match classify::<D>(error) {
-        failure if failure.trouble() == Trouble::Refused => failure.explained(why),
-        failure => failure,
-    })
+    match (ordered, found.ordered) {
+        (true, true) | (false, false) => Ok(()),
+        (false, true) => {
+            let why = "is in order by key: set ordered_by_key, or drop its column holds_key once nobody works on it";
+            Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")))
+        }
+        (true, false) => {
+            let why = format!(
+                "the table {name:?} is a queue without order: let an account that may alter it subscribe once, with \
+                 initialize_schema, or run: {}",
+                D::order_queue(tables).join("; ").split_whitespace().collect::<Vec<_>>().join(" ")
+            );
+            if !create {
+                return Err(Failure::because(Trouble::Refused, why));
+            }
+            allowed(D::add_order(connection, tables).await, why)
+        }
+    }
 }
 
 /// What a topic's table is, if it has one.

@@ -9,6 +9,7 @@ mod insert;
 mod lease;
 mod log;
 mod moment;
+mod ordered;
 mod queue;
 mod retention;
 mod rows;

@@ -8,13 +8,16 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 use super::{NOW_MS, rows};
 use crate::{
     error::Failure,
-    queue::{CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json, json_pairs},
+    queue::{
+        ASIDE_MS, CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json,
+        json_pairs,
+    },
     stored::Store,
     topic::Tables,
 };
 
 /// A row that is ours, of the pairs that [`json_pairs`] makes.
-const IS_HELD: &str = r#"("offset", attempts) in (
+pub(super) const IS_HELD: &str = r#"("offset", attempts) in (
     select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?1)
 ) and owner = ?2"#;
 
@@ -99,7 +102,7 @@ impl QueueDialect for Sqlite {
 
     async fn next_due(connection: &mut SqliteConnection, queue: &Queue) -> sqlx::Result<Option<Duration>> {
         let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "select min(due_ms) - {NOW_MS} from {} where not acked and due_ms > {NOW_MS}",
+            "select min(due_ms) - {NOW_MS} from {} where not acked and due_ms > {NOW_MS} and due_ms < {ASIDE_MS}",
             queue.tables.messages()
         )))
         .fetch_one(connection)
@@ -131,7 +134,7 @@ impl QueueDialect for Sqlite {
         let messages = queue.tables.messages();
         let finish = match queue.on_ack {
             OnAck::Delete => format!("delete from {messages}"),
-            OnAck::Mark => format!("update {messages} set acked = true, owner = null"),
+            OnAck::Mark => format!("update {messages} set acked = true, {}", queue.let_go()),
         };
         sqlx::query_scalar(AssertSqlSafe(format!(r#"{finish} where {IS_HELD} returning "offset""#)))
             .bind(json_pairs(claims))
@@ -157,10 +160,11 @@ impl QueueDialect for Sqlite {
                    select json_extract(value, '$[0]'), json_extract(value, '$[1]'),
                           json_extract(value, '$[2]'), json_extract(value, '$[3]') from json_each(?1)
                )
-               update {} as m set owner = null, due_ms = {NOW_MS} + r.delay_ms, attempts = r.attempts
+               update {} as m set {}, due_ms = {NOW_MS} + r.delay_ms, attempts = r.attempts
                from released r where m."offset" = r.o and m.attempts = r.held and m.owner = ?2
                returning "offset""#,
-            queue.tables.messages()
+            queue.tables.messages(),
+            queue.let_go(),
         )))
         .bind(json(&changes))
         .bind(&queue.owner)

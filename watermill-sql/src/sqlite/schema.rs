@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection};
+use watermill_core::metadata_keys;
 
 use crate::{
     PayloadColumn,
-    schema::SchemaDialect,
+    schema::{HOLDS_KEY, SchemaDialect},
     topic::{CHECKPOINTS, LEASES, Tables},
 };
 
@@ -93,6 +94,42 @@ impl SchemaDialect for Sqlite {
             }
         }
         index_queue(&mut transaction, tables).await?;
+        transaction.commit().await
+    }
+
+    /// What is no JSON has no key.
+    fn order_queue(tables: &Tables) -> Vec<String> {
+        let messages = tables.messages();
+        let entry = |name: &str| format!("json_extract(metadata, '$.{name}')");
+        vec![
+            format!(
+                "alter table {messages} add column ordering_key text generated always as (
+                     iif(json_valid(metadata), coalesce({}, {}), null)) virtual",
+                entry(metadata_keys::KEY),
+                entry(metadata_keys::KEY_BASE64),
+            ),
+            format!("alter table {messages} add column holds_key text"),
+            format!(
+                r#"create index {} on {messages} (ordering_key, "offset")
+                   where not acked and ordering_key is not null"#,
+                tables.key_index(),
+            ),
+            format!(
+                "create unique index {} on {messages} (holds_key) where holds_key is not null",
+                tables.hold_index(),
+            ),
+        ]
+    }
+
+    async fn add_order(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<()> {
+        // As a writer from the beginning, so that of several that do so at once each sees what is there.
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        let present = Self::columns(&mut transaction, &tables.messages_name()).await?;
+        if !present.iter().any(|there| there == HOLDS_KEY) {
+            for statement in Self::order_queue(tables) {
+                execute(&mut transaction, statement).await?;
+            }
+        }
         transaction.commit().await
     }
 

@@ -7,6 +7,7 @@ use super::{NOW_MS, log};
 use crate::{
     Layout,
     position::Position,
+    queue::ASIDE_MS,
     status::{Backlog, COUNTED_MAX, GroupRow, PEEKED_BYTES_MAX, Peeked, QueueCounts, StatusDialect},
     stored::Limit,
     topic::{LEASES, Tables},
@@ -58,22 +59,38 @@ impl StatusDialect for Sqlite {
         connection: &mut SqliteConnection,
         tables: &Tables,
         has_due: bool,
+        ordered: bool,
     ) -> sqlx::Result<QueueCounts> {
         let (messages, limit) = (tables.messages(), COUNTED_MAX + 1);
         let some = |columns: &str, rows: &str| {
-            format!("(select {columns} from {messages} where not acked {rows} limit {limit})")
+            format!("(select {columns} from {messages} m where not acked {rows} limit {limit})")
+        };
+        let is_behind = format!(
+            r#"exists (select 1 from {messages} o where o.ordering_key = m.ordering_key
+                and o."offset" < m."offset" and not o.acked) as is_behind"#
+        );
+        let (is_behind, aside) = match ordered {
+            true => (is_behind.as_str(), format!("and due_ms = {ASIDE_MS}")),
+            false => ("0 as is_behind", "and 1 = 0".to_owned()),
         };
         let counts = match has_due {
             true => format!(
-                "select (select count(*) from {}), coalesce(sum(owner is null), 0),
-                        coalesce(sum(owner is not null), 0) from {}",
-                some("1", &format!("and due_ms <= {NOW_MS}")),
-                some("owner", &format!("and due_ms > {NOW_MS}")),
+                "select due, behind + (select count(*) from {}), delayed, in_hand from (
+                     select coalesce(sum(not is_behind), 0) as due, coalesce(sum(is_behind), 0) as behind
+                     from {}
+                 ) now, (
+                     select coalesce(sum(owner is null), 0) as delayed,
+                            coalesce(sum(owner is not null), 0) as in_hand from {}
+                 ) later",
+                some("1", &aside),
+                some(is_behind, &format!("and due_ms <= {NOW_MS}")),
+                some("owner", &format!("and due_ms > {NOW_MS} and due_ms < {ASIDE_MS}")),
             ),
-            false => format!("select count(*), 0, 0 from {}", some("1", "")),
+            false => format!("select count(*), 0, 0, 0 from {}", some("1", "")),
         };
-        let (due, delayed, in_hand) = sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
-        Ok(QueueCounts { due, delayed, in_hand })
+        let (due, behind, delayed, in_hand) =
+            sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
+        Ok(QueueCounts { due, behind, delayed, in_hand })
     }
 
     async fn peek(

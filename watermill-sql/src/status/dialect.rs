@@ -35,11 +35,13 @@ pub trait StatusDialect: SchemaDialect {
     }
 
     /// How many rows of a queue are due, wait, and are in hand. Of each at most one more than [`COUNTED_MAX`] are
-    /// counted. Without our columns every row is due that is not done.
+    /// counted. Without our columns every row is due that is not done. In order by key, those wait that have an older
+    /// one of their key before them.
     async fn queue_counts(
         connection: &mut Self::Connection,
         tables: &Tables,
         has_due: bool,
+        ordered: bool,
     ) -> sqlx::Result<QueueCounts>;
 
     /// Rows as they are, in the order of offsets.
@@ -97,6 +99,7 @@ pub struct Backlog {
 #[derive(Debug)]
 pub struct QueueCounts {
     pub(crate) due: i64,
+    pub(crate) behind: i64,
     pub(crate) delayed: i64,
     pub(crate) in_hand: i64,
 }

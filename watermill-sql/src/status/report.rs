@@ -62,6 +62,8 @@ pub struct WriterStatus {
 pub struct QueueStatus {
     /// Messages that a worker may take.
     pub due: Count,
+    /// Messages that wait for an earlier one of their key, where the queue is in order by key.
+    pub behind: Count,
     /// Messages that wait for a time: delayed, or nacked.
     pub delayed: Count,
     /// Messages that workers have.

@@ -191,8 +191,9 @@ async fn queue<D: SqlDatabase>(
         return Err(Failure::because(Trouble::Topic, "the topic is a log: ask for that"));
     }
     let columns = D::columns(connection, &name).await.map_err(classify::<D>)?;
-    let has_due = columns.iter().any(|column| column == "due_ms");
-    let counts = D::queue_counts(connection, tables, has_due).await.map_err(classify::<D>)?;
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    let (has_due, ordered) = (has(schema::DUE), has(schema::HOLDS_KEY));
+    let counts = D::queue_counts(connection, tables, has_due, ordered).await.map_err(classify::<D>)?;
     let dead = match dead_letters {
         Some(tables) => {
             layout::<D>(connection, tables).await?;
@@ -203,6 +204,7 @@ async fn queue<D: SqlDatabase>(
     };
     Ok(QueueStatus {
         due: Count::of(counts.due),
+        behind: Count::of(counts.behind),
         delayed: Count::of(counts.delayed),
         in_hand: Count::of(counts.in_hand),
         dead,

@@ -4,6 +4,7 @@
 
 mod claiming;
 mod delaying;
+mod ordering;
 mod server;
 mod settling;
 mod tables;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use sqlx::Pool;
 use watermill_core::{
-    Delivery, Message, Publisher, PublisherExt, Subscriber, Subscription,
+    Backoff, Delivery, Message, Publisher, PublisherExt, Subscriber, Subscription,
     error::{PublishErrorKind, SettleErrorKind, SubscribeErrorKind},
 };
 use watermill_sql::{
@@ -64,6 +65,19 @@ on_every_database! {
     delaying::a_delay_that_only_the_metadata_knows_is_waited_for,
     delaying::a_nacked_message_comes_again_after_its_delay_and_others_pass_it,
     delaying::a_time_that_no_column_holds_is_refused,
+    ordering::a_key_waits_for_its_message_in_hand_and_others_go_on,
+    ordering::a_nacked_or_delayed_message_holds_its_key,
+    ordering::eight_workers_keep_the_order_of_keys_whatever_fails,
+    ordering::a_worker_that_dies_frees_its_keys_and_the_same_messages_come_first,
+    ordering::a_message_that_is_committed_late_waits_for_the_one_in_hand,
+    ordering::a_claim_that_cannot_be_seen_yet_keeps_its_key,
+    ordering::a_rejected_or_marked_message_releases_its_key,
+    ordering::an_unreadable_message_holds_its_key_until_it_is_mended,
+    ordering::a_hot_key_is_not_in_the_way_of_others,
+    ordering::a_key_whose_first_row_somebody_deletes_goes_on,
+    ordering::a_queue_in_order_and_one_without_are_told_apart,
+    ordering::a_key_may_be_any_bytes,
+    ordering::status_tells_what_waits_behind_its_key,
     settling::an_acked_row_is_deleted,
     settling::an_acked_row_is_marked_where_that_is_wanted,
     settling::a_rejected_message_is_moved_to_the_dead_letters,

@@ -11,6 +11,10 @@ pub(crate) trait Server: Default + Send + Sync + 'static {
 
     /// Go's queue with the topic `go`, as its documentation has it, without due times.
     const GO_QUEUE: &str;
+    /// Quotes an identifier.
+    const QUOTE: char;
+    /// Waits for a second, where others can write meanwhile.
+    const SLEEP: Option<&str>;
     /// The time half a second from now, in milliseconds since the epoch.
     const SOON_MS: &str;
 
@@ -48,6 +52,8 @@ impl Server for File {
     const GO_QUEUE: &str = "create table watermill_go (
         \"offset\" integer primary key autoincrement, uuid text not null, payload blob, metadata json,
         acked boolean not null default false, created_at text not null default current_timestamp)";
+    const QUOTE: char = '"';
+    const SLEEP: Option<&str> = None;
     const SOON_MS: &str = "select cast(unixepoch('now', 'subsec') * 1000 as integer) + 500";
 
     async fn connect(&self) -> Pool<sqlx::Sqlite> {
@@ -80,6 +86,8 @@ impl Server for crate::postgres_database::Database {
         "offset" serial primary key, uuid varchar(36) not null, payload json default null,
         metadata json default null, acked boolean not null default false,
         created_at timestamp with time zone not null default current_timestamp)"#;
+    const QUOTE: char = '"';
+    const SLEEP: Option<&str> = Some("select pg_sleep(1)");
     const SOON_MS: &str = "select (extract(epoch from clock_timestamp()) * 1000)::bigint + 500";
 
     async fn connect(&self) -> Pool<sqlx::Postgres> {
@@ -110,6 +118,8 @@ impl Server for crate::mysql_database::Database {
         `offset` bigint not null auto_increment primary key, uuid varchar(36) not null,
         created_at timestamp not null default current_timestamp, payload json null, metadata json null,
         acked boolean not null default false)";
+    const QUOTE: char = '`';
+    const SLEEP: Option<&str> = Some("do sleep(1)");
     const SOON_MS: &str = "select timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000 + 500";
 
     async fn connect(&self) -> Pool<sqlx::MySql> {

@@ -1,7 +1,5 @@
 //! What becomes of a row.
 
-use watermill_core::Backoff;
-
 use super::*;
 use crate::server::insert;
 

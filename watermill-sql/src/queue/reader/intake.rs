@@ -1,6 +1,7 @@
 //! Claiming rows.
 
 use std::{
+    collections::HashSet,
     sync::{PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -14,68 +15,170 @@ use crate::{
     dead_letter::DeadLetter,
     error::{Failure, classify},
     marshaler::{self, Unreadable},
-    queue::dialect::{Claim, Claimed, QueueDialect, Release, Turn},
+    queue::{
+        dialect::{Claim, Claimed, Release, Turn},
+        ordered::{Bounds, LOOKED_AT, OrderedDialect, RUN_MAX},
+    },
 };
 
 /// So many claims begin once with those that had to wait.
 const CLAIMS_A_TURN: u32 = 8;
 
+/// How often one claim of a queue in order by key looks.
+const LOOKS_MAX: usize = 4;
+
 /// The answer to one claim.
 pub(super) struct Intake {
     pub(super) asked: Instant,
-    pub(super) limit: usize,
     pub(super) rows: Vec<Claimed>,
+    /// Whether there may be more.
+    pub(super) full: bool,
     /// In how long the next message is due, when there was none.
     pub(super) due: Option<Duration>,
 }
 
-impl<D: QueueDialect> QueueReader<D> {
-    pub(super) async fn claim(&self, limit: usize) -> Result<Intake, Failure> {
+impl<D: OrderedDialect> QueueReader<D> {
+    pub(super) async fn claim(&self, limit: usize, holders: Vec<i64>) -> Result<Intake, Failure> {
         within(self.config.statement_max(), async {
             let mut pooled = match self.take_kept() {
                 Some(pooled) => pooled,
                 None => Pooled::clean(&self.pool).await?,
             };
             let asked = Instant::now();
-            let rows = self.claim_over(pooled.get(), limit).await.map_err(classify::<D>)?;
+            let (mut rows, full) =
+                self.claim_over(pooled.get(), limit, &holders).await.map_err(classify::<D>)?;
+            if self.queue.ordered {
+                // Those of a key follow one another.
+                rows.sort_unstable_by_key(|row| row.claim.offset);
+            }
             let due = match rows.is_empty() {
                 true => D::next_due(pooled.get(), &self.queue).await.map_err(classify::<D>)?,
                 false => None,
             };
             self.keep(pooled);
-            Ok(Intake { asked, limit, rows, due })
+            Ok(Intake { asked, rows, full, due })
         })
         .await
     }
 
-    async fn claim_over(&self, connection: &mut D::Connection, limit: usize) -> sqlx::Result<Vec<Claimed>> {
-        let mut rows = match self.claims.fetch_add(1, Ordering::Relaxed) % CLAIMS_A_TURN {
-            0 => D::claim_rows(connection, &self.queue, Turn::Waited, limit).await?,
-            _ => Vec::new(),
+    /// Claims up to `limit` rows. Returns, too, whether there may be more. What is claimed when something fails is not
+    /// forgotten.
+    async fn claim_over(
+        &self,
+        connection: &mut D::Connection,
+        limit: usize,
+        holders: &[i64],
+    ) -> sqlx::Result<(Vec<Claimed>, bool)> {
+        let mut rows = Vec::new();
+        let claimed = match self.queue.ordered {
+            true => self.claim_in_order(connection, limit, holders, &mut rows).await,
+            false => self.claim_any(connection, limit, &mut rows).await,
         };
+        match claimed {
+            Err(error) if rows.is_empty() => Err(error),
+            claimed => Ok((rows, claimed.unwrap_or(true))),
+        }
+    }
+
+    async fn claim_any(
+        &self,
+        connection: &mut D::Connection,
+        limit: usize,
+        rows: &mut Vec<Claimed>,
+    ) -> sqlx::Result<bool> {
+        if self.is_turn_of_waited() {
+            *rows = D::claim_rows(connection, &self.queue, Turn::Waited, limit).await?;
+        }
         if rows.len() < limit {
             rows.extend(D::claim_rows(connection, &self.queue, Turn::All, limit - rows.len()).await?);
         }
-        let now = Instant::now();
-        let looks = rows.is_empty() && {
-            let mut end_claims_at = self.end_claims_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let looks = now >= *end_claims_at;
-            if looks {
-                *end_claims_at = now + self.config.visibility_timeout;
-            }
-            looks
-        };
-        if looks && D::end_claims(connection, &self.queue).await? {
-            rows = D::claim_rows(connection, &self.queue, Turn::All, limit).await?;
+        if rows.is_empty() && self.may_mend() && D::end_claims(connection, &self.queue).await? {
+            *rows = D::claim_rows(connection, &self.queue, Turn::All, limit).await?;
         }
-        Ok(rows)
+        Ok(rows.len() == limit)
+    }
+
+    /// The first look is at as many rows as are wanted. If most of those are not the heads of their keys, they are set
+    /// aside, and the next look is at more.
+    async fn claim_in_order(
+        &self,
+        connection: &mut D::Connection,
+        limit: usize,
+        mut holders: &[i64],
+        rows: &mut Vec<Claimed>,
+    ) -> sqlx::Result<bool> {
+        let takes_runs = self.shared.lock().ledger.takes_runs(self.config.batch_size);
+        let run = if takes_runs { RUN_MAX } else { 1 };
+        if self.is_turn_of_waited() {
+            D::end_holds(connection, &self.queue).await?;
+            let bounds = Bounds { limit, run, looks: limit };
+            *rows = D::claim_in_order(connection, &self.queue, Turn::Waited, bounds, &[]).await?.rows;
+        }
+        let (mut looks, mut ended_holds) = (limit, false);
+        for _ in 0..LOOKS_MAX {
+            let wanted = limit.saturating_sub(rows.len());
+            if wanted == 0 {
+                return Ok(true);
+            }
+            let bounds = Bounds { limit: wanted, run, looks };
+            let look = D::claim_in_order(connection, &self.queue, Turn::All, bounds, holders).await?;
+            holders = &[];
+            let found = look.rows.len();
+            rows.extend(look.rows);
+            if rows.iter().map(|row| row.row.bytes()).sum::<usize>() >= self.config.batch_bytes {
+                return Ok(true);
+            }
+            if rows.is_empty() && look.looked_at > 0 && !ended_holds {
+                ended_holds = true;
+                D::end_holds(connection, &self.queue).await?;
+            } else if look.looked_at < looks {
+                break;
+            }
+            if found * 2 >= limit {
+                return Ok(true);
+            }
+            let were_heads = D::set_aside(connection, &self.queue).await? == 0;
+            if were_heads && looks == LOOKED_AT {
+                // What is there is for others.
+                break;
+            }
+            looks = LOOKED_AT;
+        }
+        let mut more = rows.len() >= limit;
+        if rows.is_empty() && self.may_mend() {
+            more |= D::end_claims(connection, &self.queue).await?;
+            more |= D::mend_keys(connection, &self.queue).await?;
+        }
+        Ok(more)
+    }
+
+    /// Whether a claim begins with what had to wait.
+    fn is_turn_of_waited(&self) -> bool {
+        self.claims.fetch_add(1, Ordering::Relaxed).is_multiple_of(CLAIMS_A_TURN)
+    }
+
+    /// Whether it is time to look for what is not as it should be: once in a visibility timeout.
+    fn may_mend(&self) -> bool {
+        let now = Instant::now();
+        let mut end_claims_at = self.end_claims_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = now >= *end_claims_at;
+        if may {
+            *end_claims_at = now + self.config.visibility_timeout;
+        }
+        may
     }
 
     /// Takes in what was claimed.
     pub(super) fn take_in(&self, intake: Intake, now: Instant) {
         let mut unreadable = Vec::new();
+        // Keys of which a row is let go again, and so are those behind it.
+        let mut held_back = HashSet::new();
         let mut state = self.shared.lock();
-        for Claimed { claim, row, now_ms, go_due_ms } in intake.rows {
+        for Claimed { claim, row, now_ms, go_due_ms, key } in intake.rows {
+            if key.is_some_and(|key| held_back.contains(&key.key)) {
+                state.ledger.release(Release { claim, delay: Duration::ZERO, tried: false }, key, now);
+                continue;
+            }
             let message = match row.message {
                 Ok(stored) => stored.message(),
                 Err(Unreadable { error, remains: message }) => {
@@ -84,10 +187,11 @@ impl<D: QueueDialect> QueueReader<D> {
                     if self.dead_letters.is_some() {
                         let dead =
                             DeadLetter { offset: claim.offset, message, reason, attempts: claim.attempt };
-                        state.ledger.push_dead(claim, dead, now);
+                        state.ledger.push_dead((claim, key), dead, now);
                     } else {
                         let delay = self.config.retry.delay(claim.attempt.saturating_sub(1));
-                        state.ledger.release(Release { claim, delay, tried: true }, now);
+                        state.ledger.release(Release { claim, delay, tried: true }, key, now);
+                        held_back.extend(key.map(|key| key.key));
                     }
                     continue;
                 }
@@ -98,9 +202,10 @@ impl<D: QueueDialect> QueueReader<D> {
             match due_ms.filter(|due_ms| *due_ms > now_ms) {
                 Some(due_ms) => {
                     let delay = Duration::from_millis(due_ms.abs_diff(now_ms));
-                    state.ledger.release(Release { claim, delay, tried: false }, now);
+                    state.ledger.release(Release { claim, delay, tried: false }, key, now);
+                    held_back.extend(key.map(|key| key.key));
                 }
-                None => state.ledger.push(claim, message, row.published_at, intake.asked),
+                None => state.ledger.push((claim, key), message, row.published_at, intake.asked),
             }
         }
         drop(state);

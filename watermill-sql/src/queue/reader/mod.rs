@@ -21,7 +21,7 @@ use watermill_core::{
 };
 
 use self::intake::Intake;
-use super::{Claims, Queue, QueueDialect, SqlQueueSubscriberConfig};
+use super::{Claims, OrderedDialect, Queue, SqlQueueSubscriberConfig};
 use crate::{
     connection::{IDLE_MAX, Pooled, Reserve},
     error::{Failure, Trouble},
@@ -37,7 +37,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// business.
 const COLLISIONS_MAX: u32 = 3;
 
-pub(super) struct QueueReader<D: QueueDialect> {
+pub(super) struct QueueReader<D: OrderedDialect> {
     pub(super) pool: Pool<D>,
     pub(super) reserve: Arc<Reserve<D>>,
     pub(super) config: SqlQueueSubscriberConfig,
@@ -68,7 +68,7 @@ impl Plan {
     }
 }
 
-impl<D: QueueDialect> QueueReader<D> {
+impl<D: OrderedDialect> QueueReader<D> {
     /// Runs until the subscription is closed or dropped.
     pub(super) async fn run(self) {
         let task = self.shared.task();
@@ -92,20 +92,26 @@ impl<D: QueueDialect> QueueReader<D> {
         let mut timer = pin!(sleep_until(now));
         let mut claiming = pin!(Fuse::terminated());
         let mut writing = pin!(Fuse::terminated());
+        // While more is claimed of keys that are in hand, nothing is recorded: that could end one of them.
+        let mut extending = false;
         // Whoever stops taking and has settled everything need not be waited for.
         while !self.shared.is_over() {
             let now = Instant::now();
             self.shared.lock().wake_for = WakeFor::NOTHING;
             self.kept().retain(|(_, until)| now < *until);
+            let write_at = self.write_at(&plan, &self.shared.lock(), !extending);
+            if write_at.is_some_and(|at| at <= now) && writing.is_terminated() {
+                writing.set(self.write(plan.renew_at <= now, !extending).fuse());
+            }
             let wanted = self.wanted();
             if wanted > 0 && plan.claim_at() <= now && claiming.is_terminated() {
-                claiming.set(self.claim(wanted).fuse());
+                let holders =
+                    if writing.is_terminated() { self.shared.lock().ledger.holders() } else { vec![] };
+                extending = !holders.is_empty();
+                claiming.set(self.claim(wanted, holders).fuse());
             }
-            let write_at = self.write_at(&plan, &self.shared.lock());
-            if write_at.is_some_and(|at| at <= now) && writing.is_terminated() {
-                writing.set(self.write(plan.renew_at <= now).fuse());
-            }
-            let until = self.sleeps_until(&plan, claiming.is_terminated(), writing.is_terminated());
+            let until =
+                self.sleeps_until(&plan, claiming.is_terminated(), writing.is_terminated(), !extending);
             if until < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(until);
             }
@@ -113,11 +119,13 @@ impl<D: QueueDialect> QueueReader<D> {
                 () = self.shared.closing().cancelled() => None,
                 claimed = &mut claiming => match claimed {
                     Ok(intake) => {
+                        extending = false;
                         self.recovered(plan.claiming.succeeded(), plan.writing.failures());
                         self.claimed(&mut plan, intake);
                         None
                     }
                     Err(failure) => {
+                        extending = false;
                         let wait = self.config.retry.delay(plan.claiming.failures());
                         Some((failure, plan.claiming.failed(wait), wait))
                     }
@@ -161,21 +169,22 @@ impl<D: QueueDialect> QueueReader<D> {
     }
 
     /// When outcomes are to be recorded or claims to be renewed.
-    fn write_at(&self, plan: &Plan, state: &State<Claims>) -> Option<Instant> {
+    fn write_at(&self, plan: &Plan, state: &State<Claims>, may_record: bool) -> Option<Instant> {
         let renew_at = (!state.ledger.is_empty()).then_some(plan.renew_at);
-        let record_at = self.shared.record_at(state);
+        let record_at = if may_record { self.shared.record_at(state) } else { None };
         renew_at.into_iter().chain(record_at).min().map(|at| plan.writing.not_before(at))
     }
 
     /// When there is something to do, if nothing happens before that the task is woken for. What is under way
     /// tells by itself when it is done.
-    fn sleeps_until(&self, plan: &Plan, may_claim: bool, may_write: bool) -> Instant {
+    fn sleeps_until(&self, plan: &Plan, may_claim: bool, may_write: bool, may_record: bool) -> Instant {
         let a_while = Instant::now() + self.config.visibility_timeout;
         let mut state = self.shared.lock();
         let claim_at = (may_claim && self.wanted_in(&state) > 0).then(|| plan.claim_at());
-        let write_at = if may_write { self.write_at(plan, &state) } else { None };
+        let write_at = if may_write { self.write_at(plan, &state, may_record) } else { None };
         let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
-        state.wake_for = WakeFor { room: may_claim, recording_before: may_write.then_some(until) };
+        state.wake_for =
+            WakeFor { room: may_claim, recording_before: (may_write && may_record).then_some(until) };
         let kept_until = self.kept().iter().map(|(_, until)| *until).min();
         kept_until.map_or(until, |kept_until| until.min(kept_until))
     }
@@ -189,7 +198,7 @@ impl<D: QueueDialect> QueueReader<D> {
             state.own_until(intake.asked + self.config.visibility_timeout);
             plan.renew_at = intake.asked + self.config.visibility_timeout / 3;
         }
-        if found == intake.limit {
+        if intake.full {
             plan.poll_interval = self.config.poll_interval_min;
             plan.poll_at = now;
             state.ledger.came_full(self.config.batch_size);

@@ -14,8 +14,9 @@ use crate::{
     marshaler::Record,
     publisher::{Over, Packet, insert_chunks},
     queue::{
-        claims::{Done, Released},
-        dialect::{Claim, QueueDialect, Release},
+        claims::{Done, PassedOn, Released},
+        dialect::{Claim, Release},
+        ordered::OrderedDialect,
     },
     wake,
 };
@@ -23,11 +24,13 @@ use crate::{
 /// Rows of one statement.
 const ROWS_MAX: usize = 1_000;
 
-impl<D: QueueDialect> QueueReader<D> {
-    /// Renews what is in hand, if that is due, and records outcomes. Returns when to renew again.
-    pub(super) async fn write(&self, renew: bool) -> Result<Option<Instant>, Failure> {
+impl<D: OrderedDialect> QueueReader<D> {
+    /// Renews what is in hand, if that is due, and records outcomes unless that is to wait. Returns when to renew again.
+    pub(super) async fn write(&self, renew: bool, record: bool) -> Result<Option<Instant>, Failure> {
         let renew_at = if renew { Some(self.renew().await?) } else { None };
-        self.record().await?;
+        if record {
+            self.record().await?;
+        }
         Ok(renew_at)
     }
 
@@ -47,7 +50,7 @@ impl<D: QueueDialect> QueueReader<D> {
             let mut state = self.shared.lock();
             state.own_until(asked + self.config.visibility_timeout);
             let out = state.ledger.tokens();
-            lost = state.ledger.keep_only(&held, &ours);
+            lost = state.ledger.keep_only(&held, &ours, Instant::now());
             out.into_iter().filter(|token| lost.contains(&token.position)).collect::<Vec<_>>()
         });
         if !lost.is_empty() {
@@ -66,10 +69,10 @@ impl<D: QueueDialect> QueueReader<D> {
     /// Records everything that is settled.
     pub(super) async fn record(&self) -> Result<(), Failure> {
         loop {
-            let done = self.shared.lock().ledger.take_done(ROWS_MAX);
+            let (done, passed_on) = self.shared.lock().ledger.take_done(ROWS_MAX);
             let nothing_done = done.is_empty();
             if !nothing_done {
-                match self.finish_rows(&done).await {
+                match self.finish_rows(&done, &passed_on).await {
                     Ok(ours) => {
                         done.into_iter().for_each(|row| {
                             let recorded = ours.contains(&row.claim.offset);
@@ -81,10 +84,14 @@ impl<D: QueueDialect> QueueReader<D> {
                         return Err(failure);
                     }
                 }
+                if !passed_on.ended.is_empty() {
+                    // The next ones of those keys are due for anybody.
+                    wake::wake(self.queue.tables.topic());
+                }
             }
-            let released = self.shared.lock().ledger.take_released(ROWS_MAX);
+            let (released, passed_on) = self.shared.lock().ledger.take_released(ROWS_MAX);
             if !released.is_empty() {
-                match self.unclaim_rows(&released).await {
+                match self.unclaim_rows(&released, &passed_on).await {
                     Ok(ours) => released.into_iter().for_each(|row| {
                         let recorded = ours.contains(&row.release.claim.offset);
                         row.complete(recorded);
@@ -103,21 +110,35 @@ impl<D: QueueDialect> QueueReader<D> {
     }
 
     /// Lets rows go. Returns the offsets of those that were ours.
-    async fn unclaim_rows(&self, released: &[Released]) -> Result<HashSet<i64>, Failure> {
+    async fn unclaim_rows(
+        &self,
+        released: &[Released],
+        passed_on: &PassedOn,
+    ) -> Result<HashSet<i64>, Failure> {
         let releases: Vec<Release> = released.iter().map(|released| released.release).collect();
         let ours = self.over_a_connection(async |connection: &mut D::Connection| {
-            D::unclaim_rows(connection, &self.queue, &releases).await.map_err(classify::<D>)
+            if passed_on.heirs.is_empty() {
+                return D::unclaim_rows(connection, &self.queue, &releases).await.map_err(classify::<D>);
+            }
+            let begun = begin::<D>(connection, self.config.visibility_timeout).await;
+            let mut transaction = begun.map_err(classify::<D>)?;
+            let ours = D::unclaim_rows(&mut transaction, &self.queue, &releases).await;
+            let ours = ours.map_err(classify::<D>)?;
+            D::pass_holds(&mut transaction, &self.queue, &passed_on.heirs).await.map_err(classify::<D>)?;
+            transaction.commit().await.map_err(classify::<D>)?;
+            D::end(connection).await.map_err(classify::<D>)?;
+            Ok(ours)
         });
         Ok(ours.await?.into_iter().collect())
     }
 
     /// Deletes or marks rows, and moves those to the dead-letter topic that belong there. Returns the
     /// offsets of those that were ours.
-    async fn finish_rows(&self, done: &[Done]) -> Result<HashSet<i64>, Failure> {
+    async fn finish_rows(&self, done: &[Done], passed_on: &PassedOn) -> Result<HashSet<i64>, Failure> {
         let mut keep = Keep::All;
         loop {
             let finished = self.over_a_connection(async |connection: &mut D::Connection| {
-                self.finish_rows_over(connection, done, keep).await
+                self.finish_rows_over(connection, done, passed_on, keep).await
             });
             match (finished.await, keep.less()) {
                 (Err(failure), Some(less)) if failure.trouble() == Trouble::Message => {
@@ -155,43 +176,63 @@ impl<D: QueueDialect> QueueReader<D> {
         &self,
         connection: &mut D::Connection,
         done: &[Done],
+        passed_on: &PassedOn,
         keep: Keep,
     ) -> Result<HashSet<i64>, Failure> {
         let claims: Vec<Claim> = done.iter().map(|row| row.claim).collect();
         let dead_letters = self.dead_letters.as_ref().filter(|_| done.iter().any(|row| row.kept().is_some()));
-        let Some((tables, found)) = dead_letters else {
-            let ours = D::finish_rows(connection, &self.queue, &claims).await.map_err(classify::<D>)?;
+        if dead_letters.is_none() && passed_on.heirs.is_empty() {
+            let ours = self.finish_claims(connection, &claims, passed_on).await.map_err(classify::<D>)?;
             return Ok(ours.into_iter().collect());
-        };
+        }
         let begun = begin::<D>(connection, self.config.visibility_timeout).await;
         let mut transaction = begun.map_err(classify::<D>)?;
         // First, because it compares: what follows is written by the owner of the rows.
-        let ours = D::finish_rows(&mut transaction, &self.queue, &claims).await.map_err(classify::<D>)?;
+        let ours = self.finish_claims(&mut transaction, &claims, passed_on).await.map_err(classify::<D>)?;
         let ours: HashSet<i64> = ours.into_iter().collect();
-        let payload = D::payload_column(&mut transaction, tables).await.map_err(classify::<D>)?;
-        let records: Vec<Record> = done
-            .iter()
-            .filter(|row| ours.contains(&row.claim.offset))
-            .filter_map(Done::kept)
-            .map(|letter| letter.record(self.queue.tables.topic(), payload, keep))
-            .collect();
-        if !records.is_empty() {
-            let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
-            insert_chunks::<D>(
-                &mut transaction,
-                Over::Callers,
-                tables,
-                &records,
-                &config,
-                *found,
-                &Packet::default(),
-            )
-            .await
-            .map_err(classify::<D>)?;
+        if !passed_on.heirs.is_empty() {
+            D::pass_holds(&mut transaction, &self.queue, &passed_on.heirs).await.map_err(classify::<D>)?;
+        }
+        if let Some((tables, found)) = dead_letters {
+            let payload = D::payload_column(&mut transaction, tables).await.map_err(classify::<D>)?;
+            let records: Vec<Record> = done
+                .iter()
+                .filter(|row| ours.contains(&row.claim.offset))
+                .filter_map(Done::kept)
+                .map(|letter| letter.record(self.queue.tables.topic(), payload, keep))
+                .collect();
+            if !records.is_empty() {
+                let config = SqlPublisherConfig::for_table(Layout::Queue, Some(payload));
+                insert_chunks::<D>(
+                    &mut transaction,
+                    Over::Callers,
+                    tables,
+                    &records,
+                    &config,
+                    *found,
+                    &Packet::default(),
+                )
+                .await
+                .map_err(classify::<D>)?;
+            }
         }
         transaction.commit().await.map_err(classify::<D>)?;
         D::end(connection).await.map_err(classify::<D>)?;
-        wake::wake(tables.topic());
+        if let Some((tables, _)) = dead_letters {
+            wake::wake(tables.topic());
+        }
         Ok(ours)
+    }
+
+    async fn finish_claims(
+        &self,
+        connection: &mut D::Connection,
+        claims: &[Claim],
+        passed_on: &PassedOn,
+    ) -> sqlx::Result<Vec<i64>> {
+        match passed_on.ended.is_empty() {
+            true => D::finish_rows(connection, &self.queue, claims).await,
+            false => D::finish_in_order(connection, &self.queue, claims, &passed_on.ended).await,
+        }
     }
 }
