@@ -52,7 +52,7 @@ async fn calls<D: Bench>(name: &str, call: usize, count: usize, figures: &mut Fi
     pool.close().await;
 }
 
-fn with_publisher<D: Bench>(
+pub(crate) fn with_publisher<D: Bench>(
     publisher: Arc<SqlPublisher<D>>,
     topic: &Arc<str>,
     call: usize,
@@ -72,7 +72,7 @@ fn with_publisher<D: Bench>(
     }
 }
 
-fn by_hand<D: Bench>(
+pub(crate) fn by_hand<D: Bench>(
     pool: &Pool<D>,
     text: Arc<str>,
     call: usize,

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use sqlx::FromRow;
 
 use super::{
     SqlSubscriberConfig,
@@ -171,4 +172,25 @@ pub struct Place {
     pub(crate) known: Option<LastRow>,
     /// What is there now, at that offset.
     pub(crate) there: Option<String>,
+}
+
+/// Its offset, and what tells it from others.
+impl<'r, R: sqlx::Row> FromRow<'r, R> for LastRow
+where
+    (i64, String): FromRow<'r, R>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        <(i64, String)>::from_row(row).map(|(offset, row)| Self { offset, row })
+    }
+}
+
+/// The group's position, the offset and the rest of what was noted, and what is there.
+impl<'r, R: sqlx::Row> FromRow<'r, R> for Place
+where
+    (i64, Option<i64>, Option<String>, Option<String>): FromRow<'r, R>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        let (position, offset, noted, there) = FromRow::from_row(row)?;
+        Ok(Self { position, known: offset.zip(noted).map(|(offset, row)| LastRow { offset, row }), there })
+    }
 }

@@ -8,6 +8,7 @@ mod fenced;
 mod insert;
 mod lease;
 mod log;
+mod moment;
 mod ordered;
 mod queue;
 mod retention;
