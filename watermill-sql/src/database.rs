@@ -1,8 +1,8 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    fenced::FencedDialect, listener::ListenDialect, log::LogDialect, queue::OrderedDialect,
-    retention::RetentionDialect, source::SourceDialect, status::StatusDialect,
+    fenced::FencedDialect, log::LogDialect, queue::OrderedDialect, retention::RetentionDialect,
+    source::SourceDialect, status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
@@ -10,18 +10,11 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + ListenDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect
+    LogDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect
 {
 }
 
-impl<
-    D: LogDialect
-        + ListenDialect
-        + OrderedDialect
-        + FencedDialect
-        + RetentionDialect
-        + SourceDialect
-        + StatusDialect,
-> SqlDatabase for D
+impl<D: LogDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect>
+    SqlDatabase for D
 {
 }

@@ -1,7 +1,7 @@
 //! [`Dialect`]: what a database is. What is done with it has a trait for each concern beside that concern,
 //! and each database implements it in a file of its own: [`ConnectionDialect`](crate::connection::ConnectionDialect), [`SchemaDialect`](crate::schema::SchemaDialect),
 //! [`InsertDialect`](crate::publisher::InsertDialect), [`LogDialect`](crate::log::LogDialect),
-//! [`LeaseDialect`](crate::log::LeaseDialect), [`ListenDialect`](crate::listener::ListenDialect),
+//! [`LeaseDialect`](crate::log::LeaseDialect), [`WatchDialect`](crate::watch::WatchDialect),
 //! [`QueueDialect`](crate::queue::QueueDialect) and [`RetentionDialect`](crate::retention::RetentionDialect).
 //! The rest of the crate knows no SQL.
 

@@ -17,7 +17,6 @@ mod dialect;
 mod error;
 mod fenced;
 mod layout;
-mod listener;
 mod log;
 mod marshaler;
 mod pace;
@@ -32,6 +31,7 @@ mod status;
 mod stored;
 mod topic;
 mod wake;
+mod watch;
 
 #[cfg(all(test, feature = "postgres", feature = "mysql"))]
 mod model;

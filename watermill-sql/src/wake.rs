@@ -1,11 +1,11 @@
 //! Wake-ups of readers: a publish in this process tells the readers of its topic to look at once, and
-//! so does the listener of a database that brings word of other processes.
+//! so does the watch of a database that has seen what other processes do.
 //!
 //! They are keyed by the topic alone, not by the database: with several databases in one process, a
 //! wake-up for nothing costs a reader one poll, a missing one costs its user the poll interval. They carry no facts, so they may come
 //! before the commit that they are about (the publisher cannot see the caller's commit); a reader
-//! that finds nothing looks again after its shortest pause and backs off from there, so that it sees
-//! the commit after at most about the time that the transaction stayed open.
+//! that finds nothing looks again after a moment, and then after half of the time that it has waited, so
+//! that it sees the commit soon.
 
 use std::{
     collections::HashMap,
@@ -26,16 +26,6 @@ pub(crate) struct WakeUps {
 /// Tells the readers of `topic` to look.
 pub(crate) fn wake(topic: &str) {
     call(&key(topic, None));
-}
-
-/// Tells the readers of every topic to look, for who may have missed any number of wake-ups.
-#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others hear of no other process"))]
-pub(crate) fn wake_all() {
-    for (key, sender) in &*readers() {
-        if !key.contains(' ') {
-            sender.send_replace(());
-        }
-    }
 }
 
 /// Tells those who stand by for a group that the lease is free.

@@ -80,7 +80,8 @@ async fn a_batch_is_written_and_read_and_acked_with_a_statement_each() {
 
     // Long intervals, so that a slow machine counts the same: batches, and nothing by the clock.
     let hour = Duration::from_secs(3600);
-    let config = SqlSubscriberConfig::default().batch_size(100).lease(hour).ack_interval(hour / 2);
+    let config =
+        SqlSubscriberConfig::default().batch_size(100).watch(false).lease(hour).ack_interval(hour / 2);
     let mut subscription = SqlSubscriber::new(pool, config).unwrap().subscribe("t").await.unwrap();
     STATEMENTS.store(0, Ordering::Relaxed);
     for _ in 0..MESSAGES {
@@ -94,13 +95,14 @@ async fn a_batch_is_written_and_read_and_acked_with_a_statement_each() {
 
 #[tokio::test]
 async fn a_reader_that_finds_nothing_polls_ever_more_rarely() {
-    const POLLS: u32 = 12;
+    const POLLS: u32 = 20;
     let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let pool = pool(&folder).await;
     let hour = Duration::from_secs(3600);
     let config = SqlSubscriberConfig::default()
         .lease(hour)
+        .watch(false)
         .poll_interval_min(Duration::from_millis(1))
         .poll_interval_max(hour);
     let subscriber = SqlSubscriber::new(pool, config).unwrap();
@@ -110,6 +112,8 @@ async fn a_reader_that_finds_nothing_polls_ever_more_rarely() {
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_micros(100)).await;
     }
-    // Up to five of the statements belong to its beginning. A slow machine makes this no shorter.
-    assert!(begun.elapsed() >= Duration::from_millis(1 << (POLLS - 6)), "{:?}", begun.elapsed());
+    // Up to six of the statements belong to its beginning, and each pause is half of the time that has passed. A slow
+    // machine makes this no shorter.
+    let least = Duration::from_millis(1).mul_f64(1.5_f64.powi(POLLS as i32 - 8));
+    assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
 }

@@ -26,9 +26,25 @@ impl PrivateServer {
     /// When it cannot be started; the text says why.
     #[track_caller]
     pub fn start(service: Service) -> Self {
+        Self::start_as("up", service)
+    }
+
+    /// Starts a server with no data that flushes every commit to the disk, for benchmarks that claim durability; those
+    /// for tests do not.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started; the text says why. Only databases are made durable here.
+    #[track_caller]
+    pub fn start_durable(service: Service) -> Self {
+        Self::start_as("durable", service)
+    }
+
+    #[track_caller]
+    fn start_as(verb: &str, service: Service) -> Self {
         let folder = folder(service);
         let url =
-            run("up", service, &[&folder]).unwrap_or_else(|why| panic!("start {}: {why}", service.name));
+            run(verb, service, &[&folder]).unwrap_or_else(|why| panic!("start {}: {why}", service.name));
         Self { service, folder, url }
     }
 

@@ -24,11 +24,6 @@ impl Raw for Postgres {
         .into()
     }
 
-    fn notifying_text(topic: &str, rows: usize) -> Option<Arc<str>> {
-        let insert = Self::insert_text(topic, rows);
-        Some(format!("with written as ({insert}) select pg_notify('watermill', '{topic}')").into())
-    }
-
     async fn write_rows(
         connection: &mut PgConnection,
         text: &Arc<str>,

@@ -35,38 +35,24 @@ async fn calls<D: Bench>(name: &str, call: usize, count: usize, figures: &mut Fi
     let database = D::database();
     let pool = D::pool(&database, 4).await;
     let topic: Arc<str> = unique("publish").into();
-    let publisher = |notify| {
-        let config = SqlPublisherConfig::default().notify(notify);
-        Arc::new(SqlPublisher::new(pool.clone(), config).expect("it is valid"))
-    };
-    publisher(true).initialize(&topic).await.expect("an empty database");
+    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).expect("it is valid");
+    let publisher = Arc::new(publisher);
+    publisher.initialize(&topic).await.expect("an empty database");
 
     let raw_name = format!("{name}/raw");
-    let mut contenders = vec![
-        Contender::new(name, with_publisher(publisher(true), &topic, call, count)),
+    let contenders = vec![
+        Contender::new(name, with_publisher(publisher, &topic, call, count)),
         Contender::new(&raw_name, by_hand(&pool, D::insert_text(&topic, call), call, count)),
     ];
-    // Where readers in other processes are woken, what that costs is shown.
-    let quiet = format!("{name}/without-notify");
-    let raw_notify = format!("{name}/raw-with-notify");
-    let notifying = D::notifying_text(&topic, call);
-    if let Some(text) = notifying.clone() {
-        contenders.push(Contender::new(&quiet, with_publisher(publisher(false), &topic, call, count)));
-        contenders.push(Contender::new(&raw_notify, by_hand(&pool, text, call, count)));
-    }
     let results = in_turn(ROUNDS, count, contenders).await;
     let figure = |of: &str, baseline: &str| {
         Figure::new(of, results.middle(of), "messages per second").baseline(results.middle(baseline))
     };
     figures.push(figure(name, &raw_name).limit(LIMIT));
-    if notifying.is_some() {
-        figures.push(figure(&quiet, &raw_name).limit(LIMIT));
-        figures.push(figure(&raw_notify, &raw_name));
-    }
     pool.close().await;
 }
 
-fn with_publisher<D: Bench>(
+pub(crate) fn with_publisher<D: Bench>(
     publisher: Arc<SqlPublisher<D>>,
     topic: &Arc<str>,
     call: usize,
@@ -86,7 +72,7 @@ fn with_publisher<D: Bench>(
     }
 }
 
-fn by_hand<D: Bench>(
+pub(crate) fn by_hand<D: Bench>(
     pool: &Pool<D>,
     text: Arc<str>,
     call: usize,

@@ -28,11 +28,6 @@ pub(crate) trait Raw: SqlDatabase {
         messages: &[Message],
     ) -> sqlx::Result<()>;
 
-    /// The same insert with the notification that ours sends, where there is such a thing.
-    fn notifying_text(_topic: &str, _rows: usize) -> Option<Arc<str>> {
-        None
-    }
-
     /// Gives a group its first position.
     async fn begin_group(connection: &mut Self::Connection, topic: &str, group: &str) -> sqlx::Result<()>;
 

@@ -148,7 +148,7 @@ pub(crate) fn subscribed<D: Bench>(
 }
 
 /// Reads as many by hand, over one connection, and moves the position after each batch.
-fn by_hand<D: Bench>(
+pub(crate) fn by_hand<D: Bench>(
     pool: &Pool<D>,
     topic: &Arc<str>,
     batch: usize,

@@ -6,6 +6,7 @@ mod dialect;
 mod limit;
 mod pooled;
 mod reserve;
+mod spares;
 
 pub(crate) use self::{
     checked::Checked,
@@ -13,4 +14,5 @@ pub(crate) use self::{
     limit::{PREPARE_MAX, within},
     pooled::{FORGOTTEN, IDLE_MAX, Pooled},
     reserve::{Lent, Reserve},
+    spares::Spares,
 };

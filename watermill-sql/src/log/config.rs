@@ -16,6 +16,9 @@ const LEASE_MIN: Duration = Duration::from_millis(100);
 /// Between what a statement of a reader may take, whatever its lease.
 const STATEMENT_MAX: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// Below this, a busy process would ask no less often.
+const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(4);
+
 /// How an [`SqlSubscriber`](crate::SqlSubscriber) reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlSubscriberConfig {
@@ -35,7 +38,8 @@ pub struct SqlSubscriberConfig {
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) commit_order: CommitOrder,
     pub(crate) gap_grace: Duration,
-    pub(crate) listen: bool,
+    pub(crate) watch: bool,
+    pub(crate) watch_interval: Duration,
     pub(crate) source: Option<SqlSource>,
     pub(crate) schema_qualified: bool,
 }
@@ -137,8 +141,9 @@ impl SqlSubscriberConfig {
         self
     }
 
-    /// Sets the pause that polling backs off to while nothing is found: the longest that a row from
-    /// another process waits. Default: 250 ms, four small queries a second from an idle subscription.
+    /// Sets the pause that polling backs off to while a transaction that is open holds the reader back, while nobody
+    /// [watches](Self::watch), and while it stands by. Default: 250 ms, four small queries a second from such a subscription. One that
+    /// is watched for polls every 30 s beside that.
     #[must_use]
     pub fn poll_interval_max(mut self, poll_interval_max: Duration) -> Self {
         self.poll_interval_max = poll_interval_max;
@@ -214,12 +219,23 @@ impl SqlSubscriberConfig {
         self
     }
 
-    /// Whether to `LISTEN` for what other processes publish, on PostgreSQL, with one more connection for
-    /// each subscriber. Default: true. Polling goes on, so that a pooler that swallows notifications costs
-    /// time and no message.
+    /// Whether this process watches for what others publish: one connection of its own for all subscriptions over a
+    /// pool asks about all their topics at once, every [`watch_interval`](Self::watch_interval), without a lock that a
+    /// writer waits for, and behind any pooler. Default: true. Turned off, each subscription polls, and finds rows of other
+    /// processes within [`poll_interval_max`](Self::poll_interval_max).
     #[must_use]
-    pub fn listen(mut self, listen: bool) -> Self {
-        self.listen = listen;
+    pub fn watch(mut self, watch: bool) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// Sets how often the watch asks while nothing happens. Default: 20 ms, 50 small questions a second from a process,
+    /// however many subscriptions it has. A topic that had messages lately is asked about more often, after a two-hundredth
+    /// of the time for which it has been quiet, down to 4 ms; where the database takes long to answer, four times as long
+    /// passes before the next question. Of several subscriptions over a pool the shortest interval counts.
+    #[must_use]
+    pub fn watch_interval(mut self, watch_interval: Duration) -> Self {
+        self.watch_interval = watch_interval;
         self
     }
 
@@ -265,6 +281,7 @@ impl SqlSubscriberConfig {
         check(self.batch_bytes > 0, "batch_bytes: zero would read one row at a time");
         check(self.max_ahead >= self.batch_size, "max_ahead: less than batch_size");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
+        check(self.watch_interval >= WATCH_INTERVAL_MIN, "watch_interval: less than 4 ms");
         check(
             self.poll_interval_max >= self.poll_interval_min,
             "poll_interval_max: less than poll_interval_min",
@@ -301,7 +318,8 @@ impl Default for SqlSubscriberConfig {
             payload_column: None,
             commit_order: CommitOrder::Auto,
             gap_grace: Duration::from_millis(100),
-            listen: true,
+            watch: true,
+            watch_interval: Duration::from_millis(20),
             source: None,
             schema_qualified: false,
         }

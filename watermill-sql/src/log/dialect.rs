@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use sqlx::FromRow;
 
 use super::{
     SqlSubscriberConfig,
@@ -17,11 +18,12 @@ use crate::{
     source::SourceDialect,
     stored::{Limit, Row},
     topic::Tables,
+    watch::WatchDialect,
 };
 
 /// The statements of one database for reading logs. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait LogDialect: InsertDialect + LeaseDialect + SourceDialect {
+pub trait LogDialect: InsertDialect + LeaseDialect + SourceDialect + WatchDialect {
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
 
@@ -102,6 +104,20 @@ pub trait LeaseDialect: ConnectionDialect {
         duration: Duration,
     ) -> sqlx::Result<bool>;
 
+    /// Whether [`renew_many`](Self::renew_many) is worth asking.
+    const RENEWS_MANY: bool = false;
+
+    /// Prolongs those of the leases that can be prolonged at once and without waiting, and says which: one whose position
+    /// is not the one that we know is left alone. All have the same witness.
+    async fn renew_many(
+        _connection: &mut Self::Connection,
+        leases: &[Lease],
+        _witness: Option<&str>,
+        _duration: Duration,
+    ) -> sqlx::Result<Vec<bool>> {
+        Ok(vec![false; leases.len()])
+    }
+
     /// Moves the group's position and, if given, replaces its progress, inside the caller's
     /// transaction; false when the lease is lost.
     async fn advance(
@@ -164,4 +180,25 @@ pub struct Place {
     pub(crate) known: Option<LastRow>,
     /// What is there now, at that offset.
     pub(crate) there: Option<String>,
+}
+
+/// Its offset, and what tells it from others.
+impl<'r, R: sqlx::Row> FromRow<'r, R> for LastRow
+where
+    (i64, String): FromRow<'r, R>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        <(i64, String)>::from_row(row).map(|(offset, row)| Self { offset, row })
+    }
+}
+
+/// The group's position, the offset and the rest of what was noted, and what is there.
+impl<'r, R: sqlx::Row> FromRow<'r, R> for Place
+where
+    (i64, Option<i64>, Option<String>, Option<String>): FromRow<'r, R>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        let (position, offset, noted, there) = FromRow::from_row(row)?;
+        Ok(Self { position, known: offset.zip(noted).map(|(offset, row)| LastRow { offset, row }), there })
+    }
 }

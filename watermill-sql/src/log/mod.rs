@@ -11,6 +11,7 @@ mod lease;
 mod ledger;
 mod progress;
 mod reader;
+mod renewals;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod start;
 mod subscriber;

@@ -17,15 +17,16 @@ use super::{
     HeldBack, SqlSubscriberConfig, last_row,
     ledger::{Limits, LogLedger},
     reader::Reader,
+    renewals::Renewals,
 };
 use crate::{
     Layout, SqlDatabase,
     connection::{PREPARE_MAX, Pooled, Reserve, within},
     error::{Failure, Trouble, classify},
-    listener::SharedListener,
     schema,
     source::{self, Use},
     topic::Tables,
+    watch::{self, Source, Wanted},
 };
 
 /// Reads topics for a consumer group, over a pool of connections.
@@ -34,16 +35,15 @@ use crate::{
 /// stand by. A subscription needs one connection of the pool at a time, and none while nothing
 /// happens: busy, it keeps it from one statement to the next while the pool has others to lend. Except on
 /// SQLite there is one more for all subscriptions that own a lease, beside the pool's, by which others see
-/// that the owner lives. With [`listen`](SqlSubscriberConfig::listen) there is one more connection on
-/// PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber or of those that
-/// [`in_group`](Subscriber::in_group) made of it.
+/// that the owner lives. With [`watch`](SqlSubscriberConfig::watch) there is one more connection, which is not
+/// the pool's, for all subscriptions over a pool.
 pub struct SqlSubscriber<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlSubscriberConfig,
     open: Registry<Shared<LogLedger>>,
     /// Shared with the subscribers for other groups.
-    listener: SharedListener,
     reserve: Arc<Reserve<D>>,
+    renewals: Arc<Renewals>,
 }
 
 impl<D: SqlDatabase> SqlSubscriber<D> {
@@ -56,12 +56,15 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         config.validate()?;
         let config = config.group_or(D::DEFAULT_GROUP);
         let reserve = Arc::new(Reserve::new(pool.clone()));
-        let (open, listener) = (Registry::default(), SharedListener::default());
-        Ok(Self { pool, config, open, listener, reserve })
+        Ok(Self { pool, config, open: Registry::default(), reserve, renewals: Arc::default() })
     }
 
-    /// Sees to everything that is needed. Returns the tables of the topic, over those of a source.
-    async fn prepare(&self, tables: Tables, dead_letters: Option<&Tables>) -> Result<Tables, Failure> {
+    /// Sees to everything that is needed. Returns the tables of the topic, over those of a source, and what to watch.
+    async fn prepare(
+        &self,
+        tables: Tables,
+        dead_letters: Option<&Tables>,
+    ) -> Result<(Tables, Option<Source>), Failure> {
         let create = self.config.initialize_schema;
         let payload = self.config.payload_column;
         within(PREPARE_MAX, async {
@@ -80,8 +83,9 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
             D::create_group(connection, &tables, &self.config).await.map_err(classify::<D>)?;
             let cursor = D::open_cursor(connection, &tables, &self.config).await?;
             last_row::check::<D>(connection, &tables, &self.config, &cursor).await?;
+            let watched = watch::source::<D>(connection, &tables).await?;
             pooled.settled();
-            Ok(tables)
+            Ok((tables, watched))
         })
         .await
     }
@@ -113,7 +117,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         self.open.check(topic)?;
         let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
         let prepared = self.prepare(tables, dead_letters.as_ref()).await;
-        let tables = prepared.map_err(|failure| failure.subscribing(topic))?;
+        let (tables, source) = prepared.map_err(|failure| failure.subscribing(topic))?;
 
         let SqlSubscriberConfig { batch_size, batch_bytes, max_ahead, ack_interval, .. } = self.config;
         let ledger = LogLedger::new(Limits {
@@ -131,25 +135,26 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             state.disown();
             state.degraded("waiting for the lease");
         }
-        let listener = match self.config.listen {
-            true => self.listener.get(&self.pool, self.config.retry),
-            false => None,
-        };
+        let watched = source.filter(|_| self.config.watch).and_then(|source| {
+            let SqlSubscriberConfig { watch_interval: interval, retry, .. } = self.config;
+            let wanted =
+                Wanted { topic: tables.topic().to_owned(), source, interval, due_interval: None, retry };
+            watch::watch(&self.pool, wanted)
+        });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
             let reader = Reader {
                 pool: self.pool.clone(),
                 reserve: self.reserve.clone(),
+                renewals: self.renewals.clone(),
                 config: self.config.clone(),
                 tables,
                 dead_letters,
                 owner: Uuid::now_v7().to_string(),
                 shared,
                 origin,
+                watched,
             };
-            async move {
-                reader.run().await;
-                drop(listener);
-            }
+            reader.run()
         })?;
         // Dropped meanwhile, the subscription ends.
         shared.started().await;
@@ -167,7 +172,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
     fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
         let config = self.config.clone().group(group);
         let subscriber = Self::new(self.pool.clone(), config)?;
-        Ok(Arc::new(Self { listener: self.listener.clone(), reserve: self.reserve.clone(), ..subscriber }))
+        Ok(Arc::new(Self { reserve: self.reserve.clone(), renewals: self.renewals.clone(), ..subscriber }))
     }
 
     /// `None` where nothing may be created: a table that is missing would keep it from subscribing.
@@ -177,8 +182,8 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
         Some(Arc::new(Self {
             open: self.open.clone(),
-            listener: self.listener.clone(),
             reserve: self.reserve.clone(),
+            renewals: self.renewals.clone(),
             ..subscriber
         }))
     }

@@ -47,9 +47,10 @@ impl InsertDialect for MySql {
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
+        asks: bool,
     ) -> sqlx::Result<bool> {
         let extra = Extra { columns: "", values: "", due: 0 };
-        insert_into(connection, tables, records, config, &extra).await
+        insert_into(connection, tables, records, config, &extra, asks).await
     }
 
     async fn enqueue(
@@ -58,6 +59,7 @@ impl InsertDialect for MySql {
         records: &[Record],
         config: &SqlPublisherConfig,
         found: Found,
+        asks: bool,
     ) -> sqlx::Result<bool> {
         // Go's column has whole seconds: due a little late is better than a little early. It has UTC text in the
         // server's zone, where Go reads it.
@@ -72,7 +74,7 @@ impl InsertDialect for MySql {
             (false, false) => (", acked", ",0".to_owned(), 0),
         };
         let extra = Extra { columns, values: &values, due };
-        insert_into(connection, tables, records, config, &extra).await
+        insert_into(connection, tables, records, config, &extra, asks).await
     }
 }
 
@@ -82,6 +84,7 @@ async fn insert_into(
     records: &[Record],
     config: &SqlPublisherConfig,
     extra: &Extra<'_>,
+    asks: bool,
 ) -> sqlx::Result<bool> {
     let values = format!("(?,?,?{})", extra.values);
     let mut statement =
@@ -93,7 +96,9 @@ async fn insert_into(
         }
         statement.push_str(&values);
     }
-    statement.push_str(INSIDE);
+    if asks {
+        statement.push_str(INSIDE);
+    }
     let json = config.payload_column.unwrap_or(sqlx::MySql::PAYLOAD_COLUMN) == PayloadColumn::Json;
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(records.len() <= CACHED_ROWS_MAX);
     for record in records {

@@ -1,7 +1,7 @@
 //! Reading logs.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 
 use super::probe;
 use crate::{
@@ -95,7 +95,7 @@ impl LogDialect for MySql {
         tables: &Tables,
         group: &str,
     ) -> sqlx::Result<Option<Place>> {
-        let row = sqlx::query(AssertSqlSafe(format!(
+        sqlx::query_as(AssertSqlSafe(format!(
             "select coalesce(o.offset_acked, 0), l.read_offset, l.read_row,
                     (select {} from {} m where m.{} = l.read_offset)
              from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = ? where o.consumer_group = ?",
@@ -108,14 +108,7 @@ impl LogDialect for MySql {
         .bind(group)
         .bind(group)
         .fetch_optional(connection)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let known: (Option<i64>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        Ok(Some(Place {
-            position: row.try_get(0)?,
-            known: known.0.zip(known.1).map(|(offset, row)| LastRow { offset, row }),
-            there: row.try_get(3)?,
-        }))
+        .await
     }
 
     async fn last_row(
@@ -123,7 +116,7 @@ impl LogDialect for MySql {
         tables: &Tables,
         up_to: i64,
     ) -> sqlx::Result<Option<LastRow>> {
-        let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        sqlx::query_as(AssertSqlSafe(format!(
             "select cast(m.{offset} as signed), {} from {} m where m.{offset} <= ?
              order by m.{offset} desc limit 1",
             tables.row(ROW),
@@ -132,8 +125,7 @@ impl LogDialect for MySql {
         )))
         .bind(up_to)
         .fetch_optional(connection)
-        .await?;
-        Ok(row.map(|(offset, row)| LastRow { offset, row }))
+        .await
     }
 
     async fn still_there(

@@ -19,6 +19,7 @@ mod schema;
 mod source;
 mod statements;
 mod status;
+mod watch;
 
 use async_trait::async_trait;
 use sqlx::{MySql, MySqlConnection, error::DatabaseError};
@@ -27,11 +28,13 @@ use crate::{
     PayloadColumn,
     dialect::Dialect,
     error::{Failure, Trouble},
-    listener::ListenDialect,
 };
 
 /// Now, by the database's clock, in milliseconds since the Unix epoch, whatever the session's time zone.
 const NOW_MS: &str = "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000)";
+
+/// MariaDB cuts what an aggregate makes at a length that is an option; MySQL does not, and takes this for a comment.
+const UNCUT: &str = "/*M! set statement group_concat_max_len = 1048576 for */";
 
 #[async_trait]
 impl Dialect for MySql {
@@ -53,6 +56,3 @@ impl Dialect for MySql {
         checks::check_server(connection).await
     }
 }
-
-/// It tells nobody.
-impl ListenDialect for MySql {}

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 
 use super::{
-    NOW_MS,
+    NOW_MS, UNCUT,
     connection::READ_COMMITTED,
-    queue::{FOUND, GO_DUE_MS, OFFSETS, UNCUT, change_held},
+    queue::{FOUND, GO_DUE_MS, OFFSETS, change_held},
     rows,
 };
 use crate::{

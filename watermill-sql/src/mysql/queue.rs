@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, checks, connection::READ_COMMITTED, rows};
+use super::{NOW_MS, UNCUT, checks, connection::READ_COMMITTED, rows};
 use crate::{
     error::Failure,
     queue::{
@@ -26,8 +26,6 @@ pub(super) const OFFSETS: &str = "json_table(?, '$[*]' columns (o bigint path '$
 pub(super) const FOUND: &str =
     "json_table(@watermill_found, '$[*]' columns (n for ordinality, o bigint path '$')) found";
 
-/// MariaDB cuts what an aggregate makes at a length that is an option; MySQL does not, and takes this for a comment.
-pub(super) const UNCUT: &str = "/*M! set statement group_concat_max_len = 1048576 for */";
 /// When Go's column says that a message is due. It has UTC text in the server's zone, which Go's sessions have, and
 /// ours may not. A server that does not know its own zone by name converts nothing.
 pub(super) const GO_DUE_MS: &str = "timestampdiff(microsecond, '1970-01-01',

@@ -29,23 +29,13 @@ impl StatusDialect for MySql {
             ),
             false => ("null, cast(null as signed)".to_owned(), "where ? is not null".to_owned()),
         };
-        let rows = sqlx::query(AssertSqlSafe(format!(
+        sqlx::query_as(AssertSqlSafe(format!(
             "select o.consumer_group, coalesce(o.offset_acked, 0), {lease} from {} o {join} order by 1",
             tables.offsets()
         )))
         .bind(tables.topic())
         .fetch_all(connection)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(GroupRow {
-                    group: row.try_get(0)?,
-                    position: row.try_get::<i64, _>(1)?.into(),
-                    owner: row.try_get(2)?,
-                    remaining_ms: row.try_get(3)?,
-                })
-            })
-            .collect()
+        .await
     }
 
     async fn backlog(

@@ -84,13 +84,19 @@ impl Cursor {
         match self {
             Self::LockHolders(cursor) => cursor.fetch(connection, tables, after.offset, limit).await,
             Self::Snapshot(waited) => {
-                let rows = rows::by_transaction(connection, tables, after, limit).await?;
+                let mut rows = rows::by_transaction(connection, tables, after, limit).await?;
+                let (mut has_writers, mut holder) = (false, None);
+                if rows.rows.is_empty() {
+                    // The writers first: of those who have gone by then, the rows can be seen.
+                    has_writers = holder::has_writers(connection, tables).await?;
+                    rows = rows::by_transaction(connection, tables, after, limit).await?;
+                }
                 let (more, is_cut, rows) = (rows.are_more(limit), rows.is_cut, rows.rows);
-                let holder = match rows.is_empty() {
-                    true => holder::of_snapshot(connection, tables, after, waited).await?,
-                    false => None,
-                };
-                Ok(Fetched { more, is_cut, undecided: holder.is_some(), rows, holder })
+                if rows.is_empty() {
+                    holder = holder::of_snapshot(connection, tables, after, waited).await?;
+                }
+                let undecided = has_writers || holder.is_some();
+                Ok(Fetched { more, is_cut, undecided, rows, holder })
             }
         }
     }

@@ -46,6 +46,19 @@ pub(super) async fn of_lock(connection: &mut PgConnection, look: &Look) -> sqlx:
     }
 }
 
+/// Whether anybody writes to the topic, whose rows cannot be seen yet.
+pub(super) async fn has_writers(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from pg_locks l
+                        where l.locktype = 'relation' and l.mode = 'RowExclusiveLock' and l.granted
+                          and l.relation = to_regclass($1)
+                          and l.database = (select oid from pg_database where datname = current_database()))",
+    )
+    .bind(tables.messages())
+    .fetch_one(connection)
+    .await
+}
+
 /// Who keeps the snapshot from reaching a row that is there, if one is.
 pub(super) async fn of_snapshot(
     connection: &mut PgConnection,

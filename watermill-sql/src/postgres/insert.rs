@@ -9,12 +9,10 @@ use crate::{
     schema::Found, topic::Tables,
 };
 
-/// The channel on which topics are named that were published to.
-pub(super) const CHANNEL: &str = "watermill";
-
 /// Whether the transaction began earlier than it does when a statement begins its own: that is some microseconds
-/// before the statement is executed, and less than it takes to hear of a `BEGIN` and send another statement.
-const BEGUN_BEFORE: &str = "statement_timestamp() - now() > interval '10 microseconds'";
+/// before the statement is executed, and less than it takes to hear of a `BEGIN`, ask whether the connection lives, as
+/// the pool does of each that it gets back, and send another statement.
+const BEGUN_BEFORE: &str = "statement_timestamp() - now() > interval '20 microseconds'";
 
 /// What a layout's insert names beside what every layout has.
 struct Extra<'a> {
@@ -44,10 +42,11 @@ impl InsertDialect for Postgres {
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
+        asks: bool,
     ) -> sqlx::Result<bool> {
         let values = format!(", pg_current_xact_id(), {}", *zone::NOW);
         let extra = Extra { columns: ", transaction_id, created_at", values: &values, due: false };
-        insert_into(connection, tables, records, config, &extra).await
+        insert_into(connection, tables, records, config, &extra, asks).await
     }
 
     async fn enqueue(
@@ -56,24 +55,26 @@ impl InsertDialect for Postgres {
         records: &[Record],
         config: &SqlPublisherConfig,
         found: Found,
+        asks: bool,
     ) -> sqlx::Result<bool> {
         // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match found.due {
             true => Extra { columns: ", acked, due_ms", values: ", false, coalesce(due_ms, 0)", due: true },
             false => Extra { columns: ", acked", values: ", false", due: false },
         };
-        insert_into(connection, tables, records, config, &extra).await
+        insert_into(connection, tables, records, config, &extra, asks).await
     }
 }
 
-/// Offsets are drawn in the order of the arrays. The notification is part of the statement, and so of
-/// the transaction: it is sent with the commit, if that comes.
+/// Offsets are drawn in the order of the arrays. Nobody is notified: PostgreSQL lets transactions that do so commit one at
+/// a time, each with a flush of its own.
 async fn insert_into(
     connection: &mut PgConnection,
     tables: &Tables,
     records: &[Record],
     config: &SqlPublisherConfig,
     extra: &Extra<'_>,
+    asks: bool,
 ) -> sqlx::Result<bool> {
     let payload_column = config.payload_column.unwrap_or(sqlx::Postgres::PAYLOAD_COLUMN);
     let (bound, payload) = match payload_column {
@@ -92,11 +93,8 @@ async fn insert_into(
         extra.columns,
         extra.values,
     );
-    let notify = match config.notify {
-        true => format!(", pg_notify('{CHANNEL}', '{}')", tables.topic()),
-        false => String::new(),
-    };
-    let statement = format!("with written as ({insert}) select {BEGUN_BEFORE}, {is_it}{notify}");
+    let inside = if asks { BEGUN_BEFORE } else { "false" };
+    let statement = format!("with written as ({insert}) select {inside}, {is_it}");
     let uuids: Vec<&str> = records.iter().map(|record| record.uuid.as_str()).collect();
     let metadata: Vec<&str> = records.iter().map(|record| record.metadata.as_str()).collect();
     let query = sqlx::query(AssertSqlSafe(statement)).bind(uuids);

@@ -127,6 +127,55 @@ impl LeaseDialect for Postgres {
         Ok(kept == Some(true))
     }
 
+    const RENEWS_MANY: bool = true;
+
+    /// One statement, which is the same for the same leases and so prepared once.
+    async fn renew_many(
+        connection: &mut PgConnection,
+        leases: &[Lease],
+        witness: Option<&str>,
+        duration: Duration,
+    ) -> sqlx::Result<Vec<bool>> {
+        let positions = leases.iter().zip(1..).map(|(lease, number): (&Lease, i32)| {
+            format!(
+                "select {number} as number, coalesce(offset_acked, 0) as offset_acked,
+                        last_processed_transaction_id as transaction
+                 from {} where consumer_group = ($3::text[])[{number}]",
+                lease.tables.offsets()
+            )
+        });
+        let renew = format!(
+            "with there as ({}),
+                  mine as (
+                      select l.topic, l.consumer_group, m.number
+                      from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[])
+                           with ordinality as m (topic, consumer_group, token, owner, position, transaction, number)
+                      join there t on t.number = m.number and t.offset_acked = m.position
+                                  and t.transaction = m.transaction::xid8
+                      join {LEASES} l on l.topic = m.topic and l.consumer_group = m.consumer_group
+                                     and l.token = m.token and l.owner = m.owner
+                      for no key update of l skip locked
+                  )
+             update {LEASES} l set expires_at_ms = {NOW_MS} + $1, lease_ms = $1, told_token = l.token,
+                    connection = $8
+             from mine where l.topic = mine.topic and l.consumer_group = mine.consumer_group
+             returning mine.number",
+            positions.collect::<Vec<_>>().join(" union all ")
+        );
+        let numbers: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(renew))
+            .bind(millis(duration))
+            .bind(leases.iter().map(|lease| lease.tables.topic()).collect::<Vec<_>>())
+            .bind(leases.iter().map(|lease| &*lease.group).collect::<Vec<&str>>())
+            .bind(leases.iter().map(|lease| lease.token).collect::<Vec<_>>())
+            .bind(leases.iter().map(|lease| &*lease.owner).collect::<Vec<&str>>())
+            .bind(leases.iter().map(|lease| lease.position.offset).collect::<Vec<_>>())
+            .bind(leases.iter().map(|lease| lease.position.transaction.to_string()).collect::<Vec<_>>())
+            .bind(witness)
+            .fetch_all(connection)
+            .await?;
+        Ok((1..).take(leases.len()).map(|number| numbers.contains(&number)).collect())
+    }
+
     async fn advance(
         connection: &mut PgConnection,
         lease: &Lease,

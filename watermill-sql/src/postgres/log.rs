@@ -50,7 +50,7 @@ impl LogDialect for Postgres {
         tables: &Tables,
         group: &str,
     ) -> sqlx::Result<Option<Place>> {
-        let row = sqlx::query(AssertSqlSafe(format!(
+        sqlx::query_as(AssertSqlSafe(format!(
             r#"select coalesce(o.offset_acked, 0), l.read_offset, l.read_row,
                       (select {} from {} m where m.{} = l.read_offset)
                from {} o left join {LEASES} l on l.topic = $1 and l.consumer_group = o.consumer_group
@@ -63,14 +63,7 @@ impl LogDialect for Postgres {
         .bind(tables.topic())
         .bind(group)
         .fetch_optional(connection)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let known: (Option<i64>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        Ok(Some(Place {
-            position: row.try_get(0)?,
-            known: known.0.zip(known.1).map(|(offset, row)| LastRow { offset, row }),
-            there: row.try_get(3)?,
-        }))
+        .await
     }
 
     async fn last_row(
@@ -78,7 +71,7 @@ impl LogDialect for Postgres {
         tables: &Tables,
         up_to: i64,
     ) -> sqlx::Result<Option<LastRow>> {
-        let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        sqlx::query_as(AssertSqlSafe(format!(
             "select m.{offset}::bigint, {} from {} m where m.{offset} <= $1 order by m.{offset} desc limit 1",
             tables.row(ROW),
             tables.messages(),
@@ -86,8 +79,7 @@ impl LogDialect for Postgres {
         )))
         .bind(up_to)
         .fetch_optional(connection)
-        .await?;
-        Ok(row.map(|(offset, row)| LastRow { offset, row }))
+        .await
     }
 
     /// By the index that the rule of reading has: Go's tables have none on the offset alone.

@@ -9,7 +9,6 @@ mod fenced;
 mod holder;
 mod insert;
 mod lease;
-mod listen;
 mod log;
 pub(crate) mod look;
 mod ordered;
@@ -21,6 +20,7 @@ mod schema;
 mod source;
 mod start;
 mod status;
+mod watch;
 mod zone;
 
 use async_trait::async_trait;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, FromRow as _, PgConnection, Postgres, Row as _};
 
 use super::{NOW_MS, rows, zone};
 use crate::{
@@ -31,7 +31,7 @@ impl StatusDialect for Postgres {
             false => ("null::text, null::bigint".to_owned(), "where $1::text is not null".to_owned()),
         };
         let rows = sqlx::query(AssertSqlSafe(format!(
-            "select o.consumer_group, coalesce(o.offset_acked, 0), o.last_processed_transaction_id::text, {lease}
+            "select o.consumer_group, coalesce(o.offset_acked, 0), {lease}, o.last_processed_transaction_id::text
              from {} o {join} order by 1",
             tables.offsets()
         )))
@@ -40,15 +40,9 @@ impl StatusDialect for Postgres {
         .await?;
         rows.iter()
             .map(|row| {
-                Ok(GroupRow {
-                    group: row.try_get(0)?,
-                    position: Position {
-                        transaction: rows::transaction_id(row, 2)?,
-                        offset: row.try_get(1)?,
-                    },
-                    owner: row.try_get(3)?,
-                    remaining_ms: row.try_get(4)?,
-                })
+                let mut group = GroupRow::from_row(row)?;
+                group.position.transaction = rows::transaction_id(row, 4)?;
+                Ok(group)
             })
             .collect()
     }

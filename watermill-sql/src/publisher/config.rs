@@ -13,7 +13,6 @@ pub struct SqlPublisherConfig {
     pub(crate) initialize_schema: bool,
     /// `None` until the database is known, whose default it is then.
     pub(crate) payload_column: Option<PayloadColumn>,
-    pub(crate) notify: bool,
     pub(crate) timeout: Duration,
     pub(crate) schema_qualified: bool,
 }
@@ -39,16 +38,6 @@ impl SqlPublisherConfig {
     #[must_use]
     pub fn payload_column(mut self, payload_column: PayloadColumn) -> Self {
         self.payload_column = Some(payload_column);
-        self
-    }
-
-    /// Whether readers in other processes are woken by the publishing transaction, with `NOTIFY` on
-    /// PostgreSQL; other databases have no such thing. Default: true. PostgreSQL lets transactions that
-    /// notify commit one at a time, and prepares none of them for a two-phase commit: turned off, readers
-    /// find rows at their next poll.
-    #[must_use]
-    pub fn notify(mut self, notify: bool) -> Self {
-        self.notify = notify;
         self
     }
 
@@ -92,7 +81,6 @@ impl Default for SqlPublisherConfig {
             layout: Layout::Log,
             initialize_schema: true,
             payload_column: None,
-            notify: true,
             timeout: Duration::from_secs(30),
             schema_qualified: false,
         }

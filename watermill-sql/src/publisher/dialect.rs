@@ -27,13 +27,14 @@ pub trait InsertDialect: SchemaDialect {
     }
 
     /// Inserts at most [`INSERT_ROWS_MAX`](Self::INSERT_ROWS_MAX) rows with one statement, which wakes
-    /// readers in other processes where the database can do that. Returns whether a transaction may have been open
-    /// before the statement, as far as that comes with its answer.
+    /// readers in other processes where the database can do that. Who `asks` hears whether a transaction may have been
+    /// open before the statement, as far as that comes with its answer.
     async fn insert(
         connection: &mut Self::Connection,
         tables: &Tables,
         records: &[Record],
         config: &SqlPublisherConfig,
+        asks: bool,
     ) -> sqlx::Result<bool>;
 
     /// Inserts rows as [`insert`](Self::insert) does, into a queue. `found` says
@@ -44,5 +45,6 @@ pub trait InsertDialect: SchemaDialect {
         records: &[Record],
         config: &SqlPublisherConfig,
         found: Found,
+        asks: bool,
     ) -> sqlx::Result<bool>;
 }

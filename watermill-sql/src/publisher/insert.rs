@@ -76,16 +76,16 @@ fn check_due<D: InsertDialect>(records: Vec<Record>) -> Result<Vec<Record>, Stri
 pub(crate) struct Inserted {
     /// What is known about the table.
     pub(crate) found: Found,
-    /// Whether it may be part of a transaction that sqlx does not know of.
+    /// Whether it may be part of a transaction that sqlx does not know of, or was not done for that.
     pub(crate) perhaps_inside: bool,
 }
 
 /// Over whose connection rows are inserted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Over {
-    /// One of ours, in no transaction, that is closed unless all goes well; after so much silence the server may
-    /// roll back what is not committed.
-    Ours { silence: Duration },
+    /// One of ours that is closed unless all goes well; after so much silence the server may roll back what is not
+    /// committed. It is in no transaction, which is known of one that is clean.
+    Ours { silence: Duration, is_clean: bool },
     /// The caller's, in a transaction or not.
     Callers,
 }
@@ -112,6 +112,13 @@ pub(crate) async fn insert<D: InsertDialect>(
     if failure.trouble() != Trouble::Mismatch {
         return Err(failure);
     }
+    // In a transaction that somebody has forgotten, nothing can be made.
+    if D::FORGETS_BEGIN
+        && matches!(over, Over::Ours { is_clean: false, .. })
+        && D::is_in_transaction(connection).await.map_err(classify::<D>)?
+    {
+        return Ok(Inserted { found, perhaps_inside: true });
+    }
     // The table is missing, or not ours, which this says; or it exists by now, or cannot hold delays.
     let found =
         schema::ensure_messages::<D>(connection, tables, config.layout, config.payload_column, create)
@@ -136,9 +143,10 @@ pub(crate) async fn insert_chunks<D: InsertDialect>(
     let limit = packet.limit::<D>(connection, records).await?;
     let first = first_chunk(&mut rest, limit);
     if rest.is_empty() {
-        return insert_chunk::<D>(connection, tables, first, config, found).await;
+        let asks = matches!(over, Over::Ours { is_clean: false, .. });
+        return insert_chunk::<D>(connection, tables, first, config, found, asks).await;
     }
-    if let Over::Ours { silence } = over {
+    if let Over::Ours { silence, .. } = over {
         let mut transaction = begin::<D>(connection, silence).await?;
         insert_parts::<D>(&mut transaction, tables, (records, limit), config, found).await?;
         transaction.commit().await?;
@@ -184,7 +192,7 @@ async fn insert_parts<D: InsertDialect>(
 ) -> sqlx::Result<()> {
     while !rest.is_empty() {
         let chunk = first_chunk(&mut rest, limit);
-        insert_chunk::<D>(connection, tables, chunk, config, found).await?;
+        insert_chunk::<D>(connection, tables, chunk, config, found, false).await?;
     }
     Ok(())
 }
@@ -195,14 +203,15 @@ async fn insert_chunk<D: InsertDialect>(
     records: &[Record],
     config: &SqlPublisherConfig,
     found: Found,
+    asks: bool,
 ) -> sqlx::Result<bool> {
     match config.layout {
-        Layout::Log => D::insert(connection, tables, records, config).await,
+        Layout::Log => D::insert(connection, tables, records, config, asks).await,
         Layout::Queue => {
             // Those columns are named only where they are needed.
             let is_delayed = records.iter().any(|record| record.due_ms.is_some());
             let found = if is_delayed { found } else { Found::NO_DUE };
-            D::enqueue(connection, tables, records, config, found).await
+            D::enqueue(connection, tables, records, config, found, asks).await
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Layout, SqlDatabase,
-    connection::{Checked, FORGOTTEN, Pooled, within},
+    connection::{Checked, FORGOTTEN, Pooled, Spares, within},
     error::{Failure, Trouble, classify},
     schema,
     topic::Tables,
@@ -33,12 +33,12 @@ use crate::{
 pub struct SqlPublisher<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlPublisherConfig,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<D>>,
 }
 
-#[derive(Default)]
-struct Shared {
+struct Shared<D: SqlDatabase> {
     calls: Calls,
+    spares: Spares<D>,
     /// A fair queue in front of a database that has one writer: calls are written in the order of their
     /// first polls, and do not wear out the busy timeout against one another.
     writing: Mutex<()>,
@@ -54,7 +54,15 @@ impl<D: SqlDatabase> SqlPublisher<D> {
     /// [`ConfigError`] as [`SqlPublisherConfig::validate`].
     pub fn new(pool: Pool<D>, config: SqlPublisherConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { pool, config, shared: Arc::default() })
+        let spares = Spares::new(pool.clone());
+        let shared = Shared {
+            calls: Calls::default(),
+            spares,
+            writing: Mutex::default(),
+            packet: Packet::default(),
+            checked: Checked::default(),
+        };
+        Ok(Self { pool, config, shared: Arc::new(shared) })
     }
 
     /// A publisher that works inside `transaction`: what it publishes is there after the commit and
@@ -123,7 +131,7 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
             };
             let inserting = async {
                 self.shared.checked.pool(&self.pool).await?;
-                insert(&self.pool, &batch, &self.config, &self.shared.packet).await
+                self.insert(&batch).await
             };
             let inserting = within(self.config.timeout, inserting);
             inserting.await.map_err(|failure| failure.publishing(topic))?;
@@ -134,6 +142,7 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
 
     async fn close(&self) -> Result<(), PublishError> {
         self.shared.calls.close().await;
+        self.shared.spares.clear();
         Ok(())
     }
 
@@ -142,6 +151,54 @@ impl<D: SqlDatabase> Publisher for SqlPublisher<D> {
             .keeps_order(D::ONE_WRITER)
             .atomic(true)
             .delays(self.config.layout == Layout::Queue)
+    }
+}
+
+impl<D: SqlDatabase> SqlPublisher<D> {
+    /// Over the connection of the call before, if that was a moment ago, and otherwise over one of the pool: there the
+    /// application may have left a transaction open, which the answer tells, or a question before several statements.
+    async fn insert(&self, batch: &Batch) -> Result<(), Failure> {
+        let Self { pool, config, shared } = self;
+        let packet = &shared.packet;
+        let is_one_statement = batch.is_one_statement::<D>(packet);
+        let (mut pooled, mut is_clean) = match shared.spares.take() {
+            Some(spare) => (spare, true),
+            None if is_one_statement => (Pooled::of(pool).await?, false),
+            None => (Pooled::clean(pool).await?, true),
+        };
+        // What is refused here was not sent, and the connection is as good as before.
+        let limit = packet.limit::<D>(pooled.get(), &batch.records).await.map_err(classify::<D>);
+        if !matches!(&limit, Err(failure) if failure.is_passing()) {
+            pooled.settled();
+        }
+        limit?;
+        let create = config.initialize_schema;
+        loop {
+            let over = Over::Ours { silence: config.timeout, is_clean };
+            let inserted =
+                insert::insert::<D>(pooled.get(), over, batch, config, create, (None, packet)).await;
+            let perhaps_inside = match inserted {
+                Ok(inserted) => inserted.perhaps_inside,
+                Err(failure) => {
+                    // What was refused has been answered.
+                    if is_one_statement
+                        && !matches!(failure.trouble(), Trouble::Unavailable | Trouble::Timeout)
+                    {
+                        pooled.settled();
+                    }
+                    return Err(failure);
+                }
+            };
+            if !perhaps_inside || !D::is_in_transaction(pooled.get()).await.map_err(classify::<D>)? {
+                shared.spares.keep(pooled);
+                return Ok(());
+            }
+            // Whoever began it has lost it, so that nobody would ever commit the messages. The connection is closed,
+            // which rolls back.
+            tracing::warn!("{FORGOTTEN}");
+            drop(pooled);
+            (pooled, is_clean) = (Pooled::clean(pool).await?, true);
+        }
     }
 }
 
@@ -157,48 +214,5 @@ impl<D: SqlDatabase> fmt::Debug for SqlPublisher<D> {
             .field("database", &D::NAME)
             .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-async fn insert<D: SqlDatabase>(
-    pool: &Pool<D>,
-    batch: &Batch,
-    config: &SqlPublisherConfig,
-    packet: &Packet,
-) -> Result<(), Failure> {
-    let is_one_statement = batch.is_one_statement::<D>(packet);
-    let mut pooled = match is_one_statement {
-        true => Pooled::of(pool).await?,
-        false => Pooled::clean(pool).await?,
-    };
-    // What is refused here was not sent, and the connection is as good as before.
-    let limit = packet.limit::<D>(pooled.get(), &batch.records).await.map_err(classify::<D>);
-    if !matches!(&limit, Err(failure) if failure.is_passing()) {
-        pooled.settled();
-    }
-    limit?;
-    let over = Over::Ours { silence: config.timeout };
-    let create = config.initialize_schema;
-    loop {
-        let inserted = insert::insert::<D>(pooled.get(), over, batch, config, create, (None, packet)).await;
-        let perhaps_inside = match inserted {
-            Ok(inserted) => inserted.perhaps_inside,
-            Err(failure) => {
-                // What was refused has been answered.
-                if is_one_statement && !matches!(failure.trouble(), Trouble::Unavailable | Trouble::Timeout) {
-                    pooled.settled();
-                }
-                return Err(failure);
-            }
-        };
-        if !perhaps_inside || !D::is_in_transaction(pooled.get()).await.map_err(classify::<D>)? {
-            pooled.settled();
-            return Ok(());
-        }
-        // Whoever began it has lost it, so that nobody would ever commit the messages. The connection is closed,
-        // which rolls back.
-        tracing::warn!("{FORGOTTEN}");
-        drop(pooled);
-        pooled = Pooled::clean(pool).await?;
     }
 }

@@ -15,6 +15,9 @@ const VISIBILITY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Between what a statement of a worker may take, whatever its visibility timeout.
 const STATEMENT_MAX: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// Below this, a busy process would ask no less often.
+const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(4);
+
 /// How an [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) works on its queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlQueueSubscriberConfig {
@@ -30,7 +33,8 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) initialize_schema: bool,
     pub(crate) payload_column: Option<PayloadColumn>,
-    pub(crate) listen: bool,
+    pub(crate) watch: bool,
+    pub(crate) watch_interval: Duration,
     pub(crate) source: Option<SqlSource>,
     pub(crate) schema_qualified: bool,
 }
@@ -103,8 +107,9 @@ impl SqlQueueSubscriberConfig {
         self
     }
 
-    /// Sets the pause that polling backs off to while nothing is found. Default: 250 ms. A message that
-    /// becomes due is not waited for by polling: its time is known.
+    /// Sets the pause that polling backs off to while nobody [watches](Self::watch), and how often the watch asks for all
+    /// queues of a process whether anything is due. Default: 250 ms. A subscription that is watched for polls every 30 s beside that. A
+    /// message that becomes due is not waited for by polling: its time is known.
     #[must_use]
     pub fn poll_interval_max(mut self, poll_interval_max: Duration) -> Self {
         self.poll_interval_max = poll_interval_max;
@@ -154,11 +159,22 @@ impl SqlQueueSubscriberConfig {
         self
     }
 
-    /// Whether to `LISTEN` for what other processes publish, on PostgreSQL, with one more connection for
-    /// each subscriber. Default: true. Polling goes on.
+    /// Whether this process watches for what others publish: one connection of its own for all subscriptions over a
+    /// pool asks about all their topics at once, every [`watch_interval`](Self::watch_interval), without a lock that a
+    /// writer waits for, and behind any pooler. Default: true. Turned off, each subscription polls, and finds rows of other
+    /// processes within [`poll_interval_max`](Self::poll_interval_max).
     #[must_use]
-    pub fn listen(mut self, listen: bool) -> Self {
-        self.listen = listen;
+    pub fn watch(mut self, watch: bool) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// Sets how often the watch asks while nothing happens, as for
+    /// [logs](crate::SqlSubscriberConfig::watch_interval). Default: 20 ms. Every
+    /// [`poll_interval_max`](Self::poll_interval_max) it asks, too, whether messages are due that others have given back.
+    #[must_use]
+    pub fn watch_interval(mut self, watch_interval: Duration) -> Self {
+        self.watch_interval = watch_interval;
         self
     }
 
@@ -207,6 +223,7 @@ impl SqlQueueSubscriberConfig {
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 1,000 rows at once");
         check(self.batch_bytes > 0, "batch_bytes: zero would claim one row at a time");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
+        check(self.watch_interval >= WATCH_INTERVAL_MIN, "watch_interval: less than 4 ms");
         check(
             self.poll_interval_max >= self.poll_interval_min,
             "poll_interval_max: less than poll_interval_min",
@@ -244,7 +261,8 @@ impl Default for SqlQueueSubscriberConfig {
             dead_letter_topic: None,
             initialize_schema: true,
             payload_column: None,
-            listen: true,
+            watch: true,
+            watch_interval: Duration::from_millis(20),
             source: None,
             schema_qualified: false,
         }

@@ -5,12 +5,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::OnAck;
-use crate::{error::Failure, publisher::InsertDialect, source::SourceDialect, stored::Row, topic::Tables};
+use crate::{
+    error::Failure, publisher::InsertDialect, source::SourceDialect, stored::Row, topic::Tables,
+    watch::WatchDialect,
+};
 
 /// The statements of one database for queues. Each works on a connection that may be inside a
 /// transaction, unless it says otherwise.
 #[async_trait]
-pub trait QueueDialect: InsertDialect + SourceDialect {
+pub trait QueueDialect: InsertDialect + SourceDialect + WatchDialect {
     /// Refuses servers and tables where claims would not hold.
     async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
 

@@ -22,10 +22,10 @@ use crate::{
     Layout, SqlDatabase,
     connection::{PREPARE_MAX, Pooled, Reserve, within},
     error::{Failure, Trouble},
-    listener::SharedListener,
     schema::{self, Found},
     source::{self, Use},
     topic::Tables,
+    watch::{self, Source, Wanted},
 };
 
 /// Works on topics of the queue layout, over a pool of connections: each message goes to one of all
@@ -33,15 +33,14 @@ use crate::{
 ///
 /// There are no groups, and no order unless [`ordered_by_key`](SqlQueueSubscriberConfig::ordered_by_key). A subscription needs up to two connections of the pool at a time,
 /// and none while nothing happens: busy, it keeps them from one statement to the next while the pool has
-/// others to lend. With [`listen`](SqlQueueSubscriberConfig::listen) there is one more
-/// connection on PostgreSQL, which is not the pool's, while there are subscriptions of this subscriber.
+/// others to lend. With [`watch`](SqlQueueSubscriberConfig::watch) there is one more connection, which is not the
+/// pool's, for all subscriptions over a pool.
 ///
 /// Publish with [`SqlPublisherConfig::layout`](crate::SqlPublisherConfig::layout) set to [`Layout::Queue`].
 pub struct SqlQueueSubscriber<D: SqlDatabase> {
     pool: Pool<D>,
     config: SqlQueueSubscriberConfig,
     open: Registry<Shared<Claims>>,
-    listener: SharedListener,
     reserve: Arc<Reserve<D>>,
 }
 
@@ -49,6 +48,8 @@ pub struct SqlQueueSubscriber<D: SqlDatabase> {
 struct Prepared {
     tables: Tables,
     dead_letters: Option<(Tables, Found)>,
+    /// What to watch.
+    source: Option<Source>,
 }
 
 impl<D: SqlDatabase> SqlQueueSubscriber<D> {
@@ -60,8 +61,7 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
     pub fn new(pool: Pool<D>, config: SqlQueueSubscriberConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let reserve = Arc::new(Reserve::new(pool.clone()));
-        let (open, listener) = (Registry::default(), SharedListener::default());
-        Ok(Self { pool, config, open, listener, reserve })
+        Ok(Self { pool, config, open: Registry::default(), reserve })
     }
 
     async fn prepare(&self, topic: &str) -> Result<Prepared, Failure> {
@@ -103,8 +103,9 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
                 None => None,
             };
             D::check_queue(connection, &tables).await?;
+            let source = watch::source::<D>(connection, &tables).await?;
             pooled.settled();
-            Ok(Prepared { tables, dead_letters })
+            Ok(Prepared { tables, dead_letters, source })
         })
         .await
     }
@@ -115,7 +116,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.open.check(topic)?;
         let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
-        let Prepared { tables, dead_letters } = prepared;
+        let Prepared { tables, dead_letters, source } = prepared;
 
         let SqlQueueSubscriberConfig { batch_size, ack_interval, ordered_by_key: ordered, .. } = self.config;
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
@@ -132,10 +133,13 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             options,
         ));
         shared.lock().disown();
-        let listener = match self.config.listen {
-            true => self.listener.get(&self.pool, self.config.retry),
-            false => None,
-        };
+        let watched = source.filter(|_| self.config.watch).and_then(|source| {
+            let SqlQueueSubscriberConfig { watch_interval: interval, poll_interval_max, retry, .. } =
+                self.config;
+            let due_interval = Some(poll_interval_max);
+            let wanted = Wanted { topic: tables.topic().to_owned(), source, interval, due_interval, retry };
+            watch::watch(&self.pool, wanted)
+        });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
             let reader = QueueReader {
                 pool: self.pool.clone(),
@@ -155,11 +159,9 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 kept: Mutex::default(),
                 claims: AtomicU32::new(0),
                 end_claims_at: Mutex::new(Instant::now()),
+                watched,
             };
-            async move {
-                reader.run().await;
-                drop(listener);
-            }
+            reader.run()
         })?;
         // Dropped meanwhile, the subscription ends.
         shared.started().await;
@@ -181,12 +183,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
         let config = self.config.clone().dead_letter_topic(topic);
         let subscriber =
             Self::new(self.pool.clone(), config).ok().filter(|it| it.config.initialize_schema)?;
-        Some(Arc::new(Self {
-            open: self.open.clone(),
-            listener: self.listener.clone(),
-            reserve: self.reserve.clone(),
-            ..subscriber
-        }))
+        Some(Arc::new(Self { open: self.open.clone(), reserve: self.reserve.clone(), ..subscriber }))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

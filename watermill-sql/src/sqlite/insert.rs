@@ -27,6 +27,7 @@ impl InsertDialect for Sqlite {
         tables: &Tables,
         records: &[Record],
         _config: &SqlPublisherConfig,
+        _asks: bool,
     ) -> sqlx::Result<bool> {
         let extra = Extra { columns: "", values: "", due: 0 };
         insert_into(connection, tables, records, &extra).await
@@ -38,6 +39,7 @@ impl InsertDialect for Sqlite {
         records: &[Record],
         _config: &SqlPublisherConfig,
         found: Found,
+        _asks: bool,
     ) -> sqlx::Result<bool> {
         // That a log has no `acked` keeps messages for a queue out of one.
         let extra = match found.due {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 
 use super::{
     rows::{COLUMNS, read},
@@ -70,7 +70,7 @@ impl LogDialect for Sqlite {
         tables: &Tables,
         group: &str,
     ) -> sqlx::Result<Option<Place>> {
-        let row = sqlx::query(AssertSqlSafe(format!(
+        sqlx::query_as(AssertSqlSafe(format!(
             r#"select o.offset_acked, l.read_offset, l.read_row,
                       (select {} from {} m where m.{} = l.read_offset)
                from {} o left join {LEASES} l on l.topic = ? and l.consumer_group = o.consumer_group
@@ -83,14 +83,7 @@ impl LogDialect for Sqlite {
         .bind(tables.topic())
         .bind(group)
         .fetch_optional(connection)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let known: (Option<i64>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        Ok(Some(Place {
-            position: row.try_get(0)?,
-            known: known.0.zip(known.1).map(|(offset, row)| LastRow { offset, row }),
-            there: row.try_get(3)?,
-        }))
+        .await
     }
 
     async fn last_row(
@@ -98,7 +91,7 @@ impl LogDialect for Sqlite {
         tables: &Tables,
         up_to: i64,
     ) -> sqlx::Result<Option<LastRow>> {
-        let row: Option<(i64, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        sqlx::query_as(AssertSqlSafe(format!(
             "select m.{offset}, {} from {} m where m.{offset} <= ? order by m.{offset} desc limit 1",
             tables.row(ROW),
             tables.messages(),
@@ -106,8 +99,7 @@ impl LogDialect for Sqlite {
         )))
         .bind(up_to)
         .fetch_optional(connection)
-        .await?;
-        Ok(row.map(|(offset, row)| LastRow { offset, row }))
+        .await
     }
 
     async fn still_there(

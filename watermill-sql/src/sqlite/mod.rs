@@ -8,6 +8,7 @@ mod fenced;
 mod insert;
 mod lease;
 mod log;
+mod moment;
 mod ordered;
 mod queue;
 mod retention;
@@ -15,10 +16,11 @@ mod rows;
 mod schema;
 mod source;
 mod status;
+mod watch;
 
 use sqlx::{Sqlite, error::DatabaseError};
 
-use crate::{PayloadColumn, dialect::Dialect, error::Trouble, listener::ListenDialect};
+use crate::{PayloadColumn, dialect::Dialect, error::Trouble};
 
 /// Now, by the database's clock, in milliseconds since the Unix epoch.
 const NOW_MS: &str = "cast(unixepoch('now', 'subsec') * 1000 as integer)";
@@ -38,6 +40,3 @@ impl Dialect for Sqlite {
         errors::trouble(error)
     }
 }
-
-/// It tells nobody.
-impl ListenDialect for Sqlite {}

@@ -1,6 +1,7 @@
 //! [`StatusDialect`]: everything about status that differs between databases.
 
 use async_trait::async_trait;
+use sqlx::FromRow;
 
 use super::{Count, WriterStatus};
 use crate::{Layout, position::Position, schema::SchemaDialect, stored::Row, topic::Tables};
@@ -69,6 +70,18 @@ pub struct GroupRow {
     pub(crate) position: Position,
     pub(crate) owner: Option<String>,
     pub(crate) remaining_ms: Option<i64>,
+}
+
+/// The group, its offset, who has its lease, and for how long. Where a position is more than an offset, the rest is
+/// added to it.
+impl<'r, R: sqlx::Row> FromRow<'r, R> for GroupRow
+where
+    (String, i64, Option<String>, Option<i64>): FromRow<'r, R>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        let (group, offset, owner, remaining_ms): (_, i64, _, _) = FromRow::from_row(row)?;
+        Ok(Self { group, position: offset.into(), owner, remaining_ms })
+    }
 }
 
 /// Rows behind a position.

@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use fastrand::Rng;
 use uuid::Uuid;
 use watermill_core::{Message, Publisher};
-use watermill_sql::{SqlPublisher, SqlPublisherConfig};
+use watermill_sql::SqlPublisher;
 use watermill_testkit::unique;
 
 use crate::{
@@ -65,7 +65,7 @@ impl<S: Server> Writer<S> {
             self.dawdle(4).await;
         }
         for _ in 0..self.random.u32(1..=3) {
-            self.insert_in_some_way(&mut transaction, end).await?;
+            self.insert_in_some_way(&mut transaction).await?;
             self.dawdle(3).await;
         }
         self.dawdle(8).await;
@@ -78,34 +78,31 @@ impl<S: Server> Writer<S> {
         Ok(())
     }
 
-    async fn insert_in_some_way(&mut self, transaction: &mut Tx<S>, end: End) -> Outcome {
+    async fn insert_in_some_way(&mut self, transaction: &mut Tx<S>) -> Outcome {
         match self.random.u32(0..8) {
             0 => {
                 S::execute(transaction, "savepoint undone".to_owned()).await?;
-                self.insert(transaction, end).await?;
+                self.insert(transaction).await?;
                 self.dawdle(3).await;
                 S::execute(transaction, "rollback to savepoint undone".to_owned()).await?;
             }
             1 => {
                 S::execute(transaction, "savepoint kept".to_owned()).await?;
-                self.insert(transaction, end).await?;
+                self.insert(transaction).await?;
                 S::execute(transaction, "release savepoint kept".to_owned()).await?;
             }
-            _ => self.insert(transaction, end).await?,
+            _ => self.insert(transaction).await?,
         }
         Ok(())
     }
 
     /// One statement of a few rows, ours or the user's own.
-    async fn insert(&mut self, transaction: &mut Tx<S>, end: End) -> Outcome {
+    async fn insert(&mut self, transaction: &mut Tx<S>) -> Outcome {
         let first = self.next;
         self.next += self.random.u32(1..=3);
         let payloads = (first..self.next).map(|number| format!("[{},{number}]", self.id));
         if self.random.bool() {
-            // PostgreSQL prepares no transaction that has notified.
-            let notify = end != End::Prepared;
-            let config = SqlPublisherConfig::default().notify(notify);
-            let publisher = SqlPublisher::in_transaction(transaction).config(config);
+            let publisher = SqlPublisher::in_transaction(transaction);
             publisher.publish(TOPIC, payloads.map(Message::new).collect()).await?;
         } else {
             let quote = S::QUOTE;

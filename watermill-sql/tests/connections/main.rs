@@ -52,6 +52,7 @@ macro_rules! tests_on {
 }
 
 tests_on! { sqlite, "sqlite", crate::server::File:
+    poisoned::a_publisher_keeps_no_connection_that_others_wait_for,
     callers::what_is_published_inside_a_begin_of_the_callers_is_the_callers_to_commit,
     callers::a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed,
     callers::what_fails_inside_a_begin_of_the_callers_leaves_the_rest_of_it,
@@ -66,6 +67,7 @@ tests_on! { postgres, "postgres", crate::postgres_database::Database:
     poisoned::what_is_dropped_in_the_middle_leaves_no_transaction_open_over_a_connection_of_the_pool,
     poisoned::what_is_published_over_a_connection_with_a_forgotten_transaction_is_there,
     poisoned::what_is_acked_over_a_connection_with_a_forgotten_transaction_is_recorded,
+    poisoned::a_publisher_keeps_no_connection_that_others_wait_for,
     callers::what_is_published_inside_a_begin_of_the_callers_is_the_callers_to_commit,
     callers::a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed,
     hanging::a_table_that_is_locked_is_said_and_waited_for,
@@ -86,6 +88,7 @@ tests_on! { mysql, "mysql", crate::mysql_database::Database:
     poisoned::what_is_dropped_in_the_middle_leaves_no_transaction_open_over_a_connection_of_the_pool,
     poisoned::what_is_published_over_a_connection_with_a_forgotten_transaction_is_there,
     poisoned::what_is_acked_over_a_connection_with_a_forgotten_transaction_is_recorded,
+    poisoned::a_publisher_keeps_no_connection_that_others_wait_for,
     callers::what_is_published_inside_a_begin_of_the_callers_is_the_callers_to_commit,
     callers::a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed,
     callers::what_fails_inside_a_begin_of_the_callers_leaves_the_rest_of_it,
@@ -111,14 +114,14 @@ fn publishing(layout: Layout) -> SqlPublisherConfig {
 }
 
 fn reader<S: Server>(pool: &Pool<S::Database>, config: SqlSubscriberConfig) -> SqlSubscriber<S::Database> {
-    SqlSubscriber::new(pool.clone(), config.listen(false)).unwrap()
+    SqlSubscriber::new(pool.clone(), config.watch(false)).unwrap()
 }
 
 fn worker<S: Server>(
     pool: &Pool<S::Database>,
     config: SqlQueueSubscriberConfig,
 ) -> SqlQueueSubscriber<S::Database> {
-    SqlQueueSubscriber::new(pool.clone(), config.listen(false)).unwrap()
+    SqlQueueSubscriber::new(pool.clone(), config.watch(false)).unwrap()
 }
 
 /// JSON numbers.

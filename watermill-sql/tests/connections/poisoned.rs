@@ -37,19 +37,47 @@ async fn forget_a_transaction<S: Server>(pool: &Pool<S::Database>) {
 
 pub(crate) async fn what_is_published_over_a_connection_with_a_forgotten_transaction_is_there<S: Server>() {
     let server = S::default();
-    let (pool, other) = (server.pool(1).await, server.pool(1).await);
-    for (layout, notify) in [(Layout::Log, true), (Layout::Log, false), (Layout::Queue, true)] {
-        let topic = format!("{layout:?}_{notify}").to_lowercase();
-        let publisher = SqlPublisher::new(pool.clone(), publishing(layout).notify(notify)).unwrap();
+    let other = server.pool(1).await;
+    // With more than one connection, a publisher keeps its own for the next call.
+    for connections in [1, 3] {
+        let pool = server.pool(connections).await;
+        forgotten_transactions_take_nothing_with_them::<S>(&pool, &other, connections).await;
+        pool.close().await;
+    }
+}
+
+async fn forgotten_transactions_take_nothing_with_them<S: Server>(
+    pool: &Pool<S::Database>,
+    other: &Pool<S::Database>,
+    connections: u32,
+) {
+    for layout in [Layout::Log, Layout::Queue] {
+        let topic = format!("{layout:?}_{connections}").to_lowercase();
+        let publisher = SqlPublisher::new(pool.clone(), publishing(layout)).unwrap();
         publisher.publish(&topic, numbered(0..1)).await.unwrap();
         for messages in [1, 2, 1_001] {
-            let before = count::<S>(&other, &topic).await;
-            forget_a_transaction::<S>(&pool).await;
+            let before = count::<S>(other, &topic).await;
+            forget_a_transaction::<S>(pool).await;
             publisher.publish(&topic, numbered(0..messages)).await.unwrap();
-            let published = count::<S>(&other, &topic).await - before;
+            let published = count::<S>(other, &topic).await - before;
             assert_eq!(published, messages as i64, "{layout:?}");
         }
     }
+}
+
+pub(crate) async fn a_publisher_keeps_no_connection_that_others_wait_for<S: Server>() {
+    let server = S::default();
+    let (pool, other) = (server.pool(2).await, server.pool(1).await);
+    let publisher = publisher::<S>(&pool, Layout::Log);
+    for round in 1..20 {
+        publisher.publish("t", numbered(0..1)).await.unwrap();
+        let all = within("all connections", async { (pool.acquire().await, pool.acquire().await) }).await;
+        assert!(all.0.is_ok() && all.1.is_ok(), "round {round}");
+        assert_eq!(count::<S>(&other, "t").await, round);
+    }
+    publisher.publish("t", numbered(0..1)).await.unwrap();
+    within("the pool", pool.close()).await;
+    assert!(publisher.publish("t", numbered(0..1)).await.is_err(), "over a pool that is closed");
 }
 
 pub(crate) async fn what_is_acked_over_a_connection_with_a_forgotten_transaction_is_recorded<S: Server>() {

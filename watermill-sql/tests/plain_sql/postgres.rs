@@ -26,7 +26,7 @@ fn sleeper() -> SqlSubscriberConfig {
 }
 
 #[tokio::test]
-async fn what_psql_inserts_is_received_and_its_notification_wakes_the_reader() {
+async fn what_psql_inserts_wakes_the_reader() {
     let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscribe(&pool, sleeper(), "orders").await;
@@ -35,13 +35,12 @@ async fn what_psql_inserts_is_received_and_its_notification_wakes_the_reader() {
 }
 
 #[tokio::test]
-async fn without_a_notification_it_is_found_by_polling_and_a_rollback_publishes_nothing() {
+async fn a_rollback_publishes_nothing() {
     let database = Database::default();
     let pool = database.pool().await;
     let mut subscription = subscribe(&pool, SqlSubscriberConfig::default(), "orders").await;
-    let silent = statements("PostgreSQL").replace("select pg_notify", "-- select pg_notify");
-    psql(&database, &silent.replace("commit;", "rollback;")).await;
-    psql(&database, &silent).await;
+    psql(&database, &statements("PostgreSQL").replace("commit;", "rollback;")).await;
+    psql(&database, statements("PostgreSQL")).await;
     receive_both(&mut subscription).await;
 }
 
@@ -83,7 +82,7 @@ async fn a_queue_takes_the_same_inserts_and_due_times() {
     psql(&database, later).await;
     psql(&database, statements("PostgreSQL")).await;
     receive_both(&mut subscription).await;
-    psql(&database, "update watermill_orders set due_ms = 0; select pg_notify('watermill', 'orders');").await;
+    psql(&database, "update watermill_orders set due_ms = 0;").await;
     assert_eq!(next(&mut subscription).await.payload(), "9");
 }
 

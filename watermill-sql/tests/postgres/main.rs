@@ -8,11 +8,11 @@ mod postgres_database;
 mod commit_order;
 mod dead_letters;
 mod limits;
-mod listening;
 mod ownership;
 mod publishing;
 mod reconnecting;
 mod tables;
+mod watching;
 mod zones;
 
 use std::time::Duration;

@@ -15,11 +15,13 @@ mod dead_letters;
 mod held_back;
 mod large;
 mod latest;
+mod renewing;
 mod server;
 mod status;
 mod taking_over;
 mod unreadable;
 mod upgrading;
+mod watching;
 
 use std::time::Duration;
 
@@ -85,6 +87,15 @@ on_every_database! {
     upgrading::a_lease_that_the_first_release_has_is_its_own_until_it_ends,
     upgrading::two_releases_side_by_side_hand_a_group_to_and_fro,
     upgrading::a_table_of_the_next_release_is_read_and_one_after_that_is_not,
+    renewing::leases_that_are_renewed_together_stay_with_their_owner,
+    renewing::a_position_that_is_set_by_hand_is_noticed_among_many,
+    renewing::a_lease_that_somebody_holds_up_holds_up_no_other,
+    watching::what_others_commit_wakes_an_idle_reader,
+    watching::what_others_commit_wakes_an_idle_worker,
+    watching::a_row_that_commits_late_is_delivered_after_its_commit,
+    watching::a_message_that_others_have_made_due_is_delivered,
+    watching::who_is_not_watched_for_polls,
+    watching::a_table_that_is_gone_does_not_keep_the_others_from_being_watched,
     clocks::a_lease_that_has_longer_to_go_than_it_is_long_is_over,
     clocks::the_length_of_a_lease_is_that_of_its_owner,
     clocks::a_queued_row_without_a_delay_depends_on_no_clock,

@@ -23,6 +23,8 @@ pub(crate) trait Server: Default + Send + Sync + 'static {
 
     async fn execute(pool: &Pool<Self::Database>, statements: &str);
 
+    async fn execute_in(transaction: &mut sqlx::Transaction<'_, Self::Database>, statement: &str);
+
     async fn number(pool: &Pool<Self::Database>, query: &str) -> i64;
 
     /// The ways in which a log is read.
@@ -66,6 +68,10 @@ impl Server for File {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap();
     }
 
+    async fn execute_in(transaction: &mut sqlx::Transaction<'_, sqlx::Sqlite>, statement: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut **transaction).await.unwrap();
+    }
+
     async fn number(pool: &Pool<sqlx::Sqlite>, query: &str) -> i64 {
         sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(pool).await.unwrap()
     }
@@ -87,6 +93,10 @@ impl Server for crate::postgres_database::Database {
 
     async fn execute(pool: &Pool<sqlx::Postgres>, statements: &str) {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap();
+    }
+
+    async fn execute_in(transaction: &mut sqlx::Transaction<'_, sqlx::Postgres>, statement: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut **transaction).await.unwrap();
     }
 
     async fn number(pool: &Pool<sqlx::Postgres>, query: &str) -> i64 {
@@ -118,6 +128,10 @@ impl Server for crate::mysql_database::Database {
 
     async fn execute(pool: &Pool<sqlx::MySql>, statements: &str) {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap();
+    }
+
+    async fn execute_in(transaction: &mut sqlx::Transaction<'_, sqlx::MySql>, statement: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut **transaction).await.unwrap();
     }
 
     async fn number(pool: &Pool<sqlx::MySql>, query: &str) -> i64 {

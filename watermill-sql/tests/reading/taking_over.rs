@@ -73,7 +73,7 @@ pub(crate) async fn an_owner_whose_pool_closes_its_connections_keeps_its_lease<S
         .connect_with((*standbys.connect_options()).clone())
         .await
         .unwrap();
-    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(3)).listen(false);
+    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(3)).watch(false);
     let mut owner = reader::<S>(&pool, config.clone()).subscribe("t").await.unwrap();
     let mut standby = reader::<S>(&standbys, config).subscribe("t").await.unwrap();
     let publisher = publisher::<S>(&standbys);

@@ -26,15 +26,15 @@ use state::State;
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask services <up|down|status> [name...]
-       cargo xtask services private <up|freeze|thaw|kill|down> <name> <folder>
+       cargo xtask services private <up|durable|freeze|thaw|kill|down> <name> <folder>
        cargo xtask services private follow <name> <folder> <folder of the primary>
 
   up      start the servers that tests need, or those named, and write target/services/services.json
   down    stop what `up` started; their data stays until `cargo clean`
   status  say what is up, what the environment names, and what is embedded
   private start a server for one test in a folder of its own, below target/services/private, and print
-          its URL; start a standby of one; stop its process where it stands and have it go on; kill it
-          abruptly; stop it and remove its folder
+          its URL; `durable` flushes every commit to the disk; start a standby of one; stop its process
+          where it stands and have it go on; kill it abruptly; stop it and remove its folder
 
 A server that is not installed is installed from the system's packages, with apt-get.
 ";
@@ -50,6 +50,11 @@ trait Service {
     /// Starts a private instance with its data in `dir` and returns its URL once it accepts
     /// connections.
     fn start(&self, dir: &Path) -> Result<String>;
+
+    /// The same, with a server that survives a power cut: for benchmarks that claim durability.
+    fn start_durable(&self, _dir: &Path) -> Result<String> {
+        Err(format!("{} is not started as a durable server here", self.name()))
+    }
 
     /// Starts an instance in `dir` that is a standby of the one in `primary`, with a copy of its data, and
     /// returns its URL once it can be read from.

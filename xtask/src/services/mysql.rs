@@ -27,36 +27,12 @@ impl Service for MySql {
     }
 
     fn start(&self, dir: &Path) -> Result<String> {
-        let server = find("mariadbd")?;
-        let account = Account::for_server(ACCOUNT)?;
-        let data = daemon::data_dir(dir, account);
-        // A server that starts deletes whatever temporary tables it finds, those of others in /tmp too.
-        let tmpdir = tmpdir(&data);
-        daemon::create_dir(&tmpdir, account)?;
-        let tmpdir = format!("--tmpdir={}", tmpdir.display());
-        if !data.join("mysql").exists() {
-            daemon::create_dir(&data, account)?;
-            let mut install = daemon::command(&find("mariadb-install-db")?, account);
-            install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
-            daemon::quietly(install.arg(format!("--datadir={}", data.display())).arg(&tmpdir))?;
-        }
-        let port = daemon::port(dir)?;
-        let log = dir.join("server.log");
-        let mut start = daemon::command(&server, account);
-        start.arg("--no-defaults").arg(format!("--datadir={}", data.display())).arg(&tmpdir);
-        start.arg(format!("--socket={}", data.join("socket").display()));
-        start.arg(format!("--pid-file={}", pid_file(&data).display())).arg(format!("--port={port}"));
-        start.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=500"]);
         // Tests have no power cuts.
-        start.args([
-            "--innodb-flush-log-at-trx-commit=2",
-            "--innodb-doublewrite=0",
-            "--max-allowed-packet=64M",
-        ]);
-        daemon::spawn(&mut start, &log)?;
-        let admin = find("mariadb-admin")?;
-        daemon::wait(&log, || answers(&admin, port))?;
-        Ok(format!("mysql://root@127.0.0.1:{port}/mysql"))
+        start(dir, &["--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=0"])
+    }
+
+    fn start_durable(&self, dir: &Path) -> Result<String> {
+        start(dir, &["--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=1"])
     }
 
     fn is_up(&self, dir: &Path) -> bool {
@@ -75,6 +51,34 @@ impl Service for MySql {
         let data = daemon::data_dir(dir, Account::for_server(ACCOUNT)?);
         super::remove_dirs(&[&data, &tmpdir(&data), dir])
     }
+}
+
+fn start(dir: &Path, speed: &[&str]) -> Result<String> {
+    let server = find("mariadbd")?;
+    let account = Account::for_server(ACCOUNT)?;
+    let data = daemon::data_dir(dir, account);
+    // A server that starts deletes whatever temporary tables it finds, those of others in /tmp too.
+    let tmpdir = tmpdir(&data);
+    daemon::create_dir(&tmpdir, account)?;
+    let tmpdir = format!("--tmpdir={}", tmpdir.display());
+    if !data.join("mysql").exists() {
+        daemon::create_dir(&data, account)?;
+        let mut install = daemon::command(&find("mariadb-install-db")?, account);
+        install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        daemon::quietly(install.arg(format!("--datadir={}", data.display())).arg(&tmpdir))?;
+    }
+    let port = daemon::port(dir)?;
+    let log = dir.join("server.log");
+    let mut start = daemon::command(&server, account);
+    start.arg("--no-defaults").arg(format!("--datadir={}", data.display())).arg(&tmpdir);
+    start.arg(format!("--socket={}", data.join("socket").display()));
+    start.arg(format!("--pid-file={}", pid_file(&data).display())).arg(format!("--port={port}"));
+    start.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=500"]);
+    start.arg("--max-allowed-packet=64M").args(speed);
+    daemon::spawn(&mut start, &log)?;
+    let admin = find("mariadb-admin")?;
+    daemon::wait(&log, || answers(&admin, port))?;
+    Ok(format!("mysql://root@127.0.0.1:{port}/mysql"))
 }
 
 fn answers(admin: &Path, port: u16) -> bool {

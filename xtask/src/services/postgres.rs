@@ -16,8 +16,10 @@ use crate::Result;
 pub(super) struct Postgres;
 
 /// Tests have no power cuts, but many connections and prepared transactions.
-const SETTINGS: &str = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off \
-                        -c max_connections=400 -c max_prepared_transactions=100";
+const SETTINGS: &str = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=400 \
+                        -c max_prepared_transactions=100";
+const FAST: &str = "-c fsync=off";
+const DURABLE: &str = "-c fsync=on -c synchronous_commit=on";
 
 impl Service for Postgres {
     fn name(&self) -> &'static str {
@@ -29,16 +31,11 @@ impl Service for Postgres {
     }
 
     fn start(&self, dir: &Path) -> Result<String> {
-        let programs = Programs::find_or_install()?;
-        let account = Account::for_server("postgres")?;
-        let data = daemon::data_dir(dir, account);
-        if !data.join("PG_VERSION").exists() {
-            daemon::create_dir(&data, account)?;
-            let mut initdb = daemon::command(&programs.0.join("initdb"), account);
-            initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
-            daemon::quietly(initdb.arg("--no-sync").arg("--pgdata").arg(&data))?;
-        }
-        programs.start(dir, &data, account)
+        start(dir, FAST)
+    }
+
+    fn start_durable(&self, dir: &Path) -> Result<String> {
+        start(dir, DURABLE)
     }
 
     fn follow(&self, dir: &Path, primary: &Path) -> Result<String> {
@@ -54,7 +51,7 @@ impl Service for Postgres {
         copy.arg(format!("--port={}", daemon::known_port(primary)?));
         copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--pgdata"]);
         daemon::quietly(copy.arg(&data))?;
-        programs.start(dir, &data, account)
+        programs.start(dir, &data, account, FAST)
     }
 
     fn is_up(&self, dir: &Path) -> bool {
@@ -73,6 +70,19 @@ impl Service for Postgres {
     fn remove(&self, dir: &Path) -> Result {
         super::remove_dirs(&[&daemon::data_dir(dir, Account::for_server("postgres")?), dir])
     }
+}
+
+fn start(dir: &Path, speed: &str) -> Result<String> {
+    let programs = Programs::find_or_install()?;
+    let account = Account::for_server("postgres")?;
+    let data = daemon::data_dir(dir, account);
+    if !data.join("PG_VERSION").exists() {
+        daemon::create_dir(&data, account)?;
+        let mut initdb = daemon::command(&programs.0.join("initdb"), account);
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
+        daemon::quietly(initdb.arg("--no-sync").arg("--pgdata").arg(&data))?;
+    }
+    programs.start(dir, &data, account, speed)
 }
 
 fn stop(dir: &Path, mode: &str) -> Result {
@@ -102,12 +112,12 @@ impl Programs {
     }
 
     /// Starts the server of a folder that has its data, and returns its URL once it answers.
-    fn start(&self, dir: &Path, data: &Path, account: Option<Account>) -> Result<String> {
+    fn start(&self, dir: &Path, data: &Path, account: Option<Account>, speed: &str) -> Result<String> {
         let port = daemon::port(dir)?;
         let log = data.join("server.log");
         let mut start = self.control(data, account);
         start.args(["start", "--silent", "--wait", "--timeout=60", "--options"]);
-        start.arg(format!("-p {port} {SETTINGS}")).arg("--log").arg(&log);
+        start.arg(format!("-p {port} {SETTINGS} {speed}")).arg("--log").arg(&log);
         // With pipes for its output, this would wait until the server ends.
         start.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let status = start.status().map_err(|error| format!("failed to start pg_ctl: {error}"))?;

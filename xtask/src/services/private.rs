@@ -6,7 +6,8 @@ use std::{fs, path::Path};
 use super::{Service, USAGE, chosen};
 use crate::Result;
 
-/// `private <up|freeze|thaw|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`. `up` and
+/// `private <up|durable|freeze|thaw|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`.
+/// `up`, `durable` and
 /// `follow` print the URL and nothing else on standard output.
 pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
     let [verb, name, folders @ ..] = args else {
@@ -16,6 +17,7 @@ pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
     for service in chosen(services, std::slice::from_ref(name))? {
         match (verb.as_str(), &folders[..]) {
             ("up", [dir]) => println!("{}", service.start(dir)?),
+            ("durable", [dir]) => println!("{}", service.start_durable(dir)?),
             ("follow", [dir, primary]) => println!("{}", service.follow(dir, primary)?),
             ("freeze", [dir]) => service.freeze(dir)?,
             ("thaw", [dir]) => service.thaw(dir)?,

@@ -20,6 +20,7 @@ use crate::{
         ledger::LogLedger,
     },
     marshaler::Unreadable,
+    pace::Polling,
     position::Position,
     stored::{Limit, Row},
 };
@@ -36,8 +37,9 @@ pub(super) struct Fetching<D: LogDialect> {
     /// When it goes back; `None` while the cursor cannot do without it, or when there is none.
     pub(super) kept_until: Option<Instant>,
     pub(super) waiting: Waiting,
-    poll_at: Instant,
-    poll_interval: Duration,
+    polling: Polling,
+    /// Whether the table may have changed since that was looked.
+    unchecked: bool,
     /// How many rows are asked for, so that most fetches bring no more than fits.
     rows: usize,
     /// A row that cannot be read: how often it was looked at, and when to look again.
@@ -53,8 +55,8 @@ impl<D: LogDialect> Fetching<D> {
             connection: None,
             kept_until: None,
             waiting: Waiting::default(),
-            poll_at: now,
-            poll_interval: config.poll_interval_min,
+            polling: Polling::new(config.poll_interval_min, now),
+            unchecked: false,
             rows: config.batch_size,
             held: None,
         }
@@ -62,13 +64,14 @@ impl<D: LogDialect> Fetching<D> {
 
     /// When to fetch.
     pub(super) fn due(&self) -> Instant {
-        self.held.map_or(self.poll_at, |(_, _, at)| at.max(self.poll_at))
+        let at = self.polling.at();
+        self.held.map_or(at, |(_, _, held_until)| held_until.max(at))
     }
 
     /// Something was published.
-    pub(super) fn poll_now(&mut self, config: &SqlSubscriberConfig) {
-        self.poll_interval = config.poll_interval_min;
-        self.poll_at = Instant::now();
+    pub(super) fn poll_now(&mut self) {
+        self.polling.woken(Instant::now());
+        self.unchecked = true;
     }
 
     /// Of rows that did not fit, the next fetch asks for as many as did; of small ones for more again.
@@ -118,6 +121,7 @@ impl<D: LogDialect> Reader<D> {
         if asked >= fetching.check_at {
             last_row::check_and_note::<D>(connection.get(), &self.config, cursor, &fetching.lease).await?;
             fetching.check_at = asked + self.config.lease / 3;
+            fetching.unchecked = false;
         }
         let limit = Limit { rows: fetching.rows, bytes: self.config.batch_bytes };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, limit).await;
@@ -136,13 +140,18 @@ impl<D: LogDialect> Reader<D> {
     fn came(&self, fetching: &mut Fetching<D>, Fetched { rows, more, undecided, .. }: Fetched) {
         let now = Instant::now();
         let read_to_the_end = !more && !undecided;
-        if rows.is_empty() {
-            fetching.poll_at = now + fetching.poll_interval;
-            fetching.poll_interval = (fetching.poll_interval * 2).min(self.config.poll_interval_max);
-        } else {
-            fetching.poll_interval = self.config.poll_interval_min;
-            let pause = if more { Duration::ZERO } else { fetching.poll_interval };
-            fetching.poll_at = now + pause;
+        let (min, max) = (self.config.poll_interval_min, self.config.poll_interval_max);
+        match &self.watched {
+            _ if !rows.is_empty() => {
+                let pause = if more { Duration::ZERO } else { min };
+                fetching.polling.found(pause, min, now);
+                fetching.unchecked = true;
+            }
+            Some(seat) if !undecided => fetching.polling.found_nothing(max, seat.pause(max), now),
+            _ => fetching.polling.found_nothing(max, max, now),
+        }
+        if fetching.unchecked {
+            fetching.polling.no_later_than(fetching.check_at);
         }
         let has_come = !rows.is_empty();
         self.take_in(fetching, rows, read_to_the_end, now);

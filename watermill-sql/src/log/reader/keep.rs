@@ -1,6 +1,6 @@
 //! Renewing the lease and recording outcomes, which wait neither for rows nor for handlers.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -8,7 +8,11 @@ use super::Reader;
 use crate::{
     connection::{IDLE_MAX, Lent, Pooled, within},
     error::{Failure, classify},
-    log::{dialect::LogDialect, lease::Lease},
+    log::{
+        dialect::LogDialect,
+        lease::Lease,
+        renewals::{Held, Term},
+    },
     position::Position,
 };
 
@@ -18,7 +22,7 @@ const LOOKED_AT_MAX: usize = 1_000;
 /// What keeping the lease needs from one time to the next.
 pub(super) struct Keeping<D: LogDialect> {
     pub(super) lease: Lease,
-    pub(super) renew_at: Instant,
+    pub(super) term: Term,
     /// What was in hand when the lease was renewed last: what still is may have been deleted meanwhile.
     in_hand: HashSet<u64>,
     /// For the next statement, and until when: to get one of the pool takes longer than most statements.
@@ -26,8 +30,8 @@ pub(super) struct Keeping<D: LogDialect> {
 }
 
 impl<D: LogDialect> Keeping<D> {
-    pub(super) fn new(lease: Lease, renew_at: Instant) -> Self {
-        Self { lease, renew_at, in_hand: HashSet::new(), kept: None }
+    pub(super) fn new(lease: Lease, term: Term) -> Self {
+        Self { lease, term, in_hand: HashSet::new(), kept: None }
     }
 
     /// Gives back the connection that was kept for long enough; otherwise, until when it is kept.
@@ -46,7 +50,7 @@ impl<D: LogDialect> Reader<D> {
 
     async fn renew_and_record(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
         let now = Instant::now();
-        if now >= keeping.renew_at && !self.renew(keeping).await? {
+        if now >= keeping.term.renew_at() && !self.renew(keeping).await? {
             return Ok(false);
         }
         let record_at = self.shared.record_at(&self.shared.lock());
@@ -60,6 +64,13 @@ impl<D: LogDialect> Reader<D> {
         let asked = Instant::now();
         let lease = self.config.lease;
         keeping.lease.witness = self.reserve.witness(lease / 12, lease / 10).await;
+        if D::RENEWS_MANY {
+            let taken = self.renewals.take(&keeping.term, asked);
+            if taken.len() > 1 && self.renew_many(keeping, taken, asked).await? {
+                return Ok(true);
+            }
+        }
+        let asked = Instant::now();
         let renewed =
             self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
                 D::renew(connection, lease, self.config.lease).await.map_err(classify::<D>)
@@ -67,10 +78,7 @@ impl<D: LogDialect> Reader<D> {
         if !renewed.await? {
             return Ok(false);
         }
-        keeping.renew_at = asked + self.config.lease / 3;
-        self.shared.lock().own_until(asked + self.config.lease);
-        // Had it run out meanwhile, the stream would be waiting.
-        self.shared.wake_stream();
+        keeping.term.renewed(asked);
         self.look_for_deleted(keeping).await?;
         Ok(true)
     }
@@ -109,6 +117,27 @@ impl<D: LogDialect> Reader<D> {
         self.origin.revoke(|| self.shared.lock().ledger.deleted(&rows, Instant::now()));
         self.shared.wake_stream();
         Ok(())
+    }
+
+    /// Renews the leases of others with ours, which is the first; whether that was among those that were renewed.
+    async fn renew_many(
+        &self,
+        keeping: &mut Keeping<D>,
+        taken: Vec<(Arc<Held>, Lease)>,
+        asked: Instant,
+    ) -> Result<bool, Failure> {
+        let (held, leases): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
+        let renewed =
+            self.over_a_connection(keeping, async |connection: &mut D::Connection, ours: &mut Lease| {
+                let witness = ours.witness.as_deref();
+                let renewed = D::renew_many(connection, &leases, witness, self.config.lease).await;
+                renewed.map_err(classify::<D>)
+            });
+        let renewed = renewed.await?;
+        for (held, _) in held.iter().zip(&renewed).filter(|(_, is_renewed)| **is_renewed) {
+            held.renewed(asked);
+        }
+        Ok(renewed.first() == Some(&true))
     }
 
     /// Does something over a connection that is there even if handlers have all of the pool, for so long at most that

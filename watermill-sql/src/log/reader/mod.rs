@@ -23,17 +23,20 @@ use super::{
     dialect::LogDialect,
     lease::{Claim, Claimed, Lease, Taken, VERSION},
     ledger::LogLedger,
+    renewals::Renewals,
 };
 use crate::{
     connection::{Pooled, Reserve, within},
     error::{Failure, Trouble, classify},
     topic::Tables,
     wake,
+    watch::Seat,
 };
 
 pub(crate) struct Reader<D: LogDialect> {
     pub(crate) pool: Pool<D>,
     pub(crate) reserve: Arc<Reserve<D>>,
+    pub(crate) renewals: Arc<Renewals>,
     pub(crate) config: SqlSubscriberConfig,
     pub(crate) tables: Tables,
     pub(crate) dead_letters: Option<Tables>,
@@ -41,6 +44,8 @@ pub(crate) struct Reader<D: LogDialect> {
     pub(crate) owner: String,
     pub(crate) shared: Arc<Shared<LogLedger>>,
     pub(crate) origin: Origin,
+    /// `None` where it has to look for itself.
+    pub(crate) watched: Option<Seat>,
 }
 
 impl<D: LogDialect> Reader<D> {
@@ -54,7 +59,9 @@ impl<D: LogDialect> Reader<D> {
             let lease = self.begin(taken);
             self.shared.start();
             let _owner = self.reserve.owner();
-            match self.serve(lease, &mut published).await {
+            let served = self.serve(lease, &mut published).await;
+            self.rest(false);
+            match served {
                 Over::Ended(result) => break result,
                 Over::Lost => self.lose(),
             }
@@ -157,6 +164,13 @@ impl<D: LogDialect> Reader<D> {
         state.degraded("the lease was lost");
         drop(state);
         self.shared.lose(&self.origin);
+    }
+
+    /// Whether it is to be woken when something is published.
+    fn rest(&self, rests: bool) {
+        if let Some(seat) = &self.watched {
+            seat.rest(rests);
+        }
     }
 
     fn degraded(&self, reason: String) {

@@ -52,6 +52,7 @@ impl<D: LogDialect> Reader<D> {
         match recorded {
             Ok(true) => {
                 keeping.lease.position = save.position;
+                keeping.term.advanced(save.position);
                 state.ledger.saved(save);
                 Ok(true)
             }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Failure, Trouble},
     log::{dialect::LogDialect, lease::Lease},
-    pace::Pace,
+    pace::{self, Pace},
     wake,
 };
 
@@ -44,7 +44,8 @@ impl<D: LogDialect> Reader<D> {
         let mut to_fetch = Some(Fetching::new(lease.clone(), &self.config, now));
         // The first renewal says by which connection others see that we live.
         let renew_at = if D::SEES_CONNECTIONS { now } else { now + self.config.lease / 3 };
-        let mut to_keep = Some(Keeping::new(lease, renew_at));
+        let term = self.renewals.hold(lease.clone(), self.config.lease, self.shared.clone(), renew_at);
+        let mut to_keep = Some(Keeping::new(lease, term));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
         // Set anew only to end earlier, because that takes a system call: it may end too early, which
@@ -70,7 +71,7 @@ impl<D: LogDialect> Reader<D> {
                 (state, fetched) = &mut fetching => {
                     let state = to_fetch.insert(state);
                     if std::mem::take(&mut is_published) {
-                        state.poll_now(&self.config);
+                        state.poll_now();
                     }
                     self.fetched(&mut paces, fetched)
                 }
@@ -85,7 +86,7 @@ impl<D: LogDialect> Reader<D> {
                 () = self.shared.work() => None,
                 () = published.woken() => {
                     match &mut to_fetch {
-                        Some(state) => state.poll_now(&self.config),
+                        Some(state) => state.poll_now(),
                         None => is_published = true,
                     }
                     None
@@ -146,6 +147,7 @@ impl<D: LogDialect> Reader<D> {
         let now = Instant::now();
         let keep_at = to_keep.as_ref().map(|state| self.keep_at(paces, state));
         let fetch_at = to_fetch.as_ref().and_then(|state| self.fetch_at(paces, state));
+        self.rest(pace::rests(fetch_at, now));
         let until = keep_at.into_iter().chain(fetch_at).min().unwrap_or(now + self.config.lease);
         self.shared.lock().wake_for =
             WakeFor { room: to_fetch.is_some(), recording_before: to_keep.as_ref().map(|_| until) };
@@ -164,7 +166,8 @@ impl<D: LogDialect> Reader<D> {
     /// When the lease is to be renewed, or something recorded.
     fn keep_at(&self, paces: &Paces, state: &Keeping<D>) -> Instant {
         let record_at = self.shared.record_at(&self.shared.lock());
-        let at = record_at.map_or(state.renew_at, |record_at| record_at.min(state.renew_at));
+        let renew_at = state.term.renew_at();
+        let at = record_at.map_or(renew_at, |record_at| record_at.min(renew_at));
         paces.keeping.not_before(at)
     }
 

@@ -26,10 +26,11 @@ use super::{Claims, OrderedDialect, Queue, SqlQueueSubscriberConfig};
 use crate::{
     connection::{IDLE_MAX, Pooled, Reserve},
     error::{Failure, Trouble},
-    pace::Pace,
+    pace::{self, Pace, Polling},
     schema::Found,
     topic::Tables,
     wake,
+    watch::Seat,
 };
 
 /// How long a subscription that ends may take to record what it knows.
@@ -48,6 +49,8 @@ pub(super) struct QueueReader<D: OrderedDialect> {
     pub(super) origin: Origin,
     /// Connections for the next statements, and until when: of those that claim, and of those that record.
     pub(super) kept: Mutex<Vec<(Pooled<D>, Instant)>>,
+    /// `None` where it has to look for itself.
+    pub(super) watched: Option<Seat>,
     /// How many claims there were.
     pub(super) claims: AtomicU32,
     /// When to look for claims of another time.
@@ -56,8 +59,7 @@ pub(super) struct QueueReader<D: OrderedDialect> {
 
 /// When the task does what.
 struct Plan {
-    poll_at: Instant,
-    poll_interval: Duration,
+    polling: Polling,
     renew_at: Instant,
     claiming: Pace,
     writing: Pace,
@@ -65,7 +67,7 @@ struct Plan {
 
 impl Plan {
     fn claim_at(&self) -> Instant {
-        self.claiming.not_before(self.poll_at)
+        self.claiming.not_before(self.polling.at())
     }
 }
 
@@ -82,8 +84,7 @@ impl<D: OrderedDialect> QueueReader<D> {
     async fn work(&self, published: &mut wake::WakeUps) -> Result<(), String> {
         let now = Instant::now();
         let mut plan = Plan {
-            poll_at: now,
-            poll_interval: self.config.poll_interval_min,
+            polling: Polling::new(self.config.poll_interval_min, now),
             renew_at: now,
             claiming: Pace::default(),
             writing: Pace::default(),
@@ -146,8 +147,7 @@ impl<D: OrderedDialect> QueueReader<D> {
                 },
                 () = self.shared.work() => None,
                 () = published.woken() => {
-                    plan.poll_interval = self.config.poll_interval_min;
-                    plan.poll_at = Instant::now();
+                    plan.polling.woken(Instant::now());
                     None
                 }
                 () = timer.as_mut() => None,
@@ -183,6 +183,9 @@ impl<D: OrderedDialect> QueueReader<D> {
         let mut state = self.shared.lock();
         let claim_at = (may_claim && self.wanted_in(&state) > 0).then(|| plan.claim_at());
         let write_at = if may_write { self.write_at(plan, &state, may_record) } else { None };
+        if let Some(seat) = &self.watched {
+            seat.rest(pace::rests(claim_at, Instant::now()));
+        }
         let until = claim_at.into_iter().chain(write_at).min().unwrap_or(a_while);
         state.wake_for =
             WakeFor { room: may_claim, recording_before: (may_write && may_record).then_some(until) };
@@ -199,16 +202,20 @@ impl<D: OrderedDialect> QueueReader<D> {
             state.own_until(intake.asked + self.config.visibility_timeout);
             plan.renew_at = intake.asked + self.config.visibility_timeout / 3;
         }
+        let (min, max) = (self.config.poll_interval_min, self.config.poll_interval_max);
         if intake.full {
-            plan.poll_interval = self.config.poll_interval_min;
-            plan.poll_at = now;
+            plan.polling.found(Duration::ZERO, min, now);
             state.ledger.came_full(self.config.batch_size);
+        } else if found > 0 {
+            plan.polling.found(min, min, now);
         } else {
-            plan.poll_at = now + plan.poll_interval.min(intake.due.unwrap_or(Duration::MAX));
-            plan.poll_interval = match found {
-                0 => (plan.poll_interval * 2).min(self.config.poll_interval_max),
-                _ => self.config.poll_interval_min,
-            };
+            // What is mended once in a visibility timeout is not noticed by the watch.
+            let rest_max = self.config.visibility_timeout.max(max);
+            let at_rest = self.watched.as_ref().map_or(max, |seat| seat.pause(max).min(rest_max));
+            plan.polling.found_nothing(max, at_rest, now);
+        }
+        if let Some(due) = intake.due {
+            plan.polling.no_later_than(now + due);
         }
         drop(state);
         if found > 0 {

@@ -1,0 +1,86 @@
+//! [`ask`]: one question about many topics.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::dialect::{Source, WatchDialect};
+use crate::{
+    connection::within,
+    error::{Failure, classify},
+};
+
+/// How long the database may take for an answer: the connection may be half open, a table locked.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How many topics one statement is about.
+const TOPICS_MAX: usize = 200;
+/// For how long nothing is asked about a topic that the database refused to tell of.
+const REFUSED: Duration = Duration::from_secs(30);
+
+/// The topics that the database refuses to tell of: a table is gone, or may not be read. They would keep it from
+/// telling of the others.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Vec<(Source, Instant)>);
+
+impl Refused {
+    /// Those may be asked about again for which it is time.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.0.retain(|(_, until)| now < *until);
+    }
+
+    pub(super) fn contains(&self, source: &Source) -> bool {
+        self.0.iter().any(|(refused, _)| refused == source)
+    }
+
+    fn add(&mut self, source: &Source, why: &Failure) {
+        let reason = why.text();
+        tracing::warn!(
+            table = source.messages,
+            reason,
+            "not watching this table for messages; polling goes on"
+        );
+        self.0.push((source.clone(), Instant::now() + REFUSED));
+    }
+}
+
+/// Asks about these topics, and about each alone where the database refuses to answer for all.
+pub(super) async fn ask<D: WatchDialect, T>(
+    connection: &mut D::Connection,
+    sources: &[Source],
+    refused: &mut Refused,
+    question: impl AsyncFn(&mut D::Connection, &[Source]) -> sqlx::Result<Vec<T>>,
+) -> Result<Vec<(Source, T)>, Failure> {
+    let mut answers = Vec::with_capacity(sources.len());
+    for chunk in sources.chunks(TOPICS_MAX) {
+        match answer::<D, T>(connection, chunk, &question).await? {
+            Ok(answered) => answers.extend(chunk.iter().cloned().zip(answered)),
+            Err(why) if chunk.len() == 1 => refused.add(&chunk[0], &why),
+            Err(_) => {
+                for source in chunk {
+                    match answer::<D, T>(connection, std::slice::from_ref(source), &question).await? {
+                        Ok(answered) => {
+                            answers.extend(answered.into_iter().map(|answer| (source.clone(), answer)))
+                        }
+                        Err(why) => refused.add(source, &why),
+                    }
+                }
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// An answer, or why the database refuses one to that question; a failure that passes is the connection's.
+async fn answer<D: WatchDialect, T>(
+    connection: &mut D::Connection,
+    sources: &[Source],
+    question: &impl AsyncFn(&mut D::Connection, &[Source]) -> sqlx::Result<Vec<T>>,
+) -> Result<Result<Vec<T>, Failure>, Failure> {
+    within(ANSWER_MAX, async {
+        match question(connection, sources).await.map_err(classify::<D>) {
+            Err(failure) if failure.is_passing() => Err(failure),
+            answered => Ok(answered),
+        }
+    })
+    .await
+}
