@@ -12,15 +12,17 @@ const ENTRY_BYTES: usize = 4 + 8;
 
 /// Which message of a source it is, the same in every delivery of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Place {
     /// Zero where the source has no partitions. Within one, deliveries come in order.
-    partition: i32,
+    pub(super) partition: i32,
     /// Of partition, offset and id: an offset alone may come again when somebody makes a table anew.
-    fingerprint: u64,
+    pub(super) fingerprint: u64,
 }
 
 /// The places of messages that were published and that the source is not known to have recorded.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Journal {
     /// Makes each checkpoint unlike every other.
     run: u64,
@@ -36,6 +38,7 @@ pub(super) struct Journal {
 
 /// What of one partition may be delivered although it was published.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Inherited {
     places: BTreeSet<Place>,
     /// How many deliveries of the partition were not known since the last was added.
@@ -55,7 +58,12 @@ impl Place {
 impl Journal {
     /// A journal that goes on from a checkpoint; `None` when that is of a kind which we do not know.
     pub(super) fn after(checkpoint: Option<&Bytes>, in_hand_max: usize) -> Option<Self> {
-        let mut journal = Self { run: run(), in_hand_max, ..Self::default() };
+        Self::of_run(run(), checkpoint, in_hand_max)
+    }
+
+    /// The same, of a run whose number no other has.
+    pub(super) fn of_run(run: u64, checkpoint: Option<&Bytes>, in_hand_max: usize) -> Option<Self> {
+        let mut journal = Self { run, in_hand_max, ..Self::default() };
         let Some(mut rest) = checkpoint.map(|checkpoint| &checkpoint[..]) else { return Some(journal) };
         if rest.len() < HEAD_BYTES || rest.get_u8() != VERSION {
             return None;

@@ -5,6 +5,8 @@ mod engine;
 mod failures;
 mod gather;
 mod journal;
+#[cfg(test)]
+mod model;
 mod term;
 mod waiting;
 

@@ -19,7 +19,8 @@
 //! something is recorded. That the statements do compare them is tested with the real servers.
 //!
 //! Not in it: what only time decides (the grace where MySQL shows no statements), prepared transactions and restarts of
-//! a server, limits and errors of statements, the queue layout.
+//! a server, limits and errors of statements, the queue layout. The fenced relay has a model of its own, in
+//! `watermill-forwarder`.
 //!
 //! [`tests`] says which sizes are explored; `WATERMILL_MODEL=large` explores more.
 
