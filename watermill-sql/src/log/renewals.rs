@@ -147,8 +147,13 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(6);
 
     fn hold(renewals: &Renewals, topic: &str, now: Instant) -> Term {
-        let ledger =
-            LogLedger::new(Limits { batch_size: 1, batch_bytes: 1, max_ahead: 1, dead_letters: false });
+        let ledger = LogLedger::new(Limits {
+            batch_size: 1,
+            batch_bytes: 1,
+            max_ahead: 1,
+            dead_letters: false,
+            tells_passed: false,
+        });
         let shared = Arc::new(Shared::new(topic, None, ledger, SharedOptions::default()));
         let lease = Lease {
             tables: Tables::new::<sqlx::Sqlite>(topic).unwrap(),

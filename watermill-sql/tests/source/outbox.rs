@@ -1,6 +1,6 @@
 //! [`Outbox`]: a table such as services have.
 
-use sqlx::{AssertSqlSafe, Pool, Transaction};
+use sqlx::Pool;
 use watermill_sql::SqlSource;
 
 use crate::server::Server;
@@ -13,8 +13,6 @@ pub(crate) trait Outbox: Server {
 
     /// Tables `plain` whose column `seq` is filled by the database and yet gives no order.
     const UNSUITABLE: &[&str] = &[];
-
-    async fn execute_in(transaction: &mut Transaction<'_, Self::Database>, statement: &str);
 
     async fn with_outbox(&self) -> Pool<Self::Database> {
         let pool = self.connect().await;
@@ -64,10 +62,6 @@ impl Outbox for crate::server::File {
         relayed_at text,
         relayed boolean not null default false
     )";
-
-    async fn execute_in(transaction: &mut Transaction<'_, Self::Database>, statement: &str) {
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut **transaction).await.unwrap();
-    }
 }
 
 #[cfg(feature = "postgres")]
@@ -92,10 +86,6 @@ impl Outbox for crate::postgres_database::Database {
         relayed_at timestamptz,
         relayed boolean not null default false
     )";
-
-    async fn execute_in(transaction: &mut Transaction<'_, Self::Database>, statement: &str) {
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut **transaction).await.unwrap();
-    }
 }
 
 #[cfg(feature = "mysql")]
@@ -111,8 +101,4 @@ impl Outbox for crate::mysql_database::Database {
         relayed_at datetime(6),
         relayed boolean not null default false
     )";
-
-    async fn execute_in(transaction: &mut Transaction<'_, Self::Database>, statement: &str) {
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut **transaction).await.unwrap();
-    }
 }
