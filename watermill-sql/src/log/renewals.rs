@@ -63,7 +63,12 @@ impl Renewals {
 
     /// The leases that may be renewed with one that is due, which is the first; their owners leave them alone meanwhile.
     pub(crate) fn take(&self, due: &Term, now: Instant) -> Vec<(Arc<Held>, Lease)> {
-        let mut taken = vec![(due.0.clone(), due.0.state().lease.clone())];
+        let first = {
+            let mut state = due.0.state();
+            state.taken_until = Some(now + due.0.duration / 10);
+            state.lease.clone()
+        };
+        let mut taken = vec![(due.0.clone(), first)];
         for held in self.all().iter().filter_map(Weak::upgrade) {
             if taken.len() == LEASES_MAX {
                 break;

@@ -62,13 +62,12 @@ impl<D: LogDialect> Reader<D> {
 
     async fn renew(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
         let asked = Instant::now();
+        // Before anything is waited for: those who are due at the same time would all set out.
+        let taken = if D::RENEWS_MANY { self.renewals.take(&keeping.term, asked) } else { Vec::new() };
         let lease = self.config.lease;
         keeping.lease.witness = self.reserve.witness(lease / 12, lease / 10).await;
-        if D::RENEWS_MANY {
-            let taken = self.renewals.take(&keeping.term, asked);
-            if taken.len() > 1 && self.renew_many(keeping, taken, asked).await? {
-                return Ok(true);
-            }
+        if taken.len() > 1 && self.renew_many(keeping, taken, asked).await? {
+            return Ok(true);
         }
         let asked = Instant::now();
         let renewed =
