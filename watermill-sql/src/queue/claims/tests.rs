@@ -200,8 +200,10 @@ fn an_unordered_window_does_not_let_a_message_pass_another_of_its_key() {
     let now = Instant::now();
     let mut claims = in_order(now);
     claims.set_window(Window::unordered(NonZeroUsize::new(8).unwrap()));
-    let out: Vec<_> =
+    let mut out: Vec<_> =
         std::iter::from_fn(|| next(&mut claims, now)).filter_map(|handed| handed.offset).collect();
+    // Between keys there is no order.
+    out.sort_unstable();
     assert_eq!(out, [1, 4]);
 }
 
