@@ -30,6 +30,5 @@ pub struct Source {
     /// The messages table, quoted.
     pub(crate) messages: String,
     /// What numbers its rows, quoted: the same, or a sequence.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others have no sequences"))]
     pub(crate) numbers: String,
 }
