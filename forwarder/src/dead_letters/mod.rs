@@ -6,21 +6,21 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use watermill_core::{Message, PublisherExt, memory::MemoryBroker};
+//! use watermill_core::{Message, PublisherExt, Subscriber, memory::MemoryBroker};
 //! use watermill_forwarder::{
 //!     Envelope,
 //!     dead_letters::{DeadLetters, Filter, Pace, TopicStore},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! # let broker = MemoryBroker::default();
 //! let letter = Envelope::new("orders", Message::new("one")).wrap().with_metadata("reason_poisoned", "no");
-//! let group = Arc::new(broker.subscriber().in_group("operator")?);
+//! let group = broker.subscriber().in_group("operator")?;
 //! # group.initialize("dead").await?;
 //! broker.publisher().publish_one("dead", letter).await?;
 //!
-//! let store = TopicStore::open(&group, Arc::new(broker.publisher()), "dead").await?;
+//! let store = TopicStore::open(&*group, Arc::new(broker.publisher()), "dead").await?;
 //! let letters = DeadLetters::new(store, "forwarder_topic");
 //! for group in letters.groups(&Filter::default()).await?.groups {
 //!     println!("{} for {:?}: {}", group.count, group.destination, group.reason);

@@ -27,10 +27,10 @@ impl Place {
         place.publish_with_ids(messages.chain([("good".to_owned(), "{}")])).await;
         place.await_arrived("orders", 1).await;
         place.await_letters(count).await;
-        let (_, metrics) = daemon.get("/metrics").await;
         let counted =
             format!("watermill_forwarder_dead_lettered_total{{relay=\"shop\",reason=\"message\"}} {count}\n");
-        assert!(metrics.contains(&counted), "{metrics}");
+        // They are counted a moment after they are there.
+        wait_until(&counted, async || daemon.get("/metrics").await.1.contains(&counted)).await;
         daemon.stop().await;
         place
     }

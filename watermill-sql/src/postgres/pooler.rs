@@ -24,8 +24,9 @@ pub(super) const REMEDY: &str = "a pooler that lends a connection for a transact
 /// no such setting and passes none on.
 const IS_PASSED_ON: &str = "select current_setting('extra_float_digits') = '2'";
 
-/// How often it is tried to be given another connection of the server's, which others may have just then.
-const TRIES: u32 = 3;
+/// How often it is tried to be given another connection of the server's than before. Where each client has one of its
+/// own, that never comes about.
+const TRIES: u32 = 10;
 
 /// How long a pooler may have none to lend.
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -52,14 +53,16 @@ pub(super) async fn check(pool: &PgPool) -> Result<Result<(), String>, Failure> 
     };
     let mut verdict = Ok(());
     for _ in 0..TRIES {
-        if let Err(error) = change_over(&mut one, &mut two).await {
-            if is_lost(&error) {
+        match change_over(&mut one, &mut two).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) if is_lost(&error) => {
                 verdict = Err(format!(
                     "prepared statements do not survive what is between here and PostgreSQL: {REMEDY}"
                 ));
                 break;
             }
-            return Err(classify::<Postgres>(error));
+            Err(error) => return Err(classify::<Postgres>(error)),
         }
     }
     for connection in [one, two] {
@@ -69,19 +72,20 @@ pub(super) async fn check(pool: &PgPool) -> Result<Result<(), String>, Failure> 
 }
 
 /// Has one client execute a statement by its name over the connection of the server that another has prepared its own
-/// on, and then over one where it has prepared none.
-async fn change_over(one: &mut PgConnection, two: &mut PgConnection) -> sqlx::Result<()> {
+/// on, and then over one where it has prepared none. False when the other one was not given that connection.
+async fn change_over(one: &mut PgConnection, two: &mut PgConnection) -> sqlx::Result<bool> {
     let first = "select pg_backend_pid() + $1::int4";
-    let _: i32 = sqlx::query_scalar(first).bind(0).fetch_one(&mut *one).await?;
+    let before: i32 = sqlx::query_scalar(first).bind(0).fetch_one(&mut *one).await?;
     let _: i32 =
         sqlx::query_scalar("select $1::int4 - pg_backend_pid()").bind(0).fetch_one(&mut *two).await?;
-    sqlx::raw_sql("begin; select pg_backend_pid()").execute(&mut *two).await?;
+    let taken = sqlx::raw_sql("begin; select pg_backend_pid()").fetch_all(&mut *two).await?;
+    let taken: i32 = taken.first().map_or(Ok(0), |row| sqlx::Row::try_get(row, 0))?;
     let again = timeout(WAIT_MAX, sqlx::query_scalar::<_, i32>(first).bind(0).fetch_one(&mut *one)).await;
     sqlx::raw_sql("rollback").execute(two).await?;
     match again {
-        Ok(again) => again.map(drop),
+        Ok(again) => again.map(|now| taken == before && now != before),
         // There is no other connection of the server's to be had.
-        Err(_) => Ok(()),
+        Err(_) => Ok(false),
     }
 }
 

@@ -58,8 +58,17 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
+/// A process that was frozen, or a database that is slow to answer, may have a reader say so and go on.
 async fn next(subscription: &mut Subscription) -> Delivery {
-    within("a delivery", subscription.next()).await.expect("the stream goes on").unwrap()
+    let next = async {
+        loop {
+            match subscription.next().await.expect("the stream goes on") {
+                Ok(delivery) => return delivery,
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        }
+    };
+    within("a delivery", next).await
 }
 
 async fn payload(subscription: &mut Subscription) -> String {

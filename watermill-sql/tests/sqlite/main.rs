@@ -64,12 +64,17 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<Message> {
     range.map(|n| Message::new(n.to_string())).collect()
 }
 
+/// A process that was frozen, or a database that is slow to answer, may have a reader say so and go on.
 async fn next(subscription: &mut Subscription) -> Delivery {
-    tokio::time::timeout(Duration::from_secs(20), subscription.next())
-        .await
-        .expect("a delivery comes")
-        .expect("the stream goes on")
-        .unwrap()
+    let next = async {
+        loop {
+            match subscription.next().await.expect("the stream goes on") {
+                Ok(delivery) => return delivery,
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(watermill_testkit::patience(), next).await.expect("a delivery comes")
 }
 
 async fn payload(subscription: &mut Subscription) -> String {
