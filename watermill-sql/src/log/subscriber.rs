@@ -26,7 +26,7 @@ use crate::{
     schema,
     source::{self, Use},
     topic::Tables,
-    watch::{self, Source, Wanted},
+    watch::{self, Wanted, Watched},
 };
 
 /// Reads topics for a consumer group, over a pool of connections.
@@ -64,7 +64,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         &self,
         tables: Tables,
         dead_letters: Option<&Tables>,
-    ) -> Result<(Tables, Option<Source>), Failure> {
+    ) -> Result<(Tables, Option<Watched>), Failure> {
         let create = self.config.initialize_schema;
         let payload = self.config.payload_column;
         within(PREPARE_MAX, async {
@@ -83,7 +83,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
             D::create_group(connection, &tables, &self.config).await.map_err(classify::<D>)?;
             let cursor = D::open_cursor(connection, &tables, &self.config).await?;
             last_row::check::<D>(connection, &tables, &self.config, &cursor).await?;
-            let watched = watch::source::<D>(connection, &tables).await?;
+            let watched = watch::find::<D>(connection, &tables).await?;
             pooled.settled();
             Ok((tables, watched))
         })
@@ -117,7 +117,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         self.open.check(topic)?;
         let (tables, dead_letters) = self.tables(topic).map_err(|failure| failure.subscribing(topic))?;
         let prepared = self.prepare(tables, dead_letters.as_ref()).await;
-        let (tables, source) = prepared.map_err(|failure| failure.subscribing(topic))?;
+        let (tables, watched) = prepared.map_err(|failure| failure.subscribing(topic))?;
 
         let SqlSubscriberConfig { batch_size, batch_bytes, max_ahead, ack_interval, .. } = self.config;
         let ledger = LogLedger::new(Limits {
@@ -135,10 +135,10 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             state.disown();
             state.degraded("waiting for the lease");
         }
-        let watched = source.filter(|_| self.config.watch).and_then(|source| {
+        let seat = watched.filter(|_| self.config.watch).and_then(|watched| {
             let SqlSubscriberConfig { watch_interval: interval, retry, .. } = self.config;
             let wanted =
-                Wanted { topic: tables.topic().to_owned(), source, interval, due_interval: None, retry };
+                Wanted { topic: tables.topic().to_owned(), watched, interval, due_interval: None, retry };
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
@@ -152,7 +152,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
                 owner: Uuid::now_v7().to_string(),
                 shared,
                 origin,
-                watched,
+                watched: seat,
             };
             reader.run()
         })?;

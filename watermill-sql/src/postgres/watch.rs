@@ -8,13 +8,13 @@ use super::queue::STATEMENT_MS;
 use crate::{
     log::LogDialect as _,
     topic::Tables,
-    watch::{Source, WatchDialect},
+    watch::{WatchDialect, Watched},
 };
 
 #[async_trait]
 impl WatchDialect for Postgres {
     /// Nothing where the offset is drawn from no sequence of its own, or from one that may not be read.
-    async fn source(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<Option<Source>> {
+    async fn watched(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<Option<Watched>> {
         let named: Option<(String, String)> = sqlx::query_as(
             "select format('%I.%I', n.nspname, c.relname), s.name
              from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -24,13 +24,13 @@ impl WatchDialect for Postgres {
         .bind(tables.messages())
         .fetch_optional(connection)
         .await?;
-        Ok(named.map(|(messages, numbers)| Source { messages, numbers }))
+        Ok(named.map(|(messages, numbers)| Watched { messages, numbers }))
     }
 
     /// The function of the view `pg_sequences`, which is asked about as many as one likes at once. A sequence that is
     /// gone has no name any more, and one that was never drawn from no value. As text, which needs nothing of a pooler.
-    async fn marks(connection: &mut PgConnection, sources: &[Source]) -> sqlx::Result<Vec<i64>> {
-        let names = sources.iter().map(|source| Postgres::literal(&source.numbers));
+    async fn marks(connection: &mut PgConnection, watched: &[Watched]) -> sqlx::Result<Vec<i64>> {
+        let names = watched.iter().map(|watched| Postgres::literal(&watched.numbers));
         let question = format!(
             "select coalesce(pg_sequence_last_value(to_regclass(name)), 0)
              from unnest(array[{}]) with ordinality as sequence (name, number) order by number",
@@ -41,7 +41,7 @@ impl WatchDialect for Postgres {
     }
 
     /// Prepared once for the same queues, because to plan it takes longer than to answer.
-    async fn due(connection: &mut PgConnection, queues: &[Source]) -> sqlx::Result<Vec<bool>> {
+    async fn due(connection: &mut PgConnection, queues: &[Watched]) -> sqlx::Result<Vec<bool>> {
         let each = queues.iter().map(|queue| {
             let messages = &queue.messages;
             format!("exists (select from {messages} where not acked and due_ms <= {STATEMENT_MS})")

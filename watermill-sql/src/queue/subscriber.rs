@@ -25,7 +25,7 @@ use crate::{
     schema::{self, Found},
     source::{self, Use},
     topic::Tables,
-    watch::{self, Source, Wanted},
+    watch::{self, Wanted, Watched},
 };
 
 /// Works on topics of the queue layout, over a pool of connections: each message goes to one of all
@@ -49,7 +49,7 @@ struct Prepared {
     tables: Tables,
     dead_letters: Option<(Tables, Found)>,
     /// What to watch.
-    source: Option<Source>,
+    watched: Option<Watched>,
 }
 
 impl<D: SqlDatabase> SqlQueueSubscriber<D> {
@@ -103,9 +103,9 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
                 None => None,
             };
             D::check_queue(connection, &tables).await?;
-            let source = watch::source::<D>(connection, &tables).await?;
+            let watched = watch::find::<D>(connection, &tables).await?;
             pooled.settled();
-            Ok(Prepared { tables, dead_letters, source })
+            Ok(Prepared { tables, dead_letters, watched })
         })
         .await
     }
@@ -116,7 +116,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.open.check(topic)?;
         let prepared = self.prepare(topic).await.map_err(|failure| failure.subscribing(topic))?;
-        let Prepared { tables, dead_letters, source } = prepared;
+        let Prepared { tables, dead_letters, watched } = prepared;
 
         let SqlQueueSubscriberConfig { batch_size, ack_interval, ordered_by_key: ordered, .. } = self.config;
         let options = SharedOptions::default().record_batch(batch_size).record_interval(ack_interval);
@@ -133,11 +133,11 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             options,
         ));
         shared.lock().disown();
-        let watched = source.filter(|_| self.config.watch).and_then(|source| {
+        let seat = watched.filter(|_| self.config.watch).and_then(|watched| {
             let SqlQueueSubscriberConfig { watch_interval: interval, poll_interval_max, retry, .. } =
                 self.config;
             let due_interval = Some(poll_interval_max);
-            let wanted = Wanted { topic: tables.topic().to_owned(), source, interval, due_interval, retry };
+            let wanted = Wanted { topic: tables.topic().to_owned(), watched, interval, due_interval, retry };
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
@@ -159,7 +159,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 kept: Mutex::default(),
                 claims: AtomicU32::new(0),
                 end_claims_at: Mutex::new(Instant::now()),
-                watched,
+                watched: seat,
             };
             reader.run()
         })?;

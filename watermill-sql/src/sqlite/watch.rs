@@ -6,13 +6,13 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
 use super::NOW_MS;
 use crate::{
     topic::Tables,
-    watch::{Source, WatchDialect},
+    watch::{WatchDialect, Watched},
 };
 
 #[async_trait]
 impl WatchDialect for Sqlite {
-    async fn source(_connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<Option<Source>> {
-        Ok(Some(Source { messages: tables.messages(), numbers: tables.messages() }))
+    async fn watched(_connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<Option<Watched>> {
+        Ok(Some(Watched { messages: tables.messages(), numbers: tables.messages() }))
     }
 
     /// Reads a page that is in memory.
@@ -20,13 +20,14 @@ impl WatchDialect for Sqlite {
         sqlx::query_scalar("pragma data_version").fetch_one(connection).await.map(Some)
     }
 
-    async fn marks(connection: &mut SqliteConnection, sources: &[Source]) -> sqlx::Result<Vec<i64>> {
-        let each = |source: &Source| format!(r#"select coalesce(max("offset"), 0) from {}"#, source.messages);
-        answers(connection, sources, each).await
+    async fn marks(connection: &mut SqliteConnection, watched: &[Watched]) -> sqlx::Result<Vec<i64>> {
+        let each =
+            |watched: &Watched| format!(r#"select coalesce(max("offset"), 0) from {}"#, watched.messages);
+        answers(connection, watched, each).await
     }
 
-    async fn due(connection: &mut SqliteConnection, queues: &[Source]) -> sqlx::Result<Vec<bool>> {
-        let each = |queue: &Source| {
+    async fn due(connection: &mut SqliteConnection, queues: &[Watched]) -> sqlx::Result<Vec<bool>> {
+        let each = |queue: &Watched| {
             let messages = &queue.messages;
             format!("select exists (select 1 from {messages} where not acked and due_ms <= {NOW_MS})")
         };
@@ -37,11 +38,11 @@ impl WatchDialect for Sqlite {
 /// One statement.
 async fn answers(
     connection: &mut SqliteConnection,
-    sources: &[Source],
-    each: impl Fn(&Source) -> String,
+    watched: &[Watched],
+    each: impl Fn(&Watched) -> String,
 ) -> sqlx::Result<Vec<i64>> {
-    let each = sources.iter().map(|source| format!("({})", each(source)));
+    let each = watched.iter().map(|watched| format!("({})", each(watched)));
     let question = format!("select {}", each.collect::<Vec<_>>().join(", "));
     let row = sqlx::query(AssertSqlSafe(question)).fetch_one(connection).await?;
-    (0..sources.len()).map(|column| row.try_get(column)).collect()
+    (0..watched.len()).map(|column| row.try_get(column)).collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dialect::{Source, WatchDialect};
+use super::dialect::{WatchDialect, Watched};
 use crate::{
     connection::within,
     error::{Failure, classify},
@@ -20,7 +20,7 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// The topics that the database refuses to tell of: a table is gone, or may not be read. They would keep it from
 /// telling of the others.
 #[derive(Debug, Default)]
-pub(super) struct Refused(Vec<(Source, Instant)>);
+pub(super) struct Refused(Vec<(Watched, Instant)>);
 
 impl Refused {
     /// Those may be asked about again for which it is time.
@@ -28,40 +28,40 @@ impl Refused {
         self.0.retain(|(_, until)| now < *until);
     }
 
-    pub(super) fn contains(&self, source: &Source) -> bool {
-        self.0.iter().any(|(refused, _)| refused == source)
+    pub(super) fn contains(&self, watched: &Watched) -> bool {
+        self.0.iter().any(|(refused, _)| refused == watched)
     }
 
-    fn add(&mut self, source: &Source, why: &Failure) {
+    fn add(&mut self, watched: &Watched, why: &Failure) {
         let reason = why.text();
         tracing::warn!(
-            table = source.messages,
+            table = watched.messages,
             reason,
             "not watching this table for messages; polling goes on"
         );
-        self.0.push((source.clone(), Instant::now() + REFUSED));
+        self.0.push((watched.clone(), Instant::now() + REFUSED));
     }
 }
 
 /// Asks about these topics, and about each alone where the database refuses to answer for all.
 pub(super) async fn ask<D: WatchDialect, T>(
     connection: &mut D::Connection,
-    sources: &[Source],
+    watched: &[Watched],
     refused: &mut Refused,
-    question: impl AsyncFn(&mut D::Connection, &[Source]) -> sqlx::Result<Vec<T>>,
-) -> Result<Vec<(Source, T)>, Failure> {
-    let mut answers = Vec::with_capacity(sources.len());
-    for chunk in sources.chunks(TOPICS_MAX) {
+    question: impl AsyncFn(&mut D::Connection, &[Watched]) -> sqlx::Result<Vec<T>>,
+) -> Result<Vec<(Watched, T)>, Failure> {
+    let mut answers = Vec::with_capacity(watched.len());
+    for chunk in watched.chunks(TOPICS_MAX) {
         match answer::<D, T>(connection, chunk, &question).await? {
             Ok(answered) => answers.extend(chunk.iter().cloned().zip(answered)),
             Err(why) if chunk.len() == 1 => refused.add(&chunk[0], &why),
             Err(_) => {
-                for source in chunk {
-                    match answer::<D, T>(connection, std::slice::from_ref(source), &question).await? {
+                for watched in chunk {
+                    match answer::<D, T>(connection, std::slice::from_ref(watched), &question).await? {
                         Ok(answered) => {
-                            answers.extend(answered.into_iter().map(|answer| (source.clone(), answer)))
+                            answers.extend(answered.into_iter().map(|answer| (watched.clone(), answer)))
                         }
-                        Err(why) => refused.add(source, &why),
+                        Err(why) => refused.add(watched, &why),
                     }
                 }
             }
@@ -73,11 +73,11 @@ pub(super) async fn ask<D: WatchDialect, T>(
 /// An answer, or why the database refuses one to that question; a failure that passes is the connection's.
 async fn answer<D: WatchDialect, T>(
     connection: &mut D::Connection,
-    sources: &[Source],
-    question: &impl AsyncFn(&mut D::Connection, &[Source]) -> sqlx::Result<Vec<T>>,
+    watched: &[Watched],
+    question: &impl AsyncFn(&mut D::Connection, &[Watched]) -> sqlx::Result<Vec<T>>,
 ) -> Result<Result<Vec<T>, Failure>, Failure> {
     within(ANSWER_MAX, async {
-        match question(connection, sources).await.map_err(classify::<D>) {
+        match question(connection, watched).await.map_err(classify::<D>) {
             Err(failure) if failure.is_passing() => Err(failure),
             answered => Ok(answered),
         }

@@ -9,7 +9,7 @@ use crate::{connection::ConnectionDialect, topic::Tables};
 pub trait WatchDialect: ConnectionDialect {
     /// What is looked at to learn that something was published to a topic, whatever the session's search path or
     /// database; `None` where there is nothing to look at. The table exists.
-    async fn source(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<Option<Source>>;
+    async fn watched(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<Option<Watched>>;
 
     /// A number that changes when anything was committed by another connection; `None` where nothing says that.
     async fn version(_connection: &mut Self::Connection) -> sqlx::Result<Option<i64>> {
@@ -18,15 +18,15 @@ pub trait WatchDialect: ConnectionDialect {
 
     /// A number for each, that changes when something is published: on PostgreSQL when its offset is drawn, and
     /// elsewhere when it is committed above all that was.
-    async fn marks(connection: &mut Self::Connection, sources: &[Source]) -> sqlx::Result<Vec<i64>>;
+    async fn marks(connection: &mut Self::Connection, watched: &[Watched]) -> sqlx::Result<Vec<i64>>;
 
     /// Whether a message is due in each of these queues.
-    async fn due(connection: &mut Self::Connection, queues: &[Source]) -> sqlx::Result<Vec<bool>>;
+    async fn due(connection: &mut Self::Connection, queues: &[Watched]) -> sqlx::Result<Vec<bool>>;
 }
 
 /// Where a topic is, as any connection to the server names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Source {
+pub struct Watched {
     /// The messages table, quoted.
     pub(crate) messages: String,
     /// What numbers its rows, quoted: the same, or a sequence.

@@ -16,7 +16,7 @@ use watermill_core::Backoff;
 
 use super::{
     asking::{ANSWER_MAX, Refused, ask},
-    dialect::{Source, WatchDialect},
+    dialect::{WatchDialect, Watched},
     marks::Marks,
     topics::{Seated, Topics},
 };
@@ -105,7 +105,7 @@ impl<D: WatchDialect> Looking<D> {
                 self.topics.at_rest.notified().await;
                 continue;
             }
-            known.marks.keep_only(&seated.iter().map(|seated| seated.source()).collect());
+            known.marks.keep_only(&seated.iter().map(|seated| seated.watched()).collect());
             match known.look::<D>(connection, &resting).await {
                 Ok(next) => sleep_until(next).await,
                 Err(failure) => return failure,
@@ -123,7 +123,7 @@ impl Known {
         resting: &[&Seated],
     ) -> Result<Instant, Failure> {
         self.refused.forget(Instant::now());
-        let topics = self.distinct(resting.iter().map(|seated| seated.source()));
+        let topics = self.distinct(resting.iter().map(|seated| seated.watched()));
         self.look_at_marks::<D>(connection, resting, &topics).await?;
         let marks_at = self.marks.look_at(&topics, Instant::now());
         let due_interval = resting.iter().filter_map(|seated| seated.wanted.due_interval).min();
@@ -139,7 +139,7 @@ impl Known {
         &mut self,
         connection: &mut D::Connection,
         resting: &[&Seated],
-        topics: &[Source],
+        topics: &[Watched],
     ) -> Result<(), Failure> {
         let begun = Instant::now();
         self.marks
@@ -150,20 +150,20 @@ impl Known {
         }
         let version = async { D::version(connection).await.map_err(classify::<D>) };
         let version = within(ANSWER_MAX, version).await?;
-        let may_be_new = |source: &&Source| self.marks.may_have_changed(source, version);
-        let asked: Vec<Source> = wanted.iter().filter(may_be_new).cloned().collect();
+        let may_be_new = |watched: &&Watched| self.marks.may_have_changed(watched, version);
+        let asked: Vec<Watched> = wanted.iter().filter(may_be_new).cloned().collect();
         let question =
-            async |connection: &mut D::Connection, topics: &[Source]| D::marks(connection, topics).await;
+            async |connection: &mut D::Connection, topics: &[Watched]| D::marks(connection, topics).await;
         let marks = ask::<D, i64>(connection, &asked, &mut self.refused, question).await?;
         let now = Instant::now();
-        for (source, mark) in marks {
-            if self.marks.note(&source, mark, version, now) {
-                wake_those(resting, &source);
+        for (watched, mark) in marks {
+            if self.marks.note(&watched, mark, version, now) {
+                wake_those(resting, &watched);
             }
         }
         for seated in resting {
-            let is_watched = wanted.contains(seated.source()) && !self.refused.contains(seated.source());
-            if is_watched || self.refused.contains(seated.source()) {
+            let is_watched = wanted.contains(seated.watched()) && !self.refused.contains(seated.watched());
+            if is_watched || self.refused.contains(seated.watched()) {
                 seated.is_watched.store(is_watched, Ordering::Relaxed);
             }
         }
@@ -177,12 +177,12 @@ impl Known {
         resting: &[&Seated],
     ) -> Result<(), Failure> {
         let queues = resting.iter().filter(|seated| seated.wanted.due_interval.is_some());
-        let queues = self.distinct(queues.map(|seated| seated.source()));
+        let queues = self.distinct(queues.map(|seated| seated.watched()));
         let question =
-            async |connection: &mut D::Connection, queues: &[Source]| D::due(connection, queues).await;
-        for (source, is_due) in ask::<D, bool>(connection, &queues, &mut self.refused, question).await? {
+            async |connection: &mut D::Connection, queues: &[Watched]| D::due(connection, queues).await;
+        for (watched, is_due) in ask::<D, bool>(connection, &queues, &mut self.refused, question).await? {
             if is_due {
-                wake_those(resting, &source);
+                wake_those(resting, &watched);
             }
         }
         Ok(())
@@ -190,14 +190,15 @@ impl Known {
 
     /// Each once, and none that the database refuses to tell of. In an order of their own, so that the same ones make
     /// the same statement.
-    fn distinct<'s>(&self, sources: impl Iterator<Item = &'s Source>) -> Vec<Source> {
-        let distinct: BTreeSet<&Source> = sources.filter(|source| !self.refused.contains(source)).collect();
+    fn distinct<'s>(&self, watched: impl Iterator<Item = &'s Watched>) -> Vec<Watched> {
+        let distinct: BTreeSet<&Watched> =
+            watched.filter(|watched| !self.refused.contains(watched)).collect();
         distinct.into_iter().cloned().collect()
     }
 }
 
-fn wake_those(resting: &[&Seated], source: &Source) {
-    for seated in resting.iter().filter(|seated| seated.source() == source) {
+fn wake_those(resting: &[&Seated], watched: &Watched) {
+    for seated in resting.iter().filter(|seated| seated.watched() == watched) {
         wake::wake(&seated.wanted.topic);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::dialect::Source;
+use super::dialect::Watched;
 
 /// The shortest pause between two looks.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(4);
@@ -31,7 +31,7 @@ struct Seen {
 #[derive(Debug)]
 pub(super) struct Marks {
     interval: Duration,
-    seen: HashMap<Source, Seen>,
+    seen: HashMap<Watched, Seen>,
     /// When to look at all topics.
     all_at: Instant,
     /// When to look at those that are not quiet.
@@ -49,59 +49,59 @@ impl Marks {
     }
 
     /// Which of the topics to look at now.
-    pub(super) fn to_look_at(&self, topics: &[Source], now: Instant) -> Vec<Source> {
-        let is_wanted = |source: &&Source| {
-            let pause = self.pause(source, now);
+    pub(super) fn to_look_at(&self, topics: &[Watched], now: Instant) -> Vec<Watched> {
+        let is_wanted = |watched: &&Watched| {
+            let pause = self.pause(watched, now);
             now >= self.all_at || (now >= self.lively_at && pause < self.interval)
         };
         topics.iter().filter(is_wanted).cloned().collect()
     }
 
     /// Which of those may be another than when they were looked at last, at this version of the database.
-    pub(super) fn may_have_changed(&self, source: &Source, version: Option<i64>) -> bool {
-        version.is_none() || self.seen.get(source).is_none_or(|seen| seen.version != version)
+    pub(super) fn may_have_changed(&self, watched: &Watched, version: Option<i64>) -> bool {
+        version.is_none() || self.seen.get(watched).is_none_or(|seen| seen.version != version)
     }
 
     /// Takes note of a mark; true when it is another one than before.
-    pub(super) fn note(&mut self, source: &Source, mark: i64, version: Option<i64>, now: Instant) -> bool {
-        match self.seen.get_mut(source) {
+    pub(super) fn note(&mut self, watched: &Watched, mark: i64, version: Option<i64>, now: Instant) -> bool {
+        match self.seen.get_mut(watched) {
             Some(seen) if seen.mark == mark => {
                 seen.version = version;
                 false
             }
             _ => {
-                self.seen.insert(source.clone(), Seen { mark, changed_at: now, version });
+                self.seen.insert(watched.clone(), Seen { mark, changed_at: now, version });
                 true
             }
         }
     }
 
     /// A look at these has ended, which took so long.
-    pub(super) fn looked_at(&mut self, topics: &[Source], took: Duration, now: Instant) {
+    pub(super) fn looked_at(&mut self, topics: &[Watched], took: Duration, now: Instant) {
         let rest = took * TIMES_A_LOOK;
         if now >= self.all_at {
             self.all_at = now + self.interval.max(rest);
         }
-        let pause = topics.iter().map(|source| self.pause(source, now)).min().unwrap_or(self.interval);
+        let pause = topics.iter().map(|watched| self.pause(watched, now)).min().unwrap_or(self.interval);
         self.lively_at = now + pause.max(rest);
     }
 
     /// Forgets the topics that nobody reads any more.
-    pub(super) fn keep_only(&mut self, topics: &HashSet<&Source>) {
-        self.seen.retain(|source, _| topics.contains(source));
+    pub(super) fn keep_only(&mut self, topics: &HashSet<&Watched>) {
+        self.seen.retain(|watched, _| topics.contains(watched));
     }
 
     /// When to look again, of these topics.
-    pub(super) fn look_at(&self, topics: &[Source], now: Instant) -> Instant {
-        match topics.iter().any(|source| self.pause(source, now) < self.interval) {
+    pub(super) fn look_at(&self, topics: &[Watched], now: Instant) -> Instant {
+        match topics.iter().any(|watched| self.pause(watched, now) < self.interval) {
             true => self.lively_at.min(self.all_at),
             false => self.all_at,
         }
     }
 
     /// The pause between two looks at a topic.
-    fn pause(&self, source: &Source, now: Instant) -> Duration {
-        let Some(seen) = self.seen.get(source) else { return self.interval };
+    fn pause(&self, watched: &Watched, now: Instant) -> Duration {
+        let Some(seen) = self.seen.get(watched) else { return self.interval };
         let quiet = now.saturating_duration_since(seen.changed_at);
         (quiet / PART_OF_QUIET).max(PAUSE_MIN).min(self.interval)
     }
@@ -114,8 +114,8 @@ mod tests {
     const INTERVAL: Duration = Duration::from_millis(16);
     const NO_TIME: Duration = Duration::ZERO;
 
-    fn source(name: &str) -> Source {
-        Source { messages: name.to_owned(), numbers: name.to_owned() }
+    fn watched(name: &str) -> Watched {
+        Watched { messages: name.to_owned(), numbers: name.to_owned() }
     }
 
     fn new_marks(now: Instant) -> Marks {
@@ -125,12 +125,12 @@ mod tests {
     }
 
     /// Looks at what is to be looked at, where the marks are these, for so long; how often it looked at the first.
-    fn looks(marks: &mut Marks, topics: &[Source], mark: i64, from: Instant, duration: Duration) -> usize {
+    fn looks(marks: &mut Marks, topics: &[Watched], mark: i64, from: Instant, duration: Duration) -> usize {
         let (mut now, mut looks) = (from, 0);
         while now < from + duration {
             let wanted = marks.to_look_at(topics, now);
-            for source in &wanted {
-                marks.note(source, mark, None, now);
+            for watched in &wanted {
+                marks.note(watched, mark, None, now);
             }
             marks.looked_at(&wanted, NO_TIME, now);
             looks += usize::from(wanted.contains(&topics[0]));
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_quiet_is_looked_at_at_the_interval_and_what_is_lively_more_often() {
-        let (topics, start) = ([source("a")], Instant::now());
+        let (topics, start) = ([watched("a")], Instant::now());
         let mut marks = new_marks(start);
         let second = Duration::from_secs(1);
         let lively = looks(&mut marks, &topics, 1, start, second);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn one_lively_topic_does_not_have_the_others_looked_at_more_often() {
-        let (topics, start) = ([source("quiet"), source("lively")], Instant::now());
+        let (topics, start) = ([watched("quiet"), watched("lively")], Instant::now());
         let mut marks = new_marks(start);
         looks(&mut marks, &topics, 1, start, Duration::from_secs(10));
         let now = start + Duration::from_secs(10);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_look_that_takes_long_makes_the_pause_longer() {
-        let (topics, start) = ([source("a")], Instant::now());
+        let (topics, start) = ([watched("a")], Instant::now());
         let mut marks = new_marks(start);
         marks.note(&topics[0], 1, None, start);
         let took = Duration::from_millis(100);
@@ -181,20 +181,20 @@ mod tests {
     fn the_first_mark_is_news_and_the_same_again_is_not() {
         let mut marks = new_marks(Instant::now());
         let now = Instant::now();
-        assert!(marks.note(&source("a"), 0, None, now));
-        assert!(!marks.note(&source("a"), 0, None, now));
+        assert!(marks.note(&watched("a"), 0, None, now));
+        assert!(!marks.note(&watched("a"), 0, None, now));
         // Also one that is lower: the counter has begun anew.
-        assert!(marks.note(&source("a"), 7, None, now));
-        assert!(marks.note(&source("a"), 1, None, now));
+        assert!(marks.note(&watched("a"), 7, None, now));
+        assert!(marks.note(&watched("a"), 1, None, now));
     }
 
     #[test]
     fn nothing_is_asked_about_a_topic_while_the_database_is_the_same() {
         let mut marks = new_marks(Instant::now());
-        assert!(marks.may_have_changed(&source("a"), Some(1)));
-        marks.note(&source("a"), 0, Some(1), Instant::now());
-        assert!(!marks.may_have_changed(&source("a"), Some(1)));
-        assert!(marks.may_have_changed(&source("a"), Some(2)));
-        assert!(marks.may_have_changed(&source("a"), None));
+        assert!(marks.may_have_changed(&watched("a"), Some(1)));
+        marks.note(&watched("a"), 0, Some(1), Instant::now());
+        assert!(!marks.may_have_changed(&watched("a"), Some(1)));
+        assert!(marks.may_have_changed(&watched("a"), Some(2)));
+        assert!(marks.may_have_changed(&watched("a"), None));
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    dialect::{Source, WatchDialect},
+    dialect::{WatchDialect, Watched},
     topics::Seat,
 };
 
@@ -39,13 +39,13 @@ pub(crate) fn watch<D: WatchDialect>(pool: &sqlx::Pool<D>, wanted: Wanted) -> Op
 
 /// What there is to look at for a topic. Nothing where it is read from a table of somebody else's, of which no more is
 /// asked than its readers do.
-pub(crate) async fn source<D: WatchDialect>(
+pub(crate) async fn find<D: WatchDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
-) -> Result<Option<Source>, Failure> {
+) -> Result<Option<Watched>, Failure> {
     match tables.mapping() {
         Some(_) => Ok(None),
-        None => D::source(connection, tables).await.map_err(classify::<D>),
+        None => D::watched(connection, tables).await.map_err(classify::<D>),
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn source<D: WatchDialect>(
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) topic: String,
-    pub(crate) source: Source,
+    pub(crate) watched: Watched,
     /// The longest pause between two looks.
     pub(crate) interval: Duration,
     /// Of a queue, how often it is asked whether a message is due: one that has waited, or was committed late.

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Wanted, dialect::Source};
+use super::{Wanted, dialect::Watched};
 use crate::wake;
 
 /// The seats of one watch.
@@ -77,8 +77,8 @@ impl Seated {
         self.rests.load(Ordering::Relaxed)
     }
 
-    pub(super) fn source(&self) -> &Source {
-        &self.wanted.source
+    pub(super) fn watched(&self) -> &Watched {
+        &self.wanted.watched
     }
 }
 
