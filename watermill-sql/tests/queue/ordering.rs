@@ -119,7 +119,9 @@ pub(crate) async fn eight_workers_keep_the_order_of_keys_whatever_fails<S: Serve
             }
         })
         .await;
-        workers[killed].take().unwrap().shutdown_background();
+        // Not in the background: what it is just doing would be written down after it has died.
+        let victim = workers[killed].take().unwrap();
+        tokio::task::spawn_blocking(move || victim.shutdown_timeout(Duration::from_secs(30))).await.unwrap();
         log.lock().unwrap().values_mut().for_each(|key| key.in_hand.retain(|name| *name != killed));
         workers.push(Some(start::<S>(&server, 8 + name, log.clone()).await));
     }
