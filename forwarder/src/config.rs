@@ -41,7 +41,8 @@ pub struct ForwarderConfig {
     pub attempts: Option<u32>,
     /// The most messages held for destinations and keys that fail, are slow or paused. At the bound nothing
     /// more is taken from the source until some of them can go. A source without order gets back what
-    /// exceeds half of it for one destination. Default: 10,000.
+    /// exceeds half of it for one destination, and a quarter for one key of it; one with order cannot take back what
+    /// others are behind: there [`shards`](Self::shards) divide what may be held, each has a bound of its own. Default: 10,000.
     pub max_blocked: usize,
     /// The topic for what cannot be forwarded: of the source's database, if it is one, or else of the
     /// destination's publisher or of the one for dead letters. A source that has a place for dead letters
@@ -52,6 +53,10 @@ pub struct ForwarderConfig {
     pub destination_from: Option<DestinationFrom>,
     /// Derives the key of messages whose envelopes have none. Default: they have none then.
     pub key_from: Option<KeyFrom>,
+    /// In how many shards a group reads the topic that has none yet: relays in several processes at once, each the messages of
+    /// its keys. Default: none, one relay reads and the others stand by. See
+    /// [Several active relays](crate#several-active-relays).
+    pub shards: Option<u32>,
     /// Whether to wait for a source that is away at the start, however long it takes, and say why in the log.
     /// Default: false, the forwarder ends with an error.
     pub await_source: bool,
@@ -147,6 +152,13 @@ impl ForwarderConfig {
         self
     }
 
+    /// Sets [`shards`](Self::shards).
+    #[must_use]
+    pub fn shards(mut self, shards: impl Into<Option<u32>>) -> Self {
+        self.shards = shards.into();
+        self
+    }
+
     /// Sets [`await_source`](Self::await_source).
     #[must_use]
     pub fn await_source(mut self, await_source: bool) -> Self {
@@ -184,6 +196,10 @@ impl ForwarderConfig {
             .unless(!self.topic.is_empty(), "topic is empty: name the topic that envelopes are read from")
             .unless(self.batch_size > 0, "batch_size is zero: nothing could be forwarded")
             .unless(self.attempts != Some(0), "attempts is zero: use 1 to give up after the first refusal")
+            .unless(
+                self.shards.is_none_or(|shards| (1..=SHARDS_MAX).contains(&shards)),
+                "shards: there can be 1 to 64",
+            )
             .unless(!self.call_timeout.is_zero(), "call_timeout is zero: no call could be answered in time")
             .with(self.destination_from.as_ref().and_then(DestinationFrom::problem).map(str::to_owned))
             .with(self.key_from.as_ref().and_then(KeyFrom::problem).map(str::to_owned))
@@ -211,6 +227,11 @@ impl ForwarderConfig {
         self.max_blocked.div_ceil(2)
     }
 
+    /// The same of one key of it.
+    pub(crate) fn max_blocked_key_share(&self) -> usize {
+        self.max_blocked.div_ceil(4)
+    }
+
     /// Wide enough that the source never waits for messages which are blocked, whatever scopes these are of, and no
     /// wider than what may be in hand. A source with order reads on far behind a message that is blocked: it
     /// remembers of what is done there no more than where it was.
@@ -229,6 +250,9 @@ impl ForwarderConfig {
         StopDeadlines { drained: closed - for_closing, closed }
     }
 }
+
+/// The most shards of a topic.
+const SHARDS_MAX: u32 = 64;
 
 /// How far a source with order may read on behind the first message that is blocked, in messages.
 const READ_AHEAD: usize = 100_000;
@@ -259,6 +283,7 @@ impl Default for ForwarderConfig {
             dead_letter_topic: DEFAULT_DEAD_LETTER_TOPIC.to_owned(),
             destination_from: None,
             key_from: None,
+            shards: None,
             await_source: false,
             on_unreadable: OnUnreadable::default(),
             drain_timeout: Duration::from_secs(30),
@@ -277,11 +302,12 @@ mod tests {
             .batch_size(0)
             .attempts(0)
             .max_blocked(0)
+            .shards(65)
             .call_timeout(Duration::ZERO)
             .key_from(KeyFrom::metadata(""))
             .destination_from(DestinationFrom::template(""))
             .dead_letter_topic("");
-        assert_eq!(config.validate().unwrap_err().problems().count(), 8);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 9);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! [`ForwarderControl`]: what can be asked of a forwarder from outside.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -41,6 +41,8 @@ struct State {
     unrecorded: usize,
     held: Vec<Held>,
     source: SourceState,
+    /// Of each shard, what has it in hand now.
+    shards: BTreeMap<u32, ForwarderControl>,
 }
 
 /// Destinations, and keys of them.
@@ -100,6 +102,9 @@ impl ForwarderControl {
     /// How it is doing. Never blocks and asks nobody.
     pub fn status(&self) -> ForwarderStatus {
         let state = self.shared.lock();
+        if !state.shards.is_empty() {
+            return self.of_shards(&state);
+        }
         let without = |health| SubscriptionStatus::new(&*self.shared.topic, health);
         let source = match &state.source {
             SourceState::NotSubscribed => {
@@ -118,6 +123,33 @@ impl ForwarderControl {
             in_hand: state.in_hand,
             unrecorded: state.unrecorded,
             held: state.held.clone(),
+            shards: Vec::new(),
+        }
+    }
+
+    /// What the shards say together. One that another process has does not trouble this one.
+    fn of_shards(&self, state: &State) -> ForwarderStatus {
+        let mut all: Vec<_> = state.shards.values().map(Self::status).collect();
+        let works = |status: &ForwarderStatus| status.source.health == Health::Healthy;
+        let source = all.iter().find(|status| works(status)).or(all.first()).map(|status| &status.source);
+        let mut source = source.cloned().expect("there is a shard");
+        let working = || all.iter().filter(|status| works(status)).map(|status| &status.source);
+        source.outstanding = working().map(|source| source.outstanding).sum();
+        source.lag = working().map(|source| source.lag).sum();
+        source.oldest_unsettled = working().filter_map(|source| source.oldest_unsettled).max();
+        source.held_back_by = working().find_map(|source| source.held_back_by.clone());
+        let mut counts = state.counts.clone();
+        all.iter().for_each(|status| counts.add(&status.counts));
+        let mut held: Vec<_> = all.iter_mut().flat_map(|status| std::mem::take(&mut status.held)).collect();
+        held.truncate(ForwarderStatus::HELD_MAX);
+        ForwarderStatus {
+            phase: self.phase(),
+            counts,
+            source,
+            in_hand: all.iter().map(|status| status.in_hand).sum(),
+            unrecorded: all.iter().map(|status| status.unrecorded).sum(),
+            held,
+            shards: all.into_iter().map(|status| status.source).collect(),
         }
     }
 
@@ -125,16 +157,15 @@ impl ForwarderControl {
     /// finished. What is paused counts against [`max_blocked`](crate::ForwarderConfig::max_blocked); a
     /// [`FencedForwarder`](crate::FencedForwarder) waits as a whole when it meets any of it.
     pub fn pause(&self, destination: impl Into<String>, key: Option<Bytes>) {
-        self.shared.lock().paused.insert((destination.into(), key));
-        self.shared.pauses_changed.notify_one();
+        let paused = (destination.into(), key);
+        self.shared.change_pauses(|pauses| pauses.insert(paused.clone()));
     }
 
     /// Lets it go again, and says whether that was paused. A destination that is resumed leaves its keys paused
     /// that were paused by themselves.
     pub fn resume(&self, destination: impl Into<String>, key: Option<Bytes>) -> bool {
-        let was_paused = self.shared.lock().paused.remove(&(destination.into(), key));
-        self.shared.pauses_changed.notify_one();
-        was_paused
+        let resumed = (destination.into(), key);
+        self.shared.change_pauses(|pauses| pauses.remove(&resumed))
     }
 
     /// What is paused: destinations, and keys of them.
@@ -158,6 +189,44 @@ impl Shared {
         self.lock().paused.clone()
     }
 
+    fn change_pauses(&self, change: impl Fn(&mut Pauses) -> bool) -> bool {
+        let mut state = self.lock();
+        for shard in state.shards.values() {
+            change(&mut shard.shared.lock().paused);
+            shard.shared.pauses_changed.notify_one();
+        }
+        let has_changed = change(&mut state.paused);
+        drop(state);
+        self.pauses_changed.notify_one();
+        has_changed
+    }
+
+    /// For one that is about to forward a shard; what the last one has done stays counted.
+    pub(crate) fn control_of_shard(&self, number: u32) -> ForwarderControl {
+        let control = ForwarderControl::new(&self.topic);
+        let mut state = self.lock();
+        control.shared.lock().paused = state.paused.clone();
+        if let Some(last) = state.shards.insert(number, control.clone()) {
+            state.counts.add(&last.status().counts);
+        }
+        control
+    }
+
+    /// Forgets what was done before.
+    pub(crate) fn forget(&self) {
+        let mut state = self.lock();
+        state.shards.clear();
+        state.counts = ForwarderReport::default();
+    }
+
+    /// What the shards have done, which nobody forwards any more.
+    pub(crate) fn counts(&self) -> ForwarderReport {
+        let mut state = self.lock();
+        let shards = std::mem::take(&mut state.shards);
+        shards.values().for_each(|shard| state.counts.add(&shard.status().counts));
+        state.counts.clone()
+    }
+
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
     }
@@ -170,6 +239,14 @@ impl Shared {
     pub(crate) fn subscribed(&self, control: Arc<dyn SubscriptionControl>) {
         self.lock().source = SourceState::Running(control);
         self.enter(Phase::Running);
+    }
+
+    /// Whether what is in hand is still ours, as far as the source can tell by the clock alone.
+    pub(crate) fn is_owner(&self) -> bool {
+        match &self.lock().source {
+            SourceState::Running(control) => control.is_owner(),
+            _ => true,
+        }
     }
 
     pub(crate) fn update(&self, snapshot: Snapshot) {

@@ -2,11 +2,14 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError};
+use futures::{FutureExt, future::BoxFuture};
+use tokio_util::sync::CancellationToken;
+use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError, subscriber::Shards};
 
 use crate::{
     ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER, relay,
     relay::dead_letters::DeadLetters,
+    shards::{self, RunShard},
 };
 
 /// Reads envelopes from the forwarder topic and publishes what is in them.
@@ -43,6 +46,7 @@ pub struct Forwarder {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) config: ForwarderConfig,
     pub(crate) control: ForwarderControl,
+    shards: Option<Arc<dyn Shards>>,
 }
 
 /// Puts a [`Forwarder`] together.
@@ -101,7 +105,10 @@ impl Forwarder {
         self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<ForwarderReport, ForwarderError> {
-        relay::run(&self, shutdown).await
+        match &self.shards {
+            None => relay::run(&self, shutdown).await,
+            Some(shards) => shards::run(&self, &**shards, (&self.config, &self.control), shutdown).await,
+        }
     }
 }
 
@@ -123,7 +130,8 @@ impl ForwarderBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] with everything that is wrong with the configuration.
+    /// [`ConfigError`] with everything that is wrong with the configuration, and when the source has no
+    /// [`shards`](ForwarderConfig::shards) that it asks for.
     pub fn build(self) -> Result<Forwarder, ConfigError> {
         let Self { subscriber, publisher, dead_letters, config } = self;
         config.validate()?;
@@ -134,7 +142,21 @@ impl ForwarderBuilder {
         let (dead_letters, subscriber) =
             DeadLetters::arrange(&subscriber, dead_letters, last_resort, &handler, place);
         let control = ForwarderControl::new(&config.topic);
-        Ok(Forwarder { subscriber, publisher, dead_letters, config, control })
+        let shards = shards::of(&subscriber, &config)?;
+        Ok(Forwarder { subscriber, publisher, dead_letters, config, control, shards })
+    }
+}
+
+impl RunShard for Forwarder {
+    fn run_shard<'a>(
+        &'a self,
+        _number: u32,
+        subscriber: Arc<dyn Subscriber>,
+        control: ForwarderControl,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'a, Result<ForwarderReport, ForwarderError>> {
+        let forwarder = Self { subscriber, control, shards: None, ..self.clone() };
+        async move { relay::run(&forwarder, shutdown.cancelled()).await }.boxed()
     }
 }
 

@@ -13,6 +13,7 @@ mod key;
 mod publisher;
 mod relay;
 mod report;
+mod shards;
 mod status;
 
 #[doc = include_str!("outboxes.md")]

@@ -62,6 +62,10 @@ impl<P: Publisher> Publisher for ForwarderPublisher<P> {
         self.inner.publish(&self.forwarder_topic, envelopes).await
     }
 
+    fn take_back(&self) {
+        self.inner.take_back();
+    }
+
     async fn close(&self) -> Result<(), PublishError> {
         self.inner.close().await
     }

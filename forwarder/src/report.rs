@@ -41,6 +41,23 @@ impl ForwarderReport {
     /// those are in the totals only.
     pub const DESTINATIONS_MAX: usize = 1000;
 
+    /// Adds what another has done.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.dropped += other.dropped;
+        self.repeated += other.repeated;
+        self.returned += other.returned;
+        for (reason, messages) in &other.dead_letter_reasons {
+            *self.dead_letter_reasons.entry(reason).or_default() += messages;
+        }
+        let (mut forwarded, mut dead_lettered) = (other.forwarded, other.dead_lettered);
+        for (destination, counted) in &other.destinations {
+            self.count(Some(destination), counted.forwarded, counted.dead_lettered);
+            forwarded -= counted.forwarded;
+            dead_lettered -= counted.dead_lettered;
+        }
+        self.count(None, forwarded, dead_lettered);
+    }
+
     /// Counts messages that their destination has accepted.
     pub(crate) fn accepted(&mut self, destination: Option<&str>, messages: u64) {
         self.count(destination, messages, 0);
@@ -93,6 +110,18 @@ mod tests {
         assert_eq!(report.destinations.len(), ForwarderReport::DESTINATIONS_MAX);
         assert_eq!(report.forwarded, 1003);
         assert_eq!(report.destinations["tenant-0000"], DestinationReport { forwarded: 3, dead_lettered: 1 });
+    }
+
+    #[test]
+    fn what_several_have_done_is_added_up() {
+        let mut report = ForwarderReport { returned: 1, ..ForwarderReport::default() };
+        report.accepted(Some("orders"), 2);
+        let mut other = report.clone();
+        other.gave_up(None, 3, "unreadable");
+        report.add(&other);
+        assert_eq!((report.forwarded, report.dead_lettered, report.returned), (4, 3, 2));
+        assert_eq!(report.destinations["orders"].forwarded, 4);
+        assert_eq!(report.dead_letter_reasons["unreadable"], 3);
     }
 
     #[test]

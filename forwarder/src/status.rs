@@ -24,6 +24,9 @@ pub struct ForwarderStatus {
     pub unrecorded: usize,
     /// What waits, and what for; at most [`ForwarderStatus::HELD_MAX`] entries.
     pub held: Vec<Held>,
+    /// Of a forwarder over [shards](crate::ForwarderConfig::shards), how the source of each is doing in this process, by
+    /// their numbers; the rest is said of all together.
+    pub shards: Vec<SubscriptionStatus>,
 }
 
 /// Messages that wait for something else than their turn.

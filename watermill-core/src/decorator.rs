@@ -1,6 +1,6 @@
 //! Decorators: publishers and subscribers that change every message that passes.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -9,7 +9,7 @@ use crate::{
     Message, Publisher, Subscriber, Subscription,
     error::{PublishError, SubscribeError},
     publisher::PublisherCapabilities,
-    subscriber::SubscriberCapabilities,
+    subscriber::{Sharding, Shards, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
 
@@ -41,6 +41,10 @@ impl<P: Publisher, F: Fn(&mut Message) + Send + Sync> Publisher for TransformPub
     async fn publish(&self, topic: &str, mut messages: Vec<Message>) -> Result<(), PublishError> {
         messages.iter_mut().for_each(&self.transform);
         self.inner.publish(topic, messages).await
+    }
+
+    fn take_back(&self) {
+        self.inner.take_back();
     }
 
     async fn close(&self) -> Result<(), PublishError> {
@@ -109,6 +113,21 @@ where
         Some(Arc::new(TransformSubscriber::new(inner, self.transform.clone())))
     }
 
+    /// The key is that of the message as it is delivered.
+    fn shards(&self, topic: &str, Sharding { count, key_of }: Sharding) -> Option<Arc<dyn Shards>> {
+        let transform = self.transform.clone();
+        let sharding = Sharding::new(count).key_of(move |message| {
+            let mut message = message.clone();
+            transform(&mut message);
+            key_of(&message)
+        });
+        let inner = self.inner.shards(topic, sharding)?;
+        let transform = self.transform.clone();
+        Some(Arc::new(DecoratedShards::new(inner, move |shard| {
+            Arc::new(TransformSubscriber::new(shard, transform.clone()))
+        })))
+    }
+
     async fn close(&self) -> Result<(), SubscribeError> {
         self.inner.close().await
     }
@@ -119,5 +138,42 @@ where
 
     fn capabilities(&self) -> SubscriberCapabilities {
         self.inner.capabilities()
+    }
+}
+
+/// The shards of a topic, with a decorator around the subscriber of each.
+pub struct DecoratedShards<F> {
+    inner: Arc<dyn Shards>,
+    decorate: F,
+}
+
+impl<F> DecoratedShards<F> {
+    /// Wraps shards.
+    pub fn new(inner: Arc<dyn Shards>, decorate: F) -> Self
+    where
+        F: Fn(Arc<dyn Subscriber>) -> Arc<dyn Subscriber>,
+    {
+        Self { inner, decorate }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<F> Shards for DecoratedShards<F>
+where
+    F: Fn(Arc<dyn Subscriber>) -> Arc<dyn Subscriber> + Send + Sync,
+{
+    async fn count(&self) -> Result<u32, SubscribeError> {
+        self.inner.count().await
+    }
+
+    fn shard(&self, number: u32) -> Arc<dyn Subscriber> {
+        (self.decorate)(self.inner.shard(number))
+    }
+}
+
+impl<F> fmt::Debug for DecoratedShards<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecoratedShards").finish_non_exhaustive()
     }
 }

@@ -43,6 +43,12 @@ pub trait Publisher: Send + Sync {
     /// Publishes messages to a topic. See the contract above.
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError>;
 
+    /// Takes back what calls have queued whose futures were dropped, as far as nothing of it was sent: for somebody who has
+    /// lost the right to publish it, a relay whose place another has taken. Returns at once. A call that is in progress meanwhile
+    /// may fail with [`Unavailable`](crate::error::PublishErrorKind::Unavailable). By default it does nothing, as a
+    /// publisher that queues nothing has nothing to take back.
+    fn take_back(&self) {}
+
     /// Waits for the calls in progress, then releases what the publisher holds. A second call is `Ok`.
     async fn close(&self) -> Result<(), PublishError>;
 
@@ -142,6 +148,10 @@ macro_rules! forward {
 
             async fn close(&self) -> Result<(), PublishError> {
                 (**self).close().await
+            }
+
+            fn take_back(&self) {
+                (**self).take_back();
             }
 
             fn capabilities(&self) -> PublisherCapabilities {

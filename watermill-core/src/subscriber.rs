@@ -1,10 +1,12 @@
 //! The [`Subscriber`] trait: where deliveries come from.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Subscription, error::SubscribeError, subscription::SubscriptionStatus};
+use bytes::Bytes;
+
+use crate::{Message, Subscription, error::SubscribeError, subscription::SubscriptionStatus};
 
 /// Subscribes to topics of a backend.
 ///
@@ -69,6 +71,14 @@ pub trait Subscriber: Send + Sync {
         None
     }
 
+    /// A topic that a consumer group reads in shards: several members at once, each some of its keys. `None` where
+    /// the backend has none, which is the default: the partitions of a broker are its own. Closing this subscriber
+    /// closes the subscriptions of the shards.
+    fn shards(&self, topic: &str, sharding: Sharding) -> Option<Arc<dyn Shards>> {
+        let _ = (topic, sharding);
+        None
+    }
+
     /// Closes every subscription made by this subscriber as [`Subscription::close`] does, then
     /// releases what it holds. A second call is `Ok`.
     async fn close(&self) -> Result<(), SubscribeError>;
@@ -78,6 +88,57 @@ pub trait Subscriber: Send + Sync {
 
     /// What this subscriber can do.
     fn capabilities(&self) -> SubscriberCapabilities;
+}
+
+/// The shards of a topic, as one process knows them: from [`Subscriber::shards`].
+///
+/// Each has an owner of its own at any time, in all processes of the group, and all messages of a key come from one
+/// shard, in order, also while the number of shards is changed. The others stand by.
+#[async_trait]
+pub trait Shards: Send + Sync {
+    /// How many there are, by what the group has stored, which every member follows. A change of it under way is
+    /// counted already where it is to more.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`] when that cannot be found out, or the topic cannot be read in shards.
+    async fn count(&self) -> Result<u32, SubscribeError>;
+
+    /// The subscriber of a shard. One whose number is too high has nothing to read, until there are more.
+    fn shard(&self, number: u32) -> Arc<dyn Subscriber>;
+}
+
+/// How a topic is to be read in shards.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Sharding {
+    /// How many shards a group gets that has none yet.
+    pub count: u32,
+    /// The key that order is kept by. It must say the same of a message every time.
+    pub key_of: Arc<KeyOf>,
+}
+
+/// Derives the key of a message.
+pub type KeyOf = dyn Fn(&Message) -> Option<Bytes> + Send + Sync;
+
+impl Sharding {
+    /// So many shards, by the key that each message has.
+    pub fn new(count: u32) -> Self {
+        Self { count, key_of: Arc::new(|message| message.key().cloned()) }
+    }
+
+    /// Sets [`key_of`](Self::key_of).
+    #[must_use]
+    pub fn key_of(mut self, key_of: impl Fn(&Message) -> Option<Bytes> + Send + Sync + 'static) -> Self {
+        self.key_of = Arc::new(key_of);
+        self
+    }
+}
+
+impl fmt::Debug for Sharding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sharding").field("count", &self.count).finish_non_exhaustive()
+    }
 }
 
 /// What a subscriber can do.
@@ -210,6 +271,10 @@ macro_rules! forward {
 
             fn with_dead_letters(&self, topic: &str) -> Option<Arc<dyn Subscriber>> {
                 (**self).with_dead_letters(topic)
+            }
+
+            fn shards(&self, topic: &str, sharding: Sharding) -> Option<Arc<dyn Shards>> {
+                (**self).shards(topic, sharding)
             }
 
             async fn close(&self) -> Result<(), SubscribeError> {

@@ -100,6 +100,12 @@ pub trait SubscriptionControl: Send + Sync {
 
     /// How it is doing. Never blocks and asks nobody: what was learned last.
     fn status(&self) -> SubscriptionStatus;
+
+    /// Whether what it has handed out is still its own, by its own clock: false while a lease is over that was not renewed,
+    /// though nobody may have noticed yet, because the process was stopped or the server does not answer. By default true.
+    fn is_owner(&self) -> bool {
+        true
+    }
 }
 
 impl Subscription {

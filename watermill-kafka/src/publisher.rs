@@ -212,6 +212,10 @@ impl Publisher for KafkaPublisher {
         Box::pin(Publish { shared, topic, of, step: Step::Begin(messages), _call })
     }
 
+    fn take_back(&self) {
+        self.0.producer.take_back();
+    }
+
     async fn close(&self) -> Result<(), PublishError> {
         self.0.calls.close().await;
         self.0.producer.close().await;

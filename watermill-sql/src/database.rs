@@ -2,7 +2,7 @@
 
 use crate::{
     fenced::FencedDialect, log::LogDialect, queue::OrderedDialect, retention::RetentionDialect,
-    source::SourceDialect, status::StatusDialect,
+    shards::ShardsDialect, source::SourceDialect, status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
@@ -10,11 +10,18 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect
+    LogDialect + OrderedDialect + FencedDialect + RetentionDialect + ShardsDialect + SourceDialect + StatusDialect
 {
 }
 
-impl<D: LogDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect>
-    SqlDatabase for D
+impl<
+    D: LogDialect
+        + OrderedDialect
+        + FencedDialect
+        + RetentionDialect
+        + ShardsDialect
+        + SourceDialect
+        + StatusDialect,
+> SqlDatabase for D
 {
 }

@@ -26,6 +26,7 @@ mod queue;
 mod retention;
 mod schema;
 mod settle;
+mod shards;
 mod source;
 mod status;
 mod stored;
@@ -51,9 +52,10 @@ pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPo
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
 pub use queue::{OnAck, SqlQueueSubscriber, SqlQueueSubscriberConfig};
 pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRetention, SqlRetentionConfig};
+pub use shards::{ShardCount, SqlShardCounts};
 pub use source::{AfterAck, SqlSource};
 pub use status::{
     Count, GroupStatus, LogStatus, OwnerStatus, PeekedMessage, QueueStatus, SqlStatus, WriterStatus,
 };
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub use url::{HeldBackGauge, SqlPool, SqlUrl, publisher_from_url, subscriber_from_url};
+pub use url::{HeldBackGauge, SqlNeeds, SqlPool, SqlUrl, publisher_from_url, subscriber_from_url};

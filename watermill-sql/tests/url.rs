@@ -2,7 +2,7 @@
 #![cfg(feature = "sqlite")]
 
 use watermill_core::{Message, PublisherExt};
-use watermill_sql::{Layout, SqlPool, SqlPublisherConfig, SqlSubscriberConfig, SqlUrl};
+use watermill_sql::{Layout, SqlNeeds, SqlPool, SqlPublisherConfig, SqlSubscriberConfig, SqlUrl};
 
 fn pool(folder: &tempfile::TempDir) -> SqlPool {
     let file = folder.path().join("a.db");
@@ -52,12 +52,13 @@ fn the_debug_form_shows_no_password() {
 async fn what_a_reader_lacks_is_told_table_by_table() {
     let folder = tempfile::tempdir().unwrap();
     let pool = pool(&folder);
-    let missing = pool.missing("orders", Layout::Log, "dead", false).await.unwrap();
+    let needs = SqlNeeds::new("orders", Layout::Log, "dead");
+    let missing = pool.missing(&needs).await.unwrap();
     assert_eq!(missing.len(), 4, "{missing:#?}");
     assert!(missing[0].contains("watermill_orders"), "{missing:#?}");
-    assert_eq!(pool.missing("orders", Layout::Log, "dead", true).await.unwrap(), [""; 0]);
+    assert_eq!(pool.missing(&needs.clone().create_tables(true)).await.unwrap(), [""; 0]);
 
     let config = SqlSubscriberConfig::default().dead_letter_topic("dead");
     pool.subscriber(config).unwrap().initialize("orders").await.unwrap();
-    assert_eq!(pool.missing("orders", Layout::Log, "dead", false).await.unwrap(), [""; 0]);
+    assert_eq!(pool.missing(&needs).await.unwrap(), [""; 0]);
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 use watermill_core::error::chain;
-use watermill_sql::Layout as SqlLayout;
 
 use crate::{
-    config::{Config, Destination, Layers, Layout, Relay, explain},
+    config::{Config, Destination, Layers, Relay, explain},
     exit::Exit,
 };
 
@@ -87,16 +86,11 @@ async fn connect(config: &Config, topics: &[String]) -> Vec<Fault> {
 
 async fn source(relay: &Relay) -> Vec<String> {
     let source = &relay.source;
-    let layout = match source.layout {
-        Layout::Log(_) => SqlLayout::Log,
-        Layout::Queue(_) => SqlLayout::Queue,
-    };
     let pool = source.url.clone().acquire_timeout(PATIENCE / 2).connect();
     if let Err(error) = pool.ping().await {
         return vec![chain(&error)];
     }
-    let missing = pool.missing(&source.topic, layout, &source.dead_letter_topic, source.create_tables).await;
-    missing.unwrap_or_else(|error| vec![chain(&error)])
+    pool.missing(&source.needs()).await.unwrap_or_else(|error| vec![chain(&error)])
 }
 
 #[cfg_attr(not(feature = "kafka"), expect(unused_variables, reason = "Kafka alone is asked for topics"))]

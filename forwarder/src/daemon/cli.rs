@@ -64,6 +64,18 @@ pub(crate) enum Verb {
     Pause(Part),
     /// Lets it go again.
     Resume(Part),
+    /// In how many shards a topic is read; with a number, how many there are to be from now on.
+    Shards {
+        /// So many, from 1 to 64. Whoever reads changes to it; each key stays in order.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+        count: Option<u32>,
+        /// The relay, where there are several.
+        #[arg(long)]
+        relay: Option<String>,
+        /// For a program.
+        #[arg(long)]
+        json: bool,
+    },
     /// What was given up: list it, look at it, send it again, archive it, delete it.
     #[command(subcommand)]
     DeadLetters(LetterVerb),

@@ -109,6 +109,7 @@ impl AnyForwarder {
         relay: &Relay,
         source: &SourceEnd,
         destination: &DestinationEnd,
+        dead_letters: Option<Arc<dyn Publisher>>,
         metrics: &Arc<RelayMetrics>,
     ) -> Result<Self, ConfigError> {
         let (subscriber, metrics) = (Arc::clone(&source.subscriber), Arc::clone(metrics));
@@ -116,7 +117,11 @@ impl AnyForwarder {
         match destination {
             DestinationEnd::Plain(inner) => {
                 let publisher = Metered { inner: Arc::clone(inner), metrics };
-                Forwarder::builder(subscriber, publisher).config(config).build().map(Self::Plain)
+                let mut builder = Forwarder::builder(subscriber, publisher).config(config);
+                if let Some(dead_letters) = dead_letters {
+                    builder = builder.dead_letters(dead_letters);
+                }
+                builder.build().map(Self::Plain)
             }
             DestinationEnd::Fenced(inner) => {
                 let name = match &relay.delivery {
@@ -124,10 +129,11 @@ impl AnyForwarder {
                     Delivery::AtLeastOnce => &relay.name,
                 };
                 let destination = MeteredFenced { inner: Arc::clone(inner), metrics };
-                FencedForwarder::builder(subscriber, destination, name)
-                    .config(config)
-                    .build()
-                    .map(Self::Fenced)
+                let mut builder = FencedForwarder::builder(subscriber, destination, name).config(config);
+                if let Some(dead_letters) = dead_letters {
+                    builder = builder.dead_letters(dead_letters);
+                }
+                builder.build().map(Self::Fenced)
             }
         }
     }

@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod relay;
 mod run;
+mod shards;
 mod status;
 mod steer;
 
@@ -65,6 +66,7 @@ async fn run(cli: Cli) -> Exit {
         Verb::Status { json, watch, interval } => {
             status::run(&config, json, cli::watch(watch, interval)).await
         }
+        Verb::Shards { count, relay, json } => shards::run(&config, relay.as_deref(), count, json).await,
         Verb::DeadLetters(verb) => dead_letters::run(&config, &verb).await,
         Verb::Pause(part) => {
             steer::run(&config, "/pause", part.relay.as_deref(), &part.destination, part.key.as_deref()).await

@@ -17,7 +17,7 @@ use watermill_forwarder::{ForwarderControl, ForwarderReport};
 
 use crate::{
     config::{Config, Relay},
-    ends::{AnyForwarder, DestinationEnd, SourceEnd},
+    ends::{AnyForwarder, DestinationEnd, SourceEnd, publisher},
     metrics::{RelayMetrics, Shown, SourceFigures},
     status::{ProcessView, SourceView},
 };
@@ -69,7 +69,20 @@ impl Running {
             }
             failures += 1;
         };
-        let forwarder = match AnyForwarder::new(&self.config, &self.source, &destination, &self.metrics) {
+        let dead_letters = match (self.config.dead_letters_to_destination, &destination) {
+            (false, _) => None,
+            (true, DestinationEnd::Plain(publisher)) => Some(Arc::clone(publisher)),
+            (true, DestinationEnd::Fenced(_)) => match publisher(&self.config.destination).await {
+                Ok(publisher) => Some(publisher),
+                Err(error) => {
+                    tracing::error!(relay = self.name(), error = %chain(&error), "dead letters stay in the source");
+                    None
+                }
+            },
+        };
+        let forwarder =
+            AnyForwarder::new(&self.config, &self.source, &destination, dead_letters.clone(), &self.metrics);
+        let forwarder = match forwarder {
             Ok(forwarder) => forwarder,
             Err(error) => {
                 tracing::error!(relay = self.name(), error = %chain(&error), "the relay cannot work");
@@ -97,6 +110,11 @@ impl Running {
             }
         }
         destination.close().await;
+        if let (Some(dead_letters), DestinationEnd::Fenced(_)) = (dead_letters, &destination)
+            && let Err(error) = dead_letters.close().await
+        {
+            tracing::warn!(error = %chain(&error), "the publisher of dead letters was not closed properly");
+        }
         total
     }
 
@@ -124,7 +142,7 @@ impl Running {
                 let figures = SourceFigures {
                     backlog: view.backlog,
                     oldest: Duration::from_secs_f64(view.oldest_seconds.unwrap_or(0.0)),
-                    has_owner: view.active.is_some(),
+                    has_owner: view.active.is_some() || view.backlog.is_none(),
                     has_dead_letters: view.has_dead_letters,
                 };
                 self.metrics.asked(Some(figures), view.active.as_deref());

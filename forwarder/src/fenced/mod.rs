@@ -12,11 +12,16 @@ mod waiting;
 
 use std::{fmt, future::Future, sync::Arc};
 
-use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError, fenced::FencedPublisher};
+use futures::{FutureExt, future::BoxFuture};
+use tokio_util::sync::CancellationToken;
+use watermill_core::{
+    HandlerInfo, Publisher, Subscriber, error::ConfigError, fenced::FencedPublisher, subscriber::Shards,
+};
 
 use crate::{
     ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER,
     relay::dead_letters::DeadLetters,
+    shards::{self, RunShard},
 };
 
 /// Reads envelopes from the forwarder topic and publishes what is in them, each batch in one transaction of
@@ -71,6 +76,7 @@ pub struct FencedForwarder {
     handler: Arc<HandlerInfo>,
     dead_letters: DeadLetters,
     control: ForwarderControl,
+    shards: Option<Arc<dyn Shards>>,
 }
 
 /// Puts a [`FencedForwarder`] together.
@@ -132,7 +138,10 @@ impl FencedForwarder {
         self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<ForwarderReport, ForwarderError> {
-        engine::run(&self, shutdown).await
+        match &self.shards {
+            None => engine::run(&self, shutdown).await,
+            Some(shards) => shards::run(&self, &**shards, (&self.config, &self.control), shutdown).await,
+        }
     }
 }
 
@@ -167,7 +176,27 @@ impl FencedForwarderBuilder {
         let (dead_letters, subscriber) =
             DeadLetters::arrange(&subscriber, dead_letters, None, &handler, place);
         let control = ForwarderControl::new(&config.topic);
-        Ok(FencedForwarder { subscriber, destination, name, config, handler, dead_letters, control })
+        let shards = shards::of(&subscriber, &config)?;
+        Ok(FencedForwarder { subscriber, destination, name, config, handler, dead_letters, control, shards })
+    }
+}
+
+impl RunShard for FencedForwarder {
+    /// The destination knows each shard by a name of its own, and the first by that which it had before there were shards: what
+    /// that has published and not recorded is the first's.
+    fn run_shard<'a>(
+        &'a self,
+        number: u32,
+        subscriber: Arc<dyn Subscriber>,
+        control: ForwarderControl,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'a, Result<ForwarderReport, ForwarderError>> {
+        let name = match number {
+            0 => self.name.clone(),
+            number => format!("{}#{number}", self.name),
+        };
+        let forwarder = Self { subscriber, name, control, shards: None, ..self.clone() };
+        async move { engine::run(&forwarder, shutdown.cancelled()).await }.boxed()
     }
 }
 

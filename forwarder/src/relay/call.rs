@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use watermill_core::{
     Message, Publisher,
     error::{NotAccepted, PublishError, PublishErrorKind},
@@ -15,10 +15,12 @@ use super::{
     lane::SLOW_AFTER,
     lanes::{Call, LaneId},
 };
-use crate::{Forwarder, report};
+use crate::{Forwarder, control::Shared, report};
 
 /// How often a call without an answer is looked at: whether what is in it is still ours.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// A look that comes so much too late was kept from it: the process was stopped.
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// A call, and how it ended.
 pub(super) struct Called {
@@ -50,11 +52,24 @@ pub(super) async fn call(forwarder: &Forwarder, destination: Arc<str>, call: Cal
     if called.remaining.is_empty() {
         return called;
     }
+    let shared = &*forwarder.control.shared;
+    if !shared.is_owner() {
+        called.error = Some(not_ours(PublishErrorKind::Unavailable, &destination));
+        return called;
+    }
     let messages = called.remaining.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
     let answer = tokio::select! {
         biased;
         answer = publish(&*forwarder.publisher, &destination, messages) => answer,
-        () = all_lost(&called.remaining) => (Vec::new(), None),
+        () = all_lost(&called.remaining) => {
+            forwarder.publisher.take_back();
+            (Vec::new(), None)
+        }
+        // What its client had queued goes on by itself when a process goes on: it is called back first.
+        () = stopped_for_too_long(shared) => {
+            forwarder.publisher.take_back();
+            (Vec::new(), Some(not_ours(PublishErrorKind::Timeout, &destination)))
+        }
         () = sleep(forwarder.config.call_timeout) => (Vec::new(), Some(timed_out(forwarder, &destination))),
     };
     let (accepted, error) = answer;
@@ -124,6 +139,23 @@ async fn all_lost(items: &[Item]) {
     while !items.iter().all(Item::is_lost) {
         sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// Ends when the process was stopped, and what it has in hand may be with others since.
+async fn stopped_for_too_long(shared: &Shared) {
+    loop {
+        let looked = Instant::now();
+        sleep(LOOK_INTERVAL).await;
+        if looked.elapsed() >= LOOK_INTERVAL + STOPPED && !shared.is_owner() {
+            return;
+        }
+    }
+}
+
+fn not_ours(kind: PublishErrorKind, destination: &str) -> PublishError {
+    let why =
+        "the lease of the source is over and was not renewed: what is in hand may be with another relay";
+    PublishError::new(kind, destination).because(why)
 }
 
 fn timed_out(forwarder: &Forwarder, destination: &str) -> PublishError {

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::item::Item;
@@ -59,6 +60,11 @@ impl Lane {
     /// How many messages it has in hand.
     pub(super) fn len(&self) -> usize {
         self.queue.len() + self.in_call
+    }
+
+    /// How many messages of a key wait in it for a call.
+    pub(super) fn count_of(&self, key: &Bytes) -> usize {
+        self.queue.iter().filter(|item| item.key() == Some(key)).count()
     }
 
     /// How many are with a call in progress.

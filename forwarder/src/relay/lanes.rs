@@ -95,10 +95,12 @@ impl Lanes {
         aside.and_then(|aside| lanes.aside.get_mut(&aside)).unwrap_or(&mut lanes.main).push(item);
     }
 
-    /// How many messages of a destination are blocked.
-    pub(super) fn blocked_of(&self, destination: &str) -> usize {
-        let lanes = self.destinations.get(destination);
-        lanes.map_or(0, |lanes| lanes.lanes().filter(|lane| lane.is_blocked()).map(Lane::len).sum())
+    /// How many messages are blocked of a destination, and of those of a key of it.
+    pub(super) fn blocked_of(&self, destination: &str, key: Option<&Bytes>) -> (usize, usize) {
+        let Some(lanes) = self.destinations.get(destination) else { return (0, 0) };
+        let blocked = || lanes.lanes().filter(|lane| lane.is_blocked());
+        let of_key = key.map_or(0, |key| blocked().map(|lane| lane.count_of(key)).sum());
+        (blocked().map(Lane::len).sum(), of_key)
     }
 
     pub(super) fn in_hand(&self) -> InHand {

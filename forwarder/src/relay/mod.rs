@@ -196,9 +196,8 @@ impl<'a> Relay<'a> {
         let (destination, item) = Item::new(delivery, config);
         let wait = config.backoff.delay(attempt.saturating_sub(1));
         let Err(error) = &item.inner else {
-            let blocked = destination.as_deref().map_or(0, |destination| self.lanes.blocked_of(destination));
-            if self.may_come_again_later && blocked >= config.max_blocked_share() {
-                // It has its share of what may be blocked, and the rest is for others.
+            if self.may_come_again_later && self.has_its_share(destination.as_deref(), &item) {
+                // The rest of what may be blocked is for others.
                 return item.nack_after(wait);
             }
             return self.lanes.push(destination, item);
@@ -227,6 +226,14 @@ impl<'a> Relay<'a> {
                 );
             }
         }
+    }
+
+    /// Whether the destination of a message, or its key there, has its share of what may be blocked.
+    fn has_its_share(&self, destination: Option<&str>, item: &Item) -> bool {
+        let Some(destination) = destination else { return false };
+        let (blocked, of_key) = self.lanes.blocked_of(destination, item.key());
+        let config = &self.forwarder.config;
+        blocked >= config.max_blocked_share() || of_key >= config.max_blocked_key_share()
     }
 
     fn begin_calls(&mut self, now: Instant) {

@@ -6,6 +6,7 @@ use crate::support::{Place, SQLITE, text};
 
 const ALERTS: &str = include_str!("../../deploy/prometheus-alerts.yml");
 const KUBERNETES: &str = include_str!("../../deploy/kubernetes.yaml");
+const DOCKERFILE: &str = include_str!("../../deploy/Dockerfile");
 const UNIT: &str = include_str!("../../deploy/watermill-forwarder.service");
 
 #[tokio::test]
@@ -77,4 +78,43 @@ async fn the_unit_starts_verbs_that_there_are_and_waits_as_long_as_a_stop_takes(
         UNIT.contains("\nTimeoutStopSec=25s\n") && KUBERNETES.contains("terminationGracePeriodSeconds: 25\n")
     );
     assert!(include_str!("../../deploy/forwarder.toml").contains("\ndrain_timeout = \"20s\"\n"));
+}
+
+/// What an image is made of, as far as that can be seen without making one.
+#[test]
+fn the_image_is_built_by_a_command_that_works_and_starts_what_was_built() {
+    let manifest = include_str!("../../Cargo.toml");
+    let line = |start: &str| DOCKERFILE.lines().find_map(|line| line.strip_prefix(start)).unwrap();
+    for feature in line("ARG FEATURES=").split(',') {
+        assert!(manifest.contains(&format!("\n{feature} = [")), "{feature} is no feature");
+    }
+    let build = line("RUN cargo build ");
+    for part in ["--locked", "--release", "-p watermill-forwarder", "--bin watermill-forwarder"] {
+        assert!(build.contains(part), "{part}: {build}");
+    }
+    assert!(manifest.contains("[[bin]]\nname = \"watermill-forwarder\"\n"));
+    // The compiler is as new as the crate asks for.
+    let version = |text: &str| -> (u32, u32) {
+        let (major, minor) = text.split_once('.').unwrap();
+        (major.parse().unwrap(), minor.parse().unwrap())
+    };
+    let compiler = line("FROM rust:").split('-').next().unwrap();
+    let wanted = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
+    assert!(version(compiler) >= version(wanted.trim_matches('"')), "{compiler} < {wanted}");
+    // What is built is what is copied, and what is copied is what is started, by nobody of name.
+    let copied = line("COPY --from=build ");
+    let (from, to) = copied.split_once(' ').unwrap();
+    assert_eq!(from, "/src/target/release/watermill-forwarder");
+    assert_eq!(line("ENTRYPOINT "), format!("[\"{to}\"]"));
+    assert_ne!(line("USER ").split(':').next().unwrap().parse::<u32>().unwrap(), 0);
+    let command = line("CMD ");
+    assert_eq!(command, r#"["run", "--config", "/etc/watermill/forwarder.toml"]"#);
+    assert!(
+        KUBERNETES.contains(&format!("args: {command}")) && KUBERNETES.contains("mountPath: /etc/watermill,")
+    );
+    // Both stages are of one release of Debian, or the libraries would not fit.
+    assert!(
+        DOCKERFILE.contains("FROM rust:1.95-bookworm AS build\n")
+            && DOCKERFILE.contains("FROM debian:bookworm-slim\n")
+    );
 }

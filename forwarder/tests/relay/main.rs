@@ -7,6 +7,8 @@ mod failing;
 mod forwarding;
 mod publisher;
 mod revoked;
+mod sharing;
+mod stopped;
 mod stopping;
 mod support;
 mod unreadable;

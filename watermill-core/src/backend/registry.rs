@@ -220,6 +220,10 @@ impl<S: Source> SubscriptionControl for Control<S> {
     fn status(&self) -> SubscriptionStatus {
         self.0.source.status()
     }
+
+    fn is_owner(&self) -> bool {
+        self.0.source.is_owner()
+    }
 }
 
 impl<S: Source> Drop for Control<S> {

@@ -58,6 +58,12 @@ pub trait Source: Any + Send + Sync {
 
     /// How it is doing. Asks nobody.
     fn status(&self) -> SubscriptionStatus;
+
+    /// Whether what was handed out is still its own, by its own clock; see
+    /// [`SubscriptionControl::is_owner`](crate::subscription::SubscriptionControl::is_owner).
+    fn is_owner(&self) -> bool {
+        true
+    }
 }
 
 /// What a [`Source`] has for its stream.

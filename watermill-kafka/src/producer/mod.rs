@@ -135,7 +135,7 @@ impl Producer {
     pub(crate) fn replace_if_dead(&self) {
         let Some(client) = self.0.client() else { return };
         if client.get().client().fatal_error().is_some() {
-            self.0.replace(&client);
+            self.0.replace(&client, false);
         }
     }
 
@@ -155,6 +155,16 @@ impl Producer {
         });
         // Otherwise the runtime ends, and nothing is sent when the client is dropped.
         let _ = closed.await;
+    }
+
+    /// Takes back what was not sent, of all calls, and goes on with another client: with this one the numbers of what is
+    /// sent next would have a gap.
+    pub(crate) fn take_back(&self) {
+        if let Some(client) = self.0.client()
+            && client.get().in_flight_count() > 0
+        {
+            self.0.replace(&client, true);
+        }
     }
 
     pub(crate) fn in_flight(&self) -> i32 {
@@ -191,13 +201,13 @@ impl Shared {
         let (this, watched) = (Arc::downgrade(self), Arc::downgrade(client));
         client.get().context().on_unsent(move || {
             if let (Some(this), Some(client)) = (this.upgrade(), watched.upgrade()) {
-                this.replace(&client);
+                this.replace(&client, false);
             }
         });
     }
 
-    /// On a thread of its own, for what is on its way is waited for.
-    fn replace(self: &Arc<Self>, client: &Arc<Client>) {
+    /// On a thread of its own, for what is on its way is waited for. One that has not failed is kept, unless it is to go.
+    fn replace(self: &Arc<Self>, client: &Arc<Client>, is_to_go: bool) {
         {
             let mut slot = self.lock();
             if slot.changing || !Arc::ptr_eq(&slot.client, client) {
@@ -208,7 +218,8 @@ impl Shared {
         let (this, client) = (self.clone(), client.clone());
         let replacing = move || {
             let batch_bytes = this.lock().batch_bytes;
-            let Recovered { next, batch_bytes } = recovery::recover(&client, &this.config, batch_bytes);
+            let Recovered { next, batch_bytes } =
+                recovery::recover(&client, &this.config, batch_bytes, is_to_go);
             if let Some(next) = &next {
                 this.watch(next);
             }

@@ -34,12 +34,17 @@ pub(crate) struct Recovered {
 }
 
 /// Waits for what is on its way with a client, tells of its messages what is to be told, and makes another; blocks.
-pub(crate) fn recover(client: &Client, config: &ClientConfig, batch_bytes: Option<usize>) -> Recovered {
+pub(crate) fn recover(
+    client: &Client,
+    config: &ClientConfig,
+    batch_bytes: Option<usize>,
+    is_to_go: bool,
+) -> Recovered {
     let Some((code, reason)) = client.get().client().fatal_error() else {
         // Its messages were taken back.
         drain(client);
         fail(client.take_unsent(), None);
-        return Recovered { next: None, batch_bytes };
+        return Recovered { next: if is_to_go { successor(config, batch_bytes) } else { None }, batch_bytes };
     };
     tracing::error!(%code, reason, "the producer failed for good and is replaced");
     drain(client);
@@ -65,15 +70,19 @@ pub(crate) fn recover(client: &Client, config: &ClientConfig, batch_bytes: Optio
     } else {
         fail(unsent, Some(code));
     }
-    let mut next = config.clone();
+    Recovered { next: successor(config, batch_bytes), batch_bytes }
+}
+
+fn successor(config: &ClientConfig, batch_bytes: Option<usize>) -> Option<Arc<Client>> {
+    let mut config = config.clone();
     if let Some(bytes) = batch_bytes {
-        next.set("batch.size", bytes.to_string());
+        config.set("batch.size", bytes.to_string());
     }
-    let next = Client::resending(&next);
+    let next = Client::resending(&config);
     if let Err(error) = &next {
         tracing::error!(%error, "the next call tries to replace it again");
     }
-    Recovered { next: next.ok(), batch_bytes }
+    next.ok()
 }
 
 /// Sends messages again, each in a batch of its own: whether all were accepted. The first that is not ends that, and

@@ -65,3 +65,22 @@ async fn what_callers_have_given_up_while_brokers_are_away_is_not_published_when
     successor.close().await.expect("it closes");
     assert_eq!(cluster.len(0), 51, "something was published twice");
 }
+
+#[tokio::test]
+async fn what_a_relay_takes_back_is_not_sent_when_brokers_are_back_and_the_publisher_goes_on() {
+    let cluster = Cluster::new(1);
+    let publisher = cluster.publisher();
+    publisher.publish(&cluster.topic, messages(0..1)).await.expect("it is accepted");
+    cluster.mock.broker_down(1).expect("it goes down");
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(200), publisher.publish(&cluster.topic, messages(1..51)));
+    assert!(given_up.await.is_err(), "nobody is there");
+    publisher.take_back();
+    // Another call waits for the next client, behind what was taken back.
+    let again = publisher.publish(&cluster.topic, messages(1..3));
+    cluster.mock.broker_up(1).expect("it comes up");
+    again.await.expect("it is accepted");
+    assert_eq!(cluster.read(0, 3), texts(0..3));
+    publisher.close().await.expect("it closes");
+    assert_eq!(cluster.len(0), 3, "something was sent that was taken back");
+}

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use watermill_core::{Backoff, error::ConfigError};
 
-use crate::{PayloadColumn, SqlSource, dead_letter::check_topic, source};
+use super::lease::{SHARDED, VERSION};
+use crate::{PayloadColumn, SqlSource, dead_letter::check_topic, shards::Place, source};
 
 /// The width of the column that holds the group on PostgreSQL and MySQL, in characters.
 const GROUP_CHARS_MAX: usize = 255;
@@ -42,6 +43,8 @@ pub struct SqlSubscriberConfig {
     pub(crate) watch_interval: Duration,
     pub(crate) source: Option<SqlSource>,
     pub(crate) schema_qualified: bool,
+    /// The shard that is read, and not an option.
+    pub(crate) shard: Option<Place>,
 }
 
 /// Where a consumer group that has never read a topic begins.
@@ -257,6 +260,22 @@ impl SqlSubscriberConfig {
         self
     }
 
+    /// The same for a shard of the group.
+    pub(crate) fn for_shard(self, group: String, shard: Place) -> Self {
+        Self { shard: Some(shard), ..self.group(group) }
+    }
+
+    /// Whether the group is made where it has no position: a shard's comes into being with its generation.
+    pub(crate) fn makes_group(&self) -> bool {
+        self.shard.is_none_or(|shard| shard.generation == 0)
+    }
+
+    /// What a claim writes of itself.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn lease_version(&self) -> i64 {
+        if self.shard.is_some() { SHARDED } else { VERSION }
+    }
+
     /// How long the database may take to answer a reader that fetches.
     pub(crate) fn statement_max(&self) -> Duration {
         self.lease.clamp(STATEMENT_MAX.0, STATEMENT_MAX.1)
@@ -322,6 +341,7 @@ impl Default for SqlSubscriberConfig {
             watch_interval: Duration::from_millis(20),
             source: None,
             schema_qualified: false,
+            shard: None,
         }
     }
 }

@@ -15,7 +15,9 @@ use crate::{
     error::Failure,
     position::Position,
     publisher::InsertDialect,
+    shards::ShardsDialect,
     source::SourceDialect,
+    status::StatusDialect,
     stored::{Limit, Row},
     topic::Tables,
     watch::WatchDialect,
@@ -23,7 +25,9 @@ use crate::{
 
 /// The statements of one database for reading logs. Each works on a connection that may be inside a transaction.
 #[async_trait]
-pub trait LogDialect: InsertDialect + LeaseDialect + SourceDialect + WatchDialect {
+pub trait LogDialect:
+    InsertDialect + LeaseDialect + ShardsDialect + SourceDialect + StatusDialect + WatchDialect
+{
     /// What a reader remembers from one fetch to the next.
     type Cursor: Cursor;
 

@@ -19,6 +19,10 @@ use crate::{position::Position, topic::Tables};
 /// The version of the table that this release writes.
 pub(crate) const VERSION: i64 = 2;
 
+/// What is written instead by who reads a group in shards. It is no version that a release comes to, so that whoever does not
+/// read in shards takes it for one that is too new, and leaves the group alone.
+pub(crate) const SHARDED: i64 = 1_000_000;
+
 /// Who wants a lease.
 #[derive(Debug)]
 pub struct Claim<'a> {
@@ -93,7 +97,8 @@ pub(crate) struct LeaseRow {
 impl LeaseRow {
     /// Why it cannot be had.
     pub(crate) fn held(&self, claim: &Claim<'_>) -> Option<Claimed> {
-        if self.version > VERSION + 1 {
+        let is_ours = self.version == SHARDED && claim.config.shard.is_some();
+        if self.version > VERSION + 1 && !is_ours {
             return Some(Claimed::TooNew { version: self.version });
         }
         let owner = self.owner.as_deref().filter(|owner| *owner != claim.owner)?;

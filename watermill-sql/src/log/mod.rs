@@ -17,7 +17,6 @@ mod start;
 mod subscriber;
 
 pub use config::{CommitOrder, SqlSubscriberConfig, StartPosition};
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use dialect::Cursor;
 pub(crate) use dialect::LogDialect;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
@@ -27,8 +26,10 @@ pub use held_back::HeldBack;
 pub(crate) use held_back::Holder;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use last_row::to_the_beginning;
+#[cfg(all(test, feature = "postgres", feature = "mysql"))]
+pub(crate) use lease::VERSION;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) use lease::{Claim, Claimed, Lease, LeaseRow, Taken, VERSION, millis};
+pub(crate) use lease::{Claim, Claimed, Lease, LeaseRow, Taken, millis};
 #[cfg(all(test, feature = "postgres", feature = "mysql"))]
 pub(crate) use ledger::{Limits, LogLedger};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]

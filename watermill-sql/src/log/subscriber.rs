@@ -9,7 +9,7 @@ use watermill_core::{
     Subscriber, Subscription,
     backend::{Registry, Shared, SharedOptions},
     error::{ConfigError, SubscribeError},
-    subscriber::{Ordering, SubscriberCapabilities},
+    subscriber::{Ordering, Sharding, Shards, SubscriberCapabilities},
     subscription::SubscriptionStatus,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     connection::{PREPARE_MAX, Pooled, Reserve, within},
     error::{Failure, Trouble, classify},
     schema,
+    shards::{self, Crew, Plan, Slot, SqlShards},
     source::{self, Use},
     topic::Tables,
     watch::{self, Wanted, Watched},
@@ -44,6 +45,8 @@ pub struct SqlSubscriber<D: SqlDatabase> {
     /// Shared with the subscribers for other groups.
     reserve: Arc<Reserve<D>>,
     renewals: Arc<Renewals>,
+    /// The shard that it reads, with those of the process that read the others.
+    shard: Option<(Arc<Crew>, u32)>,
 }
 
 impl<D: SqlDatabase> SqlSubscriber<D> {
@@ -56,7 +59,7 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
         config.validate()?;
         let config = config.group_or(D::DEFAULT_GROUP);
         let reserve = Arc::new(Reserve::new(pool.clone()));
-        Ok(Self { pool, config, open: Registry::default(), reserve, renewals: Arc::default() })
+        Ok(Self { pool, config, open: Registry::default(), reserve, renewals: Arc::default(), shard: None })
     }
 
     /// Sees to everything that is needed. Returns the tables of the topic, over those of a source, and what to watch.
@@ -80,9 +83,19 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
             if let Some(dead_letters) = dead_letters {
                 schema::ensure_messages::<D>(connection, dead_letters, Layout::Log, payload, create).await?;
             }
-            D::create_group(connection, &tables, &self.config).await.map_err(classify::<D>)?;
-            let cursor = D::open_cursor(connection, &tables, &self.config).await?;
-            last_row::check::<D>(connection, &tables, &self.config, &cursor).await?;
+            match &self.shard {
+                Some((crew, _)) => {
+                    let (_, config, cursor) =
+                        shards::prepare::<D>(connection, &tables, &self.config, crew).await?;
+                    last_row::check::<D>(connection, &tables, &config, &cursor).await?;
+                }
+                None => {
+                    self.refuse_shards(connection, &tables).await?;
+                    D::create_group(connection, &tables, &self.config).await.map_err(classify::<D>)?;
+                    let cursor = D::open_cursor(connection, &tables, &self.config).await?;
+                    last_row::check::<D>(connection, &tables, &self.config, &cursor).await?;
+                }
+            }
             let watched = watch::find::<D>(connection, &tables).await?;
             pooled.settled();
             Ok((tables, watched))
@@ -95,6 +108,70 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     /// What lasts for more than a second is in the log too, and in the subscription's health.
     pub fn held_back(&self) -> Vec<HeldBack> {
         self.open.sources().iter().filter_map(|shared| shared.lock().ledger.held_back.clone()).collect()
+    }
+
+    /// A group that reads in shards has no other readers: they would have everything again.
+    async fn refuse_shards(&self, connection: &mut D::Connection, tables: &Tables) -> Result<(), Failure> {
+        let group = self.config.group_name();
+        if !schema::has_shards::<D>(connection).await? {
+            return Ok(());
+        }
+        match shards::stored::<D>(connection, tables.topic(), group).await {
+            Ok(None) => Ok(()),
+            // Who may not look is refused when it claims the lease.
+            Err(failure) if failure.trouble() == Trouble::Refused => Ok(()),
+            Err(failure) => Err(failure),
+            Ok(Some((plan, _))) => {
+                let why = format!(
+                    "the group {group:?} reads in shards, {} of them: let this service read in shards too, in one at least",
+                    plan.wanted
+                );
+                Err(Failure::because(Trouble::Refused, why))
+            }
+        }
+    }
+
+    /// The group that its subscriptions read for.
+    pub(crate) fn group(&self) -> &str {
+        self.config.group_name()
+    }
+
+    /// The plan of the shards of a topic, which is made where there is none.
+    pub(crate) async fn plan_of(&self, topic: &str, crew: &Arc<Crew>) -> Result<Plan, Failure> {
+        let (tables, _) = self.tables(topic)?;
+        let stored = within(PREPARE_MAX, async {
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            let stored = match schema::has_shards::<D>(pooled.get()).await? {
+                true => shards::stored::<D>(pooled.get(), tables.topic(), &crew.base).await?,
+                false => None,
+            };
+            pooled.settled();
+            Ok(stored)
+        });
+        if let Some((plan, _)) = stored.await? {
+            return Ok(plan);
+        }
+        let (tables, dead_letters) = self.tables(topic)?;
+        let of_any = self.of_shard(crew, 0);
+        of_any.prepare(tables, dead_letters.as_ref()).await?;
+        Ok(Plan::new(crew.count))
+    }
+
+    /// The subscriber of a shard. Closing either closes the subscriptions of both.
+    pub(crate) fn of_shard(&self, crew: &Arc<Crew>, number: u32) -> Self {
+        Self { shard: Some((Arc::clone(crew), number)), ..self.same(self.config.clone()) }
+    }
+
+    /// The same, with other options.
+    fn same(&self, config: SqlSubscriberConfig) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            config,
+            open: self.open.clone(),
+            reserve: self.reserve.clone(),
+            renewals: self.renewals.clone(),
+            shard: self.shard.clone(),
+        }
     }
 
     fn tables(&self, topic: &str) -> Result<(Tables, Option<Tables>), Failure> {
@@ -142,6 +219,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
+            let slot = self.shard.clone().map(|(crew, number)| Slot::new(crew, number));
             let reader = Reader {
                 pool: self.pool.clone(),
                 reserve: self.reserve.clone(),
@@ -149,10 +227,11 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
                 config: self.config.clone(),
                 tables,
                 dead_letters,
-                owner: Uuid::now_v7().to_string(),
+                owner: slot.as_ref().map_or_else(|| Uuid::now_v7().to_string(), Slot::owner),
                 shared,
                 origin,
                 watched: seat,
+                slot,
             };
             reader.run()
         })?;
@@ -184,8 +263,14 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             open: self.open.clone(),
             reserve: self.reserve.clone(),
             renewals: self.renewals.clone(),
+            shard: self.shard.clone(),
             ..subscriber
         }))
+    }
+
+    fn shards(&self, topic: &str, sharding: Sharding) -> Option<Arc<dyn Shards>> {
+        let unsharded = Self { shard: None, ..self.same(self.config.clone()) };
+        Some(Arc::new(SqlShards::new(unsharded, topic, sharding)))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {

@@ -9,12 +9,13 @@
 //! | `relay` | the database's row of the lease, and a relay: claim, read, publish, settle, record |
 //! | `world` | what may happen next, and what must be true all the time |
 //! | `skip_locked` | a common design, for comparison; another, the cursor on the id, is a rule of `reading` |
-//! | `shards` | a change of the number of shards |
+//! | `shards` | several relays of one log, and a change of their number |
 //!
 //! The decisions are those of the code: [`Looks`](crate::postgres::look::Looks) and
 //! [`Gaps`](crate::mysql::gaps::Gaps) say how far may be read, [`LogLedger`](crate::log::LogLedger) with
 //! [`Progress`](crate::log::Progress) what is handed out, done and to be recorded, and
-//! [`LeaseRow::held`](crate::log::LeaseRow) whether a lease may be taken. What the databases decide themselves is
+//! [`LeaseRow::held`](crate::log::LeaseRow) whether a lease may be taken, [`Plan`](crate::shards::Plan) what a shard may
+//! take in and when their number changes. What the databases decide themselves is
 //! written out here: what can be seen, who holds a lock, and the comparison of the token and the position when
 //! something is recorded. That the statements do compare them is tested with the real servers.
 //!

@@ -1,84 +1,111 @@
-//! [`Sharding`]: how several relays may share a log by the hash of the key, and change how many they are.
+//! [`Sharding`]: several relays share a log by the hash of the key, and change how many they are.
 //!
-//! The relays here do not share a log yet; this is the rule by which they can. Each shard reads all of the log and
-//! publishes the rows of its keys. A change of the count is a boundary in the log, behind everything that is decided:
-//! the shards from before it end there, and those from after it begin there, once *all* of those have recorded that
-//! they have come to it. A key may change its shard then, and no row of it is behind another that is on its way.
+//! [`Plan`] decides, as in the code. Each shard reads all of the log and publishes the rows of its keys. What it fetches it may
+//! publish only as far as the plan allows that it has looked at since; what it was allowed to take in it may publish at any time
+//! later.
 
 use stateright::{Model, Property};
 
 use super::world::{ORDER, STANDSTILL, TWICE};
+use crate::shards::{Change, Intake, Plan};
 
 pub(super) struct Sharding {
     /// The keys of the rows.
-    pub(super) keys: Vec<usize>,
+    pub(super) keys: Vec<u32>,
     /// How many shards there are, one count after the other.
-    pub(super) counts: Vec<usize>,
+    pub(super) counts: Vec<u32>,
     pub(super) breaks_max: u8,
-    /// Whether shards wait for those before them.
-    pub(super) wait: bool,
+    pub(super) without: Option<Unsharded>,
+}
+
+/// A rule that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsharded {
+    /// The next generation begins without waiting for the last one.
+    Waiting,
+    /// The plan is looked at before a fetch.
+    LookAfterFetch,
+    /// The boundary is set without closing first.
+    Closing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
-    written: usize,
-    generations: Vec<Generation>,
+    written: i64,
+    plan: Plan,
+    changes: usize,
+    shards: Vec<Shard>,
+    /// Shards of generations that are over, which goes on only where nobody waits for them.
+    before: Vec<(Plan, usize, Shard)>,
     times: Vec<u8>,
     is_out_of_order: bool,
     breaks: u8,
 }
 
-/// The shards from one change of their count to the next.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Generation {
-    /// Rows below it are those of the generations before.
-    begins: usize,
-    ends: Option<usize>,
-    shards: Vec<Shard>,
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Shard {
-    /// Every row of its keys below it is recorded.
-    position: usize,
-    /// What it has taken, and whether that is published.
-    in_hand: Option<(usize, bool)>,
+    /// Every row of its keys up to here is recorded.
+    position: i64,
+    /// Rows up to here have been fetched, and the plan was not looked at since.
+    fetched: Option<i64>,
+    /// What the plan has allowed when it was looked at before the fetch.
+    looked: Option<i64>,
+    /// Rows up to here may be published.
+    allowed: i64,
+    /// What it publishes, and whether that is done.
+    in_hand: Option<(i64, bool)>,
 }
 
-/// What happens to the shard of that number in the generation of that number.
+/// What happens to the shard of that number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
     Write,
-    ChangeCount,
-    Take(usize, usize),
-    Publish(usize, usize),
-    Record(usize, usize),
-    Crash(usize, usize),
-}
-
-impl Generation {
-    fn new(begins: usize, count: usize) -> Self {
-        let shard = Shard { position: begins, in_hand: None };
-        Self { begins, ends: None, shards: vec![shard; count] }
-    }
-
-    /// Whether all of its shards have recorded that they are done.
-    fn is_over(&self) -> bool {
-        self.ends.is_some_and(|ends| self.shards.iter().all(|shard| shard.position >= ends))
-    }
+    Want,
+    Close,
+    SetBoundary,
+    Turn,
+    Fetch(usize),
+    Look(usize),
+    Take(usize),
+    Publish(usize),
+    Record(usize),
+    Crash(usize),
 }
 
 impl Sharding {
-    fn may_read(&self, state: &State, generation: usize) -> bool {
-        !self.wait || state.generations[..generation].iter().all(Generation::is_over)
+    fn lacks(&self, rule: Unsharded) -> bool {
+        self.without == Some(rule)
     }
 
-    /// The next row of a shard's keys, or the end of what it may read.
-    fn next(&self, state: &State, generation: usize, shard: usize) -> (usize, bool) {
-        let Generation { ends, shards, .. } = &state.generations[generation];
-        let end = ends.unwrap_or(state.written).min(state.written);
-        let mut rows = shards[shard].position..end;
-        rows.find(|row| self.keys[*row] % shards.len() == shard).map_or((end, false), |row| (row, true))
+    /// The next row of a shard's keys among those that it may publish, or where they end.
+    fn next(&self, plan: &Plan, number: usize, shard: &Shard) -> Result<i64, i64> {
+        let mut rows = shard.position + 1..=shard.allowed;
+        let is_ours = |row: &i64| self.keys[*row as usize - 1] as usize % plan.shards as usize == number;
+        rows.find(is_ours).ok_or(shard.allowed)
+    }
+
+    /// Up to where a shard may take in what it has fetched.
+    fn allowed(&self, plan: &Plan, generation: u64, fetched: i64) -> i64 {
+        match plan.intake(generation) {
+            Intake::Everything => fetched,
+            Intake::Nothing | Intake::Over => 0,
+            Intake::UpTo(boundary) => fetched.min(boundary),
+        }
+    }
+
+    /// Shards that are at work, with the plan of their generation and their number in it.
+    fn at_work(&self, state: &State) -> Vec<(Plan, usize, Shard)> {
+        let now =
+            state.shards.iter().cloned().zip(0..).map(|(shard, number)| (state.plan.clone(), number, shard));
+        now.chain(state.before.iter().cloned()).collect()
+    }
+
+    fn shard<'s>(state: &'s mut State, at: usize) -> &'s mut Shard {
+        let now = state.shards.len();
+        match state.shards.get_mut(at) {
+            Some(_) => &mut state.shards[at],
+            None => &mut state.before[at - now].2,
+        }
     }
 }
 
@@ -87,62 +114,117 @@ impl Model for Sharding {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let (generations, times) = (vec![Generation::new(0, self.counts[0])], vec![0; self.keys.len()]);
-        vec![State { written: 0, generations, times, is_out_of_order: false, breaks: 0 }]
+        vec![State {
+            written: 0,
+            plan: Plan::new(self.counts[0]),
+            changes: 0,
+            shards: vec![Shard::default()],
+            before: Vec::new(),
+            times: vec![0; self.keys.len()],
+            is_out_of_order: false,
+            breaks: 0,
+        }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        if state.written < self.keys.len() {
+        if (state.written as usize) < self.keys.len() {
             actions.push(Action::Write);
         }
-        if state.generations.len() < self.counts.len() {
-            actions.push(Action::ChangeCount);
+        if state.changes + 1 < self.counts.len() {
+            actions.push(Action::Want);
         }
-        for (at, generation) in state.generations.iter().enumerate() {
-            for (number, shard) in generation.shards.iter().enumerate() {
-                match shard.in_hand {
-                    None if self.may_read(state, at) => actions.push(Action::Take(at, number)),
-                    None => {}
-                    Some((_, false)) => actions.push(Action::Publish(at, number)),
-                    Some((_, true)) => actions.push(Action::Record(at, number)),
-                }
-                if shard.in_hand.is_some() && state.breaks < self.breaks_max {
-                    actions.push(Action::Crash(at, number));
-                }
+        actions.extend([Action::Close, Action::SetBoundary, Action::Turn]);
+        for (at, (plan, number, shard)) in self.at_work(state).iter().enumerate() {
+            match (shard.in_hand, shard.fetched) {
+                (Some((_, false)), _) => actions.push(Action::Publish(at)),
+                (Some((_, true)), _) => actions.push(Action::Record(at)),
+                // What is through need not look at what is not for it.
+                (None, None) if plan.intake(plan.generation) == Intake::UpTo(shard.allowed) => {}
+                (None, None) if shard.allowed == state.written => {}
+                (None, None) => actions.push(Action::Fetch(at)),
+                (None, Some(_)) => actions.push(Action::Look(at)),
+            }
+            if shard.in_hand.is_none() && self.next(plan, *number, shard) != Err(shard.position) {
+                actions.push(Action::Take(at));
+            }
+            if shard.in_hand.is_some() && state.breaks < self.breaks_max {
+                actions.push(Action::Crash(at));
             }
         }
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
+        let at_work = |at: usize| self.at_work(last).swap_remove(at);
         match action {
             Action::Write => state.written += 1,
-            Action::ChangeCount => {
-                let count = self.counts[state.generations.len()];
-                let before = state.generations.last_mut().expect("there is a first");
-                before.ends = Some(state.written.max(before.begins));
-                state.generations.push(Generation::new(state.written, count));
+            Action::Want => {
+                state.changes += 1;
+                state.plan = state.plan.want(self.counts[state.changes]);
             }
-            Action::Take(generation, shard) => {
-                let (row, is_ours) = self.next(last, generation, shard);
-                let shard = &mut state.generations[generation].shards[shard];
-                shard.position = row;
-                shard.in_hand = is_ours.then_some((row, false));
+            Action::Close => state.plan = last.plan.close()?,
+            Action::SetBoundary => {
+                let closed = if self.lacks(Unsharded::Closing) { last.plan.close() } else { None };
+                state.plan = closed.as_ref().unwrap_or(&last.plan).set_boundary(last.written)?;
             }
-            Action::Publish(generation, shard) => {
-                let (row, is_published) = state.generations[generation].shards[shard].in_hand.as_mut()?;
-                let is_behind =
-                    |before: usize| self.keys[before] == self.keys[*row] && last.times[before] == 0;
-                state.is_out_of_order |= last.times[*row] == 0 && (0..*row).any(is_behind);
-                state.times[*row] += 1;
+            Action::Turn => {
+                let Change::Boundary(boundary) = last.plan.change else { return None };
+                let mut positions: Vec<_> = last.shards.iter().map(|shard| shard.position).collect();
+                if self.lacks(Unsharded::Waiting) {
+                    let before = last.shards.iter().cloned().zip(0..);
+                    state.before.extend(before.map(|(shard, number)| (last.plan.clone(), number, shard)));
+                    positions.iter_mut().for_each(|position| *position = boundary);
+                }
+                let (plan, begins) = last.plan.turn(&positions)?;
+                let shard = Shard { position: begins, allowed: begins, ..Shard::default() };
+                state.shards = vec![shard; plan.shards as usize];
+                state.plan = plan;
+            }
+            Action::Fetch(at) => {
+                let (plan, ..) = at_work(at);
+                let shard = Self::shard(&mut state, at);
+                if self.lacks(Unsharded::LookAfterFetch) && shard.looked.is_none() {
+                    shard.looked = Some(self.allowed(&last.plan, plan.generation, i64::MAX));
+                } else {
+                    shard.fetched = Some(last.written);
+                }
+            }
+            Action::Look(at) => {
+                let (plan, ..) = at_work(at);
+                let is_over = plan.generation != last.plan.generation && self.lacks(Unsharded::Waiting);
+                let current = if is_over { &plan } else { &last.plan };
+                let shard = Self::shard(&mut state, at);
+                let fetched = shard.fetched.take()?;
+                let allowed = match shard.looked.take() {
+                    Some(looked) => looked.min(fetched),
+                    None => self.allowed(current, plan.generation, fetched),
+                };
+                shard.allowed = shard.allowed.max(allowed);
+            }
+            Action::Take(at) => {
+                let (plan, number, before) = at_work(at);
+                let shard = Self::shard(&mut state, at);
+                match self.next(&plan, number, &before) {
+                    Ok(row) => (shard.position, shard.in_hand) = (row - 1, Some((row, false))),
+                    Err(end) => shard.position = end,
+                }
+            }
+            Action::Publish(at) => {
+                let (row, is_published) = Self::shard(&mut state, at).in_hand.as_mut()?;
                 *is_published = true;
+                let row = *row as usize - 1;
+                let is_behind =
+                    |before: usize| self.keys[before] == self.keys[row] && last.times[before] == 0;
+                state.is_out_of_order |= last.times[row] == 0 && (0..row).any(is_behind);
+                state.times[row] += 1;
             }
-            Action::Record(generation, shard) => {
-                let shard = &mut state.generations[generation].shards[shard];
-                shard.position = shard.in_hand.take()?.0 + 1;
+            Action::Record(at) => {
+                let shard = Self::shard(&mut state, at);
+                shard.position = shard.in_hand.take()?.0;
             }
-            Action::Crash(generation, shard) => {
-                state.generations[generation].shards[shard].in_hand = None;
+            Action::Crash(at) => {
+                let shard = Self::shard(&mut state, at);
+                *shard = Shard { position: shard.position, allowed: shard.position, ..Shard::default() };
                 state.breaks += 1;
             }
         }

@@ -8,7 +8,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use super::{
     reading::Rule,
     relay::{REFUSED, Relaying, Without},
-    shards::Sharding,
+    shards::{Sharding, Unsharded},
     skip_locked::SkipLocked,
     world::{LETTERS, LOST, ORDER, TWICE},
 };
@@ -136,7 +136,15 @@ fn the_naive_designs_fail() {
 #[test]
 fn a_change_of_the_number_of_shards_reorders_nothing_and_loses_nothing() {
     let counts = if is_large() { vec![1, 2, 3, 1] } else { vec![1, 2, 1] };
-    let sharding = |wait| Sharding { keys: vec![1, 2, 1, 1], counts: counts.clone(), breaks_max: 1, wait };
-    holds("shards", sharding(true), &[]);
-    fails("shards that do not wait for those before them", sharding(false), ORDER);
+    let sharding = |without| Sharding { keys: vec![1, 2, 1], counts: counts.clone(), breaks_max: 1, without };
+    holds("shards", sharding(None), &[]);
+}
+
+#[test]
+fn every_rule_of_a_change_of_the_number_of_shards_is_needed() {
+    let sharding =
+        |rule| Sharding { keys: vec![1, 1], counts: vec![1, 2], breaks_max: 0, without: Some(rule) };
+    fails("shards that do not wait for those before them", sharding(Unsharded::Waiting), ORDER);
+    fails("shards that look at the plan before they fetch", sharding(Unsharded::LookAfterFetch), TWICE);
+    fails("shards whose boundary is set while they read", sharding(Unsharded::Closing), TWICE);
 }

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 use super::{NOW_MS, UNCUT, connection::READ_COMMITTED};
 use crate::{
     connection::{ConnectionDialect as _, begin},
-    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
+    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, millis},
     position::Position,
     queue::json,
     topic::LEASES,
@@ -39,7 +39,9 @@ impl LeaseDialect for MySql {
             }
             None => create(connection, claim).await?,
         }
-        MySql::create_group(connection, claim.tables, claim.config).await?;
+        if claim.config.makes_group() {
+            MySql::create_group(connection, claim.tables, claim.config).await?;
+        }
         let mut transaction = begin::<MySql>(connection, claim.config.lease).await?;
         let claimed = take(&mut transaction, claim).await?;
         transaction.commit().await?;
@@ -215,9 +217,10 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
         return Ok(Claimed::Held { by: "a Go reader".to_owned(), remaining: GO_AGAIN });
     };
     let (token, lease_ms) = (found.token + 1, millis(claim.config.lease));
+    let version = claim.config.lease_version();
     sqlx::query(AssertSqlSafe(format!(
         "update {LEASES} set owner = ?, token = ?, expires_at_ms = {NOW_MS} + ?,
-                version = {VERSION}, told_token = ?, lease_ms = ?, connection = null
+                version = {version}, told_token = ?, lease_ms = ?, connection = null
          where topic = ? and consumer_group = ?"
     )))
     .bind(claim.owner)

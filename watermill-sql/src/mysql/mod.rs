@@ -16,6 +16,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod shards;
 mod source;
 mod statements;
 mod status;

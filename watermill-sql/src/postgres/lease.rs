@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 use super::{NOW_MS, commit_order, rows};
 use crate::{
     connection::begin,
-    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
+    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, millis},
     position::Position,
     topic::LEASES,
 };
@@ -36,7 +36,9 @@ impl LeaseDialect for Postgres {
         }
         let group = claim.config.group_name();
         let mut transaction = begin::<Postgres>(connection, claim.config.lease).await?;
-        Postgres::create_group(&mut transaction, claim.tables, claim.config).await?;
+        if claim.config.makes_group() {
+            Postgres::create_group(&mut transaction, claim.tables, claim.config).await?;
+        }
         sqlx::query(AssertSqlSafe(format!(
             "insert into {LEASES} (topic, consumer_group, token, expires_at_ms) values ($1, $2, 0, 0)
              on conflict do nothing"
@@ -66,9 +68,10 @@ impl LeaseDialect for Postgres {
             transaction: rows::transaction_id(&row, 1)?,
             offset: row.try_get::<Option<i64>, _>(0)?.unwrap_or(0),
         };
+        let version = claim.config.lease_version();
         let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
             "update {LEASES} set owner = $3, token = token + 1, expires_at_ms = {NOW_MS} + $4,
-                    version = {VERSION}, told_token = token + 1, lease_ms = $4, connection = null
+                    version = {version}, told_token = token + 1, lease_ms = $4, connection = null
              where topic = $1 and consumer_group = $2 returning token"
         )))
         .bind(claim.tables.topic())

@@ -17,6 +17,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod shards;
 mod source;
 mod start;
 mod status;

@@ -7,13 +7,16 @@ pub(crate) use dialect::SchemaDialect;
 use crate::{
     Layout, PayloadColumn,
     error::{Failure, Trouble, classify},
-    topic::{CHECKPOINTS, LEASES, Tables},
+    shards::ShardsDialect,
+    topic::{CHECKPOINTS, LEASES, SHARDS, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
 const CHECKPOINTS_COLUMNS: &[&str] = &["name", "owner", "checkpoint"];
+
+const SHARDS_COLUMNS: &[&str] = &["topic", "consumer_group", "plan"];
 
 /// The column that only a queue has.
 const ACKED: &str = "acked";
@@ -139,6 +142,23 @@ pub(crate) async fn ensure_checkpoints<D: SchemaDialect>(
     }
     may_create(CHECKPOINTS, create)?;
     D::create_checkpoints(connection).await.map_err(classify::<D>)
+}
+
+/// Sees to the table of the plans of shards.
+pub(crate) async fn ensure_shards<D: SchemaDialect + ShardsDialect>(
+    connection: &mut D::Connection,
+    create: bool,
+) -> Result<(), Failure> {
+    if has_shards::<D>(connection).await? {
+        return Ok(());
+    }
+    may_create(SHARDS, create)?;
+    D::create_shards(connection).await.map_err(classify::<D>)
+}
+
+/// Whether any group was ever read in shards.
+pub(crate) async fn has_shards<D: SchemaDialect>(connection: &mut D::Connection) -> Result<bool, Failure> {
+    is_there::<D>(connection, SHARDS, SHARDS_COLUMNS).await
 }
 
 /// Sees to everything that working on a queue needs, which may be in order by key.

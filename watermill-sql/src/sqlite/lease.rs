@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection, s
 
 use super::NOW_MS;
 use crate::{
-    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, VERSION, millis},
+    log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, millis},
     position::Position,
     topic::LEASES,
 };
@@ -43,7 +43,9 @@ impl LeaseDialect for Sqlite {
         }
         // The first statement writes: a transaction that began with a read could not be sure to write.
         let mut transaction = connection.begin().await?;
-        Sqlite::create_group(&mut transaction, claim.tables, claim.config).await?;
+        if claim.config.makes_group() {
+            Sqlite::create_group(&mut transaction, claim.tables, claim.config).await?;
+        }
         let Some(state) = state(&mut transaction, claim).await? else {
             return Err(sqlx::Error::RowNotFound);
         };
@@ -53,12 +55,13 @@ impl LeaseDialect for Sqlite {
             Free::Held(held) => return Ok(*held),
         };
         let (expires_at_ms, locked_until) = ends(state.now_ms, claim.config.lease);
+        let version = claim.config.lease_version();
         let token: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
             "insert into {LEASES} (topic, consumer_group, owner, token, expires_at_ms, locked_until,
                                     version, told_token, lease_ms)
-             values (?1, ?2, ?3, 1, ?4, ?5, {VERSION}, 1, ?6)
+             values (?1, ?2, ?3, 1, ?4, ?5, {version}, 1, ?6)
              on conflict do update set owner = ?3, token = token + 1, expires_at_ms = ?4, locked_until = ?5,
-                                       version = {VERSION}, told_token = token + 1, lease_ms = ?6
+                                       version = {version}, told_token = token + 1, lease_ms = ?6
              returning token"
         )))
         .bind(claim.tables.topic())

@@ -14,6 +14,7 @@ mod queue;
 mod retention;
 mod rows;
 mod schema;
+mod shards;
 mod source;
 mod status;
 mod watch;

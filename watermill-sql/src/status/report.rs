@@ -22,6 +22,9 @@ pub struct LogStatus {
 pub struct GroupStatus {
     /// Its name.
     pub group: String,
+    /// The number of the shard that this is about, of a group that reads in shards: it has an entry for each, and behind
+    /// the position of each there are also rows of the others.
+    pub shard: Option<u32>,
     /// Everything up to this offset is done; what is done beyond it does not count.
     pub position: i64,
     /// How many rows are behind its position.

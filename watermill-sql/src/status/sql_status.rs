@@ -12,6 +12,7 @@ use crate::{
     error::{Failure, Trouble, classify},
     marshaler::Unreadable,
     schema,
+    shards::shard_of_group,
     topic::{LEASES, Tables},
 };
 
@@ -166,7 +167,13 @@ async fn log<D: SqlDatabase>(connection: &mut D::Connection, tables: &Tables) ->
     for row in rows {
         let backlog = D::backlog(connection, tables, row.position).await.map_err(classify::<D>)?;
         let remaining = row.remaining_ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+        let (group, shard) = match shard_of_group(&row.group) {
+            Some((base, number)) => (base.to_owned(), Some(number)),
+            None => (row.group, None),
+        };
         groups.push(GroupStatus {
+            group,
+            shard,
             position: row.position.offset,
             backlog: Count::of_log(&backlog, row.position.offset),
             oldest_unread: backlog.oldest_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
@@ -174,7 +181,6 @@ async fn log<D: SqlDatabase>(connection: &mut D::Connection, tables: &Tables) ->
                 .owner
                 .zip(remaining)
                 .map(|(owner, ms)| OwnerStatus { owner, remaining: Duration::from_millis(ms) }),
-            group: row.group,
         });
     }
     let writers = D::writers(connection, tables).await.map_err(classify::<D>)?;

@@ -8,9 +8,9 @@ use watermill_core::{
 
 use super::pool::{SqlPool, on};
 use crate::{
-    Layout, SqlDatabase,
+    AfterAck, Layout, SqlDatabase, SqlSource,
     error::classify,
-    topic::{LEASES, Tables},
+    topic::{LEASES, SHARDS, Tables},
 };
 
 /// A table that reading takes, and what is done with it there.
@@ -18,8 +18,57 @@ struct Needed {
     table: String,
     quoted: String,
     /// A column of it, to name one.
-    column: &'static str,
-    verbs: &'static [Verb],
+    column: String,
+    verbs: Vec<Verb>,
+    /// Whether it is made where it is missing.
+    is_ours: bool,
+}
+
+/// What a subscriber is to do, for [`SqlPool::missing`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SqlNeeds {
+    /// What is subscribed to.
+    pub topic: String,
+    /// Whether that is a log or a queue.
+    pub layout: Layout,
+    /// Where rejected messages go.
+    pub dead_letter_topic: String,
+    /// Whether missing tables are made.
+    pub create_tables: bool,
+    /// Somebody's table that has the messages.
+    pub source: Option<SqlSource>,
+    /// Whether it is read in shards.
+    pub shards: bool,
+}
+
+impl SqlNeeds {
+    /// Those of a subscriber to `topic` that moves dead letters to `dead_letter_topic`, and makes no table.
+    pub fn new(topic: impl Into<String>, layout: Layout, dead_letter_topic: impl Into<String>) -> Self {
+        let (topic, dead_letter_topic) = (topic.into(), dead_letter_topic.into());
+        Self { topic, layout, dead_letter_topic, create_tables: false, source: None, shards: false }
+    }
+
+    /// Sets [`create_tables`](Self::create_tables).
+    #[must_use]
+    pub fn create_tables(mut self, create_tables: bool) -> Self {
+        self.create_tables = create_tables;
+        self
+    }
+
+    /// Sets [`source`](Self::source).
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Option<SqlSource>>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// Sets [`shards`](Self::shards).
+    #[must_use]
+    pub fn shards(mut self, shards: bool) -> Self {
+        self.shards = shards;
+        self
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -31,37 +80,31 @@ enum Verb {
 }
 
 impl SqlPool {
-    /// Reaches the database and says what is missing for a subscriber to `topic` that moves dead letters to
-    /// `dead_letter_topic`: tables, where `create_tables` is off, and privileges, each in a sentence. Nothing is created or
-    /// changed: statements are tried that find no row.
+    /// Reaches the database and says what is missing for a subscriber: tables, where none may be made, and privileges, each
+    /// in a sentence. Nothing is created or changed: statements are tried that find no row.
     ///
     /// # Errors
     ///
     /// [`SubscribeError`] where the database cannot be reached, or a topic is no name for a table.
-    pub async fn missing(
-        &self,
-        topic: &str,
-        layout: Layout,
-        dead_letter_topic: &str,
-        create_tables: bool,
-    ) -> Result<Vec<String>, SubscribeError> {
-        let failed = |failure: Failure| failure.subscribing(topic);
+    pub async fn missing(&self, needs: &SqlNeeds) -> Result<Vec<String>, SubscribeError> {
+        let failed = |failure: Failure| failure.subscribing(&*needs.topic);
         on!(self, pool => {
-            let needed = needed(pool, topic, layout, dead_letter_topic).map_err(failed)?;
             let mut missing = Vec::new();
-            for needed in needed {
+            for needed in needed(pool, needs).map_err(failed)? {
                 let columns = columns(pool, &needed.table).await.map_err(failed)?;
                 if columns.is_empty() {
-                    if !create_tables {
+                    if !needed.is_ours {
+                        missing.push(format!("the table {:?} is missing", needed.table));
+                    } else if !needs.create_tables {
                         missing.push(format!("the table {:?} is missing, and may not be made", needed.table));
                     }
                     continue;
                 }
-                for verb in needed.verbs {
+                for verb in &needed.verbs {
                     let statement = AssertSqlSafe(needed.statement(*verb, quote(pool)));
                     if let Err(error) = sqlx::query(statement).execute(pool).await {
                         let failure = classify_of(pool, error);
-                        let error = failure.subscribing(topic);
+                        let error = failure.subscribing(&*needs.topic);
                         missing.push(format!("{} the table {:?}: {}", verb.phrase(), needed.table, chain(&error)));
                     }
                 }
@@ -97,45 +140,60 @@ impl Verb {
     }
 }
 
-fn needed<D: SqlDatabase>(
-    _pool: &sqlx::Pool<D>,
-    topic: &str,
-    layout: Layout,
-    dead_letter_topic: &str,
-) -> Result<Vec<Needed>, Failure> {
-    let tables = |topic| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
-    let (own, dead) = (tables(topic)?, tables(dead_letter_topic)?);
-    let all = &[Verb::Select, Verb::Insert, Verb::Update, Verb::Delete][..];
-    let mut needed = vec![Needed {
-        table: own.messages_name(),
-        quoted: own.messages(),
-        column: "uuid",
-        verbs: match layout {
-            Layout::Log => &[Verb::Select],
-            Layout::Queue => &[Verb::Select, Verb::Update, Verb::Delete],
-        },
-    }];
-    if layout == Layout::Log {
-        let offsets = Needed {
-            table: own.offsets_name(),
-            quoted: own.offsets(),
-            column: "consumer_group",
-            verbs: &[Verb::Select, Verb::Insert, Verb::Update],
-        };
-        let leases = Needed {
-            table: LEASES.to_owned(),
-            quoted: LEASES.to_owned(),
-            column: "consumer_group",
-            verbs: all,
-        };
-        needed.extend([offsets, leases]);
+fn needed<D: SqlDatabase>(_pool: &sqlx::Pool<D>, needs: &SqlNeeds) -> Result<Vec<Needed>, Failure> {
+    let tables = |topic: &str| Tables::new::<D>(topic).map_err(|why| Failure::because(Trouble::Topic, why));
+    let (own, dead) = (tables(&needs.topic)?, tables(&needs.dead_letter_topic)?);
+    let all = || vec![Verb::Select, Verb::Insert, Verb::Update, Verb::Delete];
+    let ours = |table: String, quoted: String, column: &str, verbs: Vec<Verb>| Needed {
+        table,
+        quoted,
+        column: column.to_owned(),
+        verbs,
+        is_ours: true,
+    };
+    let is_log = needs.layout == Layout::Log;
+    let mut needed = Vec::new();
+    match &needs.source {
+        None if is_log => {
+            needed.push(ours(own.messages_name(), own.messages(), "uuid", vec![Verb::Select]));
+        }
+        None => {
+            let verbs = vec![Verb::Select, Verb::Update, Verb::Delete];
+            needed.push(ours(own.messages_name(), own.messages(), "uuid", verbs));
+        }
+        Some(source) => {
+            let quoted = |name: &str| format!("{quote}{name}{quote}", quote = D::QUOTE);
+            let passing = match source.after_ack {
+                AfterAck::Keep => None,
+                AfterAck::Delete => Some(Verb::Delete),
+                AfterAck::Mark { .. } => Some(Verb::Update),
+            };
+            let schema = source.schema.as_deref().map(|schema| format!("{}.", quoted(schema)));
+            let column = match &source.after_ack {
+                AfterAck::Mark { column } => column.clone(),
+                _ => source.id.clone(),
+            };
+            needed.push(Needed {
+                table: source.table.clone(),
+                quoted: format!("{}{}", schema.unwrap_or_default(), quoted(&source.table)),
+                column,
+                verbs: [Verb::Select].into_iter().chain(passing).collect(),
+                is_ours: false,
+            });
+        }
     }
-    needed.push(Needed {
-        table: dead.messages_name(),
-        quoted: dead.messages(),
-        column: "uuid",
-        verbs: &[Verb::Select, Verb::Insert],
-    });
+    if is_log {
+        let mut verbs = vec![Verb::Select, Verb::Insert, Verb::Update];
+        verbs.extend(needs.shards.then_some(Verb::Delete));
+        needed.push(ours(own.offsets_name(), own.offsets(), "consumer_group", verbs));
+        needed.push(ours(LEASES.to_owned(), LEASES.to_owned(), "consumer_group", all()));
+    }
+    if needs.shards {
+        let verbs = vec![Verb::Select, Verb::Insert, Verb::Update];
+        needed.push(ours(SHARDS.to_owned(), SHARDS.to_owned(), "consumer_group", verbs));
+    }
+    let verbs = vec![Verb::Select, Verb::Insert];
+    needed.push(ours(dead.messages_name(), dead.messages(), "uuid", verbs));
     Ok(needed)
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod pool;
 
+pub use access::SqlNeeds;
 pub use pool::{HeldBackGauge, SqlPool};
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -12,9 +12,9 @@ use watermill_core::{
 
 use super::{Kind, SqlUrl, WHAT};
 use crate::{
-    HeldBack, LogStatus, PeekedMessage, QueueStatus, SqlDatabase, SqlFencedPublisher, SqlPublisher,
-    SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlStatus, SqlSubscriber,
-    SqlSubscriberConfig,
+    HeldBack, LogStatus, PeekedMessage, QueueStatus, ShardCount, SqlDatabase, SqlFencedPublisher,
+    SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlShardCounts,
+    SqlStatus, SqlSubscriber, SqlSubscriberConfig,
     error::{Trouble, classify},
     topic::Tables,
 };
@@ -181,6 +181,24 @@ impl SqlPool {
     /// As there.
     pub async fn log_status(&self, topic: &str) -> Result<LogStatus, SubscribeError> {
         on!(self, pool => SqlStatus::new(pool.clone()).log(topic).await)
+    }
+
+    /// As [`SqlShardCounts::get`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn shard_count(&self, topic: &str, group: &str) -> Result<Option<ShardCount>, SubscribeError> {
+        on!(self, pool => SqlShardCounts::new(pool.clone()).get(topic, group).await)
+    }
+
+    /// As [`SqlShardCounts::set`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn set_shard_count(&self, topic: &str, group: &str, count: u32) -> Result<(), SubscribeError> {
+        on!(self, pool => SqlShardCounts::new(pool.clone()).set(topic, group, count).await)
     }
 
     /// As [`SqlStatus::queue`].

@@ -41,6 +41,10 @@ impl<P: Publisher> Publisher for Faulty<P> {
         Ok(())
     }
 
+    fn take_back(&self) {
+        self.inner.take_back();
+    }
+
     async fn close(&self) -> Result<(), PublishError> {
         self.inner.close().await
     }

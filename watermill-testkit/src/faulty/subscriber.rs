@@ -10,9 +10,10 @@ use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 use watermill_core::{
     Delivery, DeliveryInfo, Settlement, Subscriber, Subscription, Window,
+    decorator::DecoratedShards,
     delivery::{Origin, Outcome, Receipt, Settle, Token},
     error::{SettleError, SubscribeError, SubscribeErrorKind},
-    subscriber::SubscriberCapabilities,
+    subscriber::{Sharding, Shards, SubscriberCapabilities},
     subscription::{SubscriptionControl, SubscriptionStatus},
 };
 
@@ -53,6 +54,14 @@ impl<S: Subscriber> Subscriber for Faulty<S> {
             inner: self.inner.with_dead_letters(topic)?,
             injector: self.injector.clone(),
         }))
+    }
+
+    fn shards(&self, topic: &str, sharding: Sharding) -> Option<Arc<dyn Shards>> {
+        let inner = self.inner.shards(topic, sharding)?;
+        let injector = self.injector.clone();
+        Some(Arc::new(DecoratedShards::new(inner, move |inner| {
+            Arc::new(Faulty { inner, injector: injector.clone() })
+        })))
     }
 
     async fn close(&self) -> Result<(), SubscribeError> {
@@ -173,6 +182,10 @@ impl SubscriptionControl for Control {
 
     fn status(&self) -> SubscriptionStatus {
         self.inner().status()
+    }
+
+    fn is_owner(&self) -> bool {
+        self.inner().is_owner()
     }
 }
 

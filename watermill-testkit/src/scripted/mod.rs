@@ -165,6 +165,12 @@ impl ScriptedSubscriber {
         }
     }
 
+    /// Whether the lease by which subscriptions have their messages is over by their own clocks, though nobody has taken
+    /// anything away yet: as after a process was stopped. Default: it is not.
+    pub fn overdue(&self, is_overdue: bool) {
+        self.script.change(|script| script.is_overdue = is_overdue);
+    }
+
     /// Takes everything that is outstanding away from the subscription that [has](Self::exclusive) the messages, as
     /// [`revoke`](Self::revoke) does, and lets the one have them that has stood by for longest.
     pub fn take_over(&self) {

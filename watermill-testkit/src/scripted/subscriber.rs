@@ -135,6 +135,10 @@ impl SubscriptionControl for Control {
     fn status(&self) -> SubscriptionStatus {
         self.handle.script.read(|script| script.status(self.handle.id))
     }
+
+    fn is_owner(&self) -> bool {
+        self.handle.script.read(|script| !script.is_overdue)
+    }
 }
 
 impl Drop for Control {

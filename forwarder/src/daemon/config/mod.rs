@@ -8,6 +8,7 @@ mod options;
 mod reader;
 mod secret;
 mod source;
+mod table;
 mod value;
 
 use std::{net::SocketAddr, time::Duration};
@@ -49,6 +50,8 @@ pub(crate) struct Relay {
     pub(crate) name: String,
     pub(crate) delivery: Delivery,
     pub(crate) forwarder: ForwarderConfig,
+    /// Whether dead letters go to the destination first.
+    pub(crate) dead_letters_to_destination: bool,
     pub(crate) source: Source,
     pub(crate) destination: Destination,
 }
@@ -110,8 +113,10 @@ fn relays(layers: &mut Layers, drain_timeout: Duration) -> Vec<Relay> {
         let destination = destination::read(&mut reader);
         let delivery = delivery(&mut reader, &name, destination.as_ref());
         let source = source::read(&mut reader, &forwarder);
+        let dead_letters_to_destination = reader.text("dead_letters").as_deref() == Some("destination");
         if let (Some(source), Some(destination)) = (source, destination) {
-            relays.push(Relay { name, delivery, forwarder, source, destination });
+            let relay = Relay { name, delivery, forwarder, dead_letters_to_destination, source, destination };
+            relays.push(relay);
         }
     }
     relays
@@ -133,7 +138,11 @@ fn forwarder(reader: &mut Reader<'_>, drain_timeout: Duration) -> ForwarderConfi
         Some("nack") => OnUnreadable::Nack,
         _ => OnUnreadable::DeadLetter,
     };
+    let destination_from = table::destination_from(reader);
+    let shards = reader.some_count("shards").map(|shards| u32::try_from(shards).unwrap_or(u32::MAX));
     let config = ForwarderConfig::default()
+        .destination_from(destination_from)
+        .shards(shards)
         .topic(reader.text("topic").unwrap_or_default())
         .batch_size(reader.count("batch_size"))
         .linger(reader.duration("linger"))

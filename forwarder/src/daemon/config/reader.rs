@@ -143,7 +143,8 @@ impl<'l> Reader<'l> {
         }
     }
 
-    fn below(&self, name: &str) -> Vec<(String, String)> {
+    /// What is given below a path, as text.
+    pub(super) fn below(&self, name: &str) -> Vec<(String, String)> {
         let path = format!("{}{name}", self.prefix);
         let below = self.layers.given.iter().filter_map(|(key, given)| match &given.value {
             Value::Text(text) => Some((key.strip_prefix(&path)?.to_owned(), text.clone())),

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use watermill_forwarder::ForwarderConfig;
-use watermill_sql::{CommitOrder, SqlPublisherConfig, SqlQueueSubscriberConfig, SqlSubscriberConfig, SqlUrl};
+use watermill_sql::{
+    CommitOrder, SqlNeeds, SqlPublisherConfig, SqlQueueSubscriberConfig, SqlSource, SqlSubscriberConfig,
+    SqlUrl,
+};
 
-use super::reader::Reader;
+use super::{reader::Reader, table};
 
 /// Where envelopes are read.
 #[derive(Debug)]
@@ -18,6 +21,9 @@ pub(crate) struct Source {
     pub(crate) dead_letter_topic: String,
     /// Whether missing tables are made.
     pub(crate) create_tables: bool,
+    /// The table that has the messages, where it is not one of Watermill's.
+    pub(crate) table: Option<SqlSource>,
+    pub(crate) shards: bool,
 }
 
 /// What the topic is, with how it is read.
@@ -45,14 +51,21 @@ pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Opti
     let (lease, poll) = (reader.duration("source.lease"), reader.duration("source.poll_interval_max"));
     let fetch = forwarder.batch_size.clamp(1, FETCH_MAX);
     let dead_letter_topic = forwarder.dead_letter_topic.clone();
+    let table = table::read(reader, &forwarder.topic);
     let layout = if reader.text("source.layout").as_deref() == Some("queue") {
         reader.no_use("source", &["group", "commit_order"], "a queue");
-        let config = SqlQueueSubscriberConfig::default()
+        if forwarder.shards.is_some() {
+            reader.problem("shards", "they mean nothing to a queue, which any number of processes work on");
+        }
+        let mut config = SqlQueueSubscriberConfig::default()
             .batch_size(fetch)
             .visibility_timeout(lease)
             .poll_interval_max(poll)
             .dead_letter_topic(&*dead_letter_topic)
             .initialize_schema(create_tables);
+        if let Some(table) = &table {
+            config = config.source(table.clone());
+        }
         reader.check("source", config.validate());
         Layout::Queue(config)
     } else {
@@ -68,6 +81,9 @@ pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Opti
             .commit_order(commit_order)
             .dead_letter_topic(&*dead_letter_topic)
             .initialize_schema(create_tables);
+        if let Some(table) = &table {
+            config = config.source(table.clone());
+        }
         if let Some(group) = reader.text("source.group") {
             config = config.group(group);
         }
@@ -93,6 +109,8 @@ pub(super) fn read(reader: &mut Reader<'_>, forwarder: &ForwarderConfig) -> Opti
         group: reader.text("source.group"),
         dead_letter_topic,
         create_tables,
+        table,
+        shards: forwarder.shards.is_some(),
     })
 }
 
@@ -104,6 +122,18 @@ impl Source {
             Layout::Queue(_) => watermill_sql::Layout::Queue,
         };
         SqlPublisherConfig::default().layout(layout).initialize_schema(self.create_tables)
+    }
+
+    /// What the account must be allowed to do.
+    pub(crate) fn needs(&self) -> SqlNeeds {
+        let layout = match self.layout {
+            Layout::Log(_) => watermill_sql::Layout::Log,
+            Layout::Queue(_) => watermill_sql::Layout::Queue,
+        };
+        SqlNeeds::new(&*self.topic, layout, &*self.dead_letter_topic)
+            .create_tables(self.create_tables)
+            .source(self.table.clone())
+            .shards(self.shards)
     }
 
     /// The consumer group of a log, as its offsets table has it.

@@ -41,6 +41,11 @@ pub(crate) async fn run(config: &Config, verb: &LetterVerb) -> Exit {
         Ok(relay) => relay,
         Err(error) => return fail(&error),
     };
+    if relay.source.table.is_some() && matches!(verb, LetterVerb::Redrive(_)) {
+        return fail(
+            "the source is a table of yours, into which nothing is written: insert the row again, and delete the letter",
+        );
+    }
     let letters = match Letters::open(relay, meant).await {
         Ok(letters) => letters,
         Err(error) => {

@@ -22,6 +22,10 @@ pub(crate) struct Metered {
 
 #[async_trait]
 impl Publisher for Metered {
+    fn take_back(&self) {
+        self.inner.take_back();
+    }
+
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let (count, began) = (messages.len(), Instant::now());
         let published = self.inner.publish(topic, messages).await;

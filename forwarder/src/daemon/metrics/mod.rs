@@ -38,7 +38,7 @@ pub(crate) struct Measured {
 /// What a source was found to hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SourceFigures {
-    pub(crate) backlog: u64,
+    pub(crate) backlog: Option<u64>,
     pub(crate) oldest: Duration,
     pub(crate) has_owner: bool,
     pub(crate) has_dead_letters: bool,

@@ -37,7 +37,7 @@ pub(crate) fn render(relays: &[Shown]) -> String {
         Some(f64::from(relay.measured.source.as_ref()?.has_owner))
     });
     page.gauge("backlog_messages", "messages that wait in the source", relays, |relay| {
-        Some(relay.measured.source.as_ref()?.backlog as f64)
+        Some(relay.measured.source.as_ref()?.backlog? as f64)
     });
     page.gauge("oldest_message_seconds", "the age of the oldest message that waits", relays, |relay| {
         Some(relay.measured.source.as_ref()?.oldest.as_secs_f64())

@@ -14,8 +14,8 @@ use crate::config::{Layout, Source};
 /// What a source holds, whoever reads it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SourceView {
-    /// Messages that wait.
-    pub(crate) backlog: u64,
+    /// Messages that wait; of a table that is not Watermill's it is not known.
+    pub(crate) backlog: Option<u64>,
     /// Whether they were counted; more than 10,000 are not.
     pub(crate) backlog_is_exact: bool,
     /// The age of the oldest of them.
@@ -26,6 +26,22 @@ pub(crate) struct SourceView {
     pub(crate) writers: Vec<Writer>,
     /// Whether there are dead letters.
     pub(crate) has_dead_letters: bool,
+    /// The shards of a log that is read in shards, by their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) shards: Vec<ShardView>,
+    /// How many shards there will be, while that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shards_wanted: Option<u32>,
+}
+
+/// A shard of a log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ShardView {
+    pub(crate) number: u32,
+    /// Everything of its keys up to this offset is done.
+    pub(crate) position: i64,
+    /// The process and the shard that has the lease.
+    pub(crate) active: Option<String>,
 }
 
 /// Somebody's open transaction.
@@ -87,23 +103,31 @@ impl SourceView {
     pub(crate) async fn ask(pool: &SqlPool, source: &Source) -> Result<Self, String> {
         use watermill_core::error::SubscribeErrorKind::Topic;
 
+        let nothing = || Self { backlog: Some(0), ..Self::default() };
         let mut view = match &source.layout {
+            // What the database says is about tables of ours.
+            _ if source.table.is_some() => Self::default(),
             Layout::Log(_) => match pool.log_status(&source.topic).await {
                 Ok(log) => Self::of_log(source, log),
-                Err(error) if error.kind() == Topic && source.create_tables => Self::default(),
+                Err(error) if error.kind() == Topic && source.create_tables => nothing(),
                 Err(error) => return Err(chain(&error)),
             },
             Layout::Queue(_) => match pool.queue_status(&source.topic, None).await {
                 Ok(queue) => Self {
-                    backlog: queue.due.rows + queue.delayed.rows + queue.in_hand.rows,
+                    backlog: Some(queue.due.rows + queue.delayed.rows + queue.in_hand.rows),
                     backlog_is_exact: queue.due.is_exact && queue.delayed.is_exact && queue.in_hand.is_exact,
                     active: (queue.in_hand.rows > 0).then(|| "workers".to_owned()),
                     ..Self::default()
                 },
-                Err(error) if error.kind() == Topic && source.create_tables => Self::default(),
+                Err(error) if error.kind() == Topic && source.create_tables => nothing(),
                 Err(error) => return Err(chain(&error)),
             },
         };
+        if !view.shards.is_empty() {
+            let count = pool.shard_count(&source.topic, source.group()).await;
+            let count = count.map_err(|error| chain(&error))?;
+            view.shards_wanted = count.filter(|count| count.now != count.wanted).map(|count| count.wanted);
+        }
         view.has_dead_letters = match pool.peek(&source.dead_letter_topic, 0, 1).await {
             Ok(letters) => !letters.is_empty(),
             Err(error) if error.kind() == Topic => false,
@@ -119,17 +143,28 @@ impl SourceView {
             age_seconds: writer.age.map(|age| age.as_secs_f64()),
         });
         let writers = writers.collect();
-        match log.groups.into_iter().find(|group| group.group == source.group()) {
-            Some(group) => Self {
-                backlog: group.backlog.rows,
-                backlog_is_exact: group.backlog.is_exact,
-                oldest_seconds: group.oldest_unread.map(|age| age.as_secs_f64()),
-                active: group.owner.map(|owner| owner.owner),
-                writers,
-                has_dead_letters: false,
-            },
-            None => Self { backlog_is_exact: true, writers, ..Self::default() },
+        let mut groups = log.groups.into_iter().filter(|group| group.group == source.group()).peekable();
+        if groups.peek().is_none() {
+            return Self { backlog: Some(0), backlog_is_exact: true, writers, ..Self::default() };
         }
+        // Behind the position of a shard are also rows of the others: the one that is furthest back has them all.
+        let mut view = Self { backlog_is_exact: true, writers, ..Self::default() };
+        for group in groups {
+            let active = group.owner.map(|owner| owner.owner);
+            view.backlog = view.backlog.max(Some(group.backlog.rows));
+            view.backlog_is_exact &= group.backlog.is_exact;
+            let oldest = group.oldest_unread.map_or(0.0, |age| age.as_secs_f64());
+            view.oldest_seconds = group
+                .oldest_unread
+                .map(|_| view.oldest_seconds.unwrap_or(0.0).max(oldest))
+                .or(view.oldest_seconds);
+            if let Some(number) = group.shard {
+                view.shards.push(ShardView { number, position: group.position, active: active.clone() });
+            }
+            view.active = view.active.or(active);
+        }
+        view.shards.sort_by_key(|shard| shard.number);
+        view
     }
 }
 

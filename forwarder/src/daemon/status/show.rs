@@ -40,12 +40,20 @@ fn mark() -> &'static str {
 fn row(relay: &RelayStatus) -> [String; 8] {
     let nothing = || "-".to_owned();
     let holds = relay.holds.as_ref();
-    let backlog = holds.map(|view| match view.backlog_is_exact {
-        true => view.backlog.to_string(),
-        false => format!("about {}", view.backlog),
+    let backlog = holds.and_then(|view| {
+        view.backlog.map(|backlog| match view.backlog_is_exact {
+            true => backlog.to_string(),
+            false => format!("about {backlog}"),
+        })
     });
     let oldest = holds.and_then(|view| view.oldest_seconds).map(seconds);
     let read_by = match holds.map(|view| view.active.as_deref()) {
+        _ if holds.is_some_and(|view| view.backlog.is_none()) => nothing(),
+        Some(Some(_)) if holds.is_some_and(|view| !view.shards.is_empty()) => {
+            let shards = holds.map_or(&[][..], |view| &view.shards);
+            let read = shards.iter().filter(|shard| shard.active.is_some()).count();
+            format!("{read} of {} shards", shards.len())
+        }
         Some(Some(owner)) => owner.split('-').next_back().unwrap_or(owner).to_owned(),
         Some(None) => "nobody".to_owned(),
         None => nothing(),
@@ -70,7 +78,19 @@ fn sentences(relay: &RelayStatus) -> Vec<String> {
         sentences.push(format!("the source {} does not answer: {error}", relay.source));
     }
     if let Some(holds) = &relay.holds {
-        if holds.backlog > 0 && holds.active.is_none() {
+        let nobody: Vec<String> = holds
+            .shards
+            .iter()
+            .filter(|shard| shard.active.is_none())
+            .map(|shard| shard.number.to_string())
+            .collect();
+        if !nobody.is_empty() && holds.active.is_some() {
+            sentences.push(format!("nobody reads shard {}", nobody.join(", ")));
+        }
+        if let Some(wanted) = holds.shards_wanted {
+            sentences.push(format!("the number of shards changes from {} to {wanted}", holds.shards.len()));
+        }
+        if holds.backlog.is_some_and(|backlog| backlog > 0) && holds.active.is_none() {
             sentences.push("messages wait, and nobody reads them".to_owned());
         }
         for writer in holds.writers.iter().filter(|writer| writer.age_seconds.is_some_and(|age| age >= 1.0)) {
@@ -120,12 +140,14 @@ fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{HeldBackView, HeldView, ProcessView, SourceView, Writer, verb::ProcessAnswer};
+    use crate::status::{
+        HeldBackView, HeldView, ProcessView, ShardView, SourceView, Writer, verb::ProcessAnswer,
+    };
 
     #[test]
     fn the_table_says_who_is_waited_for_and_what_is_in_trouble() {
         let holds = SourceView {
-            backlog: 12,
+            backlog: Some(12),
             backlog_is_exact: true,
             oldest_seconds: Some(75.0),
             active: Some("0192-ab12".to_owned()),
@@ -135,6 +157,11 @@ mod tests {
                 age_seconds: Some(70.0),
             }],
             has_dead_letters: true,
+            shards: vec![
+                ShardView { number: 0, position: 7, active: Some("0192-ab12/0".to_owned()) },
+                ShardView { number: 1, position: 9, active: None },
+            ],
+            shards_wanted: Some(4),
         };
         let process = ProcessView {
             held_back: vec![HeldBackView {
@@ -168,7 +195,9 @@ mod tests {
         let text = table(&Status { process, relays: vec![relay] });
         for part in [
             "shop",
-            "ab12",
+            "1 of 2 shards",
+            "nobody reads shard 1",
+            "the number of shards changes from 2 to 4",
             "75.0 s",
             "process 4711 of the database (psql) has had a transaction open for 70.0 s",
             "held back for 60.0 s by backend 4711 (process 4711)",

@@ -125,6 +125,10 @@ impl<L: Ledger> Source for Shared<L> {
         self.ended.borrow().is_some()
     }
 
+    fn is_owner(&self) -> bool {
+        self.lock().is_owned(Instant::now())
+    }
+
     fn status(&self) -> SubscriptionStatus {
         let state = self.lock();
         let oldest = state.oldest_unsettled.or_else(|| state.ledger.oldest());

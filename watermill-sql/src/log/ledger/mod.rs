@@ -84,6 +84,8 @@ struct Row {
     handled: bool,
     /// How often this subscription has handed it out.
     deliveries: u32,
+    /// Whether another shard's reader sees to it.
+    foreign: bool,
 }
 
 /// What is settled and not recorded yet.
@@ -144,7 +146,7 @@ impl LogLedger {
     /// Adds the next row that was fetched.
     pub(crate) fn push(&mut self, position: Position, message: Stored, published_at: Option<SystemTime>) {
         let done = self.inherited.is_done(position);
-        self.push_row(position, (!done).then_some(message), published_at);
+        self.push_row(position, (!done).then_some(message), published_at, false);
     }
 
     /// Adds the next row that was fetched, which cannot be delivered: it is done with, and moved to
@@ -155,11 +157,46 @@ impl LogLedger {
             self.unsaved.rejected.push(Rejected::Kept(dead_letter));
             self.note(now);
         }
-        self.push_row(position, None, None);
+        self.push_row(position, None, None, false);
+    }
+
+    /// Adds a place where nothing is for us: the row there, if there is one, is another shard's.
+    pub(crate) fn push_foreign(&mut self, position: Position) {
+        self.push_row(position, None, None, true);
+    }
+
+    /// Whether everything that was fetched is done.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Lets go of what was never handed out, to be fetched again by whoever is next.
+    pub(crate) fn drop_fresh(&mut self) {
+        let dropped = self.rows.split_off(self.handed);
+        self.fresh_bytes = 0;
+        self.read = self.rows.back().map_or(self.position, |last| last.position);
+        let mut inherited = Progress::default();
+        for row in dropped {
+            if row.message.is_none() && !row.foreign {
+                inherited.push_done(row.position);
+            }
+            if row.attempts > 0 {
+                inherited.attempts.push((row.position, row.attempts));
+            }
+        }
+        inherited.ahead.append(&mut self.inherited.ahead);
+        inherited.attempts.append(&mut self.inherited.attempts);
+        self.inherited = inherited;
     }
 
     /// Adds a row, with its message unless it is done.
-    fn push_row(&mut self, position: Position, message: Option<Stored>, published_at: Option<SystemTime>) {
+    fn push_row(
+        &mut self,
+        position: Position,
+        message: Option<Stored>,
+        published_at: Option<SystemTime>,
+        foreign: bool,
+    ) {
         self.read = position;
         self.fresh_bytes += message.as_ref().map_or(0, Stored::bytes);
         let attempts = self.inherited.attempts(position);
@@ -174,6 +211,7 @@ impl LogLedger {
             out: false,
             handled: false,
             deliveries: 0,
+            foreign,
         });
         self.inherited.forget_up_to(position);
         self.pop_done();
@@ -331,7 +369,7 @@ impl LogLedger {
     fn pop_done(&mut self) {
         while let Some(row) = self.rows.front().filter(|row| row.message.is_none()) {
             self.position = row.position;
-            if self.limits.tells_passed {
+            if self.limits.tells_passed && !row.foreign {
                 self.unsaved.passed.push(row.position.offset);
             }
             self.rows.pop_front();

@@ -8,7 +8,12 @@ use watermill_core::{
     error::{SubscribeError, SubscribeErrorKind},
 };
 
-use super::{Reader, connection::Kept, waiting::Waiting};
+use super::{
+    Reader,
+    connection::Kept,
+    shard::{self, Leave},
+    waiting::Waiting,
+};
 use crate::{
     connection::{IDLE_MAX, Pooled, within},
     error::{Failure, classify},
@@ -44,6 +49,10 @@ pub(super) struct Fetching<D: LogDialect> {
     rows: usize,
     /// A row that cannot be read: how often it was looked at, and when to look again.
     held: Option<(Position, u32, Instant)>,
+    /// Why a shard's reader fetches no more in this term.
+    pub(super) leave: Option<Leave>,
+    /// When a shard's reader looks at the plan again at the latest.
+    look_by: Option<Instant>,
 }
 
 impl<D: LogDialect> Fetching<D> {
@@ -59,6 +68,8 @@ impl<D: LogDialect> Fetching<D> {
             unchecked: false,
             rows: config.batch_size,
             held: None,
+            leave: None,
+            look_by: None,
         }
     }
 
@@ -66,6 +77,11 @@ impl<D: LogDialect> Fetching<D> {
     pub(super) fn due(&self) -> Instant {
         let at = self.polling.at();
         self.held.map_or(at, |(_, _, held_until)| held_until.max(at))
+    }
+
+    /// Fetches at this time at the latest.
+    pub(super) fn look_by(&mut self, at: Instant) {
+        self.look_by = Some(at);
     }
 
     /// Something was published.
@@ -125,13 +141,28 @@ impl<D: LogDialect> Reader<D> {
         }
         let limit = Limit { rows: fetching.rows, bytes: self.config.batch_bytes };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, limit).await;
-        let fetched = fetched.map_err(classify::<D>)?;
+        let mut fetched = fetched.map_err(classify::<D>)?;
+        let connection = match (&self.slot, fetched.is_cut) {
+            (None, _) => Some(connection),
+            (Some(slot), false) => {
+                self.look(connection.get(), slot, fetching, after, &mut fetched).await?;
+                Some(connection)
+            }
+            // Over that connection nothing can be asked.
+            (Some(slot), true) => {
+                drop(connection);
+                let mut other = Pooled::clean(&self.pool).await?;
+                self.look(other.get(), slot, fetching, after, &mut fetched).await?;
+                other.settled();
+                None
+            }
+        };
         fetching.note_size(&fetched, &self.config);
         let now = Instant::now();
         let (topic, group) = (self.tables.topic(), self.config.group_name());
         fetching.waiting.note(&self.shared, topic, group, fetched.holder.clone(), now);
         // Closed, it brings no more of what did not fit.
-        if !fetched.is_cut {
+        if let Some(connection) = connection.filter(|_| !fetched.is_cut) {
             self.keep_for(fetching, connection);
         }
         Ok(fetched)
@@ -153,6 +184,10 @@ impl<D: LogDialect> Reader<D> {
         if fetching.unchecked {
             fetching.polling.no_later_than(fetching.check_at);
         }
+        if self.slot.is_some() {
+            let look_by = fetching.look_by.take().unwrap_or(now + shard::LOOK_INTERVAL);
+            fetching.polling.no_later_than(look_by);
+        }
         let has_come = !rows.is_empty();
         self.take_in(fetching, rows, read_to_the_end, now);
         if has_come {
@@ -166,6 +201,10 @@ impl<D: LogDialect> Reader<D> {
         let held_before = fetching.held.take();
         let mut state = self.shared.lock();
         for Row { position, published_at, message } in rows {
+            if self.is_foreign(position, &message) {
+                state.ledger.push_foreign(position);
+                continue;
+            }
             match message {
                 Ok(message) => state.ledger.push(position, message, published_at),
                 Err(Unreadable { error, remains }) => {
@@ -184,6 +223,13 @@ impl<D: LogDialect> Reader<D> {
                     break;
                 }
             }
+        }
+        if let Some(Leave::Through(boundary)) = fetching.leave
+            && fetching.held.is_none()
+            && state.ledger.read_up_to() < boundary
+        {
+            // Nothing else is there up to it.
+            state.ledger.push_foreign(boundary);
         }
         // A row that is held is not in hand, and there may be others behind it.
         state.ledger.read_to_the_end = read_to_the_end && fetching.held.is_none();

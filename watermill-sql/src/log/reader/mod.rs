@@ -9,6 +9,7 @@ mod intake;
 mod keep;
 mod record;
 mod serve;
+mod shard;
 mod waiting;
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -21,13 +22,14 @@ use self::{record::CLOSE_TIMEOUT, serve::Over};
 use super::{
     SqlSubscriberConfig,
     dialect::LogDialect,
-    lease::{Claim, Claimed, Lease, Taken, VERSION},
+    lease::{Claim, Claimed, Lease, SHARDED, Taken, VERSION},
     ledger::LogLedger,
     renewals::Renewals,
 };
 use crate::{
     connection::{Pooled, Reserve, within},
     error::{Failure, Trouble, classify},
+    shards::Slot,
     topic::Tables,
     wake,
     watch::Seat,
@@ -46,24 +48,32 @@ pub(crate) struct Reader<D: LogDialect> {
     pub(crate) origin: Origin,
     /// `None` where it has to look for itself.
     pub(crate) watched: Option<Seat>,
+    /// Where it reads a shard.
+    pub(crate) slot: Option<Slot>,
 }
 
 impl<D: LogDialect> Reader<D> {
     /// Runs until the subscription is closed or dropped.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let task = self.shared.task();
         let mut published = wake::listen(self.tables.topic());
         let mut released = wake::listen_for_lease(self.tables.topic(), self.config.group_name());
         let result = loop {
-            let Some(taken) = self.own(&mut released).await else { break Ok(()) };
+            let owned = match self.slot.is_some() {
+                true => self.own_shard().await,
+                false => self.own(&mut released).await.map(|taken| (taken, None)),
+            };
+            let Some((taken, holding)) = owned else { break Ok(()) };
             let lease = self.begin(taken);
             self.shared.start();
             let _owner = self.reserve.owner();
             let served = self.serve(lease, &mut published).await;
             self.rest(false);
+            drop(holding);
             match served {
                 Over::Ended(result) => break result,
                 Over::Lost => self.lose(),
+                Over::Left(leave) => self.left(leave),
             }
         };
         task.end(result);
@@ -100,11 +110,7 @@ impl<D: LogDialect> Reader<D> {
                 Ok(Claimed::TooNew { version }) => {
                     let wait = self.config.retry.delay(failures);
                     failures += 1;
-                    let why = format!(
-                        "the group was read by a release that writes version {version} of its lease, and this one \
-                         knows {VERSION} and the next: update this service"
-                    );
-                    self.trouble(Failure::because(Trouble::Refused, why), Some(wait));
+                    self.trouble(too_new(version), Some(wait));
                     wait
                 }
                 Err(failure) if failure.trouble() == Trouble::Closed => {
@@ -187,4 +193,16 @@ impl<D: LogDialect> Reader<D> {
         self.degraded(reason);
         self.shared.report(failure.subscribing(topic));
     }
+}
+
+/// Why a lease is left alone.
+fn too_new(version: i64) -> Failure {
+    let why = match version {
+        SHARDED => "the group reads in shards: let this service read in shards too".to_owned(),
+        _ => format!(
+            "the group was read by a release that writes version {version} of its lease, and this one knows {VERSION} \
+             and the next: update this service"
+        ),
+    };
+    Failure::because(Trouble::Refused, why)
 }

@@ -154,7 +154,7 @@ impl<D: LogDialect> Reader<D> {
         result.unwrap_or_else(|_| Err(format!("the database did not answer within {CLOSE_TIMEOUT:?}")))
     }
 
-    async fn record_and_release(
+    pub(super) async fn record_and_release(
         &self,
         cursor: Option<&D::Cursor>,
         keeping: &mut Keeping<D>,

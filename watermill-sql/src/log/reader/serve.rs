@@ -10,6 +10,7 @@ use super::{
     Reader,
     intake::{Fetching, wants_rows},
     keep::Keeping,
+    shard::Leave,
 };
 use crate::{
     error::{Failure, Trouble},
@@ -26,6 +27,8 @@ pub(super) enum Over {
     /// With the subscription, and whether everything was recorded.
     Ended(Result<(), String>),
     Lost,
+    /// A shard was given back, and nothing of it is in hand.
+    Left(Leave),
 }
 
 /// How the two things get on that are done side by side.
@@ -54,6 +57,12 @@ impl<D: LogDialect> Reader<D> {
         // Whoever stops taking and has settled everything need not be waited for.
         while !self.shared.is_over() {
             let now = Instant::now();
+            if let Some(leave) = to_fetch.as_mut().and_then(|state| self.may_leave(state, now))
+                && let Some(state) = &mut to_keep
+            {
+                self.give_back_shard(state).await;
+                return Over::Left(leave);
+            }
             self.shared.lock().wake_for = WakeFor::NOTHING;
             let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
             if let Some(state) = to_fetch.take_if(|state| is_due(self.fetch_at(&paces, state))) {
@@ -160,7 +169,8 @@ impl<D: LogDialect> Reader<D> {
 
     /// When rows are to be fetched.
     fn fetch_at(&self, paces: &Paces, state: &Fetching<D>) -> Option<Instant> {
-        wants_rows(&self.shared.lock()).then(|| paces.fetching.not_before(state.due()))
+        let wants = state.leave.is_none() && wants_rows(&self.shared.lock());
+        wants.then(|| paces.fetching.not_before(state.due()))
     }
 
     /// When the lease is to be renewed, or something recorded.

@@ -28,6 +28,8 @@ const POSITION_STEP: u64 = 1 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Script {
     pub(super) redeliver: bool,
+    /// Whether subscriptions may have lost what they have, and nobody has said so yet.
+    pub(super) is_overdue: bool,
     /// Outcomes that are not recorded yet, where they are held.
     pub(super) held_records: Option<VecDeque<Unrecorded>>,
     pub(super) capabilities: Capabilities,

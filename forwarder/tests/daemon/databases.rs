@@ -1,0 +1,183 @@
+//! Sources and destinations beside SQLite and Kafka.
+
+use crate::support::{Place, SQLITE, text};
+
+/// A relay from another source, or to another destination.
+fn config(source: &str, destination: &str, topic: &str) -> String {
+    SQLITE
+        .replace("url = \"sqlite:outbox.db\"", &format!("url = \"{source}\""))
+        .replace("url = \"sqlite:events.db\"", &format!("url = \"{destination}\""))
+        .replace(
+            "[relay.shop.source]",
+            &format!(
+                "[relay.shop]\ntopic = \"{topic}\"\ndead_letter_topic = \"{topic}_dead\"\n[relay.shop.source]"
+            ),
+        )
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use watermill_core::{Message, Publisher as _, Subscriber as _};
+    use watermill_forwarder::ForwarderPublisher;
+    use watermill_sql::{SqlPublisherConfig, SqlSubscriberConfig, SqlUrl};
+    use watermill_testkit::{Service, unique};
+
+    use super::*;
+
+    /// From MySQL or MariaDB into the same, where the destination keeps the checkpoint.
+    #[tokio::test]
+    async fn from_mysql_into_mysql_everything_arrives_once_though_the_process_is_killed() {
+        let (url, topic, orders) = (Service::MYSQL.url(), unique("outbox"), unique("orders"));
+        let place = Place::with(&config(&url, &url, &topic)).await;
+        let pool = SqlUrl::new(&*url).unwrap().connect();
+        pool.subscriber(SqlSubscriberConfig::default()).unwrap().initialize(&topic).await.unwrap();
+        let outbox = pool.publisher(SqlPublisherConfig::default()).unwrap();
+        let outbox = ForwarderPublisher::new(outbox).topic(&*topic);
+        let messages = (0..1_000).map(|number: usize| Message::new(number.to_string()).with_key("k"));
+        outbox.publish(&orders, messages.collect()).await.unwrap();
+        let exactly_once = [
+            "--set",
+            "relay.shop.delivery=exactly-once",
+            "--set",
+            &format!("relay.shop.name_at_destination={topic}"),
+            "--set",
+            "relay.shop.batch_size=50",
+        ];
+        let arrived = async || pool.peek(&orders, 0, 1_000).await.unwrap_or_default();
+        let checked = place.verb(&[&["check", "--connect"][..], &exactly_once].concat());
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        for enough in [200, 500] {
+            let daemon = place.start_with(&exactly_once, &[]);
+            crate::support::wait_until("some messages", async || arrived().await.len() >= enough).await;
+            daemon.kill().await;
+        }
+        let daemon = place.start_with(&exactly_once, &[]);
+        crate::support::wait_until("all messages", async || arrived().await.len() >= 1_000).await;
+        let numbers: Vec<String> = arrived().await.iter().map(|row| text(row.message.payload())).collect();
+        assert_eq!(numbers, (0..1_000).map(|number: usize| number.to_string()).collect::<Vec<_>>());
+        let (status, lines) = daemon.stop().await;
+        assert_eq!(status.code(), Some(0), "{lines:#?}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use sqlx::{AssertSqlSafe, Executor as _};
+    use watermill_core::Subscriber as _;
+    use watermill_sql::{SqlPool, SqlSubscriberConfig, SqlUrl};
+    use watermill_testkit::{Service, unique};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_privileges_that_an_account_lacks_are_named_table_by_table() {
+        let (url, topic, role) = (Service::POSTGRES.url(), unique("outbox"), unique("relay"));
+        let pool = SqlUrl::new(&*url).unwrap().connect();
+        let dead = format!("{topic}_dead");
+        let config_of = SqlSubscriberConfig::default().dead_letter_topic(&*dead);
+        pool.subscriber(config_of).unwrap().initialize(&topic).await.unwrap();
+        let SqlPool::Postgres(admin) = &pool else { unreachable!("it is a PostgreSQL") };
+        let run = async |statement: String| admin.execute(AssertSqlSafe(statement)).await.unwrap();
+        run(format!("create role {role} login")).await;
+        run(format!("grant select on watermill_{topic} to {role}")).await;
+        run(format!("grant select, insert on watermill_offsets_{topic} to {role}")).await;
+        // As the role, by the name in the URL.
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let host = rest.split_once('@').map_or(rest, |(_, host)| host);
+        let as_role = format!("{scheme}://{role}@{host}");
+        let place = Place::with(&config(&as_role, "sqlite:events.db", &topic)).await;
+        let checked = place.verb(&["check", "--connect"]);
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(4), "{said}");
+        for lacking in [
+            format!("this account may not update the table \"watermill_offsets_{topic}\""),
+            "this account may not select from the table \"_watermill_leases\"".to_owned(),
+            format!("this account may not insert into the table \"watermill_{dead}\""),
+        ] {
+            assert!(said.contains(&lacking), "{lacking}\n{said}");
+        }
+        assert!(!said.contains(&format!("select from the table \"watermill_{topic}\"")), "{said}");
+
+        run(format!(
+            "grant select, insert, update on watermill_offsets_{topic}, _watermill_leases to {role}"
+        ))
+        .await;
+        run(format!("grant delete on _watermill_leases to {role}")).await;
+        run(format!("grant select, insert on watermill_{dead} to {role}")).await;
+        let checked = place.verb(&["check", "--connect"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        run(format!("drop owned by {role}")).await;
+        run(format!("drop role {role}")).await;
+    }
+}
+
+#[cfg(feature = "redis")]
+mod redis {
+    use futures::StreamExt as _;
+    use watermill_core::Subscriber as _;
+    use watermill_redis::{RedisSubscriber, RedisSubscriberConfig};
+    use watermill_testkit::{Service, unique};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_goes_to_redis_arrives() {
+        let (url, orders) = (Service::REDIS.url(), unique("orders"));
+        let client = ::redis::Client::open(&*url).unwrap();
+        let subscriber = RedisSubscriber::new(client, RedisSubscriberConfig::new("daemon")).unwrap();
+        let mut subscription = subscriber.subscribe(&orders).await.unwrap();
+        let without = config("sqlite:outbox.db", &url, "forwarder_topic")
+            .replace("create_topics = true\n", "")
+            .replace("payload = \"bytes\"\n", "");
+        let place = Place::with(&without).await;
+        let checked = place.verb(&["check", "--connect"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        let daemon = place.start();
+        place.publish(&orders, (0..10).map(|number| number.to_string())).await;
+        for number in 0..10 {
+            let delivery = subscription.next().await.unwrap().unwrap();
+            assert_eq!(text(delivery.message().payload()), number.to_string());
+            delivery.ack();
+        }
+        daemon.stop().await;
+        subscription.close().await.unwrap();
+    }
+}
+
+#[cfg(feature = "pubsub")]
+mod pubsub {
+    use futures::StreamExt as _;
+    use watermill_core::Subscriber as _;
+    use watermill_gcp::{NewSubscription, PubSubAccess, PubSubSubscriber, PubSubSubscriberConfig};
+    use watermill_testkit::{Service, unique};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_goes_to_pubsub_arrives() {
+        let (emulator, orders) = (Service::PUBSUB.url(), unique("orders"));
+        let access = PubSubAccess::new("daemon").emulator(&*emulator);
+        let subscriber = PubSubSubscriber::new(
+            PubSubSubscriberConfig::new(access)
+                .create_topics(true)
+                .create_subscriptions(NewSubscription::new()),
+        )
+        .await
+        .unwrap();
+        subscriber.initialize(&orders).await.unwrap();
+        let mut subscription = subscriber.subscribe(&orders).await.unwrap();
+        let with = config("sqlite:outbox.db", "pubsub://daemon", "forwarder_topic")
+            .replace("payload = \"bytes\"\n", &format!("emulator = \"{emulator}\"\n"));
+        let place = Place::with(&with).await;
+        let daemon = place.start();
+        place.publish(&orders, (0..10).map(|number| number.to_string())).await;
+        let mut missing: std::collections::BTreeSet<String> =
+            (0..10).map(|number: u32| number.to_string()).collect();
+        while !missing.is_empty() {
+            let delivery = subscription.next().await.unwrap().unwrap();
+            missing.remove(&text(delivery.message().payload()));
+            delivery.ack();
+        }
+        daemon.stop().await;
+    }
+}
