@@ -34,6 +34,8 @@ pub(super) struct State {
     written: i64,
     plan: Plan,
     changes: usize,
+    /// The highest offset, as somebody has read it who is about to set the boundary.
+    highest: Option<i64>,
     shards: Vec<Shard>,
     /// Shards of generations that are over, which goes on only where nobody waits for them.
     before: Vec<(Plan, usize, Shard)>,
@@ -62,6 +64,7 @@ pub(super) enum Action {
     Write,
     Want,
     Close,
+    ReadHighest,
     SetBoundary,
     Turn,
     Fetch(usize),
@@ -118,6 +121,7 @@ impl Model for Sharding {
             written: 0,
             plan: Plan::new(self.counts[0]),
             changes: 0,
+            highest: None,
             shards: vec![Shard::default()],
             before: Vec::new(),
             times: vec![0; self.keys.len()],
@@ -133,7 +137,7 @@ impl Model for Sharding {
         if state.changes + 1 < self.counts.len() {
             actions.push(Action::Want);
         }
-        actions.extend([Action::Close, Action::SetBoundary, Action::Turn]);
+        actions.extend([Action::Close, Action::ReadHighest, Action::SetBoundary, Action::Turn]);
         for (at, (plan, number, shard)) in self.at_work(state).iter().enumerate() {
             match (shard.in_hand, shard.fetched) {
                 (Some((_, false)), _) => actions.push(Action::Publish(at)),
@@ -163,9 +167,16 @@ impl Model for Sharding {
                 state.plan = state.plan.want(self.counts[state.changes]);
             }
             Action::Close => state.plan = last.plan.close()?,
+            Action::ReadHighest => {
+                let is_time = match self.lacks(Unsharded::Closing) {
+                    true => last.plan.close().is_some(),
+                    false => last.plan.change == Change::Closed,
+                };
+                state.highest = is_time.then(|| last.highest.unwrap_or(last.written));
+            }
             Action::SetBoundary => {
                 let closed = if self.lacks(Unsharded::Closing) { last.plan.close() } else { None };
-                state.plan = closed.as_ref().unwrap_or(&last.plan).set_boundary(last.written)?;
+                state.plan = closed.as_ref().unwrap_or(&last.plan).set_boundary(state.highest.take()?)?;
             }
             Action::Turn => {
                 let Change::Boundary(boundary) = last.plan.change else { return None };

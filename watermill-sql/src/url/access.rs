@@ -120,9 +120,8 @@ impl Needed {
         let (table, column) = (&self.quoted, format!("{quote}{}{quote}", self.column));
         match verb {
             Verb::Select => format!("select {column} from {table} where 1 = 0"),
-            Verb::Insert => {
-                format!("insert into {table} ({column}) select {column} from {table} where 1 = 0")
-            }
+            // Of all columns: MySQL asks for those without a default before it finds that there is no row.
+            Verb::Insert => format!("insert into {table} select * from {table} where 1 = 0"),
             Verb::Update => format!("update {table} set {column} = {column} where 1 = 0"),
             Verb::Delete => format!("delete from {table} where 1 = 0"),
         }
