@@ -20,7 +20,12 @@ impl Database for MySql {
         "select cast(count(*) as signed) from information_schema.processlist \
          where command = 'Slave_SQL' and state like 'Slave has read all relay log%'",
     );
-    const PROMOTE: &'static [&'static str] = &["stop slave", "reset slave all"];
+    const PROMOTE: &'static [&'static str] = &[
+        "stop slave",
+        "reset slave all",
+        "set global sync_binlog = 1",
+        "set global innodb_flush_log_at_trx_commit = 1",
+    ];
     const SERIAL: &'static str = "bigint auto_increment";
     const TEXT: &'static str = "longtext";
     const BEFORE_CLAIMING: &'static str = "set session transaction isolation level read committed";
