@@ -19,6 +19,9 @@ use crate::{
 /// What was looked at: offsets and keys.
 const LOOKED: &str =
     "json_table(@watermill_looked, '$[*]' columns (o bigint path '$[0]', k bigint path '$[1]')) looked";
+/// Keys of it that nobody has: each with the first row of it that was looked at, and its head.
+const FREE: &str = "json_table(@watermill_free, '$[*]' columns (
+    k bigint path '$[0]', place bigint path '$[1]', o bigint path '$[2]')) free";
 /// Rows that hold keys for us, and the keys.
 const OURS: &str =
     "json_table(@watermill_ours, '$[*]' columns (o bigint path '$[0]', k bigint path '$[1]')) ours";
@@ -44,7 +47,8 @@ fn head(messages: &str) -> String {
 
 #[async_trait]
 impl OrderedDialect for MySql {
-    /// One message to the server, as a claim without order is. Nothing waits for a lock: a row that another has just now ends
+    /// One message to the server, as a claim without order is. Where there are enough keys, nothing is read of what is
+    /// behind their heads. Nothing waits for a lock: a row that another has just now ends
     /// its key's run. A claim of a key that is not committed yet, whose head was another row then, is found by the unique
     /// index.
     async fn claim_in_order(
@@ -64,6 +68,7 @@ impl OrderedDialect for MySql {
             )
         };
         let (first, next, holders) = (next(""), next("and x.`offset` > o"), json(&holders));
+        let head = head(&messages);
         let claim = format!(
             "{READ_COMMITTED};
              start transaction;
@@ -79,18 +84,25 @@ impl OrderedDialect for MySql {
                  where m.holds_key is not null and m.owner = '{owner}' and m.due_ms > {NOW_MS}
                  for update skip locked
              ) held;
+             {UNCUT} select json_arrayagg(json_array(heads.k, heads.place, heads.o)) into @watermill_free from (
+                 select k, place, ({head}) as o from (
+                     select looked.k, min(looked.o) as place from {LOOKED}
+                     where looked.k is not null
+                       and not exists (select 1 from {messages} h where h.holds_key = looked.k)
+                     group by looked.k
+                 ) ks
+             ) heads;
+             set @watermill_run = if(
+                 (select count(*) from {LOOKED} where looked.k is null)
+                 + (select count(*) from {FREE} where free.o = free.place) < {limit}, {run}, 1);
              {UNCUT} select json_arrayagg(json_array(run.o, run.place, run.n)) into @watermill_chosen from (
                  with recursive runs (k, place, is_ours, n, o) as (
-                     select k, place, is_ours, 1, ({first}) from (
-                         select looked.k, min(looked.o) as place, 0 as is_ours from {LOOKED}
-                         where looked.k is not null
-                           and not exists (select 1 from {messages} h where h.holds_key = looked.k)
-                         group by looked.k
-                         union all
-                         select ours.k, ours.o, 1 from {OURS}
-                     ) free
+                     select free.k, free.place, 0, 1, free.o from {FREE}
+                     where free.o = free.place or @watermill_run > 1
                      union all
-                     select k, place, is_ours, n + 1, ({next}) from runs where n < {run} and o is not null
+                     select k, o, 1, 1, ({first}) from (select ours.k, ours.o, 1 as is_ours from {OURS}) held
+                     union all
+                     select k, place, is_ours, n + 1, ({next}) from runs where n < @watermill_run and o is not null
                  )
                  select o, place, n from runs where o is not null
                  union all
@@ -225,7 +237,9 @@ impl OrderedDialect for MySql {
             "{finish};
              set @watermill_keys = '{}';
              {UNCUT} select json_arrayagg(heads.o) into @watermill_last from (
+                 -- Where nothing is aside, which one look tells, no key is looked up.
                  select ({}) as o from {KEYS}
+                 where exists (select 1 from {messages} where acked = 0 and due_ms = {ASIDE_MS})
              ) heads;
              update {LAST} straight_join {messages} m on m.`offset` = last.o
              set m.due_ms = 0 where m.due_ms = {ASIDE_MS}",
