@@ -129,6 +129,9 @@ impl<D: Database> Breaker<'_, D> {
         until::<D>(&mut primary, D::FOLLOWERS).await?;
         if !D::wait_for_standby(&mut primary, &mut follower).await? {
             // A machine that is too busy for it says nothing about relays.
+            for statement in D::BE_ALONE {
+                D::execute(&mut primary, (*statement).to_owned()).await?;
+            }
             self.notes.push("a standby did not follow within a minute, and was not promoted".to_owned());
             return Ok(None);
         }

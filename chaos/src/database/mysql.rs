@@ -12,6 +12,7 @@ impl Database for MySql {
         "set global rpl_semi_sync_master_timeout = 60000",
         "set global rpl_semi_sync_master_enabled = 1",
     ];
+    const BE_ALONE: &'static [&'static str] = &["set global rpl_semi_sync_master_enabled = 0"];
     const FOLLOWERS: &'static str = "select cast(count(*) as signed) from information_schema.global_status \
          where variable_name = 'Rpl_semi_sync_master_status' and variable_value = 'ON' and exists ( \
              select 1 from information_schema.global_status \
