@@ -63,16 +63,17 @@ impl Fault {
     }
 
     /// How many times at most a relay is interrupted by one: each time it may repeat what it had in hand. A server that
-    /// goes away and one that comes back are two; a relay that is paused, and wakes, too.
+    /// goes away and one that comes back are two; a relay that is paused, and wakes, too. And the sessions of a server see a
+    /// turned clock one after the other, within a second, in which a lease may go to another relay and back.
     pub(crate) fn interruptions(self) -> usize {
         match self {
-            Self::KillOneRelay | Self::KillAllRelays | Self::TurnClock => 1,
-            Self::KillBackends | Self::CutConnections => 1,
+            Self::KillOneRelay | Self::KillAllRelays | Self::KillBackends | Self::CutConnections => 1,
             Self::PauseRelays
             | Self::KillDatabase
             | Self::PromoteStandby
             | Self::KillBroker
-            | Self::FreezeBroker => 2,
+            | Self::FreezeBroker
+            | Self::TurnClock => 2,
         }
     }
 }

@@ -122,7 +122,7 @@ impl Relays {
     pub(crate) async fn thin_out(&mut self) -> Result<Vec<String>> {
         self.look()?;
         let surplus = self.running.split_off(RELAYS.min(self.running.len()));
-        stop(surplus).await
+        self.end(surplus).await
     }
 
     /// Ends all, gracefully, and says what was wrong with how they ended.
