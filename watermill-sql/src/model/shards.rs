@@ -103,7 +103,7 @@ impl Sharding {
         now.chain(state.before.iter().cloned()).collect()
     }
 
-    fn shard<'s>(state: &'s mut State, at: usize) -> &'s mut Shard {
+    fn shard(state: &mut State, at: usize) -> &mut Shard {
         let now = state.shards.len();
         match state.shards.get_mut(at) {
             Some(_) => &mut state.shards[at],

@@ -36,7 +36,7 @@ impl<D: SqlDatabase> SqlShards<D> {
 impl<D: SqlDatabase> Shards for SqlShards<D> {
     async fn count(&self) -> Result<u32, SubscribeError> {
         let counted = self.subscriber.plan_of(&self.topic, &self.crew).await;
-        let plan = counted.map_err(|failure| failure.subscribing(&*self.topic))?;
+        let plan = counted.map_err(|failure| failure.subscribing(&self.topic))?;
         Ok(plan.shards.max(plan.wanted))
     }
 

@@ -87,7 +87,7 @@ impl SqlPool {
     ///
     /// [`SubscribeError`] where the database cannot be reached, or a topic is no name for a table.
     pub async fn missing(&self, needs: &SqlNeeds) -> Result<Vec<String>, SubscribeError> {
-        let failed = |failure: Failure| failure.subscribing(&*needs.topic);
+        let failed = |failure: Failure| failure.subscribing(&needs.topic);
         on!(self, pool => {
             let mut missing = Vec::new();
             for needed in needed(pool, needs).map_err(failed)? {
@@ -104,7 +104,7 @@ impl SqlPool {
                     let statement = AssertSqlSafe(needed.statement(*verb, quote(pool)));
                     if let Err(error) = sqlx::query(statement).execute(pool).await {
                         let failure = classify_of(pool, error);
-                        let error = failure.subscribing(&*needs.topic);
+                        let error = failure.subscribing(&needs.topic);
                         missing.push(format!("{} the table {:?}: {}", verb.phrase(), needed.table, chain(&error)));
                     }
                 }
