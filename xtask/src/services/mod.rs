@@ -9,6 +9,7 @@
 mod daemon;
 mod embedded;
 mod kafka;
+pub(crate) mod maven;
 mod mysql;
 mod packages;
 mod pgbouncer;
