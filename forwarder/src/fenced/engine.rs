@@ -225,7 +225,7 @@ impl<'a> Engine<'a> {
         loop {
             // What somebody else has now is for them to publish.
             drop(batch.take(|pending| pending.item.is_lost()));
-            let size = self.size.min(batch.len());
+            let size = batch.together(self.size);
             if size == 0 {
                 return Ok(());
             }
