@@ -44,12 +44,14 @@ pub(crate) struct Breaker<'r, D> {
     pub(crate) clock: i64,
     pub(crate) standbys: usize,
     pub(crate) misbehaved: Vec<String>,
+    /// What did not come to be made.
+    pub(crate) notes: Vec<String>,
     pub(crate) kind: PhantomData<D>,
 }
 
 impl<D: Database> Breaker<'_, D> {
-    /// Makes one, and waits until messages flow again, or long enough.
-    pub(crate) async fn make(&mut self, step: &Step) -> Result<Made> {
+    /// Makes one, and waits until messages flow again, or long enough. None where it could not be made this time.
+    pub(crate) async fn make(&mut self, step: &Step) -> Result<Option<Made>> {
         let mut random = Rng::with_seed(step.luck);
         if step.fault == Fault::PromoteStandby {
             return self.promote(&mut random).await;
@@ -59,7 +61,7 @@ impl<D: Database> Breaker<'_, D> {
         let to = self.break_now(step, &mut random).await?;
         self.wait_for_flow(to).await;
         self.relays.fill_up()?;
-        Ok(Made { fault: step.fault, from, to })
+        Ok(Some(Made { fault: step.fault, from, to }))
     }
 
     /// Makes it, and says since when nothing is broken.
@@ -116,7 +118,7 @@ impl<D: Database> Breaker<'_, D> {
     }
 
     /// A standby that has every commit that was acknowledged takes the place of a primary that crashes.
-    async fn promote(&mut self, random: &mut Rng) -> Result<Made> {
+    async fn promote(&mut self, random: &mut Rng) -> Result<Option<Made>> {
         self.standbys += 1;
         let standby = self.database.standby(&format!("standby-{}", self.standbys)).await?;
         let (mut primary, mut follower) =
@@ -126,7 +128,12 @@ impl<D: Database> Breaker<'_, D> {
         }
         until::<D>(&mut primary, D::FOLLOWERS).await?;
         if !D::wait_for_standby(&mut primary, &mut follower).await? {
-            return Err("the standby does not follow".into());
+            // A machine that is too busy for it says nothing about relays.
+            for statement in D::BE_ALONE {
+                D::execute(&mut primary, (*statement).to_owned()).await?;
+            }
+            self.notes.push("a standby did not follow within a minute, and was not promoted".to_owned());
+            return Ok(None);
         }
         // It may have fallen behind for a moment, and was not waited for then.
         until::<D>(&mut primary, D::FOLLOWERS).await?;
@@ -146,7 +153,7 @@ impl<D: Database> Breaker<'_, D> {
         let to = now();
         self.wait_for_flow(to).await;
         self.relays.fill_up()?;
-        Ok(Made { fault: Fault::PromoteStandby, from, to })
+        Ok(Some(Made { fault: Fault::PromoteStandby, from, to }))
     }
 
     /// Has writers write much, and waits until a part of it has arrived: then a relay is in the middle of it.

@@ -33,6 +33,7 @@ pub(crate) struct Report {
     pub(crate) stalls: Vec<Moment>,
     /// The faults that could not be made, with the reasons.
     pub(crate) cannot: BTreeMap<Fault, String>,
+    pub(crate) notes: Vec<String>,
     pub(crate) counts: Arc<Records>,
     /// Where the relays have left their logs.
     pub(crate) folder: PathBuf,
@@ -135,6 +136,9 @@ impl fmt::Display for Report {
             count(What::Reordered),
             seconds(longest)
         )?;
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
         if self.is_kept() {
             return writeln!(f, "{}", coloured(GREEN, "KEPT: everything that was promised"));
         }

@@ -91,11 +91,12 @@ pub(crate) async fn perform<D: Database>(run: &Run, broker: &Server, name: &str)
         clock: 0,
         standbys: 0,
         misbehaved: Vec::new(),
+        notes: Vec::new(),
         kind: PhantomData,
     };
     let schedule = Schedule::new(run.seed, run.length, run.part, |fault| !cannot.contains_key(&fault));
     let made = break_things(run, schedule, &mut breaker, &records, &folder).await?;
-    let Breaker { database, mut relays, mut misbehaved, .. } = breaker;
+    let Breaker { database, mut relays, mut misbehaved, notes, .. } = breaker;
     writers.stop().await;
 
     let mut connection = D::connect(&url(&database.url)).await?;
@@ -125,7 +126,7 @@ pub(crate) async fn perform<D: Database>(run: &Run, broker: &Server, name: &str)
     };
     let findings = check(&evidence, promise(run));
     let (repeats, stalls) = (repeats_by_fault(&evidence.arrived, &evidence.made), stalls(&evidence));
-    Ok(Report { run: *run, evidence, findings, repeats, stalls, cannot, counts: records, folder })
+    Ok(Report { run: *run, evidence, findings, repeats, stalls, cannot, notes, counts: records, folder })
 }
 
 fn promise(run: &Run) -> Promise {
@@ -159,9 +160,10 @@ async fn break_things<D: Database>(
     sleep(WARM_UP).await;
     for step in schedule {
         progress.show(records, made.len(), Some(step.fault));
-        let one = breaker.make(&step).await?;
-        writeln!(log, "{} to {}: {}, luck {}", one.from, one.to, one.fault.name(), step.luck)?;
-        made.push(one);
+        if let Some(one) = breaker.make(&step).await? {
+            writeln!(log, "{} to {}: {}, luck {}", one.from, one.to, one.fault.name(), step.luck)?;
+            made.push(one);
+        }
         progress.show(records, made.len(), None);
         sleep(step.rest).await;
         if until.is_some_and(|until| Instant::now() >= until) {

@@ -17,7 +17,7 @@ run. It fails where anything was lost, invented, out of order, repeated or late 
   --database  one of both
   --delivery  one of both
   --design    what relays: the daemon, or one of the two loops that are commonly written by hand
-  --minutes   of breaking, for each run; without it a short form, of two minutes in all
+  --minutes   of breaking, for each run; without it a short form, of a few minutes in all
   --seed      what is broken when; printed by each run
   --stall-max how long a message may wait while nothing is broken, 20 by default
 

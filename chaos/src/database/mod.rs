@@ -25,6 +25,8 @@ pub(crate) struct Row {
 pub(crate) trait Database: SqlDatabase {
     /// Has a primary wait for its standby with every commit: asked of the primary.
     const BE_FOLLOWED: &'static [&'static str];
+    /// Has it wait for none again.
+    const BE_ALONE: &'static [&'static str];
     /// Counts the standbys that every commit waits for: asked of the primary.
     const FOLLOWERS: &'static str;
     /// Counts whether a standby has done all that it was sent, where that has to be waited for.

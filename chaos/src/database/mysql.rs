@@ -12,6 +12,7 @@ impl Database for MySql {
         "set global rpl_semi_sync_master_timeout = 60000",
         "set global rpl_semi_sync_master_enabled = 1",
     ];
+    const BE_ALONE: &'static [&'static str] = &["set global rpl_semi_sync_master_enabled = 0"];
     const FOLLOWERS: &'static str = "select cast(count(*) as signed) from information_schema.global_status \
          where variable_name = 'Rpl_semi_sync_master_status' and variable_value = 'ON' and exists ( \
              select 1 from information_schema.global_status \
@@ -20,7 +21,12 @@ impl Database for MySql {
         "select cast(count(*) as signed) from information_schema.processlist \
          where command = 'Slave_SQL' and state like 'Slave has read all relay log%'",
     );
-    const PROMOTE: &'static [&'static str] = &["stop slave", "reset slave all"];
+    const PROMOTE: &'static [&'static str] = &[
+        "stop slave",
+        "reset slave all",
+        "set global sync_binlog = 1",
+        "set global innodb_flush_log_at_trx_commit = 1",
+    ];
     const SERIAL: &'static str = "bigint auto_increment";
     const TEXT: &'static str = "longtext";
     const BEFORE_CLAIMING: &'static str = "set session transaction isolation level read committed";

@@ -9,6 +9,8 @@ use super::{Database, LOOK, MINUTE, Row};
 impl Database for Postgres {
     const BE_FOLLOWED: &'static [&'static str] =
         &["alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"];
+    const BE_ALONE: &'static [&'static str] =
+        &["alter system reset synchronous_standby_names", "select pg_reload_conf()"];
     const FOLLOWERS: &'static str =
         "select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum')";
     const HAS_ALL: Option<&'static str> = None;

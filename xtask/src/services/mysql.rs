@@ -45,11 +45,12 @@ impl Service for MySql {
     }
 
     /// It begins with the first thing that its primary has ever logged, so that this must have been started as replicated
-    /// from its first start on.
+    /// from its first start on. Nothing is flushed until it is asked to be durable itself: it has much to catch up with.
     fn follow(&self, dir: &Path, primary: &Path) -> Result<String> {
         let url = self.start_replicated(dir)?;
         let follow = format!(
-            "set global rpl_semi_sync_slave_enabled = 1; change master to master_host = '127.0.0.1', \
+            "set global rpl_semi_sync_slave_enabled = 1; set global slave_parallel_threads = 4; \
+             set global sync_binlog = 0; set global innodb_flush_log_at_trx_commit = 0; change master to master_host = '127.0.0.1', \
              master_port = {}, master_user = 'root', master_use_gtid = slave_pos; start slave",
             daemon::known_port(primary)?
         );
