@@ -15,16 +15,19 @@ use rdkafka::{
     message::Headers as _,
 };
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    sync::mpsc::{Receiver, channel},
     time::Instant,
 };
 use watermill_core::metadata_keys::MESSAGE_UUID;
 
 use crate::servers::PARTITIONS;
 
+/// More than ever come before somebody looks: times are noted before they wait here.
+const RECEIVED_MAX: usize = 100_000;
+
 /// A thread of its own, so that nothing but a message's arrival decides when it is noted.
 pub(crate) struct Consumer {
-    received: UnboundedReceiver<(usize, Instant)>,
+    received: Receiver<(usize, Instant)>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -46,7 +49,7 @@ impl Consumer {
             partitions.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
         }
         consumer.assign(&partitions).expect("partitions of a topic");
-        let (tell, received) = unbounded_channel();
+        let (tell, received) = channel(RECEIVED_MAX);
         let over = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let over = over.clone();
@@ -58,7 +61,7 @@ impl Consumer {
                     let id = headers.iter().find(|header| header.key == MESSAGE_UUID).and_then(|it| it.value);
                     let number =
                         id.and_then(|id| std::str::from_utf8(id).ok()?.parse().ok()).expect("a number");
-                    if tell.send((number, now)).is_err() {
+                    if tell.blocking_send((number, now)).is_err() {
                         break;
                     }
                 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use tokio::{
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::mpsc::{Sender, channel},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use watermill_testkit::{Figure, Figures, Limit, unique};
@@ -20,6 +20,8 @@ use crate::{
 
 const BEAT: Duration = Duration::from_millis(5);
 const BATCH: usize = 500;
+/// What is committed while nothing comes, for a minute.
+const COMMITTED_MAX: usize = 12_000;
 
 pub(crate) async fn measure(servers: &Servers, options: &Options, figures: &mut Figures) {
     if !options.wants("takeover") {
@@ -31,7 +33,7 @@ pub(crate) async fn measure(servers: &Servers, options: &Options, figures: &mut 
         let group = unique("relay");
         let (postgres, brokers, topic) = (servers.postgres.url(), servers.kafka.url(), &*outbox.topic);
         let task = Task { delivery, postgres, brokers, topic, group: &group, batch: BATCH, count: 1 };
-        let (tell, mut committed) = unbounded_channel();
+        let (tell, mut committed) = channel(COMMITTED_MAX);
         let mut consumer = Consumer::start(brokers, &destination);
         commit(&outbox, 0, 1).await;
         let mut active = Process::start(&task).await;
@@ -76,12 +78,12 @@ pub(crate) async fn measure(servers: &Servers, options: &Options, figures: &mut 
 }
 
 /// Commits a message at each beat.
-async fn write(outbox: &Outbox, committed: UnboundedSender<(usize, Instant)>) {
+async fn write(outbox: &Outbox, committed: Sender<(usize, Instant)>) {
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for number in 1.. {
         beat.tick().await;
         let at = commit(outbox, number, 1).await;
-        let _ = committed.send((number, at));
+        let _ = committed.send((number, at)).await;
     }
 }
