@@ -10,6 +10,7 @@ mod clock;
 mod daemon;
 mod embedded;
 mod kafka;
+pub(crate) mod maven;
 mod mysql;
 mod packages;
 mod pgbouncer;
