@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicUsize},
+    },
 };
 
 use async_trait::async_trait;
@@ -137,7 +140,8 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             let SqlQueueSubscriberConfig { watch_interval: interval, poll_interval_max, retry, .. } =
                 self.config;
             let due_interval = Some(poll_interval_max);
-            let wanted = Wanted { topic: tables.topic().to_owned(), watched, interval, due_interval, retry };
+            let (topic, trouble) = (tables.topic().to_owned(), watch::told_by_status(&shared));
+            let wanted = Wanted { topic, watched, interval, due_interval, retry, trouble };
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
@@ -159,6 +163,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 kept: Mutex::default(),
                 claims: AtomicU32::new(0),
                 end_claims_at: Mutex::new(Instant::now()),
+                fitting: AtomicUsize::new(batch_size),
                 watched: seat,
             };
             reader.run()

@@ -2,19 +2,17 @@
 
 #![cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 
+#[expect(dead_code, reason = "nothing of this suite is inside a transaction")]
+#[macro_use]
+#[path = "../databases/mod.rs"]
+mod databases;
+
 mod claiming;
 mod delaying;
 mod ordering;
 mod server;
 mod settling;
 mod tables;
-
-#[cfg(feature = "mysql")]
-#[path = "../mysql_database/mod.rs"]
-mod mysql_database;
-#[cfg(feature = "postgres")]
-#[path = "../postgres_database/mod.rs"]
-mod postgres_database;
 
 use std::time::Duration;
 
@@ -33,26 +31,6 @@ use crate::server::Server;
 
 /// A day: polling finds nothing in the time of a test, so that what is delivered was announced.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
-
-macro_rules! on_every_database {
-    ($($area:ident::$test:ident,)*) => {
-        #[cfg(feature = "sqlite")]
-        mod sqlite { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::server::File>().await; }
-        )* }
-        #[cfg(feature = "postgres")]
-        mod postgres { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::postgres_database::Database>().await; }
-        )* }
-        #[cfg(feature = "mysql")]
-        mod mysql { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::mysql_database::Database>().await; }
-        )* }
-    };
-}
 
 on_every_database! {
     claiming::each_message_goes_to_one_of_many_workers,
