@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The longest id, in characters: the width of the column that a claim has for it.
-const ID_CHARS_MAX: u32 = 255;
+const ID_CHARS_MAX: u64 = 255;
 
 /// The server's numbers of a key that is there, and of an index that is.
 const DUPLICATE: u16 = 1062;
@@ -82,21 +82,7 @@ impl SourceDialect for MySql {
 
     const NO_MS: &str = "cast(null as signed)";
 
-    /// Bytes are claimed as hexadecimal digits.
-    fn check_id(column: &SourceColumn) -> Result<(), String> {
-        let max = if column.kind == Kind::Bytes { ID_CHARS_MAX / 2 } else { ID_CHARS_MAX };
-        match column.length_max.filter(|length| *length > u64::from(max)) {
-            None => Ok(()),
-            Some(_) => Err(format!(
-                "the id {:?} is {}, and a claim holds ids of up to {ID_CHARS_MAX} characters, or {} bytes: narrow the \
-                 column (alter table ... modify), name another unique one with SqlSource::id, or read the table as a \
-                 log, with SqlSubscriberConfig::source",
-                column.name,
-                column.type_name,
-                ID_CHARS_MAX / 2,
-            )),
-        }
-    }
+    const ID_CHARS_MAX: Option<u64> = Some(ID_CHARS_MAX);
 
     fn mark_of(kind: Kind) -> &'static str {
         match kind {

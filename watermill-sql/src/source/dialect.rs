@@ -71,10 +71,8 @@ pub trait SourceDialect: SchemaDialect {
     /// No moment, as the same type.
     const NO_MS: &str;
 
-    /// Refuses an id that a claim cannot hold, with the remedy.
-    fn check_id(_column: &SourceColumn) -> Result<(), String> {
-        Ok(())
-    }
+    /// How long an id may be that a claim holds, in characters, where that is bounded. Of bytes it holds two digits each.
+    const ID_CHARS_MAX: Option<u64> = None;
 
     /// What a column is set to as a mark.
     fn mark_of(kind: Kind) -> &'static str;

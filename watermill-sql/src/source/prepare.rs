@@ -116,7 +116,7 @@ fn mapping_of<D: SourceDialect>(
     };
     let id = find(&source.id)?;
     if used_as == Use::Queue {
-        D::check_id(id)?;
+        check_id::<D>(id)?;
     }
     let id_text = D::text_of(id, &quoted(&source.id));
     let mut selected = vec![
@@ -174,6 +174,23 @@ fn mapping_of<D: SourceDialect>(
         bytes: bytes_in_all,
         pass,
     })
+}
+
+/// Refuses an id that a claim may not hold.
+fn check_id<D: SourceDialect>(column: &SourceColumn) -> Result<(), String> {
+    let Some(chars) = D::ID_CHARS_MAX else { return Ok(()) };
+    let max = if column.kind == Kind::Bytes { chars / 2 } else { chars };
+    match column.length_max.filter(|length| *length > max) {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "the id {:?} is {}, and a claim holds ids of up to {chars} characters, or {} bytes: narrow the column \
+             (alter table ... modify), name another unique one with SqlSource::id, or read the table as a log, with \
+             SqlSubscriberConfig::source",
+            column.name,
+            column.type_name,
+            chars / 2,
+        )),
+    }
 }
 
 fn mark_of<D: SourceDialect>(column: &SourceColumn, quoted: String) -> Pass {
