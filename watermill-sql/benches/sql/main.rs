@@ -56,7 +56,9 @@ fn main() {
         subscribe::measure::<MySql>(&options, &mut figures).await;
         subscribe::measure::<Sqlite>(&options, &mut figures).await;
         queue::measure(&options, &mut figures).await;
-        by_key::measure(&options, &mut figures).await;
+        by_key::measure::<Postgres>(&options, &mut figures).await;
+        by_key::measure::<MySql>(&options, &mut figures).await;
+        by_key::measure::<Sqlite>(&options, &mut figures).await;
         waking::measure(&options, &mut figures).await;
         start::measure(&options, &mut figures).await;
         takeover::measure::<Postgres>(&options, &mut figures).await;

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize},
-    },
+    sync::{Arc, Mutex, atomic::AtomicUsize},
 };
 
 use async_trait::async_trait;
@@ -161,7 +158,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 shared,
                 origin,
                 kept: Mutex::default(),
-                claims: AtomicU32::new(0),
+                turns: Mutex::default(),
                 end_claims_at: Mutex::new(Instant::now()),
                 fitting: AtomicUsize::new(batch_size),
                 watched: seat,

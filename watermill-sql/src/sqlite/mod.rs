@@ -10,6 +10,7 @@ mod lease;
 mod log;
 mod moment;
 mod ordered;
+mod packed;
 mod queue;
 mod retention;
 mod rows;

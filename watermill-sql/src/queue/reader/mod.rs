@@ -10,13 +10,11 @@
 mod intake;
 mod record;
 mod source;
+mod turns;
 
 use std::{
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicUsize},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -29,6 +27,7 @@ use watermill_core::{
 };
 
 use self::intake::Intake;
+use self::turns::Turns;
 use super::{Claims, OrderedDialect, Queue, SqlQueueSubscriberConfig};
 use crate::{
     connection::{IDLE_MAX, Pooled, Reserve},
@@ -58,8 +57,8 @@ pub(super) struct QueueReader<D: OrderedDialect> {
     pub(super) kept: Mutex<Vec<(Pooled<D>, Instant)>>,
     /// `None` where it has to look for itself.
     pub(super) watched: Option<Seat>,
-    /// How many claims there were.
-    pub(super) claims: AtomicU32,
+    /// Where claims begin to look.
+    pub(super) turns: Mutex<Turns>,
     /// When to look for claims of another time.
     pub(super) end_claims_at: Mutex<Instant>,
     /// How many rows of a table that is not ours fitted into one claim.
