@@ -35,7 +35,8 @@ impl Private {
     /// On a MariaDB that tells who has which table open.
     async fn that_tells_locks() -> Self {
         let server = PrivateServer::start(Service::MYSQL);
-        let private = Self::on(&server.url().to_owned(), Some(server)).await;
+        let url = server.url().to_owned();
+        let private = Self::on(&url, Some(server)).await;
         let mut connection = private.reading.acquire().await.unwrap();
         Self::execute(&mut connection, "install soname 'metadata_lock_info'".to_owned()).await.unwrap();
         private
