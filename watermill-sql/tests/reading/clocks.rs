@@ -94,10 +94,7 @@ pub(crate) async fn what_was_given_back_without_a_delay_depends_on_no_clock<S: S
         attempts.insert(payload(&delivery).parse::<usize>().unwrap(), delivery.info().attempt());
         delivery.ack();
     }
-    assert_eq!(
-        attempts.into_iter().map(|(_, attempt)| attempt).collect::<Vec<_>>(),
-        [&[2][..], &[1; 19]].concat()
-    );
+    assert_eq!(attempts.into_values().collect::<Vec<_>>(), [&[2][..], &[1; 19]].concat());
 }
 
 pub(crate) async fn a_claim_that_has_longer_to_go_than_it_is_long_is_over<S: Server>() {
