@@ -8,12 +8,15 @@ use watermill_core::{Message, dead_letter::REASON_BYTES_MAX, metadata_keys};
 
 use crate::{
     PayloadColumn,
-    marshaler::{Record, check_json},
+    marshaler::{self, Record, check_json},
     topic,
 };
 
 /// The metadata entry of a dead letter that holds, in base64, a payload that its column cannot hold.
 const UNSTORABLE_PAYLOAD: &str = "payload_poisoned";
+
+/// The metadata entry of a dead letter that holds the id of its message, where the column holds none such: it has another.
+const UNSTORABLE_ID: &str = "uuid_poisoned";
 
 /// The metadata entry of a dead letter that has lost its payload, which was so many bytes too many.
 const LOST_PAYLOAD: &str = "payload_poisoned_bytes";
@@ -65,7 +68,13 @@ impl DeadLetter {
         if let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             metadata.insert(metadata_keys::FAILED_AT_POISONED, now.as_millis().to_string());
         }
-        Record::of_row(message)
+        let id = self.message.id();
+        if marshaler::check_id(id).is_ok() {
+            return Record::of_row(message);
+        }
+        // Of a table that is not ours.
+        metadata.insert(UNSTORABLE_ID, text(id));
+        Record { uuid: Message::new("").id().clone(), ..Record::of_row(message) }
     }
 
     fn kept(&self, column: PayloadColumn, keep: Keep) -> Message {
@@ -139,6 +148,19 @@ mod tests {
         assert!(metadata.contains(r#""reason_poisoned":"a b c""#), "{metadata}");
         let metadata = letter(&"\u{fc}".repeat(1_000)).record("t", PayloadColumn::Json, Keep::All).metadata;
         assert!(metadata.len() < 2 * REASON_BYTES_MAX && metadata.contains("\u{fc}...\""), "{metadata}");
+    }
+
+    #[test]
+    fn an_id_that_its_column_does_not_hold_is_kept_in_the_metadata() {
+        let long = format!("order-{}\0", "7".repeat(60));
+        let message = Message::with_id(long, "1");
+        let letter = DeadLetter { offset: 7, message, reason: "no".to_owned(), attempts: 1 };
+        for keep in [Keep::All, Keep::Plain, Keep::Reason] {
+            let record = letter.record("t", PayloadColumn::Json, keep);
+            assert!(record.uuid.len() <= 36, "{}", record.uuid);
+            let kept = format!(r#""uuid_poisoned":"order-{} ""#, "7".repeat(60));
+            assert!(record.metadata.contains(&kept), "{}", record.metadata);
+        }
     }
 
     #[test]

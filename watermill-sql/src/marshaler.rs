@@ -56,10 +56,7 @@ impl Record {
     /// The row of a message, or why no row can hold it.
     pub(crate) fn encode(message: Message, payload: PayloadColumn, layout: Layout) -> Result<Self, String> {
         let (uuid, metadata) = (message.id(), message.metadata());
-        let chars = uuid.chars().count();
-        if chars > ID_CHARS_MAX {
-            return Err(format!("the id {uuid:?} has {chars} characters, its column holds {ID_CHARS_MAX}"));
-        }
+        check_id(uuid)?;
         if payload == PayloadColumn::Json
             && let Err(error) = check_json(message.payload())
         {
@@ -67,9 +64,6 @@ impl Record {
                 "the payload of message {uuid:?} is not JSON ({error}), which its column holds: \
                  send JSON, or use PayloadColumn::Bytes"
             ));
-        }
-        if uuid.contains('\0') {
-            return Err(format!("the id {uuid:?} contains a NUL character, which no text column holds"));
         }
         refuse_key_entries(metadata)?;
         let due_ms = match layout {
@@ -89,6 +83,18 @@ impl Record {
         // A map of text always serialises.
         let metadata = serde_json::to_string(&metadata).expect("text is JSON");
         Self { uuid, payload, metadata, due_ms: None }
+    }
+}
+
+/// Says why no column of ids holds this one.
+pub(crate) fn check_id(id: &str) -> Result<(), String> {
+    let chars = id.chars().count();
+    if chars > ID_CHARS_MAX {
+        return Err(format!("the id {id:?} has {chars} characters, its column holds {ID_CHARS_MAX}"));
+    }
+    match id.contains('\0') {
+        true => Err(format!("the id {id:?} contains a NUL character, which no text column holds")),
+        false => Ok(()),
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) struct Stored {
     uuid: usize,
     payload: usize,
     has_metadata: bool,
+    has_value: bool,
 }
 
 /// A row that was fetched.
@@ -110,7 +111,8 @@ impl Store {
             self.free.extend_from_slice(column);
         }
         let columns = self.free.split().freeze();
-        Ok(Stored { columns, uuid: uuid.len(), payload: payload.len(), has_metadata: metadata.is_some() })
+        let (uuid, payload, has_metadata) = (uuid.len(), payload.len(), metadata.is_some());
+        Ok(Stored { columns, uuid, payload, has_metadata, has_value: true })
     }
 }
 
@@ -118,6 +120,11 @@ impl Stored {
     /// The id of the message.
     pub(crate) fn id(&self) -> &str {
         std::str::from_utf8(&self.columns[..self.uuid]).expect("it was checked")
+    }
+
+    /// The same row as one that has no value, which is something else than an empty payload.
+    pub(crate) fn without_value(self) -> Self {
+        Self { has_value: false, ..self }
     }
 
     /// What it takes in memory, nearly.
@@ -142,7 +149,8 @@ impl Stored {
     pub(crate) fn message(&self) -> Message {
         let payload_end = self.uuid + self.payload;
         let columns = Columns { uuid: &self.columns[..self.uuid], payload: &[], metadata: self.metadata() };
-        columns.decode(self.columns.slice(self.uuid..payload_end)).expect("it was checked")
+        let message = columns.decode(self.columns.slice(self.uuid..payload_end)).expect("it was checked");
+        if self.has_value { message } else { message.without_value() }
     }
 }
 

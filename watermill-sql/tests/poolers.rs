@@ -1,5 +1,5 @@
-//! Poolers between an application and PostgreSQL. The one that is there to be tested is a PgBouncer that does not keep
-//! prepared statements.
+//! Poolers between an application and PostgreSQL: a PgBouncer that does not keep prepared statements, and one that does
+//! where its release can.
 
 #![cfg(feature = "postgres")]
 
@@ -11,11 +11,14 @@ use std::time::Duration;
 use futures::StreamExt;
 use postgres_database::Database;
 use sqlx::{
-    AssertSqlSafe, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    AssertSqlSafe, ConnectOptions as _, PgPool, Row as _,
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 use watermill_core::{
-    Message, Publisher, Subscriber, Subscription, error::SubscribeErrorKind, fenced::FencedPublisher,
+    Message, Publisher, Subscriber, Subscription,
+    error::SubscribeErrorKind,
+    fenced::{FencedPublisher, Outgoing},
+    subscription::Health,
 };
 use watermill_sql::{
     Layout, SqlFencedPublisher, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber,
@@ -153,8 +156,82 @@ async fn in_transaction_mode_nothing_is_published_to_the_topic_of_another_statem
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_session_mode_everything_works() {
+    everything_works(Service::PGBOUNCER_SESSION).await;
+    who_is_idle_is_woken(Service::PGBOUNCER_SESSION).await;
+}
+
+/// A pooler of an older release takes no setting for that, and is refused like one that has it off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_transaction_mode_everything_works_where_prepared_statements_are_kept_and_nothing_elsewhere() {
+    let pooler = Service::PGBOUNCER_PREPARED;
+    if keeps_statements(pooler).await {
+        everything_works(pooler).await;
+        who_is_idle_is_woken(pooler).await;
+        many_clients_share_its_connections(pooler).await;
+        return;
+    }
+    let pool = pool_by(pooler, &Database::default(), 4).await;
+    let error = publisher(&pool, Layout::Log).publish("t", vec![Message::new("1")]).await.unwrap_err();
+    names_the_remedy(&error);
+}
+
+async fn keeps_statements(pooler: Service) -> bool {
+    let options: PgConnectOptions = pooler.url().parse().unwrap();
+    let mut console = options.database("pgbouncer").connect().await.unwrap();
+    let settings = sqlx::raw_sql("show config").fetch_all(&mut console).await.unwrap();
+    let is_it = |row: &PgRow| row.get::<&str, _>("key") == "max_prepared_statements";
+    settings.iter().any(|row| is_it(row) && row.get::<&str, _>("value") != "0")
+}
+
+/// Each message by another client, whose statements are prepared over whatever connection there is.
+async fn many_clients_share_its_connections(pooler: Service) {
     let database = Database::default();
-    let pool = pool_by(Service::PGBOUNCER_SESSION, &database, 4).await;
+    let clients = (0..30).map(|n| {
+        let database = &database;
+        async move {
+            let pool = pool_by(pooler, database, 2).await;
+            for round in 0..10 {
+                let topic = format!("t{}", (n + round) % 5);
+                let messages = vec![Message::new(format!("\"{topic}\"")); 3];
+                publisher(&pool, Layout::Log).publish(&topic, messages).await.unwrap();
+            }
+            pool.close().await;
+        }
+    });
+    within("every client", futures::future::join_all(clients)).await;
+    let direct = database.pool().await;
+    for topic in 0..5 {
+        assert_eq!(count(&direct, &format!("watermill_t{topic}")).await, 180);
+        let strange = format!("watermill_t{topic} where payload::text <> '\"t{topic}\"'");
+        assert_eq!(count(&direct, &strange).await, 0, "messages of other topics");
+    }
+}
+
+/// Nobody looks by itself, and whoever writes knows of no reader: the watch tells, through the pooler.
+async fn who_is_idle_is_woken(pooler: Service) {
+    const NEVER: Duration = Duration::from_secs(24 * 3_600);
+    let database = Database::default();
+    let (direct, pool) = (database.pool().await, pool_by(pooler, &database, 4).await);
+    let log = SqlSubscriberConfig::default().poll_interval_min(NEVER).poll_interval_max(NEVER);
+    let log = SqlSubscriber::new(pool.clone(), log).unwrap();
+    let queue = SqlQueueSubscriberConfig::default().poll_interval_min(NEVER).poll_interval_max(NEVER);
+    let queue = SqlQueueSubscriber::new(pool.clone(), queue).unwrap();
+    let mut subscriptions = [log.subscribe("log").await.unwrap(), queue.subscribe("queue").await.unwrap()];
+    for n in 0..3 {
+        for topic in ["log", "queue"] {
+            let row = format!("insert into watermill_{topic} (payload, metadata) values ('{n}', '{{}}')");
+            sqlx::raw_sql(AssertSqlSafe(row)).execute(&direct).await.unwrap();
+        }
+        for subscription in &mut subscriptions {
+            assert_eq!(payload(subscription).await, n.to_string());
+            assert_eq!(subscription.status().health, Health::Healthy);
+        }
+    }
+}
+
+async fn everything_works(pooler: Service) {
+    let database = Database::default();
+    let pool = pool_by(pooler, &database, 4).await;
     let lease = Duration::from_secs(2);
     let config = SqlSubscriberConfig::default().lease(lease).dead_letter_topic("dead");
     let reader = SqlSubscriber::new(pool.clone(), config.clone()).unwrap();
@@ -174,6 +251,29 @@ async fn in_session_mode_everything_works() {
     let mut working = worker.subscribe("queue").await.unwrap();
     assert_eq!(payload(&mut working).await, "5");
 
+    let keyed = |n: usize| Message::new(n.to_string()).with_key(format!("key {}", n % 3));
+    publisher(&pool, Layout::Queue).publish("keyed", (0..9).map(keyed).collect()).await.unwrap();
+    let workers = SqlQueueSubscriberConfig::default().ordered_by_key(true);
+    let workers = SqlQueueSubscriber::new(pool.clone(), workers).unwrap();
+    let mut working = [workers.subscribe("keyed").await.unwrap(), workers.subscribe("keyed").await.unwrap()];
+    let [one, other] = &mut working;
+    let (mut came, mut done) = (vec![Vec::new(); 3], 0);
+    while done < 9 {
+        let delivery = within("a delivery", futures::future::select(one.next(), other.next())).await;
+        let delivery = delivery.factor_first().0.unwrap().unwrap();
+        let n: usize = std::str::from_utf8(delivery.payload()).unwrap().parse().unwrap();
+        came[n % 3].push(n);
+        done += 1;
+        within("the ack", delivery.ack_confirmed()).await.unwrap();
+    }
+    assert_eq!(came, [[0, 3, 6], [1, 4, 7], [2, 5, 8]]);
+
+    let fenced = SqlFencedPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    let mut term = fenced.begin("relay").await.unwrap();
+    let batch = Outgoing { topic: "other".to_owned(), messages: vec![Message::new("6")] };
+    term.commit(vec![batch], "one".into()).await.unwrap();
+    assert_eq!(fenced.begin("relay").await.unwrap().checkpoint().map(|it| &it[..]), Some(&b"one"[..]));
+
     let status = SqlStatus::new(pool.clone());
     let group = status.log("log").await.unwrap().groups.remove(0);
     assert_eq!((group.position, group.backlog.rows), (3, 1_296));
@@ -183,7 +283,7 @@ async fn in_session_mode_everything_works() {
     assert_eq!(SqlRetention::new(pool.clone(), retention).unwrap().run_once("log").await.unwrap().deleted, 3);
 
     // Who stands by over the same pooler leaves an owner alone that lives, and takes over when it has given up.
-    let other = pool_by(Service::PGBOUNCER_SESSION, &database, 4).await;
+    let other = pool_by(pooler, &database, 4).await;
     let mut standby = SqlSubscriber::new(other, config).unwrap().subscribe("log").await.unwrap();
     let early = tokio::time::timeout(2 * lease, standby.next()).await;
     assert!(early.is_err(), "{early:?}");

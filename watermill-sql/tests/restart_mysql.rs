@@ -187,6 +187,68 @@ async fn due_times_agree_with_go_whatever_the_zone_of_the_server() {
 }
 
 /// After a crash nobody is connected who has its rows locked.
+/// A statement that takes long, of somebody who has nothing to do with the topic, and one that may yet draw an offset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_elsewhere_holds_nobody_back_where_the_server_tells_which_tables_are_open() {
+    let server = PrivateServer::start(Service::MYSQL);
+    let database = Database::on(server.url());
+    let pool = database.pool().await;
+    execute(&pool, "install soname 'metadata_lock_info'").await;
+    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    publisher.initialize("t").await.unwrap();
+    let mut lock = pool.acquire().await.unwrap();
+    sqlx::raw_sql("do get_lock('long', 600)").execute(&mut *lock).await.unwrap();
+    let leave_a_gap = async |n: usize| {
+        let mut rolled_back = pool.begin().await.unwrap();
+        let one = || vec![Message::new(n.to_string())];
+        SqlPublisher::in_transaction(&mut rolled_back).publish("t", one()).await.unwrap();
+        rolled_back.rollback().await.unwrap();
+        publisher.publish("t", one()).await.unwrap();
+    };
+
+    let elsewhere = waiting(&pool, "do get_lock('long', 300)").await;
+    leave_a_gap(1).await;
+    let subscriber = SqlSubscriber::new(pool.clone(), SqlSubscriberConfig::default()).unwrap();
+    let mut subscription = subscriber.subscribe("t").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "1");
+    assert!(!elsewhere.is_finished(), "nobody has waited for it");
+    sqlx::raw_sql("do release_lock('long')").execute(&mut *lock).await.unwrap();
+    elsewhere.await.unwrap();
+
+    sqlx::raw_sql("do get_lock('other', 600)").execute(&mut *lock).await.unwrap();
+    let writing = "insert into watermill_t (payload, metadata)
+        select '3', '{}' from (select get_lock('other', 300) as held) waited";
+    let writing = waiting(&pool, writing).await;
+    leave_a_gap(2).await;
+    within("the gauge", async {
+        while !subscriber.held_back().iter().any(|held| held.holder.contains("a statement of connection")) {
+            assert!(subscription.next().now_or_never().is_none());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    sqlx::raw_sql("do release_lock('other')").execute(&mut *lock).await.unwrap();
+    writing.await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "2");
+    assert_eq!(payload(&mut subscription).await, "3");
+}
+
+/// Begins a statement that waits for a lock of an application's.
+async fn waiting(pool: &MySqlPool, statement: &'static str) -> tokio::task::JoinHandle<()> {
+    let running = tokio::spawn({
+        let pool = pool.clone();
+        async move { sqlx::raw_sql(statement).execute(&pool).await.map(drop).unwrap() }
+    });
+    let runs = "select count(*) from information_schema.processlist where state = 'User lock'";
+    within("a statement that waits", async {
+        while sqlx::query_scalar::<_, i64>(runs).fetch_one(pool).await.unwrap() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    running
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_is_prepared_holds_a_reader_back_across_a_crash() {
     let server = Arc::new(PrivateServer::start(Service::MYSQL));

@@ -45,6 +45,9 @@ impl Service {
     /// The same in session mode.
     pub const PGBOUNCER_SESSION: Self =
         Self::new("pgbouncer-session", "WATERMILL_TEST_PGBOUNCER_SESSION_URL");
+    /// The same in transaction mode, with prepared statements where its release keeps them.
+    pub const PGBOUNCER_PREPARED: Self =
+        Self::new("pgbouncer-prepared", "WATERMILL_TEST_PGBOUNCER_PREPARED_URL");
     /// MySQL or MariaDB, as a URL with a user that may create databases.
     pub const MYSQL: Self = Self::new("mysql", "WATERMILL_TEST_MYSQL_URL");
     /// Kafka, as a comma-separated list of `host:port`.

@@ -13,8 +13,8 @@ impl Message {
     /// what was published of its key before.
     ///
     /// Its payload is empty, and it equals a message that has an empty one. It stays what it is through handlers that
-    /// hand on the message or its payload, in memory, through Kafka and in the forwarder's envelopes; other backends keep
-    /// the empty payload.
+    /// hand on the message or its payload, in memory, through Kafka and in the forwarder's envelopes, and is what a row without
+    /// a payload is of an SQL table that is not ours; other backends keep the empty payload.
     ///
     /// ```
     /// use watermill_core::Message;

@@ -214,8 +214,8 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
         }
         let seat = watched.filter(|_| self.config.watch).and_then(|watched| {
             let SqlSubscriberConfig { watch_interval: interval, retry, .. } = self.config;
-            let wanted =
-                Wanted { topic: tables.topic().to_owned(), watched, interval, due_interval: None, retry };
+            let (topic, trouble) = (tables.topic().to_owned(), watch::told_by_status(&shared));
+            let wanted = Wanted { topic, watched, interval, due_interval: None, retry, trouble };
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {

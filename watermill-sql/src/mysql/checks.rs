@@ -100,6 +100,8 @@ pub(super) struct Facts {
     engine: Option<String>,
     /// Whether the account sees the statements of others.
     pub(super) sees_others: bool,
+    /// Whether the server tells who has which table open.
+    pub(super) tells_locks: bool,
 }
 
 impl Facts {
@@ -111,6 +113,7 @@ impl Facts {
             is_read_only: row.try_get::<i64, _>(2)? != 0 || row.try_get::<i64, _>(3)? != 0,
             engine: row.try_get(4)?,
             sees_others: row.try_get::<i64, _>(5)? > 0,
+            tells_locks: row.try_get::<i64, _>(6)? > 0,
         })
     }
 
@@ -146,7 +149,9 @@ async fn facts(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Resul
                  where table_schema = coalesce(?, database()) and table_name = ?),
                 (select count(*) from information_schema.user_privileges
                  where privilege_type = 'PROCESS'
-                   and grantee = concat('''', replace(current_user(), '@', '''@'''), ''''))",
+                   and grantee = concat('''', replace(current_user(), '@', '''@'''), '''')),
+                (select count(*) from information_schema.plugins
+                 where plugin_name = 'METADATA_LOCK_INFO' and plugin_status = 'ACTIVE')",
     )
     .bind(tables.messages_schema())
     .bind(tables.messages_name())
@@ -203,6 +208,7 @@ mod tests {
             is_read_only: false,
             engine: Some("InnoDB".to_owned()),
             sees_others: true,
+            tells_locks: false,
         };
         assert_eq!(fine().check(), Ok(()));
         for (facts, remedy) in [

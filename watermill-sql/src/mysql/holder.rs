@@ -12,7 +12,8 @@ use crate::log::Holder;
 const WORTH_ASKING: Duration = Duration::from_millis(500);
 
 /// Who has a row locked. The server does not say of which table an open transaction has changed rows,
-/// so the oldest that has changed any is named, as one of so many.
+/// so the oldest that has changed any is named, as one of so many. Whoever alters a table has for moments a transaction without a
+/// connection, as a prepared one has for long: those that have one are named before them.
 pub(super) async fn of_rows(connection: &mut MySqlConnection, since: Instant) -> sqlx::Result<Holder> {
     let unknown = || Holder { name: "an open transaction".to_owned(), id: None, age: None, since };
     if since.elapsed() < WORTH_ASKING {
@@ -21,7 +22,8 @@ pub(super) async fn of_rows(connection: &mut MySqlConnection, since: Instant) ->
     let writers: sqlx::Result<Vec<(i64, i64)>> = sqlx::query_as(
         "select cast(trx_mysql_thread_id as signed), timestampdiff(second, trx_started, now())
          from information_schema.innodb_trx
-         where trx_rows_modified > 0 and trx_mysql_thread_id <> connection_id() order by trx_started",
+         where trx_rows_modified > 0 and trx_mysql_thread_id <> connection_id()
+         order by trx_mysql_thread_id = 0, trx_started",
     )
     .fetch_all(connection)
     .await;

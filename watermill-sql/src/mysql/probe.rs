@@ -26,6 +26,8 @@ use crate::{
 enum Proof {
     /// MariaDB's list of processes numbers their statements.
     Processes,
+    /// And its list of metadata locks tells which of them have the table open.
+    Writers,
     /// MySQL's performance schema does.
     Events,
     /// They cannot be seen: time must do.
@@ -53,6 +55,7 @@ pub(super) async fn open(
 ) -> Result<Cursor, Failure> {
     let facts = checks::check(connection, tables, config).await?;
     let proof = match (facts.sees_others, facts.is_mariadb) {
+        (true, true) if facts.tells_locks => Proof::Writers,
         (true, true) => Proof::Processes,
         (_, false) if statements::are_numbered(connection).await.unwrap_or(false) => Proof::Events,
         _ => Proof::Grace,
@@ -144,6 +147,7 @@ impl Cursor {
         let up_to = rows.last().map_or(0, |row| row.position.offset);
         let running = match self.proof {
             Proof::Processes => statements::of_processes(connection).await?,
+            Proof::Writers => statements::of_writers(connection, tables).await?,
             Proof::Events => statements::of_events(connection).await?,
             Proof::Grace => Some(BTreeSet::new()),
         };
@@ -163,7 +167,7 @@ impl Cursor {
         }
         let locked = probes.iter().any(|(_, probed)| *probed == Probed::Locked);
         let is_late_enough = match self.proof {
-            Proof::Processes | Proof::Events => true,
+            Proof::Processes | Proof::Writers | Proof::Events => true,
             Proof::Grace => self
                 .gaps
                 .quiet_since()

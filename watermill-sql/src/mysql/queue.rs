@@ -186,13 +186,16 @@ impl QueueDialect for MySql {
         let claims: Vec<Claim> = releases.iter().map(|release| release.claim).collect();
         let changes: Vec<_> = releases
             .iter()
-            .map(|release| (release.claim.offset, release.attempts(), release.delay_ms()))
+            .map(|release| {
+                let (due_ms, from_now) = release.due();
+                (release.claim.offset, release.attempts(), due_ms, i64::from(from_now))
+            })
             .collect();
         let unclaim = format!(
             "update {FOUND} straight_join json_table('{}', '$[*]' columns (
-                 o bigint path '$[0]', attempts int path '$[1]', delay_ms bigint path '$[2]'
+                 o bigint path '$[0]', attempts int path '$[1]', due_ms bigint path '$[2]', from_now int path '$[3]'
              )) released on released.o = found.o straight_join {} m on m.`offset` = found.o
-             set {}, m.due_ms = {NOW_MS} + released.delay_ms, m.attempts = released.attempts",
+             set {}, m.due_ms = released.due_ms + released.from_now * {NOW_MS}, m.attempts = released.attempts",
             json(&changes),
             queue.tables.messages(),
             queue.let_go(),

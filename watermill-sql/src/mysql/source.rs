@@ -13,13 +13,13 @@ use crate::{
     error::{Failure, Trouble, classify},
     position::Position,
     schema::SchemaDialect as _,
-    source::{Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
+    source::{self, Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
     stored::{Limit, Row, Rows, Store},
     topic::Tables,
 };
 
 /// The longest id, in characters: the width of the column that a claim has for it.
-const ID_CHARS_MAX: u32 = 255;
+const ID_CHARS_MAX: u64 = 255;
 
 /// The server's numbers of a key that is there, and of an index that is.
 const DUPLICATE: u16 = 1062;
@@ -31,8 +31,9 @@ impl SourceDialect for MySql {
         connection: &mut MySqlConnection,
         source: &SqlSource,
     ) -> sqlx::Result<Vec<SourceColumn>> {
-        let columns: Vec<(String, String, String)> = sqlx::query_as(
-            "select cast(column_name as char), lower(cast(data_type as char)), cast(column_type as char)
+        let columns: Vec<(String, String, String, Option<i64>)> = sqlx::query_as(
+            "select cast(column_name as char), lower(cast(data_type as char)), cast(column_type as char),
+                    cast(least(character_maximum_length, 4294967295) as signed)
              from information_schema.columns
              where table_schema = coalesce(?, database()) and table_name = ? order by ordinal_position",
         )
@@ -42,10 +43,11 @@ impl SourceDialect for MySql {
         .await?;
         Ok(columns
             .into_iter()
-            .map(|(name, data_type, type_name)| SourceColumn {
+            .map(|(name, data_type, type_name, length_max)| SourceColumn {
                 name,
                 kind: kind(&data_type, &type_name),
                 type_name,
+                length_max: length_max.and_then(|length| u64::try_from(length).ok()),
             })
             .collect())
     }
@@ -60,9 +62,27 @@ impl SourceDialect for MySql {
     fn text_of(column: &SourceColumn, quoted: &str) -> String {
         match column.kind {
             Kind::Bytes => format!("lower(hex({quoted}))"),
-            _ => format!("cast({quoted} as char({ID_CHARS_MAX}))"),
+            _ => format!("cast({quoted} as char)"),
         }
     }
+
+    fn size_of(_column: &SourceColumn, quoted: &str) -> String {
+        format!("coalesce(length({quoted}), 0)")
+    }
+
+    /// A timestamp is a moment, and is told in the session's zone; a datetime is text in the server's.
+    fn ms_of(column: &SourceColumn, quoted: &str) -> Option<String> {
+        let utc = match column.type_name.split('(').next()?.trim() {
+            "timestamp" => format!("convert_tz({quoted}, @@session.time_zone, '+00:00')"),
+            "datetime" | "date" => format!("convert_tz({quoted}, @@global.time_zone, '+00:00')"),
+            _ => return None,
+        };
+        Some(format!("cast(timestampdiff(microsecond, '1970-01-01', {utc}) div 1000 as signed)"))
+    }
+
+    const NO_MS: &str = "cast(null as signed)";
+
+    const ID_CHARS_MAX: Option<u64> = Some(ID_CHARS_MAX);
 
     fn mark_of(kind: Kind) -> &'static str {
         match kind {
@@ -142,15 +162,8 @@ impl SourceDialect for MySql {
         ids: &[String],
     ) -> sqlx::Result<Vec<SourceRow>> {
         let mut store = Store::default();
-        let mut query = sqlx::query(AssertSqlSafe(format!(
-            "select 0, {} from {} where {} in ({}) and {}",
-            mapping.columns,
-            mapping.table,
-            mapping.id,
-            ids_of(mapping, ids.len()),
-            mapping.is_unmarked(),
-        )))
-        .persistent(false);
+        let rows = by_id(mapping, &format!("0, {}", mapping.columns), ids.len());
+        let mut query = sqlx::query(AssertSqlSafe(rows)).persistent(false);
         for id in ids {
             query = query.bind(id);
         }
@@ -165,18 +178,27 @@ impl SourceDialect for MySql {
             .await
     }
 
+    async fn sizes_by_id(
+        connection: &mut MySqlConnection,
+        mapping: &Mapping,
+        ids: &[String],
+    ) -> sqlx::Result<Vec<(String, i64)>> {
+        let sizes =
+            by_id(mapping, &format!("{}, cast({} as signed)", mapping.id_text, mapping.bytes), ids.len());
+        let mut query = sqlx::query_as(AssertSqlSafe(sizes)).persistent(false);
+        for id in ids {
+            query = query.bind(id);
+        }
+        query.fetch_all(connection).await
+    }
+
     async fn ids_there(
         connection: &mut MySqlConnection,
         mapping: &Mapping,
         ids: &[String],
     ) -> sqlx::Result<Vec<String>> {
-        let Mapping { table, id, id_text, .. } = mapping;
-        let mut query = sqlx::query_scalar(AssertSqlSafe(format!(
-            "select {id_text} from {table} where {id} in ({}) and {}",
-            ids_of(mapping, ids.len()),
-            mapping.is_unmarked(),
-        )))
-        .persistent(false);
+        let there = by_id(mapping, &mapping.id_text, ids.len());
+        let mut query = sqlx::query_scalar(AssertSqlSafe(there)).persistent(false);
         for id in ids {
             query = query.bind(id);
         }
@@ -277,9 +299,16 @@ pub(super) async fn visible(
 fn read(row: &MySqlRow, mapping: &Mapping, store: &mut Store) -> sqlx::Result<Row> {
     Ok(Row {
         position: Position::from(row.try_get::<i64, _>(0)?),
-        published_at: None,
+        published_at: source::moment(row.try_get(source::PUBLISHED_MS + 1)?),
         message: mapping.keep(store, |column| bytes(row, column + 1))?,
     })
+}
+
+/// What there is of the rows with so many ids, which are bound.
+fn by_id(mapping: &Mapping, columns: &str, count: usize) -> String {
+    let Mapping { table, id, .. } = mapping;
+    let ids = ids_of(mapping, count);
+    format!("select {columns} from {table} where {id} in ({ids}) and {}", mapping.is_unmarked())
 }
 
 /// So many parameters, as the column of the id has them.

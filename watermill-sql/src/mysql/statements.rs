@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 
 use super::gaps::Statement;
+use crate::topic::Tables;
 
 /// What one row of an answer is about.
 const OTHER: i64 = 0;
@@ -19,27 +20,49 @@ const UNSEEN: i64 = 2;
 pub(super) async fn of_processes(
     connection: &mut MySqlConnection,
 ) -> sqlx::Result<Option<BTreeSet<Statement>>> {
-    read(
-        connection,
+    let rows = sqlx::query_as(AssertSqlSafe(processes(""))).fetch_all(connection).await?;
+    Ok(others(rows))
+}
+
+/// Those of them whose connections have the table open for more than to read it, as its list of metadata locks tells. A
+/// statement opens the tables that it writes to, by triggers and functions as well, before it draws anything, and its
+/// transaction lets go of them after its end. So what else runs on the server, for however long, is nobody's concern.
+pub(super) async fn of_writers(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+) -> sqlx::Result<Option<BTreeSet<Statement>>> {
+    let have_it_open = "and (id = connection_id() or id in (
+             select thread_id from information_schema.metadata_lock_info
+             where table_schema = coalesce(?, database()) and table_name = ?
+               and lock_mode not in ('MDL_SHARED', 'MDL_SHARED_HIGH_PRIO', 'MDL_SHARED_READ')
+         ))";
+    let rows = sqlx::query_as(AssertSqlSafe(processes(have_it_open)))
+        .bind(tables.messages_schema())
+        .bind(tables.messages_name())
+        .fetch_all(connection)
+        .await?;
+    Ok(others(rows))
+}
+
+fn processes(which: &str) -> String {
+    format!(
         "select cast(id as signed), cast(query_id as signed), cast(id = connection_id() as signed)
          from information_schema.processlist
          where command not in ('Sleep', 'Daemon', 'Binlog Dump') and command not like 'Slave%'
-           and not (command = 'Connect' and user in ('system user', 'unauthenticated user'))
+           and not (command = 'Connect' and user in ('system user', 'unauthenticated user')) {which}
          union all
          select 0, 0, 2 from (select 1) one where not exists (
              select 1 from information_schema.user_privileges
              where privilege_type = 'PROCESS'
                and grantee = concat('''', replace(current_user(), '@', '''@'''), '''')
-         )",
+         )"
     )
-    .await
 }
 
 /// MySQL's performance schema. `None` where it is off or in part: it does not see our own statement, or has a
 /// connection of which it tells nothing.
 pub(super) async fn of_events(connection: &mut MySqlConnection) -> sqlx::Result<Option<BTreeSet<Statement>>> {
-    read(
-        connection,
+    let rows = sqlx::query_as(
         "select cast(t.processlist_id as signed), cast(e.event_id as signed),
                 cast(t.processlist_id = connection_id() as signed)
          from performance_schema.events_statements_current e
@@ -48,7 +71,9 @@ pub(super) async fn of_events(connection: &mut MySqlConnection) -> sqlx::Result<
          union all
          select 0, 0, 2 from performance_schema.threads where type = 'FOREGROUND' and instrumented = 'NO'",
     )
-    .await
+    .fetch_all(connection)
+    .await?;
+    Ok(others(rows))
 }
 
 /// Whether the performance schema sees every statement: none of their kinds is turned off, and no thread came
@@ -65,14 +90,6 @@ pub(super) async fn are_numbered(connection: &mut MySqlConnection) -> sqlx::Resu
         .await?;
     let lost: String = lost.map_or(Ok(String::new()), |row| row.try_get(1))?;
     Ok(kinds_off == 0 && lost == "0" && of_events(connection).await?.is_some())
-}
-
-async fn read(
-    connection: &mut MySqlConnection,
-    query: &'static str,
-) -> sqlx::Result<Option<BTreeSet<Statement>>> {
-    let rows: Vec<(i64, i64, i64)> = sqlx::query_as(query).fetch_all(connection).await?;
-    Ok(others(rows))
 }
 
 /// The statements of others, if ours was seen and everybody's can be.

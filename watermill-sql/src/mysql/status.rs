@@ -43,14 +43,17 @@ impl StatusDialect for MySql {
         tables: &Tables,
         after: Position,
     ) -> sqlx::Result<Backlog> {
-        let messages = tables.messages();
+        let (messages, offset) = (tables.messages(), tables.offset());
+        let age_ms = match tables.mapping() {
+            Some(mapping) => format!("{NOW_MS} - {}", mapping.published_ms),
+            None => "1000 * timestampdiff(second, created_at, now())".to_owned(),
+        };
         let row = sqlx::query(AssertSqlSafe(format!(
             "select (select count(*) from (
-                        select 1 from {messages} where `offset` > ? limit {}
+                        select 1 from {messages} where {offset} > ? limit {}
                     ) counted),
-                    (select cast(1000 * timestampdiff(second, created_at, now()) as signed)
-                     from {messages} where `offset` > ? order by `offset` limit 1),
-                    (select max(`offset`) from {messages})",
+                    (select cast({age_ms} as signed) from {messages} where {offset} > ? order by {offset} limit 1),
+                    (select cast(max({offset}) as signed) from {messages})",
             COUNTED_MAX + 1
         )))
         .bind(after.offset)
@@ -115,6 +118,21 @@ impl StatusDialect for MySql {
         let (due, behind, delayed, in_hand) =
             sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
         Ok(QueueCounts { due, behind, delayed, in_hand })
+    }
+
+    async fn oldest_unclaimed(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        has_due: bool,
+    ) -> sqlx::Result<Option<i64>> {
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            "select cast(1000 * timestampdiff(second, created_at, now()) as signed)
+             from {} where acked = 0 {} order by `offset` limit 1",
+            tables.messages(),
+            if has_due { "and due_ms = 0" } else { "" },
+        )))
+        .fetch_optional(connection)
+        .await
     }
 
     async fn peek(

@@ -163,24 +163,25 @@ impl QueueDialect for Postgres {
         releases: &[Release],
     ) -> sqlx::Result<Vec<i64>> {
         let unclaim = format!(
-            r#"update {} set {}, due_ms = {NOW_MS} + $4, attempts = $5 where {IS_HELD}
+            r#"update {} set {}, due_ms = $4 + case when $6 then {NOW_MS} else 0 end, attempts = $5 where {IS_HELD}
                returning "offset"::bigint"#,
             queue.tables.messages(),
             queue.let_go(),
         );
-        let mut alike: BTreeMap<(i32, i32, i64), Vec<i64>> = BTreeMap::new();
+        let mut alike: BTreeMap<(i32, i32, (i64, bool)), Vec<i64>> = BTreeMap::new();
         for release in releases {
-            let kind = (attempts(release.claim.attempt), attempts(release.attempts()), release.delay_ms());
+            let kind = (attempts(release.claim.attempt), attempts(release.attempts()), release.due());
             alike.entry(kind).or_default().push(release.claim.offset);
         }
         let mut ours = Vec::with_capacity(releases.len());
-        for ((attempt, tried, delay_ms), offsets) in alike {
+        for ((attempt, tried, (due_ms, from_now)), offsets) in alike {
             let unclaimed: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(unclaim.clone()))
                 .bind(offsets)
                 .bind(attempt)
                 .bind(&queue.owner)
-                .bind(delay_ms)
+                .bind(due_ms)
                 .bind(tried)
+                .bind(from_now)
                 .fetch_all(&mut *connection)
                 .await?;
             ours.extend(unclaimed);

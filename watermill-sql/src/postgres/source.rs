@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _, postgres::PgRow};
 
-use super::{rows::bytes, schema};
+use super::{rows::bytes, schema, zone};
 use crate::{
     PayloadColumn,
     error::Failure,
     position::Position,
     schema::SchemaDialect as _,
-    source::{Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
+    source::{self, Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
     stored::{Limit, Row, Rows, Store},
     topic::Tables,
 };
@@ -37,6 +37,7 @@ impl SourceDialect for Postgres {
                 name,
                 kind: kind(&category, &type_name),
                 type_name,
+                length_max: None,
             })
             .collect())
     }
@@ -54,6 +55,30 @@ impl SourceDialect for Postgres {
             _ => format!("{quoted}::text"),
         }
     }
+
+    /// As of our own tables: what is compressed is not looked into.
+    fn size_of(column: &SourceColumn, quoted: &str) -> String {
+        let size = match column.kind {
+            Kind::Bytes => format!("octet_length({quoted})"),
+            _ => format!("octet_length({quoted}::text)"),
+        };
+        format!(
+            "(case when coalesce(pg_column_size({quoted}), 0) <= 256 then coalesce(pg_column_size({quoted}), 0) else {size} end)::bigint"
+        )
+    }
+
+    fn ms_of(column: &SourceColumn, quoted: &str) -> Option<String> {
+        let type_name = &column.type_name;
+        let is_of_a_day = type_name.starts_with("time ") || type_name.starts_with("time(");
+        let moment = match type_name.ends_with("with time zone") {
+            _ if column.kind != Kind::Time || is_of_a_day => return None,
+            true => quoted.to_owned(),
+            false => zone::moment_of(quoted),
+        };
+        Some(format!("(extract(epoch from {moment}) * 1000)::bigint"))
+    }
+
+    const NO_MS: &str = "null::bigint";
 
     fn mark_of(kind: Kind) -> &'static str {
         match kind {
@@ -117,22 +142,24 @@ impl SourceDialect for Postgres {
         ids: &[String],
     ) -> sqlx::Result<Vec<SourceRow>> {
         let mut store = Store::default();
-        sqlx::query(AssertSqlSafe(format!(
-            "select 0::bigint, {} from {} where {} = any({}) and {}",
-            mapping.columns,
-            mapping.table,
-            mapping.id,
-            ids_of(mapping),
-            mapping.is_unmarked(),
-        )))
-        .bind(ids)
-        .fetch(connection)
-        .map(|row| {
-            let row = row?;
-            Ok(SourceRow { id: row.try_get(1)?, row: read(&row, mapping, &mut store)? })
-        })
-        .try_collect()
-        .await
+        sqlx::query(AssertSqlSafe(by_id(mapping, &format!("0::bigint, {}", mapping.columns))))
+            .bind(ids)
+            .fetch(connection)
+            .map(|row| {
+                let row = row?;
+                Ok(SourceRow { id: row.try_get(1)?, row: read(&row, mapping, &mut store)? })
+            })
+            .try_collect()
+            .await
+    }
+
+    async fn sizes_by_id(
+        connection: &mut PgConnection,
+        mapping: &Mapping,
+        ids: &[String],
+    ) -> sqlx::Result<Vec<(String, i64)>> {
+        let sizes = by_id(mapping, &format!("{}, {}", mapping.id_text, mapping.bytes));
+        sqlx::query_as(AssertSqlSafe(sizes)).bind(ids).fetch_all(connection).await
     }
 
     async fn ids_there(
@@ -140,15 +167,10 @@ impl SourceDialect for Postgres {
         mapping: &Mapping,
         ids: &[String],
     ) -> sqlx::Result<Vec<String>> {
-        let Mapping { table, id, id_text, .. } = mapping;
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            "select {id_text} from {table} where {id} = any({}) and {}",
-            ids_of(mapping),
-            mapping.is_unmarked(),
-        )))
-        .bind(ids)
-        .fetch_all(connection)
-        .await
+        sqlx::query_scalar(AssertSqlSafe(by_id(mapping, &mapping.id_text)))
+            .bind(ids)
+            .fetch_all(connection)
+            .await
     }
 
     async fn pass(connection: &mut PgConnection, mapping: &Mapping, passed: Passed<'_>) -> sqlx::Result<()> {
@@ -220,9 +242,19 @@ pub(super) async fn by_offset(
 fn read(row: &PgRow, mapping: &Mapping, store: &mut Store) -> sqlx::Result<Row> {
     Ok(Row {
         position: Position::from(row.try_get::<i64, _>(0)?),
-        published_at: None,
+        published_at: source::moment(row.try_get(source::PUBLISHED_MS + 1)?),
         message: mapping.keep(store, |column| bytes(row, column + 1))?,
     })
+}
+
+/// What there is of the rows with the ids of the first parameter.
+fn by_id(mapping: &Mapping, columns: &str) -> String {
+    let Mapping { table, id, .. } = mapping;
+    format!(
+        "select {columns} from {table} where {id} = any({}) and {}",
+        ids_of(mapping),
+        mapping.is_unmarked()
+    )
 }
 
 /// The ids of the first parameter, as the column has them.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, FromRow as _, PgConnection, Postgres, Row as _};
 
-use super::{NOW_MS, rows, zone};
+use super::{NOW_MS, rows, source, zone};
 use crate::{
     Layout, WriterStatus,
     position::Position,
@@ -53,28 +53,34 @@ impl StatusDialect for Postgres {
         tables: &Tables,
         after: Position,
     ) -> sqlx::Result<Backlog> {
-        let messages = tables.messages();
+        let (messages, offset) = (tables.messages(), tables.offset());
         let is_log: bool = sqlx::query_scalar(
             "select exists (select from pg_attribute where attrelid = to_regclass($1) and attname = 'transaction_id')",
         )
         .bind(&messages)
         .fetch_one(&mut *connection)
         .await?;
+        let is_log = is_log && tables.mapping().is_none();
         let by_offset = !is_log || (after.transaction == 0 && after.offset > 0);
-        let (behind, order) = match by_offset {
-            true => (r#"$1::text is not null and "offset" > $2"#, r#""offset""#),
-            false => (r#"(transaction_id, "offset") > ($1::text::xid8, $2)"#, r#"transaction_id, "offset""#),
-        };
-        let newest = match by_offset {
-            true => r#""offset" desc"#,
-            false => r#"transaction_id desc, "offset" desc"#,
+        let (behind, order, newest) = match by_offset {
+            true => {
+                (format!("$1::text is not null and {offset} > $2"), offset.clone(), format!("{offset} desc"))
+            }
+            false => (
+                format!("(transaction_id, {offset}) > ($1::text::xid8, $2)"),
+                format!("transaction_id, {offset}"),
+                format!("transaction_id desc, {offset} desc"),
+            ),
         };
         let created_at = if is_log { &*zone::CREATED_AT } else { "created_at" };
+        let age_ms = match tables.mapping() {
+            Some(mapping) => format!("{NOW_MS} - {}", mapping.published_ms),
+            None => format!("(extract(epoch from clock_timestamp() - {created_at}) * 1000)::bigint"),
+        };
         let row = sqlx::query(AssertSqlSafe(format!(
-            r#"select (select count(*) from (select 1 from {messages} where {behind} limit {COUNTED_MAX} + 1) counted),
-                      (select (extract(epoch from clock_timestamp() - {created_at}) * 1000)::bigint
-                       from {messages} where {behind} order by {order} limit 1),
-                      (select "offset"::bigint from {messages} order by {newest} limit 1)"#
+            "select (select count(*) from (select 1 from {messages} where {behind} limit {COUNTED_MAX} + 1) counted),
+                    (select {age_ms} from {messages} where {behind} order by {order} limit 1),
+                    (select {offset}::bigint from {messages} order by {newest} limit 1)"
         )))
         .bind(after.transaction.to_string())
         .bind(after.offset)
@@ -156,6 +162,22 @@ impl StatusDialect for Postgres {
         Ok(QueueCounts { due, behind, delayed, in_hand })
     }
 
+    async fn oldest_unclaimed(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        has_due: bool,
+    ) -> sqlx::Result<Option<i64>> {
+        let order =
+            if has_due { r#"and due_ms = 0 order by due_ms, "offset""# } else { r#"order by "offset""# };
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            "select (extract(epoch from clock_timestamp() - created_at::timestamptz) * 1000)::bigint
+             from {} where not acked {order} limit 1",
+            tables.messages()
+        )))
+        .fetch_optional(connection)
+        .await
+    }
+
     async fn peek(
         connection: &mut PgConnection,
         tables: &Tables,
@@ -165,6 +187,10 @@ impl StatusDialect for Postgres {
     ) -> sqlx::Result<Peeked> {
         let created_at = if layout == Layout::Log { &*zone::CREATED_AT } else { "created_at::timestamptz" };
         let limit = Limit { rows: limit, bytes: PEEKED_BYTES_MAX };
+        if let Some(mapping) = tables.mapping() {
+            let rows = source::by_offset(connection, mapping, after, i64::MAX, limit).await?.rows;
+            return Ok(Peeked { rows });
+        }
         let mut store = Store::default();
         let found = sqlx::query(AssertSqlSafe(format!(
             r#"select {}, {created_at} from {} where "offset" > $1 order by "offset" limit $2"#,

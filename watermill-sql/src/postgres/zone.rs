@@ -22,5 +22,9 @@ const ZONE: &str = "(select coalesce(
 pub(super) static NOW: LazyLock<String> = LazyLock::new(|| format!("current_timestamp at time zone {ZONE}"));
 
 /// The moment of that column. The zone is looked up once a statement, if at all.
-pub(super) static CREATED_AT: LazyLock<String> =
-    LazyLock::new(|| format!("(created_at::timestamp at time zone {ZONE})"));
+pub(super) static CREATED_AT: LazyLock<String> = LazyLock::new(|| moment_of("created_at"));
+
+/// The moment of a column without a zone.
+pub(super) fn moment_of(column: &str) -> String {
+    format!("({column}::timestamp at time zone {ZONE})")
+}

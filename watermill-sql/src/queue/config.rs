@@ -180,7 +180,7 @@ impl SqlQueueSubscriberConfig {
 
     /// Sets a table that is not one of Watermill's, to be worked on as a queue. Default: none, topics are tables of ours.
     /// With one, the subscriber has no other topic than [its](SqlSource::topic), and what an ack does is said
-    /// [there](SqlSource::after_ack), not by [`on_ack`](Self::on_ack). A claim is bounded in rows, not in bytes.
+    /// [there](SqlSource::after_ack), not by [`on_ack`](Self::on_ack).
     #[must_use]
     pub fn source(mut self, source: SqlSource) -> Self {
         self.source = Some(source);
@@ -237,7 +237,8 @@ impl SqlQueueSubscriberConfig {
         }
         check(
             self.source.is_none() || !self.ordered_by_key,
-            "ordered_by_key: a table that is not ours is a queue without order",
+            "ordered_by_key: a table that is not ours is a queue without order: read it as a log, in the order of a column \
+             that counts up (SqlSubscriberConfig::source), with a router's ordered_by_key if keys are to go on side by side",
         );
         for problem in self.source.iter().flat_map(source::problems) {
             check(false, &problem);

@@ -174,10 +174,15 @@ impl Release {
         if self.tried { self.claim.attempt } else { self.claim.attempt.saturating_sub(1) }
     }
 
-    pub(crate) fn delay_ms(self) -> i64 {
+    /// When it is due again, and whether that is counted from now on. What waits for no time depends on no clock, and is
+    /// the first of those that had to wait.
+    pub(crate) fn due(self) -> (i64, bool) {
         // A delay too long to be added up is as good as a century.
         const CENTURY: i64 = 100 * 365 * 24 * 3_600 * 1_000;
-        i64::try_from(self.delay.as_millis()).unwrap_or(CENTURY).min(CENTURY)
+        match self.delay.is_zero() {
+            true => (Turn::Waited.first_ms(), false),
+            false => (i64::try_from(self.delay.as_millis()).unwrap_or(CENTURY).min(CENTURY), true),
+        }
     }
 }
 

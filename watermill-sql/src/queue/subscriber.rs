@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
 };
 
 use async_trait::async_trait;
@@ -137,7 +137,8 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             let SqlQueueSubscriberConfig { watch_interval: interval, poll_interval_max, retry, .. } =
                 self.config;
             let due_interval = Some(poll_interval_max);
-            let wanted = Wanted { topic: tables.topic().to_owned(), watched, interval, due_interval, retry };
+            let (topic, trouble) = (tables.topic().to_owned(), watch::told_by_status(&shared));
+            let wanted = Wanted { topic, watched, interval, due_interval, retry, trouble };
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
@@ -159,6 +160,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 kept: Mutex::default(),
                 turns: Mutex::default(),
                 end_claims_at: Mutex::new(Instant::now()),
+                fitting: AtomicUsize::new(batch_size),
                 watched: seat,
             };
             reader.run()

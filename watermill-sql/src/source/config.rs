@@ -37,6 +37,7 @@ pub struct SqlSource {
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) metadata_json: Option<String>,
     pub(crate) order_by: Option<String>,
+    pub(crate) published_at: Option<String>,
     pub(crate) after_ack: AfterAck,
 }
 
@@ -80,6 +81,7 @@ impl SqlSource {
             metadata: Vec::new(),
             metadata_json: None,
             order_by: None,
+            published_at: None,
             after_ack: AfterAck::Keep,
         }
     }
@@ -147,7 +149,8 @@ impl SqlSource {
         self
     }
 
-    /// Sets the column of the payload, of bytes, text or JSON. Default: `payload`. SQL's null is an empty payload.
+    /// Sets the column of the payload, of bytes, text or JSON. Default: `payload`. SQL's null is no value: the message is a
+    /// [tombstone](watermill_core::Message::is_tombstone), and not one with an empty payload.
     #[must_use]
     pub fn payload(mut self, column: impl Into<String>) -> Self {
         self.payload = column.into();
@@ -184,6 +187,18 @@ impl SqlSource {
         self
     }
 
+    /// Sets the column that tells when a row was written, of a time. Default: none, and the age of a message is not known: in
+    /// [`DeliveryInfo::published_at`](watermill_core::DeliveryInfo::published_at), a subscription's status and
+    /// [`SqlStatus`](crate::SqlStatus).
+    ///
+    /// A time without a zone is in that of the sessions that ask for none, as the server has it, and in UTC on SQLite,
+    /// where text as its functions of dates take is a time.
+    #[must_use]
+    pub fn published_at(mut self, column: impl Into<String>) -> Self {
+        self.published_at = Some(column.into());
+        self
+    }
+
     /// Sets what becomes of a row whose message was acked, or was moved to the dead letters. Default:
     /// [`AfterAck::Keep`].
     #[must_use]
@@ -207,8 +222,15 @@ impl SqlSource {
         let names = [Some(&self.table), Some(&self.id), Some(&self.payload)]
             .into_iter()
             .chain(
-                [&self.schema, &self.offset, &self.key, &self.metadata_json, &self.order_by]
-                    .map(Option::as_ref),
+                [
+                    &self.schema,
+                    &self.offset,
+                    &self.key,
+                    &self.metadata_json,
+                    &self.order_by,
+                    &self.published_at,
+                ]
+                .map(Option::as_ref),
             )
             .chain([mark])
             .flatten()

@@ -27,6 +27,8 @@ pub struct SourceColumn {
     pub(crate) kind: Kind,
     /// As the database writes it in a cast.
     pub(crate) type_name: String,
+    /// How many characters or bytes it holds at most, where that is bounded and known.
+    pub(crate) length_max: Option<u64>,
 }
 
 /// A row that was read by its id.
@@ -60,6 +62,18 @@ pub trait SourceDialect: SchemaDialect {
     /// An expression of the text of an id.
     fn text_of(column: &SourceColumn, quoted: &str) -> String;
 
+    /// An expression of how many bytes of a column become a part of a message, nearly; zero of SQL's null.
+    fn size_of(column: &SourceColumn, quoted: &str) -> String;
+
+    /// An expression of the moment of a column, in milliseconds since the epoch; `None` where it holds none.
+    fn ms_of(column: &SourceColumn, quoted: &str) -> Option<String>;
+
+    /// No moment, as the same type.
+    const NO_MS: &str;
+
+    /// How long an id may be that a claim holds, in characters, where that is bounded. Of bytes it holds two digits each.
+    const ID_CHARS_MAX: Option<u64> = None;
+
     /// What a column is set to as a mark.
     fn mark_of(kind: Kind) -> &'static str;
 
@@ -88,6 +102,13 @@ pub trait SourceDialect: SchemaDialect {
         mapping: &Mapping,
         ids: &[String],
     ) -> sqlx::Result<Vec<SourceRow>>;
+
+    /// Which of these rows are there and not marked, and their sizes.
+    async fn sizes_by_id(
+        connection: &mut Self::Connection,
+        mapping: &Mapping,
+        ids: &[String],
+    ) -> sqlx::Result<Vec<(String, i64)>>;
 
     /// Which of these rows are still there and not marked.
     async fn ids_there(

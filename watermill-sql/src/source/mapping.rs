@@ -1,5 +1,7 @@
 //! [`Mapping`]: a source as it was found in the database, and how its rows become messages.
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::{Map, Value};
 use watermill_core::{backend::key_entry, error::BoxError};
 
@@ -8,6 +10,11 @@ use crate::{
     marshaler::{Columns, Unreadable},
     stored::{Store, Stored},
 };
+
+/// Which of the columns of a row tells when it was written, and the first of the entries.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) const PUBLISHED_MS: usize = 4;
+const ENTRIES: usize = 5;
 
 /// What a source is used as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +37,12 @@ pub struct Mapping {
     pub(crate) id_type: String,
     pub(crate) id_is_bytes: bool,
     pub(crate) order_by: String,
-    /// What is selected of a row: id, payload, key, JSON metadata, and each entry.
+    /// What is selected of a row: id, payload, key, JSON metadata, when it was written, and each entry.
     pub(crate) columns: String,
+    /// When a row was written, in milliseconds since the epoch, or null.
+    pub(crate) published_ms: String,
+    /// How many bytes of a row become a message, nearly.
+    pub(crate) bytes: String,
     /// What is done with a row that is passed; `None` where it stays as it is.
     pub(crate) pass: Option<Pass>,
 }
@@ -71,12 +82,13 @@ impl Mapping {
         store: &mut Store,
         mut column: impl FnMut(usize) -> sqlx::Result<Option<&'r [u8]>>,
     ) -> sqlx::Result<Result<Stored, Unreadable>> {
-        let (uuid, payload) = (column(0)?.unwrap_or_default(), column(1)?.unwrap_or_default());
+        let (uuid, value) = (column(0)?.unwrap_or_default(), column(1)?);
+        let payload = value.unwrap_or_default();
         let (key, json) = (column(2)?, column(3)?);
         let mut entries = Vec::with_capacity(self.source.metadata.len());
         for (at, (name, _)) in self.source.metadata.iter().enumerate() {
-            if let Some(value) = column(at + 4)? {
-                entries.push((&**name, value));
+            if let Some(text) = column(at + ENTRIES)? {
+                entries.push((&**name, text));
             }
         }
         let metadata = match metadata(key, json, &entries) {
@@ -86,8 +98,16 @@ impl Mapping {
                 return Ok(Err(Unreadable { error, remains }));
             }
         };
-        Ok(store.keep(Columns { uuid, payload, metadata: Some(metadata.as_bytes()) }))
+        let stored = store.keep(Columns { uuid, payload, metadata: Some(metadata.as_bytes()) });
+        Ok(if value.is_some() { stored } else { stored.map(Stored::without_value) })
     }
+}
+
+/// When a row was written, of which the source may know the milliseconds since the epoch.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) fn moment(ms: Option<i64>) -> Option<SystemTime> {
+    let since_epoch = Duration::from_millis(u64::try_from(ms?).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since_epoch)
 }
 
 /// The metadata of a row as our own tables have it.

@@ -14,6 +14,8 @@ pub use config::{AfterAck, SqlSource};
 pub(crate) use dialect::{Kind, SourceColumn, SourceRow};
 pub(crate) use dialect::{Passed, SourceDialect};
 pub(crate) use mapping::{Mapping, Use};
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(crate) use mapping::{PUBLISHED_MS, moment};
 #[cfg(feature = "sqlite")]
 pub(crate) use prepare::quote;
-pub(crate) use prepare::{check_topic, ensure_claims, problems, tables_over};
+pub(crate) use prepare::{check_topic, ensure_claims, has_claims, problems, tables_over};

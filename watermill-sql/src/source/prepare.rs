@@ -59,13 +59,21 @@ pub(crate) async fn ensure_claims<D: SourceDialect>(
     tables: &Tables,
     create: bool,
 ) -> Result<(), Failure> {
-    if !is_there::<D>(connection, &tables.messages_name(), CLAIMS_COLUMNS).await? {
+    if !has_claims::<D>(connection, tables).await? {
         may_create(&tables.messages_name(), create)?;
     }
     match create {
         true => D::create_claims(connection, tables).await.map_err(classify::<D>),
         false => Ok(()),
     }
+}
+
+/// Whether anybody has worked on a queue over somebody's table.
+pub(crate) async fn has_claims<D: SourceDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<bool, Failure> {
+    is_there::<D>(connection, &tables.messages_name(), CLAIMS_COLUMNS).await
 }
 
 async fn find<D: SourceDialect>(
@@ -107,6 +115,9 @@ fn mapping_of<D: SourceDialect>(
         None => Ok("null".to_owned()),
     };
     let id = find(&source.id)?;
+    if used_as == Use::Queue {
+        check_id::<D>(id)?;
+    }
     let id_text = D::text_of(id, &quoted(&source.id));
     let mut selected = vec![
         id_text.clone(),
@@ -114,6 +125,19 @@ fn mapping_of<D: SourceDialect>(
         optional(&source.key)?,
         optional(&source.metadata_json)?,
     ];
+    let published_ms = match &source.published_at {
+        Some(column) => D::ms_of(find(column)?, &quoted(column)).ok_or_else(|| {
+            format!(
+                "the column {column:?} of the table {name:?} holds no time: SqlSource::published_at needs one"
+            )
+        })?,
+        None => D::NO_MS.to_owned(),
+    };
+    selected.push(published_ms.clone());
+    let mut bytes_in_all = D::size_of(find(&source.payload)?, &quoted(&source.payload));
+    if let Some(column) = &source.metadata_json {
+        bytes_in_all = format!("{bytes_in_all} + {}", D::size_of(find(column)?, &quoted(column)));
+    }
     for (_, column) in &source.metadata {
         selected.push(bytes(column)?);
     }
@@ -146,8 +170,27 @@ fn mapping_of<D: SourceDialect>(
         id_is_bytes: id.kind == Kind::Bytes,
         order_by: quoted(&find(order_by)?.name),
         columns: selected.join(", "),
+        published_ms,
+        bytes: bytes_in_all,
         pass,
     })
+}
+
+/// Refuses an id that a claim may not hold.
+fn check_id<D: SourceDialect>(column: &SourceColumn) -> Result<(), String> {
+    let Some(chars) = D::ID_CHARS_MAX else { return Ok(()) };
+    let max = if column.kind == Kind::Bytes { chars / 2 } else { chars };
+    match column.length_max.filter(|length| *length > max) {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "the id {:?} is {}, and a claim holds ids of up to {chars} characters, or {} bytes: narrow the column \
+             (alter table ... modify), name another unique one with SqlSource::id, or read the table as a log, with \
+             SqlSubscriberConfig::source",
+            column.name,
+            column.type_name,
+            chars / 2,
+        )),
+    }
 }
 
 fn mark_of<D: SourceDialect>(column: &SourceColumn, quoted: String) -> Pass {

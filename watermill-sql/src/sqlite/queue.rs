@@ -152,15 +152,17 @@ impl QueueDialect for Sqlite {
             .iter()
             .map(|release| {
                 let Claim { offset, attempt } = release.claim;
-                (offset, attempt, release.attempts(), release.delay_ms())
+                let (due_ms, from_now) = release.due();
+                (offset, attempt, release.attempts(), due_ms, i64::from(from_now))
             })
             .collect();
         sqlx::query_scalar(AssertSqlSafe(format!(
-            r#"with released (o, held, attempts, delay_ms) as materialized (
+            r#"with released (o, held, attempts, due_ms, from_now) as materialized (
                    select json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-                          json_extract(value, '$[2]'), json_extract(value, '$[3]') from json_each(?1)
+                          json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]')
+                   from json_each(?1)
                )
-               update {} as m set {}, due_ms = {NOW_MS} + r.delay_ms, attempts = r.attempts
+               update {} as m set {}, due_ms = r.due_ms + r.from_now * {NOW_MS}, attempts = r.attempts
                from released r where m."offset" = r.o and m.attempts = r.held and m.owner = ?2
                returning "offset""#,
             queue.tables.messages(),

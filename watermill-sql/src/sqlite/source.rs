@@ -10,7 +10,7 @@ use crate::{
     position::Position,
     queue::json,
     schema::SchemaDialect as _,
-    source::{Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
+    source::{self, Kind, Mapping, Passed, SourceColumn, SourceDialect, SourceRow, SqlSource},
     stored::{Limit, Row, Rows, Store},
     topic::Tables,
 };
@@ -29,7 +29,12 @@ impl SourceDialect for Sqlite {
                 .await?;
         Ok(columns
             .into_iter()
-            .map(|(name, type_name)| SourceColumn { name, kind: kind(&type_name), type_name })
+            .map(|(name, type_name)| SourceColumn {
+                name,
+                kind: kind(&type_name),
+                type_name,
+                length_max: None,
+            })
             .collect())
     }
 
@@ -44,6 +49,18 @@ impl SourceDialect for Sqlite {
             _ => format!("cast({quoted} as text)"),
         }
     }
+
+    fn size_of(_column: &SourceColumn, quoted: &str) -> String {
+        format!("coalesce(length(cast({quoted} as blob)), 0)")
+    }
+
+    /// Text, as the functions of dates take.
+    fn ms_of(column: &SourceColumn, quoted: &str) -> Option<String> {
+        matches!(column.kind, Kind::Text | Kind::Time)
+            .then(|| format!("cast(unixepoch({quoted}, 'subsec') * 1000 as integer)"))
+    }
+
+    const NO_MS: &str = "null";
 
     fn mark_of(kind: Kind) -> &'static str {
         match kind {
@@ -102,22 +119,15 @@ impl SourceDialect for Sqlite {
         ids: &[String],
     ) -> sqlx::Result<Vec<SourceRow>> {
         let mut store = Store::default();
-        sqlx::query(AssertSqlSafe(format!(
-            "select 0, {} from {} where {} in ({}) and {}",
-            mapping.columns,
-            mapping.table,
-            mapping.id,
-            ids_of(mapping),
-            mapping.is_unmarked(),
-        )))
-        .bind(json(&ids))
-        .fetch(connection)
-        .map(|row| {
-            let row = row?;
-            Ok(SourceRow { id: row.try_get(1)?, row: read(&row, mapping, &mut store)? })
-        })
-        .try_collect()
-        .await
+        sqlx::query(AssertSqlSafe(by_id(mapping, &format!("0, {}", mapping.columns))))
+            .bind(json(&ids))
+            .fetch(connection)
+            .map(|row| {
+                let row = row?;
+                Ok(SourceRow { id: row.try_get(1)?, row: read(&row, mapping, &mut store)? })
+            })
+            .try_collect()
+            .await
     }
 
     async fn ids_there(
@@ -125,15 +135,19 @@ impl SourceDialect for Sqlite {
         mapping: &Mapping,
         ids: &[String],
     ) -> sqlx::Result<Vec<String>> {
-        let Mapping { table, id, id_text, .. } = mapping;
-        sqlx::query_scalar(AssertSqlSafe(format!(
-            "select {id_text} from {table} where {id} in ({}) and {}",
-            ids_of(mapping),
-            mapping.is_unmarked(),
-        )))
-        .bind(json(&ids))
-        .fetch_all(connection)
-        .await
+        sqlx::query_scalar(AssertSqlSafe(by_id(mapping, &mapping.id_text)))
+            .bind(json(&ids))
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn sizes_by_id(
+        connection: &mut SqliteConnection,
+        mapping: &Mapping,
+        ids: &[String],
+    ) -> sqlx::Result<Vec<(String, i64)>> {
+        let sizes = by_id(mapping, &format!("{}, {}", mapping.id_text, mapping.bytes));
+        sqlx::query_as(AssertSqlSafe(sizes)).bind(json(&ids)).fetch_all(connection).await
     }
 
     async fn pass(
@@ -228,9 +242,15 @@ pub(super) async fn fetch(
 fn read(row: &SqliteRow, mapping: &Mapping, store: &mut Store) -> sqlx::Result<Row> {
     Ok(Row {
         position: Position::from(row.try_get::<i64, _>(0)?),
-        published_at: None,
+        published_at: source::moment(row.try_get(source::PUBLISHED_MS + 1)?),
         message: mapping.keep(store, |column| row.try_get_unchecked(column + 1))?,
     })
+}
+
+/// What there is of the rows with the ids of the parameter.
+fn by_id(mapping: &Mapping, columns: &str) -> String {
+    let Mapping { table, id, .. } = mapping;
+    format!("select {columns} from {table} where {id} in ({}) and {}", ids_of(mapping), mapping.is_unmarked())
 }
 
 /// The ids of the parameter, as the column has them.

@@ -13,6 +13,9 @@ use crate::{
     topic::{LEASES, Tables},
 };
 
+/// When a row of ours was written, in milliseconds since the epoch.
+const WRITTEN_MS: &str = "cast(unixepoch(created_at, 'subsec') * 1000 as integer)";
+
 #[async_trait]
 impl StatusDialect for Sqlite {
     async fn groups(
@@ -41,12 +44,15 @@ impl StatusDialect for Sqlite {
         tables: &Tables,
         after: Position,
     ) -> sqlx::Result<Backlog> {
-        let messages = tables.messages();
+        let (messages, offset) = (tables.messages(), tables.offset());
+        let written_ms = match tables.mapping() {
+            Some(mapping) => &*mapping.published_ms,
+            None => WRITTEN_MS,
+        };
         let row = sqlx::query(AssertSqlSafe(format!(
-            r#"select (select count(*) from (select 1 from {messages} where "offset" > ?1 limit {})),
-                      (select {NOW_MS} - cast(unixepoch(created_at, 'subsec') * 1000 as integer)
-                       from {messages} where "offset" > ?1 order by "offset" limit 1),
-                      (select max("offset") from {messages})"#,
+            "select (select count(*) from (select 1 from {messages} where {offset} > ?1 limit {})),
+                    (select {NOW_MS} - {written_ms} from {messages} where {offset} > ?1 order by {offset} limit 1),
+                    (select max({offset}) from {messages})",
             COUNTED_MAX + 1
         )))
         .bind(after.offset)
@@ -91,6 +97,21 @@ impl StatusDialect for Sqlite {
         let (due, behind, delayed, in_hand) =
             sqlx::query_as(AssertSqlSafe(counts)).fetch_one(connection).await?;
         Ok(QueueCounts { due, behind, delayed, in_hand })
+    }
+
+    async fn oldest_unclaimed(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        has_due: bool,
+    ) -> sqlx::Result<Option<i64>> {
+        let order =
+            if has_due { r#"and due_ms = 0 order by due_ms, "offset""# } else { r#"order by "offset""# };
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            "select {NOW_MS} - {WRITTEN_MS} from {} where not acked {order} limit 1",
+            tables.messages()
+        )))
+        .fetch_optional(connection)
+        .await
     }
 
     async fn peek(

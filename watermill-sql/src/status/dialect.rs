@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use sqlx::FromRow;
 
 use super::{Count, WriterStatus};
-use crate::{Layout, position::Position, schema::SchemaDialect, stored::Row, topic::Tables};
+use crate::{Layout, position::Position, source::SourceDialect, stored::Row, topic::Tables};
 
 /// The most rows that are counted, which bounds what a question costs.
 pub(crate) const COUNTED_MAX: u64 = 10_000;
 
 /// The questions about topics, each of a bounded cost.
 #[async_trait]
-pub trait StatusDialect: SchemaDialect {
+pub trait StatusDialect: SourceDialect {
     /// The groups of a log, with their leases where there is a table of those.
     async fn groups(
         connection: &mut Self::Connection,
@@ -43,6 +43,13 @@ pub trait StatusDialect: SchemaDialect {
         has_due: bool,
         ordered: bool,
     ) -> sqlx::Result<QueueCounts>;
+
+    /// How many milliseconds ago the first of a queue's rows was written that nobody has had and that waits for no time.
+    async fn oldest_unclaimed(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        has_due: bool,
+    ) -> sqlx::Result<Option<i64>>;
 
     /// Rows as they are, in the order of offsets.
     async fn peek(

@@ -71,6 +71,8 @@ pub struct QueueStatus {
     pub delayed: Count,
     /// Messages that workers have.
     pub in_hand: Count,
+    /// How long ago the first message of the queue was written that no worker has had yet, delayed ones left out.
+    pub oldest_unclaimed: Option<Duration>,
     /// Messages in the dead-letter topic that was named.
     pub dead: Option<Count>,
 }

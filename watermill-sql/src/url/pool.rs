@@ -1,8 +1,8 @@
 //! [`SqlPool`]: a pool of whichever database a URL names.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use sqlx::{AssertSqlSafe, Connection as _, pool::PoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, SqlStr, pool::PoolOptions};
 use watermill_core::{
     Message, Publisher, Subscriber,
     backend::Failure,
@@ -15,6 +15,7 @@ use crate::{
     HeldBack, LogStatus, PeekedMessage, QueueStatus, ShardCount, SqlDatabase, SqlFencedPublisher,
     SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlShardCounts,
     SqlStatus, SqlSubscriber, SqlSubscriberConfig,
+    connection::{PREPARE_MAX, Pooled, begin, within},
     error::{Trouble, classify},
     topic::Tables,
 };
@@ -258,42 +259,53 @@ impl SqlPool {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it is rolled back, or the commit may have happened.
+    /// Dropped, it is rolled back, or the commit may have happened. The configuration's
+    /// [`timeout`](SqlPublisherConfig::timeout) bounds it.
     pub async fn take(
         &self,
         topic: &str,
         rows: Vec<(i64, Option<Message>)>,
         (to, config): (&str, SqlPublisherConfig),
     ) -> Result<u64, PublishError> {
-        let failed = |failure: Failure| failure.publishing(topic);
-        on!(self, pool => {
-            let messages = messages_table(pool, topic).map_err(failed)?;
-            // So that two that take the same rows wait for one another, and neither for a lock that it cannot get.
-            let mut tx = begin(pool).await.map_err(failed)?;
+        let timeout = config.timeout;
+        let taken = on!(self, pool => within(timeout, async {
+            let messages = messages_table(pool, topic)?;
+            // Closed unless all goes well, so that no transaction stays behind in it.
+            let mut pooled = Pooled::clean(pool).await?;
+            let mut tx = begin_writing(pool, pooled.get(), timeout).await?;
             let (mut taken, mut published) = (0, Vec::new());
             for (offset, message) in rows {
                 let delete = format!("delete from {messages} where {} = {offset}", offset_column(pool));
                 let deleted = sqlx::query(AssertSqlSafe(delete)).execute(&mut *tx).await;
-                let deleted = deleted.map_err(|error| failed(classify_of(pool, error)))?.rows_affected();
+                let deleted = deleted.map_err(|error| classify_of(pool, error))?.rows_affected();
                 taken += deleted;
                 published.extend(message.filter(|_| deleted > 0));
             }
             if !published.is_empty() {
-                SqlPublisher::in_transaction(&mut tx).config(config).publish(to, published).await?;
+                let publisher = SqlPublisher::in_transaction(&mut tx).config(config);
+                if let Err(error) = publisher.publish(to, published).await {
+                    return Ok(Err(error));
+                }
             }
-            tx.commit().await.map_err(|error| failed(classify_of(pool, error)))?;
-            Ok(taken)
-        })
+            tx.commit().await.map_err(|error| classify_of(pool, error))?;
+            end(pool, pooled.get()).await?;
+            pooled.settled();
+            Ok(Ok(taken))
+        }).await);
+        taken.map_err(|failure| failure.publishing(topic))?
     }
 
     /// Reaches the database, with a connection beside the pool: of a database that is away a pool says that it has
-    /// waited in vain, and a connection says why.
+    /// waited in vain, and a connection says why. It takes 10 s at most.
     ///
     /// # Errors
     ///
     /// [`SubscribeError`] where that does not work.
     pub async fn ping(&self) -> Result<(), SubscribeError> {
-        on!(self, pool => reach(pool).await.map_err(|error| classify_of(pool, error).subscribing("")))
+        let reached = on!(self, pool => {
+            within(PREPARE_MAX, async { reach(pool).await.map_err(|error| classify_of(pool, error)) }).await
+        });
+        reached.map_err(|failure| failure.subscribing(""))
     }
 
     /// Waits until the pool's connections are closed.
@@ -302,12 +314,21 @@ impl SqlPool {
     }
 }
 
-async fn begin<D: SqlDatabase>(pool: &sqlx::Pool<D>) -> Result<sqlx::Transaction<'static, D>, Failure> {
+/// So that two that write the same rows wait for one another, and neither for a lock that it cannot get.
+async fn begin_writing<'c, D: SqlDatabase>(
+    _pool: &sqlx::Pool<D>,
+    connection: &'c mut D::Connection,
+    silence: Duration,
+) -> Result<sqlx::Transaction<'c, D>, Failure> {
     let begun = match D::ONE_WRITER {
-        true => pool.begin_with("BEGIN IMMEDIATE").await,
-        false => pool.begin().await,
+        true => connection.begin_with(SqlStr::from_static("BEGIN IMMEDIATE")).await,
+        false => begin::<D>(connection, silence).await,
     };
     begun.map_err(classify::<D>)
+}
+
+async fn end<D: SqlDatabase>(_pool: &sqlx::Pool<D>, connection: &mut D::Connection) -> Result<(), Failure> {
+    D::end(connection).await.map_err(classify::<D>)
 }
 
 async fn reach<D: SqlDatabase>(pool: &sqlx::Pool<D>) -> sqlx::Result<()> {

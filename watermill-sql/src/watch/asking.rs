@@ -18,18 +18,19 @@ const TOPICS_MAX: usize = 200;
 const REFUSED: Duration = Duration::from_secs(30);
 
 /// The topics that the database refuses to tell of: a table is gone, or may not be read. They would keep it from
-/// telling of the others.
+/// telling of the others. Each with the reason, and until when it is not asked about.
 #[derive(Debug, Default)]
-pub(super) struct Refused(Vec<(Watched, Instant)>);
+pub(super) struct Refused(Vec<(Watched, String, Instant)>);
 
 impl Refused {
     /// Those may be asked about again for which it is time.
     pub(super) fn forget(&mut self, now: Instant) {
-        self.0.retain(|(_, until)| now < *until);
+        self.0.retain(|(.., until)| now < *until);
     }
 
-    pub(super) fn contains(&self, watched: &Watched) -> bool {
-        self.0.iter().any(|(refused, _)| refused == watched)
+    /// Why nothing is asked about a topic.
+    pub(super) fn reason(&self, watched: &Watched) -> Option<&str> {
+        self.0.iter().find(|(refused, ..)| refused == watched).map(|(_, reason, _)| reason.as_str())
     }
 
     fn add(&mut self, watched: &Watched, why: &Failure) {
@@ -39,7 +40,7 @@ impl Refused {
             reason,
             "not watching this table for messages; polling goes on"
         );
-        self.0.push((watched.clone(), Instant::now() + REFUSED));
+        self.0.push((watched.clone(), reason, Instant::now() + REFUSED));
     }
 }
 

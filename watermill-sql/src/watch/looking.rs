@@ -50,7 +50,7 @@ struct GiveUp(Arc<Topics>);
 
 impl Drop for GiveUp {
     fn drop(&mut self) {
-        self.0.give_up();
+        self.0.give_up("whoever watches has ended");
     }
 }
 
@@ -76,8 +76,8 @@ impl<D: WatchDialect> Looking<D> {
                 }
                 Err(failure) => failure,
             };
-            self.topics.give_up();
             let (reason, wait) = (failure.text(), self.retry.delay(failures));
+            self.topics.give_up(&reason);
             if failures == 0 {
                 tracing::warn!(reason, ?wait, "not watching for messages, trying again; polling goes on");
             } else {
@@ -102,17 +102,37 @@ impl<D: WatchDialect> Looking<D> {
             let resting: Vec<&Seated> =
                 seated.iter().map(|seated| &**seated).filter(|seated| seated.rests()).collect();
             if resting.is_empty() {
+                // Nobody is to be told of trouble that is over, however long all are busy.
+                if *failures > 0
+                    && let Err(failure) = ping::<D>(connection).await
+                {
+                    return failure;
+                }
+                self.recovered(failures);
                 self.topics.at_rest.notified().await;
                 continue;
             }
             known.marks.keep_only(&seated.iter().map(|seated| seated.watched()).collect());
-            match known.look::<D>(connection, &resting).await {
-                Ok(next) => sleep_until(next).await,
+            let next = match known.look::<D>(connection, &resting).await {
+                Ok(next) => next,
                 Err(failure) => return failure,
-            }
-            *failures = 0;
+            };
+            self.recovered(failures);
+            sleep_until(next).await;
         }
     }
+
+    /// There was an answer.
+    fn recovered(&self, failures: &mut u32) {
+        if std::mem::take(failures) > 0 {
+            tracing::info!("watching for messages again");
+            self.topics.recover();
+        }
+    }
+}
+
+async fn ping<D: WatchDialect>(connection: &mut D::Connection) -> Result<(), Failure> {
+    within(ANSWER_MAX, async { connection.ping().await.map_err(classify::<D>) }).await
 }
 
 impl Known {
@@ -162,9 +182,10 @@ impl Known {
             }
         }
         for seated in resting {
-            let is_watched = wanted.contains(seated.watched()) && !self.refused.contains(seated.watched());
-            if is_watched || self.refused.contains(seated.watched()) {
-                seated.is_watched.store(is_watched, Ordering::Relaxed);
+            let refused = self.refused.reason(seated.watched());
+            if refused.is_some() || wanted.contains(seated.watched()) {
+                seated.is_watched.store(refused.is_none(), Ordering::Relaxed);
+                seated.set_trouble(refused);
             }
         }
         self.marks.looked_at(&wanted, now - begun, now);
@@ -192,7 +213,7 @@ impl Known {
     /// the same statement.
     fn distinct<'s>(&self, watched: impl Iterator<Item = &'s Watched>) -> Vec<Watched> {
         let distinct: BTreeSet<&Watched> =
-            watched.filter(|watched| !self.refused.contains(watched)).collect();
+            watched.filter(|watched| self.refused.reason(watched).is_none()).collect();
         distinct.into_iter().cloned().collect()
     }
 }

@@ -16,7 +16,9 @@ mod marks;
 mod registry;
 mod topics;
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
+
+use watermill_core::backend::{Ledger, Shared};
 
 use crate::{
     error::{Failure, classify},
@@ -50,7 +52,6 @@ pub(crate) async fn find<D: WatchDialect>(
 }
 
 /// What a subscription wants to be woken for.
-#[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) topic: String,
     pub(crate) watched: Watched,
@@ -59,4 +60,24 @@ pub(crate) struct Wanted {
     /// Of a queue, how often it is asked whether a message is due: one that has waited, or was committed late.
     pub(crate) due_interval: Option<Duration>,
     pub(crate) retry: watermill_core::Backoff,
+    /// Where its status says what keeps it from being watched for.
+    pub(crate) trouble: Told,
+}
+
+/// Takes note of what keeps a subscription from being watched for, and of its end.
+pub(crate) type Told = Box<dyn Fn(Option<String>) + Send + Sync>;
+
+/// Has the status of a subscription say so.
+pub(crate) fn told_by_status<L: Ledger + Send + 'static>(shared: &Arc<Shared<L>>) -> Told {
+    let shared = Arc::clone(shared);
+    Box::new(move |trouble| shared.lock().impaired_by = trouble)
+}
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wanted")
+            .field("topic", &self.topic)
+            .field("watched", &self.watched)
+            .finish_non_exhaustive()
+    }
 }

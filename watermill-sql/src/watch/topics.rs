@@ -31,6 +31,8 @@ pub(super) struct Seated {
     rests: AtomicBool,
     /// Whether its topic was looked at, so that nothing can happen there unnoticed.
     pub(super) is_watched: AtomicBool,
+    /// Whether it was told that something keeps it from being watched for.
+    is_troubled: AtomicBool,
 }
 
 /// A subscription's place, which it gives up by dropping it.
@@ -45,8 +47,8 @@ pub(crate) struct Seat {
 
 impl Topics {
     pub(super) fn sit(self: &Arc<Self>, wanted: Wanted, watch: Arc<dyn Any + Send + Sync>) -> Seat {
-        let (rests, is_watched) = (AtomicBool::new(false), AtomicBool::new(false));
-        let seated = Arc::new(Seated { wanted, rests, is_watched });
+        let [rests, is_watched, is_troubled] = [(); 3].map(|()| AtomicBool::new(false));
+        let seated = Arc::new(Seated { wanted, rests, is_watched, is_troubled });
         let mut seats = self.seats();
         seats.0 += 1;
         let number = seats.0;
@@ -58,12 +60,20 @@ impl Topics {
         self.seats().1.values().cloned().collect()
     }
 
-    /// Nobody is watched for any more, until the next look. They ask by themselves, at once.
-    pub(super) fn give_up(&self) {
+    /// Nobody is watched for any more, until the next look. They ask by themselves, at once, and say why.
+    pub(super) fn give_up(&self, why: &str) {
         for seated in self.all() {
+            seated.set_trouble(Some(why));
             if seated.is_watched.swap(false, Ordering::Relaxed) {
                 wake::wake(&seated.wanted.topic);
             }
+        }
+    }
+
+    /// Nothing keeps anybody from being watched for.
+    pub(super) fn recover(&self) {
+        for seated in self.all() {
+            seated.set_trouble(None);
         }
     }
 
@@ -79,6 +89,13 @@ impl Seated {
 
     pub(super) fn watched(&self) -> &Watched {
         &self.wanted.watched
+    }
+
+    /// What keeps it from being watched for, if anything does.
+    pub(super) fn set_trouble(&self, why: Option<&str>) {
+        if self.is_troubled.swap(why.is_some(), Ordering::Relaxed) || why.is_some() {
+            (self.wanted.trouble)(why.map(|why| format!("not watching for messages, but polling: {why}")));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 use watermill_sql::SqlSubscriberConfig;
-use watermill_testkit::{Service, unique};
+use watermill_testkit::{PrivateServer, Service, unique};
 
 use crate::{
     Foreign, Load, TOPIC, missing_above_last, prove, prove_of_a_source,
@@ -23,11 +23,27 @@ struct Private {
     reading: MySqlPool,
     server: MySqlConnectOptions,
     name: String,
+    /// One for this test alone.
+    _own: Option<PrivateServer>,
 }
 
 impl Private {
     async fn new() -> Self {
-        let server: MySqlConnectOptions = Service::MYSQL.url().parse().expect("a URL of MySQL");
+        Self::on(&Service::MYSQL.url(), None).await
+    }
+
+    /// On a MariaDB that tells who has which table open.
+    async fn that_tells_locks() -> Self {
+        let server = PrivateServer::start(Service::MYSQL);
+        let url = server.url().to_owned();
+        let private = Self::on(&url, Some(server)).await;
+        let mut connection = private.reading.acquire().await.unwrap();
+        Self::execute(&mut connection, "install soname 'metadata_lock_info'".to_owned()).await.unwrap();
+        private
+    }
+
+    async fn on(url: &str, own: Option<PrivateServer>) -> Self {
+        let server: MySqlConnectOptions = url.parse().expect("a URL of MySQL");
         let name = unique("watermill");
         let mut connection = server.connect().await.expect("the server answers");
         Self::execute(&mut connection, format!("create database {name}")).await.unwrap();
@@ -36,7 +52,7 @@ impl Private {
         let pool = |connections| {
             MySqlPoolOptions::new().max_connections(connections).connect_lazy_with(options.clone())
         };
-        Self { writing: pool(40), reading: pool(5), server, name }
+        Self { writing: pool(40), reading: pool(5), server, name, _own: own }
     }
 
     /// Locks what is above the last offset, for a moment.
@@ -132,6 +148,13 @@ impl Drop for Private {
 async fn nothing_is_lost_and_no_foreign_transaction_waited_for() {
     let load = Load { writers: 12, transactions: 150, seed: 7 };
     prove(Private::new().await, load, SqlSubscriberConfig::default(), Foreign::AllAlong).await;
+}
+
+/// Only those count then who write to the topic's table.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_where_the_server_tells_which_tables_are_open() {
+    let load = Load { writers: 12, transactions: 150, seed: 8 };
+    prove(Private::that_tells_locks().await, load, SqlSubscriberConfig::default(), Foreign::AllAlong).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

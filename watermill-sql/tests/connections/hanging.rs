@@ -83,7 +83,8 @@ pub(crate) async fn a_server_that_falls_silent_is_said_and_left<S: Remote>() {
 /// Whatever is asked for, with a server that answers nothing any more: what subscribes takes 10 s by default.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) async fn whatever_is_asked_of_a_server_that_has_fallen_silent_ends<S: Remote>() {
-    use watermill_sql::{SqlRetention, SqlRetentionConfig, SqlStatus};
+    use watermill_core::fenced::{FencedPublisher as _, Outgoing};
+    use watermill_sql::{SqlFencedPublisher, SqlRetention, SqlRetentionConfig, SqlStatus};
 
     let server = S::default();
     let proxy = Proxy::to(server.address()).await;
@@ -96,6 +97,10 @@ pub(crate) async fn whatever_is_asked_of_a_server_that_has_fallen_silent_ends<S:
         SqlPublisher::<S::Database>::owning(transaction).config(publishing(Layout::Log).timeout(LIMIT));
     let status = SqlStatus::new(pool.clone()).timeout(LIMIT);
     let retention = SqlRetention::new(pool.clone(), SqlRetentionConfig::default().timeout(LIMIT)).unwrap();
+    let fenced = publishing(Layout::Log).timeout(LIMIT);
+    let fenced = SqlFencedPublisher::new(pool.clone(), fenced).unwrap();
+    let mut term = fenced.begin("relay").await.unwrap();
+    let by_url = S::of_a_url(pool.clone());
     let reader = reader::<S>(&pool, SqlSubscriberConfig::default().group("g"));
     let worker = worker::<S>(&pool, SqlQueueSubscriberConfig::default());
     let held = reader.subscribe("log").await.unwrap();
@@ -112,6 +117,7 @@ pub(crate) async fn whatever_is_asked_of_a_server_that_has_fallen_silent_ends<S:
         );
         (ended.0.map(drop), ended.1, ended.2.map(drop), ended.3)
     };
+    let to = ("another", publishing(Layout::Log).timeout(LIMIT));
     let verbs = async {
         let publishing = async {
             tokio::join!(publisher.publish("log", numbered(0..1)), inside.publish("log", numbered(0..1)))
@@ -119,9 +125,18 @@ pub(crate) async fn whatever_is_asked_of_a_server_that_has_fallen_silent_ends<S:
         let asking =
             async { tokio::join!(status.log("log"), status.queue("queue", None), status.peek("log", 0, 1)) };
         let retaining = retention.run_once("log");
-        tokio::join!(publishing, asking, publisher.initialize("another"), retaining, subscribing)
+        let fencing = async {
+            let batch = Outgoing { topic: "log".to_owned(), messages: numbered(0..1) };
+            (term.commit(vec![batch], "one".into()).await, fenced.begin("another").await.map(drop))
+        };
+        let initializing = publisher.initialize("another");
+        let taking = async { tokio::join!(by_url.take("log", vec![(1, None)], to), by_url.ping()) };
+        tokio::join!(publishing, asking, initializing, retaining, subscribing, fencing, taking)
     };
-    let (published, asked, initialized, retained, subscribed) = within("every verb", verbs).await;
+    let (published, asked, initialized, retained, subscribed, fenced, taken) =
+        within("every verb", verbs).await;
+    assert!(taken.0.unwrap_err().is_retryable() && taken.1.unwrap_err().is_retryable());
+    assert!(fenced.0.unwrap_err().is_retryable() && fenced.1.unwrap_err().is_retryable());
     assert!(published.0.unwrap_err().is_retryable() && published.1.unwrap_err().is_retryable());
     let errors = [
         asked.0.map(drop),

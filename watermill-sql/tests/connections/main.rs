@@ -25,6 +25,8 @@ mod mysql_database;
 mod postgres_database;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod proxy;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod watching;
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -76,6 +78,7 @@ tests_on! { postgres, "postgres", crate::postgres_database::Database:
     frozen::a_worker_that_freezes_at_any_moment_hides_no_message_for_longer_than_its_time,
     frozen::a_reader_that_freezes_at_any_moment_is_succeeded,
     frozen::a_group_that_is_being_made_by_who_freezes_is_made_by_another,
+    watching::a_watch_whose_connection_is_half_open_is_said_and_begun_anew,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_worker_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_reader_keeps_its_lease_while_fetching_fails,
@@ -98,6 +101,7 @@ tests_on! { mysql, "mysql", crate::mysql_database::Database:
     frozen::a_worker_that_freezes_at_any_moment_hides_no_message_for_longer_than_its_time,
     frozen::a_reader_that_freezes_at_any_moment_is_succeeded,
     frozen::a_group_that_is_being_made_by_who_freezes_is_made_by_another,
+    watching::a_watch_whose_connection_is_half_open_is_said_and_begun_anew,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_worker_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_nack_that_came_too_late_is_not_confirmed,

@@ -27,6 +27,8 @@ struct Network {
     silent: AtomicBool,
     /// How often a client may still send something before it falls silent; more than a test takes by default.
     left: AtomicU32,
+    /// How often a client has sent something that was not passed.
+    swallowed: AtomicU32,
 }
 
 impl Proxy {
@@ -47,6 +49,11 @@ impl Proxy {
         self.network.silent.load(Ordering::Relaxed)
     }
 
+    /// How often something was sent in silence, which leaves its connection silent for ever.
+    pub(crate) fn swallowed(&self) -> u32 {
+        self.network.swallowed.load(Ordering::Relaxed)
+    }
+
     /// What connects from now on is forwarded.
     pub(crate) fn recover(&self) {
         self.network.silent.store(false, Ordering::Relaxed);
@@ -63,6 +70,7 @@ impl Network {
     fn passes(&self) -> bool {
         !self.silent.load(Ordering::Relaxed) && self.left.fetch_sub(1, Ordering::Relaxed) > 0 || {
             self.silent.store(true, Ordering::Relaxed);
+            self.swallowed.fetch_add(1, Ordering::Relaxed);
             false
         }
     }

@@ -35,6 +35,9 @@ pub(crate) trait Remote: Server {
     /// Host and port.
     fn address(&self) -> String;
 
+    /// The pool as one of whichever database a URL names.
+    fn of_a_url(pool: Pool<Self::Database>) -> watermill_sql::SqlPool;
+
     /// A pool of connections to another port of this machine.
     async fn pool_at(&self, port: u16, connections: u32) -> Pool<Self::Database>;
 }
@@ -121,6 +124,10 @@ impl Remote for crate::postgres_database::Database {
         format!("{}:{}", self.options.get_host(), self.options.get_port())
     }
 
+    fn of_a_url(pool: Pool<sqlx::Postgres>) -> watermill_sql::SqlPool {
+        watermill_sql::SqlPool::Postgres(pool)
+    }
+
     async fn pool_at(&self, port: u16, connections: u32) -> Pool<sqlx::Postgres> {
         let options = self.options.clone().port(port);
         sqlx::postgres::PgPoolOptions::new().max_connections(connections).connect_with(options).await.unwrap()
@@ -159,6 +166,10 @@ impl Server for crate::mysql_database::Database {
 impl Remote for crate::mysql_database::Database {
     fn address(&self) -> String {
         format!("{}:{}", self.options.get_host(), self.options.get_port())
+    }
+
+    fn of_a_url(pool: Pool<sqlx::MySql>) -> watermill_sql::SqlPool {
+        watermill_sql::SqlPool::MySql(pool)
     }
 
     async fn pool_at(&self, port: u16, connections: u32) -> Pool<sqlx::MySql> {

@@ -2,47 +2,21 @@
 
 #![cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 
+#[expect(dead_code, reason = "nothing of this suite is counted")]
+#[macro_use]
+#[path = "../databases/mod.rs"]
+mod databases;
+
 mod dying;
 mod relaying;
 mod server;
 mod terms;
-
-#[cfg(feature = "mysql")]
-#[path = "../mysql_database/mod.rs"]
-mod mysql_database;
-#[cfg(feature = "postgres")]
-#[path = "../postgres_database/mod.rs"]
-mod postgres_database;
 
 use sqlx::Pool;
 use watermill_core::{Message, fenced::Outgoing};
 use watermill_sql::{SqlFencedPublisher, SqlPublisherConfig};
 
 use crate::server::Server;
-
-macro_rules! on {
-    ($server:ty, $($area:ident::$test:ident,)*) => { $(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $test() { crate::$area::$test::<$server>().await; }
-    )* };
-}
-
-macro_rules! on_every_database {
-    ($($area:ident::$test:ident,)*) => {
-        #[cfg(feature = "sqlite")]
-        mod sqlite {
-            on!(crate::server::File, $($area::$test,)*);
-        }
-        #[cfg(feature = "postgres")]
-        mod postgres {
-            on!(crate::postgres_database::Database, $($area::$test,)*);
-        }
-        #[cfg(feature = "mysql")]
-        mod mysql {
-            on!(crate::mysql_database::Database, $($area::$test,)*);
-        }
-    };
-}
 
 on_every_database! {
     terms::a_term_begins_with_the_checkpoint_of_the_last_commit_of_its_name,

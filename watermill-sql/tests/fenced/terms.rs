@@ -10,7 +10,11 @@ use watermill_core::{
 };
 use watermill_sql::{Layout, SqlFencedPublisher, SqlPublisherConfig};
 
-use crate::{outgoing, publisher, server::Server, texts};
+use crate::{
+    outgoing, publisher,
+    server::{Server, begin},
+    texts,
+};
 
 pub(crate) async fn a_term_begins_with_the_checkpoint_of_the_last_commit_of_its_name<S: Server>() {
     let server = S::default();
@@ -83,7 +87,7 @@ pub(crate) async fn a_successor_waits_for_a_commit_that_is_on_its_way<S: Server>
     let pool = server.connect().await;
     let publisher = publisher::<S>(&pool);
     publisher.begin("relay").await.unwrap();
-    let open = S::begin(&pool, "update _watermill_checkpoints set checkpoint = 'open'").await;
+    let open = begin::<S>(&pool, "update _watermill_checkpoints set checkpoint = 'open'").await;
     let commit = async {
         // As long as a successor needs that does not wait.
         for _ in 0..50 {

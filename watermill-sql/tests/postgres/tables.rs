@@ -178,8 +178,10 @@ async fn an_account_without_the_right_to_create_works_with_tables_that_exist() {
 /// Two teams with a schema each, whose topics have the same name, beside one of that name that has a dot.
 #[tokio::test]
 async fn a_topic_may_name_the_schema_of_its_tables() {
+    use watermill_core::fenced::{FencedPublisher as _, Outgoing};
     use watermill_sql::{
-        Layout, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlRetention, SqlRetentionConfig, SqlStatus,
+        Layout, SqlFencedPublisher, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlRetention,
+        SqlRetentionConfig, SqlStatus,
     };
 
     let database = Database::default();
@@ -223,9 +225,26 @@ async fn a_topic_may_name_the_schema_of_its_tables() {
 
     queues.publish("billing.jobs", numbered(0..1)).await.unwrap();
     let working = SqlQueueSubscriberConfig::default().schema_qualified(true);
-    let mut jobs =
-        SqlQueueSubscriber::new(pool.clone(), working).unwrap().subscribe("billing.jobs").await.unwrap();
+    let mut jobs = SqlQueueSubscriber::new(pool.clone(), working.clone())
+        .unwrap()
+        .subscribe("billing.jobs")
+        .await
+        .unwrap();
     next(&mut jobs).await.ack_confirmed().await.unwrap();
+    let keyed = numbered(0..3).into_iter().map(|message| message.with_key("k"));
+    queues.publish("billing.keyed", keyed.collect()).await.unwrap();
+    let workers = SqlQueueSubscriber::new(pool.clone(), working.ordered_by_key(true)).unwrap();
+    let mut keyed = workers.subscribe("billing.keyed").await.unwrap();
+    for n in 0..3 {
+        assert_eq!(payload(&mut keyed).await, n.to_string());
+    }
+    let fenced = SqlFencedPublisher::new(pool.clone(), publishing).unwrap();
+    let mut term = fenced.begin("relay").await.unwrap();
+    let batch = Outgoing { topic: "billing.relayed".to_owned(), messages: numbered(0..2) };
+    term.commit(vec![batch], "one".into()).await.unwrap();
+    let relayed: i64 =
+        sqlx::query_scalar("select count(*) from billing.watermill_relayed").fetch_one(&pool).await.unwrap();
+    assert_eq!(relayed, 2);
 
     let status = SqlStatus::new(pool.clone()).schema_qualified(true);
     let group = &status.log("billing.orders").await.unwrap().groups[0];

@@ -2,19 +2,18 @@
 
 #![cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 
+#[expect(dead_code, reason = "nothing of this suite is inside a transaction")]
+#[macro_use]
+#[path = "../databases/mod.rs"]
+mod databases;
+
 mod claiming;
 mod delaying;
+mod keys;
 mod ordering;
 mod server;
 mod settling;
 mod tables;
-
-#[cfg(feature = "mysql")]
-#[path = "../mysql_database/mod.rs"]
-mod mysql_database;
-#[cfg(feature = "postgres")]
-#[path = "../postgres_database/mod.rs"]
-mod postgres_database;
 
 use std::time::Duration;
 
@@ -33,26 +32,6 @@ use crate::server::Server;
 
 /// A day: polling finds nothing in the time of a test, so that what is delivered was announced.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
-
-macro_rules! on_every_database {
-    ($($area:ident::$test:ident,)*) => {
-        #[cfg(feature = "sqlite")]
-        mod sqlite { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::server::File>().await; }
-        )* }
-        #[cfg(feature = "postgres")]
-        mod postgres { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::postgres_database::Database>().await; }
-        )* }
-        #[cfg(feature = "mysql")]
-        mod mysql { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::mysql_database::Database>().await; }
-        )* }
-    };
-}
 
 on_every_database! {
     claiming::each_message_goes_to_one_of_many_workers,
@@ -73,11 +52,11 @@ on_every_database! {
     ordering::a_claim_that_cannot_be_seen_yet_keeps_its_key,
     ordering::a_rejected_or_marked_message_releases_its_key,
     ordering::an_unreadable_message_holds_its_key_until_it_is_mended,
-    ordering::a_hot_key_is_not_in_the_way_of_others,
-    ordering::a_key_whose_first_row_somebody_deletes_goes_on,
-    ordering::a_queue_in_order_and_one_without_are_told_apart,
-    ordering::a_key_may_be_any_bytes,
-    ordering::status_tells_what_waits_behind_its_key,
+    keys::a_hot_key_is_not_in_the_way_of_others,
+    keys::a_key_whose_first_row_somebody_deletes_goes_on,
+    keys::a_queue_in_order_and_one_without_are_told_apart,
+    keys::a_key_may_be_any_bytes,
+    keys::status_tells_what_waits_behind_its_key,
     settling::an_acked_row_is_deleted,
     settling::an_acked_row_is_marked_where_that_is_wanted,
     settling::a_rejected_message_is_moved_to_the_dead_letters,

@@ -75,6 +75,28 @@ pub(crate) async fn a_queued_row_without_a_delay_depends_on_no_clock<S: Server>(
     }
 }
 
+/// By a stop, untried, and by a nack.
+pub(crate) async fn what_was_given_back_without_a_delay_depends_on_no_clock<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    queue::<S>(&pool).publish("t", numbered(0..20)).await.unwrap();
+    let mut subscription = worker::<S>(&pool).subscribe("t").await.unwrap();
+    let nacked = next(&mut subscription).await;
+    subscription.stop_intake();
+    nacked.nack();
+    subscription.close().await.unwrap();
+    assert_eq!(S::number(&pool, "select count(*) from watermill_t where owner is not null").await, 0);
+    S::execute(&pool, AN_HOUR_AHEAD).await;
+    let mut subscription = worker::<S>(&pool).subscribe("t").await.unwrap();
+    let mut attempts = std::collections::BTreeMap::new();
+    for _ in 0..20 {
+        let delivery = next(&mut subscription).await;
+        attempts.insert(payload(&delivery).parse::<usize>().unwrap(), delivery.info().attempt());
+        delivery.ack();
+    }
+    assert_eq!(attempts.into_values().collect::<Vec<_>>(), [&[2][..], &[1; 19]].concat());
+}
+
 pub(crate) async fn a_claim_that_has_longer_to_go_than_it_is_long_is_over<S: Server>() {
     let server = S::default();
     let pool = server.connect().await;

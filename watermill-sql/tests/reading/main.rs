@@ -2,12 +2,9 @@
 
 #![cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 
-#[cfg(feature = "mysql")]
-#[path = "../mysql_database/mod.rs"]
-mod mysql_database;
-#[cfg(feature = "postgres")]
-#[path = "../postgres_database/mod.rs"]
-mod postgres_database;
+#[macro_use]
+#[path = "../databases/mod.rs"]
+mod databases;
 
 mod clocks;
 mod counters;
@@ -36,27 +33,6 @@ use watermill_sql::{
     Layout, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber,
     SqlSubscriberConfig, StartPosition,
 };
-
-/// Every test on every database that is compiled in.
-macro_rules! on_every_database {
-    ($($area:ident::$test:ident,)*) => {
-        #[cfg(feature = "sqlite")]
-        mod sqlite { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::server::File>().await; }
-        )* }
-        #[cfg(feature = "postgres")]
-        mod postgres { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::postgres_database::Database>().await; }
-        )* }
-        #[cfg(feature = "mysql")]
-        mod mysql { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { crate::$area::$test::<crate::mysql_database::Database>().await; }
-        )* }
-    };
-}
 
 on_every_database! {
     unreadable::a_row_that_cannot_be_read_is_reported_and_held_until_it_is_mended,
@@ -99,6 +75,7 @@ on_every_database! {
     clocks::a_lease_that_has_longer_to_go_than_it_is_long_is_over,
     clocks::the_length_of_a_lease_is_that_of_its_owner,
     clocks::a_queued_row_without_a_delay_depends_on_no_clock,
+    clocks::what_was_given_back_without_a_delay_depends_on_no_clock,
     clocks::a_claim_that_has_longer_to_go_than_it_is_long_is_over,
     clocks::rows_that_wait_for_a_time_are_not_kept_waiting_by_those_that_do_not,
 }

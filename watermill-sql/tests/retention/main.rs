@@ -2,17 +2,18 @@
 
 #![cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql")),
+    expect(dead_code, reason = "only where others can write is anything inside a transaction")
+)]
+#[macro_use]
+#[path = "../databases/mod.rs"]
+mod databases;
+
 mod groups;
 mod queues;
 mod running;
 mod server;
-
-#[cfg(feature = "mysql")]
-#[path = "../mysql_database/mod.rs"]
-mod mysql_database;
-#[cfg(feature = "postgres")]
-#[path = "../postgres_database/mod.rs"]
-mod postgres_database;
 
 use std::time::Duration;
 
@@ -25,36 +26,6 @@ use watermill_sql::{
 };
 
 use crate::server::Server;
-
-macro_rules! on {
-    ($server:ty, $($area:ident::$test:ident,)*) => { $(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $test() { crate::$area::$test::<$server>().await; }
-    )* };
-}
-
-macro_rules! on_servers {
-    ($postgres:ident, $mysql:ident, $($area:ident::$test:ident,)*) => {
-        #[cfg(feature = "postgres")]
-        mod $postgres {
-            on!(crate::postgres_database::Database, $($area::$test,)*);
-        }
-        #[cfg(feature = "mysql")]
-        mod $mysql {
-            on!(crate::mysql_database::Database, $($area::$test,)*);
-        }
-    };
-}
-
-macro_rules! on_every_database {
-    ($($area:ident::$test:ident,)*) => {
-        #[cfg(feature = "sqlite")]
-        mod sqlite {
-            on!(crate::server::File, $($area::$test,)*);
-        }
-        on_servers!(postgres, mysql, $($area::$test,)*);
-    };
-}
 
 on_every_database! {
     groups::what_is_old_and_was_read_by_every_group_is_deleted,

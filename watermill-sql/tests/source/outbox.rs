@@ -1,18 +1,31 @@
 //! [`Outbox`]: a table such as services have.
 
 use sqlx::Pool;
-use watermill_sql::SqlSource;
+use watermill_sql::{SqlSource, SqlSubscriberConfig};
 
-use crate::server::Server;
+use crate::databases::TestDatabase;
 
 /// A database with the table `outbox`: `seq` counts up, `id` is a UUID.
-pub(crate) trait Outbox: Server {
+pub(crate) trait Outbox: TestDatabase {
+    /// Whether transactions may commit in another order than they draw their numbers.
+    const MANY_WRITERS: bool = true;
     const CREATE: &str;
+    /// Empties the table `outbox` so that it counts from the beginning.
+    const BEGIN_ANEW: &str;
+    /// A table `long_ids` with ids of up to 200 characters, which is a log too.
+    const LONG_IDS: &str;
+    /// Tables `wide` whose ids no claim can hold.
+    const TOO_WIDE: &[&str] = &[];
     /// The column of our own tables, quoted.
     const OFFSET: &str = r#""offset""#;
 
     /// Tables `plain` whose column `seq` is filled by the database and yet gives no order.
     const UNSUITABLE: &[&str] = &[];
+
+    /// The ways in which a log of ours is read.
+    fn ways() -> Vec<SqlSubscriberConfig> {
+        vec![SqlSubscriberConfig::default()]
+    }
 
     async fn with_outbox(&self) -> Pool<Self::Database> {
         let pool = self.connect().await;
@@ -50,7 +63,9 @@ pub(crate) async fn count<S: Outbox>(pool: &Pool<S::Database>, condition: &str) 
 }
 
 #[cfg(feature = "sqlite")]
-impl Outbox for crate::server::File {
+impl Outbox for crate::databases::File {
+    const MANY_WRITERS: bool = false;
+    const BEGIN_ANEW: &str = "delete from outbox; delete from sqlite_sequence where name = 'outbox'";
     const UNSUITABLE: &[&str] = &["create table plain (seq integer primary key, id text, payload text)"];
     const CREATE: &str = "create table outbox (
         seq integer primary key autoincrement,
@@ -60,12 +75,24 @@ impl Outbox for crate::server::File {
         payload text,
         headers text,
         relayed_at text,
-        relayed boolean not null default false
+        relayed boolean not null default false,
+        written_at text default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
     )";
+    const LONG_IDS: &str =
+        "create table long_ids (seq integer primary key autoincrement, id varchar(200) unique, payload text)";
 }
 
 #[cfg(feature = "postgres")]
-impl Outbox for crate::postgres_database::Database {
+impl Outbox for crate::databases::postgres_database::Database {
+    fn ways() -> Vec<SqlSubscriberConfig> {
+        use watermill_sql::CommitOrder;
+
+        [CommitOrder::LockHolders, CommitOrder::Snapshot]
+            .map(|order| SqlSubscriberConfig::default().commit_order(order))
+            .to_vec()
+    }
+
+    const BEGIN_ANEW: &str = "truncate outbox restart identity";
     const UNSUITABLE: &[&str] = &[
         // No index, a sequence that is shared, one that is owned and not drawn from, sessions that draw ahead, many
         // primaries, and parts that writers lock instead.
@@ -84,13 +111,17 @@ impl Outbox for crate::postgres_database::Database {
         payload json,
         headers jsonb,
         relayed_at timestamptz,
-        relayed boolean not null default false
+        relayed boolean not null default false,
+        written_at timestamptz default now()
     )";
+    const LONG_IDS: &str = "create table long_ids (seq bigint generated always as identity primary key,
+        id varchar(200) unique, payload text)";
 }
 
 #[cfg(feature = "mysql")]
-impl Outbox for crate::mysql_database::Database {
+impl Outbox for crate::databases::mysql_database::Database {
     const OFFSET: &str = "`offset`";
+    const BEGIN_ANEW: &str = "truncate table outbox";
     const CREATE: &str = "create table outbox (
         seq bigint not null auto_increment primary key,
         id char(36) character set latin1 not null unique,
@@ -99,6 +130,15 @@ impl Outbox for crate::mysql_database::Database {
         payload json,
         headers json,
         relayed_at datetime(6),
-        relayed boolean not null default false
+        relayed boolean not null default false,
+        written_at timestamp(3) default current_timestamp(3)
     )";
+    const LONG_IDS: &str =
+        "create table long_ids (seq bigint auto_increment primary key, id varchar(200) unique,
+        payload text)";
+    const TOO_WIDE: &[&str] = &[
+        "create table wide (id varchar(256) primary key, payload text)",
+        "create table wide (id varbinary(128) primary key, payload text)",
+        "create table wide (id text not null, payload text, unique (id(20)))",
+    ];
 }

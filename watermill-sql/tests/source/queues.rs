@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    outbox::{count, fill, id, source},
+    outbox::{count, fill, id, insert, source},
     *,
 };
 
@@ -112,4 +112,36 @@ pub(crate) async fn what_a_worker_that_died_had_comes_again<S: Outbox>() {
     .await;
     let delivery = next(&mut queue.subscribe("outbox").await.unwrap()).await;
     assert_eq!((payload(&delivery), delivery.info().attempt()), ("0".to_owned(), 2));
+}
+
+/// How large rows are is known when they are read, and not when they are claimed.
+pub(crate) async fn a_claim_brings_no_more_bytes_than_it_may<S: Outbox>() {
+    const BYTES: usize = 200_000;
+    let server = S::default();
+    let pool = server.with_outbox().await;
+    for n in 0..30 {
+        let large = format!("\"{}\"", "x".repeat(BYTES));
+        let payload = format!("'{n}', '{{");
+        S::execute(&pool, &insert(n).replace(&payload, &format!("'{large}', '{{"))).await;
+    }
+    // One that is larger than all that may be there at once.
+    let huge = format!("'\"{}\"', '{{", "x".repeat(7 * BYTES));
+    S::execute(&pool, &insert(30).replace("'30', '{", &huge)).await;
+    let config = SqlQueueSubscriberConfig::default().batch_size(1_000).batch_bytes(5 * BYTES);
+    let config = config.source(source().after_ack(AfterAck::Delete));
+    let worker = SqlQueueSubscriber::new(pool.clone(), config).unwrap();
+    let mut subscription = worker.subscribe("outbox").await.unwrap();
+    subscription.set_window(watermill_core::Window::unordered(std::num::NonZeroUsize::new(40).unwrap()));
+    let (mut seen, mut most) = (BTreeSet::new(), 0);
+    while seen.len() < 31 {
+        let delivery = next(&mut subscription).await;
+        assert!(delivery.payload().len() >= BYTES);
+        assert_eq!(delivery.info().attempt(), 1, "what was let go was not tried");
+        seen.insert(delivery.id().to_string());
+        let claimed = "select count(*) from watermill_claims_outbox where owner is not null";
+        most = most.max(S::number(&pool, claimed).await);
+        delivery.ack_confirmed().await.unwrap();
+    }
+    // In hand, waiting, and a claim that is under way, which lets go of what does not fit.
+    assert!((1..=24).contains(&most), "{most} rows were claimed");
 }

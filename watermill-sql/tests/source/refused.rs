@@ -47,3 +47,28 @@ pub(crate) async fn a_source_has_one_topic_which_has_no_messages_of_its_own<S: O
     refused(&log::<S>(&pool, source()), "outbox", "SqlSource::topic").await;
     refused(&queue::<S>(&pool, source()), "outbox", "SqlSource::topic").await;
 }
+
+pub(crate) async fn an_id_that_a_claim_cannot_hold_is_refused_and_any_other_is_worked_on<S: Outbox>() {
+    let server = S::default();
+    let pool = server.with_outbox().await;
+    for wide in S::TOO_WIDE {
+        S::execute(&pool, wide).await;
+        refused(&queue::<S>(&pool, SqlSource::table("wide")), "wide", "up to 255 characters").await;
+        S::execute(&pool, "drop table wide").await;
+    }
+    S::execute(&pool, "create table narrow (id varchar(255) primary key, payload varchar(9))").await;
+    let id = "i".repeat(255);
+    S::execute(&pool, &format!("insert into narrow values ('{id}', '1')")).await;
+    let mut subscription = queue::<S>(&pool, SqlSource::table("narrow")).subscribe("narrow").await.unwrap();
+    let delivery = next(&mut subscription).await;
+    assert_eq!(delivery.id().as_str(), id);
+    delivery.ack_confirmed().await.unwrap();
+}
+
+pub(crate) async fn a_column_that_holds_no_time_tells_of_none<S: Outbox>() {
+    let server = S::default();
+    let pool = server.with_outbox().await;
+    let source = || source().published_at("seq");
+    refused(&log::<S>(&pool, source()), "outbox", "holds no time").await;
+    refused(&queue::<S>(&pool, source()), "outbox", "holds no time").await;
+}

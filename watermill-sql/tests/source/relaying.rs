@@ -164,3 +164,23 @@ pub(crate) async fn a_row_that_is_refused_for_ever_and_then_deleted_holds_up_its
         assert_eq!(count::<S>(&pool, "1 = 1").await, 0);
     }
 }
+
+pub(crate) async fn a_row_without_a_value_is_relayed_as_a_tombstone<S: Outbox>() {
+    for way in 0..2 {
+        let server = S::default();
+        let pool = server.with_outbox().await;
+        fill::<S>(&pool, 0..2).await;
+        S::execute(&pool, "update outbox set payload = null where seq = 2").await;
+        let destination = Destination::new(false);
+        let relay = Running::start(both::<S>(&pool, &AfterAck::Delete)[way].clone(), &destination);
+        destination.by_key(2).await;
+        relay.stop().await;
+        let published = destination.published.borrow();
+        let mut tombstones: Vec<_> = published
+            .iter()
+            .map(|(_, message)| (message.key().cloned().unwrap(), message.is_tombstone()))
+            .collect();
+        tombstones.sort();
+        assert_eq!(tombstones, [("c-0".into(), false), ("c-1".into(), true)]);
+    }
+}

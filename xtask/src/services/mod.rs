@@ -123,11 +123,23 @@ pub(crate) struct StandIn {
 /// Every server, in the order of their start.
 const SERVICES: &[&dyn Service] = &[
     &postgres::Postgres,
-    &PgBouncer { name: "pgbouncer", variable: "WATERMILL_TEST_PGBOUNCER_URL", mode: "transaction" },
+    &PgBouncer {
+        name: "pgbouncer",
+        variable: "WATERMILL_TEST_PGBOUNCER_URL",
+        mode: "transaction",
+        prepared: 0,
+    },
     &PgBouncer {
         name: "pgbouncer-session",
         variable: "WATERMILL_TEST_PGBOUNCER_SESSION_URL",
         mode: "session",
+        prepared: 0,
+    },
+    &PgBouncer {
+        name: "pgbouncer-prepared",
+        variable: "WATERMILL_TEST_PGBOUNCER_PREPARED_URL",
+        mode: "transaction",
+        prepared: 200,
     },
     &mysql::MySql,
     &kafka::Kafka,

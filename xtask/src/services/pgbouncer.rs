@@ -1,6 +1,6 @@
 //! PgBouncer, a pooler in front of PostgreSQL, once for each way in which it shares connections.
 
-use std::{fs, net::TcpStream, path::Path};
+use std::{fs, net::TcpStream, path::Path, process::Command};
 
 use super::{
     Service,
@@ -15,9 +15,13 @@ pub(super) struct PgBouncer {
     pub(super) name: &'static str,
     pub(super) variable: &'static str,
     pub(super) mode: &'static str,
+    /// How many prepared statements it keeps for a client, if it can.
+    pub(super) prepared: u32,
 }
 
 const PACKAGE: &str = "pgbouncer";
+/// The first release that keeps prepared statements; one before it does not start with the setting.
+const KEEPS_STATEMENTS: (u32, u32) = (1, 21);
 /// It refuses to run as root, and PostgreSQL's account is there.
 const ACCOUNT: &str = "postgres";
 
@@ -44,7 +48,8 @@ impl Service for PgBouncer {
         let data = daemon::data_dir(dir, account);
         daemon::create_dir(&data, account)?;
         let (port, log, config) = (daemon::port(dir)?, dir.join("server.log"), data.join("pgbouncer.ini"));
-        write(&config, &self.config(&server, port))?;
+        let prepared = (version(&program)? >= KEEPS_STATEMENTS).then_some(self.prepared);
+        write(&config, &self.config(&server, port, prepared))?;
         let mut start = daemon::command(&program, account);
         let pid = daemon::spawn(start.arg(&config), &log)?;
         write(&dir.join(PID), &pid.to_string())?;
@@ -79,8 +84,10 @@ const BEHIND: &str = "behind";
 
 impl PgBouncer {
     /// Whoever connects is the server's user. Drivers ask for settings that it knows nothing of; they are not passed on.
-    fn config(&self, server: &Server, port: u16) -> String {
+    fn config(&self, server: &Server, port: u16, prepared: Option<u32>) -> String {
         let Server { host, port: behind, user, password, .. } = server;
+        let prepared =
+            prepared.map(|count| format!("max_prepared_statements = {count}\n")).unwrap_or_default();
         let password = password.as_ref().map(|password| format!(" password={password}")).unwrap_or_default();
         format!(
             "[databases]\n\
@@ -94,10 +101,24 @@ impl PgBouncer {
              default_pool_size = 20\n\
              max_client_conn = 1000\n\
              server_idle_timeout = 10\n\
-             ignore_startup_parameters = extra_float_digits\n",
+             ignore_startup_parameters = extra_float_digits\n\
+             {prepared}",
             self.mode
         )
     }
+}
+
+fn version(program: &Path) -> Result<(u32, u32)> {
+    let output = Command::new(program).arg("--version").output();
+    let output = output.map_err(|error| format!("failed to run {}: {error}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    version_of(&text).ok_or_else(|| format!("{} says that it is {text:?}", program.display()))
+}
+
+/// The release of a first line such as `PgBouncer 1.24.1`.
+fn version_of(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.lines().next()?.rsplit(' ').next()?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// The server behind it.
@@ -159,6 +180,13 @@ fn write(path: &Path, content: &str) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_release_is_that_of_the_first_line() {
+        assert_eq!(version_of("PgBouncer 1.24.1\nlibevent 2.1.12-stable\n"), Some((1, 24)));
+        assert!(version_of("PgBouncer 1.18.0\n").unwrap() < KEEPS_STATEMENTS);
+        assert_eq!(version_of("a pooler"), None);
+    }
 
     #[test]
     fn the_server_behind_it_is_that_of_a_url() {

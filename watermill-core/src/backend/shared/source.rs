@@ -133,10 +133,13 @@ impl<L: Ledger> Source for Shared<L> {
         let state = self.lock();
         let oldest = state.oldest_unsettled.or_else(|| state.ledger.oldest());
         let may_be_with_others = state.ledger.outstanding() > 0 && !state.is_owned(Instant::now());
-        let health = match &state.health {
+        let health = match (&state.health, &state.impaired_by) {
             // The task may be waiting for a server that is frozen.
-            Health::Healthy if may_be_with_others => Health::Degraded { reason: NOT_EXTENDED.to_owned() },
-            health => health.clone(),
+            (Health::Healthy, _) if may_be_with_others => {
+                Health::Degraded { reason: NOT_EXTENDED.to_owned() }
+            }
+            (Health::Healthy, Some(reason)) => Health::Degraded { reason: reason.clone() },
+            (health, _) => health.clone(),
         };
         SubscriptionStatus::new(&*self.topic, health)
             .group(self.group.as_deref())

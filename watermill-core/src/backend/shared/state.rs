@@ -23,6 +23,9 @@ pub struct State<L> {
     pub oldest_unsettled: Option<SystemTime>,
     /// Who keeps the subscription from reading on, in words.
     pub held_back_by: Option<String>,
+    /// What the subscription can do without and lacks just now, in words. While its health is well otherwise, its
+    /// status is degraded for this.
+    pub impaired_by: Option<String>,
     /// What the task is to be woken for while it sleeps. See [`WakeFor`].
     pub wake_for: WakeFor,
     pub(super) owned: Owned,
@@ -58,6 +61,7 @@ impl<L> State<L> {
             lag: None,
             oldest_unsettled: None,
             held_back_by: None,
+            impaired_by: None,
             wake_for: WakeFor::NOTHING,
             owned: Owned::Always,
             errors: VecDeque::new(),

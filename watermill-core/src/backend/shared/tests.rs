@@ -205,3 +205,21 @@ async fn a_dropped_subscription_is_waited_for_by_its_subscriber() {
     tokio::spawn(record(shared, origin));
     registry.close().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_subscription_lacks_and_can_do_without_is_said_beside_how_it_gets_on() {
+    let registry = Open::default();
+    let (subscription, _origin, shared) = open(&registry, SharedOptions::default());
+    let reason = || match subscription.status().health {
+        Health::Degraded { reason } => Some(reason),
+        _ => None,
+    };
+    shared.lock().impaired_by = Some("a part is away".to_owned());
+    assert_eq!(reason().unwrap(), "a part is away");
+    shared.lock().degraded("the server is away");
+    assert_eq!(reason().unwrap(), "the server is away");
+    shared.lock().recovered();
+    assert_eq!(reason().unwrap(), "a part is away", "getting on is no word about that part");
+    shared.lock().impaired_by = None;
+    assert_eq!(reason(), None);
+}

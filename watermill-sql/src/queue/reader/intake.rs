@@ -44,13 +44,15 @@ impl<D: OrderedDialect> QueueReader<D> {
                 None => Pooled::clean(&self.pool).await?,
             };
             let asked = Instant::now();
-            let (mut rows, full) =
+            let limit = self.fitting(limit);
+            let (mut rows, mut full) =
                 self.claim_over(pooled.get(), limit, &holders).await.map_err(classify::<D>)?;
             if self.queue.ordered {
                 // Those of a key follow one another.
                 rows.sort_unstable_by_key(|row| row.claim.offset);
             }
-            let gone = self.fill(pooled.get(), &mut rows).await.map_err(classify::<D>)?;
+            let (gone, some_let_go) = self.fill(pooled.get(), &mut rows).await.map_err(classify::<D>)?;
+            full |= some_let_go;
             let due = match rows.is_empty() && gone.is_empty() {
                 true => D::next_due(pooled.get(), &self.queue).await.map_err(classify::<D>)?,
                 false => None,

@@ -2,6 +2,10 @@
 //!
 //! Claiming rows, and renewing and recording, go on side by side, over a connection each, so that a worker
 //! whose handlers are quick waits for neither, and what is in hand stays there while nothing can be claimed.
+//!
+//! Of the core's backend kit it stands on [`Shared`] with a ledger of its own, as the log does. The kit's loop, `run`, is not for
+//! either: a claim is bounded in bytes and hoards nothing, knows when the next message is due, and of a key that is in hand takes
+//! more while nothing is recorded; what is renewed, recorded, dead-lettered and passed on to the next of a key is one transaction.
 
 mod intake;
 mod record;
@@ -10,7 +14,7 @@ mod turns;
 
 use std::{
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -57,6 +61,8 @@ pub(super) struct QueueReader<D: OrderedDialect> {
     pub(super) turns: Mutex<Turns>,
     /// When to look for claims of another time.
     pub(super) end_claims_at: Mutex<Instant>,
+    /// How many rows of a table that is not ours fitted into one claim.
+    pub(super) fitting: AtomicUsize,
 }
 
 /// When the task does what.

@@ -4,18 +4,25 @@
 //! A row of the other table may be deleted at any time, by us too: a worker that has looked for what is not claimed
 //! may add a claim after another has handled that row and is done with it. So what is claimed is read anew, and a claim
 //! without a row is done with.
+//!
+//! How large rows are is not known when they are claimed: what does not fit is let go again, and fewer are claimed from then
+//! on.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use super::QueueReader;
 use crate::{
     error::{Failure, classify},
     queue::{
         claims::Done,
-        dialect::{Claim, Claimed},
+        dialect::{Claim, Claimed, Release},
         ordered::OrderedDialect,
     },
-    source::Passed,
+    source::{Mapping, Passed},
 };
 
 /// How many claims one statement forgets whose rows are done and gone.
@@ -33,16 +40,25 @@ impl<D: OrderedDialect> QueueReader<D> {
         }
     }
 
-    /// Reads what was claimed. Returns the claims whose rows are no longer there, which are taken out.
+    /// How many rows to claim, so that most claims bring no more than fits.
+    pub(super) fn fitting(&self, limit: usize) -> usize {
+        match self.queue.tables.mapping() {
+            Some(_) => limit.min(self.fitting.load(Ordering::Relaxed)).max(1),
+            None => limit,
+        }
+    }
+
+    /// Reads what was claimed, as much as fits; the rest is let go. Returns the claims whose rows are no longer there,
+    /// which are taken out, and whether some did not fit.
     pub(super) async fn fill(
         &self,
         connection: &mut D::Connection,
         claimed: &mut Vec<Claimed>,
-    ) -> sqlx::Result<Vec<Claim>> {
+    ) -> sqlx::Result<(Vec<Claim>, bool)> {
         let Some(mapping) = self.queue.tables.mapping().filter(|_| !claimed.is_empty()) else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         };
-        let id = |claimed: &Claimed| claimed.row.message.as_ref().ok().map(|stored| stored.id().to_owned());
+        let unfit = self.take_out_what_does_not_fit(connection, mapping, claimed).await?;
         let ids: Vec<String> = claimed.iter().filter_map(id).collect();
         let rows = match ids.is_empty() {
             true => Vec::new(),
@@ -53,13 +69,53 @@ impl<D: OrderedDialect> QueueReader<D> {
         for mut filled in std::mem::take(claimed) {
             match id(&filled).and_then(|id| rows.remove(&id)) {
                 Some(row) => {
-                    filled.row.message = row.message;
+                    (filled.row.message, filled.row.published_at) = (row.message, row.published_at);
                     claimed.push(filled);
                 }
                 None => gone.push(filled.claim),
             }
         }
-        Ok(gone)
+        if !unfit.is_empty() {
+            D::unclaim_rows(connection, &self.queue, &unfit).await?;
+        }
+        Ok((gone, !unfit.is_empty()))
+    }
+
+    /// At least one that is there stays, however large it is.
+    async fn take_out_what_does_not_fit(
+        &self,
+        connection: &mut D::Connection,
+        mapping: &Mapping,
+        claimed: &mut Vec<Claimed>,
+    ) -> sqlx::Result<Vec<Release>> {
+        if claimed.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = claimed.iter().filter_map(id).collect();
+        let sizes: HashMap<String, i64> = match ids.is_empty() {
+            true => HashMap::new(),
+            false => D::sizes_by_id(connection, mapping, &ids).await?.into_iter().collect(),
+        };
+        let (mut bytes, mut fit) = (0_usize, 0_usize);
+        let mut unfit = Vec::new();
+        claimed.retain(|claimed| {
+            // What is gone takes no room, and is found to be gone.
+            let Some(size) = id(claimed).and_then(|id| sizes.get(&id).copied()) else { return true };
+            bytes = bytes.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+            let fits = fit == 0 || unfit.is_empty() && bytes <= self.config.batch_bytes;
+            match fits {
+                true => fit += 1,
+                false => unfit.push(Release { claim: claimed.claim, delay: Duration::ZERO, tried: false }),
+            }
+            fits
+        });
+        let fitting = match unfit.is_empty() {
+            false => fit,
+            true if bytes <= self.config.batch_bytes / 2 => self.fitting(usize::MAX).saturating_mul(2),
+            true => return Ok(unfit),
+        };
+        self.fitting.store(fitting, Ordering::Relaxed);
+        Ok(unfit)
     }
 
     /// What is in hand and whose rows are no longer there.
@@ -108,4 +164,9 @@ impl<D: OrderedDialect> QueueReader<D> {
             None => Ok(()),
         }
     }
+}
+
+/// The id of a row of the other table, which its claim has.
+fn id(claimed: &Claimed) -> Option<String> {
+    claimed.row.message.as_ref().ok().map(|stored| stored.id().to_owned())
 }
