@@ -1,8 +1,8 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    fenced::FencedDialect, log::LogDialect, queue::OrderedDialect, retention::RetentionDialect,
-    source::SourceDialect, status::StatusDialect,
+    fenced::FencedDialect, inbox::InboxDialect, log::LogDialect, queue::OrderedDialect,
+    retention::RetentionDialect, source::SourceDialect, status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
@@ -10,11 +10,18 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect
+    LogDialect + OrderedDialect + FencedDialect + InboxDialect + RetentionDialect + SourceDialect + StatusDialect
 {
 }
 
-impl<D: LogDialect + OrderedDialect + FencedDialect + RetentionDialect + SourceDialect + StatusDialect>
-    SqlDatabase for D
+impl<
+    D: LogDialect
+        + OrderedDialect
+        + FencedDialect
+        + InboxDialect
+        + RetentionDialect
+        + SourceDialect
+        + StatusDialect,
+> SqlDatabase for D
 {
 }

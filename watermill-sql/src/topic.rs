@@ -11,6 +11,8 @@ use crate::{
 pub(crate) const LEASES: &str = "_watermill_leases";
 /// The table of checkpoints, which no topic can have either.
 pub(crate) const CHECKPOINTS: &str = "_watermill_checkpoints";
+/// The table of the messages that were handled, which no topic can have either.
+pub(crate) const INBOX: &str = "_watermill_inbox";
 
 /// The tables of one topic. The characters that a topic may have need no escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]

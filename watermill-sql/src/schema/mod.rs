@@ -7,12 +7,14 @@ pub(crate) use dialect::SchemaDialect;
 use crate::{
     Layout, PayloadColumn,
     error::{Failure, Trouble, classify},
-    topic::{CHECKPOINTS, LEASES, Tables},
+    inbox::InboxDialect,
+    topic::{CHECKPOINTS, INBOX, LEASES, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
+const INBOX_COLUMNS: &[&str] = &["consumer", "topic", "message_id", "handled_at_ms"];
 const CHECKPOINTS_COLUMNS: &[&str] = &["name", "owner", "checkpoint"];
 
 /// The column that only a queue has.
@@ -139,6 +141,18 @@ pub(crate) async fn ensure_checkpoints<D: SchemaDialect>(
     }
     may_create(CHECKPOINTS, create)?;
     D::create_checkpoints(connection).await.map_err(classify::<D>)
+}
+
+/// Sees to the table of messages that were handled.
+pub(crate) async fn ensure_inbox<D: InboxDialect>(
+    connection: &mut D::Connection,
+    create: bool,
+) -> Result<(), Failure> {
+    if is_there::<D>(connection, INBOX, INBOX_COLUMNS).await? {
+        return Ok(());
+    }
+    may_create(INBOX, create)?;
+    D::create_inbox(connection).await.map_err(classify::<D>)
 }
 
 /// Sees to everything that working on a queue needs, which may be in order by key.
