@@ -18,7 +18,7 @@ pub(crate) enum Database {
     Sqlite,
 }
 
-/// A statement by which a child can be stopped on its way to the server: what it begins with.
+/// What a handler writes to.
 pub(crate) const TABLES: &str = "create table effects (id varchar(64) not null)";
 
 impl Database {

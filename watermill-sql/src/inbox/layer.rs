@@ -81,6 +81,7 @@ where
     let handler = message.handler().cloned();
     let topic = handler.as_ref().and_then(|handler| handler.publish_topic.as_deref());
     let mut step = Step::new(shared);
+    step.see_to(topic).await;
     loop {
         let Some((open, _)) = step.begin(&marks, &deliveries).await? else {
             tracing::debug!(message_id = %message.id(), "handled before, acking");

@@ -127,6 +127,12 @@ impl<D: SqlDatabase> Open<D> {
     /// Rolls back; the connection is as good as before.
     pub(super) async fn rollback(mut self) -> Result<(), Failure> {
         while D::TransactionManager::get_transaction_depth(self.connection_ref()) > 0 {
+            let Err(error) = D::TransactionManager::rollback(self.connection()).await else { continue };
+            if D::FORGETS_BEGIN {
+                return Err(classify::<D>(error));
+            }
+            // The handler has ended it. SQLite wants one to be open, for sqlx to know that it is over.
+            D::run_text(self.connection(), "begin").await.map_err(classify::<D>)?;
             D::TransactionManager::rollback(self.connection()).await.map_err(classify::<D>)?;
         }
         self.give_back();
@@ -149,7 +155,8 @@ impl<D: SqlDatabase> Drop for Open<D> {
     fn drop(&mut self) {
         let Some(pooled) = self.pooled.as_mut().filter(|_| !D::FORGETS_BEGIN) else { return };
         let connection = pooled.get();
-        while D::TransactionManager::get_transaction_depth(connection) > 0 {
+        // It is done later, one for each level.
+        for _ in 0..D::TransactionManager::get_transaction_depth(connection) {
             D::TransactionManager::start_rollback(connection);
         }
     }

@@ -42,6 +42,21 @@ impl<D: SqlDatabase> Step<D> {
         Self { shared, runs: 0, has_made: false }
     }
 
+    /// Makes the table that a handler's outputs go to, where the transaction could not do that. What is wrong with it is
+    /// found out by the step.
+    pub(super) async fn see_to(&self, topic: Option<&str>) {
+        let config = &self.shared.config.publishing;
+        if D::CREATES_IN_TRANSACTION || !config.initialize_schema || self.shared.wrap.is_some() {
+            return;
+        }
+        let Some(topic) = topic else { return };
+        if let Ok(tables) = Tables::named::<D>(topic, config.schema_qualified)
+            && self.shared.found(tables.topic()).is_none()
+        {
+            let _ = self.make(&tables).await;
+        }
+    }
+
     /// Begins a transaction in which these messages are marked. `deliveries` are theirs. `None` where all of it was done
     /// before, and nobody wants to be told.
     pub(super) async fn begin(
@@ -158,7 +173,8 @@ impl<D: SqlDatabase> Step<D> {
             );
             let made = made.await;
             pooled.settled();
-            made.map(drop)
+            self.shared.remember([(tables.topic().to_owned(), made?)]);
+            Ok(())
         })
         .await
     }
