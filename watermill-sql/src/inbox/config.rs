@@ -17,6 +17,7 @@ pub struct SqlInboxConfig {
     pub(crate) consumer: Option<String>,
     pub(crate) across_topics: bool,
     pub(crate) on_duplicate: OnDuplicate,
+    pub(crate) joins_ack: bool,
     pub(crate) isolation: Isolation,
     pub(crate) runs: u32,
     pub(crate) backoff: Backoff,
@@ -83,6 +84,19 @@ impl SqlInboxConfig {
     #[must_use]
     pub fn on_duplicate(mut self, on_duplicate: OnDuplicate) -> Self {
         self.on_duplicate = on_duplicate;
+        self
+    }
+
+    /// Whether the ack is part of the transaction, instead of a mark. Default: false. For messages of an
+    /// [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) without order by key, whose table is in the same database: the row of the
+    /// message is deleted, or marked as acked, in the transaction of the step, so that it is done or comes again, and there
+    /// is nothing to be remembered about it. A message that comes from anywhere else is nacked, with the reason.
+    ///
+    /// A mark does more where one message was published twice, by a relay for instance: two rows with one id are two
+    /// messages then, and with a mark the second is a duplicate.
+    #[must_use]
+    pub fn joins_ack(mut self, joins_ack: bool) -> Self {
+        self.joins_ack = joins_ack;
         self
     }
 
@@ -208,6 +222,7 @@ impl Default for SqlInboxConfig {
             consumer: None,
             across_topics: false,
             on_duplicate: OnDuplicate::default(),
+            joins_ack: false,
             isolation: Isolation::default(),
             runs: 5,
             backoff: Backoff::exponential(Duration::from_millis(5)).max(Duration::from_millis(200)),

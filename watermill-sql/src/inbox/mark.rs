@@ -23,9 +23,9 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark of a message; `None` for one without an id, which cannot be known again.
+    /// The mark of a message; `None` for one without an id, which cannot be known again, and where the ack is the mark.
     pub(crate) fn of(message: &Message, config: &SqlInboxConfig) -> Result<Option<Self>, InboxError> {
-        if message.id().is_empty() {
+        if config.joins_ack || message.id().is_empty() {
             return Ok(None);
         }
         let handler = message.handler();

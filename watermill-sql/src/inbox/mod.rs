@@ -8,6 +8,7 @@ mod batch;
 mod config;
 mod dialect;
 mod error;
+mod joined;
 mod layer;
 mod mark;
 mod open;

@@ -63,7 +63,9 @@ impl<D: SqlDatabase> Shared<D> {
             self.known.checked.pool(&self.pool).await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             D::check_server(pooled.get()).await?;
-            schema::ensure_inbox::<D>(pooled.get(), self.config.initialize_schema).await?;
+            if !self.config.joins_ack {
+                schema::ensure_inbox::<D>(pooled.get(), self.config.initialize_schema).await?;
+            }
             pooled.settled();
             Ok(())
         };

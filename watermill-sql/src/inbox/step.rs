@@ -10,6 +10,7 @@ use watermill_core::{
 
 use super::{
     InboxError, InboxErrorKind, Mark, OnDuplicate,
+    joined::Joined,
     open::{Begun, Open},
     shared::Shared,
 };
@@ -94,14 +95,20 @@ impl<D: SqlDatabase> Step<D> {
             Ok(outputs) => self.finish(&mut open, outputs, own_topic, deliveries).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = ready {
-            let missing = open.missing.take();
-            // Where that fails its connection is closed, which does the same.
-            let _ = within(self.shared.config.timeout, open.rollback()).await;
-            return self.failed(error, missing).await;
-        }
+        let joined = match ready {
+            Ok(joined) => joined,
+            Err(error) => {
+                let missing = open.missing.take();
+                // Where that fails its connection is closed, which does the same.
+                let _ = within(self.shared.config.timeout, open.rollback()).await;
+                return self.failed(error, missing).await;
+            }
+        };
         match within(self.shared.config.timeout, open.commit()).await {
-            Ok(()) => Ok(Ended::Committed),
+            Ok(()) => {
+                joined.into_iter().for_each(Joined::committed);
+                Ok(Ended::Committed)
+            }
             Err(failure) => self.failed(InboxError::at_the_end(failure).boxed(), None).await,
         }
     }
@@ -130,13 +137,18 @@ impl<D: SqlDatabase> Step<D> {
         outputs: Outputs,
         own_topic: Option<&str>,
         deliveries: &[DeliveryInfo],
-    ) -> Result<(), BoxError> {
+    ) -> Result<Vec<Joined>, BoxError> {
         if !D::OUTPUTS_TELL || outputs.is_empty() {
             let checked = within(self.shared.config.timeout, open.check()).await;
             checked.map_err(|failure| InboxError::at_the_end(failure).boxed())?;
         }
         open.publish(outputs, own_topic).await?;
-        refuse_lost(deliveries)
+        let joined = match self.shared.config.joins_ack {
+            true => open.ack(deliveries).await.map_err(InboxError::boxed)?,
+            false => Vec::new(),
+        };
+        refuse_lost(deliveries)?;
+        Ok(joined)
     }
 
     /// Whether what was rolled back is to be run again.

@@ -4,6 +4,7 @@
 
 mod batches;
 mod conflicts;
+mod joined;
 mod marks;
 mod once;
 mod server;
@@ -74,6 +75,9 @@ on_every_database! {
     batches::a_batch_is_one_transaction,
     batches::what_fails_leaves_the_rest_of_its_batch_alone,
     batches::duplicates_are_not_in_the_batch,
+    joined::an_ack_is_part_of_the_transaction_and_leaves_no_mark,
+    joined::what_was_committed_is_done_whatever_becomes_of_its_delivery,
+    joined::a_message_of_another_source_is_nacked_with_the_reason,
     conflicts::steps_in_the_way_of_each_other_are_run_again_and_lose_no_update,
     conflicts::a_step_is_run_as_often_as_the_bound_says,
 }
