@@ -157,7 +157,7 @@ impl Columns<'_> {
     }
 }
 
-/// Whether this is surely an object of text that says nothing of the key: no spaces and no escapes, as our
+/// Whether this is surely an object of text that says nothing of a key in base64: no spaces and no escapes, as our
 /// publishers and Go's write most. What is not is looked at by a parser, which takes several times as long.
 fn is_plain(metadata: &str) -> bool {
     let Some(mut rest) = metadata.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
@@ -166,7 +166,7 @@ fn is_plain(metadata: &str) -> bool {
     loop {
         let Some((name, after)) = plain_text(rest) else { return false };
         let Some((_, after)) = after.strip_prefix(':').and_then(plain_text) else { return false };
-        if name == metadata_keys::KEY || name == metadata_keys::KEY_BASE64 {
+        if name == metadata_keys::KEY_BASE64 {
             return false;
         }
         match after.strip_prefix(',') {

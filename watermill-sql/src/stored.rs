@@ -8,10 +8,10 @@ use std::{pin::pin, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, TryStreamExt as _};
-use watermill_core::Message;
+use watermill_core::{Message, metadata_keys};
 
 use crate::{
-    marshaler::{Columns, Unreadable},
+    marshaler::{self, Columns, Unreadable},
     position::Position,
 };
 
@@ -125,14 +125,23 @@ impl Stored {
         self.columns.len()
     }
 
+    /// When the metadata say that it is due, in milliseconds since the Unix epoch; `None` where what they say is no time.
+    pub(crate) fn due_ms(&self) -> Option<i64> {
+        let metadata = self.metadata()?;
+        // Nearly all say nothing, which needs no parser to tell. An escape may hide a name.
+        let name = metadata_keys::DELAYED_UNTIL.as_bytes();
+        let may_say = metadata.contains(&b'\\') || metadata.windows(name.len()).any(|bytes| bytes == name);
+        if may_say { marshaler::due_ms(&self.message()).ok().flatten() } else { None }
+    }
+
+    fn metadata(&self) -> Option<&[u8]> {
+        self.has_metadata.then(|| &self.columns[self.uuid + self.payload..])
+    }
+
     /// The message.
     pub(crate) fn message(&self) -> Message {
         let payload_end = self.uuid + self.payload;
-        let columns = Columns {
-            uuid: &self.columns[..self.uuid],
-            payload: &[],
-            metadata: self.has_metadata.then(|| &self.columns[payload_end..]),
-        };
+        let columns = Columns { uuid: &self.columns[..self.uuid], payload: &[], metadata: self.metadata() };
         columns.decode(self.columns.slice(self.uuid..payload_end)).expect("it was checked")
     }
 }
@@ -207,6 +216,17 @@ mod tests {
             let rows = Rows::gather(rows, Limit { rows: 100, bytes: limit }).await.unwrap();
             assert_eq!((rows.rows.len(), rows.is_cut, looks), (taken, is_cut, looked_at), "{limit}");
         }
+    }
+
+    #[test]
+    fn the_due_time_is_found_however_it_is_written() {
+        let due = |metadata| keep(&mut Store::default(), metadata).unwrap().due_ms();
+        assert_eq!(due(Some(r#"{"_watermill_delayed_until":"1970-01-01T00:00:01Z"}"#)), Some(1_000));
+        assert_eq!(due(Some(r#"{"\u005fwatermill_delayed_until":"1970-01-01T00:00:01Z"}"#)), Some(1_000));
+        assert_eq!(due(Some(r#"{"_watermill_delayed_until":"soon"}"#)), None);
+        assert_eq!(due(Some(r#"{"other":"_watermill_delayed_until"}"#)), None);
+        assert_eq!(due(Some("{}")), None);
+        assert_eq!(due(None), None);
     }
 
     #[test]

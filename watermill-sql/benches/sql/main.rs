@@ -60,7 +60,9 @@ fn main() {
         step::measure::<MySql>(&options, &mut figures).await;
         step::measure::<Sqlite>(&options, &mut figures).await;
         queue::measure(&options, &mut figures).await;
-        by_key::measure(&options, &mut figures).await;
+        by_key::measure::<Postgres>(&options, &mut figures).await;
+        by_key::measure::<MySql>(&options, &mut figures).await;
+        by_key::measure::<Sqlite>(&options, &mut figures).await;
         waking::measure(&options, &mut figures).await;
         start::measure(&options, &mut figures).await;
         takeover::measure::<Postgres>(&options, &mut figures).await;

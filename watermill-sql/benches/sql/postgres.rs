@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Pool, Postgres, Row as _};
 use watermill_core::Message;
 
 use crate::raw::{self, Depth, Raw};
@@ -86,6 +86,12 @@ impl Raw for Postgres {
     ) -> sqlx::Result<()> {
         let query = sqlx::query(AssertSqlSafe(text.clone())).bind(position).bind(group);
         query.execute(connection).await.map(drop)
+    }
+
+    async fn count_aside(pool: &Pool<Postgres>, topic: &str) -> sqlx::Result<usize> {
+        let text = format!(r#"select count(*) from "watermill_{topic}" where {}"#, raw::IS_ASIDE);
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(pool).await?;
+        Ok(usize::try_from(count).unwrap_or(0))
     }
 
     async fn settle_down(connection: &mut PgConnection, topic: &str) -> sqlx::Result<()> {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What is at least to be left of the rate of inserts by hand.
-const LIMIT: Limit = Limit::AtLeast(0.85);
+const LIMIT: Limit = Limit::AtLeast(0.9);
 const ROUNDS: usize = 9;
 /// Messages of a call.
 const CALL: usize = 100;

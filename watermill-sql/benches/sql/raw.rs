@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 use async_trait::async_trait;
+use sqlx::Pool;
 use watermill_core::Message;
 use watermill_sql::SqlDatabase;
 
@@ -55,6 +56,9 @@ pub(crate) trait Raw: SqlDatabase {
         position: i64,
     ) -> sqlx::Result<()>;
 
+    /// How many rows of a queue wait for older ones of their keys.
+    async fn count_aside(pool: &Pool<Self>, topic: &str) -> sqlx::Result<usize>;
+
     /// Makes the server do now what it would do in the background later.
     async fn settle_down(connection: &mut Self::Connection, topic: &str) -> sqlx::Result<()>;
 }
@@ -70,6 +74,9 @@ pub(crate) fn use_message(uuid: String, payload: impl AsRef<[u8]>, metadata: &st
         }
     }
 }
+
+/// What rows that wait for older ones of their keys have, and no others.
+pub(crate) const IS_ASIDE: &str = "due_ms > 8000000000000000000";
 
 /// Metadata as JSON text.
 pub(crate) fn metadata(message: &Message) -> String {

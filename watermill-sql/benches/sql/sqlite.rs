@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Pool, Row as _, Sqlite, SqliteConnection};
 use watermill_core::Message;
 
 use crate::raw::{self, Depth, Raw};
@@ -80,6 +80,12 @@ impl Raw for Sqlite {
     ) -> sqlx::Result<()> {
         let query = sqlx::query(AssertSqlSafe(text.clone())).bind(position).bind(group.to_owned());
         query.execute(connection).await.map(drop)
+    }
+
+    async fn count_aside(pool: &Pool<Sqlite>, topic: &str) -> sqlx::Result<usize> {
+        let text = format!(r#"select count(*) from "watermill_{topic}" where {}"#, raw::IS_ASIDE);
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(pool).await?;
+        Ok(usize::try_from(count).unwrap_or(0))
     }
 
     async fn settle_down(connection: &mut SqliteConnection, _topic: &str) -> sqlx::Result<()> {

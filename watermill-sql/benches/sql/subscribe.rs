@@ -111,11 +111,7 @@ async fn compare<D: Bench>(
     let results = in_turn(rounds, count, contenders).await;
     let figure =
         |of: &str| Figure::new(of, results.middle(of), "messages per second").baseline(results.middle(&raw));
-    // SQLite has no server beside which reading would be little work.
-    figures.push(match D::LABEL {
-        "sqlite" => figure(name),
-        _ => figure(name).limit(Limit::AtLeast(0.7)),
-    });
+    figures.push(figure(name).limit(Limit::AtLeast(0.8)));
     // What is left out by whoever leaves metadata as text.
     figures.push(figure(&columns));
 }

@@ -109,7 +109,8 @@ impl SqlSubscriberConfig {
 
     /// Sets how many rows one fetch reads, and after how many acks the position is recorded without
     /// waiting for [`ack_interval`](Self::ack_interval). Default: 100. Up to twice as many rows wait in
-    /// memory.
+    /// memory. While handlers have to wait for fetches that come back full, each reads twice as many as the one before,
+    /// up to half of [`max_ahead`](Self::max_ahead), until there are no more.
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;

@@ -19,6 +19,9 @@ use crate::{
 /// What was looked at: offsets and keys.
 const LOOKED: &str =
     "json_table(@watermill_looked, '$[*]' columns (o bigint path '$[0]', k bigint path '$[1]')) looked";
+/// Keys of it that nobody has: each with the first row of it that was looked at, and its head.
+const FREE: &str = "json_table(@watermill_free, '$[*]' columns (
+    k bigint path '$[0]', place bigint path '$[1]', o bigint path '$[2]')) free";
 /// Rows that hold keys for us, and the keys.
 const OURS: &str =
     "json_table(@watermill_ours, '$[*]' columns (o bigint path '$[0]', k bigint path '$[1]')) ours";
@@ -27,9 +30,12 @@ const CHOSEN: &str = "json_table(@watermill_chosen, '$[*]' columns (
     o bigint path '$[0]', place bigint path '$[1]', n int path '$[2]')) chosen";
 /// What of that is ours to change.
 const LOCKED: &str = "json_table(@watermill_locked, '$[*]' columns (
-    o bigint path '$[0]', bytes bigint path '$[1]')) locked";
-/// The last rows of runs.
-const LAST: &str = "json_table(@watermill_last, '$[*]' columns (o bigint path '$')) last";
+    o bigint path '$[0]', place bigint path '$[1]', n int path '$[2]', bytes bigint path '$[3]')) locked";
+/// What is claimed, and which of it are the last rows of runs.
+const TAKEN: &str = "json_table(@watermill_taken, '$[*]' columns (
+    o bigint path '$[0]', is_last int path '$[1]')) taken";
+/// The first rows of keys.
+const FIRSTS: &str = "json_table(@watermill_firsts, '$[*]' columns (o bigint path '$')) firsts";
 /// How many were found.
 const COUNT: &str = "select cast(coalesce(json_length(@watermill_found), 0) as signed)";
 /// Keys that are done with.
@@ -44,7 +50,8 @@ fn head(messages: &str) -> String {
 
 #[async_trait]
 impl OrderedDialect for MySql {
-    /// One message to the server, as a claim without order is. Nothing waits for a lock: a row that another has just now ends
+    /// One message to the server, as a claim without order is. Where there are enough keys, nothing is read of what is
+    /// behind their heads. Nothing waits for a lock: a row that another has just now ends
     /// its key's run. A claim of a key that is not committed yet, whose head was another row then, is found by the unique
     /// index.
     async fn claim_in_order(
@@ -64,6 +71,7 @@ impl OrderedDialect for MySql {
             )
         };
         let (first, next, holders) = (next(""), next("and x.`offset` > o"), json(&holders));
+        let head = head(&messages);
         let claim = format!(
             "{READ_COMMITTED};
              start transaction;
@@ -79,49 +87,54 @@ impl OrderedDialect for MySql {
                  where m.holds_key is not null and m.owner = '{owner}' and m.due_ms > {NOW_MS}
                  for update skip locked
              ) held;
+             {UNCUT} select json_arrayagg(json_array(heads.k, heads.place, heads.o)) into @watermill_free from (
+                 select k, place, ({head}) as o from (
+                     select looked.k, min(looked.o) as place from {LOOKED}
+                     where looked.k is not null
+                       and not exists (select 1 from {messages} h where h.holds_key = looked.k)
+                     group by looked.k
+                 ) ks
+             ) heads;
+             set @watermill_run = if(
+                 (select count(*) from {LOOKED} where looked.k is null)
+                 + (select count(*) from {FREE} where free.o = free.place) < {limit}, {run}, 1);
              {UNCUT} select json_arrayagg(json_array(run.o, run.place, run.n)) into @watermill_chosen from (
                  with recursive runs (k, place, is_ours, n, o) as (
-                     select k, place, is_ours, 1, ({first}) from (
-                         select looked.k, min(looked.o) as place, 0 as is_ours from {LOOKED}
-                         where looked.k is not null
-                           and not exists (select 1 from {messages} h where h.holds_key = looked.k)
-                         group by looked.k
-                         union all
-                         select ours.k, ours.o, 1 from {OURS}
-                     ) free
+                     select free.k, free.place, 0, 1, free.o from {FREE}
+                     where free.o = free.place or @watermill_run > 1
                      union all
-                     select k, place, is_ours, n + 1, ({next}) from runs where n < {run} and o is not null
+                     select k, o, 1, 1, ({first}) from (select ours.k, ours.o, 1 as is_ours from {OURS}) held
+                     union all
+                     select k, place, is_ours, n + 1, ({next}) from runs where n < @watermill_run and o is not null
                  )
                  select o, place, n from runs where o is not null
                  union all
                  select looked.o, looked.o, 1 from {LOOKED} where looked.k is null
                  order by n, place limit {limit}
              ) run;
-             {UNCUT} select json_arrayagg(json_array(free.o, free.bytes)) into @watermill_locked from (
-                 select m.`offset` as o,
+             {UNCUT} select json_arrayagg(json_array(free.o, free.place, free.n, free.bytes)) into @watermill_locked from (
+                 select m.`offset` as o, chosen.place, chosen.n,
                         coalesce(length(m.payload), 0) + coalesce(length(m.metadata), 0) as bytes
                  from {CHOSEN} straight_join {messages} m on m.`offset` = chosen.o
                  where m.acked = 0 and (m.due_ms <= {NOW_MS} or m.due_ms = {ASIDE_MS})
                  for update skip locked
              ) free;
-             {UNCUT} select json_arrayagg(run.o), json_arrayagg(if(run.is_last, run.o, null))
-             into @watermill_found, @watermill_last from (
+             {UNCUT} select json_arrayagg(run.o), json_arrayagg(json_array(run.o, if(run.is_last, 1, 0)))
+             into @watermill_found, @watermill_taken from (
                  select o, lead(o) over (partition by place order by n) is null
                            and place not in (select ours.o from {OURS}) as is_last from (
                      select o, place, n, sum(bytes) over (
                          order by n, place rows between unbounded preceding and 1 preceding
                      ) as before_it
                      from (
-                         select chosen.o, chosen.place, chosen.n, locked.bytes,
-                                row_number() over (partition by chosen.place order by chosen.n) as place_in_run
-                         from {CHOSEN} join {LOCKED} on locked.o = chosen.o
+                         select locked.*, row_number() over (partition by place order by n) as place_in_run
+                         from {LOCKED}
                      ) own where place_in_run = n
                  ) counted where coalesce(before_it, 0) < {}
              ) run;
-             update {FOUND} straight_join {messages} m on m.`offset` = found.o
-             left join {LAST} on last.o = m.`offset`
+             update {TAKEN} straight_join {messages} m on m.`offset` = taken.o
              set m.owner = '{owner}', m.due_ms = {NOW_MS} + {timeout_ms}, m.attempts = m.attempts + 1,
-                 m.holds_key = if(last.o is null, null, m.ordering_key);
+                 m.holds_key = if(taken.is_last, m.ordering_key, null);
              commit;
              select cast(coalesce(json_length(@watermill_looked), 0) as signed);
              select {}, cast(attempts as signed), cast({NOW_MS} as signed), cast({GO_DUE_MS} as signed),
@@ -224,10 +237,12 @@ impl OrderedDialect for MySql {
         let finish = format!(
             "{finish};
              set @watermill_keys = '{}';
-             {UNCUT} select json_arrayagg(heads.o) into @watermill_last from (
+             {UNCUT} select json_arrayagg(heads.o) into @watermill_firsts from (
+                 -- Where nothing is aside, which one look tells, no key is looked up.
                  select ({}) as o from {KEYS}
+                 where exists (select 1 from {messages} where acked = 0 and due_ms = {ASIDE_MS})
              ) heads;
-             update {LAST} straight_join {messages} m on m.`offset` = last.o
+             update {FIRSTS} straight_join {messages} m on m.`offset` = firsts.o
              set m.due_ms = 0 where m.due_ms = {ASIDE_MS}",
             json(&keys),
             head(&messages),

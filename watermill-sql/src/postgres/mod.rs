@@ -2,6 +2,7 @@
 //! see is decided by one of the two rules in [`commit_order`].
 
 mod checks;
+mod claim_in_order;
 mod commit_order;
 mod connection;
 mod errors;

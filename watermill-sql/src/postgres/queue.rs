@@ -30,6 +30,8 @@ const IS_HELD: &str =
 
 #[async_trait]
 impl QueueDialect for Postgres {
+    const LEAVES_DEAD_ROWS: bool = true;
+
     /// Claims hold on any table that a server takes writes to.
     async fn check_queue(_connection: &mut PgConnection, _tables: &Tables) -> Result<(), Failure> {
         Ok(())
@@ -52,7 +54,7 @@ impl QueueDialect for Postgres {
                        ) as before
                        from (
                            select due_ms, "offset", {BYTES} as bytes from {messages}
-                           where not acked and due_ms >= {first_ms} and due_ms <= {STATEMENT_MS}
+                           where not acked and (due_ms, "offset") >= ({first_ms}, $5) and due_ms <= {STATEMENT_MS}
                            order by due_ms, "offset" limit $3 for update skip locked
                        ) free
                    ) counted where coalesce(before, 0) < $4
@@ -66,6 +68,7 @@ impl QueueDialect for Postgres {
         .bind(queue.timeout_ms())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .bind(i64::try_from(queue.batch_bytes).unwrap_or(i64::MAX))
+        .bind(turn.first_offset())
         .fetch_all(connection)
         .await?;
         let mut store = Store::default();

@@ -14,6 +14,9 @@ use crate::{
 /// transaction, unless it says otherwise.
 #[async_trait]
 pub trait QueueDialect: InsertDialect + SourceDialect + WatchDialect {
+    /// Whether what is done with is passed by whoever looks for the next rows, until something sweeps it out.
+    const LEAVES_DEAD_ROWS: bool = false;
+
     /// Refuses servers and tables where claims would not hold.
     async fn check_queue(connection: &mut Self::Connection, tables: &Tables) -> Result<(), Failure>;
 
@@ -66,6 +69,8 @@ pub(crate) const CLAIMS_LOOKED_AT: usize = 1_000;
 pub enum Turn {
     /// All that are due.
     All,
+    /// Of those that need no time only from an offset on.
+    From(i64),
     /// Those that had to wait for a time: delayed, nacked, or claimed by who has died.
     Waited,
 }
@@ -74,8 +79,17 @@ impl Turn {
     /// The first due time that counts. What needs no time to be due has none.
     pub(crate) fn first_ms(self) -> i64 {
         match self {
-            Self::All => 0,
+            Self::All | Self::From(_) => 0,
             Self::Waited => 1,
+        }
+    }
+
+    /// The first offset that counts among those.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn first_offset(self) -> i64 {
+        match self {
+            Self::From(offset) => offset,
+            Self::All | Self::Waited => i64::MIN,
         }
     }
 }

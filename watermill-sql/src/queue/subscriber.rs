@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
@@ -159,7 +159,7 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 shared,
                 origin,
                 kept: Mutex::default(),
-                claims: AtomicU32::new(0),
+                turns: Mutex::default(),
                 end_claims_at: Mutex::new(Instant::now()),
                 watched: seat,
             };

@@ -5,6 +5,7 @@ use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 
 use super::{
+    packed,
     rows::{COLUMNS, read},
     source,
 };
@@ -187,6 +188,9 @@ pub(super) async fn fetch(
 ) -> sqlx::Result<Rows> {
     if let Some(mapping) = tables.mapping() {
         return source::fetch(connection, mapping, after.offset, limit).await;
+    }
+    if let Some(rows) = packed::fetch(connection, tables, after, limit).await? {
+        return Ok(rows);
     }
     let mut store = Store::default();
     let rows = sqlx::query(AssertSqlSafe(format!(

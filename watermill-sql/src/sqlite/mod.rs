@@ -11,6 +11,7 @@ mod lease;
 mod log;
 mod moment;
 mod ordered;
+mod packed;
 mod queue;
 mod retention;
 mod rows;

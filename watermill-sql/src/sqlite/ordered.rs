@@ -65,8 +65,16 @@ impl OrderedDialect for Sqlite {
                    union all
                    select k, place, true from ours
                ),
+               heads as materialized (select k, place, is_ours, ({next}) as head from free),
+               -- Whether there are not enough keys. Where there are, nothing is read of what is behind their heads.
+               few as materialized (
+                   select (select count(*) from heads where head = place and not is_ours)
+                        + (select count(*) from looked_at where ordering_key is null) < {limit} as are_few
+               ),
                ends as materialized (
-                   select k, place, is_ours, ({next}) as head, ({next} offset {run} - 1) as tail from free
+                   select k, place, is_ours, head,
+                          iif((select are_few from few), ({next} offset {run} - 1), head) as tail
+                   from heads where is_ours or head = place or (select are_few from few)
                ),
                runs as (
                    select place, m."offset", due_ms, row_number() over (partition by place order by m."offset") as n,
@@ -165,6 +173,8 @@ impl OrderedDialect for Sqlite {
         sqlx::query(AssertSqlSafe(format!(
             r#"update {messages} set due_ms = 0 where due_ms = {ASIDE_MS} and "offset" in (
                    select (select "offset" from {messages} {HEAD}) from (select value as k from json_each(?))
+                   -- Where nothing is aside, which one look tells, no key is looked up.
+                   where exists (select 1 from {messages} where not acked and due_ms = {ASIDE_MS})
                )"#
         )))
         .bind(json(&keys))

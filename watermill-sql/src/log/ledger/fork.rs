@@ -7,7 +7,7 @@ use super::*;
 impl Clone for LogLedger {
     fn clone(&self) -> Self {
         let Self { first, handed, out, handled, window, position, read, unclear_up_to, .. } = *self;
-        let Self { fresh_bytes, stored_progress, read_to_the_end, limits, .. } = *self;
+        let Self { fresh_bytes, fetch_rows, starved, stored_progress, read_to_the_end, limits, .. } = *self;
         let letter = |rejected: &Rejected| match rejected {
             Rejected::Kept(letter) => Rejected::Kept(letter.clone()),
             Rejected::Dropped(letter) => Rejected::Dropped(letter.clone()),
@@ -19,6 +19,8 @@ impl Clone for LogLedger {
             first,
             handed,
             fresh_bytes,
+            fetch_rows,
+            starved,
             out,
             handled,
             nacked: self.nacked.clone(),

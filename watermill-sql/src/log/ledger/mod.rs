@@ -32,6 +32,10 @@ pub(crate) struct LogLedger {
     handed: usize,
     /// What those that have not take in memory.
     fresh_bytes: usize,
+    /// How many rows one fetch is to bring.
+    fetch_rows: usize,
+    /// Whether the stream was ready for a row that was not there.
+    starved: bool,
     /// How many are handed out and unsettled.
     out: usize,
     /// How many of those are handled and wait for their outputs.
@@ -59,7 +63,8 @@ pub(crate) struct LogLedger {
 /// What bounds a ledger.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// More is fetched when fewer rows than this are fresh: a batch while another is handled.
+    /// What one fetch brings, and more where handlers are quicker than fetches. More is fetched when fewer rows than that
+    /// are fresh: a batch while another is handled.
     pub(crate) batch_size: usize,
     /// And fewer bytes than this.
     pub(crate) batch_bytes: usize,
@@ -117,6 +122,8 @@ impl LogLedger {
             first: 1,
             handed: 0,
             fresh_bytes: 0,
+            fetch_rows: limits.batch_size,
+            starved: false,
             out: 0,
             handled: 0,
             nacked: BTreeMap::new(),
@@ -186,6 +193,24 @@ impl LogLedger {
     /// After which position to fetch.
     pub(crate) fn read_up_to(&self) -> Position {
         self.read
+    }
+
+    /// How many rows to fetch: no more than may be in memory, or a batch.
+    pub(crate) fn rows_to_fetch(&self) -> usize {
+        let room = self.rows_max().saturating_sub(self.rows.len());
+        self.fetch_rows.min(room.max(self.limits.batch_size))
+    }
+
+    /// Says what a fetch came to. One costs as much as hundreds of rows do, so where the stream has waited for it and there
+    /// is more, the next one brings twice as many, up to half of what may be in memory.
+    pub(crate) fn fetched(&mut self, more: bool) {
+        let Limits { batch_size, max_ahead, .. } = self.limits;
+        let starved = std::mem::take(&mut self.starved);
+        if !more {
+            self.fetch_rows = batch_size;
+        } else if starved {
+            self.fetch_rows = (self.fetch_rows * 2).min(max_ahead / 2).max(batch_size);
+        }
     }
 
     /// Whether there is anything to record before the lease is given back, attempts included.
@@ -295,7 +320,11 @@ impl LogLedger {
                 sequence
             }
             Some(Err(due)) if self.window.is_ordered() => return Err(Some(due)),
-            later => self.next_fresh().ok_or(later.and_then(Result::err))?,
+            later => {
+                let fresh = self.next_fresh();
+                self.starved |= fresh.is_none();
+                fresh.ok_or(later.and_then(Result::err))?
+            }
         };
         let unclear_up_to = self.unclear_up_to;
         let row = self.row(sequence).ok_or(None)?;
@@ -338,6 +367,12 @@ impl LogLedger {
             self.first += 1;
             self.handed = self.handed.saturating_sub(1);
         }
+    }
+
+    /// How many rows there may be before no more are fetched.
+    fn rows_max(&self) -> usize {
+        let Limits { batch_size, max_ahead, .. } = self.limits;
+        max_ahead.max(self.window.per_scope() + batch_size)
     }
 
     /// How many rows wait that were never handed out.
@@ -435,10 +470,9 @@ impl Ledger for LogLedger {
 
     /// A batch is fetched while another is handled.
     fn wants_more(&self) -> bool {
-        let Limits { batch_size, batch_bytes, max_ahead, .. } = self.limits;
-        self.fresh() < batch_size
-            && self.fresh_bytes < batch_bytes
-            && self.rows.len() < max_ahead.max(self.window.per_scope() + batch_size)
+        self.fresh() < self.fetch_rows
+            && self.fresh_bytes < self.limits.batch_bytes
+            && self.rows.len() < self.rows_max()
     }
 
     fn unrecorded(&self) -> Unrecorded {

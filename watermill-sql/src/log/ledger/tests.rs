@@ -244,3 +244,27 @@ fn rows_that_are_large_are_not_fetched_ahead_beyond_the_bytes_that_may_wait() {
     ledger.push(4.into(), large(), None);
     assert!(ledger.wants_more());
 }
+
+#[test]
+fn fetches_grow_while_the_stream_waits_for_full_ones_and_shrink_at_the_end() {
+    let now = Instant::now();
+    let mut ledger = ledger([]);
+    ledger.set_window(window(1_000));
+    let mut from = 0;
+    for expected in [100, 200, 400, 500, 500] {
+        assert_eq!(ledger.rows_to_fetch(), expected);
+        while next(&mut ledger, now).is_some() {}
+        fill(&mut ledger, from + 1..=from + 10);
+        from += 10;
+        ledger.fetched(true);
+    }
+    // Nobody waits.
+    ledger.fetched(true);
+    assert_eq!(ledger.rows_to_fetch(), 500);
+    assert!(ledger.wants_more(), "a batch while another is handled");
+    // No more than may be in memory, or one batch.
+    fill(&mut ledger, from + 1..=from + 580);
+    assert_eq!(ledger.rows_to_fetch(), 470);
+    ledger.fetched(false);
+    assert_eq!(ledger.rows_to_fetch(), 100);
+}

@@ -40,8 +40,8 @@ pub(super) struct Fetching<D: LogDialect> {
     polling: Polling,
     /// Whether the table may have changed since that was looked.
     unchecked: bool,
-    /// How many rows are asked for, so that most fetches bring no more than fits.
-    rows: usize,
+    /// How many rows are asked for at most, so that most fetches bring no more than fits; `None` where they did.
+    rows_max: Option<usize>,
     /// A row that cannot be read: how often it was looked at, and when to look again.
     held: Option<(Position, u32, Instant)>,
 }
@@ -57,7 +57,7 @@ impl<D: LogDialect> Fetching<D> {
             waiting: Waiting::default(),
             polling: Polling::new(config.poll_interval_min, now),
             unchecked: false,
-            rows: config.batch_size,
+            rows_max: None,
             held: None,
         }
     }
@@ -77,11 +77,11 @@ impl<D: LogDialect> Fetching<D> {
     /// Of rows that did not fit, the next fetch asks for as many as did; of small ones for more again.
     fn note_size(&mut self, fetched: &Fetched, config: &SqlSubscriberConfig) {
         if fetched.is_cut {
-            self.rows = fetched.rows.len().max(1);
-        } else if self.rows < config.batch_size
+            self.rows_max = Some(fetched.rows.len().max(1));
+        } else if let Some(rows) = self.rows_max
             && fetched.rows.iter().map(Row::bytes).sum::<usize>() <= config.batch_bytes / 2
         {
-            self.rows = (self.rows * 2).min(config.batch_size);
+            self.rows_max = Some(rows * 2).filter(|rows| *rows < config.max_ahead);
         }
     }
 
@@ -96,8 +96,11 @@ impl<D: LogDialect> Fetching<D> {
 
 impl<D: LogDialect> Reader<D> {
     pub(super) async fn fetch(&self, mut fetching: Fetching<D>) -> (Fetching<D>, Result<(), Failure>) {
-        let after = self.shared.lock().ledger.read_up_to();
-        let fetched = within(self.config.statement_max(), self.read(&mut fetching, after)).await;
+        let (after, rows) = {
+            let state = self.shared.lock();
+            (state.ledger.read_up_to(), state.ledger.rows_to_fetch())
+        };
+        let fetched = within(self.config.statement_max(), self.read(&mut fetching, after, rows)).await;
         match fetched {
             Ok(fetched) => {
                 self.came(&mut fetching, fetched);
@@ -111,7 +114,12 @@ impl<D: LogDialect> Reader<D> {
         }
     }
 
-    async fn read(&self, fetching: &mut Fetching<D>, after: Position) -> Result<Fetched, Failure> {
+    async fn read(
+        &self,
+        fetching: &mut Fetching<D>,
+        after: Position,
+        rows: usize,
+    ) -> Result<Fetched, Failure> {
         let mut connection = self.connect_for(fetching).await?;
         let cursor = match &mut fetching.cursor {
             Some(cursor) => cursor,
@@ -123,7 +131,8 @@ impl<D: LogDialect> Reader<D> {
             fetching.check_at = asked + self.config.lease / 3;
             fetching.unchecked = false;
         }
-        let limit = Limit { rows: fetching.rows, bytes: self.config.batch_bytes };
+        let rows = fetching.rows_max.map_or(rows, |rows_max| rows_max.min(rows));
+        let limit = Limit { rows, bytes: self.config.batch_bytes };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, limit).await;
         let fetched = fetched.map_err(classify::<D>)?;
         fetching.note_size(&fetched, &self.config);
@@ -155,6 +164,7 @@ impl<D: LogDialect> Reader<D> {
         }
         let has_come = !rows.is_empty();
         self.take_in(fetching, rows, read_to_the_end, now);
+        self.shared.lock().ledger.fetched(more);
         if has_come {
             self.shared.wake_stream();
         }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 use watermill_core::{
-    Message, Window,
+    Window,
     backend::{Handed, Ledger, Offer, Unrecorded},
     delivery::{Outcome, Receipt, Token},
     error::SettleError,
@@ -21,7 +21,7 @@ use watermill_core::{
 pub(crate) use self::unsaved::{Done, Released};
 use self::{joining::Joining, lanes::Lanes, unsaved::Unsaved};
 use super::dialect::{Claim, KeyClaim, Release};
-use crate::{dead_letter::DeadLetter, settle::Rejected};
+use crate::{dead_letter::DeadLetter, settle::Rejected, stored::Stored};
 
 /// How long a claimed row may wait for its turn before fewer are claimed ahead.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -62,7 +62,8 @@ pub(crate) struct Claims {
 struct Held {
     claim: Claim,
     key: Option<KeyClaim>,
-    message: Message,
+    /// Made a message when it is handed out.
+    message: Stored,
     published_at: Option<SystemTime>,
     claimed_at: Instant,
     out: bool,
@@ -137,11 +138,11 @@ impl Claims {
     pub(crate) fn push(
         &mut self,
         (claim, key): (Claim, Option<KeyClaim>),
-        message: Message,
+        message: Stored,
         published_at: Option<SystemTime>,
         claimed_at: Instant,
     ) {
-        self.waiting_bytes += message.payload().len();
+        self.waiting_bytes += message.bytes();
         let held = Held { claim, key, message, published_at, claimed_at, out: false, handled: false };
         self.rows.insert(self.next, held);
         match key {
@@ -161,14 +162,13 @@ impl Claims {
         dead_letter: DeadLetter,
         now: Instant,
     ) {
-        let id = Some(dead_letter.message.id().clone());
         let rejected = Some(Rejected::Kept(dead_letter));
-        self.unsaved.push_done(Done { claim, id, key, rejected, receipt: None }, now);
+        self.unsaved.push_done(Done { claim, message: None, key, rejected, receipt: None }, now);
     }
 
     /// Is done with a claim whose row is no longer there.
     pub(crate) fn forget(&mut self, claim: Claim, now: Instant) {
-        self.unsaved.push_done(Done { claim, id: None, key: None, rejected: None, receipt: None }, now);
+        self.unsaved.push_done(Done { claim, message: None, key: None, rejected: None, receipt: None }, now);
     }
 
     /// Lets a row go again.
@@ -178,7 +178,7 @@ impl Claims {
 
     /// The ids of what is in hand, and their claims.
     pub(crate) fn held_ids(&self) -> Vec<(String, Claim)> {
-        self.rows.values().map(|held| (held.message.id().to_string(), held.claim)).collect()
+        self.rows.values().map(|held| (held.message.id().to_owned(), held.claim)).collect()
     }
 
     /// What is in hand, handed out or not: what must stay out of sight of others.
@@ -209,7 +209,7 @@ impl Claims {
                 continue;
             };
             self.out -= usize::from(out);
-            self.waiting_bytes -= if out { 0 } else { message.payload().len() };
+            self.waiting_bytes -= if out { 0 } else { message.bytes() };
             self.handled -= usize::from(handled);
             if !not_ours.contains(&claim) {
                 self.release(Release { claim, delay: Duration::ZERO, tried: out }, key, now);
@@ -285,7 +285,7 @@ impl Claims {
         behind.extend(self.lanes.take_waiting(key));
         for sequence in behind {
             if let Some(Held { claim, key, message, .. }) = self.rows.remove(&sequence) {
-                self.waiting_bytes -= message.payload().len();
+                self.waiting_bytes -= message.bytes();
                 self.release(Release { claim, delay: Duration::ZERO, tried: false }, key, now);
             }
         }
@@ -329,9 +329,9 @@ impl Ledger for Claims {
         };
         let Some(held) = self.rows.get_mut(&sequence) else { return Offer::Nothing(None) };
         held.out = true;
-        self.waiting_bytes -= held.message.payload().len();
+        self.waiting_bytes -= held.message.bytes();
         let (claim, key) = (held.claim, held.key());
-        let (message, published_at) = (held.message.clone(), held.published_at);
+        let (message, published_at) = (held.message.message(), held.published_at);
         let waited = now.saturating_duration_since(held.claimed_at);
         if waited > WAIT_MAX && sequence > self.slow_up_to {
             self.ahead = (self.ahead / 2).max(1);
@@ -373,17 +373,16 @@ impl Ledger for Claims {
         }
         let delay = match outcome {
             Outcome::Ack => {
-                let id = Some(message.id().clone());
-                self.unsaved.push_done(Done { claim, id, key, rejected: None, receipt }, now);
+                let message = Some(message);
+                self.unsaved.push_done(Done { claim, message, key, rejected: None, receipt }, now);
                 return true;
             }
             Outcome::Reject { reason } => {
                 let Claim { offset, attempt: attempts } = claim;
-                let id = Some(message.id().clone());
-                let rejected =
-                    Rejected::new(DeadLetter { offset, message, reason, attempts }, self.dead_letters);
-                let rejected = Some(rejected);
-                self.unsaved.push_done(Done { claim, id, key, rejected, receipt }, now);
+                let dead_letter = DeadLetter { offset, message: message.message(), reason, attempts };
+                let rejected = Some(Rejected::new(dead_letter, self.dead_letters));
+                let message = Some(message);
+                self.unsaved.push_done(Done { claim, message, key, rejected, receipt }, now);
                 return true;
             }
             Outcome::Nack { delay } => delay,

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
+use crate::{marshaler::Columns, stored::Store};
 
 const BATCH: usize = 100;
 
@@ -20,9 +21,15 @@ fn next(claims: &mut Claims, now: Instant) -> Option<Handed> {
     }
 }
 
+/// A row without an id and metadata.
+fn stored(payload: &[u8]) -> Stored {
+    let columns = Columns { uuid: b"", payload, metadata: None };
+    Store::default().keep(columns).unwrap()
+}
+
 fn fill(claims: &mut Claims, offsets: impl IntoIterator<Item = i64>, now: Instant) {
     for offset in offsets {
-        claims.push((Claim { offset, attempt: 1 }, None), Message::new(""), None, now);
+        claims.push((Claim { offset, attempt: 1 }, None), stored(b""), None, now);
     }
 }
 
@@ -160,7 +167,7 @@ fn run(claims: &mut Claims, key: i64, offsets: std::ops::RangeInclusive<i64>, no
     let last = *offsets.end();
     for offset in offsets {
         let claim = (Claim { offset, attempt: 1 }, Some(KeyClaim { key, holds: offset == last }));
-        claims.push(claim, Message::new(""), None, now);
+        claims.push(claim, stored(b""), None, now);
     }
 }
 
@@ -281,7 +288,7 @@ fn rows_that_are_large_are_not_claimed_ahead_beyond_the_bytes_that_may_wait() {
     claims.ahead = 100;
     for offset in 1..=3 {
         assert!(claims.wants_more());
-        claims.push((Claim { offset, attempt: 1 }, None), Message::new(vec![7; 400]), None, now);
+        claims.push((Claim { offset, attempt: 1 }, None), stored(&[7; 400]), None, now);
     }
     assert_eq!((claims.wants_more(), claims.wanted(BATCH)), (false, 0), "1,200 bytes wait");
     let handed = next(&mut claims, now).unwrap();

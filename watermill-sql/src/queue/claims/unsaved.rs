@@ -1,12 +1,13 @@
 //! [`Unsaved`]: what is settled and not recorded.
 
 use tokio::time::Instant;
-use watermill_core::{MessageId, delivery::Receipt, error::SettleError};
+use watermill_core::{delivery::Receipt, error::SettleError};
 
 use crate::{
     dead_letter::DeadLetter,
     queue::dialect::{Claim, KeyClaim, Release},
     settle::Rejected,
+    stored::Stored,
 };
 
 #[derive(Debug, Default)]
@@ -21,8 +22,8 @@ pub(super) struct Unsaved {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) claim: Claim,
-    /// Of the message, if there was one.
-    pub(crate) id: Option<MessageId>,
+    /// `None` where the row is gone, or is no message.
+    pub(super) message: Option<Stored>,
     pub(super) key: Option<KeyClaim>,
     /// Set for one that is not acked.
     pub(crate) rejected: Option<Rejected>,
@@ -41,6 +42,12 @@ impl Done {
     /// What is moved to the dead-letter topic.
     pub(crate) fn kept(&self) -> Option<&DeadLetter> {
         self.rejected.as_ref()?.kept()
+    }
+
+    /// The id of the message, unless the row is gone.
+    pub(crate) fn id(&self) -> Option<&str> {
+        let dead_letter = || self.kept().map(|dead_letter| dead_letter.message.id().as_str());
+        self.message.as_ref().map(Stored::id).or_else(dead_letter)
     }
 
     /// It is recorded, or somebody else had the row.

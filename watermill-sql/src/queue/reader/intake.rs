@@ -2,27 +2,24 @@
 
 use std::{
     collections::HashSet,
-    sync::{PoisonError, atomic::Ordering},
+    sync::{MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 use watermill_core::error::{BoxError, SubscribeError, SubscribeErrorKind};
 
-use super::QueueReader;
+use super::{QueueReader, turns::Turns};
 use crate::{
     connection::{Pooled, within},
     dead_letter::DeadLetter,
     error::{Failure, classify},
-    marshaler::{self, Unreadable},
+    marshaler::Unreadable,
     queue::{
         dialect::{Claim, Claimed, Release, Turn},
         ordered::{Bounds, LOOKED_AT, OrderedDialect, RUN_MAX},
     },
 };
-
-/// So many claims begin once with those that had to wait.
-const CLAIMS_A_TURN: u32 = 8;
 
 /// How often one claim of a queue in order by key looks.
 const LOOKS_MAX: usize = 4;
@@ -90,11 +87,17 @@ impl<D: OrderedDialect> QueueReader<D> {
         limit: usize,
         rows: &mut Vec<Claimed>,
     ) -> sqlx::Result<bool> {
-        if self.is_turn_of_waited() {
+        let turn = self.turns().next(Instant::now());
+        if turn.waited {
+            let asked = Instant::now();
             *rows = D::claim_rows(connection, &self.queue, Turn::Waited, limit).await?;
+            self.turns().waited(!rows.is_empty(), asked.elapsed(), Instant::now());
         }
-        if rows.len() < limit {
-            rows.extend(D::claim_rows(connection, &self.queue, Turn::All, limit - rows.len()).await?);
+        let front = turn.front.filter(|_| D::LEAVES_DEAD_ROWS).map(Turn::From);
+        for turn in front.into_iter().chain([Turn::All]) {
+            if rows.len() < limit && !self.is_enough(rows) {
+                rows.extend(D::claim_rows(connection, &self.queue, turn, limit - rows.len()).await?);
+            }
         }
         if rows.is_empty() && self.may_mend() {
             if D::end_claims(connection, &self.queue).await? {
@@ -102,7 +105,9 @@ impl<D: OrderedDialect> QueueReader<D> {
             }
             self.forget_claims(connection).await?;
         }
-        Ok(rows.len() == limit)
+        let is_full = rows.len() == limit;
+        self.turns().came(rows, is_full);
+        Ok(is_full)
     }
 
     /// The first look is at as many rows as are wanted. If most of those are not the heads of their keys, they are set
@@ -116,10 +121,25 @@ impl<D: OrderedDialect> QueueReader<D> {
     ) -> sqlx::Result<bool> {
         let takes_runs = self.shared.lock().ledger.takes_runs(self.config.batch_size);
         let run = if takes_runs { RUN_MAX } else { 1 };
-        if self.is_turn_of_waited() {
+        let turn = self.turns().next(Instant::now());
+        if turn.waited {
+            let asked = Instant::now();
             D::end_holds(connection, &self.queue).await?;
             let bounds = Bounds { limit, run, looks: limit };
             *rows = D::claim_in_order(connection, &self.queue, Turn::Waited, bounds, &[]).await?.rows;
+            self.turns().waited(!rows.is_empty(), asked.elapsed(), Instant::now());
+        }
+        if let Some(front) = turn.front.filter(|_| D::LEAVES_DEAD_ROWS && holders.is_empty())
+            && rows.is_empty()
+        {
+            let bounds = Bounds { limit, run: 1, looks: limit };
+            let turn = Turn::From(front);
+            *rows = D::claim_in_order(connection, &self.queue, turn, bounds, holders).await?.rows;
+            let is_full = rows.len() == limit;
+            self.turns().came(rows, is_full);
+            if is_full {
+                return Ok(true);
+            }
         }
         let (mut looks, mut ended_holds) = (limit, false);
         for _ in 0..LOOKS_MAX {
@@ -131,8 +151,9 @@ impl<D: OrderedDialect> QueueReader<D> {
             let look = D::claim_in_order(connection, &self.queue, Turn::All, bounds, holders).await?;
             holders = &[];
             let found = look.rows.len();
+            self.turns().came(&look.rows, found == wanted);
             rows.extend(look.rows);
-            if rows.iter().map(|row| row.row.bytes()).sum::<usize>() >= self.config.batch_bytes {
+            if self.is_enough(rows) {
                 return Ok(true);
             }
             if rows.is_empty() && look.looked_at > 0 && !ended_holds {
@@ -159,9 +180,13 @@ impl<D: OrderedDialect> QueueReader<D> {
         Ok(more)
     }
 
-    /// Whether a claim begins with what had to wait.
-    fn is_turn_of_waited(&self) -> bool {
-        self.claims.fetch_add(1, Ordering::Relaxed).is_multiple_of(CLAIMS_A_TURN)
+    /// Whether no more of them may be in memory.
+    fn is_enough(&self, rows: &[Claimed]) -> bool {
+        rows.iter().map(|row| row.row.bytes()).sum::<usize>() >= self.config.batch_bytes
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is time to look for what is not as it should be: once in a visibility timeout.
@@ -190,7 +215,7 @@ impl<D: OrderedDialect> QueueReader<D> {
                 continue;
             }
             let message = match row.message {
-                Ok(stored) => stored.message(),
+                Ok(message) => message,
                 Err(Unreadable { error, remains: message }) => {
                     let reason = error.to_string();
                     unreadable.push((claim, error));
@@ -208,7 +233,7 @@ impl<D: OrderedDialect> QueueReader<D> {
             };
             // A writer that does not know our column for due times says it in the metadata, or in Go's, which
             // has whole seconds. What cannot be read there delays nothing.
-            let due_ms = marshaler::due_ms(&message).ok().flatten().or(go_due_ms);
+            let due_ms = message.due_ms().or(go_due_ms);
             match due_ms.filter(|due_ms| *due_ms > now_ms) {
                 Some(due_ms) => {
                     let delay = Duration::from_millis(due_ms.abs_diff(now_ms));

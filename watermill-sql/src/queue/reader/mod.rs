@@ -6,10 +6,11 @@
 mod intake;
 mod record;
 mod source;
+mod turns;
 
 use std::{
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +23,7 @@ use watermill_core::{
 };
 
 use self::intake::Intake;
+use self::turns::Turns;
 use super::{Claims, OrderedDialect, Queue, SqlQueueSubscriberConfig};
 use crate::{
     connection::{IDLE_MAX, Pooled, Reserve},
@@ -51,8 +53,8 @@ pub(super) struct QueueReader<D: OrderedDialect> {
     pub(super) kept: Mutex<Vec<(Pooled<D>, Instant)>>,
     /// `None` where it has to look for itself.
     pub(super) watched: Option<Seat>,
-    /// How many claims there were.
-    pub(super) claims: AtomicU32,
+    /// Where claims begin to look.
+    pub(super) turns: Mutex<Turns>,
     /// When to look for claims of another time.
     pub(super) end_claims_at: Mutex<Instant>,
 }

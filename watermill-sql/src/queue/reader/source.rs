@@ -81,7 +81,7 @@ impl<D: OrderedDialect> QueueReader<D> {
     /// Whether something is to be done with the rows themselves.
     pub(super) fn passes(&self, done: &[Done]) -> bool {
         let passes = self.queue.tables.mapping().is_some_and(|mapping| mapping.pass.is_some());
-        passes && done.iter().any(|done| done.id.is_some())
+        passes && done.iter().any(|done| done.id().is_some())
     }
 
     /// Deletes or marks the rows of what is done and ours.
@@ -93,7 +93,7 @@ impl<D: OrderedDialect> QueueReader<D> {
     ) -> sqlx::Result<()> {
         let Some(mapping) = self.queue.tables.mapping() else { return Ok(()) };
         let ours = done.iter().filter(|done| ours.contains(&done.claim.offset));
-        let ids: Vec<String> = ours.filter_map(|done| done.id.as_ref()).map(ToString::to_string).collect();
+        let ids: Vec<String> = ours.filter_map(Done::id).map(str::to_owned).collect();
         match ids.is_empty() {
             true => Ok(()),
             false => D::pass(connection, mapping, Passed::Ids(&ids)).await,
