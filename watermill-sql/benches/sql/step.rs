@@ -38,7 +38,7 @@ pub(crate) trait Step: Bench {
     const BEGIN: &str;
 
     /// Marks a message; whether it is new.
-    async fn mark(connection: &mut Self::Connection, id: &str) -> sqlx::Result<bool>;
+    async fn write_mark(connection: &mut Self::Connection, id: &str) -> sqlx::Result<bool>;
 
     /// What a handler does.
     async fn effect(connection: &mut Self::Connection, id: &str) -> sqlx::Result<()>;
@@ -54,7 +54,7 @@ macro_rules! step {
         impl Step for $database {
             const BEGIN: &str = $begin;
 
-            async fn mark(connection: &mut Self::Connection, id: &str) -> sqlx::Result<bool> {
+            async fn write_mark(connection: &mut Self::Connection, id: &str) -> sqlx::Result<bool> {
                 let marked = sqlx::query($mark).bind("bill").bind(id).execute(connection).await?;
                 Ok(marked.rows_affected() > 0)
             }
@@ -194,7 +194,7 @@ fn by_hand<D: Step>(
             for message in messages {
                 let done = async {
                     let mut tx = pool.begin_with(AssertSqlSafe(D::BEGIN)).await?;
-                    assert!(D::mark(&mut tx, message.id().as_str()).await?);
+                    assert!(D::write_mark(&mut tx, message.id().as_str()).await?);
                     D::effect(&mut tx, message.id().as_str()).await?;
                     D::write_rows(&mut tx, &insert, std::slice::from_ref(&message)).await?;
                     tx.commit().await

@@ -26,11 +26,11 @@ pub struct BatchInTransaction<D: SqlDatabase, F> {
 
 /// Marks functions of a transaction and messages. It is inferred.
 #[derive(Debug)]
-pub struct WithMessages<Via, T>(PhantomData<fn() -> (Via, T)>);
+pub struct WithMessages<Via, T>(PhantomData<(Via, T)>);
 
 /// Marks functions that take the state, too. It is inferred.
 #[derive(Debug)]
-pub struct WithState<Via, T, P>(PhantomData<fn() -> (Via, T, P)>);
+pub struct WithState<Via, T, P>(PhantomData<(Via, T, P)>);
 
 type Outcome = Result<Outputs, BoxError>;
 

@@ -121,11 +121,14 @@ impl<D: SqlDatabase> SqlInbox<D> {
     ///
     /// Dropped, the transaction is rolled back, unless the commit was on its way, which may be done. Run it again with the
     /// same message to know.
-    pub async fn once<T>(
+    pub async fn once<T, F>(
         &self,
         message: &Message,
-        mut step: impl AsyncFnMut(Tx<D>) -> Result<T, BoxError>,
-    ) -> Result<Option<T>, BoxError> {
+        mut step: impl FnMut(Tx<D>) -> F,
+    ) -> Result<Option<T>, BoxError>
+    where
+        F: Future<Output = Result<T, BoxError>>,
+    {
         let marks: Vec<_> =
             Mark::of(message, &self.shared.config).map_err(InboxError::boxed)?.into_iter().collect();
         let deliveries: Vec<_> = message.delivery().cloned().into_iter().collect();

@@ -195,12 +195,12 @@ pub(crate) async fn a_handler_that_keeps_its_transaction_commits_nothing<S: Serv
     let server = S::default();
     let pool = prepared(&server).await;
     let inbox = inbox::<S>(&pool, SqlInboxConfig::default());
-    let (kept, held) = std::sync::mpsc::channel();
+    let (kept, mut held) = tokio::sync::mpsc::channel(1);
     let keep = move |mut tx: Tx<S::Database>, id: MessageId| {
         let kept = kept.clone();
         async move {
             let invoice = bill::<S>(&mut tx, id.as_str()).await;
-            let _ = kept.send(tx);
+            let _ = kept.try_send(tx);
             invoice
         }
     };
