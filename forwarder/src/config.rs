@@ -23,7 +23,9 @@ pub struct ForwarderConfig {
     /// The topic that envelopes are read from. Default: [`DEFAULT_TOPIC`].
     pub topic: String,
     /// The most messages published in one call. As many again are taken from the source meanwhile.
-    /// Default: 500.
+    /// A [`FencedForwarder`](crate::FencedForwarder) that has a backlog before it makes one transaction of up to 16 batches, as
+    /// long as that is no more than 8,000 messages and, beyond the first batch, 16 MiB; as many again are taken meanwhile, and
+    /// up to as many may be published and not yet recorded by the source. Default: 500.
     pub batch_size: usize,
     /// How long to wait for a batch to fill before it is published. Default: not at all; what comes
     /// while a batch is on its way makes the next one.
@@ -211,11 +213,26 @@ impl ForwarderConfig {
         self.max_blocked.div_ceil(2)
     }
 
+    /// How many messages one transaction may have: a fixed price is paid for each, so that with a backlog it is made of several
+    /// batches.
+    pub(crate) fn transaction_size(&self) -> usize {
+        self.batch_size.saturating_mul(TRANSACTION_BATCHES).min(TRANSACTION_MAX).max(self.batch_size)
+    }
+
     /// Wide enough that the source never waits for messages which are blocked, whatever scopes these are of, and no
     /// wider than what may be in hand. A source with order reads on far behind a message that is blocked: it
     /// remembers of what is done there no more than where it was.
     pub(crate) fn window(&self, ordering: Ordering) -> Window {
-        let in_hand = self.max_flowing().saturating_add(self.max_blocked);
+        self.window_of(self.max_flowing(), ordering)
+    }
+
+    /// The same where one transaction is on its way, and the next is put together.
+    pub(crate) fn transaction_window(&self, ordering: Ordering) -> Window {
+        self.window_of(self.transaction_size().saturating_mul(2), ordering)
+    }
+
+    fn window_of(&self, flowing: usize, ordering: Ordering) -> Window {
+        let in_hand = flowing.saturating_add(self.max_blocked);
         match ordering {
             Ordering::None => window(in_hand, in_hand),
             _ => window(in_hand.max(READ_AHEAD), in_hand),
@@ -229,6 +246,10 @@ impl ForwarderConfig {
         StopDeadlines { drained: closed - for_closing, closed }
     }
 }
+
+/// How many batches a transaction may be made of, as long as it has no more than so many messages.
+const TRANSACTION_BATCHES: usize = 16;
+const TRANSACTION_MAX: usize = 8_000;
 
 /// How far a source with order may read on behind the first message that is blocked, in messages.
 const READ_AHEAD: usize = 100_000;

@@ -57,7 +57,9 @@ pub trait Term: Send {
     ///
     /// # Errors
     ///
-    /// [`PublishError`]; see the contract for what became of the messages.
+    /// [`PublishError`]; see the contract for what became of the messages. Where it says which were
+    /// [not accepted](PublishError::not_accepted), those are the ones at fault, counted through all topics in the order
+    /// given; nothing of the others was published either.
     ///
     /// # Cancel safety
     ///

@@ -13,10 +13,18 @@ pub(crate) fn classify(error: KafkaError) -> Failure {
             Failure::new(Trouble::Config, error)
         }
         KafkaError::MessageConsumptionFatal(_) => Failure::new(Trouble::Refused, error),
-        error => match error.rdkafka_error_code() {
+        error => match code(error) {
             Some(code) => explained(code, error.clone()),
             None => Failure::new(Trouble::Unavailable, error.clone()),
         },
+    }
+}
+
+/// The code of an error, that of a refused request of an administrator too, which the client leaves out.
+fn code(error: &KafkaError) -> Option<Code> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
     }
 }
 
@@ -29,7 +37,7 @@ pub(crate) fn classify_code(code: Code) -> Failure {
 /// change, or what ends the client.
 pub(crate) fn while_reading(error: KafkaError) -> Failure {
     let failure = classify(error.clone());
-    match (failure.trouble(), error.rdkafka_error_code()) {
+    match (failure.trouble(), code(&error)) {
         (Trouble::Topic, _) => failure
             .with_trouble(Trouble::Unavailable)
             .explained("a topic is missing; reading goes on when it is there"),
@@ -206,6 +214,13 @@ mod tests {
         let connecting = KafkaError::MessageConsumption(Code::SSL);
         assert!(while_reading(connecting).is_passing(), "the client connects again");
         assert!(while_reading(missing).subscribing("t").is_retryable(), "it may come back");
+    }
+
+    #[test]
+    fn a_request_of_an_administrator_that_is_refused_says_why_as_any_other_does() {
+        let refused = classify(KafkaError::AdminOp(Code::ClusterAuthorizationFailed));
+        assert_eq!(refused.trouble(), Trouble::Refused);
+        assert!(classify(KafkaError::AdminOp(Code::OperationTimedOut)).is_passing());
     }
 
     #[test]

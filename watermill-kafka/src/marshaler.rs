@@ -89,20 +89,45 @@ fn read_all<'a>(
     headers: &'a impl Headers,
     get: impl Fn(usize) -> Option<Header<'a, &'a [u8]>>,
 ) -> (MessageId, Metadata) {
-    let mut id = MessageId::default();
+    let mut id = "";
+    let mut unreadable = false;
     let pairs = (0..headers.count()).filter_map(|at| {
         let Header { key, value } = get(at)?;
-        let value = value.unwrap_or_default();
-        // Checking is quicker than asking for a repair right away.
-        let value = str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed);
+        let value = str::from_utf8(value.unwrap_or_default()).unwrap_or_else(|_| {
+            unreadable = true;
+            ""
+        });
         if key == MESSAGE_UUID {
-            id = MessageId::from(&*value);
+            id = value;
             return None;
         }
         Some((key, value))
     });
     let metadata = Metadata::packed(pairs);
-    (id, metadata)
+    if unreadable {
+        return repair_all(headers, get);
+    }
+    (MessageId::from(id), metadata)
+}
+
+/// The same where a value is not UTF-8.
+#[cold]
+fn repair_all<'a>(
+    headers: &'a impl Headers,
+    get: impl Fn(usize) -> Option<Header<'a, &'a [u8]>>,
+) -> (MessageId, Metadata) {
+    let mut id = Cow::Borrowed("");
+    let pairs = (0..headers.count()).filter_map(|at| {
+        let Header { key, value } = get(at)?;
+        let value = String::from_utf8_lossy(value.unwrap_or_default());
+        if key == MESSAGE_UUID {
+            id = value;
+            return None;
+        }
+        Some((key, value))
+    });
+    let metadata = Metadata::packed(pairs);
+    (MessageId::from(&*id), metadata)
 }
 
 #[cfg(test)]
@@ -130,6 +155,19 @@ mod tests {
         let (id, metadata) = read_headers(&headers);
         assert_eq!(id, "id");
         assert_eq!(metadata, [("a", "1"), ("b", "2")].into_iter().collect());
+    }
+
+    #[test]
+    fn a_value_that_is_not_text_is_shown_with_replacement_characters_and_the_others_as_they_are() {
+        let headers = Foreign(vec![
+            Ok(("a", "ü".as_bytes())),
+            Ok((MESSAGE_UUID, b"i\xffd")),
+            Ok(("b", b"1\xff")),
+            Ok(("a", b"2")),
+        ]);
+        let (id, metadata) = read_headers(&headers);
+        assert_eq!(id, "i\u{fffd}d");
+        assert_eq!(metadata, [("a", "2"), ("b", "1\u{fffd}")].into_iter().collect());
     }
 
     #[test]

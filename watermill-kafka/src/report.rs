@@ -262,6 +262,9 @@ impl ClientContext for Reports {
         self.log.line(level, facility, message);
     }
 
+    /// Nobody reads those of a producer, and the client would write all of them at `INFO`.
+    fn stats_raw(&self, _: &[u8]) {}
+
     /// For the log: what concerns a message is in its report too.
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {

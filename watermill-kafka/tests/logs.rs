@@ -14,8 +14,10 @@ async fn while_brokers_are_away_nothing_is_said_twice_and_nothing_at_info() {
     let mut lines = LogLines::of_the_process("kafka");
     let cluster = MockCluster::new(1).expect("a mock cluster starts");
     cluster.create_topic("orders", 1, 1).expect("the topic is made");
-    let publisher =
-        KafkaPublisherConfig::new(cluster.bootstrap_servers()).delivery_timeout(Duration::from_secs(5));
+    let publisher = KafkaPublisherConfig::new(cluster.bootstrap_servers())
+        .delivery_timeout(Duration::from_secs(5))
+        // Kilobytes of them, which nobody reads.
+        .option("statistics.interval.ms", "50");
     let publisher = KafkaPublisher::new(publisher).expect("a valid config");
     publisher.publish("orders", vec![Message::new("x")]).await.expect("it is accepted");
     let config = KafkaSubscriberConfig::new(cluster.bootstrap_servers()).group("g");

@@ -16,6 +16,8 @@ pub struct PrivateServer {
     service: Service,
     folder: PathBuf,
     url: String,
+    /// How it is started again.
+    verb: &'static str,
 }
 
 impl PrivateServer {
@@ -41,11 +43,11 @@ impl PrivateServer {
     }
 
     #[track_caller]
-    fn start_as(verb: &str, service: Service) -> Self {
+    fn start_as(verb: &'static str, service: Service) -> Self {
         let folder = folder(service);
         let url =
             run(verb, service, &[&folder]).unwrap_or_else(|why| panic!("start {}: {why}", service.name));
-        Self { service, folder, url }
+        Self { service, folder, url, verb }
     }
 
     /// Starts a server that follows this one: it has its data, soon what is written to it from now on, and
@@ -59,7 +61,7 @@ impl PrivateServer {
         let (service, folder) = (self.service, folder(self.service));
         let url = run("follow", service, &[&folder, &self.folder])
             .unwrap_or_else(|why| panic!("start a standby of {}: {why}", service.name));
-        Self { service, folder, url }
+        Self { service, folder, url, verb: "up" }
     }
 
     /// Where it is. A restart does not change it.
@@ -100,14 +102,14 @@ impl PrivateServer {
             .unwrap_or_else(|why| panic!("thaw {}: {why}", self.service.name));
     }
 
-    /// Starts it again, with the data that it has stored.
+    /// Starts it again, with the data that it has stored, and as durable as it was.
     ///
     /// # Panics
     ///
     /// When it cannot be started, or not where it was.
     #[track_caller]
     pub fn start_again(&self) {
-        let url = run("up", self.service, &[&self.folder])
+        let url = run(self.verb, self.service, &[&self.folder])
             .unwrap_or_else(|why| panic!("start {} again: {why}", self.service.name));
         assert_eq!(url, self.url, "another program has taken its port");
     }

@@ -4,6 +4,7 @@
 //! hand, and whatever fails makes the process end with a non-zero status.
 
 mod bench;
+mod chaos;
 mod ci;
 mod process;
 mod services;
@@ -33,6 +34,12 @@ const VERBS: &[Verb] = &[
     },
     Verb { name: "test", usage: test::USAGE, about: "run every test and doctest", run: test::run },
     Verb { name: "bench", usage: bench::USAGE, about: "run the benchmarks, with ratios", run: bench::run },
+    Verb {
+        name: "chaos",
+        usage: chaos::USAGE,
+        about: "break everything around the relay, and look whether its promise holds",
+        run: chaos::run,
+    },
     Verb { name: "ci", usage: ci::USAGE, about: "run every check that a change must pass", run: ci::run },
 ];
 

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 use watermill_core::{Message, Publisher};
-use watermill_kafka::{KafkaPublisher, KafkaPublisherConfig};
+use watermill_kafka::{CreateTopics, KafkaPublisher, KafkaPublisherConfig};
 use watermill_sql::{SqlInbox, SqlInboxConfig, SqlPublisher, SqlPublisherConfig};
 use watermill_testkit::{Service, patience, unique};
 
@@ -149,7 +149,8 @@ async fn prepare<D: Store>(url: &str, topic: &str, messages: usize) -> Result<Po
     SqlPublisher::new(pool.clone(), SqlPublisherConfig::default())?.initialize("invoices").await?;
     // So that no child makes the table of marks.
     SqlInbox::new(pool.clone(), SqlInboxConfig::default())?.forget_old().await?;
-    let kafka = KafkaPublisher::new(KafkaPublisherConfig::new(Service::KAFKA.url()))?;
+    let config = KafkaPublisherConfig::new(Service::KAFKA.url()).create_topics(CreateTopics::new(1, 1));
+    let kafka = KafkaPublisher::new(config)?;
     let orders = (0..messages).map(|n| Message::with_id(format!("order-{n}"), "{}")).collect();
     kafka.publish(topic, orders).await?;
     kafka.close().await?;

@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use watermill_core::{HandlerInfo, Message, error::PublishError, fenced::Outgoing};
+use watermill_core::{
+    HandlerInfo, Message,
+    error::{NotAccepted, PublishError},
+    fenced::Outgoing,
+};
 
 use super::journal::Place;
 use crate::relay::item::Item;
@@ -49,6 +53,15 @@ impl Pending {
     pub(super) fn is_given_up(&self) -> bool {
         self.dead_letter.is_some()
     }
+
+    /// What is published of it.
+    fn outgoing(&self) -> &Message {
+        match (&self.dead_letter, &self.item.inner) {
+            (Some(letter), _) => letter,
+            (None, Ok(message)) => message,
+            (None, Err(_)) => unreachable!("what is no envelope is given up when it is taken"),
+        }
+    }
 }
 
 impl Batch {
@@ -69,6 +82,21 @@ impl Batch {
         self.0.extract_if(.., matches).collect()
     }
 
+    /// Takes one out.
+    pub(super) fn remove(&mut self, at: usize) -> Option<Pending> {
+        (at < self.0.len()).then(|| self.0.remove(at))
+    }
+
+    /// Puts it back to where it was.
+    pub(super) fn insert(&mut self, at: usize, pending: Pending) {
+        self.0.insert(at, pending);
+    }
+
+    /// Takes out what must not overtake `other`, which was there before it was taken out.
+    pub(super) fn take_behind(&mut self, at: usize, other: &Pending) -> Vec<Pending> {
+        self.0.extract_if(at.., |pending| pending.is_behind(other)).collect()
+    }
+
     /// Takes the first ones out, which have been published.
     pub(super) fn take_first(&mut self, count: usize) -> Vec<Pending> {
         self.0.drain(..count.min(self.0.len())).collect()
@@ -76,6 +104,16 @@ impl Batch {
 
     pub(super) fn first(&self, count: usize) -> impl Iterator<Item = &Pending> {
         self.0.iter().take(count)
+    }
+
+    /// How many of the first ones are committed together, at most `max`. What was refused before is tried alone: with others, it
+    /// would fail them as well, and be searched for among them again, by one failed transaction after another.
+    pub(super) fn together(&self, max: usize) -> usize {
+        let was_refused = |pending: &&Pending| pending.item.refused_at.is_some();
+        match self.0.first().filter(was_refused) {
+            Some(_) => 1,
+            None => self.0.iter().take(max).take_while(|pending| !was_refused(pending)).count(),
+        }
     }
 
     /// Puts messages before all others.
@@ -90,20 +128,41 @@ impl Batch {
 
     /// The first ones by topic, each topic's in order.
     pub(super) fn outgoing(&self, count: usize, dead_letter_topic: &str) -> Vec<Outgoing> {
-        let mut outgoing: Vec<Outgoing> = Vec::new();
+        let by_topic = self.by_topic(count, dead_letter_topic).into_iter();
+        let outgoing = by_topic.map(|(topic, places)| Outgoing {
+            topic: topic.to_owned(),
+            messages: places.into_iter().map(|place| self.0[place].outgoing().clone()).collect(),
+        });
+        outgoing.collect()
+    }
+
+    /// The one of the first ones that is at fault, if the destination says that it is that one alone.
+    pub(super) fn blamed(
+        &self,
+        count: usize,
+        error: &PublishError,
+        dead_letter_topic: &str,
+    ) -> Option<usize> {
+        let NotAccepted::At(positions) = error.not_accepted() else { return None };
+        let [position] = positions[..] else { return None };
+        let by_topic = self.by_topic(count, dead_letter_topic).into_iter();
+        by_topic.flat_map(|(_, places)| places).nth(position)
+    }
+
+    fn by_topic<'b>(&'b self, count: usize, dead_letter_topic: &'b str) -> Vec<(&'b str, Vec<usize>)> {
+        let mut by_topic: Vec<(&str, Vec<usize>)> = Vec::new();
         let mut positions: HashMap<&str, usize> = HashMap::new();
-        for pending in self.0.iter().take(count) {
-            let (topic, message) = match (&pending.dead_letter, &pending.destination, &pending.item.inner) {
-                (Some(letter), ..) => (dead_letter_topic, letter),
-                (None, Some(destination), Ok(message)) => (&**destination, message),
-                (None, ..) => unreachable!("what is no envelope is given up when it is taken"),
+        for (place, pending) in self.0.iter().take(count).enumerate() {
+            let topic = match (&pending.dead_letter, &pending.destination) {
+                (None, Some(destination)) => &**destination,
+                _ => dead_letter_topic,
             };
             let at = *positions.entry(topic).or_insert_with(|| {
-                outgoing.push(Outgoing { topic: topic.to_owned(), messages: Vec::new() });
-                outgoing.len() - 1
+                by_topic.push((topic, Vec::new()));
+                by_topic.len() - 1
             });
-            outgoing[at].messages.push(message.clone());
+            by_topic[at].1.push(place);
         }
-        outgoing
+        by_topic
     }
 }

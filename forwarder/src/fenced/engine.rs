@@ -1,4 +1,8 @@
-//! The engine: takes a batch, commits it with what is known of it, acks it, and takes the next.
+//! The engine: commits a batch with what is known of it and acks it, and takes the next meanwhile.
+//!
+//! One task runs all of it, so that dropping one future ends all of it. One transaction is on its way at a time. While it is, the
+//! source records what was published before, and what it delivers is put together for the next, which is as long as that has
+//! taken: a backlog makes long transactions, and a message that comes alone is committed at once.
 
 use std::{
     pin::{Pin, pin},
@@ -6,7 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use watermill_core::{
     error::{PublishError, PublishErrorKind, SettleError, chain},
@@ -17,6 +25,7 @@ use watermill_core::{
 use super::{
     FencedForwarder,
     batch::{Batch, Pending},
+    gather::Ahead,
     journal::{Journal, Place},
     waiting::Waiting,
 };
@@ -44,7 +53,7 @@ pub(super) async fn run(
     };
     let mut shutdown = pin!(asked);
     let topic = &*forwarder.config.topic;
-    let (config, window) = (&forwarder.config, |ordering| forwarder.config.window(ordering));
+    let (config, window) = (&forwarder.config, |ordering| forwarder.config.transaction_window(ordering));
     let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
 
@@ -55,10 +64,13 @@ pub(super) async fn run(
     source.stop_intake();
     engine.finish_recording(stop.drained).await;
     shared.update(Snapshot { counts: engine.report.clone(), ..Snapshot::default() });
-    // What waits goes back before the source is closed.
-    drop(engine.waiting);
+    // What is in hand goes back before the source is closed.
+    drop((engine.ahead, engine.waiting));
     end.into_result(topic, source.close(stop.closed).await, engine.report)
 }
+
+/// What became of the acks of a batch.
+pub(super) type Recorded = Vec<(Place, Result<(), SettleError>)>;
 
 pub(super) struct Engine<'a> {
     pub(super) forwarder: &'a FencedForwarder,
@@ -67,8 +79,13 @@ pub(super) struct Engine<'a> {
     pub(super) journal: Option<Journal>,
     /// The last checkpoint that was committed.
     pub(super) checkpoint: Option<Bytes>,
-    /// Acks on their way, of what was published.
-    recording: FuturesUnordered<BoxFuture<'a, (Place, Result<(), SettleError>)>>,
+    /// What is to be published next.
+    pub(super) ahead: Ahead,
+    /// Why the source cannot be read from, once that is known.
+    pub(super) unsuitable: Option<End>,
+    /// Acks on their way, of what was published, and how many they are.
+    pub(super) recording: FuturesUnordered<BoxFuture<'a, Recorded>>,
+    pub(super) unrecorded: usize,
     /// What was refused, and is tried again later.
     pub(super) waiting: Waiting,
     /// The most messages of the next commit: fewer while a message is searched that is at fault.
@@ -92,9 +109,12 @@ impl<'a> Engine<'a> {
             term: None,
             journal: None,
             checkpoint: None,
+            ahead: Ahead::default(),
+            unsuitable: None,
             recording: FuturesUnordered::new(),
+            unrecorded: 0,
             waiting: Waiting::default(),
-            size: forwarder.config.batch_size,
+            size: forwarder.config.transaction_size(),
             failures: 0,
             trouble: None,
             commits: 0,
@@ -109,52 +129,48 @@ impl<'a> Engine<'a> {
         let mut has_tried_again = false;
         loop {
             self.say_status(0);
-            // What is published and not recorded is what a checkpoint holds: it is bounded too.
-            let has_room = self.recording.len() < self.forwarder.config.batch_size
-                && self.waiting.len() < self.forwarder.config.max_blocked;
+            if let Some(end) = self.unsuitable.take() {
+                return end;
+            }
             // Trying again what waits may take so long that it is due again: what is new has its turn in between, and
             // tells, when it passes, that the destination works.
-            let new = match has_room && std::mem::take(&mut has_tried_again) {
-                true => source.ready().await,
-                false => None,
-            };
-            let first = match new {
-                Some(new) => new,
-                None => tokio::select! {
+            if !std::mem::take(&mut has_tried_again) && self.waiting.is_due() {
+                let again = self.waiting.take();
+                if let Err(end) = self.forward(again, source, shutdown.as_mut()).await {
+                    return end;
+                }
+                self.waiting.tidy();
+                has_tried_again = true;
+                self.gather(source).await;
+                continue;
+            }
+            if self.ahead.is_empty() {
+                let has_room = self.has_room();
+                tokio::select! {
                     biased;
                     () = &mut shutdown => return End::Shutdown,
-                    Some((place, recorded)) = self.recording.next() => {
-                        self.on_recorded(place, recorded);
+                    Some(recorded) = self.recording.next() => {
+                        self.on_recorded(recorded);
                         continue;
                     }
-                    () = until(self.waiting.until()) => {
-                        let again = self.waiting.take();
-                        if let Err(end) = self.forward(again, shutdown.as_mut()).await {
-                            return end;
-                        }
-                        self.waiting.tidy();
-                        has_tried_again = true;
-                        continue;
-                    }
+                    () = until(self.waiting.until()) => continue,
                     next = source.next(), if has_room => match next {
-                        Some(delivery) => delivery,
+                        Some(delivery) => self.take(delivery),
                         None => return End::Subscription(source.take_last_error()),
                     },
-                },
-            };
-            let gathered = match self.gather(first, source).await {
-                Ok(gathered) => gathered,
-                Err(end) => return end,
-            };
-            for item in gathered.unreadable {
+                }
+            }
+            self.gather(source).await;
+            let Ahead { batch, unreadable, back, .. } = std::mem::take(&mut self.ahead);
+            for item in unreadable {
                 if let Err(end) = self.dead_letter_unreadable(item, shutdown.as_mut()).await {
                     return end;
                 }
             }
-            if let Err(end) = self.forward(gathered.batch, shutdown.as_mut()).await {
+            if let Err(end) = self.forward(batch, source, shutdown.as_mut()).await {
                 return end;
             }
-            if let Some((item, delay)) = gathered.back {
+            if let Some((item, delay)) = back {
                 // Here and not in the source: not every source can wait.
                 if pause(delay, shutdown.as_mut()).await.is_err() {
                     return End::Shutdown;
@@ -183,8 +199,8 @@ impl<'a> Engine<'a> {
         }
         self.forwarder.control.shared.update(Snapshot {
             counts: self.report.clone(),
-            in_hand: in_hand + self.waiting.len(),
-            unrecorded: self.recording.len(),
+            in_hand: in_hand + self.ahead.batch.len() + self.waiting.len(),
+            unrecorded: self.unrecorded,
             held,
         });
     }
@@ -193,28 +209,31 @@ impl<'a> Engine<'a> {
     async fn forward<S: Future<Output = ()>>(
         &mut self,
         mut batch: Batch,
+        source: &mut Source,
         mut shutdown: Pin<&mut S>,
     ) -> Result<(), End> {
+        // What it is to come behind may have been refused after it was taken.
+        self.waiting.keep(&mut batch);
         if batch.is_empty() {
             return Ok(());
         }
         self.begin(&mut batch, None, shutdown.as_mut()).await?;
         let journal = self.journal.as_mut().expect("the first term begins one");
-        for pending in batch.take(|pending| pending.is_new() && journal.is_known(pending.place)) {
-            self.report.repeated += 1;
-            self.record(pending);
-        }
+        let known = batch.take(|pending| pending.is_new() && journal.is_known(pending.place));
+        self.report.repeated += known.len() as u64;
+        self.record(known);
         loop {
             // What somebody else has now is for them to publish.
             drop(batch.take(|pending| pending.item.is_lost()));
-            let size = self.size.min(batch.len());
+            let size = batch.together(self.size);
             if size == 0 {
                 return Ok(());
             }
             self.wait_while_paused(&batch, size, shutdown.as_mut()).await?;
             let journal = self.journal.as_mut().expect("the first term begins one");
             let checkpoint = journal.publish(batch.places(size));
-            match self.commit(&batch, size, checkpoint.clone(), shutdown.as_mut()).await {
+            let outgoing = batch.outgoing(size, &self.forwarder.config.dead_letter_topic);
+            match self.commit(outgoing, checkpoint.clone(), source, shutdown.as_mut()).await {
                 Ok(()) => self.published(&mut batch, size, checkpoint),
                 Err(error) if self.stop.is_some() => {
                     return Err(match error.kind() {
@@ -273,18 +292,15 @@ impl<'a> Engine<'a> {
         self.checkpoint = Some(checkpoint);
         (self.failures, self.trouble, self.refused_in_a_row) = (0, None, 0);
         self.commits += 1;
-        self.size = self.size.saturating_mul(2).min(self.forwarder.config.batch_size);
-        for pending in batch.take_first(size) {
+        self.size = self.size.saturating_mul(2).min(self.forwarder.config.transaction_size());
+        let published = batch.take_first(size);
+        for pending in &published {
             match pending.is_given_up() {
                 true => self.report.gave_up(pending.destination.as_deref(), 1, "other"),
                 false => self.report.accepted(pending.destination.as_deref(), 1),
             }
-            self.record(pending);
         }
-        // Acks are sent when they are first looked at.
-        while let Some(Some((place, recorded))) = self.recording.next().now_or_never() {
-            self.on_recorded(place, recorded);
-        }
+        self.record(published);
     }
 
     pub(super) fn note(&mut self, error: &PublishError) {
@@ -293,16 +309,29 @@ impl<'a> Engine<'a> {
     }
 
     /// Acks what was published.
-    fn record(&mut self, pending: Pending) {
-        let Pending { item, place, .. } = pending;
-        self.recording.push(async move { (place, item.ack_confirmed().await) }.boxed());
+    fn record(&mut self, published: Vec<Pending>) {
+        if published.is_empty() {
+            return;
+        }
+        self.unrecorded += published.len();
+        let acks = published
+            .into_iter()
+            .map(|Pending { item, place, .. }| item.ack_confirmed().map(move |recorded| (place, recorded)));
+        self.recording.push(join_all(acks).boxed());
+        // Acks are sent when they are first looked at.
+        while let Some(Some(recorded)) = self.recording.next().now_or_never() {
+            self.on_recorded(recorded);
+        }
     }
 
-    fn on_recorded(&mut self, place: Place, recorded: Result<(), SettleError>) {
+    pub(super) fn on_recorded(&mut self, recorded: Recorded) {
+        self.unrecorded -= recorded.len();
         let Some(journal) = &mut self.journal else { return };
-        match recorded {
-            Ok(()) => journal.recorded(place),
-            Err(_) => journal.lost(place),
+        for (place, recorded) in recorded {
+            match recorded {
+                Ok(()) => journal.recorded(place),
+                Err(_) => journal.lost(place),
+            }
         }
     }
 

@@ -50,22 +50,25 @@ impl Engine<'_> {
         if error.kind() == PublishErrorKind::Topic && batch.first(size).any(missing) {
             let refused = batch.take(|pending| missing(pending));
             self.wait(refused, true, &error);
+        } else if let Some(at) = batch.blamed(size, &error, &self.forwarder.config.dead_letter_topic) {
+            self.refused(batch, at, error, shutdown).await?;
         } else if size > 1 {
             self.size = (size / 2).max(1);
         } else {
-            self.refused(batch, error, shutdown).await?;
+            self.refused(batch, 0, error, shutdown).await?;
         }
         Ok(None)
     }
 
-    /// The first message was refused alone.
+    /// One message was refused: alone, or the destination says that it was that one.
     async fn refused<S: Future<Output = ()>>(
         &mut self,
         batch: &mut Batch,
+        at: usize,
         error: PublishError,
         shutdown: Pin<&mut S>,
     ) -> Result<(), End> {
-        let Some(mut first) = batch.take_first(1).pop() else { return Ok(()) };
+        let Some(mut first) = batch.remove(at) else { return Ok(()) };
         if first.item.refusals == 0 {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         }
@@ -76,14 +79,14 @@ impl Engine<'_> {
         let for_itself = self.commits > refused_at || believed;
         let attempts_max = self.forwarder.config.attempts;
         if for_itself && !first.is_given_up() && attempts_max.is_some_and(|max| first.item.refusals >= max) {
-            return self.give_up(batch, first, &error, shutdown).await;
+            return self.give_up(batch, at, first, &error, shutdown).await;
         }
         if self.refused_in_a_row > REFUSED_IN_A_ROW_MAX {
             // Nothing passes: what is behind it is tried ever less often.
             self.note(&error);
             self.failures = self.failures.saturating_add(1);
         }
-        let mut refused = batch.take(|pending| pending.is_behind(&first));
+        let mut refused = batch.take_behind(at, &first);
         refused.insert(0, first);
         self.wait(refused, false, &error);
         Ok(())
@@ -104,13 +107,14 @@ impl Engine<'_> {
     async fn give_up<S: Future<Output = ()>>(
         &mut self,
         batch: &mut Batch,
+        at: usize,
         mut pending: Pending,
         error: &PublishError,
         shutdown: Pin<&mut S>,
     ) -> Result<(), End> {
         if !self.forwarder.dead_letters.have_a_place() {
             pending.give_up(&self.forwarder.handler, Some(error));
-            batch.put_back(vec![pending]);
+            batch.insert(at, pending);
             return Ok(());
         }
         let Pending { item, place, destination, .. } = pending;
@@ -121,7 +125,7 @@ impl Engine<'_> {
             Placed::Refused(item, trouble) => {
                 tracing::error!(error = %chain(&trouble), "not dead-lettered, the message is held");
                 let pending = Pending::new(*item, place, destination);
-                let mut refused = batch.take(|other| other.is_behind(&pending));
+                let mut refused = batch.take_behind(at, &pending);
                 refused.insert(0, pending);
                 self.wait(refused, false, &trouble);
             }

@@ -57,7 +57,8 @@ use crate::{
 /// a topic that does not exist, and the rest is published without it. A message that is refused for what it is, as
 /// in a [`Forwarder`](crate::Forwarder), is dead-lettered after [`attempts`](ForwarderConfig::attempts): by the source,
 /// or where that keeps none in the same way as the others are published. Each transaction takes some
-/// milliseconds: let a batch be large.
+/// milliseconds. While one is on its way the next is put together, so that with a backlog each has
+/// [several batches](ForwarderConfig::batch_size).
 ///
 /// Relays that stand by may run: one begins to publish when the source first hands it a message.
 #[derive(Clone)]

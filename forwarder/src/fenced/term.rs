@@ -3,9 +3,11 @@
 use std::pin::{Pin, pin};
 
 use bytes::Bytes;
-use tokio::time::{sleep, timeout_at};
+use futures::StreamExt;
+use tokio::time::sleep;
 use watermill_core::{
     error::{PublishError, PublishErrorKind, chain},
+    fenced::Outgoing,
     subscriber::Ordering,
 };
 
@@ -14,7 +16,7 @@ use super::{
     engine::{Engine, pause},
     journal::Journal,
 };
-use crate::end::End;
+use crate::{end::End, relay::source::Source};
 
 impl Engine<'_> {
     /// Begins a term unless there is one, however long it takes, and sees who was at work in between.
@@ -53,7 +55,7 @@ impl Engine<'_> {
         };
         let found = term.checkpoint();
         let Some(journal) = &mut self.journal else {
-            let in_hand_max = self.forwarder.config.window(Ordering::None).total();
+            let in_hand_max = self.forwarder.config.transaction_window(Ordering::None).total();
             let journal = Journal::after(found, in_hand_max).ok_or_else(|| {
                 End::Unsuitable(format!("the destination has a checkpoint of {name:?} that is not a relay's"))
             })?;
@@ -72,25 +74,40 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Commits the first messages, within the time that a call may take, or that a stop leaves to it.
+    /// Commits messages, within the time that a call may take, or that a stop leaves to it. Meanwhile the source records what
+    /// was published before, and what comes next is taken.
     pub(super) async fn commit<S: Future<Output = ()>>(
         &mut self,
-        batch: &Batch,
-        size: usize,
+        outgoing: Vec<Outgoing>,
         checkpoint: Bytes,
-        shutdown: Pin<&mut S>,
+        source: &mut Source,
+        mut shutdown: Pin<&mut S>,
     ) -> Result<(), PublishError> {
         let config = &self.forwarder.config;
-        let outgoing = batch.outgoing(size, &config.dead_letter_topic);
-        let term = self.term.as_mut().expect("a term has begun");
-        let mut commit = pin!(term.commit(outgoing, checkpoint));
-        let late = || PublishError::new(PublishErrorKind::Timeout, &*self.forwarder.name);
-        let deadline = tokio::select! {
-            biased;
-            committed = &mut commit => return committed,
-            () = sleep(config.call_timeout) => return Err(late().because("a commit has not come back")),
-            () = shutdown => self.stop.insert(config.stop_deadlines()).drained,
+        let mut term = self.term.take().expect("a term has begun");
+        let mut commit = term.commit(outgoing, checkpoint);
+        let mut timer = pin!(sleep(config.call_timeout));
+        let committed = loop {
+            let has_room = self.stop.is_none() && self.has_room() && !source.has_ended();
+            tokio::select! {
+                biased;
+                committed = &mut commit => break committed,
+                () = &mut shutdown, if self.stop.is_none() => {
+                    let stop = self.stop.insert(config.stop_deadlines());
+                    timer.as_mut().reset(stop.drained);
+                }
+                () = &mut timer => {
+                    let why = if self.stop.is_some() { "the relay stops" } else { "a commit has not come back" };
+                    break Err(PublishError::new(PublishErrorKind::Timeout, &*self.forwarder.name).because(why));
+                }
+                Some(recorded) = self.recording.next() => self.on_recorded(recorded),
+                next = source.next(), if has_room => if let Some(delivery) = next {
+                    self.take_ready(delivery, source).await;
+                },
+            }
         };
-        timeout_at(deadline, commit).await.unwrap_or_else(|_| Err(late().because("the relay stops")))
+        drop(commit);
+        self.term = Some(term);
+        committed
     }
 }

@@ -27,6 +27,11 @@ impl Waiting {
         self.until
     }
 
+    /// Whether that is now.
+    pub(super) fn is_due(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
     /// Lets messages wait, the first of them refused because of `error`; the whole destination if it is that
     /// which takes nothing.
     pub(super) fn push(
@@ -47,13 +52,12 @@ impl Waiting {
         self.until = Some(self.until.map_or(until, |other| other.min(until)));
     }
 
-    /// Keeps a message that has to wait behind others, or gives it back.
-    pub(super) fn keep(&mut self, pending: Pending) -> Option<Pending> {
-        if self.messages.is_empty() || !self.holds(&pending) {
-            return Some(pending);
+    /// Keeps what has to wait behind others, and leaves the rest.
+    pub(super) fn keep(&mut self, batch: &mut Batch) {
+        if !self.messages.is_empty() {
+            let held = batch.take(|pending| self.holds(pending));
+            self.messages.extend(held);
         }
-        self.messages.push(pending);
-        None
     }
 
     fn holds(&self, pending: &Pending) -> bool {

@@ -93,6 +93,11 @@ impl Source {
         }
     }
 
+    /// Whether there will be no delivery any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     pub(crate) fn stop_intake(&self) {
         self.subscription.stop_intake();
     }

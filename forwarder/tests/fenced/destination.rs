@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) chance: f64,
     pub(crate) random: Option<fastrand::Rng>,
     terms: u64,
+    /// Whether it says which message it is that it refuses.
+    pub(crate) names_the_bad: bool,
     /// How everything is refused, if it is.
     pub(crate) refuses_all: Option<PublishErrorKind>,
 }
@@ -132,13 +134,21 @@ impl Term for OneTerm {
             if let Some(kind) = state.refuses_all {
                 return Err(PublishError::new(kind, NAME));
             }
+            let mut before = 0;
             for Outgoing { topic, messages } in &batch {
                 if state.missing.contains(topic) {
                     return Err(PublishError::new(PublishErrorKind::Topic, topic));
                 }
-                if messages.iter().any(|message| state.bad.contains(message.id().as_str())) {
-                    return Err(PublishError::new(PublishErrorKind::Message, topic));
+                if let Some(at) =
+                    messages.iter().position(|message| state.bad.contains(message.id().as_str()))
+                {
+                    let error = PublishError::new(PublishErrorKind::Message, topic);
+                    return Err(match state.names_the_bad {
+                        true => error.with_not_accepted(vec![before + at]),
+                        false => error,
+                    });
                 }
+                before += messages.len();
             }
             for Outgoing { topic, messages } in batch {
                 state.published.extend(messages.into_iter().map(|message| (topic.clone(), message)));

@@ -30,6 +30,38 @@ async fn a_message_that_is_refused_for_good_is_dead_lettered_and_the_others_are_
     assert_eq!(destination.published("dead").len(), 1);
 }
 
+/// A failed transaction takes a second on a real broker, and as long everything waits for it.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_is_tried_again_alone_and_not_searched_for_a_second_time() {
+    let (source, destination) = (source(&["a"], 200).await, Destination::default());
+    // With much behind it of its key.
+    destination.state().bad.insert("0003".to_owned());
+    let report = relay(&source, &destination, 200).run_until(sleep(ENOUGH)).await.expect("a graceful stop");
+    assert_eq!((report.forwarded, report.dead_lettered), (199, 1));
+    // By halves, and once more where a half went through on the way.
+    let (searching, attempts) = (10, 5);
+    let failed = destination.state().terms() - 1;
+    assert!(failed < searching + attempts, "{failed} transactions failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_destination_names_is_not_searched_for() {
+    let (source, destination) = (source(&["a", "b", "c"], 200).await, Destination::default());
+    destination.state().bad.extend(["0003", "0100", "0101"].map(str::to_owned));
+    destination.state().names_the_bad = true;
+    let report = relay(&source, &destination, 200).run_until(sleep(ENOUGH)).await.expect("a graceful stop");
+    assert_eq!((report.forwarded, report.dead_lettered), (197, 3));
+    for ids in destination.by_key().values() {
+        assert!(
+            ids.is_sorted(),
+            "what is behind it of its key waits, and what is before it does not: {ids:?}"
+        );
+    }
+    let (bad, attempts) = (3, 5);
+    let failed = destination.state().terms() - 1;
+    assert!(failed <= bad * attempts, "{failed} transactions failed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_is_missing_holds_its_own_messages_and_they_come_when_it_is_there() {
     let (source, destination) = (source(&["a", "missing"], 40).await, Destination::default());

@@ -5,9 +5,7 @@ use std::{
     num::NonZeroUsize,
 };
 
-use bytes::Bytes;
-
-use crate::{Window, delivery::Token, subscriber::Ordering};
+use crate::{Message, Window, delivery::Token, subscriber::Ordering};
 
 /// How many messages of a handler run at once, and in what order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +87,15 @@ impl Concurrency {
         }
     }
 
-    /// Which lane a delivery with this key belongs to; `None` when any will do.
-    pub(super) fn lane(self, key: Option<&Bytes>, token: Token) -> Option<u64> {
+    /// Which lane a delivery belongs to; `None` when any will do. The message is looked at where its key matters and nowhere
+    /// else: one that came from a broker is not read before somebody looks.
+    #[inline]
+    pub(super) fn lane(self, message: &Message, token: Token) -> Option<u64> {
         match self {
             Self::Scopes(_) => Some(token.scope),
             Self::Each(_) | Self::Unordered(_) | Self::Batch(_) => None,
             Self::Keyed(n) => {
-                let lane = match key {
+                let lane = match message.key() {
                     Some(key) => {
                         let mut hasher = DefaultHasher::new();
                         key.hash(&mut hasher);
@@ -118,10 +118,37 @@ impl Default for Concurrency {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::{MessageId, Metadata, message::Record};
 
     fn of(n: usize) -> NonZeroUsize {
         NonZeroUsize::new(n).unwrap()
+    }
+
+    /// A record that nobody is to look into.
+    struct Sealed;
+
+    impl Record for Sealed {
+        fn payload(&self) -> &[u8] {
+            b"payload"
+        }
+
+        fn read(&self) -> (MessageId, Option<Bytes>, Metadata) {
+            panic!("it was read")
+        }
+    }
+
+    #[test]
+    fn a_lane_that_does_not_depend_on_the_key_is_found_without_reading_the_message() {
+        let token = Token { scope: 7, position: 1, delivery: 1 };
+        let lane = |concurrency: Concurrency| concurrency.lane(&Message::from_record(Sealed), token);
+        assert_eq!(lane(Concurrency::default()), Some(7));
+        for unordered in [Concurrency::Each(of(8)), Concurrency::Unordered(of(8)), Concurrency::Batch(of(8))]
+        {
+            assert_eq!(lane(unordered), None);
+        }
     }
 
     #[test]

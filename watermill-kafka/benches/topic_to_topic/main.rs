@@ -51,7 +51,7 @@ fn main() {
     let raw = rate(raw);
     let figure = |name: &str, times| Figure::new(name, rate(times), "messages per second").baseline(raw);
     let mut figures = Figures::from_args();
-    figures.push(figure("kafka-topics/router", router).limit(Limit::AtLeast(0.5)));
+    figures.push(figure("kafka-topics/router", router).limit(Limit::AtLeast(0.6)));
     figures.push(figure("kafka-topics/exactly-once", exactly_once));
     figures.print();
     assert!(figures.are_within(), "a figure misses its limit");

@@ -21,8 +21,8 @@ use watermill_core::{
     subscription::Health,
 };
 
-pub(crate) use self::state::Item;
 use self::state::State;
+pub(crate) use self::state::{Item, RejectedDelivery};
 use crate::{
     assigned::{Back, Part, scope},
     ledger::{EnlistedState, Ledger, Rejected},
@@ -60,13 +60,6 @@ pub(crate) trait Together: Send + Sync {
     fn commit(&self, timeout: Duration) -> Result<(), Failure>;
 }
 
-/// A rejected message that is to be sent to the dead-letter topic.
-pub(crate) struct RejectedDelivery {
-    pub(crate) token: Token,
-    pub(crate) rejected: Rejected,
-    pub(crate) reason: String,
-}
-
 impl Shared {
     pub(crate) fn new(
         topic: &str,
@@ -98,15 +91,19 @@ impl Shared {
     #[inline]
     pub(crate) fn next(&self, waker: &Waker) -> Item {
         let mut state = self.lock();
-        let next = state.next(self);
-        if !matches!(next, Item::Nothing(_)) {
-            return next;
+        let mut registered = false;
+        loop {
+            let next = state.next(self.max_ahead, &self.topic);
+            if !matches!(next, Item::Nothing(_)) {
+                return next;
+            }
+            if std::mem::replace(&mut registered, true) {
+                state.waiting = true;
+                return next;
+            }
+            // Registered, and then looked again: a record that came in between has woken nobody.
+            self.reader.register(waker);
         }
-        // Registered, and then looked again: a record that came in between has woken nobody.
-        self.reader.register(waker);
-        let next = state.next(self);
-        state.waiting = matches!(next, Item::Nothing(_));
-        next
     }
 
     pub(crate) fn set_window(&self, window: Window) {

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
-use watermill_core::{Window, error::SubscribeError, subscription::Health};
+use watermill_core::{Window, delivery::Token, error::SubscribeError, subscription::Health};
 
-use super::{RejectedDelivery, Shared};
 use crate::{
     assigned::{Assigned, Turn},
     error,
-    ledger::Handed,
+    ledger::{Handed, Rejected},
 };
 
 /// Errors that nobody has read yet; older ones are in the log.
@@ -29,6 +28,13 @@ pub(super) struct State {
     pub(super) urgent: bool,
     /// To be sent to the dead-letter topic; each is in a ledger too, whose bounds are theirs.
     pub(super) dead: VecDeque<RejectedDelivery>,
+}
+
+/// A rejected message that is to be sent to the dead-letter topic.
+pub(crate) struct RejectedDelivery {
+    pub(crate) token: Token,
+    pub(crate) rejected: Rejected,
+    pub(crate) reason: String,
 }
 
 /// The next thing on the stream.
@@ -58,14 +64,14 @@ impl State {
     }
 
     #[inline]
-    pub(super) fn next(&mut self, shared: &Shared) -> Item {
+    pub(super) fn next(&mut self, max_ahead: usize, topic: &str) -> Item {
         if let Some(error) = self.errors.pop_front() {
             return Item::Error(error);
         }
         if self.stopped || self.ended {
             return Item::Ended;
         }
-        match self.assigned.next(self.window, shared.max_ahead) {
+        match self.assigned.next(self.window, max_ahead) {
             Turn::Handed(scope, handed) => {
                 if matches!(self.health, Health::Degraded { .. }) {
                     self.health = Health::Healthy;
@@ -73,7 +79,7 @@ impl State {
                 Item::Handed(scope, handed)
             }
             Turn::Back(partition) => Item::Back(partition),
-            Turn::Failed(error) => Item::Error(error::while_reading(error).subscribing(&shared.topic)),
+            Turn::Failed(error) => Item::Error(error::while_reading(error).subscribing(topic)),
             Turn::Nothing(due) => Item::Nothing(due),
         }
     }

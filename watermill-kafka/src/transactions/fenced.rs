@@ -174,7 +174,9 @@ impl KafkaTerm {
             Trouble::Topic => self.topic_locks.unknown(topic, failure).await,
             _ => failure,
         };
-        Err(failure.publishing(topic))
+        let blames = failure.trouble() == Trouble::Message && at.len() == 1 && at[0] < messages.len();
+        let error = failure.publishing(topic);
+        Err(if blames { error.with_not_accepted(at) } else { error })
     }
 }
 

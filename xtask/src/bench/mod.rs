@@ -2,6 +2,7 @@
 
 mod figure;
 mod instructions;
+mod rival;
 
 use crate::{
     Result, process,
@@ -9,13 +10,15 @@ use crate::{
 };
 use figure::Figure;
 use instructions::Workload;
+use rival::Rival;
 
 pub(crate) const USAGE: &str = "\
-Usage: cargo xtask bench [what] [--quick] [--json]
+Usage: cargo xtask bench [what] [--quick] [--json] [--with debezium]
 
   what     a benchmark of the list below, or a part of the names of the figures wanted
   --quick  less work, where a benchmark takes longer than a minute; the figures say less
   --json   one JSON object per line: name, value, unit, baseline, ratio, limit
+  --with   a rival that takes more than cargo to bring, for a benchmark that knows it: `debezium`, for relay_kafka
 
 Benchmarks:
   allocations   allocations per message through the in-memory broker and the router
@@ -23,7 +26,13 @@ Benchmarks:
                 valgrind also `instructions`, per message; and `allocations`, which can be asked for alone
 
   relay         messages per second through a forwarder, against publishing one by one to a destination
-                that takes 1 ms, and against unwrapping alone
+                that takes 1 ms, and against unwrapping alone; with it comes
+  relay_kafka   from PostgreSQL to Kafka, on servers of its own that flush every commit: messages per second of a
+                backlog, against a loop by hand with the same batch, against one by one, and `--with debezium`
+                against its embedded engine with its outbox router; milliseconds from commit to consumer; what a
+                message waits when the relay is killed; the memory of a relay before a backlog, and while its
+                broker hangs. The parts `relay-kafka/drain`, `/debezium`, `/latency`, `/takeover` and `/memory` can
+                be asked for alone
   sql           messages per second, published, read from logs with up to a million unread rows and taken
                 from queues with a million rows, on PostgreSQL, MariaDB and SQLite, against sqlx by hand;
                 commits per second while readers in another process are woken, on servers that flush every
@@ -54,11 +63,26 @@ struct Bench {
     /// What the names of its figures begin with, where that can be asked for. Such a benchmark needs
     /// servers, and its package's features.
     parts: &'static [&'static str],
+    /// Which of the features, where not all: librdkafka alone takes minutes to compile.
+    features: Option<&'static str>,
     /// The benchmark of which it measures another side: whoever asks for that one gets both.
     goes_with: Option<&'static str>,
+    /// Whether it starts the servers that it needs, with settings of its own.
+    has_servers: bool,
+    /// What it can be compared with by option.
+    rivals: &'static [Rival],
 }
 
-const BENCH: Bench = Bench { name: "", package: "", workloads: &[], parts: &[], goes_with: None };
+const BENCH: Bench = Bench {
+    name: "",
+    package: "",
+    workloads: &[],
+    parts: &[],
+    features: None,
+    goes_with: None,
+    has_servers: false,
+    rivals: &[],
+};
 
 const BENCHES: &[Bench] = &[
     Bench { name: "allocations", package: "watermill-benchmarks", goes_with: Some("router"), ..BENCH },
@@ -96,6 +120,16 @@ const BENCHES: &[Bench] = &[
     },
     Bench { name: "relay", package: "watermill-forwarder", ..BENCH },
     Bench {
+        name: "relay_kafka",
+        package: "watermill-forwarder",
+        parts: &["relay-kafka"],
+        features: Some("relay-kafka"),
+        goes_with: Some("relay"),
+        has_servers: true,
+        rivals: &[Rival::DEBEZIUM],
+        ..BENCH
+    },
+    Bench {
         name: "sql",
         package: "watermill-sql",
         parts: &["publish", "subscribe", "step", "queue", "waking", "start", "takeover"],
@@ -119,7 +153,7 @@ const SPAN: fn(f64) -> f64 = |without| without + 20.0;
 pub(crate) fn run(args: &[String]) -> Result {
     let options = Options::parse(args)?;
     let chosen = chosen(&options);
-    let needs_servers = chosen.iter().any(|bench| !bench.parts.is_empty());
+    let needs_servers = chosen.iter().any(|bench| !bench.parts.is_empty() && !bench.has_servers);
     let started = if needs_servers { services::up()? } else { Started::Nothing };
     // A figure above its limit does not keep the others from being measured.
     let failures: Vec<String> =
@@ -154,7 +188,7 @@ fn measure(bench: &Bench, options: &Options) -> Result {
     let measured = if filter.is_some_and(instructions::has_all) {
         Ok(())
     } else {
-        process::run(&mut command(bench, filter, options))
+        process::run(&mut command(bench, filter, options)?)
     };
     let figures = instructions::count(bench.package, bench.name, bench.workloads, filter)?;
     if options.json {
@@ -165,14 +199,19 @@ fn measure(bench: &Bench, options: &Options) -> Result {
     measured.and(figure::check(&figures))
 }
 
-fn command(bench: &Bench, filter: Option<&str>, options: &Options) -> std::process::Command {
+fn command(bench: &Bench, filter: Option<&str>, options: &Options) -> Result<std::process::Command> {
     let mut command = process::cargo(&["bench", "-p", bench.package, "--bench", bench.name]);
-    if !bench.parts.is_empty() {
-        command.arg("--all-features");
+    match bench.features {
+        Some(features) => drop(command.args(["--features", features])),
+        None if bench.parts.is_empty() => {}
+        None => drop(command.arg("--all-features")),
     }
     command.arg("--").args(filter);
     command.args(options.quick.then_some("--quick")).args(options.json.then_some("--json"));
-    command
+    for rival in bench.rivals.iter().filter(|rival| options.with.as_deref() == Some(rival.name)) {
+        command.env(rival.variable, rival.jars.find_or_fetch()?);
+    }
+    Ok(command)
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -180,13 +219,16 @@ struct Options {
     what: Option<String>,
     quick: bool,
     json: bool,
+    with: Option<String>,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
         let mut options = Self::default();
-        for arg in args {
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
             match arg.as_str() {
+                "--with" => options.with = Some(rival(args.next())?),
                 "--json" => options.json = true,
                 "--quick" => options.quick = true,
                 flag if flag.starts_with('-') => {
@@ -200,6 +242,13 @@ impl Options {
     }
 }
 
+/// The name of a rival that some benchmark has.
+fn rival(name: Option<&String>) -> Result<String> {
+    let mut rivals = BENCHES.iter().flat_map(|bench| bench.rivals);
+    let known = name.filter(|name| rivals.any(|rival| rival.name == **name));
+    known.cloned().ok_or_else(|| format!("--with takes the name of a rival\n\n{USAGE}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_filter_and_json_may_come_in_any_order() {
-        let expected = Options { what: Some("router".to_owned()), quick: false, json: true };
+        let expected = Options { what: Some("router".to_owned()), json: true, ..Options::default() };
         assert_eq!(parse("router --json").unwrap(), expected);
         assert_eq!(parse("--json router").unwrap(), expected);
         assert_eq!(parse("").unwrap(), Options::default());
@@ -219,6 +268,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         assert!(parse("--jsno").unwrap_err().contains("no option `--jsno`"));
+        assert!(parse("--with").unwrap_err().contains("name of a rival"));
+        assert!(parse("relay --with a-ruler").unwrap_err().contains("name of a rival"));
+        assert_eq!(parse("relay --with debezium").unwrap().with.as_deref(), Some("debezium"));
         assert!(parse("router floor").unwrap_err().contains("`floor` is another"));
     }
 
@@ -229,7 +281,8 @@ mod tests {
         };
         assert_eq!(asked("queue"), ["sql"]);
         assert_eq!(asked("subscribe/postgres --quick"), ["sql"]);
-        assert_eq!(asked("relay"), ["relay"]);
+        assert_eq!(asked("relay"), ["relay", "relay_kafka"]);
+        assert_eq!(asked("relay-kafka/drain"), ["relay_kafka"]);
         assert_eq!(asked("router"), ["allocations", "router"], "what is counted of it comes with it");
         assert_eq!(asked("allocations"), ["allocations"]);
         assert_eq!(asked("layers").len(), BENCHES.len());

@@ -7,7 +7,7 @@ mod msrv;
 mod package;
 
 use crate::{
-    Result, process,
+    Result, chaos, process,
     stopwatch::{Elapsed, Stopwatch},
     test,
 };
@@ -22,6 +22,7 @@ from running; the exit status tells whether all of them passed.
   clippy     lints, with all features
   doc        rustdoc without warnings
   test       cargo xtask test
+  chaos      the short form of cargo xtask chaos: both databases, both deliveries
   examples   the examples print what examples/expected says
   deps       what `cargo run --bin lottery` must not compile; how many crates it does
   features   lints, with default features, and with every feature of every crate alone
@@ -50,6 +51,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", run: |_| clippy() },
     Step { name: "doc", run: |_| doc() },
     Step { name: "test", run: |_| test::run(&["--no-fail-fast".to_owned()]).map(passed) },
+    Step { name: "chaos", run: |_| chaos::check().map(passed) },
     Step { name: "examples", run: |options| examples::check(options.bless).map(passed) },
     Step { name: "deps", run: |_| crates::check().map(passed) },
     // From here on nothing is linked, and librdkafka is left out: another order would compile it twice.

@@ -6,9 +6,11 @@
 //!
 //! A new server is one file here with one [`Service`], and one line in [`SERVICES`].
 
+mod clock;
 mod daemon;
 mod embedded;
 mod kafka;
+pub(crate) mod maven;
 mod mysql;
 mod packages;
 mod pgbouncer;
@@ -26,15 +28,18 @@ use state::State;
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask services <up|down|status> [name...]
-       cargo xtask services private <up|durable|freeze|thaw|kill|down> <name> <folder>
+       cargo xtask services private <up|durable|replicated|freeze|thaw|kill|down> <name> <folder>
        cargo xtask services private follow <name> <folder> <folder of the primary>
+       cargo xtask services private turn <name> <folder> <seconds>
 
   up      start the servers that tests need, or those named, and write target/services/services.json
   down    stop what `up` started; their data stays until `cargo clean`
   status  say what is up, what the environment names, and what is embedded
   private start a server for one test in a folder of its own, below target/services/private, and print
-          its URL; `durable` flushes every commit to the disk; start a standby of one; stop its process
-          where it stands and have it go on; kill it abruptly; stop it and remove its folder
+          its URL; `durable` flushes every commit to the disk, and `replicated` can be followed, too; start a
+          standby of one; stop its process
+          where it stands and have it go on; kill it abruptly; stop it and remove its folder; turn its clock,
+          which is its own if that was done before its first start (of databases, with libfaketime)
 
 A server that is not installed is installed from the system's packages, with apt-get.
 ";
@@ -54,6 +59,11 @@ trait Service {
     /// The same, with a server that survives a power cut: for benchmarks that claim durability.
     fn start_durable(&self, _dir: &Path) -> Result<String> {
         Err(format!("{} is not started as a durable server here", self.name()))
+    }
+
+    /// The same, with a server that can be followed.
+    fn start_replicated(&self, dir: &Path) -> Result<String> {
+        self.start_durable(dir)
     }
 
     /// Starts an instance in `dir` that is a standby of the one in `primary`, with a copy of its data, and
@@ -89,6 +99,12 @@ trait Service {
     /// Has a frozen instance go on.
     fn thaw(&self, _dir: &Path) -> Result {
         Err(format!("{} is not frozen here", self.name()))
+    }
+
+    /// Turns the clock of the instance in `dir` so many seconds away from the time. It has one of its own from its
+    /// next start on.
+    fn turn(&self, _dir: &Path, _seconds: &str) -> Result {
+        Err(format!("{} has no clock of its own here", self.name()))
     }
 
     /// Removes the data of an instance that has ended.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Service,
+    Service, clock,
     daemon::{self, Account},
     packages,
 };
@@ -16,6 +16,10 @@ pub(super) struct MySql;
 
 const PACKAGE: &str = "mariadb-server";
 const ACCOUNT: &str = "mysql";
+const DURABLE: &[&str] = &["--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=1"];
+/// A log that others follow, with what was followed in it.
+const REPLICATED: &[&str] =
+    &["--log-bin=log", "--binlog-format=ROW", "--log-slave-updates", "--relay-log=relay", "--sync-binlog=1"];
 
 impl Service for MySql {
     fn name(&self) -> &'static str {
@@ -32,7 +36,29 @@ impl Service for MySql {
     }
 
     fn start_durable(&self, dir: &Path) -> Result<String> {
-        start(dir, &["--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=1"])
+        start(dir, DURABLE)
+    }
+
+    fn start_replicated(&self, dir: &Path) -> Result<String> {
+        let id = format!("--server-id={}", daemon::port(dir)?);
+        start(dir, &[DURABLE, &[&*id], REPLICATED].concat())
+    }
+
+    /// It begins with the first thing that its primary has ever logged, so that this must have been started as replicated
+    /// from its first start on. Nothing is flushed until it is asked to be durable itself: it has much to catch up with.
+    fn follow(&self, dir: &Path, primary: &Path) -> Result<String> {
+        let url = self.start_replicated(dir)?;
+        let follow = format!(
+            "set global rpl_semi_sync_slave_enabled = 1; set global slave_parallel_threads = 4; \
+             set global sync_binlog = 0; set global innodb_flush_log_at_trx_commit = 0; change master to master_host = '127.0.0.1', \
+             master_port = {}, master_user = 'root', master_use_gtid = slave_pos; start slave",
+            daemon::known_port(primary)?
+        );
+        let mut client = Command::new(find("mariadb")?);
+        client.args(["--no-defaults", "--host=127.0.0.1", "--user=root"]);
+        client.arg(format!("--port={}", daemon::known_port(dir)?)).args(["--execute", &follow]);
+        daemon::quietly(&mut client)?;
+        Ok(url)
     }
 
     fn is_up(&self, dir: &Path) -> bool {
@@ -47,8 +73,13 @@ impl Service for MySql {
         daemon::end(&pid_file_of(dir)?, "-KILL")
     }
 
+    fn turn(&self, dir: &Path, seconds: &str) -> Result {
+        clock::turn(&daemon::data_dir(dir, Account::for_server(ACCOUNT)?), seconds)
+    }
+
     fn remove(&self, dir: &Path) -> Result {
         let data = daemon::data_dir(dir, Account::for_server(ACCOUNT)?);
+        clock::forget(&data);
         super::remove_dirs(&[&data, &tmpdir(&data), dir])
     }
 }
@@ -75,9 +106,11 @@ fn start(dir: &Path, speed: &[&str]) -> Result<String> {
     start.arg(format!("--pid-file={}", pid_file(&data).display())).arg(format!("--port={port}"));
     start.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=500"]);
     start.arg("--max-allowed-packet=64M").args(speed);
-    daemon::spawn(&mut start, &log)?;
+    clock::apply(&mut start, &data)?;
+    let pid = daemon::spawn(&mut start, &log)?;
     let admin = find("mariadb-admin")?;
     daemon::wait(&log, || answers(&admin, port))?;
+    clock::tidy(pid);
     Ok(format!("mysql://root@127.0.0.1:{port}/mysql"))
 }
 

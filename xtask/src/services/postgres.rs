@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Service,
+    Service, clock,
     daemon::{self, Account},
     packages,
 };
@@ -51,6 +51,7 @@ impl Service for Postgres {
         copy.arg(format!("--port={}", daemon::known_port(primary)?));
         copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--pgdata"]);
         daemon::quietly(copy.arg(&data))?;
+        clock::copy(&daemon::data_dir(primary, account), &data)?;
         programs.start(dir, &data, account, FAST)
     }
 
@@ -67,8 +68,14 @@ impl Service for Postgres {
         stop(dir, "immediate")
     }
 
+    fn turn(&self, dir: &Path, seconds: &str) -> Result {
+        clock::turn(&daemon::data_dir(dir, Account::for_server("postgres")?), seconds)
+    }
+
     fn remove(&self, dir: &Path) -> Result {
-        super::remove_dirs(&[&daemon::data_dir(dir, Account::for_server("postgres")?), dir])
+        let data = daemon::data_dir(dir, Account::for_server("postgres")?);
+        clock::forget(&data);
+        super::remove_dirs(&[&data, dir])
     }
 }
 
@@ -118,11 +125,15 @@ impl Programs {
         let mut start = self.control(data, account);
         start.args(["start", "--silent", "--wait", "--timeout=60", "--options"]);
         start.arg(format!("-p {port} {SETTINGS} {speed}")).arg("--log").arg(&log);
+        clock::apply(&mut start, data)?;
         // With pipes for its output, this would wait until the server ends.
         start.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let status = start.status().map_err(|error| format!("failed to start pg_ctl: {error}"))?;
         if !status.success() {
             return Err(format!("it does not answer; its log ends with\n{}", daemon::end_of(&log)));
+        }
+        if let Some(pid) = daemon::living(&pid_file(data)) {
+            clock::tidy(pid);
         }
         Ok(format!("postgres://postgres@127.0.0.1:{port}/postgres"))
     }

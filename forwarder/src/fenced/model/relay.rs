@@ -16,7 +16,7 @@ pub(super) struct Relay {
     pub(super) term: Option<u64>,
     /// The last checkpoint that it knows to be committed.
     pub(super) checkpoint: Option<Bytes>,
-    /// What was delivered and is not published: the message, and the delivery's turn.
+    /// What was delivered and is not sent: the message, and the delivery's turn.
     pub(super) in_hand: Vec<(Id, u64)>,
     /// What was sent and is waited for.
     pub(super) sent: Option<Commit>,

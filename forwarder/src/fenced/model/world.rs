@@ -197,8 +197,10 @@ impl Model for Fencing {
                 actions.push(Action::TakeOver(at));
             }
             let Some(relay) = relay else { continue };
-            let in_hand = relay.in_hand.len() + relay.acks.len();
-            if state.owner == Some(at) && in_hand < self.in_hand_max && relay.sent.is_none() {
+            // What comes next is taken while a transaction is on its way.
+            let sent = relay.sent.as_ref().map_or(0, |commit| commit.messages.len());
+            let in_hand = relay.in_hand.len() + sent + relay.acks.len();
+            if state.owner == Some(at) && in_hand < self.in_hand_max {
                 actions.push(Action::Deliver(at));
             }
             let is_waiting = !relay.in_hand.is_empty() || relay.in_doubt.is_some();

@@ -33,16 +33,23 @@ impl Metadata {
     pub fn packed<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut pairs = pairs.into_iter();
         let mut packer = Packer::default();
-        while let Some((name, value)) = pairs.next() {
-            if !packer.push(name.as_ref(), value.as_ref()) {
-                let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-                let before = packer.iter().map(|(name, value)| owned(name, value));
-                let next = std::iter::once(owned(name.as_ref(), value.as_ref()));
-                let rest = pairs.map(|(name, value)| owned(name.as_ref(), value.as_ref()));
-                return before.chain(next).chain(rest).collect();
-            }
+        // By the iterator's own loop, which is quicker than asking it for one after another.
+        let packed = pairs.try_for_each(|(name, value)| {
+            if packer.push(name.as_ref(), value.as_ref()) { Ok(()) } else { Err((name, value)) }
+        });
+        match packed {
+            Ok(()) => packer.finish().map_or_else(Self::new, |packed| Self(Entries::Packed(packed))),
+            Err(next) => Self::unpacked(&packer, std::iter::once(next).chain(pairs)),
         }
-        packer.finish().map_or_else(Self::new, |packed| Self(Entries::Packed(packed)))
+    }
+
+    /// What was packed so far and what is left, where there is no room for all of it.
+    #[cold]
+    fn unpacked<N: AsRef<str>, V: AsRef<str>>(packer: &Packer, rest: impl Iterator<Item = (N, V)>) -> Self {
+        let before = packer.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        before
+            .chain(rest.map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned())))
+            .collect()
     }
 
     /// The value of `name`; `None` when there is no such entry, `Some("")` when it is empty.

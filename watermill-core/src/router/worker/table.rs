@@ -100,7 +100,7 @@ impl<'w, S: MessageService> Table<'w, S> {
     pub(super) fn accept(&mut self, message: Message, settlement: Settlement, service: &mut S) {
         // A delivery that may go anywhere is a lane of its own.
         self.accepted += 1;
-        let serves = self.env.concurrency.lane(message.key(), settlement.info().token());
+        let serves = self.env.concurrency.lane(&message, settlement.info().token());
         let serves = serves.unwrap_or(self.accepted);
         let at = match self.by_lane.get(&serves) {
             Some(at) => *at,

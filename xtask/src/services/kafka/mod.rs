@@ -1,6 +1,5 @@
 //! Apache Kafka: one node that is broker and controller. Where its jars cannot be fetched, a stand-in.
 
-mod jars;
 mod stand_in;
 
 use std::{
@@ -9,12 +8,15 @@ use std::{
     process::Command,
 };
 
-use super::{Service, StandIn, daemon};
+use super::{Service, StandIn, daemon, maven::Jars};
 use crate::{Result, process};
 
 pub(super) struct Kafka;
 
 const VARIABLE: &str = "WATERMILL_TEST_KAFKA_BROKERS";
+
+/// What is fetched: Kafka and a logger that writes to standard error.
+const JARS: Jars = Jars { name: "kafka", what: "Apache Kafka", pom: include_str!("pom.xml"), classes: &[] };
 
 /// What the log says once the broker serves its clients; its port accepts connections long before.
 const READY: &str = "Kafka Server started";
@@ -96,7 +98,10 @@ impl Java {
         let program = super::packages::find_or_install("java", Vec::new, "default-jre-headless", || {
             super::packages::install("default-jre-headless")
         })?;
-        Ok(Self { program, jars: jars::find_or_fetch()? })
+        let jars = JARS.find_or_fetch().map_err(|error| {
+            format!("{error}; where Maven Central cannot be reached, name a broker in {VARIABLE}")
+        })?;
+        Ok(Self { program, jars })
     }
 
     fn command(&self, class: &str) -> Command {

@@ -1,0 +1,178 @@
+//! [`Options`]: what is asked for.
+
+use std::{fmt, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+/// Breaks everything around a relay from a database to Kafka, and looks from outside whether its promise holds.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]
+pub(crate) struct Options {
+    /// What happens when, and to whom; a new one is chosen and printed
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+
+    /// How long each run breaks things; without it, a short form in which the runs share the kinds of faults
+    #[arg(long)]
+    pub(crate) minutes: Option<f64>,
+
+    /// The database that the outbox is in; both by default
+    #[arg(long)]
+    pub(crate) database: Option<DatabaseKind>,
+
+    /// What the relay promises; both by default
+    #[arg(long)]
+    pub(crate) delivery: Option<Delivery>,
+
+    /// The relay that is looked at
+    #[arg(long, default_value = "watermill")]
+    pub(crate) design: Design,
+
+    /// How long a message may wait while nothing is broken, in seconds: what a standby needs to take over, and what
+    /// processes need to start and clients to reconnect on a machine that does all of this at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub(crate) stall_max: u32,
+}
+
+/// Where the outbox is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DatabaseKind {
+    Postgres,
+    #[value(alias = "mariadb")]
+    Mysql,
+}
+
+/// What is promised to readers of what is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Delivery {
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+/// Whose relay is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Design {
+    /// The daemon of this workspace
+    Watermill,
+    /// Written by hand: claims rows with FOR UPDATE SKIP LOCKED, publishes, deletes, commits
+    SkipLocked,
+    /// Written by hand: reads above the last id, publishes, stores the new last id
+    IdCursor,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) database: DatabaseKind,
+    pub(crate) delivery: Delivery,
+    pub(crate) design: Design,
+    pub(crate) seed: u64,
+    /// Its place among the runs on its database, and how many those are.
+    pub(crate) part: (usize, usize),
+    pub(crate) length: Length,
+    /// How long a message may wait while nothing is broken.
+    pub(crate) stall_max: Duration,
+}
+
+/// How long things are broken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Length {
+    /// Each run breaks its part of the kinds of faults, once.
+    Short,
+    /// All kinds, again and again.
+    For(Duration),
+}
+
+impl Eq for Length {}
+
+impl Options {
+    /// The runs, in their order.
+    pub(crate) fn runs(&self, seed: u64) -> Vec<Run> {
+        let databases =
+            self.database.map_or_else(|| DatabaseKind::value_variants().to_vec(), |one| vec![one]);
+        let deliveries = &match (self.delivery, self.design) {
+            (Some(one), _) => vec![one],
+            (None, Design::Watermill) => Delivery::value_variants().to_vec(),
+            // Nobody who writes a loop promises more.
+            (None, Design::SkipLocked | Design::IdCursor) => vec![Delivery::AtLeastOnce],
+        };
+        let length = match self.minutes {
+            None => Length::Short,
+            Some(minutes) => Length::For(Duration::from_secs_f64(60.0 * minutes)),
+        };
+        let (design, stall_max) = (self.design, Duration::from_secs(self.stall_max.into()));
+        let of = |database: DatabaseKind| {
+            deliveries.iter().enumerate().map(move |(at, delivery)| {
+                let part = (at, deliveries.len());
+                Run { database, delivery: *delivery, design, seed, part, length, stall_max }
+            })
+        };
+        databases.into_iter().flat_map(of).collect()
+    }
+}
+
+impl Run {
+    /// The command that repeats it, with all of its kinds of faults.
+    pub(crate) fn command(&self) -> String {
+        let Self { database, delivery, design, seed, .. } = self;
+        let minutes = match self.length {
+            Length::Short => String::new(),
+            Length::For(length) => format!(" --minutes {}", length.as_secs_f64() / 60.0),
+        };
+        let design = match design {
+            Design::Watermill => String::new(),
+            design => format!(" --design {}", name(*design)),
+        };
+        format!(
+            "cargo xtask chaos --database {} --delivery {}{design}{minutes} --seed {seed}",
+            name(*database),
+            name(*delivery)
+        )
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let database = match self.database {
+            DatabaseKind::Postgres => "PostgreSQL",
+            DatabaseKind::Mysql => "MariaDB",
+        };
+        write!(f, "{database} to Kafka, {}, {}", name(self.design), name(self.delivery))
+    }
+}
+
+/// The word of the command line.
+pub(crate) fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(words: &str) -> Vec<Run> {
+        Options::parse_from(words.split_whitespace()).runs(7)
+    }
+
+    #[test]
+    fn without_a_choice_both_databases_are_run_with_both_deliveries() {
+        let runs = runs("chaos");
+        assert_eq!(runs.len(), 4);
+        assert!(runs.iter().all(|run| run.length == Length::Short));
+        assert_eq!(runs.iter().map(|run| run.part).collect::<Vec<_>>(), [(0, 2), (1, 2), (0, 2), (1, 2)]);
+    }
+
+    #[test]
+    fn a_loop_written_by_hand_promises_no_more_than_at_least_once() {
+        assert!(runs("chaos --design id-cursor").iter().all(|run| run.delivery == Delivery::AtLeastOnce));
+    }
+
+    #[test]
+    fn a_run_is_repeated_by_its_command() {
+        let words = "--database mysql --delivery exactly-once --minutes 10 --seed 7";
+        let run = runs(&format!("chaos {words}"))[0];
+        assert_eq!(run.command(), format!("cargo xtask chaos {words}"));
+        let again = runs(&run.command().replacen("cargo xtask ", "", 1));
+        assert_eq!(again, [run]);
+    }
+}

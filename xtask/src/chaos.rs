@@ -1,0 +1,66 @@
+//! `cargo xtask chaos`: builds the program of `chaos/` and the daemon that it runs, and runs it.
+
+use std::process::Command;
+
+use crate::{Result, process, workspace};
+
+pub(crate) const USAGE: &str = "\
+Usage: cargo xtask chaos [--database postgres|mysql] [--delivery at-least-once|exactly-once]
+                         [--design watermill|skip-locked|id-cursor] [--minutes N] [--seed N]
+                         [--stall-max SECONDS]
+
+Runs an application whose transactions commit late and roll back, relays (the daemon, two processes) and a
+consumer, from a database of its own to a broker of its own, while it kills, pauses, cuts off and restarts them
+and the servers. Then it compares what was committed with what arrived, from outside, and prints a table for each
+run. It fails where anything was lost, invented, out of order, repeated or late beyond what is promised.
+
+  --database  one of both
+  --delivery  one of both
+  --design    what relays: the daemon, or one of the two loops that are commonly written by hand
+  --minutes   of breaking, for each run; without it a short form, of a few minutes in all
+  --seed      what is broken when; printed by each run
+  --stall-max how long a message may wait while nothing is broken, 20 by default
+
+Servers are installed where they are missing, as by `cargo xtask services`; libfaketime, which turns clocks, too.
+Data and logs are below target/.
+";
+
+/// The variables by which the program finds this one, and the daemon.
+const XTASK: &str = "WATERMILL_CHAOS_XTASK";
+const DAEMON: &str = "WATERMILL_CHAOS_DAEMON";
+
+pub(crate) fn run(args: &[String]) -> Result {
+    let packages = ["-p", "watermill-chaos", "-p", "watermill-forwarder"];
+    build(
+        &[
+            &packages[..],
+            &[
+                "--features",
+                "watermill-forwarder/postgres,watermill-forwarder/mysql,watermill-forwarder/kafka",
+            ],
+        ]
+        .concat(),
+    )?;
+    start(args)
+}
+
+/// The short form, with what the tests have built.
+pub(crate) fn check() -> Result {
+    build(&["--workspace", "--all-features", "--tests"])?;
+    // A build server may be slow; what is printed tells how slow.
+    start(&["--stall-max".to_owned(), "60".to_owned()])
+}
+
+fn build(what: &[&str]) -> Result {
+    process::run(
+        process::cargo(&["build", "--bin", "watermill-chaos", "--bin", "watermill-forwarder"]).args(what),
+    )
+}
+
+fn start(args: &[String]) -> Result {
+    let programs = workspace::target_dir()?.join("debug");
+    let own = std::env::current_exe().map_err(|error| format!("failed to find this program: {error}"))?;
+    let mut chaos = Command::new(programs.join("watermill-chaos"));
+    chaos.env(XTASK, own).env(DAEMON, programs.join("watermill-forwarder"));
+    process::run(chaos.args(args))
+}
