@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 use watermill_core::{
     DeliveryInfo, Message, Outputs, Publisher,
     error::{BoxError, Nack, Permanent},
-    router::Extract,
+    router::{Extract, Promise, Required},
 };
 use watermill_sql::SqlPublisher;
 
@@ -43,6 +43,8 @@ impl<S> Layer<S> for Transactional {
     type Service = TransactionalService<S>;
 
     fn layer(&self, inner: S) -> TransactionalService<S> {
+        Promise::publishes();
+        Promise::provides::<Tx>();
         TransactionalService { inner, pool: self.pool.clone() }
     }
 }
@@ -139,6 +141,10 @@ impl<S> Extract<S> for Tx {
             .take()
             .ok_or_else(|| Permanent::new("take the transaction: another argument of the handler has it"))?;
         Ok(Self { transaction: Some(transaction), lent })
+    }
+
+    fn required() -> Option<Required> {
+        Some(Required::of::<Self>("put the layer `Transactional` around the handler"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! [`SqlDatabase`]: the databases.
 
 use crate::{
-    fenced::FencedDialect, log::LogDialect, queue::OrderedDialect, retention::RetentionDialect,
-    shards::ShardsDialect, source::SourceDialect, status::StatusDialect,
+    fenced::FencedDialect, inbox::InboxDialect, log::LogDialect, queue::OrderedDialect,
+    retention::RetentionDialect, shards::ShardsDialect, source::SourceDialect, status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
@@ -10,7 +10,14 @@ use crate::{
 ///
 /// It is sealed; bounds may name it.
 pub trait SqlDatabase:
-    LogDialect + OrderedDialect + FencedDialect + RetentionDialect + ShardsDialect + SourceDialect + StatusDialect
+    LogDialect
+    + OrderedDialect
+    + FencedDialect
+    + InboxDialect
+    + RetentionDialect
+    + ShardsDialect
+    + SourceDialect
+    + StatusDialect
 {
 }
 
@@ -18,6 +25,7 @@ impl<
     D: LogDialect
         + OrderedDialect
         + FencedDialect
+        + InboxDialect
         + RetentionDialect
         + ShardsDialect
         + SourceDialect

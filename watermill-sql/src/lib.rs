@@ -16,6 +16,7 @@ mod dead_letter;
 mod dialect;
 mod error;
 mod fenced;
+mod inbox;
 mod layout;
 mod log;
 mod marshaler;
@@ -47,6 +48,10 @@ mod url;
 
 pub use database::SqlDatabase;
 pub use fenced::SqlFencedPublisher;
+pub use inbox::{
+    BatchInTransaction, InboxError, InboxErrorKind, InboxLayer, InboxService, Isolation, OnDuplicate,
+    SqlInbox, SqlInboxConfig, Tx,
+};
 pub use layout::{Layout, PayloadColumn};
 pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPosition};
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};

@@ -13,6 +13,8 @@ pub(crate) const LEASES: &str = "_watermill_leases";
 pub(crate) const CHECKPOINTS: &str = "_watermill_checkpoints";
 /// The table of the plans of shards, which no topic can have either.
 pub(crate) const SHARDS: &str = "_watermill_shards";
+/// The table of the messages that were handled, which no topic can have either.
+pub(crate) const INBOX: &str = "_watermill_inbox";
 
 /// The tables of one topic. The characters that a topic may have need no escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]

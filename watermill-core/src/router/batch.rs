@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{BatchFn, MakeService, Outputs, service::RouterState};
+use super::{BatchFn, MakeService, Outputs, promise, service::RouterState};
 use crate::{
     DeliveryInfo, Message,
     error::{BoxError, Nack},
@@ -51,6 +51,8 @@ where
 
     fn make_service(&mut self, state: R) -> Option<BatchService> {
         let (function, state) = (self.function.clone(), state.into_state());
+        function.promise();
+        promise::require(F::required());
         let run = move |messages| function.call(messages, &state);
         Some(BatchService {
             shared: Arc::new(Shared { size: self.size, run: Box::new(run), open: Mutex::default() }),

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use super::{
-    ExtractOwned, FromRef, HandlerError, IntoOutputs, Outputs, State,
+    ExtractOwned, FromRef, HandlerError, IntoOutputs, Outputs, Required, State,
     batch::{BatchInterrupted, Outcomes},
     handler_fn::{Asynchronous, Function},
     outputs::Nothing,
@@ -28,6 +28,15 @@ pub trait BatchFn<Args, S>: Clone + Send + 'static {
 
     /// Reads the messages and calls the function. The result has an outcome for each message.
     fn call(&self, messages: Vec<Message>, state: &S) -> BoxFuture<'static, Vec<Result<Outputs, BoxError>>>;
+
+    /// Called when the service is made: what a function does around another one, a transaction for the batch for
+    /// instance, it [promises](super::Promise) here as a layer would.
+    fn promise(&self) {}
+
+    /// What the arguments [require](super::Extract::required) of layers.
+    fn required() -> Vec<Required> {
+        Vec::new()
+    }
 }
 
 /// What a batch handler may return: `()`, `Result<(), E>` for all messages alike, or a
@@ -54,6 +63,9 @@ pub trait IntoOutcomes {
 pub trait BatchArguments<S, Via>: Sized {
     /// Reads them.
     fn extract(messages: Vec<Message>, state: &S) -> Extracted<Self>;
+
+    /// What they need of layers.
+    fn required() -> Vec<Required>;
 }
 
 /// What was read of a batch.
@@ -80,6 +92,10 @@ where
         let future = Function::call(self, args);
         Box::pin(async move { merge(rejections, future.await.into_outcomes(len)) })
     }
+
+    fn required() -> Vec<Required> {
+        Args::required()
+    }
 }
 
 impl<S, Via, T> BatchArguments<S, Via> for (Vec<T>,)
@@ -88,6 +104,10 @@ where
 {
     fn extract(messages: Vec<Message>, state: &S) -> Extracted<Self> {
         Extracted::read(messages, state, |arguments| (arguments,))
+    }
+
+    fn required() -> Vec<Required> {
+        T::required().into_iter().collect()
     }
 }
 
@@ -98,6 +118,10 @@ where
 {
     fn extract(messages: Vec<Message>, state: &S) -> Extracted<Self> {
         Extracted::read(messages, state, |arguments| (arguments, State(P::from_ref(state))))
+    }
+
+    fn required() -> Vec<Required> {
+        T::required().into_iter().collect()
     }
 }
 

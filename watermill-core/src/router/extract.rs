@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::HandlerInfo;
+use super::{HandlerInfo, Required};
 use crate::{
     DeliveryInfo, Message, MessageId, Metadata,
     error::{BoxError, Permanent},
@@ -105,6 +105,12 @@ pub trait Extract<S>: Sized {
     ///
     /// The rejection fails the message, as an error of the handler would.
     fn extract(message: &Message, state: &S) -> Result<Self, Self::Rejection>;
+
+    /// What a layer has to [promise](super::Promise::provides) for this argument. A handler without such a layer is
+    /// refused when the router is built. By default nothing.
+    fn required() -> Option<Required> {
+        None
+    }
 }
 
 /// The last argument of a handler: anything that implements [`Extract`], or the [`Message`] itself.
@@ -125,6 +131,11 @@ pub trait ExtractOwned<S, Via = ByValue>: Sized {
     ///
     /// The rejection fails the message, as an error of the handler would.
     fn extract_owned(message: Message, state: &S) -> Result<Self, Self::Rejection>;
+
+    /// As [`Extract::required`].
+    fn required() -> Option<Required> {
+        None
+    }
 }
 
 /// Marks last arguments that take the message.
@@ -140,6 +151,10 @@ impl<S, T: Extract<S>> ExtractOwned<S, ByRef> for T {
 
     fn extract_owned(message: Message, state: &S) -> Result<Self, Self::Rejection> {
         T::extract(&message, state)
+    }
+
+    fn required() -> Option<Required> {
+        T::required()
     }
 }
 

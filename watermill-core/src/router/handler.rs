@@ -166,8 +166,9 @@ impl<M, In, L> Handler<M, In, NoOutput, L> {
     /// transaction, say, and publishes in it before it commits.
     ///
     /// The layer finds the topic in the message's [`HandlerInfo`](super::HandlerInfo), takes the outputs of the
-    /// service inside of it and returns [`Outputs::none`](super::Outputs::none). If outputs come out of the
-    /// outermost layer all the same, their message has failed, with a
+    /// service inside of it and returns [`Outputs::none`](super::Outputs::none). It
+    /// [promises](super::Promise::publishes) so; without such a layer, of the handler's own or of its router, the router
+    /// is not built. If outputs come out of the outermost layer all the same, their message has failed, with a
     /// [`Permanent`](crate::error::Permanent) error that says so.
     pub fn to_topic(self, topic: impl Into<String>) -> Handler<M, In, ToTopic, L> {
         let output = ToTopic { topic: topic.into() };

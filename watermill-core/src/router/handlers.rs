@@ -10,6 +10,7 @@ use super::{
     destination::Output,
     factory::{Layered, SharedLayer, WithState},
     prepared::{Prepared, Spec},
+    promise::listen,
     runner::{AnyFactory, Run, Runner},
     source::Source,
 };
@@ -164,11 +165,12 @@ impl<S: Clone + Send + 'static> Handlers<S> {
         self.parts.into_iter().map(move |Part { mut spec, make }| {
             spec.wrap(chain);
             let factory = make(state.clone());
-            let runner: Box<dyn Run> = match chain {
+            let (runner, said): (Box<dyn Run>, _) = listen(|| match chain {
                 // There are no layers to be put around it: it keeps its own type.
                 [] => factory.into_runner(),
                 _ => Box::new(Runner::new(Layered { inner: factory.into_boxed(), layer: layers.clone() })),
-            };
+            });
+            spec.compare(&said);
             Prepared { spec, runner }
         })
     }
@@ -222,6 +224,7 @@ where
     let (make, layer, mut spec) = handler.into_parts();
     spec.wrap(chain);
     let own = Layered { inner: WithState { make, state }, layer };
-    let runner = Runner::new(Layered { inner: own, layer: layers.clone() });
+    let (runner, said) = listen(|| Runner::new(Layered { inner: own, layer: layers.clone() }));
+    spec.compare(&said);
     Prepared { spec, runner: Box::new(runner) }
 }

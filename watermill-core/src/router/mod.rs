@@ -25,6 +25,7 @@ mod handlers;
 mod outputs;
 mod plugin;
 mod prepared;
+mod promise;
 mod report;
 mod restart;
 #[expect(clippy::module_inception, reason = "the file of the type `Router`")]
@@ -55,6 +56,7 @@ pub use handler_fn::{HandlerFn, HandlerService};
 pub use handlers::Handlers;
 pub use outputs::{IntoOutputs, Outputs, To};
 pub use plugin::Plugin;
+pub use promise::{Promise, Required};
 pub use report::{Ended, Forgotten, HandlerReport, Report, RunError, RunErrorKind};
 pub use restart::RestartPolicy;
 pub use router::Router;

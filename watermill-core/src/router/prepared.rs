@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, runner::Run, sink::Sink,
+    RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, promise::Said, runner::Run,
+    sink::Sink,
 };
 use crate::Subscriber;
 
@@ -32,6 +33,12 @@ impl Spec {
     /// Puts layers around those it has.
     pub(super) fn wrap(&mut self, layers: &[&'static str]) {
         self.layers.splice(0..0, layers.iter().copied());
+    }
+
+    /// Notes what the handler needs of a layer and none has promised.
+    pub(super) fn compare(&mut self, said: &Said) {
+        let needs_publisher = self.sink.topic.is_some() && self.sink.publisher.is_none();
+        self.problems.extend(said.problems(needs_publisher));
     }
 
     /// What a message passes through.

@@ -6,10 +6,13 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tower::{Layer, Service};
+use tower::{Layer, Service, layer::layer_fn};
 use watermill_core::{
-    FailurePolicy, Handler, Json, Message, Outputs, Publisher, Router, delivery::Outcome, error::BoxError,
-    metadata_keys::REASON_POISONED, router::MessageService,
+    FailurePolicy, Handler, Json, Message, Outputs, Publisher, Router,
+    delivery::Outcome,
+    error::BoxError,
+    metadata_keys::REASON_POISONED,
+    router::{Extract, Handlers, MessageService, Promise, Required, RunErrorKind},
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
@@ -30,6 +33,7 @@ impl<S> Layer<S> for PublishInside {
     type Service = PublishInsideService<S>;
 
     fn layer(&self, inner: S) -> PublishInsideService<S> {
+        Promise::publishes();
         PublishInsideService(self.0.clone(), inner)
     }
 }
@@ -103,11 +107,66 @@ async fn outputs_that_no_layer_took_fail_their_message_for_good_and_say_so() {
     let (source, dead) = (ScriptedSubscriber::new(), RecordingPublisher::new());
     source.push(message(1));
     let policy = FailurePolicy::retry(5).then_dead_letter(dead.clone(), "dead");
+    let promises = layer_fn(|inner| {
+        Promise::publishes();
+        inner
+    });
     let handler = Handler::new("pass", pass).from(source.clone(), "in").to_topic("out").on_failure(policy);
-    let running = Running::start(router().add(handler)).await;
+    let running = Running::start(router().layer(promises).add(handler)).await;
     assert_eq!(source.settled(1).await, [("1".into(), Outcome::Ack)]);
     let letters = dead.published("dead");
     let reason = letters[0].metadata().get(REASON_POISONED).expect("a dead letter says why");
     assert!(reason.contains("none of its layers took the outputs"), "{reason}");
     assert_eq!(running.stop().await.unwrap().handler("pass").unwrap().counts.retried, 0);
+}
+
+/// An argument that a layer provides.
+struct Tenant;
+
+impl<S> Extract<S> for Tenant {
+    type Rejection = BoxError;
+
+    fn extract(_message: &Message, _state: &S) -> Result<Self, BoxError> {
+        Ok(Self)
+    }
+
+    fn required() -> Option<Required> {
+        Some(Required::of::<Self>("put the layer of tenants around the handler"))
+    }
+}
+
+async fn by_tenant(_tenant: Tenant) {}
+
+async fn refused(router: Router) -> String {
+    let error = router.run_until(async {}).await.expect_err("it is not built");
+    assert_eq!(error.kind(), RunErrorKind::Build);
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_topic_whose_layer_was_forgotten_is_refused_at_the_start() {
+    let pass = || Handler::new("pass", pass).from(ScriptedSubscriber::new(), "in").to_topic("out");
+    let error = refused(Router::new().add(pass())).await;
+    assert!(error.contains("handler \"pass\"") && error.contains("none of its layers publishes"), "{error}");
+    let error = refused(Router::new().merge(Handlers::new().add(pass()))).await;
+    assert!(error.contains("none of its layers publishes"), "{error}");
+    async fn batch(messages: Vec<Message>) -> Vec<Result<Message, BoxError>> {
+        messages.into_iter().map(Ok).collect()
+    }
+    let batch = Handler::batch("batch", 9, Duration::ZERO, batch).from(ScriptedSubscriber::new(), "in");
+    let error = refused(Router::new().add(batch.to_topic("out"))).await;
+    assert!(error.contains("none of its layers publishes"), "{error}");
+}
+
+#[tokio::test]
+async fn an_argument_whose_layer_was_forgotten_is_refused_at_the_start() {
+    let handler = || Handler::new("greet", by_tenant).from(ScriptedSubscriber::new(), "in");
+    let error = refused(Router::new().add(handler())).await;
+    assert!(error.contains("put the layer of tenants around the handler"), "{error}");
+    let provides = layer_fn(|inner| {
+        Promise::provides::<Tenant>();
+        inner
+    });
+    let router = Router::new().add(handler().layer(provides));
+    router.run_until(async {}).await.expect("it is built");
 }

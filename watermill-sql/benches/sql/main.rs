@@ -2,7 +2,7 @@
 //! run.
 //!
 //! ```text
-//! cargo xtask bench [sql|publish|subscribe|queue|waking|start|takeover] [--quick] [--json]
+//! cargo xtask bench [sql|publish|subscribe|step|queue|waking|start|takeover] [--quick] [--json]
 //! cargo bench -p watermill-sql --all-features --bench sql -- [part of a figure's name] [--quick] [--json]
 //! ```
 //!
@@ -21,6 +21,7 @@ mod rounds;
 mod sqlite;
 mod start;
 mod statements;
+mod step;
 mod subscribe;
 mod takeover;
 mod waking;
@@ -55,6 +56,9 @@ fn main() {
         subscribe::measure::<Postgres>(&options, &mut figures).await;
         subscribe::measure::<MySql>(&options, &mut figures).await;
         subscribe::measure::<Sqlite>(&options, &mut figures).await;
+        step::measure::<Postgres>(&options, &mut figures).await;
+        step::measure::<MySql>(&options, &mut figures).await;
+        step::measure::<Sqlite>(&options, &mut figures).await;
         queue::measure(&options, &mut figures).await;
         by_key::measure::<Postgres>(&options, &mut figures).await;
         by_key::measure::<MySql>(&options, &mut figures).await;

@@ -61,6 +61,11 @@ impl<D: ConnectionDialect> Pooled<D> {
         self.connection.as_mut().expect("detaching takes it by value")
     }
 
+    /// To look at, without a statement.
+    pub(crate) fn peek(&self) -> &D::Connection {
+        self.connection.as_ref().expect("detaching takes it by value")
+    }
+
     /// Its last statement was answered.
     pub(crate) fn settled(&mut self) {
         self.in_doubt = false;

@@ -7,6 +7,7 @@ mod errors;
 mod fenced;
 pub(crate) mod gaps;
 mod holder;
+mod inbox;
 mod insert;
 mod lease;
 mod log;

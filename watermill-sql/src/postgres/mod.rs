@@ -8,6 +8,7 @@ mod connection;
 mod errors;
 mod fenced;
 mod holder;
+mod inbox;
 mod insert;
 mod lease;
 mod log;

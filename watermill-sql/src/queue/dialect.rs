@@ -95,7 +95,7 @@ impl Turn {
 }
 
 /// A queue, as one subscription works on it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Queue {
     pub(crate) tables: Tables,
     /// Unique to the subscription. Its visibility timeout in milliseconds follows behind a space, so that others know

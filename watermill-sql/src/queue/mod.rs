@@ -16,8 +16,8 @@ mod subscriber;
 pub(crate) use claims::Claims;
 pub use config::{OnAck, SqlQueueSubscriberConfig};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) use dialect::{CLAIMS_LOOKED_AT, Claim, Claimed, KeyClaim, Release, Turn};
-pub(crate) use dialect::{Queue, QueueDialect};
+pub(crate) use dialect::{CLAIMS_LOOKED_AT, Claimed, KeyClaim, Release, Turn};
+pub(crate) use dialect::{Claim, Queue, QueueDialect};
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) use dialect::{json, json_pairs};
 pub(crate) use ordered::OrderedDialect;

@@ -142,18 +142,20 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
+            let queue = Queue {
+                tables,
+                owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
+                visibility_timeout: self.config.visibility_timeout,
+                on_ack,
+                ordered,
+                batch_bytes: self.config.batch_bytes,
+            };
+            shared.lock().ledger.acks_join(Arc::new(queue.clone()));
             let reader = QueueReader {
                 pool: self.pool.clone(),
                 reserve: self.reserve.clone(),
                 config: self.config.clone(),
-                queue: Queue {
-                    tables,
-                    owner: format!("{} {}", Uuid::now_v7(), self.config.visibility_timeout.as_millis()),
-                    visibility_timeout: self.config.visibility_timeout,
-                    on_ack,
-                    ordered,
-                    batch_bytes: self.config.batch_bytes,
-                },
+                queue,
                 dead_letters,
                 shared,
                 origin,

@@ -7,13 +7,15 @@ pub(crate) use dialect::SchemaDialect;
 use crate::{
     Layout, PayloadColumn,
     error::{Failure, Trouble, classify},
+    inbox::InboxDialect,
     shards::ShardsDialect,
-    topic::{CHECKPOINTS, LEASES, SHARDS, Tables},
+    topic::{CHECKPOINTS, INBOX, LEASES, SHARDS, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
+const INBOX_COLUMNS: &[&str] = &["consumer", "topic", "message_id", "handled_at_ms"];
 const CHECKPOINTS_COLUMNS: &[&str] = &["name", "owner", "checkpoint"];
 
 const SHARDS_COLUMNS: &[&str] = &["topic", "consumer_group", "plan"];
@@ -159,6 +161,18 @@ pub(crate) async fn ensure_shards<D: SchemaDialect + ShardsDialect>(
 /// Whether any group was ever read in shards.
 pub(crate) async fn has_shards<D: SchemaDialect>(connection: &mut D::Connection) -> Result<bool, Failure> {
     is_there::<D>(connection, SHARDS, SHARDS_COLUMNS).await
+}
+
+/// Sees to the table of messages that were handled.
+pub(crate) async fn ensure_inbox<D: InboxDialect>(
+    connection: &mut D::Connection,
+    create: bool,
+) -> Result<(), Failure> {
+    if is_there::<D>(connection, INBOX, INBOX_COLUMNS).await? {
+        return Ok(());
+    }
+    may_create(INBOX, create)?;
+    D::create_inbox(connection).await.map_err(classify::<D>)
 }
 
 /// Sees to everything that working on a queue needs, which may be in order by key.

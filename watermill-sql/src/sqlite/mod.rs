@@ -5,6 +5,7 @@
 mod connection;
 mod errors;
 mod fenced;
+mod inbox;
 mod insert;
 mod lease;
 mod log;

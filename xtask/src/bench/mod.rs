@@ -38,8 +38,9 @@ Benchmarks:
                 commits per second while readers in another process are woken, on servers that flush every
                 commit, against the same while they poll, how soon they have a message, and what an idle
                 process asks; the time that each of 300 handlers takes to start, against each of 10; the
-                time from a reader's kill -9 to the first message of one that stands by; the parts
-                `publish`, `subscribe`, `queue`, `waking`, `start` and `takeover` can be asked for alone
+                time from a reader's kill -9 to the first message of one that stands by; one atomic step, and
+                its round trips, against the same by hand; the parts
+                `publish`, `subscribe`, `step`, `queue`, `waking`, `start` and `takeover` can be asked for alone
   kafka_publish messages per second published to Kafka in calls of 100, against librdkafka's own futures
   kafka_subscribe messages per second read from Kafka, against librdkafka's own stream
   kafka_topics  messages per second from one topic of Kafka to another through a router, against librdkafka
@@ -131,7 +132,7 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "sql",
         package: "watermill-sql",
-        parts: &["publish", "subscribe", "queue", "waking", "start", "takeover"],
+        parts: &["publish", "subscribe", "step", "queue", "waking", "start", "takeover"],
         ..BENCH
     },
     Bench { name: "kafka_publish", package: "watermill-kafka", parts: &["kafka-publish"], ..BENCH },

@@ -3,7 +3,7 @@
 use crate::{
     Message,
     error::BoxError,
-    router::{Extract, ExtractOwned},
+    router::{Extract, ExtractOwned, Required},
 };
 
 /// The arguments of a handler: the last implements [`ExtractOwned`], the others [`Extract`].
@@ -12,6 +12,9 @@ use crate::{
 pub trait Arguments<S, Via>: Sized {
     /// Reads all of them, in their order.
     fn extract(message: Message, state: &S) -> Result<Self, BoxError>;
+
+    /// What they need of layers.
+    fn required() -> Vec<Required>;
 }
 
 macro_rules! arguments {
@@ -28,6 +31,10 @@ macro_rules! arguments {
                 let $last = $last::extract_owned(message, state).map_err(Into::into)?;
                 Ok(($($argument,)* $last,))
             }
+
+            fn required() -> Vec<Required> {
+                [$($argument::required(),)* $last::required()].into_iter().flatten().collect()
+            }
         }
     };
 }
@@ -36,6 +43,10 @@ macro_rules! arguments {
 impl<S> Arguments<S, ()> for () {
     fn extract(_message: Message, _state: &S) -> Result<Self, BoxError> {
         Ok(())
+    }
+
+    fn required() -> Vec<Required> {
+        Vec::new()
     }
 }
 

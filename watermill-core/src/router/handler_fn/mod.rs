@@ -17,7 +17,7 @@ use tower::Service;
 
 use self::arguments::Arguments;
 pub(super) use self::{asynchronous::Asynchronous, function::Function};
-use super::{IntoOutputs, Outputs};
+use super::{IntoOutputs, Outputs, Required, promise};
 use crate::{Message, error::BoxError};
 
 /// An async function that handles messages. Implemented for functions of up to eight arguments, of
@@ -40,6 +40,11 @@ pub trait HandlerFn<Args, S>: Clone + Send + 'static {
 
     /// Reads the arguments and calls the function.
     fn call(&self, message: Message, state: &S) -> Self::Future;
+
+    /// What the arguments [require](super::Extract::required) of layers.
+    fn required() -> Vec<Required> {
+        Vec::new()
+    }
 }
 
 pin_project! {
@@ -83,6 +88,10 @@ where
             Err(error) => HandlerFuture::Rejected { error: Some(error) },
         }
     }
+
+    fn required() -> Vec<Required> {
+        Args::required()
+    }
 }
 
 /// A handler function with its state: the innermost service of a handler.
@@ -92,9 +101,11 @@ pub struct HandlerService<F, Args, S> {
     args: PhantomData<fn() -> Args>,
 }
 
-impl<F, Args, S> HandlerService<F, Args, S> {
-    /// Joins a function and its state.
+impl<F: HandlerFn<Args, S>, Args, S> HandlerService<F, Args, S> {
+    /// Joins a function and its state. Where a router makes it, what the function's arguments
+    /// [require](super::Extract::required) is compared with what its layers promise.
     pub fn new(function: F, state: S) -> Self {
+        promise::require(F::required());
         Self { function, state, args: PhantomData }
     }
 }
@@ -118,7 +129,7 @@ where
 
 impl<F: Clone, Args, S: Clone> Clone for HandlerService<F, Args, S> {
     fn clone(&self) -> Self {
-        Self::new(self.function.clone(), self.state.clone())
+        Self { function: self.function.clone(), state: self.state.clone(), args: PhantomData }
     }
 }
 

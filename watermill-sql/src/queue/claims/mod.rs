@@ -1,6 +1,7 @@
 //! [`Claims`]: the rows of a queue that one subscription has in hand. A state machine without I/O or
 //! clock.
 
+mod joining;
 mod lanes;
 mod unsaved;
 
@@ -18,7 +19,7 @@ use watermill_core::{
 };
 
 pub(crate) use self::unsaved::{Done, Released};
-use self::{lanes::Lanes, unsaved::Unsaved};
+use self::{joining::Joining, lanes::Lanes, unsaved::Unsaved};
 use super::dialect::{Claim, KeyClaim, Release};
 use crate::{dead_letter::DeadLetter, settle::Rejected, stored::Stored};
 
@@ -51,6 +52,8 @@ pub(crate) struct Claims {
     /// Rows up to here have made `ahead` smaller already.
     slow_up_to: u64,
     unsaved: Unsaved,
+    /// Acks that are part of handlers' transactions.
+    joining: Joining,
     /// Whether rejected messages are kept.
     dead_letters: bool,
 }
@@ -85,6 +88,7 @@ impl Claims {
             starved: false,
             slow_up_to: 0,
             unsaved: Unsaved::default(),
+            joining: Joining::default(),
             dead_letters,
         }
     }
@@ -179,7 +183,8 @@ impl Claims {
 
     /// What is in hand, handed out or not: what must stay out of sight of others.
     pub(crate) fn held(&self) -> Vec<Claim> {
-        self.rows.values().map(|held| held.claim).collect()
+        let rows = self.rows.iter().filter(|(sequence, _)| !self.joining.is_done(**sequence));
+        rows.map(|(_, held)| held.claim).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -351,6 +356,12 @@ impl Ledger for Claims {
         };
         self.out -= 1;
         self.handled -= usize::from(handled);
+        if self.joining.take(token.position) {
+            if let Some(receipt) = receipt {
+                receipt.complete(Ok(()));
+            }
+            return true;
+        }
         if let Some(KeyClaim { key, .. }) = key {
             if !handled {
                 self.lanes.leave(key);
@@ -393,6 +404,7 @@ impl Ledger for Claims {
     }
 
     fn lose(&mut self, why: fn() -> SettleError) {
+        self.joining.clear();
         self.rows.clear();
         self.fresh.clear();
         self.lanes.clear();

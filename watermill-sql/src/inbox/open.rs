@@ -1,0 +1,163 @@
+//! [`Open`]: the transaction of a step.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+use sqlx_core::transaction::TransactionManager as _;
+use tokio::{sync::OwnedMutexGuard, task::unconstrained};
+
+use super::{Beginning, Mark, shared::Shared};
+use crate::{
+    SqlDatabase,
+    connection::Pooled,
+    error::{Failure, Trouble, classify},
+    schema::Found,
+    topic::Tables,
+    wake,
+};
+
+/// A transaction of ours. Dropped without its end it is rolled back: with its connection, of which nobody knows what it
+/// waits for, or, where that is a thread of this process, by itself.
+pub(crate) struct Open<D: SqlDatabase> {
+    pooled: Option<Pooled<D>>,
+    pub(super) shared: Arc<Shared<D>>,
+    /// The turn of this writer, where there is one at a time.
+    turn: Option<OwnedMutexGuard<()>>,
+    /// The topics that were published to, and what was found out about their tables.
+    pub(super) topics: BTreeMap<String, Found>,
+    /// A table that has to be made first, outside of the transaction.
+    pub(super) missing: Option<Tables>,
+    pub(super) is_duplicate: bool,
+}
+
+/// A transaction, and for each of its marks whether that is new; `None` where there is one and it was there.
+pub(super) type Begun<D> = Option<(Open<D>, Vec<bool>)>;
+
+impl<D: SqlDatabase> Open<D> {
+    /// Begins, and marks: as a rule with one message to the server.
+    pub(super) async fn begin(shared: &Arc<Shared<D>>, marks: &[Mark]) -> Result<Begun<D>, Failure> {
+        shared.prepare().await?;
+        let turn = match D::ONE_WRITER {
+            // The place in the queue is taken by the first poll, whatever is left of the task's budget.
+            true => Some(unconstrained(shared.known.writing.clone().lock_owned()).await),
+            false => None,
+        };
+        // A transaction that somebody has left open there is refused by the server, or ended with ours.
+        let pooled = match shared.known.spares.take() {
+            Some(spare) => spare,
+            None => Pooled::of(&shared.pool).await?,
+        };
+        let mut open = Self {
+            pooled: Some(pooled),
+            shared: shared.clone(),
+            turn,
+            topics: BTreeMap::new(),
+            missing: None,
+            is_duplicate: false,
+        };
+        if D::MARKS_IN_BEGIN {
+            match open.start(marks).await {
+                Ok(()) => return Ok(Some((open, vec![true; marks.len()]))),
+                Err(error) if !is_duplicate(&error) => return Err(classify::<D>(error)),
+                // Begun it was, though sqlx does not count it.
+                Err(_) => D::run_text(open.connection(), "rollback").await.map_err(classify::<D>)?,
+            }
+            if marks.len() == 1 {
+                open.give_back();
+                return Ok(None);
+            }
+        }
+        open.start(&[]).await.map_err(classify::<D>)?;
+        let mut is_new = Vec::with_capacity(marks.len());
+        for mark in marks {
+            is_new.push(D::mark(open.connection(), mark).await.map_err(classify::<D>)?);
+        }
+        if is_new == [false] {
+            open.rollback().await?;
+            return Ok(None);
+        }
+        Ok(Some((open, is_new)))
+    }
+
+    async fn start(&mut self, marks: &[Mark]) -> sqlx::Result<()> {
+        let config = &self.shared.config;
+        let beginning = Beginning { isolation: config.isolation, silence: config.idle_timeout, marks };
+        let text = AssertSqlSafe(D::begin_step(&beginning)).into_sql_str();
+        D::TransactionManager::begin(self.connection(), Some(text)).await
+    }
+
+    /// For a statement.
+    pub(super) fn connection(&mut self) -> &mut D::Connection {
+        self.pooled.as_mut().expect("it is there until the end").get()
+    }
+
+    pub(super) fn connection_ref(&self) -> &D::Connection {
+        self.pooled.as_ref().expect("it is there until the end").peek()
+    }
+
+    /// Refuses to commit what is not there any more: of a transaction in which a statement has failed PostgreSQL commits
+    /// nothing and calls that a success, and what follows a deadlock MySQL does at once and for good.
+    pub(super) async fn check(&mut self) -> Result<(), Failure> {
+        let goes_on = D::goes_on(self.connection()).await.map_err(classify::<D>)?;
+        match goes_on && D::TransactionManager::get_transaction_depth(self.connection_ref()) == 1 {
+            true => Ok(()),
+            false => Err(Failure::because(
+                Trouble::Refused,
+                "the transaction is over, or a statement of it has failed and the handler went on: let the \
+                 handler return the error, and leave begin, commit and rollback to the inbox",
+            )),
+        }
+    }
+
+    /// Commits, and tells the readers of what was published. An error without an answer leaves it unknown whether it
+    /// was done.
+    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+        D::TransactionManager::commit(self.connection()).await.map_err(|error| {
+            let is_refused = matches!(error, sqlx::Error::Database(_));
+            let failure = classify::<D>(error);
+            if is_refused { failure } else { failure.with_trouble(Trouble::Timeout) }
+        })?;
+        let topics = std::mem::take(&mut self.topics);
+        topics.keys().for_each(|topic| wake::wake(topic));
+        self.shared.remember(topics);
+        self.give_back();
+        Ok(())
+    }
+
+    /// Rolls back; the connection is as good as before.
+    pub(super) async fn rollback(mut self) -> Result<(), Failure> {
+        while D::TransactionManager::get_transaction_depth(self.connection_ref()) > 0 {
+            let Err(error) = D::TransactionManager::rollback(self.connection()).await else { continue };
+            if D::FORGETS_BEGIN {
+                return Err(classify::<D>(error));
+            }
+            // The handler has ended it. SQLite wants one to be open, for sqlx to know that it is over.
+            D::run_text(self.connection(), "begin").await.map_err(classify::<D>)?;
+            D::TransactionManager::rollback(self.connection()).await.map_err(classify::<D>)?;
+        }
+        self.give_back();
+        Ok(())
+    }
+
+    fn give_back(&mut self) {
+        if let Some(pooled) = self.pooled.take() {
+            self.shared.known.spares.keep(pooled);
+        }
+        self.turn = None;
+    }
+}
+
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+impl<D: SqlDatabase> Drop for Open<D> {
+    fn drop(&mut self) {
+        let Some(pooled) = self.pooled.as_mut().filter(|_| !D::FORGETS_BEGIN) else { return };
+        let connection = pooled.get();
+        // It is done later, one for each level.
+        for _ in 0..D::TransactionManager::get_transaction_depth(connection) {
+            D::TransactionManager::start_rollback(connection);
+        }
+    }
+}
