@@ -69,7 +69,7 @@ impl ShardsDialect for MySql {
         Ok(written.rows_affected() > 0)
     }
 
-    async fn highest(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<i64> {
+    async fn highest_offset(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<i64> {
         let highest = format!(
             "select cast(coalesce(max({}), 0) as signed) from {}",
             tables.offset(),

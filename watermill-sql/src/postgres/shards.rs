@@ -67,7 +67,7 @@ impl ShardsDialect for Postgres {
         Ok(written.rows_affected() > 0)
     }
 
-    async fn highest(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<i64> {
+    async fn highest_offset(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<i64> {
         let highest =
             format!("select coalesce(max({}), 0)::bigint from {}", tables.offset(), tables.messages());
         sqlx::query_scalar(AssertSqlSafe(highest)).fetch_one(connection).await

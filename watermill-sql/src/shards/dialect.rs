@@ -31,7 +31,7 @@ pub trait ShardsDialect: ConnectionDialect {
     async fn replace_plan(connection: &mut Self::Connection, replaced: &Replaced<'_>) -> sqlx::Result<bool>;
 
     /// The highest offset of a row that can be seen.
-    async fn highest(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<i64>;
+    async fn highest_offset(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<i64>;
 
     /// Begins a generation, in one transaction: writes the plan as [`replace_plan`](Self::replace_plan), gives its groups
     /// their position, and forgets those of the last one. Of a group that was read before there were shards the lease

@@ -68,7 +68,7 @@ impl ShardsDialect for Sqlite {
         Ok(written.rows_affected() > 0)
     }
 
-    async fn highest(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<i64> {
+    async fn highest_offset(connection: &mut SqliteConnection, tables: &Tables) -> sqlx::Result<i64> {
         let highest = format!("select coalesce(max({}), 0) from {}", tables.offset(), tables.messages());
         sqlx::query_scalar(AssertSqlSafe(highest)).fetch_one(connection).await
     }

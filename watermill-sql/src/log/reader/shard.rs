@@ -237,7 +237,7 @@ impl<D: LogDialect> Reader<D> {
             Intake::Everything => plan.close(),
             // The highest that there is now, or that was: what was read may have been deleted.
             Intake::Nothing => {
-                let highest = D::highest(connection, &self.tables).await.map_err(classify::<D>)?;
+                let highest = D::highest_offset(connection, &self.tables).await.map_err(classify::<D>)?;
                 plan.set_boundary(highest.max(after.offset))
             }
             Intake::UpTo(_) | Intake::Over => None,
