@@ -89,8 +89,8 @@ async fn a_batch_is_written_and_read_and_acked_with_a_statement_each() {
     }
     subscription.close().await.unwrap();
     let statements = STATEMENTS.load(Ordering::Relaxed);
-    // At least a fetch for each batch, or the count is broken.
-    assert!((MESSAGES / 100..MESSAGES / 40).contains(&statements), "{statements} statements");
+    // Fetches grow while the handler outruns them, and never beyond what may be read ahead, or the count is broken.
+    assert!((MESSAGES / 500..MESSAGES / 40).contains(&statements), "{statements} statements");
 }
 
 #[tokio::test]

@@ -138,7 +138,8 @@ impl Crew {
         let most = survey.most_held_by_others(&self.id);
         let asks = is_time
             && survey.plan.change == Change::None
-            && survey.plan.ask.as_ref().is_none_or(|ask| ask.by != self.id)
+            // Whom it has asked may have given a shard to somebody else since, and have as many no more.
+            && survey.plan.ask.as_ref().is_none_or(|ask| ask.by != self.id || ask.of_who_has != most)
             && most >= self.holds() + 2;
         asks.then(|| {
             state.asked_at = Some(now);
@@ -294,6 +295,19 @@ mod tests {
         assert_eq!(asks.give(&asked), None);
         slot.left(now);
         assert!(matches!(slot.next(&survey(&[None; 4]), LEASE, now), Next::Wait(..)));
+    }
+
+    #[test]
+    fn who_has_asked_one_that_has_fewer_by_now_asks_again() {
+        let (asks, now) = (crew(), Instant::now());
+        let three = survey(&[Some("a/0"), Some("a/1"), Some("a/2"), Some("b/3")]);
+        let plan = asks.ask(&three, now).unwrap();
+        // One of the three went to a third process.
+        let two = survey(&[Some("a/0"), Some("a/1"), Some("c/2"), Some("b/3")]);
+        let two = Survey { text: plan.encode(), plan, ..two };
+        assert!(asks.ask(&two, now).is_none(), "it has just asked");
+        let later = now + ASK_INTERVAL;
+        assert_eq!(asks.ask(&two, later).unwrap().ask, Some(Ask { by: asks.id.clone(), of_who_has: 2 }));
     }
 
     #[test]
