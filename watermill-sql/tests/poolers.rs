@@ -170,7 +170,8 @@ async fn in_transaction_mode_everything_works_where_prepared_statements_are_kept
         many_clients_share_its_connections(pooler).await;
         return;
     }
-    let pool = pool_by(pooler, &Database::default(), 4).await;
+    let database = Database::default();
+    let pool = pool_by(pooler, &database, 4).await;
     let error = publisher(&pool, Layout::Log).publish("t", vec![Message::new("1")]).await.unwrap_err();
     names_the_remedy(&error);
 }
