@@ -50,6 +50,10 @@ pub trait InboxDialect: InsertDialect {
 pub struct Beginning<'b> {
     pub(crate) isolation: Isolation,
     /// After so much silence of the client the server may roll back.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "only PostgreSQL takes it with the begin")
+    )]
     pub(crate) silence: Duration,
     pub(crate) marks: &'b [Mark],
 }

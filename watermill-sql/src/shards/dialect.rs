@@ -56,5 +56,9 @@ pub struct Turn<'a> {
     pub(crate) next: Vec<String>,
     pub(crate) position: i64,
     /// How long the transaction may be silent before the server ends it.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "SQLite has no server")
+    )]
     pub(crate) silence: Duration,
 }
