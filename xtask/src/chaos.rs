@@ -59,8 +59,8 @@ fn build(what: &[&str]) -> Result {
 
 fn start(args: &[String]) -> Result {
     let programs = workspace::target_dir()?.join("debug");
-    let own = std::env::current_exe().map_err(|error| format!("failed to find this program: {error}"))?;
+    // This program by its name: a build may have replaced the file that runs.
     let mut chaos = Command::new(programs.join("watermill-chaos"));
-    chaos.env(XTASK, own).env(DAEMON, programs.join("watermill-forwarder"));
+    chaos.env(XTASK, programs.join("xtask")).env(DAEMON, programs.join("watermill-forwarder"));
     process::run(chaos.args(args))
 }
