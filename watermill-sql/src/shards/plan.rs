@@ -49,7 +49,7 @@ pub(crate) enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intake {
     Everything,
-    /// Nothing for now: the boundary is not known yet.
+    /// Nothing until the boundary is known.
     Nothing,
     /// Rows up to this offset. When there are others, or this one is there, it is through.
     UpTo(i64),
