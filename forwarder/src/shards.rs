@@ -146,6 +146,8 @@ pub(crate) async fn run(
     };
     shared.enter(Phase::Draining);
     stop.cancel();
+    // Nobody polls it any more: it would keep a connection that the relays need to end.
+    counting.set(futures::future::Fuse::terminated());
     while let Some((_, ended)) = running.next().await {
         if let Err(another) = ended {
             error.get_or_insert(another);

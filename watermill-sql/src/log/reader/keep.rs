@@ -39,6 +39,11 @@ impl<D: LogDialect> Keeping<D> {
         self.kept.take_if(|(_, until)| *until <= now);
         self.kept.as_ref().map(|(_, until)| *until)
     }
+
+    /// Gives it back now.
+    pub(super) fn give_back(&mut self) {
+        self.kept = None;
+    }
 }
 
 impl<D: LogDialect> Reader<D> {

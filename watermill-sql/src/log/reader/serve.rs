@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures::future::{Fuse, FutureExt as _};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use watermill_core::backend::WakeFor;
 
 use super::{
@@ -111,11 +111,23 @@ impl<D: LogDialect> Reader<D> {
                 None => {}
             }
         }
-        // A fetch that is under way is not waited for when it takes long.
-        let cursor = match to_fetch {
-            Some(state) => state.cursor,
-            None => timeout(FETCH_MAX, fetching).await.ok().and_then(|(state, _)| state.cursor),
+        // Only what is polled gets on, or lets go of the connection that it has or is promised by the pool, which may
+        // have one: so both go on until the fetch has ended, or is dropped because it takes long.
+        let mut too_long = pin!(sleep_until(Instant::now() + FETCH_MAX));
+        let cursor = loop {
+            if let Some(state) = to_fetch {
+                break state.cursor;
+            }
+            if let Some(state) = &mut to_keep {
+                state.give_back();
+            }
+            tokio::select! {
+                (state, _) = &mut fetching => to_fetch = Some(state),
+                (state, _) = &mut keeping => to_keep = Some(state),
+                () = &mut too_long => break None,
+            }
         };
+        fetching.set(Fuse::terminated());
         Over::Ended(self.finish(cursor, to_keep, keeping).await)
     }
 

@@ -289,6 +289,7 @@ impl<D: OrderedDialect> QueueReader<D> {
         W: Future,
     {
         self.shared.give_back(&self.origin);
+        self.kept().clear();
         let recorded = async {
             // A claim that is under way may succeed, and what it gets is for others. Side by side, for each
             // may have the connection that the other waits for.
