@@ -52,7 +52,8 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("chaos: {error}");
+            // Where the verdicts of the runs stand, because it takes the place of one.
+            println!("ABANDONED: {error}");
             ExitCode::FAILURE
         }
     }

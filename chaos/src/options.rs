@@ -32,6 +32,20 @@ pub(crate) struct Options {
     /// processes need to start and clients to reconnect on a machine that does all of this at once
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub(crate) stall_max: u32,
+
+    /// What the verdict is about
+    #[arg(long, default_value = "all")]
+    pub(crate) judge: Judge,
+}
+
+/// What the verdict is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Judge {
+    /// Everything
+    All,
+    /// What depends on no machine: not how long a message waits, nor how often relays that are slow lose their lease
+    /// and repeat what may come twice
+    Delivery,
 }
 
 /// Where the outbox is.
@@ -72,6 +86,7 @@ pub(crate) struct Run {
     pub(crate) length: Length,
     /// How long a message may wait while nothing is broken.
     pub(crate) stall_max: Duration,
+    pub(crate) judge: Judge,
 }
 
 /// How long things are broken.
@@ -100,11 +115,12 @@ impl Options {
             None => Length::Short,
             Some(minutes) => Length::For(Duration::from_secs_f64(60.0 * minutes)),
         };
-        let (design, stall_max) = (self.design, Duration::from_secs(self.stall_max.into()));
+        let (design, judge) = (self.design, self.judge);
+        let stall_max = Duration::from_secs(self.stall_max.into());
         let of = |database: DatabaseKind| {
             deliveries.iter().enumerate().map(move |(at, delivery)| {
                 let part = (at, deliveries.len());
-                Run { database, delivery: *delivery, design, seed, part, length, stall_max }
+                Run { database, delivery: *delivery, design, seed, part, length, stall_max, judge }
             })
         };
         databases.into_iter().flat_map(of).collect()

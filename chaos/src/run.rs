@@ -18,10 +18,10 @@ use watermill_sql::{SqlSubscriberConfig, SqlUrl};
 use crate::{
     Result,
     breaker::{Breaker, DATABASE},
-    checks::{Evidence, Promise, check, repeats_by_fault, stalls},
+    checks::{Evidence, Promise, What, check, repeats_by_fault, stalls},
     database::Database,
     fault::Fault,
-    options::{Delivery, Design, Length, Run},
+    options::{Delivery, Design, Judge, Length, Run},
     progress::Progress,
     proxy::Proxy,
     records::{Made, Records, now},
@@ -124,9 +124,21 @@ pub(crate) async fn perform<D: Database>(run: &Run, broker: &Server, name: &str)
         until,
         misbehaved,
     };
-    let findings = check(&evidence, promise(run));
+    let mut findings = check(&evidence, promise(run));
+    if run.judge == Judge::Delivery {
+        findings.retain(|finding| !depends_on_the_machine(run, finding.what));
+    }
     let (repeats, stalls) = (repeats_by_fault(&evidence.arrived, &evidence.made), stalls(&evidence));
     Ok(Report { run: *run, evidence, findings, repeats, stalls, cannot, notes, counts: records, folder })
+}
+
+/// Whether a slow machine alone can break it.
+fn depends_on_the_machine(run: &Run, what: What) -> bool {
+    match what {
+        What::Stalled => true,
+        What::Repeated => run.delivery == Delivery::AtLeastOnce,
+        _ => false,
+    }
 }
 
 fn promise(run: &Run) -> Promise {

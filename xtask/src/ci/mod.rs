@@ -50,7 +50,7 @@ const STEPS: &[Step] = &[
     Step { name: "fmt", run: |_| fmt() },
     Step { name: "clippy", run: |_| clippy() },
     Step { name: "doc", run: |_| doc() },
-    Step { name: "test", run: |_| test::run(&["--no-fail-fast".to_owned()]).map(passed) },
+    Step { name: "test", run: |_| test::check().map(passed) },
     Step { name: "chaos", run: |_| chaos::check().map(passed) },
     Step { name: "examples", run: |options| examples::check(options.bless).map(passed) },
     Step { name: "deps", run: |_| crates::check().map(passed) },
@@ -75,9 +75,12 @@ pub(crate) fn run(args: &[String]) -> Result {
         report.push((step.name, outcome, watch.elapsed()));
     }
     print!("\n{}", table(&report, watch.elapsed()));
-    let failed: Vec<&str> =
-        report.iter().filter(|(_, outcome, _)| outcome.is_err()).map(|(name, ..)| *name).collect();
-    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
+    // Again, where one looks first.
+    let failed: Vec<String> = report
+        .iter()
+        .filter_map(|(name, outcome, _)| outcome.as_ref().err().map(|message| format!("{name}: {message}")))
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed:\n{}", failed.join("\n"))) }
 }
 
 fn passed((): ()) -> Outcome {

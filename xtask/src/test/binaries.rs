@@ -71,8 +71,7 @@ fn run_packages(
     all: bool,
     mut ended: impl FnMut(Ended),
 ) -> Result {
-    let outputs = workspace::target_dir()?.join("test-outputs");
-    fs::create_dir_all(&outputs).map_err(|error| format!("failed to make {}: {error}", outputs.display()))?;
+    let outputs = outputs()?;
     let job = Job {
         waiting: Mutex::new(by_package(binaries)),
         running: Mutex::default(),
@@ -96,6 +95,19 @@ fn run_packages(
             }
         }
     })
+}
+
+/// Runs one test again, alone; `None` where there is no such binary.
+pub(super) fn run_alone(binaries: &[Binary], binary: &str, test: &str) -> Result<Option<Ended>> {
+    let Some(binary) = binaries.iter().find(|one| one.to_string() == binary) else { return Ok(None) };
+    let args = ["--exact", test].map(str::to_owned);
+    run_one(binary.clone(), &args, &outputs()?).map(Some)
+}
+
+fn outputs() -> Result<PathBuf> {
+    let outputs = workspace::target_dir()?.join("test-outputs");
+    fs::create_dir_all(&outputs).map_err(|error| format!("failed to make {}: {error}", outputs.display()))?;
+    Ok(outputs)
 }
 
 /// What the workers share.

@@ -10,10 +10,19 @@ pub(super) struct Summary {
     passed: u64,
     failed: u64,
     ignored: u64,
-    /// The tests that failed, with the binary of each.
-    failures: Vec<String>,
+    /// The tests that failed.
+    pub(super) failures: Vec<Failure>,
+    /// Those that failed among the others and passed alone.
+    unsteady: Vec<Failure>,
     /// The binaries that ended with an error: because of a test, or before they came to say so.
     pub(super) failed_binaries: Vec<String>,
+}
+
+/// A test that failed, and the binary it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) test: String,
+    pub(super) binary: String,
 }
 
 impl Summary {
@@ -26,7 +35,7 @@ impl Summary {
             } else if let Some(test) =
                 line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
             {
-                self.failures.push(format!("{test}, in {binary}"));
+                self.failures.push(Failure { test: test.to_owned(), binary: binary.to_owned() });
             }
         }
     }
@@ -46,10 +55,19 @@ impl Summary {
         }
     }
 
+    /// Takes note of a test that failed and has passed, run again alone.
+    pub(super) fn passed_alone(&mut self, failure: &Failure) {
+        self.failures.retain(|other| other != failure);
+        if !self.failures.iter().any(|other| other.binary == failure.binary) {
+            self.failed_binaries.retain(|binary| *binary != failure.binary);
+        }
+        self.unsteady.push(failure.clone());
+    }
+
     /// Whether every test ran and passed.
     pub(super) fn verdict(&self) -> Result {
         if !self.failures.is_empty() {
-            return Err(format!("failed:\n  {}", self.failures.join("\n  ")));
+            return Err(format!("failed:{}", lines(&self.failures)));
         }
         if !self.failed_binaries.is_empty() {
             return Err(format!("ended with an error: {}", self.failed_binaries.join(", ")));
@@ -66,9 +84,17 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { binaries, passed, failed, ignored, .. } = self;
-        write!(f, "{passed} passed, {failed} failed, {ignored} ignored in {binaries} test binaries")
+        let Self { binaries, passed, failed, ignored, unsteady, .. } = self;
+        write!(f, "{passed} passed, {failed} failed, {ignored} ignored in {binaries} test binaries")?;
+        if !unsteady.is_empty() {
+            write!(f, "; unsteady, for they passed when run again alone:{}\n", lines(unsteady))?;
+        }
+        Ok(())
     }
+}
+
+fn lines(failures: &[Failure]) -> String {
+    failures.iter().map(|Failure { test, binary }| format!("\n  {test}, in {binary}")).collect()
 }
 
 #[cfg(test)]
@@ -87,6 +113,19 @@ mod tests {
         );
         assert_eq!(summary.to_string(), "42 passed, 1 failed, 1 ignored in 2 test binaries");
         assert_eq!(summary.verdict(), Err("failed:\n  x::y, in b".to_owned()));
+    }
+
+    #[test]
+    fn a_test_that_passes_alone_is_named_and_no_failure() {
+        let mut summary = Summary::default();
+        summary.read("a", "test x ... FAILED\ntest y ... FAILED\ntest result: FAILED. 1 passed; 2 failed;\n");
+        summary.failed_binaries.push("a".to_owned());
+        let [x, y] = &summary.failures.clone()[..] else { panic!("two failed") };
+        summary.passed_alone(x);
+        assert_eq!(summary.verdict(), Err("failed:\n  y, in a".to_owned()));
+        summary.passed_alone(y);
+        assert_eq!(summary.verdict(), Ok(()));
+        assert!(summary.to_string().ends_with("run again alone:\n  x, in a\n  y, in a\n"), "{summary}");
     }
 
     #[test]
