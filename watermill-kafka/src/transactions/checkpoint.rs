@@ -22,6 +22,10 @@ pub(super) const PARTITION: i32 = 0;
 /// The pause between looks at transactions of others that are still open.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How many offsets are looked at from the end, and how many times as many where that was too few.
+const LOOK_BACK: i64 = 100;
+const LOOK_BACK_FACTOR: i64 = 30;
+
 /// Makes the topic, compacted, unless it is there.
 pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> Result<(), Failure> {
     let admin: AdminClient<Quiet> =
@@ -85,14 +89,29 @@ impl Reader {
         while self.end(&committed)? < end {
             self.wait("another publisher's transaction is open")?;
         }
-        let mut from = TopicPartitionList::new();
-        from.add_partition_offset(&self.topic, PARTITION, Offset::Beginning).map_err(error::classify)?;
-        committed.assign(&from).map_err(error::classify)?;
+        // The one that is looked for is among the last, unless others have written much since.
+        let mut looked_at = LOOK_BACK;
+        loop {
+            let from = end.saturating_sub(looked_at);
+            match self.last(&committed, from)? {
+                Some(checkpoint) => return Ok(checkpoint),
+                None if from <= 0 => return Ok(None),
+                None => looked_at = looked_at.saturating_mul(LOOK_BACK_FACTOR),
+            }
+        }
+    }
+
+    /// The last one from an offset on, if there is one of this name.
+    fn last(&self, consumer: &BaseConsumer<Quiet>, from: i64) -> Result<Option<Option<Bytes>>, Failure> {
+        let from = if from <= 0 { Offset::Beginning } else { Offset::Offset(from) };
+        let mut assigned = TopicPartitionList::new();
+        assigned.add_partition_offset(&self.topic, PARTITION, from).map_err(error::classify)?;
+        consumer.assign(&assigned).map_err(error::classify)?;
         let mut last = None;
         loop {
-            match committed.poll(self.request.min(Duration::from_millis(100))) {
+            match consumer.poll(self.request.min(Duration::from_millis(100))) {
                 Some(Ok(record)) if record.key() == Some(&self.name) => {
-                    last = record.payload().map(Bytes::copy_from_slice);
+                    last = Some(record.payload().map(Bytes::copy_from_slice));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
@@ -107,6 +126,8 @@ impl Reader {
         config.set("isolation.level", isolation).set("enable.partition.eof", "true");
         // It joins no group and commits nothing; librdkafka wants a name to assign partitions.
         config.set("group.id", "watermill-checkpoints").set("enable.auto.commit", "false");
+        // The end is told by an answer without records, for which a broker would wait for half a second.
+        config.set("fetch.wait.max.ms", "10").set("auto.offset.reset", "earliest");
         config.create_with_context(Quiet::default()).map_err(error::classify)
     }
 

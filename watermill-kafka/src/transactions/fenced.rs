@@ -66,9 +66,12 @@ impl FencedPublisher for KafkaFencedPublisher {
         config::check_transactional_id(name)
             .map_err(|error| PublishError::new(PublishErrorKind::Refused, name).with_source(error))?;
         let begun = async {
-            checkpoint::create_topic(&self.config, &self.checkpoint_topic).await?;
-            // In this order: what is read before the fence may be overtaken.
-            let producer = Transactions::begin_term(&self.config, name, &self.topic_locks).await?;
+            // Whoever takes over is waited for: what need not come one after another does not.
+            let ((), producer) = tokio::try_join!(
+                checkpoint::create_topic(&self.config, &self.checkpoint_topic),
+                Transactions::begin_term(&self.config, name, &self.topic_locks),
+            )?;
+            // After the fence: what is read before it may be overtaken.
             let checkpoint = checkpoint::read(&self.config, &self.checkpoint_topic, name).await?;
             Ok(KafkaTerm {
                 producer: Some(producer),

@@ -28,6 +28,12 @@ const NARROWED_MAX: usize = 3;
 /// The pause after a transaction that was aborted, in which librdkafka takes back what it has left.
 const ABORTED_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a call waits for its turn as the producer of a name, at first and at most. While a coordinator still ends what a
+/// predecessor has left open, librdkafka asks it every 500 ms; a call that is made again asks at once. One that
+/// is on its way is waited for, however often it is called.
+const INIT_WAIT: Duration = Duration::from_millis(25);
+const INIT_WAIT_MAX: Duration = Duration::from_millis(400);
+
 /// A producer of transactions. Whoever initialises the next one of the same name fences it.
 pub(crate) struct Transactions {
     client: Arc<Client>,
@@ -61,11 +67,13 @@ impl Transactions {
         let client = Client::new(&config.transactional_client(id)).map_err(error::classify)?;
         let this = Self { client, config: config.clone(), topic_locks: topic_locks.clone() };
         let until = Instant::now() + config.transaction_timeout();
-        let request = config.request_timeout;
+        let mut wait = INIT_WAIT.min(config.request_timeout);
         loop {
-            match this.blocking(move |producer| producer.init_transactions(request)).await {
+            match this.blocking(move |producer| producer.init_transactions(wait)).await {
                 Ok(()) => return Ok(this),
-                Err(error) if is_retriable(&error) && Instant::now() < until => {}
+                Err(error) if is_retriable(&error) && Instant::now() < until => {
+                    wait = (wait * 2).min(INIT_WAIT_MAX).min(config.request_timeout);
+                }
                 Err(error) => return Err(this.explain(error)),
             }
         }
