@@ -29,6 +29,11 @@ const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// Longer waits than librdkafka can count.
 const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
+/// The first pause before a request of a transaction is made again. With librdkafka's 100 ms most of a transaction is this
+/// pause, as soon as its coordinator is still busy with the one before; it doubles each time, as there.
+const TRANSACTION_RETRY_BACKOFF_MS: &str = "20";
+const RETRY_BACKOFF: &str = "retry.backoff.ms";
+
 const REFUSED: &[Refused] = &[
     Refused {
         name: "enable.idempotence",
@@ -147,6 +152,9 @@ impl KafkaPublisherConfig {
         let timeout = self.transaction_timeout().as_millis().to_string();
         config.set("transactional.id", id).set("message.timeout.ms", &timeout);
         config.set("transaction.timeout.ms", timeout);
+        if self.options.get(RETRY_BACKOFF).is_none() {
+            config.set(RETRY_BACKOFF, TRANSACTION_RETRY_BACKOFF_MS);
+        }
         config
     }
 
@@ -178,6 +186,17 @@ impl Default for KafkaPublisherConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transaction_tries_again_sooner_unless_it_is_said_when() {
+        let backoff = |config: &KafkaPublisherConfig| {
+            config.transactional_client("relay").get(RETRY_BACKOFF).map(str::to_owned)
+        };
+        let config = KafkaPublisherConfig::default();
+        assert_eq!(config.client().get(RETRY_BACKOFF), None);
+        assert_eq!(backoff(&config).as_deref(), Some(TRANSACTION_RETRY_BACKOFF_MS));
+        assert_eq!(backoff(&config.option(RETRY_BACKOFF, "300")).as_deref(), Some("300"));
+    }
 
     #[test]
     fn every_problem_is_reported_at_once() {

@@ -34,6 +34,9 @@ const ABORTED_PAUSE: Duration = Duration::from_millis(20);
 const INIT_WAIT: Duration = Duration::from_millis(25);
 const INIT_WAIT_MAX: Duration = Duration::from_millis(400);
 
+/// How many records are queued before others have a turn: whoever puts the next transaction together meanwhile.
+const QUEUED_AT_ONCE: usize = 200;
+
 /// A producer of transactions. Whoever initialises the next one of the same name fences it.
 pub(crate) struct Transactions {
     client: Arc<Client>,
@@ -138,6 +141,9 @@ impl Transactions {
             }
             if one_by_one && !call.accepted().await {
                 break;
+            }
+            if at % QUEUED_AT_ONCE == QUEUED_AT_ONCE - 1 {
+                task::yield_now().await;
             }
         }
         self.commit(&call).await

@@ -90,6 +90,28 @@ async fn a_successor_fences_its_predecessor_and_ends_the_batch_it_has_left_open(
 }
 
 #[tokio::test]
+async fn a_checkpoint_is_found_however_many_of_others_were_written_since() {
+    let Setup { publisher, name, checkpoints } = setup();
+    let mut term = publisher.begin(&name).await.expect("it begins");
+    for checkpoint in ["first", "last"] {
+        term.commit(Vec::new(), checkpoint.into()).await.expect("it is committed");
+    }
+    let other = raw(&unique("other"));
+    for others in [200, 5_000] {
+        other.begin_transaction().expect("it begins");
+        for _ in 0..others {
+            let record = BaseRecord::to(&checkpoints).key("other").payload("x").partition(0);
+            other.send(record).expect("it is queued");
+        }
+        other.commit_transaction(WAIT).expect("it is committed");
+        let next = publisher.begin(&name).await.expect("it begins again");
+        assert_eq!(next.checkpoint().map(|checkpoint| &checkpoint[..]), Some(&b"last"[..]));
+    }
+    let new = publisher.begin(&unique("new")).await.expect("a new name begins");
+    assert_eq!(new.checkpoint(), None);
+}
+
+#[tokio::test]
 async fn a_checkpoint_behind_somebody_elses_open_transaction_is_found() {
     let Setup { publisher, name, checkpoints } = setup();
     publisher.begin(&name).await.expect("the topic of checkpoints is made");
