@@ -111,12 +111,12 @@ impl Envelope {
         if fields.destination.is_empty() {
             return Err(EnvelopeError { kind: EnvelopeErrorKind::Destination, source: None });
         }
-        let mut message = Message::with_id(MessageId::from(fields.uuid), fields.payload);
+        let mut message = Message::with_id(MessageId::from(&*fields.uuid), fields.payload);
         *message.metadata_mut() = fields.metadata;
         if fields.tombstone {
             message = message.without_value();
         }
-        Ok(Self { destination: fields.destination, message })
+        Ok(Self { destination: fields.destination.into_owned(), message })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads the JSON of an envelope: everything that Go's forwarder writes, and nearly everything that it reads.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, fmt};
 
 use base64::{
     Engine,
@@ -23,9 +23,9 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// What an envelope says; a field that is missing or `null` is empty.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
-    pub(super) destination: String,
-    pub(super) uuid: String,
+pub(super) struct Fields<'de> {
+    pub(super) destination: Cow<'de, str>,
+    pub(super) uuid: Cow<'de, str>,
     pub(super) payload: Vec<u8>,
     /// Whether the payload is `null`.
     pub(super) tombstone: bool,
@@ -33,11 +33,11 @@ pub(super) struct Fields {
 }
 
 /// Reads the fields of one JSON object and nothing after it.
-pub(super) fn fields(json: &[u8]) -> Result<Fields, serde_json::Error> {
+pub(super) fn fields(json: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
     serde_json::from_slice(json)
 }
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Object)
     }
@@ -47,13 +47,13 @@ impl<'de> Deserialize<'de> for Fields {
 struct Object;
 
 impl<'de> Visitor<'de> for Object {
-    type Value = Fields;
+    type Value = Fields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with destination_topic, uuid, payload and metadata")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
         let mut fields = Fields::default();
         while let Some(name) = map.next_key::<Name>()? {
             match name {
@@ -64,12 +64,14 @@ impl<'de> Visitor<'de> for Object {
                     fields.tombstone = payload.is_none();
                     fields.payload = payload.map(|payload| payload.0).unwrap_or_default();
                 }
-                Name::Metadata => match map.next_value::<Option<BTreeMap<String, Option<String>>>>()? {
+                Name::Metadata => match map.next_value::<Option<Entries<'de>>>()? {
+                    Some(Entries(entries)) if fields.metadata.is_empty() => {
+                        fields.metadata = Metadata::packed(entries);
+                    }
                     // Into what is there already, as Go does with a map.
-                    Some(entries) => {
+                    Some(Entries(entries)) => {
                         for (name, value) in entries {
-                            // Go reads a `null` among the values as the empty text.
-                            fields.metadata.insert(name, value.unwrap_or_default());
+                            fields.metadata.insert(name, value);
                         }
                     }
                     None => fields.metadata = Metadata::new(),
@@ -82,11 +84,66 @@ impl<'de> Visitor<'de> for Object {
 }
 
 /// A `null` leaves a text as it was, as in Go.
-fn replace<'de, A: MapAccess<'de>>(text: &mut String, map: &mut A) -> Result<(), A::Error> {
-    if let Some(value) = map.next_value()? {
+fn replace<'de, A: MapAccess<'de>>(text: &mut Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+    if let Some(Text(value)) = map.next_value()? {
         *text = value;
     }
     Ok(())
+}
+
+/// A text, which stays where it is unless something in it is escaped.
+struct Text<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowed;
+
+        impl<'de> Visitor<'de> for Borrowed {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Borrowed)
+    }
+}
+
+/// The entries of an object of texts, in the order in which they are written.
+struct Entries<'de>(Vec<(Cow<'de, str>, Cow<'de, str>)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::with_capacity(8);
+                while let Some((Text(name), value)) = map.next_entry::<Text<'de>, Option<Text<'de>>>()? {
+                    // Go reads a `null` among the values as the empty text.
+                    entries.push((name, value.map(|Text(value)| value).unwrap_or_default()));
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
 }
 
 enum Name {
@@ -143,11 +200,12 @@ impl<'de> Deserialize<'de> for Base64 {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Base64, E> {
-                let decoded = if text.contains(['\r', '\n']) {
-                    LENIENT_BASE64.decode(text.replace(['\r', '\n'], ""))
-                } else {
-                    LENIENT_BASE64.decode(text)
-                };
+                // Line breaks are looked for only where there is something that is not base64.
+                let decoded =
+                    LENIENT_BASE64.decode(text).or_else(|error| match text.contains(['\r', '\n']) {
+                        true => LENIENT_BASE64.decode(text.replace(['\r', '\n'], "")),
+                        false => Err(error),
+                    });
                 decoded.map(Base64).map_err(E::custom)
             }
         }
@@ -160,7 +218,7 @@ impl<'de> Deserialize<'de> for Base64 {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Fields {
+    fn read(json: &str) -> Fields<'_> {
         fields(json.as_bytes()).unwrap()
     }
 
@@ -179,7 +237,7 @@ mod tests {
     fn null_is_empty_wherever_go_may_write_it() {
         // Go's nil metadata unwraps to a map that panics when it is written to; ours is just empty.
         let fields = read(r#"{"destination_topic":"d","uuid":null,"payload":null,"metadata":null}"#);
-        assert_eq!((fields.uuid.as_str(), fields.payload.len()), ("", 0));
+        assert_eq!((&*fields.uuid, fields.payload.len()), ("", 0));
         assert!(fields.metadata.is_empty());
         assert_eq!(read(r#"{"metadata":{"k":null}}"#).metadata.get("k"), Some(""));
     }
@@ -189,6 +247,21 @@ mod tests {
         let fields = read(r#"{"uuid":"1","metadata":{"k":"1","k":"2"},"uuid":"2"}"#);
         assert_eq!(fields.uuid, "2");
         assert_eq!(fields.metadata.get("k"), Some("2"));
+    }
+
+    #[test]
+    fn text_with_escapes_is_read_like_any_other() {
+        let fields = read(
+            r#"{"destination_topic":"\u0064","uuid":"\"","metadata":{"b\n":"2","\u0061":"\u00fc","c":"1"}}"#,
+        );
+        assert_eq!((&*fields.destination, &*fields.uuid), ("d", "\""));
+        assert_eq!(fields.metadata.iter().collect::<Vec<_>>(), [("a", "ü"), ("b\n", "2"), ("c", "1")]);
+    }
+
+    #[test]
+    fn a_null_among_metadata_takes_the_value_away_that_was_before_it() {
+        assert_eq!(read(r#"{"metadata":{"k":"1","k":null}}"#).metadata.get("k"), Some(""));
+        assert_eq!(read(r#"{"metadata":{"k":"1"},"metadata":{"k":null}}"#).metadata.get("k"), Some(""));
     }
 
     #[test]
