@@ -152,16 +152,20 @@ impl Batch {
     fn by_topic<'b>(&'b self, count: usize, dead_letter_topic: &'b str) -> Vec<(&'b str, Vec<usize>)> {
         let mut by_topic: Vec<(&str, Vec<usize>)> = Vec::new();
         let mut positions: HashMap<&str, usize> = HashMap::new();
+        // Most often it is that of the one before.
+        let mut last = 0;
         for (place, pending) in self.0.iter().take(count).enumerate() {
             let topic = match (&pending.dead_letter, &pending.destination) {
                 (None, Some(destination)) => &**destination,
                 _ => dead_letter_topic,
             };
-            let at = *positions.entry(topic).or_insert_with(|| {
-                by_topic.push((topic, Vec::new()));
-                by_topic.len() - 1
-            });
-            by_topic[at].1.push(place);
+            if by_topic.get(last).is_none_or(|(of_last, _)| *of_last != topic) {
+                last = *positions.entry(topic).or_insert_with(|| {
+                    by_topic.push((topic, Vec::new()));
+                    by_topic.len() - 1
+                });
+            }
+            by_topic[last].1.push(place);
         }
         by_topic
     }

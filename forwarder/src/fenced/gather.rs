@@ -68,10 +68,14 @@ impl Engine<'_> {
         }
     }
 
-    /// Takes a message, and with it what else is ready.
+    /// Takes a message, and with it what else is ready, as long as that keeps nobody waiting who is looked at in turn with it.
     pub(super) async fn take_ready(&mut self, first: Delivery, source: &mut Source) {
+        const AT_ONCE: usize = 200;
         self.take(first);
-        while self.has_room() {
+        for _ in 1..AT_ONCE {
+            if !self.has_room() {
+                break;
+            }
             let Some(delivery) = source.ready().await else { break };
             self.take(delivery);
         }

@@ -88,9 +88,11 @@ impl Item {
         self.settlement.ack();
     }
 
-    /// Acks, and says whether the source has recorded it.
-    pub(crate) async fn ack_confirmed(self) -> Result<(), SettleError> {
-        self.settlement.ack_confirmed().await
+    /// Acks, and says whether the source has recorded it. The message is dropped at once: what waits to be recorded
+    /// takes no more memory than its right to be.
+    pub(crate) fn ack_confirmed(self) -> impl Future<Output = Result<(), SettleError>> {
+        let Self { settlement, .. } = self;
+        settlement.ack_confirmed()
     }
 
     pub(crate) fn nack(self) {
