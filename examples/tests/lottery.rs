@@ -14,6 +14,11 @@ mod pubsub;
 
 use std::process::{Command, Output};
 
+/// Two draws of five crash, and the relay is killed now and then.
+#[cfg(any(feature = "kafka", feature = "pubsub"))]
+const WITH_MANY_FAULTS: &[&str] =
+    &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
+
 fn lottery(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lottery")).args(args).output().expect("the lottery starts")
 }

@@ -4,10 +4,7 @@ use std::process::Command;
 
 use watermill_testkit::{Service, unique};
 
-use super::{check, lottery, run, text};
-
-const WITH_MANY_FAULTS: &[&str] =
-    &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
+use super::{WITH_MANY_FAULTS, check, lottery, run, text};
 
 /// Runs in a project of its own: the emulator takes any.
 fn run_on_pubsub(args: &[&str], database: &str) -> String {
@@ -32,6 +29,13 @@ fn the_same_seed_gives_the_same_table_on_pubsub() {
 fn from_mysql_to_pubsub_only_the_transaction_is_consistent() {
     let table = run_on_pubsub(WITH_MANY_FAULTS, &super::servers::mysql_of_its_own());
     check(&table);
+    assert_eq!(table, run("1", "sqlite://"), "the same seed gives the same table on every database");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn from_postgresql_to_pubsub_it_is_the_same() {
+    let table = run_on_pubsub(WITH_MANY_FAULTS, &super::servers::postgres_of_its_own());
     assert_eq!(table, run("1", "sqlite://"), "the same seed gives the same table on every database");
 }
 

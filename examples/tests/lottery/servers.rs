@@ -63,8 +63,8 @@ fn the_same_seed_gives_the_same_table_on_mysql() {
 }
 
 /// An empty database on PostgreSQL, for one run.
-#[cfg(all(feature = "postgres", feature = "kafka"))]
-pub(crate) fn database_of_its_own() -> String {
+#[cfg(all(feature = "postgres", any(feature = "kafka", feature = "pubsub")))]
+pub(crate) fn postgres_of_its_own() -> String {
     let (url, name) = (Service::POSTGRES.url(), unique("lottery"));
     execute::<sqlx::PgConnection>(&url, &format!("create database {name}"));
     let (server, _) = url.rsplit_once('/').expect("the URL names a database");
@@ -72,7 +72,7 @@ pub(crate) fn database_of_its_own() -> String {
 }
 
 /// An empty database on MySQL or MariaDB, for one run.
-#[cfg(all(feature = "mysql", feature = "pubsub"))]
+#[cfg(all(feature = "mysql", any(feature = "kafka", feature = "pubsub")))]
 pub(crate) fn mysql_of_its_own() -> String {
     let (url, name) = (Service::MYSQL.url(), unique("lottery"));
     execute::<sqlx::MySqlConnection>(&url, &format!("create database {name}"));

@@ -87,7 +87,7 @@ impl fmt::Display for Summary {
         let Self { binaries, passed, failed, ignored, unsteady, .. } = self;
         write!(f, "{passed} passed, {failed} failed, {ignored} ignored in {binaries} test binaries")?;
         if !unsteady.is_empty() {
-            write!(f, "; unsteady, for they passed when run again alone:{}\n", lines(unsteady))?;
+            writeln!(f, "; unsteady, for they passed when run again alone:{}", lines(unsteady))?;
         }
         Ok(())
     }
