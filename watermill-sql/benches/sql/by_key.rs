@@ -1,5 +1,5 @@
-//! What order by key costs a queue: beside one without order that holds the same messages, with a hot key that has half of
-//! all rows, and whether a claim then costs more in a large table than in a small one.
+//! What order by key costs a queue: beside one without order that holds the same messages, with a hot key that has a tenth
+//! of all rows, and whether a claim then costs more in a large table than in a small one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +22,8 @@ const WORKERS: usize = 8;
 const FEW: usize = 1_000;
 /// What one worker takes of it in a round, one a claim.
 const CLAIMS: usize = 60;
+/// Of so many rows one is of the hot key.
+const HOT_OF: usize = 10;
 
 pub(crate) async fn measure<D: Bench>(options: &Options, figures: &mut Figures) {
     let name = format!("queue/{}/by-key", D::LABEL);
@@ -32,10 +34,11 @@ pub(crate) async fn measure<D: Bench>(options: &Options, figures: &mut Figures) 
     let pool = D::pool(&database, 20).await;
     let waiting = options.size(1_000_000, 20_000);
     let each = options.size(16_000, 800);
-    // Hardly two at a time of one key.
-    let cold = |n: usize| workload::keyed_message(n, waiting / 4);
-    let unordered = filled(&pool, false, waiting, cold).await;
-    let ordered = filled(&pool, true, waiting, cold).await;
+    // More than are taken, and hardly two at a time of one key.
+    let rows = options.size(200_000, 20_000);
+    let cold = |n: usize| workload::keyed_message(n, rows / 4);
+    let unordered = filled(&pool, false, rows, cold).await;
+    let ordered = filled(&pool, true, rows, cold).await;
     let beside_hot = with_hot_key(&pool, waiting).await;
     let few = with_hot_key(&pool, FEW).await;
 
@@ -51,7 +54,7 @@ pub(crate) async fn measure<D: Bench>(options: &Options, figures: &mut Figures) 
     figures.push(Figure::new(&names[1], by_key, UNIT).baseline(without).limit(Limit::AtLeast(0.7)));
     figures.push(Figure::new(&names[2], beside, UNIT).baseline(by_key).limit(Limit::AtLeast(0.7)));
 
-    let names = [FEW, waiting].map(|rows| format!("{name}/claims-of-{rows}-half-of-one-key"));
+    let names = [FEW, waiting].map(|rows| format!("{name}/claims-of-{rows}-a-tenth-of-one-key"));
     let contenders = names.iter().zip([&few, &beside_hot]).map(|(name, topic)| {
         Contender::new(name, working(&pool, &topic.topic, config(true).batch_size(1), 1, CLAIMS))
     });
@@ -81,17 +84,19 @@ async fn filled<D: Bench>(
     let topic: Arc<str> = unique("queue").into();
     let queue = SqlPublisherConfig::default().layout(Layout::Queue);
     let publisher = SqlPublisher::new(pool.clone(), queue).expect("it is valid");
-    subscriber(pool, config(ordered)).initialize(&topic).await.expect("a fresh topic");
+    subscriber(pool, config(false)).initialize(&topic).await.expect("a fresh topic");
     for from in (0..count).step_by(CALL) {
         let call = (from..count.min(from + CALL)).map(&message).collect();
         publisher.publish(&topic, call).await.expect("the database takes them");
     }
+    // Only now: to make an index of many rows takes less time than to add them one by one.
+    subscriber(pool, config(ordered)).initialize(&topic).await.expect("a topic of ours");
     let mut connection = pool.acquire().await.expect("a connection");
     D::settle_down(&mut connection, &topic).await.expect("a topic of ours");
     topic
 }
 
-/// A queue of which one key has half of the rows, in front of all others, and is in hand all the time.
+/// A queue of which one key has a part of the rows, in front of all others, and is in hand all the time.
 struct Hot {
     topic: Arc<str>,
     _held: (watermill_core::Subscription, watermill_core::Delivery),
@@ -99,7 +104,7 @@ struct Hot {
 
 async fn with_hot_key<D: Bench>(pool: &Pool<D>, count: usize) -> Hot {
     let message = |n| match n {
-        n if n < count / 2 => workload::keyed_message(0, 1),
+        n if n < count / HOT_OF => workload::keyed_message(0, 1),
         n => workload::keyed_message(n, count),
     };
     let topic = filled(pool, true, count, message).await;
@@ -107,7 +112,7 @@ async fn with_hot_key<D: Bench>(pool: &Pool<D>, count: usize) -> Hot {
     let held = holder.next().await.expect("it goes on").expect("a message");
     // Nothing is measured while what waits is set aside, a part of it a claim.
     let begun = Instant::now();
-    while D::count_aside(pool, &topic).await.expect("a topic of ours") + 2_100 < count / 2 {
+    while D::count_aside(pool, &topic).await.expect("a topic of ours") + 2_100 < count / HOT_OF {
         sleep(Duration::from_millis(50)).await;
     }
     eprintln!("{:<44} {} ms until {count} rows were set aside", D::LABEL, begun.elapsed().as_millis());

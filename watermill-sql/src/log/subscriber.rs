@@ -24,7 +24,7 @@ use crate::{
     connection::{PREPARE_MAX, Pooled, Reserve, within},
     error::{Failure, Trouble, classify},
     schema,
-    shards::{self, Crew, Plan, Slot, SqlShards},
+    shards::{self, Member, Plan, Slot, SqlShards},
     source::{self, Use},
     topic::Tables,
     watch::{self, Wanted, Watched},
@@ -46,7 +46,7 @@ pub struct SqlSubscriber<D: SqlDatabase> {
     reserve: Arc<Reserve<D>>,
     renewals: Arc<Renewals>,
     /// The shard that it reads, with those of the process that read the others.
-    shard: Option<(Arc<Crew>, u32)>,
+    shard: Option<(Arc<Member>, u32)>,
 }
 
 impl<D: SqlDatabase> SqlSubscriber<D> {
@@ -84,9 +84,9 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
                 schema::ensure_messages::<D>(connection, dead_letters, Layout::Log, payload, create).await?;
             }
             match &self.shard {
-                Some((crew, _)) => {
+                Some((member, _)) => {
                     let (_, config, cursor) =
-                        shards::prepare::<D>(connection, &tables, &self.config, crew).await?;
+                        shards::prepare::<D>(connection, &tables, &self.config, member).await?;
                     last_row::check::<D>(connection, &tables, &config, &cursor).await?;
                 }
                 None => {
@@ -137,12 +137,12 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
     }
 
     /// The plan of the shards of a topic, which is made where there is none.
-    pub(crate) async fn plan_of(&self, topic: &str, crew: &Arc<Crew>) -> Result<Plan, Failure> {
+    pub(crate) async fn plan_of(&self, topic: &str, member: &Arc<Member>) -> Result<Plan, Failure> {
         let (tables, _) = self.tables(topic)?;
         let stored = within(PREPARE_MAX, async {
             let mut pooled = Pooled::clean(&self.pool).await?;
             let stored = match schema::has_shards::<D>(pooled.get()).await? {
-                true => shards::stored::<D>(pooled.get(), tables.topic(), &crew.base).await?,
+                true => shards::stored::<D>(pooled.get(), tables.topic(), &member.base).await?,
                 false => None,
             };
             pooled.settled();
@@ -152,14 +152,14 @@ impl<D: SqlDatabase> SqlSubscriber<D> {
             return Ok(plan);
         }
         let (tables, dead_letters) = self.tables(topic)?;
-        let of_any = self.of_shard(crew, 0);
+        let of_any = self.of_shard(member, 0);
         of_any.prepare(tables, dead_letters.as_ref()).await?;
-        Ok(Plan::new(crew.count))
+        Ok(Plan::new(member.count))
     }
 
     /// The subscriber of a shard. Closing either closes the subscriptions of both.
-    pub(crate) fn of_shard(&self, crew: &Arc<Crew>, number: u32) -> Self {
-        Self { shard: Some((Arc::clone(crew), number)), ..self.same(self.config.clone()) }
+    pub(crate) fn of_shard(&self, member: &Arc<Member>, number: u32) -> Self {
+        Self { shard: Some((Arc::clone(member), number)), ..self.same(self.config.clone()) }
     }
 
     /// The same, with other options.
@@ -219,7 +219,7 @@ impl<D: SqlDatabase> Subscriber for SqlSubscriber<D> {
             watch::watch(&self.pool, wanted)
         });
         let subscription = self.open.start("sql", shared.clone(), |shared, origin| {
-            let slot = self.shard.clone().map(|(crew, number)| Slot::new(crew, number));
+            let slot = self.shard.clone().map(|(member, number)| Slot::new(member, number));
             let reader = Reader {
                 pool: self.pool.clone(),
                 reserve: self.reserve.clone(),

@@ -3,6 +3,9 @@
 //! Nothing waits for a lock: a row that another has just now ends its key's run. All of a statement sees the same
 //! rows, but those that are locked are looked at again. What it cannot see is a claim of a key that is not committed yet,
 //! whose head was another row then: the unique index does.
+//!
+//! The index by key has no rows that hold one. So a claim of a single row, as most are, writes nothing there, which it would do
+//! anywhere, and after each checkpoint a whole page for each row. Of keys that nobody holds it has all rows.
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
@@ -101,7 +104,8 @@ fn free_keys(queue: &Queue, turn: Turn) -> String {
                select free.place, first."offset", first.n from free cross join lateral (
                    select "offset", row_number() over (order by "offset") as n from (
                        select "offset" from {messages}
-                       where ordering_key = free.k and not acked and (select are_few from few)
+                       where ordering_key = free.k and holds_key is null and not acked
+                         and (select are_few from few)
                        order by "offset" limit $7
                    ) run
                ) first
@@ -139,7 +143,7 @@ fn free_and_our_keys(queue: &Queue, turn: Turn) -> String {
                    select k, place, true from ours
                ) free cross join lateral (
                    select "offset", row_number() over (order by "offset") as n from (
-                       select "offset" from {messages} where ordering_key = k and not acked
+                       select "offset" from {messages} where ordering_key = k and holds_key is null and not acked
                          and (not is_ours or owner is distinct from $1 or due_ms <= {STATEMENT_MS})
                        order by "offset" limit $7
                    ) run
@@ -155,7 +159,8 @@ fn heads(messages: &str, turn: Turn) -> String {
     format!(
         r#"{looked_at}, free as materialized (
                select k, place, (
-                   select h."offset" from {messages} h where h.ordering_key = k and not h.acked
+                   select h."offset" from {messages} h
+                   where h.ordering_key = k and h.holds_key is null and not h.acked
                    order by h."offset" limit 1
                ) as head
                from (

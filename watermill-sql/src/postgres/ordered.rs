@@ -9,9 +9,6 @@ use super::{
 };
 use crate::queue::{ASIDE_MS, Bounds, Claim, LOOKED_AT, Look, OnAck, OrderedDialect, Queue, Turn};
 
-/// The head of the key `k`.
-const HEAD: &str = r#"where ordering_key = k and not acked order by "offset" limit 1"#;
-
 #[async_trait]
 impl OrderedDialect for Postgres {
     async fn claim_in_order(
@@ -33,8 +30,7 @@ impl OrderedDialect for Postgres {
                ), heads as materialized (
                    select "offset", ordering_key as k from {messages}
                    where not acked and "offset" = any(array(
-                       select (select "offset" from {messages} {HEAD})
-                       from (select distinct k from looked_at) keys
+                       select {head} from (select distinct k from looked_at) keys
                    ))
                    for share skip locked
                ), behind as materialized (
@@ -47,6 +43,7 @@ impl OrderedDialect for Postgres {
                update {messages} set due_ms = {ASIDE_MS}, owner = null, holds_key = null
                where "offset" = any(array(select "offset" from behind))"#,
             messages = queue.tables.messages(),
+            head = head(&queue.tables.messages()),
         )));
         Ok(set.execute(connection).await?.rows_affected())
     }
@@ -86,9 +83,10 @@ impl OrderedDialect for Postgres {
         // Where nothing is aside, which one look tells, no key is looked up.
         statements += &format!(
             r#"update {messages} set due_ms = 0 where due_ms = {ASIDE_MS} and "offset" = any(array(
-                   select (select "offset" from {messages} {HEAD}) from unnest({}) k
+                   select {} from unnest({}) k
                    where (select true from {messages} where not acked and due_ms = {ASIDE_MS} limit 1)
                ))"#,
+            head(&messages),
             array(keys),
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(connection).await?;
@@ -108,17 +106,32 @@ impl OrderedDialect for Postgres {
             r#"with recursive keys (k, n) as (
                    select k, 0 from (values (hashtextextended(gen_random_uuid()::text, 0)), ({})) anywhere (k)
                    union all
-                   select (select min(ordering_key) from {messages} where not acked and ordering_key > k), n + 1
+                   select (
+                       select min(ordering_key) from {messages}
+                       where not acked and holds_key is null and ordering_key > k
+                   ), n + 1
                    from keys where k is not null and n < {LOOKED_AT}
                )
                update {messages} set due_ms = 0 where due_ms = {ASIDE_MS} and "offset" = any(array(
-                   select (select "offset" from {messages} {HEAD}) from keys where k is not null
+                   select {} from keys where k is not null
                ))"#,
             i64::MIN,
+            head(&queue.tables.messages()),
             messages = queue.tables.messages(),
         )));
         Ok(mend.execute(connection).await?.rows_affected() > 0)
     }
+}
+
+/// The offset of the head of the key `k`. One index has the row that holds the key, the other one those that do not.
+fn head(messages: &str) -> String {
+    format!(
+        r#"least(
+               (select "offset" from {messages} where holds_key = k and not acked limit 1),
+               (select "offset" from {messages}
+                where ordering_key = k and holds_key is null and not acked order by "offset" limit 1)
+           )"#
+    )
 }
 
 /// Numbers need no quotes.

@@ -109,7 +109,7 @@ impl SchemaDialect for Postgres {
         unless_there(connection, tables, "due_ms", &adopt).await
     }
 
-    /// The key is a hash, because an index holds no text of any length. The text of a NUL is none to PostgreSQL.
+    /// Rows that hold a key are in the one index, and those that do not in the other. The key is a hash, because an index holds no text of any length. The text of a NUL is none to PostgreSQL.
     fn order_queue(tables: &Tables) -> Vec<String> {
         let messages = tables.messages();
         let entry = |name: &str| format!(r"replace(metadata::text, '\u0000', '\u0001')::json ->> '{name}'");
@@ -122,7 +122,7 @@ impl SchemaDialect for Postgres {
             ),
             format!(
                 r#"create index on {messages} (ordering_key, "offset")
-                   where not acked and ordering_key is not null"#
+                   where not acked and ordering_key is not null and holds_key is null"#
             ),
             format!("create unique index on {messages} (holds_key) where holds_key is not null"),
         ]

@@ -126,8 +126,10 @@ impl StatusDialect for Postgres {
         let (is_behind, aside) = match ordered {
             true => (
                 format!(
-                    r#"exists (select from {messages} o where o.ordering_key = m.ordering_key
-                               and o."offset" < m."offset" and not o.acked)"#
+                    r#"(exists (select from {messages} o where o.ordering_key = m.ordering_key and o.holds_key is null
+                                and o."offset" < m."offset" and not o.acked)
+                        or exists (select from {messages} o where o.holds_key = m.ordering_key
+                                   and o."offset" < m."offset" and not o.acked))"#
                 ),
                 format!(
                     "(select count(*) from (select from {messages} where not acked and due_ms = {ASIDE_MS} {limit}) a)"

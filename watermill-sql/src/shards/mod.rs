@@ -7,23 +7,23 @@
 //! |---|---|
 //! | `hash` | which shard a message belongs to |
 //! | `plan` | how many shards there are, and how that changes: decisions, shared with the model |
-//! | `crew` | what the readers of one process share, and which of them may take a shard |
+//! | `member` | what the readers of one process share, and which of them may take a shard |
 //! | `sql_shards` | the shards of a topic, and their subscribers |
 //! | `counts` | the number of shards, from outside |
 //!
 //! How a reader of a shard is at work is in `log/reader/shard.rs`.
 
 mod counts;
-mod crew;
 mod dialect;
 mod hash;
+mod member;
 mod plan;
 mod sql_shards;
 
 pub use counts::{ShardCount, SqlShardCounts};
-pub(crate) use crew::{Crew, Found, Holding, Next, Place, Slot, Survey};
 pub(crate) use dialect::{Replaced, ShardsDialect, Turn};
 pub(crate) use hash::shard_of;
+pub(crate) use member::{Found, Holding, Member, Next, Place, Slot, Survey};
 pub(crate) use plan::{Ask, Change, Intake, Plan, shard_of_group};
 pub(crate) use sql_shards::{SqlShards, prepare, stored};
 

@@ -9,7 +9,7 @@ use watermill_core::{
     subscriber::{Sharding, Shards},
 };
 
-use super::{Crew, Plan, ShardsDialect, counts::check_count};
+use super::{Member, Plan, ShardsDialect, counts::check_count};
 use crate::{
     SqlDatabase, SqlSubscriber, SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
@@ -22,26 +22,26 @@ use crate::{
 pub(crate) struct SqlShards<D: SqlDatabase> {
     subscriber: SqlSubscriber<D>,
     topic: String,
-    crew: Arc<Crew>,
+    member: Arc<Member>,
 }
 
 impl<D: SqlDatabase> SqlShards<D> {
     pub(crate) fn new(subscriber: SqlSubscriber<D>, topic: &str, sharding: Sharding) -> Self {
-        let crew = Arc::new(Crew::new(subscriber.group(), sharding.count, sharding.key_of));
-        Self { subscriber, topic: topic.to_owned(), crew }
+        let member = Arc::new(Member::new(subscriber.group(), sharding.count, sharding.key_of));
+        Self { subscriber, topic: topic.to_owned(), member }
     }
 }
 
 #[async_trait]
 impl<D: SqlDatabase> Shards for SqlShards<D> {
     async fn count(&self) -> Result<u32, SubscribeError> {
-        let counted = self.subscriber.plan_of(&self.topic, &self.crew).await;
+        let counted = self.subscriber.plan_of(&self.topic, &self.member).await;
         let plan = counted.map_err(|failure| failure.subscribing(&self.topic))?;
         Ok(plan.shards.max(plan.wanted))
     }
 
     fn shard(&self, number: u32) -> Arc<dyn Subscriber> {
-        Arc::new(self.subscriber.of_shard(&self.crew, number))
+        Arc::new(self.subscriber.of_shard(&self.member, number))
     }
 }
 
@@ -67,10 +67,10 @@ pub(crate) async fn prepare<D: LogDialect + ShardsDialect>(
     connection: &mut D::Connection,
     tables: &Tables,
     config: &SqlSubscriberConfig,
-    crew: &Crew,
+    member: &Member,
 ) -> Result<(Plan, SqlSubscriberConfig, D::Cursor), Failure> {
-    check_count(crew.count)?;
-    let group = &*crew.base;
+    check_count(member.count)?;
+    let group = &*member.base;
     if group.contains('#') {
         let why = format!("the group {group:?} cannot be read in shards: their names have the # of its own");
         return Err(Failure::because(Trouble::Config, why));
@@ -80,19 +80,19 @@ pub(crate) async fn prepare<D: LogDialect + ShardsDialect>(
         Some((plan, _)) => plan,
         None => {
             D::create_group(connection, tables, config).await.map_err(classify::<D>)?;
-            let plan = Plan::new(crew.count);
+            let plan = Plan::new(member.count);
             let written = D::insert_plan(connection, tables.topic(), group, &plan.encode()).await;
             written.map_err(classify::<D>)?;
             // Of several that do so at once, one has.
             stored::<D>(connection, tables.topic(), group).await?.map_or(plan, |(plan, _)| plan)
         }
     };
-    if plan.wanted != crew.count {
+    if plan.wanted != member.count {
         tracing::warn!(
             topic = tables.topic(),
             group,
             stored = plan.wanted,
-            configured = crew.count,
+            configured = member.count,
             "the group reads in another number of shards than is configured, and keeps to it",
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! The driver has a thread for each connection, which hands row after row to the task that waits for it, with copies of
 //! their columns. That takes several times as long as SQLite takes to find them. So a fetch asks for one row, with each
-//! column of all rows in one text.
+//! column of all rows one after another, and how long each of them is.
 
 use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, sqlite::SqliteRow};
 
@@ -17,7 +17,7 @@ use crate::{
 /// What is larger gains nothing, and would be in memory several times.
 const PACKED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// In the place of a null.
+/// The length of a null.
 const NULL: &str = "-";
 
 /// The next rows, in the order of offsets, or `None` when they are too large for that, or text is not as it is sent.
@@ -28,7 +28,7 @@ pub(super) async fn fetch(
     limit: Limit,
 ) -> sqlx::Result<Option<Rows>> {
     let messages = tables.messages();
-    // Sizes are known without reading what is so large. Hexadecimal, for columns hold whatever somebody has put there.
+    // Sizes are known without reading what is so large. In UTF-16 a letter has two bytes.
     let packed = sqlx::query(AssertSqlSafe(format!(
         r#"with sizes as materialized (
                select count(*) as n, coalesce(sum(bytes), 0) as bytes from (
@@ -37,12 +37,14 @@ pub(super) async fn fetch(
                    from {messages} where "offset" > ?1 order by "offset" limit ?2
                )
            )
-           select (select n from sizes), group_concat("offset"), group_concat(hex(uuid)),
-                  group_concat(hex(payload)), group_concat(iif(metadata is null, '{NULL}', hex(metadata))),
-                  group_concat(hex(created_at))
+           select (select n from sizes), group_concat("offset"),
+                  group_concat(coalesce(octet_length(uuid), '{NULL}')), group_concat(uuid, ''),
+                  group_concat(coalesce(octet_length(payload), '{NULL}')), group_concat(payload, ''),
+                  group_concat(coalesce(octet_length(metadata), '{NULL}')), group_concat(metadata, ''),
+                  group_concat(coalesce(octet_length(created_at), '{NULL}')), group_concat(created_at, '')
            from (
                select "offset", uuid, payload, metadata, created_at from {messages}
-               where "offset" > ?1 and (select bytes from sizes) <= ?3 and (select encoding from pragma_encoding) = 'UTF-8'
+               where "offset" > ?1 and (select bytes from sizes) <= ?3 and octet_length('a') = 1
                order by "offset" limit ?2
            )"#,
     )))
@@ -51,53 +53,76 @@ pub(super) async fn fetch(
     .bind(i64::try_from(limit.bytes.min(PACKED_BYTES_MAX)).unwrap_or(i64::MAX))
     .fetch_one(connection)
     .await?;
-    let rows = unpack(&packed)?;
     let found: i64 = packed.try_get(0)?;
-    Ok((found == 0 || !rows.is_empty()).then_some(Rows { rows, is_cut: false }))
+    let rows = unpack(&packed, usize::try_from(found).unwrap_or(0))?;
+    Ok(rows.map(|rows| Rows { rows, is_cut: false }))
 }
 
-fn unpack(packed: &SqliteRow) -> sqlx::Result<Vec<Row>> {
-    let column = |index| packed.try_get_unchecked::<Option<&str>, _>(index).map(Option::unwrap_or_default);
-    let offsets = column(1)?;
-    if offsets.is_empty() {
-        return Ok(Vec::new());
+/// `None` unless all that were found are there, and whole.
+fn unpack(packed: &SqliteRow, found: usize) -> sqlx::Result<Option<Vec<Row>>> {
+    let offsets = bytes(packed, 1)?;
+    let [mut uuids, mut payloads, mut metadata, mut moments] = [
+        Column::read(packed, 2)?,
+        Column::read(packed, 4)?,
+        Column::read(packed, 6)?,
+        Column::read(packed, 8)?,
+    ];
+    let (mut store, mut rows) = (Store::default(), Vec::with_capacity(found));
+    for offset in offsets.split(|byte| *byte == b',').filter(|offset| !offset.is_empty()) {
+        let columns = (uuids.take(), payloads.take(), metadata.take(), moments.take());
+        let (Some(uuid), Some(payload), Some(metadata), Some(moment_text)) = columns else { return Ok(None) };
+        let Some(offset) = std::str::from_utf8(offset).ok().and_then(|text| text.parse::<i64>().ok()) else {
+            return Ok(None);
+        };
+        let columns =
+            Columns { uuid: uuid.unwrap_or_default(), payload: payload.unwrap_or_default(), metadata };
+        rows.push(Row {
+            position: offset.into(),
+            published_at: moment_text.and_then(moment),
+            message: store.keep(columns),
+        });
     }
-    let [uuids, payloads, metadata, moments] = [column(2)?, column(3)?, column(4)?, column(5)?];
-    let columns = payloads.split(',').zip(metadata.split(',')).zip(moments.split(','));
-    let (mut uuid_bytes, mut payload_bytes, mut other_bytes) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut store, mut rows) = (Store::default(), Vec::new());
-    for ((offset, uuid), ((payload, metadata), moment_text)) in
-        offsets.split(',').zip(uuids.split(',')).zip(columns)
-    {
-        let offset: i64 = offset.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        decode(uuid, &mut uuid_bytes);
-        decode(payload, &mut payload_bytes);
-        decode(moment_text, &mut other_bytes);
-        let published_at = moment(&other_bytes);
-        decode(metadata, &mut other_bytes);
-        let metadata = (metadata != NULL).then_some(&other_bytes[..]);
-        let columns = Columns { uuid: &uuid_bytes, payload: &payload_bytes, metadata };
-        rows.push(Row { position: offset.into(), published_at, message: store.keep(columns) });
-    }
-    // SQLite does not promise in which order it aggregates.
+    let is_whole = rows.len() == found && [uuids, payloads, metadata, moments].iter().all(Column::is_empty);
+    // SQLite does not promise in which order it aggregates; it is the same for all of them.
     rows.sort_unstable_by_key(|row| row.position.offset);
-    Ok(rows)
+    Ok(is_whole.then_some(rows))
 }
 
-/// What was written as hexadecimal digits, by SQLite, which knows no others than these.
-fn decode(text: &str, bytes: &mut Vec<u8>) {
-    const DIGITS: [u8; 256] = {
-        let mut digits = [0; 256];
-        let mut value = 0;
-        while value < 16 {
-            digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
-            value += 1;
+/// A column of all rows.
+struct Column<'r> {
+    /// With commas between them.
+    lengths: &'r [u8],
+    contents: &'r [u8],
+}
+
+impl<'r> Column<'r> {
+    /// The lengths are in that column of the packed row, the contents in the next one.
+    fn read(packed: &'r SqliteRow, index: usize) -> sqlx::Result<Self> {
+        Ok(Self { lengths: bytes(packed, index)?, contents: bytes(packed, index + 1)? })
+    }
+
+    /// What the next row has, perhaps a null; `None` where there is not so much.
+    fn take(&mut self) -> Option<Option<&'r [u8]>> {
+        let end = self.lengths.iter().position(|byte| *byte == b',').unwrap_or(self.lengths.len());
+        let (length, rest) = self.lengths.split_at(end);
+        self.lengths = rest.get(1..).unwrap_or_default();
+        if length == NULL.as_bytes() {
+            return Some(None);
         }
-        digits
-    };
-    bytes.clear();
-    let (pairs, _) = text.as_bytes().as_chunks();
-    bytes.extend(pairs.iter().map(|[high, low]| DIGITS[usize::from(*high)] << 4 | DIGITS[usize::from(*low)]));
+        let length = std::str::from_utf8(length).ok()?.parse().ok()?;
+        let (taken, rest) = self.contents.split_at_checked(length)?;
+        self.contents = rest;
+        Some(Some(taken))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lengths.is_empty() && self.contents.is_empty()
+    }
+}
+
+/// A column of the packed row, which is text of whatever bytes there are.
+fn bytes(packed: &SqliteRow, index: usize) -> sqlx::Result<&[u8]> {
+    packed.try_get_unchecked::<Option<&[u8]>, _>(index).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]
@@ -111,7 +136,7 @@ mod tests {
         let tables = Tables::named::<Sqlite>("t", false).unwrap();
         let statements = format!(
             r#"{setting}; create table {} ("offset" integer primary key, uuid, payload, metadata, created_at);
-               insert into {0} values (1, '', x'00ff2c', null, '2026-11-25T08:30:00Z'), (2, x'7531', 'a,-', '{{}}', null),
+               insert into {0} values (1, '', x'00ff2c', null, '2026-11-25T08:30:00Z'), (2, x'7531', x'612c2d00ff', '{{}}', null),
                    (3, 17, null, x'7b7d', 'soon'), (5, 'u', zeroblob(1000), '{{"a":"b,"}}', null)"#,
             tables.messages()
         );
@@ -134,7 +159,7 @@ mod tests {
         assert_eq!(
             read,
             [
-                (2, "u1".to_owned(), "a,-".into(), None),
+                (2, "u1".to_owned(), b"a,-\x00\xff".to_vec().into(), None),
                 (3, "17".to_owned(), "".into(), None),
                 (5, "u".to_owned(), vec![0; 1_000].into(), Some("b,".to_owned())),
             ]

@@ -8,6 +8,7 @@ mod postgres_database;
 mod commit_order;
 mod dead_letters;
 mod limits;
+mod ordered;
 mod ownership;
 mod publishing;
 mod reconnecting;

@@ -60,14 +60,14 @@ pub async fn what_was_fetched_ahead_is_given_back(backend: Arc<dyn Backend>) {
 pub async fn many_connections_work_side_by_side(backend: Arc<dyn Backend>) {
     const CONNECTIONS: usize = 5;
     let fixture = Fixture::new(&backend).await;
-    let mut crews = Vec::new();
+    let mut subscribers = Vec::new();
     let mut expected = Vec::new();
     let mut publishing = tokio::task::JoinSet::new();
     for connection in 0..CONNECTIONS {
         let messages: Vec<_> = (0..100).map(|n| message(format!("{connection}{n:03}"))).collect();
         expected.extend(messages.clone());
         let own = fixture.connect().await;
-        crews.push((fixture.subscriber_of(&own), own.clone()));
+        subscribers.push((fixture.subscriber_of(&own), own.clone()));
         let topic = fixture.topic.clone();
         publishing.spawn(async move {
             for message in messages {
@@ -76,7 +76,7 @@ pub async fn many_connections_work_side_by_side(backend: Arc<dyn Backend>) {
         });
     }
     let mut consumers = Consumers::default();
-    for (subscriber, _) in &crews {
+    for (subscriber, _) in &subscribers {
         consumers.add(subscriber, &fixture.topic, 2).await;
     }
     within("P1: calls side by side end", async {

@@ -103,7 +103,7 @@ impl<D: LogDialect> Reader<D> {
 
     async fn try_shard(&self) -> Result<Tried, Failure> {
         let slot = self.slot.as_ref().expect("it reads a shard");
-        let _alone = slot.crew.claiming.lock().await;
+        let _alone = slot.member.claiming.lock().await;
         within(self.config.statement_max(), async {
             let mut pooled = Pooled::clean(&self.pool).await?;
             let tried = self.try_over(pooled.get(), slot).await?;
@@ -115,29 +115,29 @@ impl<D: LogDialect> Reader<D> {
 
     async fn try_over(&self, connection: &mut D::Connection, slot: &Slot) -> Result<Tried, Failure> {
         let now = Instant::now();
-        let survey = match slot.crew.surveyed(now) {
+        let survey = match slot.member.surveyed(now) {
             Some(survey) => survey,
-            None => slot.crew.note(self.survey(connection, slot).await?, now),
+            None => slot.member.note(self.survey(connection, slot).await?, now),
         };
         if self.turn(connection, slot, &survey, &survey.positions()).await? {
             return Ok(Tried::Wait("another number of shards begins".to_owned(), Duration::ZERO));
         }
-        let asks = slot.crew.ask(&survey, now);
+        let asks = slot.member.ask(&survey, now);
         if let Some(plan) = asks
             && self.replace(connection, slot, &survey.text, &plan).await?
         {
-            slot.crew.forget();
+            slot.member.forget();
         }
         match slot.next(&survey, self.config.lease, now) {
             Next::Wait(why, wait) => return Ok(Tried::Wait(why, wait)),
             Next::Claim => {}
         }
         let place = slot.place(&survey.plan);
-        let config = self.config.clone().for_shard(survey.plan.group(&slot.crew.base, slot.number), place);
+        let config = self.config.clone().for_shard(survey.plan.group(&slot.member.base, slot.number), place);
         let claim = Claim { tables: &self.tables, owner: &self.owner, config: &config };
         Ok(match D::claim(connection, &claim).await {
             Ok(Claimed::Ours(taken)) => {
-                slot.crew.forget();
+                slot.member.forget();
                 Tried::Ours(Box::new((taken, config)), slot.took())
             }
             Ok(Claimed::Held { by, remaining }) => {
@@ -147,7 +147,7 @@ impl<D: LogDialect> Reader<D> {
             Ok(Claimed::TooNew { version }) => Tried::TooNew(version),
             // Its generation is over, and it is there no more.
             Err(sqlx::Error::RowNotFound) => {
-                slot.crew.forget();
+                slot.member.forget();
                 Tried::Wait("another number of shards begins".to_owned(), BOUNDARY_INTERVAL)
             }
             Err(error) => return Err(classify::<D>(error)),
@@ -155,7 +155,7 @@ impl<D: LogDialect> Reader<D> {
     }
 
     async fn survey(&self, connection: &mut D::Connection, slot: &Slot) -> Result<Survey, Failure> {
-        let base = &*slot.crew.base;
+        let base = &*slot.member.base;
         let Some((plan, text)) = stored::<D>(connection, self.tables.topic(), base).await? else {
             let why =
                 format!("the plan of the shards of the group {base:?} is gone: start its readers again");
@@ -182,7 +182,7 @@ impl<D: LogDialect> Reader<D> {
         positions: &[i64],
     ) -> Result<bool, Failure> {
         let Some((next, position)) = plan.turn(positions) else { return Ok(false) };
-        let (topic, base) = (self.tables.topic(), &*slot.crew.base);
+        let (topic, base) = (self.tables.topic(), &*slot.member.base);
         let replaced = Replaced { topic, group: base, from: text.clone(), to: next.encode() };
         let turn = Turn {
             replaced,
@@ -202,7 +202,7 @@ impl<D: LogDialect> Reader<D> {
                 "the number of shards has changed"
             );
         }
-        slot.crew.forget();
+        slot.member.forget();
         Ok(true)
     }
 
@@ -213,7 +213,7 @@ impl<D: LogDialect> Reader<D> {
         from: &str,
         to: &Plan,
     ) -> Result<bool, Failure> {
-        let (topic, group) = (self.tables.topic(), &*slot.crew.base);
+        let (topic, group) = (self.tables.topic(), &*slot.member.base);
         let replaced = Replaced { topic, group, from: from.to_owned(), to: to.encode() };
         D::replace_plan(connection, &replaced).await.map_err(classify::<D>)
     }
@@ -229,7 +229,7 @@ impl<D: LogDialect> Reader<D> {
         fetched: &mut Fetched,
     ) -> Result<(), Failure> {
         let Some(place) = self.config.shard else { return Ok(()) };
-        let (topic, base) = (self.tables.topic(), &*slot.crew.base);
+        let (topic, base) = (self.tables.topic(), &*slot.member.base);
         let Some((mut plan, text)) = stored::<D>(connection, topic, base).await? else {
             return Err(Failure::because(Trouble::Refused, "the plan of the shards is gone"));
         };
@@ -246,7 +246,7 @@ impl<D: LogDialect> Reader<D> {
             && self.replace(connection, slot, &text, &next).await?
         {
             plan = next;
-        } else if let Some(given) = slot.crew.give(&plan)
+        } else if let Some(given) = slot.member.give(&plan)
             && self.replace(connection, slot, &text, &given).await?
         {
             fetching.leave = Some(Leave::Asked(Instant::now() + GIVE_MAX));
@@ -278,7 +278,7 @@ impl<D: LogDialect> Reader<D> {
     pub(super) fn is_foreign(&self, position: Position, message: &Result<Stored, Unreadable>) -> bool {
         let (Some(slot), Some(place)) = (&self.slot, self.config.shard) else { return false };
         let key = match message {
-            Ok(stored) => (slot.crew.key_of)(&stored.message()),
+            Ok(stored) => (slot.member.key_of)(&stored.message()),
             Err(_) => None,
         };
         shard_of(key.as_deref(), position.offset, place.shards) != place.number

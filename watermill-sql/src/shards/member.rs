@@ -1,4 +1,4 @@
-//! [`Crew`]: the readers of one process for the shards of a topic, and which of them may take one.
+//! [`Member`]: the readers of one process for the shards of a topic, and which of them may take one.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const LEFT_TO_OTHERS: Duration = Duration::from_secs(2);
 
 /// What the readers of one process for one topic share.
-pub(crate) struct Crew {
+pub(crate) struct Member {
     /// Unique to it; the owners of its leases begin with it.
     pub(crate) id: String,
     /// The consumer group that is read in shards.
@@ -69,9 +69,9 @@ pub(crate) struct Place {
     pub(crate) number: u32,
 }
 
-/// A reader's place in its crew: it reads the shard of that number, in every generation.
+/// A reader of a member: it reads the shard of that number, in every generation.
 pub(crate) struct Slot {
-    pub(crate) crew: Arc<Crew>,
+    pub(crate) member: Arc<Member>,
     pub(crate) number: u32,
     state: Mutex<SlotState>,
 }
@@ -85,7 +85,7 @@ struct SlotState {
 }
 
 /// A shard that a process has, as long as it has it.
-pub(crate) struct Holding(Arc<Crew>);
+pub(crate) struct Holding(Arc<Member>);
 
 /// What a reader without a lease may do.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub(crate) enum Next {
     Wait(String, Duration),
 }
 
-impl Crew {
+impl Member {
     pub(crate) fn new(base: &str, count: u32, key_of: Arc<KeyOf>) -> Self {
         Self {
             id: Uuid::now_v7().to_string(),
@@ -174,13 +174,13 @@ impl Survey {
 }
 
 impl Slot {
-    pub(crate) fn new(crew: Arc<Crew>, number: u32) -> Self {
-        Self { crew, number, state: Mutex::default() }
+    pub(crate) fn new(member: Arc<Member>, number: u32) -> Self {
+        Self { member, number, state: Mutex::default() }
     }
 
     /// The name by which its leases are known, unlike that of any other reader.
     pub(crate) fn owner(&self) -> String {
-        format!("{}/{}", self.crew.id, self.number)
+        format!("{}/{}", self.member.id, self.number)
     }
 
     pub(crate) fn place(&self, plan: &Plan) -> Place {
@@ -212,7 +212,7 @@ impl Slot {
             state.free_since = None;
             return Next::Claim;
         }
-        let polite = (lease / 10 * self.crew.holds()).min(lease);
+        let polite = (lease / 10 * self.member.holds()).min(lease);
         let free_since = *state.free_since.get_or_insert(now);
         let from = state.left_until.unwrap_or(now).max(free_since + polite);
         match from.saturating_duration_since(now) {
@@ -224,8 +224,8 @@ impl Slot {
     /// It has the shard.
     pub(crate) fn took(&self) -> Holding {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SlotState::default();
-        self.crew.holds.fetch_add(1, Ordering::Relaxed);
-        Holding(Arc::clone(&self.crew))
+        self.member.holds.fetch_add(1, Ordering::Relaxed);
+        Holding(Arc::clone(&self.member))
     }
 
     /// It leaves the shard to somebody else.
@@ -255,8 +255,8 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(5);
 
-    fn crew() -> Arc<Crew> {
-        Arc::new(Crew::new("g", 4, Arc::new(|_| None)))
+    fn member() -> Arc<Member> {
+        Arc::new(Member::new("g", 4, Arc::new(|_| None)))
     }
 
     fn survey(owners: &[Option<&str>]) -> Survey {
@@ -268,9 +268,9 @@ mod tests {
 
     #[test]
     fn whoever_has_shards_leaves_free_ones_to_others_first_and_takes_them_when_nobody_does() {
-        let (crew, now) = (crew(), Instant::now());
+        let (member, now) = (member(), Instant::now());
         let free = survey(&[None; 4]);
-        let slot = |number| Slot::new(crew.clone(), number);
+        let slot = |number| Slot::new(member.clone(), number);
         assert_eq!(slot(0).next(&free, LEASE, now), Next::Claim);
         let _holding = [slot(0).took(), slot(1).took()];
         let third = slot(2);
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_process_without_a_shard_asks_for_one_where_another_has_two_more() {
-        let (asks, gives, now) = (crew(), crew(), Instant::now());
+        let (asks, gives, now) = (member(), member(), Instant::now());
         let owner = |number| format!("{}/{number}", gives.id);
         let owners = [owner(0), owner(1), owner(2)];
         let all = survey(&[Some(&owners[0]), Some(&owners[1]), Some(&owners[2]), Some("other/3")]);
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn who_has_asked_one_that_has_fewer_by_now_asks_again() {
-        let (asks, now) = (crew(), Instant::now());
+        let (asks, now) = (member(), Instant::now());
         let three = survey(&[Some("a/0"), Some("a/1"), Some("a/2"), Some("b/3")]);
         let plan = asks.ask(&three, now).unwrap();
         // One of the three went to a third process.
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn who_has_nearly_as_many_does_not_ask() {
-        let (asks, now) = (crew(), Instant::now());
+        let (asks, now) = (member(), Instant::now());
         assert!(asks.ask(&survey(&[Some("a/0"), Some("b/1"), Some("c/2"), Some("d/3")]), now).is_none());
     }
 
@@ -321,7 +321,7 @@ mod tests {
         let mut survey = survey(&[None; 4]);
         survey.plan = survey.plan.want(2).close().unwrap().set_boundary(5).unwrap();
         survey.shards[1].1.position = 5;
-        let next = |number| Slot::new(crew(), number).next(&survey, LEASE, Instant::now());
+        let next = |number| Slot::new(member(), number).next(&survey, LEASE, Instant::now());
         assert_eq!(next(0), Next::Claim);
         assert!(matches!(next(1), Next::Wait(..)));
         assert!(matches!(next(7), Next::Wait(..)));
