@@ -109,7 +109,8 @@ impl SchemaDialect for Postgres {
         unless_there(connection, tables, "due_ms", &adopt).await
     }
 
-    /// Rows that hold a key are in the one index, and those that do not in the other. The key is a hash, because an index holds no text of any length. The text of a NUL is none to PostgreSQL.
+    /// Rows that hold a key are in the one index, and those that do not in the other. The key is a hash, because an index
+    /// holds no text of any length. The text of a NUL is none to PostgreSQL.
     fn order_queue(tables: &Tables) -> Vec<String> {
         let messages = tables.messages();
         let entry = |name: &str| format!(r"replace(metadata::text, '\u0000', '\u0001')::json ->> '{name}'");
