@@ -4,6 +4,9 @@ use std::{fmt, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
+/// How long a message may wait by default.
+const STALL_MAX: Duration = Duration::from_secs(20);
+
 /// Breaks everything around a relay from a database to Kafka, and looks from outside whether its promise holds.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]
@@ -30,7 +33,7 @@ pub(crate) struct Options {
 
     /// How long a message may wait while nothing is broken, in seconds: what a standby needs to take over, and what
     /// processes need to start and clients to reconnect on a machine that does all of this at once
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    #[arg(long, value_name = "SECONDS", default_value_t = STALL_MAX.as_secs() as u32)]
     pub(crate) stall_max: u32,
 
     /// What the verdict is about
@@ -128,21 +131,32 @@ impl Options {
 }
 
 impl Run {
-    /// The command that repeats it, with all of its kinds of faults.
+    /// The command that repeats it. In the short form, in which the runs on a database share the kinds of faults, with the
+    /// others of its database.
     pub(crate) fn command(&self) -> String {
-        let Self { database, delivery, design, seed, .. } = self;
-        let minutes = match self.length {
-            Length::Short => String::new(),
-            Length::For(length) => format!(" --minutes {}", length.as_secs_f64() / 60.0),
+        let Self { database, design, seed, .. } = self;
+        let length = match self.length {
+            Length::Short if self.part.1 > 1 => String::new(),
+            Length::Short => format!(" --delivery {}", name(self.delivery)),
+            Length::For(length) => {
+                format!(" --delivery {} --minutes {}", name(self.delivery), length.as_secs_f64() / 60.0)
+            }
         };
         let design = match design {
             Design::Watermill => String::new(),
             design => format!(" --design {}", name(*design)),
         };
+        let stall_max = match self.stall_max {
+            STALL_MAX => String::new(),
+            stall_max => format!(" --stall-max {}", stall_max.as_secs()),
+        };
+        let judge = match self.judge {
+            Judge::All => String::new(),
+            judge => format!(" --judge {}", name(judge)),
+        };
         format!(
-            "cargo xtask chaos --database {} --delivery {}{design}{minutes} --seed {seed}",
-            name(*database),
-            name(*delivery)
+            "cargo xtask chaos --database {}{length}{design} --seed {seed}{stall_max}{judge}",
+            name(*database)
         )
     }
 }
@@ -185,10 +199,15 @@ mod tests {
 
     #[test]
     fn a_run_is_repeated_by_its_command() {
-        let words = "--database mysql --delivery exactly-once --minutes 10 --seed 7";
-        let run = runs(&format!("chaos {words}"))[0];
-        assert_eq!(run.command(), format!("cargo xtask chaos {words}"));
-        let again = runs(&run.command().replacen("cargo xtask ", "", 1));
-        assert_eq!(again, [run]);
+        for words in [
+            "--database mysql --delivery exactly-once --minutes 10 --seed 7",
+            "--database postgres --seed 7 --stall-max 60 --judge delivery",
+            "--database postgres --delivery exactly-once --seed 7",
+            "--database mysql --delivery at-least-once --design id-cursor --seed 7",
+        ] {
+            let first = runs(&format!("chaos {words}"));
+            let again = runs(&first[0].command().replacen("cargo xtask ", "", 1));
+            assert_eq!(again, first, "{words}");
+        }
     }
 }

@@ -133,8 +133,10 @@ pub(crate) async fn run(
             }
             Some((number, ended)) = running.next() => match ended {
                 Err(error) if error.kind() == ForwarderErrorKind::Fenced => {
-                    let delay = Backoff::default().delay(fenced[number as usize]);
-                    fenced[number as usize] = fenced[number as usize].saturating_add(1);
+                    // Whoever had the shard for a while and lost it is not one who never gets it.
+                    let times = if error.report().forwarded > 0 { 0 } else { fenced[number as usize] };
+                    let delay = Backoff::default().delay(times);
+                    fenced[number as usize] = times.saturating_add(1);
                     tracing::warn!(topic = %config.topic, shard = number, ?delay, "another relay has taken over, standing by");
                     running.push(start(number, delay));
                 }

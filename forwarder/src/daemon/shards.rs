@@ -45,7 +45,7 @@ pub(crate) async fn run(config: &Config, relay: Option<&str>, count: Option<u32>
         }
         Err(error) => {
             eprintln!("{}", chain(&error));
-            Exit::Failed
+            Exit::Unreachable
         }
     }
 }

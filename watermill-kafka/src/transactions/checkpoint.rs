@@ -16,7 +16,7 @@ use watermill_core::backend::{Failure, Trouble};
 
 use crate::{KafkaPublisherConfig, error, log::Quiet};
 
-/// Where all checkpoints are: one order for all of them, and the whole of it is read at each start.
+/// Where all checkpoints are: one order for all of them, read from its end at each start.
 pub(super) const PARTITION: i32 = 0;
 
 /// The pause between looks at transactions of others that are still open.
@@ -93,7 +93,7 @@ impl Reader {
         let mut looked_at = LOOK_BACK;
         loop {
             let from = end.saturating_sub(looked_at);
-            match self.last(&committed, from)? {
+            match self.last(&committed, from, end)? {
                 Some(checkpoint) => return Ok(checkpoint),
                 None if from <= 0 => return Ok(None),
                 None => looked_at = looked_at.saturating_mul(LOOK_BACK_FACTOR),
@@ -101,8 +101,13 @@ impl Reader {
         }
     }
 
-    /// The last one from an offset on, if there is one of this name.
-    fn last(&self, consumer: &BaseConsumer<Quiet>, from: i64) -> Result<Option<Option<Bytes>>, Failure> {
+    /// The last one from an offset on and before another, if there is one of this name.
+    fn last(
+        &self,
+        consumer: &BaseConsumer<Quiet>,
+        from: i64,
+        end: i64,
+    ) -> Result<Option<Option<Bytes>>, Failure> {
         let from = if from <= 0 { Offset::Beginning } else { Offset::Offset(from) };
         let mut assigned = TopicPartitionList::new();
         assigned.add_partition_offset(&self.topic, PARTITION, from).map_err(error::classify)?;
@@ -110,10 +115,15 @@ impl Reader {
         let mut last = None;
         loop {
             match consumer.poll(self.request.min(Duration::from_millis(100))) {
-                Some(Ok(record)) if record.key() == Some(&self.name) => {
-                    last = Some(record.payload().map(Bytes::copy_from_slice));
+                // Others go on writing, for as long as they like. Of this name nothing comes any more.
+                Some(Ok(record)) if record.offset() >= end => return Ok(last),
+                Some(Ok(record)) => {
+                    if record.key() == Some(&self.name) {
+                        last = Some(record.payload().map(Bytes::copy_from_slice));
+                    }
+                    let late = "the topic of checkpoints takes too long to be read";
+                    self.unless_over(Failure::because(Trouble::Unavailable, late))?;
                 }
-                Some(Ok(_)) => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
                 Some(Err(error)) => self.unless_over(error::classify(error))?,
                 None => self.unless_over(error::classify_code(Code::OperationTimedOut))?,

@@ -75,7 +75,8 @@ impl SourceDialect for Postgres {
             true => quoted.to_owned(),
             false => zone::moment_of(quoted),
         };
-        Some(format!("(extract(epoch from {moment}) * 1000)::bigint"))
+        // The end of all times is no number.
+        Some(format!("(case when isfinite({quoted}) then extract(epoch from {moment}) * 1000 end)::bigint"))
     }
 
     const NO_MS: &str = "null::bigint";

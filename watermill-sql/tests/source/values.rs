@@ -69,3 +69,25 @@ pub(crate) async fn an_id_that_is_longer_than_ours_is_delivered_and_its_dead_let
         assert_eq!(letter.message.metadata().get("uuid_poisoned"), Some(&*long_id(n)));
     }
 }
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_row_that_was_published_at_the_end_of_all_times_is_read_like_any_other() {
+    use crate::databases::TestDatabase as _;
+
+    type S = crate::databases::postgres_database::Database;
+    let server = S::default();
+    let pool = server.with_outbox().await;
+    outbox::fill::<S>(&pool, 0..2).await;
+    S::execute(&pool, "update outbox set written_at = 'infinity' where kind = 'placed' and seq = 1").await;
+    let source = || outbox::source().published_at("written_at");
+    let mut subscription = log::<S>(&pool, source()).subscribe("outbox").await.unwrap();
+    assert_eq!(read(&mut subscription, 2).await, ["0", "1"]);
+
+    S::execute(&pool, "create table moments (id uuid primary key, payload text, written_at timestamp)").await;
+    let insert = format!("insert into moments values ('{}', 'of no time', '-infinity')", id(7));
+    S::execute(&pool, &insert).await;
+    let source = SqlSource::table("moments").published_at("written_at").after_ack(AfterAck::Delete);
+    let mut subscription = queue::<S>(&pool, source).subscribe("moments").await.unwrap();
+    assert_eq!(read(&mut subscription, 1).await, ["of no time"]);
+}

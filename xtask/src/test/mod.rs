@@ -76,14 +76,14 @@ fn test(
             println!("     Running {binary}\n{output}     {binary} took {took}\n");
             summary.read(&binary.to_string(), &output);
             if !passed {
-                summary.failed_binaries.push(binary.to_string());
+                summary.ended_with_an_error(&binary.to_string(), &output);
             }
         })?;
         if summary.failures.len() <= unsteady_max {
             run_again(&binaries, summary)?;
         }
     }
-    if !docs || (!all && !summary.failed_binaries.is_empty()) {
+    if !docs || (!all && summary.has_failed()) {
         return Ok(());
     }
     let mut command = command(of_cargo, features);
@@ -105,7 +105,7 @@ fn run_again(binaries: &[Binary], summary: &mut Summary) -> Result {
             continue;
         };
         println!("     Running {test} of {binary} again, alone\n{output}");
-        if passed {
+        if passed && output.contains("test result: ok. 1 passed;") {
             summary.passed_alone(&failure);
         }
     }

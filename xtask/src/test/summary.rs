@@ -14,8 +14,8 @@ pub(super) struct Summary {
     pub(super) failures: Vec<Failure>,
     /// Those that failed among the others and passed alone.
     unsteady: Vec<Failure>,
-    /// The binaries that ended with an error: because of a test, or before they came to say so.
-    pub(super) failed_binaries: Vec<String>,
+    /// The binaries that ended with an error which none of their tests explains.
+    failed_binaries: Vec<String>,
 }
 
 /// A test that failed, and the binary it is in.
@@ -35,6 +35,8 @@ impl Summary {
             } else if let Some(test) =
                 line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
             {
+                // `a::b - should panic` is the test `a::b`.
+                let test = test.split(" - ").next().unwrap_or(test);
                 self.failures.push(Failure { test: test.to_owned(), binary: binary.to_owned() });
             }
         }
@@ -55,12 +57,28 @@ impl Summary {
         }
     }
 
+    /// Takes note of a binary that has ended with an error, and whose output was read. Where the tests that failed do not
+    /// tell why, as when it died, it is the binary that has failed.
+    pub(super) fn ended_with_an_error(&mut self, binary: &str, output: &str) {
+        let named = self.failures.iter().filter(|failure| failure.binary == binary).count();
+        let counted =
+            output.lines().filter_map(|line| line.strip_prefix("test result: ")).find_map(|counts| {
+                let (before, _) = counts.split_once(" failed")?;
+                before.split_whitespace().last()?.parse::<usize>().ok()
+            });
+        if named == 0 || counted != Some(named) {
+            self.failed_binaries.push(binary.to_owned());
+        }
+    }
+
+    /// Whether anything has failed so far.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failures.is_empty() || !self.failed_binaries.is_empty()
+    }
+
     /// Takes note of a test that failed and has passed, run again alone.
     pub(super) fn passed_alone(&mut self, failure: &Failure) {
         self.failures.retain(|other| other != failure);
-        if !self.failures.iter().any(|other| other.binary == failure.binary) {
-            self.failed_binaries.retain(|binary| *binary != failure.binary);
-        }
         self.unsteady.push(failure.clone());
     }
 
@@ -118,8 +136,10 @@ mod tests {
     #[test]
     fn a_test_that_passes_alone_is_named_and_no_failure() {
         let mut summary = Summary::default();
-        summary.read("a", "test x ... FAILED\ntest y ... FAILED\ntest result: FAILED. 1 passed; 2 failed;\n");
-        summary.failed_binaries.push("a".to_owned());
+        let output =
+            "test x - should panic ... FAILED\ntest y ... FAILED\ntest result: FAILED. 1 passed; 2 failed;\n";
+        summary.read("a", output);
+        summary.ended_with_an_error("a", output);
         let [x, y] = &summary.failures.clone()[..] else { panic!("two failed") };
         summary.passed_alone(x);
         assert_eq!(summary.verdict(), Err("failed:\n  y, in a".to_owned()));
@@ -132,7 +152,11 @@ mod tests {
     fn a_binary_that_dies_is_a_failure_and_so_is_a_run_without_tests() {
         let mut summary = Summary::default();
         assert!(summary.verdict().unwrap_err().starts_with("no test was run"));
-        summary.failed_binaries.push("a".to_owned());
+        let output = "test x ... FAILED\n";
+        summary.read("a", output);
+        summary.ended_with_an_error("a", output);
+        let x = summary.failures[0].clone();
+        summary.passed_alone(&x);
         assert_eq!(summary.verdict(), Err("ended with an error: a".to_owned()));
     }
 }

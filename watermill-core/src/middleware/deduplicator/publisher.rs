@@ -81,6 +81,7 @@ impl<P: Publisher> DeduplicatingPublisher<P> {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl<P: Publisher> Publisher for DeduplicatingPublisher<P> {
     async fn publish(&self, topic: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let fresh = self.fresh(topic, messages).await?;
@@ -111,6 +112,10 @@ impl<P: Publisher> Publisher for DeduplicatingPublisher<P> {
         }
         // The caller counts the messages of its own call, repeats included.
         result.map_err(|error| error.with_not_accepted(not_accepted))
+    }
+
+    fn take_back(&self) {
+        self.inner.take_back();
     }
 
     async fn close(&self) -> Result<(), PublishError> {

@@ -151,6 +151,7 @@ impl<D: LogDialect> Reader<D> {
         let limit = Limit { rows, bytes: self.config.batch_bytes };
         let fetched = D::fetch(connection.get(), &self.tables, cursor, after, limit).await;
         let mut fetched = fetched.map_err(classify::<D>)?;
+        fetching.note_size(&fetched, &self.config);
         let connection = match (&self.slot, fetched.is_cut) {
             (None, _) => Some(connection),
             (Some(slot), false) => {
@@ -166,7 +167,6 @@ impl<D: LogDialect> Reader<D> {
                 None
             }
         };
-        fetching.note_size(&fetched, &self.config);
         let now = Instant::now();
         let (topic, group) = (self.tables.topic(), self.config.group_name());
         fetching.waiting.note(&self.shared, topic, group, fetched.holder.clone(), now);
@@ -234,12 +234,14 @@ impl<D: LogDialect> Reader<D> {
                 }
             }
         }
-        if let Some(Leave::Through(boundary)) = fetching.leave
-            && fetching.held.is_none()
-            && state.ledger.read_up_to() < boundary
-        {
-            // Nothing else is there up to it.
-            state.ledger.push_foreign(boundary);
+        if let Some(Leave::Through(boundary)) = fetching.leave {
+            if fetching.held.is_some() {
+                // It is this reader's, which has not come to the boundary: nobody reads it but who holds the shard.
+                fetching.leave = None;
+            } else if state.ledger.read_up_to() < boundary {
+                // Nothing else is there up to it.
+                state.ledger.push_foreign(boundary);
+            }
         }
         // A row that is held is not in hand, and there may be others behind it.
         state.ledger.read_to_the_end = read_to_the_end && fetching.held.is_none();

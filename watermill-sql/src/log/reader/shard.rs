@@ -258,17 +258,19 @@ impl<D: LogDialect> Reader<D> {
             Intake::UpTo(boundary) => {
                 let last = fetched.rows.last().map_or(after, |row| row.position);
                 fetched.rows.retain(|row| row.position.offset <= boundary);
-                if last.offset >= boundary {
-                    fetching.leave = Some(Leave::Through(boundary.into()));
+                if last.offset < boundary {
+                    fetching.look_by(Instant::now() + BOUNDARY_INTERVAL);
+                    return Ok(());
                 }
+                fetching.leave = Some(Leave::Through(boundary.into()));
             }
             Intake::Over => {
                 fetched.rows.clear();
                 fetching.leave = Some(Leave::Through(after));
             }
         }
-        // What was read and not taken in is to be read again.
-        fetching.cursor = None;
+        // What was read and not taken in is read again by the same cursor, which goes on from what was: one that began anew
+        // would wait anew for every writer that it has waited for.
         fetching.look_by(Instant::now() + BOUNDARY_INTERVAL);
         fetched.more = false;
         Ok(())

@@ -226,7 +226,8 @@ impl<D: OrderedDialect> QueueReader<D> {
             plan.polling.no_later_than(now + due);
         }
         drop(state);
-        if found > 0 {
+        // Claims whose rows are gone are done with, whatever else there is.
+        if found > 0 || !intake.gone.is_empty() {
             self.take_in(intake, now);
             self.shared.wake_stream();
         }

@@ -88,7 +88,8 @@ impl<D: OrderedDialect> QueueReader<D> {
         mapping: &Mapping,
         claimed: &mut Vec<Claimed>,
     ) -> sqlx::Result<Vec<Release>> {
-        if claimed.len() < 2 {
+        // One row always fits. How large it is matters where no more than one has fitted before.
+        if claimed.is_empty() || claimed.len() == 1 && self.fitting(usize::MAX) > 1 {
             return Ok(Vec::new());
         }
         let ids: Vec<String> = claimed.iter().filter_map(id).collect();
