@@ -24,7 +24,7 @@ const HOUR: i64 = 3_600;
 /// The longest wait for a relay to have something in hand, and for messages to flow again after a fault.
 const FLOW: Duration = Duration::from_secs(30);
 /// How long a standby may take to become synchronous, and to follow.
-const FOLLOW: Duration = Duration::from_secs(60);
+const FOLLOW: Duration = Duration::from_secs(120);
 /// What may be so for a moment alone is looked at as often.
 const IN_A_ROW: u32 = 5;
 /// So many have arrived when a relay is in the middle of its work.
@@ -132,7 +132,7 @@ impl<D: Database> Breaker<'_, D> {
             for statement in D::BE_ALONE {
                 D::execute(&mut primary, (*statement).to_owned()).await?;
             }
-            self.notes.push("a standby did not follow within a minute, and was not promoted".to_owned());
+            self.notes.push("a standby did not follow in time, and was not promoted".to_owned());
             return Ok(None);
         }
         // It may have fallen behind for a moment, and was not waited for then.

@@ -46,8 +46,8 @@ pub(crate) struct Options {
 pub(crate) enum Judge {
     /// Everything
     All,
-    /// What depends on no machine: not how long a message waits, nor how often relays that are slow lose their lease
-    /// and repeat what may come twice
+    /// What depends on no machine: not how long a message or the end of a process waits, nor how often relays that are
+    /// slow lose their lease and repeat what may come twice
     Delivery,
 }
 

@@ -33,8 +33,9 @@ use crate::{
     writers::{Shop, Writers, make_tables},
 };
 
-/// After this time without a single message nothing is waited for any more.
-const NOTHING_MORE: Duration = Duration::from_secs(30);
+/// After this time without a single message nothing is waited for any more: longer than a transaction may hang in a client,
+/// and its end be waited for.
+const NOTHING_MORE: Duration = Duration::from_secs(180);
 /// How long everything is left alone before the first fault.
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -135,7 +136,7 @@ pub(crate) async fn perform<D: Database>(run: &Run, broker: &Server, name: &str)
 /// Whether a slow machine alone can break it.
 fn depends_on_the_machine(run: &Run, what: What) -> bool {
     match what {
-        What::Stalled => true,
+        What::Stalled | What::Misbehaved => true,
         What::Repeated => run.delivery == Delivery::AtLeastOnce,
         _ => false,
     }
