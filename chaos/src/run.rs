@@ -108,7 +108,7 @@ pub(crate) async fn perform<D: Database>(run: &Run, broker: &Server, name: &str)
     let until = now();
     misbehaved.extend(relays.stop().await?);
     let by_themselves = relays.ended_by_themselves.iter();
-    misbehaved.extend(by_themselves.map(|status| format!("a relay ended by itself, with {status}")));
+    let ended_by_themselves = by_themselves.map(|status| format!("a relay, with {status}")).collect();
     drop(consumer);
     let dead = match run.design {
         Design::Watermill => dead_letters::<D>(&mut connection, &job.dead_letters).await?,
@@ -124,6 +124,7 @@ pub(crate) async fn perform<D: Database>(run: &Run, broker: &Server, name: &str)
         made,
         until,
         misbehaved,
+        ended_by_themselves,
     };
     let mut findings = check(&evidence, promise(run));
     if run.judge == Judge::Delivery {

@@ -33,8 +33,10 @@ pub(crate) struct Evidence {
     pub(crate) made: Vec<Made>,
     /// Until when it was looked at.
     pub(crate) until: Moment,
-    /// What processes did that they should not.
+    /// What processes did that they should not when they were told to stop.
     pub(crate) misbehaved: Vec<String>,
+    /// Processes that were not told to.
+    pub(crate) ended_by_themselves: Vec<String>,
 }
 
 /// What is promised.
@@ -70,6 +72,7 @@ pub(crate) enum What {
     NotSetAside,
     SetAsideForNothing,
     Misbehaved,
+    EndedByThemselves,
     /// The database has not kept what it has acknowledged: then nothing else says anything.
     DatabaseForgot,
 }
@@ -86,6 +89,7 @@ impl What {
             Self::NotSetAside => "refused and not dead-lettered",
             Self::SetAsideForNothing => "dead-lettered for nothing",
             Self::Misbehaved => "processes that misbehaved",
+            Self::EndedByThemselves => "processes that ended by themselves",
             Self::DatabaseForgot => "forgotten by the database itself",
         }
     }
@@ -104,6 +108,7 @@ pub(crate) fn check(evidence: &Evidence, promise: Promise) -> Vec<Finding> {
         delivery::not_set_aside(evidence, promise),
         delivery::set_aside_for_nothing(evidence, promise),
         Finding::of(What::Misbehaved, evidence.misbehaved.clone()),
+        Finding::of(What::EndedByThemselves, evidence.ended_by_themselves.clone()),
     ];
     findings.into_iter().flatten().collect()
 }

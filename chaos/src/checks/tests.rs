@@ -176,4 +176,6 @@ fn a_database_that_does_not_keep_what_it_has_acknowledged_is_found() {
 fn a_process_that_misbehaves_is_told() {
     let evidence = Evidence { misbehaved: vec!["it ended".to_owned()], ..sound() };
     assert_eq!(found(&evidence, PROMISE), [(What::Misbehaved, 1)]);
+    let evidence = Evidence { ended_by_themselves: vec!["with 1".to_owned()], ..sound() };
+    assert_eq!(found(&evidence, PROMISE), [(What::EndedByThemselves, 1)]);
 }
