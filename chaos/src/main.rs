@@ -52,11 +52,15 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // Where the verdicts of the runs stand, because it takes the place of one.
-            println!("ABANDONED: {error}");
+            println!("{}", abandoned(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What takes the place of a verdict. What belongs to it is indented.
+fn abandoned(error: &dyn std::error::Error) -> String {
+    format!("ABANDONED: {}", error.to_string().replace('\n', "\n  "))
 }
 
 /// Then what was started ends with what is dropped.
@@ -80,9 +84,17 @@ async fn run(options: Options) -> Result<bool> {
     let broker = Server::broker("broker").await?;
     let mut kept = true;
     for run in &runs {
-        let report = Box::pin(perform(run, &broker)).await?;
-        println!("{report}");
-        kept &= report.is_kept();
+        // What one run cannot be given, the next may need nothing of.
+        kept &= match Box::pin(perform(run, &broker)).await {
+            Ok(report) => {
+                println!("{report}");
+                report.is_kept()
+            }
+            Err(error) => {
+                println!("{}\n", abandoned(&*error));
+                false
+            }
+        };
     }
     Ok(kept)
 }

@@ -68,13 +68,27 @@ pub(crate) fn check() -> Result {
 
 fn judged() -> Result {
     let args = ["--judge", "delivery", "--seed", SEED].map(str::to_owned);
-    let mut broken = Vec::new();
+    let mut verdicts = Verdicts::default();
     let done = process::read_lines(program()?.args(args), |line| {
         println!("{line}");
-        let is_verdict = [BROKEN, ABANDONED].iter().any(|verdict| line.starts_with(verdict));
-        broken.extend(is_verdict.then(|| line.to_owned()));
+        verdicts.read(line);
     });
-    done.map_err(|error| [broken, vec![error]].concat().join("\n"))
+    done.map_err(|error| [verdicts.lines, vec![error]].concat().join("\n"))
+}
+
+/// The lines that say what went wrong, with what is indented below them.
+#[derive(Default)]
+struct Verdicts {
+    lines: Vec<String>,
+    is_in_one: bool,
+}
+
+impl Verdicts {
+    fn read(&mut self, line: &str) {
+        let begins = [BROKEN, ABANDONED].iter().any(|verdict| line.starts_with(verdict));
+        self.is_in_one = begins || (self.is_in_one && line.starts_with("  "));
+        self.lines.extend(self.is_in_one.then(|| line.to_owned()));
+    }
 }
 
 fn build(what: &[&str]) -> Result {
@@ -89,4 +103,23 @@ fn program() -> Result<Command> {
     let mut chaos = Command::new(programs.join("watermill-chaos"));
     chaos.env(XTASK, programs.join("xtask")).env(DAEMON, programs.join("watermill-forwarder"));
     Ok(chaos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_read_to_its_end() {
+        let mut verdicts = Verdicts::default();
+        let said = [
+            "ABANDONED: it has ended; its log ends with",
+            "  [ERROR] Aborting",
+            "",
+            "  a table",
+            "BROKEN: 1 lost",
+        ];
+        said.map(|line| verdicts.read(line));
+        assert_eq!(verdicts.lines, [said[0], said[1], said[4]]);
+    }
 }

@@ -53,13 +53,15 @@ pub(super) fn command(program: &Path, account: Option<Account>) -> Command {
 }
 
 /// The folder for a server's data: `dir`, or where another account could not get there (a clone in
-/// root's home, for one), a folder for temporary files that is always the same for `dir`.
+/// root's home, for one) or a server's own scripts would not (they split at a blank), a folder for temporary files
+/// that is always the same for `dir`.
 pub(super) fn data_dir(dir: &Path, account: Option<Account>) -> PathBuf {
     let reachable = |folder: &Path| {
         // What does not exist yet will be made by us.
         folder.metadata().map_or(true, |metadata| metadata.mode() & 0o001 != 0)
     };
-    if account.is_none() || dir.ancestors().all(reachable) {
+    let is_split = dir.to_string_lossy().contains(char::is_whitespace);
+    if !is_split && (account.is_none() || dir.ancestors().all(reachable)) {
         return dir.join("data");
     }
     let mut hasher = DefaultHasher::new();
@@ -113,11 +115,14 @@ pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<u32> {
         .map_err(|error| format!("failed to start {:?}: {error}", command.get_program()))
 }
 
-/// Waits until a server answers.
-pub(super) fn wait(log: &Path, mut answers: impl FnMut() -> bool) -> Result {
+/// Waits until a server answers, or has ended without having answered.
+pub(super) fn wait(pid: u32, log: &Path, mut answers: impl FnMut() -> bool) -> Result {
     for _ in 0..LOOKS_MAX {
         if answers() {
             return Ok(());
+        }
+        if !lives(pid) {
+            return Err(format!("it has ended; its log ends with\n{}", end_of(log)));
         }
         pause();
     }
@@ -223,5 +228,16 @@ mod tests {
         let account = Some(Account { uid: 1, gid: 1 });
         assert_eq!(data_dir(Path::new("/usr/x"), account), Path::new("/usr/x/data"));
         assert_eq!(data_dir(Path::new("/anything"), None), Path::new("/anything/data"));
+    }
+
+    #[test]
+    fn a_server_that_ends_is_waited_for_no_longer_and_its_log_is_shown() {
+        let log = std::env::temp_dir().join(format!("watermill-xtask-{}-ends.log", std::process::id()));
+        let pid = spawn(Command::new("sh").args(["-c", "echo the port is taken; exit 1"]), &log).unwrap();
+
+        let error = wait(pid, &log, || false).unwrap_err();
+        let _ = fs::remove_file(&log);
+
+        assert_eq!(error, "it has ended; its log ends with\nthe port is taken");
     }
 }

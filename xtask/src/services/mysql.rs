@@ -102,14 +102,15 @@ fn start(dir: &Path, speed: &[&str]) -> Result<String> {
     let log = dir.join("server.log");
     let mut start = daemon::command(&server, account);
     start.arg("--no-defaults").arg(format!("--datadir={}", data.display())).arg(&tmpdir);
-    start.arg(format!("--socket={}", data.join("socket").display()));
+    // Below the data. The path of a socket may have 107 bytes, and a folder's alone can be longer.
+    start.arg("--socket=socket");
     start.arg(format!("--pid-file={}", pid_file(&data).display())).arg(format!("--port={port}"));
     start.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=500"]);
     start.arg("--max-allowed-packet=64M").args(speed);
     clock::apply(&mut start, &data)?;
     let pid = daemon::spawn(&mut start, &log)?;
     let admin = find("mariadb-admin")?;
-    daemon::wait(&log, || answers(&admin, port))?;
+    daemon::wait(pid, &log, || answers(&admin, port))?;
     clock::tidy(pid);
     Ok(format!("mysql://root@127.0.0.1:{port}/mysql"))
 }
@@ -140,4 +141,32 @@ fn tmpdir(data: &Path) -> PathBuf {
 
 fn pid_file(data: &Path) -> PathBuf {
     data.join("server.pid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_starts_in_a_folder_with_blanks() {
+        starts_in("many blanks in a name");
+    }
+
+    #[test]
+    fn a_server_starts_in_a_folder_whose_path_is_longer_than_that_of_a_socket_may_be() {
+        starts_in(&"letters-".repeat(15));
+    }
+
+    fn starts_in(folder: &str) {
+        let root =
+            std::env::temp_dir().join(format!("watermill-xtask-{}-{}", std::process::id(), folder.len()));
+        let dir = root.join(folder);
+
+        let started = MySql.start(&dir);
+        let ended = MySql.kill(&dir).and_then(|()| MySql.remove(&dir));
+        std::fs::remove_dir_all(&root).unwrap();
+
+        assert!(started.unwrap().starts_with("mysql://"));
+        ended.unwrap();
+    }
 }

@@ -54,7 +54,7 @@ impl Service for PgBouncer {
         let pid = daemon::spawn(start.arg(&config), &log)?;
         write(&dir.join(PID), &pid.to_string())?;
         write(&dir.join(BEHIND), &server.to_string())?;
-        daemon::wait(&log, || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        daemon::wait(pid, &log, || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
         Ok(format!("postgres://{}@127.0.0.1:{port}/{}", server.user, server.database))
     }
 

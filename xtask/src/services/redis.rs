@@ -34,7 +34,7 @@ impl Service for Redis {
         let file = pid_file(dir);
         fs::write(&file, pid.to_string())
             .map_err(|error| format!("failed to write {}: {error}", file.display()))?;
-        daemon::wait(&log, || answers(port))?;
+        daemon::wait(pid, &log, || answers(port))?;
         Ok(format!("redis://127.0.0.1:{port}/"))
     }
 

@@ -50,11 +50,7 @@ impl Service for Kafka {
         }
         let pid = daemon::spawn(java.command("kafka.Kafka").arg(&config), &log)?;
         write(&pid_file(dir), &pid.to_string())?;
-        // One that ends by itself is not waited for.
-        daemon::wait(&log, || said_ready(&log) || daemon::living(&pid_file(dir)).is_none())?;
-        if !said_ready(&log) {
-            return Err(format!("it has ended; its log ends with\n{}", daemon::end_of(&log)));
-        }
+        daemon::wait(pid, &log, || said_ready(&log))?;
         Ok(format!("127.0.0.1:{port}"))
     }
 

@@ -31,7 +31,7 @@ pub(super) fn start(dir: &Path, why: &str) -> Result<String> {
     let pid = daemon::spawn(command.args(["--advertised-listener-url", &url]), &log)?;
     write(&pid_file(dir), &pid.to_string())?;
     write(&note(dir), why.lines().next().unwrap_or_default())?;
-    daemon::wait(&log, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    daemon::wait(pid, &log, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
     Ok(format!("127.0.0.1:{port}"))
 }
 

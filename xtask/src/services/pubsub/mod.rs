@@ -40,12 +40,7 @@ impl Service for PubSub {
         let pid = daemon::spawn(command.args(["--host=127.0.0.1", &format!("--port={port}")]), &log)?;
         fs::write(pid_file(dir), pid.to_string())
             .map_err(|error| format!("failed to write {}: {error}", pid_file(dir).display()))?;
-        daemon::wait(&log, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok() || daemon::living(&pid_file(dir)).is_none()
-        })?;
-        if !self.is_up(dir) {
-            return Err(format!("it has ended; its log ends with\n{}", daemon::end_of(&log)));
-        }
+        daemon::wait(pid, &log, || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
         Ok(format!("127.0.0.1:{port}"))
     }
 
