@@ -6,8 +6,11 @@ use tokio::time::timeout;
 
 use crate::error::{Failure, Trouble};
 
-/// How long it may take to look at the tables of a topic, and to make them.
+/// How long it may take to look at the tables of a topic, and to make them. To change one that has rows may take longer.
 pub(crate) const PREPARE_MAX: Duration = Duration::from_secs(10);
+/// How long a change of a table waits for whoever has it locked, in seconds: everybody else waits behind it.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) const LOCK_SECS_MAX: u32 = 10;
 
 /// Waits for the database for so long at most: a connection may be half open, a table locked. What was asked for
 /// may still be done.

@@ -16,3 +16,5 @@ pub(crate) use self::{
     reserve::{Lent, Reserve},
     spares::Spares,
 };
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use limit::LOCK_SECS_MAX;

@@ -8,7 +8,7 @@ use super::lease::{SHARDED, VERSION};
 use crate::{PayloadColumn, SqlSource, dead_letter::check_topic, shards::Place, source};
 
 /// The width of the column that holds the group on PostgreSQL and MySQL, in characters.
-const GROUP_CHARS_MAX: usize = 255;
+pub(crate) const GROUP_CHARS_MAX: usize = 255;
 /// Rows of one fetch are in memory at once.
 const BATCH_SIZE_MAX: usize = 10_000;
 /// Below this, ordinary delays of a loaded machine look like a dead owner.
@@ -271,6 +271,14 @@ impl SqlSubscriberConfig {
     /// there, and retention would keep everything for it.
     pub(crate) fn makes_group(&self) -> bool {
         self.shard.is_none()
+    }
+
+    /// The groups of the other shards of the same generation, where a shard is read.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn other_shards(&self) -> Vec<String> {
+        let Some(Place { shards, number, .. }) = self.shard else { return Vec::new() };
+        let Some((generation, _)) = self.group_name().rsplit_once('/') else { return Vec::new() };
+        (0..shards).filter(|other| *other != number).map(|other| format!("{generation}/{other}")).collect()
     }
 
     /// What a claim writes of itself.

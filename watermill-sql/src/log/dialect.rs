@@ -150,6 +150,10 @@ pub trait Cursor: fmt::Debug + Send + Sync + 'static {
 
     /// Forgets what does not outlive a connection.
     fn lose_connection(&mut self) {}
+
+    /// There was a row at this offset, which may be gone: what is missing up to there may be being written, although nothing
+    /// behind it is seen.
+    fn reaches(&mut self, _offset: i64) {}
 }
 
 /// Nothing need be remembered where rows commit in order.

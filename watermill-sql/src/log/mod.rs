@@ -16,6 +16,7 @@ mod renewals;
 mod start;
 mod subscriber;
 
+pub(crate) use config::GROUP_CHARS_MAX;
 pub use config::{CommitOrder, SqlSubscriberConfig, StartPosition};
 pub(crate) use dialect::Cursor;
 pub(crate) use dialect::LogDialect;

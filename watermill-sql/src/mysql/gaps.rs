@@ -31,6 +31,8 @@ pub(crate) enum Probed {
 pub(crate) struct Gaps {
     /// Gaps that will never have rows, above the position.
     void: Vec<Gap>,
+    /// Whatever is missing up to here will never have rows.
+    decided: i64,
     wave: Option<Wave>,
 }
 
@@ -50,7 +52,7 @@ impl Gaps {
     /// The gaps between a position and the rows after it that may yet have rows.
     pub(crate) fn undecided(&self, after: i64, offsets: impl IntoIterator<Item = i64>) -> Vec<Gap> {
         let mut gaps = Vec::new();
-        let mut before = after;
+        let mut before = after.max(self.decided);
         for offset in offsets {
             let mut from = before.saturating_add(1);
             for &(first, last) in self.void.iter().filter(|(first, last)| *last > before && *first < offset) {
@@ -62,9 +64,15 @@ impl Gaps {
             if from < offset {
                 gaps.push((from, offset - 1));
             }
-            before = offset;
+            before = before.max(offset);
         }
         gaps
+    }
+
+    /// Somebody else who reads in the same order has come so far: what was missing for it then is missing for good, and what
+    /// was not is seen by whoever reads from now on.
+    pub(crate) fn note_decided(&mut self, up_to: i64) {
+        self.decided = self.decided.max(up_to);
     }
 
     /// Takes note of the statements that run now. The first call for new gaps begins their wave.
@@ -177,6 +185,16 @@ mod tests {
         assert!(gaps.is_waiting());
         assert_eq!(gaps.undecided(3, [6, 7, 10]), [(4, 5)]);
         assert!(gaps.note_probes(&[((4, 5), Probed::Row)], now));
+    }
+
+    #[test]
+    fn what_another_reader_has_passed_is_decided_and_no_more() {
+        let mut gaps = Gaps::default();
+        gaps.note_decided(6);
+        assert_eq!(gaps.undecided(3, [4, 9, 11]), [(7, 8), (10, 10)]);
+        gaps.note_decided(2);
+        assert_eq!(gaps.undecided(8, [10]), [(9, 9)]);
+        assert_eq!(gaps.undecided(3, [5]), []);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl OrderedDialect for MySql {
         connection: &mut MySqlConnection,
         queue: &Queue,
         turn: Turn,
-        Bounds { limit, run, looks }: Bounds,
+        Bounds { limit, bytes, run, looks }: Bounds,
         holders: &[i64],
     ) -> sqlx::Result<Look> {
         let (messages, owner, timeout_ms) = (queue.tables.messages(), &queue.owner, queue.timeout_ms());
@@ -141,7 +141,7 @@ impl OrderedDialect for MySql {
                     ordering_key, holds_key is not null
              from {FOUND} straight_join {messages} m on m.`offset` = found.o where m.owner = '{owner}'",
             turn.first_ms(),
-            queue.batch_bytes,
+            bytes,
             rows::COLUMNS,
         );
         let answers = sqlx::raw_sql(AssertSqlSafe(claim)).fetch_all(&mut *connection).await;

@@ -42,11 +42,19 @@ pub struct Cursor {
     /// How long a transaction of ours may be silent before the server ends it.
     silence: Duration,
     gaps: Gaps,
+    /// The groups of the other shards, where it reads one.
+    others: Vec<String>,
+    /// There was a row, which may be gone.
+    reach: i64,
     /// The first missing offset that the reader waits for, and since when.
     held: Option<(i64, Instant)>,
 }
 
-impl logs::Cursor for Cursor {}
+impl logs::Cursor for Cursor {
+    fn reaches(&mut self, offset: i64) {
+        self.reach = offset;
+    }
+}
 
 pub(super) async fn open(
     connection: &mut MySqlConnection,
@@ -60,8 +68,15 @@ pub(super) async fn open(
         (_, false) if statements::are_numbered(connection).await.unwrap_or(false) => Proof::Events,
         _ => Proof::Grace,
     };
-    let cursor =
-        Cursor { proof, grace: config.gap_grace, silence: config.lease, gaps: Gaps::default(), held: None };
+    let cursor = Cursor {
+        proof,
+        grace: config.gap_grace,
+        silence: config.lease,
+        gaps: Gaps::default(),
+        others: config.other_shards(),
+        reach: 0,
+        held: None,
+    };
     if cursor.proof == Proof::Grace {
         cursor.warn(tables);
     }
@@ -81,19 +96,25 @@ impl Cursor {
         self.gaps.forget_up_to(after);
         let read = rows::visible(connection, tables, after, limit).await?;
         let (more, is_cut, mut rows) = (read.are_more(limit), read.is_cut, read.rows);
-        let mut gaps = self.undecided(after, &rows);
+        let mut gaps = self.undecided(after, &rows, more);
         if gaps.is_empty() {
             self.gaps.clear(after);
             self.held = None;
             return Ok(Fetched { rows, more, is_cut, undecided: false, holder: None });
         }
         let now = Instant::now();
-        let locked = self.decide(connection, tables, &gaps, &rows, now).await?;
+        // Their shards' rows may have been deleted, as a source's are that are done with.
+        self.gaps.note_decided(self.passed_by_others(connection, tables).await?);
+        gaps = self.undecided(after, &rows, more);
+        let locked = match gaps.is_empty() {
+            true => false,
+            false => self.decide(connection, tables, &gaps, &rows, now).await?,
+        };
         // Rows may have appeared, which were missing before.
         let read = rows::visible(connection, tables, after, limit).await?;
         let (more, is_cut) = (read.are_more(limit), read.is_cut);
         rows = read.rows;
-        gaps = self.undecided(after, &rows);
+        gaps = self.undecided(after, &rows, more);
         let Some(&(first, _)) = gaps.first() else {
             self.held = None;
             return Ok(Fetched { more, is_cut, rows, undecided: false, holder: None });
@@ -126,8 +147,25 @@ impl Cursor {
         );
     }
 
-    fn undecided(&self, after: i64, rows: &[Row]) -> Vec<Gap> {
-        self.gaps.undecided(after, rows.iter().map(|row| row.position.offset))
+    fn undecided(&self, after: i64, rows: &[Row], more: bool) -> Vec<Gap> {
+        let behind = (!more).then_some(self.reach.saturating_add(1)).filter(|_| self.reach > after);
+        let last = rows.last().map_or(after, |row| row.position.offset);
+        let behind = behind.filter(|behind| last < *behind);
+        self.gaps.undecided(after, rows.iter().map(|row| row.position.offset).chain(behind))
+    }
+
+    /// How far readers of other shards have come: they read the same rows, and decide the same gaps.
+    async fn passed_by_others(&self, connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<i64> {
+        if self.others.is_empty() {
+            return Ok(0);
+        }
+        let groups = vec!["?"; self.others.len()].join(", ");
+        let passed = format!(
+            "select cast(coalesce(max(offset_acked), 0) as signed) from {} where consumer_group in ({groups})",
+            tables.offsets()
+        );
+        let passed = sqlx::query_scalar(AssertSqlSafe(passed));
+        self.others.iter().fold(passed, |passed, group| passed.bind(group)).fetch_one(connection).await
     }
 
     /// Goes one step on with these gaps. Returns whether a row of one is locked.
@@ -144,7 +182,8 @@ impl Cursor {
         if checks::is_read_only(connection).await? {
             return Err(sqlx::Error::Protocol(checks::READ_ONLY.to_owned()));
         }
-        let up_to = rows.last().map_or(0, |row| row.position.offset);
+        let seen = rows.last().map_or(0, |row| row.position.offset);
+        let up_to = gaps.last().map_or(seen, |(_, last)| seen.max(last.saturating_add(1)));
         let running = match self.proof {
             Proof::Processes => statements::of_processes(connection).await?,
             Proof::Writers => statements::of_writers(connection, tables).await?,

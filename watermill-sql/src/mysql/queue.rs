@@ -12,7 +12,7 @@ use crate::{
         ASIDE_MS, CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json,
         json_pairs,
     },
-    stored::Store,
+    stored::{Limit, Store},
     topic::Tables,
 };
 
@@ -45,7 +45,7 @@ impl QueueDialect for MySql {
         connection: &mut MySqlConnection,
         queue: &Queue,
         turn: Turn,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Vec<Claimed>> {
         let (messages, owner, timeout_ms) = (queue.tables.messages(), &queue.owner, queue.timeout_ms());
         let claim = format!(
@@ -60,7 +60,7 @@ impl QueueDialect for MySql {
                             coalesce(length(payload), 0) + coalesce(length(metadata), 0) as bytes
                      from {messages}
                      where acked = 0 and due_ms >= {} and due_ms <= {NOW_MS}
-                     order by due_ms, `offset` limit {limit} for update skip locked
+                     order by due_ms, `offset` limit {} for update skip locked
                  ) free
              ) counted where coalesce(before_it, 0) < {};
              update {FOUND} straight_join {messages} m on m.`offset` = found.o
@@ -70,7 +70,8 @@ impl QueueDialect for MySql {
              from {FOUND} straight_join {messages} m on m.`offset` = found.o
              where m.owner = '{owner}' order by found.n",
             turn.first_ms(),
-            queue.batch_bytes,
+            limit.rows,
+            limit.bytes,
             rows::COLUMNS,
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(claim)).fetch_all(&mut *connection).await;

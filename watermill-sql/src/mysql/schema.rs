@@ -6,6 +6,7 @@ use watermill_core::metadata_keys;
 
 use crate::{
     PayloadColumn,
+    connection::LOCK_SECS_MAX,
     schema::{HOLDS_KEY, SchemaDialect},
     topic::{CHECKPOINTS, LEASES, Tables},
 };
@@ -29,6 +30,16 @@ impl SchemaDialect for MySql {
         sqlx::query_scalar(
             "select cast(column_name as char) from information_schema.columns
              where table_schema = database() and table_name = ?",
+        )
+        .bind(table)
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn writable_columns(connection: &mut MySqlConnection, table: &str) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "select cast(column_name as char) from information_schema.columns
+             where table_schema = database() and table_name = ? and coalesce(generation_expression, '') = ''",
         )
         .bind(table)
         .fetch_all(connection)
@@ -115,15 +126,8 @@ impl SchemaDialect for MySql {
         .filter(|(name, _)| !present.iter().any(|there| there == name))
         .map(|(_, add)| *add)
         .collect();
-        let messages = tables.messages();
-        let adopted = execute(connection, format!("alter table {messages} {}", missing.join(", "))).await;
-        if let Err(error) = adopted {
-            let present = Self::columns(connection, &tables.messages_name()).await?;
-            if !present.iter().any(|there| there == "due_ms") {
-                return Err(error);
-            }
-        }
-        Ok(())
+        let statement = format!("alter table {} {}", tables.messages(), missing.join(", "));
+        change(connection, tables, "due_ms", statement).await
     }
 
     /// The key is a hash, because an index holds no text of any length.
@@ -143,12 +147,7 @@ impl SchemaDialect for MySql {
     /// Of several that do so at once one succeeds, and the others find the columns there.
     async fn add_order(connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<()> {
         for statement in Self::order_queue(tables) {
-            if let Err(error) = execute(connection, statement).await {
-                let present = Self::columns(connection, &tables.messages_name()).await?;
-                if !present.iter().any(|there| there == HOLDS_KEY) {
-                    return Err(error);
-                }
-            }
+            change(connection, tables, HOLDS_KEY, statement).await?;
         }
         Ok(())
     }
@@ -206,6 +205,43 @@ impl SchemaDialect for MySql {
         )
         .await
     }
+}
+
+/// Changes a table that has rows so that it has a column. It may take long, and who does the same meanwhile waits for it; but
+/// nobody waits for long behind it while others have the table locked.
+async fn change(
+    connection: &mut MySqlConnection,
+    tables: &Tables,
+    column: &str,
+    statement: String,
+) -> sqlx::Result<()> {
+    let wait = "set @watermill_lock_wait = @@session.lock_wait_timeout";
+    execute(connection, format!("{wait}; set session lock_wait_timeout = {LOCK_SECS_MAX}")).await?;
+    let changed = loop {
+        let Err(error) = execute(connection, statement.clone()).await else { break Ok(()) };
+        let present = MySql::columns(connection, &tables.messages_name()).await?;
+        if present.iter().any(|there| there == column) {
+            break Ok(());
+        }
+        if !is_changed_by_another(connection, &tables.messages()).await? {
+            break Err(error);
+        }
+    };
+    execute(connection, "set session lock_wait_timeout = @watermill_lock_wait".to_owned()).await?;
+    changed
+}
+
+/// Whether somebody of this account's is changing the table, and waits for nobody.
+async fn is_changed_by_another(connection: &mut MySqlConnection, messages: &str) -> sqlx::Result<bool> {
+    let changing: i64 = sqlx::query_scalar(
+        "select count(*) from information_schema.processlist
+         where id <> connection_id() and db = database() and locate(concat('alter table ', ?), info) = 1
+           and state not like 'Waiting for table metadata lock%'",
+    )
+    .bind(messages)
+    .fetch_one(connection)
+    .await?;
+    Ok(changing > 0)
 }
 
 fn payload_type(payload: PayloadColumn) -> &'static str {

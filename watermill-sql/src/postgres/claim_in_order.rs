@@ -31,7 +31,7 @@ pub(super) async fn claim(
     connection: &mut PgConnection,
     queue: &Queue,
     turn: Turn,
-    Bounds { limit, run, looks }: Bounds,
+    Bounds { limit, bytes, run, looks }: Bounds,
     holders: &[i64],
 ) -> sqlx::Result<Look> {
     // Statements of their own, because to plan the parts that are not needed takes as long as much of the rest.
@@ -46,7 +46,7 @@ pub(super) async fn claim(
         .bind(queue.timeout_ms())
         .bind(bound(looks))
         .bind(bound(limit))
-        .bind(bound(queue.batch_bytes))
+        .bind(bound(bytes))
         .bind(turn.first_offset());
     let claim = if is_enough_of_heads { claim } else { claim.bind(bound(run)) };
     let claim = if is_enough_of_heads || holders.is_empty() { claim } else { claim.bind(holders) };

@@ -9,7 +9,7 @@ use super::{NOW_MS, rows};
 use crate::{
     error::Failure,
     queue::{ASIDE_MS, CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn},
-    stored::Store,
+    stored::{Limit, Store},
     topic::Tables,
 };
 
@@ -42,7 +42,7 @@ impl QueueDialect for Postgres {
         connection: &mut PgConnection,
         queue: &Queue,
         turn: Turn,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Vec<Claimed>> {
         let rows = sqlx::query(AssertSqlSafe(format!(
             r#"update {messages} m
@@ -66,8 +66,8 @@ impl QueueDialect for Postgres {
         )))
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .bind(i64::try_from(queue.batch_bytes).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
         .bind(turn.first_offset())
         .fetch_all(connection)
         .await?;

@@ -6,6 +6,7 @@ use watermill_core::metadata_keys;
 
 use crate::{
     PayloadColumn,
+    connection::LOCK_SECS_MAX,
     schema::{HOLDS_KEY, SchemaDialect},
     topic::{CHECKPOINTS, LEASES, Tables},
 };
@@ -34,6 +35,17 @@ impl SchemaDialect for Postgres {
             "select attname::text from pg_attribute
              where attrelid = to_regclass(case when left($1, 1) = '\"' then $1 else quote_ident($1) end)
                and attnum > 0 and not attisdropped",
+        )
+        .bind(table)
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn writable_columns(connection: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "select attname::text from pg_attribute
+             where attrelid = to_regclass(case when left($1, 1) = '\"' then $1 else quote_ident($1) end)
+               and attnum > 0 and not attisdropped and attgenerated = '' and attidentity <> 'a'",
         )
         .bind(table)
         .fetch_all(connection)
@@ -106,7 +118,7 @@ impl SchemaDialect for Postgres {
         let messages = tables.messages();
         let columns = QUEUE_COLUMNS.map(|column| format!("add column if not exists {column}")).join(", ");
         let adopt = format!("alter table {messages} {columns}; {}", finish_queue(&messages));
-        unless_there(connection, tables, "due_ms", &adopt).await
+        change(connection, tables, "due_ms", &adopt).await
     }
 
     /// Rows that hold a key are in the one index, and those that do not in the other. The key is a hash, because an index
@@ -132,7 +144,7 @@ impl SchemaDialect for Postgres {
     /// The first has every row written anew.
     async fn add_order(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
         let statements = Self::order_queue(tables).join("; ").replace('\'', "''");
-        unless_there(connection, tables, HOLDS_KEY, &statements).await
+        change(connection, tables, HOLDS_KEY, &statements).await
     }
 
     async fn create_offsets(connection: &mut PgConnection, tables: &Tables) -> sqlx::Result<()> {
@@ -199,28 +211,45 @@ fn finish_queue(messages: &str) -> String {
     format!(r#"create index on {messages} (due_ms, "offset") where not acked"#)
 }
 
-/// Runs statements unless the messages table has a column. The catalogue is read with a snapshot, because
-/// what the session remembers of it may be from before it had the lock. No name that can stand here has a
-/// quote in it.
+/// Runs statements unless the messages table has a column.
 async fn unless_there(
     connection: &mut PgConnection,
     tables: &Tables,
     column: &str,
     statements: &str,
 ) -> sqlx::Result<()> {
-    let messages = tables.messages();
-    create(
-        connection,
-        tables,
-        format!(
-            "do 'begin
-                if not exists (
-                    select from pg_attribute where attrelid = to_regclass(''{messages}'') and attname = ''{column}''
-                ) then {statements}; end if;
-            end'"
-        ),
+    create(connection, tables, format!("do 'begin {} end'", unless(tables, column, statements))).await
+}
+
+/// Changes a table that has rows unless it has a column. It may take long: of those that do so at once each waits for the one
+/// before it, and those that make or change other tables do not; nor does anybody wait for long behind it while others have
+/// the table locked.
+async fn change(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    column: &str,
+    statements: &str,
+) -> sqlx::Result<()> {
+    let (messages, change) = (tables.messages(), unless(tables, column, statements));
+    let change = format!(
+        "do 'begin
+            perform pg_advisory_xact_lock(hashtextextended(''{messages}'', {CREATING}));
+            perform set_config(''lock_timeout'', ''{LOCK_SECS_MAX}s'', true);
+            {change}
+        end'"
+    );
+    sqlx::raw_sql(AssertSqlSafe(change)).execute(connection).await.map(drop)
+}
+
+/// The catalogue is read with a snapshot, because what the session remembers of it may be from before it had the lock. No
+/// name that can stand here has a quote in it.
+fn unless(tables: &Tables, column: &str, statements: &str) -> String {
+    format!(
+        "if not exists (
+            select from pg_attribute where attrelid = to_regclass(''{}'') and attname = ''{column}''
+        ) then {statements}; end if;",
+        tables.messages()
     )
-    .await
 }
 
 fn payload_type(payload: PayloadColumn) -> &'static str {

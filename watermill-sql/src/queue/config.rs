@@ -32,6 +32,7 @@ pub struct SqlQueueSubscriberConfig {
     pub(crate) retry: Backoff,
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) initialize_schema: bool,
+    pub(crate) schema_timeout: Duration,
     pub(crate) payload_column: Option<PayloadColumn>,
     pub(crate) watch: bool,
     pub(crate) watch_interval: Duration,
@@ -150,6 +151,20 @@ impl SqlQueueSubscriberConfig {
         self
     }
 
+    /// Sets how long the database may take to change a queue that is there: to put it in [order](Self::ordered_by_key), or
+    /// to add the columns that one of Go's lacks. Default: 1 hour.
+    ///
+    /// The change takes longer the more rows there are, and nobody writes to the queue meanwhile: MySQL and PostgreSQL write
+    /// every row anew, SQLite makes two indexes. After this time `subscribe` and `initialize` fail, as they do when the
+    /// server itself ends the statement. The server may go on with it, and whoever calls again waits for that. Call `initialize`
+    /// where you migrate, so that no start has to wait. For others that have the table locked nobody is kept waiting longer than
+    /// 10 s, and on SQLite than the connection's `busy_timeout`.
+    #[must_use]
+    pub fn schema_timeout(mut self, schema_timeout: Duration) -> Self {
+        self.schema_timeout = schema_timeout;
+        self
+    }
+
     /// Sets of which type the payload column of a missing table is made, here and for dead letters.
     /// Default: what Go's library makes, JSON on PostgreSQL and MySQL, bytes on SQLite. Reading takes
     /// either.
@@ -221,6 +236,7 @@ impl SqlQueueSubscriberConfig {
         check(self.visibility_timeout <= VISIBILITY_TIMEOUT_MAX, "visibility_timeout: more than a day");
         check(self.batch_size > 0, "batch_size: zero would claim nothing");
         check(self.batch_size <= BATCH_SIZE_MAX, "batch_size: more than 1,000 rows at once");
+        check(!self.schema_timeout.is_zero(), "schema_timeout: zero would change no table");
         check(self.batch_bytes > 0, "batch_bytes: zero would claim one row at a time");
         check(!self.poll_interval_min.is_zero(), "poll_interval_min: zero would poll without a pause");
         check(self.watch_interval >= WATCH_INTERVAL_MIN, "watch_interval: less than 4 ms");
@@ -261,6 +277,7 @@ impl Default for SqlQueueSubscriberConfig {
             retry: Backoff::default(),
             dead_letter_topic: None,
             initialize_schema: true,
+            schema_timeout: Duration::from_secs(3600),
             payload_column: None,
             watch: true,
             watch_interval: Duration::from_millis(20),

@@ -6,7 +6,11 @@ use async_trait::async_trait;
 
 use super::OnAck;
 use crate::{
-    error::Failure, publisher::InsertDialect, source::SourceDialect, stored::Row, topic::Tables,
+    error::Failure,
+    publisher::InsertDialect,
+    source::SourceDialect,
+    stored::{Limit, Row},
+    topic::Tables,
     watch::WatchDialect,
 };
 
@@ -27,7 +31,7 @@ pub trait QueueDialect: InsertDialect + SourceDialect + WatchDialect {
         connection: &mut Self::Connection,
         queue: &Queue,
         turn: Turn,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Vec<Claimed>>;
 
     /// Ends claims that have longer to go than they are long, because the database's clock has gone back since
@@ -105,8 +109,6 @@ pub struct Queue {
     pub(crate) on_ack: OnAck,
     /// Whether messages of one key follow one another.
     pub(crate) ordered: bool,
-    /// How many bytes one claim may bring, and one row however large it is.
-    pub(crate) batch_bytes: usize,
 }
 
 impl Queue {

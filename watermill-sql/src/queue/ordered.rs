@@ -77,6 +77,8 @@ pub trait OrderedDialect: QueueDialect {
 pub struct Bounds {
     /// The most rows.
     pub(crate) limit: usize,
+    /// The most bytes of messages, and one row however large it is.
+    pub(crate) bytes: usize,
     /// The most rows of one key.
     pub(crate) run: usize,
     /// How many rows that are due are looked at.

@@ -75,23 +75,18 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
         let dead = dead.filter(|dead| !dead.topic().eq_ignore_ascii_case(tables.topic()));
         source::check_topic(self.config.source.as_ref(), topic)?;
 
-        let SqlQueueSubscriberConfig {
-            payload_column: payload,
-            initialize_schema: create,
-            ordered_by_key: ordered,
-            ..
-        } = self.config;
+        let SqlQueueSubscriberConfig { payload_column: payload, initialize_schema: create, .. } = self.config;
+        if self.config.source.is_none() {
+            self.ensure_queue(&tables).await?;
+        }
         within(PREPARE_MAX, async {
             self.reserve.check_pool().await?;
             let mut pooled = Pooled::clean(&self.pool).await?;
             let connection = pooled.get();
             D::check_server(connection).await?;
-            match &self.config.source {
-                None => schema::ensure_queue::<D>(connection, &tables, payload, ordered, create).await?,
-                Some(source) => {
-                    tables = source::tables_over::<D>(connection, tables, source, Use::Queue).await?;
-                    source::ensure_claims::<D>(connection, &tables, create).await?;
-                }
+            if let Some(source) = &self.config.source {
+                tables = source::tables_over::<D>(connection, tables, source, Use::Queue).await?;
+                source::ensure_claims::<D>(connection, &tables, create).await?;
             }
             let dead_letters = match dead {
                 Some(dead) => {
@@ -106,6 +101,36 @@ impl<D: SqlDatabase> SqlQueueSubscriber<D> {
             let watched = watch::find::<D>(connection, &tables).await?;
             pooled.settled();
             Ok(Prepared { tables, dead_letters, watched })
+        })
+        .await
+    }
+
+    /// Sees to the table of a queue. To look at it takes moments, and to change it as long as it is large.
+    async fn ensure_queue(&self, tables: &Tables) -> Result<(), Failure> {
+        let SqlQueueSubscriberConfig {
+            payload_column: payload,
+            initialize_schema: create,
+            ordered_by_key: ordered,
+            schema_timeout,
+            ..
+        } = self.config;
+        let lacks = within(PREPARE_MAX, async {
+            self.reserve.check_pool().await?;
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            D::check_server(pooled.get()).await?;
+            let lacks = schema::ensure_queue::<D>(pooled.get(), tables, payload, ordered, create).await?;
+            pooled.settled();
+            Ok(lacks)
+        })
+        .await?;
+        if !lacks.anything() {
+            return Ok(());
+        }
+        within(schema_timeout, async {
+            let mut pooled = Pooled::clean(&self.pool).await?;
+            schema::change_queue::<D>(pooled.get(), tables, lacks).await?;
+            pooled.settled();
+            Ok(())
         })
         .await
     }
@@ -148,7 +173,6 @@ impl<D: SqlDatabase> Subscriber for SqlQueueSubscriber<D> {
                 visibility_timeout: self.config.visibility_timeout,
                 on_ack,
                 ordered,
-                batch_bytes: self.config.batch_bytes,
             };
             shared.lock().ledger.acks_join(Arc::new(queue.clone()));
             let reader = QueueReader {

@@ -13,6 +13,9 @@ pub trait SchemaDialect: ConnectionDialect {
     /// The columns of a table, by its name in the catalogue; none when there is no such table.
     async fn columns(connection: &mut Self::Connection, table: &str) -> sqlx::Result<Vec<String>>;
 
+    /// Those of them that an insert may name: not the ones that the database makes by itself.
+    async fn writable_columns(connection: &mut Self::Connection, table: &str) -> sqlx::Result<Vec<String>>;
+
     /// What the payload column of a topic's table holds, whoever made it.
     async fn payload_column(
         _connection: &mut Self::Connection,

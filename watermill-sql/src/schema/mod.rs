@@ -1,8 +1,10 @@
 //! Creating the tables on demand, and refusing tables that are not ours.
 
 mod dialect;
+mod queue;
 
 pub(crate) use dialect::SchemaDialect;
+pub(crate) use queue::{change_queue, ensure_queue};
 
 use crate::{
     Layout, PayloadColumn,
@@ -173,52 +175,6 @@ pub(crate) async fn ensure_inbox<D: InboxDialect>(
     }
     may_create(INBOX, create)?;
     D::create_inbox(connection).await.map_err(classify::<D>)
-}
-
-/// Sees to everything that working on a queue needs, which may be in order by key.
-pub(crate) async fn ensure_queue<D: SchemaDialect>(
-    connection: &mut D::Connection,
-    tables: &Tables,
-    payload: Option<PayloadColumn>,
-    ordered: bool,
-    create: bool,
-) -> Result<(), Failure> {
-    let found = ensure_messages::<D>(connection, tables, Layout::Queue, payload, create).await?;
-    let name = tables.messages_name();
-    let allowed = |result: sqlx::Result<()>, why: String| {
-        result.map_err(|error| match classify::<D>(error) {
-            failure if failure.trouble() == Trouble::Refused => failure.explained(why),
-            failure => failure,
-        })
-    };
-    if !found.due {
-        let why = format!(
-            "the table {name:?} was made by Go and lacks the columns that claims need: let an account that may \
-             alter it subscribe once, with initialize_schema"
-        );
-        if !create {
-            return Err(Failure::because(Trouble::Refused, why));
-        }
-        allowed(D::adopt_queue(connection, tables).await, why)?;
-    }
-    match (ordered, found.ordered) {
-        (true, true) | (false, false) => Ok(()),
-        (false, true) => {
-            let why = "is in order by key: set ordered_by_key, or drop its column holds_key once nobody works on it";
-            Err(Failure::because(Trouble::Topic, format!("the table {name:?} {why}")))
-        }
-        (true, false) => {
-            let why = format!(
-                "the table {name:?} is a queue without order: let an account that may alter it subscribe once, with \
-                 initialize_schema, or run: {}",
-                D::order_queue(tables).join("; ").split_whitespace().collect::<Vec<_>>().join(" ")
-            );
-            if !create {
-                return Err(Failure::because(Trouble::Refused, why));
-            }
-            allowed(D::add_order(connection, tables).await, why)
-        }
-    }
 }
 
 /// What a topic's table is, if it has one.

@@ -31,3 +31,6 @@ pub(crate) use sql_shards::{SqlShards, prepare, stored};
 
 /// The most shards of a group.
 pub(crate) const SHARDS_MAX: u32 = 64;
+
+/// How many characters the name of a shard's group has more than that of the group: for twelve digits of generations.
+const PLACE_CHARS: usize = "#999999999999/63".len();

@@ -9,11 +9,11 @@ use watermill_core::{
     subscriber::{Sharding, Shards},
 };
 
-use super::{Member, Plan, ShardsDialect, counts::check_count};
+use super::{Member, PLACE_CHARS, Plan, ShardsDialect, counts::check_count};
 use crate::{
     SqlDatabase, SqlSubscriber, SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
-    log::{Cursor as _, LogDialect},
+    log::{Cursor as _, GROUP_CHARS_MAX, LogDialect},
     schema,
     topic::Tables,
 };
@@ -73,6 +73,14 @@ pub(crate) async fn prepare<D: LogDialect + ShardsDialect>(
     let group = &*member.base;
     if group.contains('#') {
         let why = format!("the group {group:?} cannot be read in shards: their names have the # of its own");
+        return Err(Failure::because(Trouble::Config, why));
+    }
+    let longest = GROUP_CHARS_MAX - PLACE_CHARS;
+    if group.chars().count() > longest {
+        let why = format!(
+            "the group {group:?} cannot be read in shards: theirs are groups with longer names, so that it may have \
+             {longest} characters at most"
+        );
         return Err(Failure::because(Trouble::Config, why));
     }
     schema::ensure_shards::<D>(connection, config.initialize_schema).await?;

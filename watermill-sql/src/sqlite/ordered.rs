@@ -24,7 +24,7 @@ impl OrderedDialect for Sqlite {
         connection: &mut SqliteConnection,
         queue: &Queue,
         turn: Turn,
-        Bounds { limit, run, looks }: Bounds,
+        Bounds { limit, bytes, run, looks }: Bounds,
         holders: &[i64],
     ) -> sqlx::Result<Look> {
         let messages = queue.tables.messages();
@@ -46,7 +46,6 @@ impl OrderedDialect for Sqlite {
             r#"select "offset" from {messages} where ordering_key = k and not acked
                  and (not is_ours or owner is not ?1 or due_ms <= {NOW_MS}) order by "offset" limit 1"#
         );
-        let bytes = queue.batch_bytes;
         let claimed = sqlx::query(AssertSqlSafe(format!(
             r#"with looked_at as materialized (
                    select "offset", ordering_key,

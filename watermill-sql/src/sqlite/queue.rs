@@ -12,7 +12,7 @@ use crate::{
         ASIDE_MS, CLAIMS_LOOKED_AT, Claim, Claimed, OnAck, Queue, QueueDialect, Release, Turn, json,
         json_pairs,
     },
-    stored::Store,
+    stored::{Limit, Store},
     topic::Tables,
 };
 
@@ -31,7 +31,7 @@ impl QueueDialect for Sqlite {
         connection: &mut SqliteConnection,
         queue: &Queue,
         turn: Turn,
-        limit: usize,
+        limit: Limit,
     ) -> sqlx::Result<Vec<Claimed>> {
         let messages = queue.tables.messages();
         let free = format!("not acked and due_ms >= {} and due_ms <= {NOW_MS}", turn.first_ms());
@@ -63,8 +63,8 @@ impl QueueDialect for Sqlite {
         )))
         .bind(&queue.owner)
         .bind(queue.timeout_ms())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .bind(i64::try_from(queue.batch_bytes).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit.rows).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
         let mut store = Store::default();

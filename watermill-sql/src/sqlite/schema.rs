@@ -28,6 +28,11 @@ impl SchemaDialect for Sqlite {
         sqlx::query_scalar("select name from pragma_table_info(?)").bind(table).fetch_all(connection).await
     }
 
+    /// That function leaves generated columns out.
+    async fn writable_columns(connection: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
+        Self::columns(connection, table).await
+    }
+
     /// The column holds anything, whatever is put into it.
     async fn create_messages(
         connection: &mut SqliteConnection,

@@ -91,8 +91,11 @@ impl SqlPool {
         on!(self, pool => {
             let mut missing = Vec::new();
             for needed in needed(pool, needs).map_err(failed)? {
-                let columns = columns(pool, &needed.table).await.map_err(failed)?;
-                if columns.is_empty() {
+                let there = match needs.source.as_ref().filter(|_| !needed.is_ours) {
+                    Some(source) => source_is_there(pool, source).await.map_err(failed)?,
+                    None => is_there(pool, &needed.table).await.map_err(failed)?,
+                };
+                if !there {
                     if !needed.is_ours {
                         missing.push(format!("the table {:?} is missing", needed.table));
                     } else if !needs.create_tables {
@@ -100,8 +103,9 @@ impl SqlPool {
                     }
                     continue;
                 }
+                let columns = writable_columns(pool, &needed.table).await.map_err(failed)?;
                 for verb in &needed.verbs {
-                    let statement = AssertSqlSafe(needed.statement(*verb, quote(pool)));
+                    let statement = AssertSqlSafe(needed.statement(*verb, &columns, quote(pool)));
                     if let Err(error) = sqlx::query(statement).execute(pool).await {
                         let failure = classify_of(pool, error);
                         let error = failure.subscribing(&needs.topic);
@@ -116,12 +120,16 @@ impl SqlPool {
 
 impl Needed {
     /// One that finds no row.
-    fn statement(&self, verb: Verb, quote: char) -> String {
+    fn statement(&self, verb: Verb, columns: &[String], quote: char) -> String {
         let (table, column) = (&self.quoted, format!("{quote}{}{quote}", self.column));
         match verb {
             Verb::Select => format!("select {column} from {table} where 1 = 0"),
-            // Of all columns: MySQL asks for those without a default before it finds that there is no row.
-            Verb::Insert => format!("insert into {table} select * from {table} where 1 = 0"),
+            // Of all columns that may be named: MySQL asks for those without a default before it finds that there is no row.
+            Verb::Insert => {
+                let columns: Vec<_> = columns.iter().map(|name| format!("{quote}{name}{quote}")).collect();
+                let columns = columns.join(", ");
+                format!("insert into {table} ({columns}) select {columns} from {table} where 1 = 0")
+            }
             Verb::Update => format!("update {table} set {column} = {column} where 1 = 0"),
             Verb::Delete => format!("delete from {table} where 1 = 0"),
         }
@@ -196,9 +204,20 @@ fn needed<D: SqlDatabase>(_pool: &sqlx::Pool<D>, needs: &SqlNeeds) -> Result<Vec
     Ok(needed)
 }
 
-async fn columns<D: SqlDatabase>(pool: &sqlx::Pool<D>, table: &str) -> Result<Vec<String>, Failure> {
+async fn is_there<D: SqlDatabase>(pool: &sqlx::Pool<D>, table: &str) -> Result<bool, Failure> {
     let mut connection = pool.acquire().await.map_err(classify::<D>)?;
-    D::columns(&mut connection, table).await.map_err(classify::<D>)
+    Ok(!D::columns(&mut connection, table).await.map_err(classify::<D>)?.is_empty())
+}
+
+/// It may be in another schema.
+async fn source_is_there<D: SqlDatabase>(pool: &sqlx::Pool<D>, source: &SqlSource) -> Result<bool, Failure> {
+    let mut connection = pool.acquire().await.map_err(classify::<D>)?;
+    Ok(!D::source_columns(&mut connection, source).await.map_err(classify::<D>)?.is_empty())
+}
+
+async fn writable_columns<D: SqlDatabase>(pool: &sqlx::Pool<D>, table: &str) -> Result<Vec<String>, Failure> {
+    let mut connection = pool.acquire().await.map_err(classify::<D>)?;
+    D::writable_columns(&mut connection, table).await.map_err(classify::<D>)
 }
 
 fn quote<D: SqlDatabase>(_pool: &sqlx::Pool<D>) -> char {

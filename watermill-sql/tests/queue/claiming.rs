@@ -157,3 +157,25 @@ async fn counted<S: Server>(pool: &Pool<S::Database>, least: i64) -> Option<i64>
     })
     .await
 }
+
+/// It takes several statements, one for those that had to wait and one for all others.
+pub(crate) async fn a_claim_brings_no_more_bytes_than_it_may_however_it_looks<S: Server>() {
+    for config in
+        [SqlQueueSubscriberConfig::default(), SqlQueueSubscriberConfig::default().ordered_by_key(true)]
+    {
+        let server = S::default();
+        let pool = server.connect().await;
+        let large = |kib: usize| Message::new(format!("\"{}\"", "x".repeat(kib * 1024)));
+        worker_with::<S>(&pool, config.clone()).initialize("t").await.unwrap();
+        let waited = large(10).delay_for(Duration::from_millis(1));
+        let all = vec![waited, large(95), large(95), large(95)];
+        publisher::<S>(&pool).publish("t", all).await.unwrap();
+        let soon = S::number(&pool, S::SOON_MS).await;
+        within("the first to be due", async { while S::number(&pool, S::SOON_MS).await < soon + 10 {} })
+            .await;
+        // Nobody asks for messages, so that this is what one claim has brought.
+        let worker = worker_with::<S>(&pool, config.batch_bytes(100 * 1024));
+        let _subscription = worker.subscribe("t").await.unwrap();
+        until_there_are::<S>(&pool, 2, "select count(*) from watermill_t where owner is not null").await;
+    }
+}

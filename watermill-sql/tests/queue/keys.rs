@@ -94,6 +94,39 @@ pub(crate) async fn a_queue_in_order_and_one_without_are_told_apart<S: Server>()
     assert_eq!(payload(&next(&mut subscription).await), "2");
 }
 
+pub(crate) async fn a_queue_that_is_filled_is_put_in_order_in_the_time_that_one_gives_it<S: Server>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    for _ in 0..10 {
+        publisher::<S>(&pool).publish("t", keyed("a", 0..1_000)).await.unwrap();
+    }
+    let hurried = worker_with::<S>(&pool, in_order().schema_timeout(Duration::from_millis(1)));
+    let error = hurried.initialize("t").await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("did not answer within 1ms"), "{error}");
+    // The server may be at it still.
+    let worker = worker_with::<S>(&pool, in_order());
+    let begun = futures::future::join_all((0..3).map(|_| worker.initialize("t"))).await;
+    begun.into_iter().for_each(|result| result.unwrap());
+    let mut subscription = worker.subscribe("t").await.unwrap();
+    assert_eq!(payload(&next(&mut subscription).await), "0");
+}
+
+/// The change waits for as long as one of millions of rows takes.
+#[cfg(feature = "postgres")]
+pub(crate) async fn to_put_a_queue_in_order_may_take_longer_than_anything_else() {
+    use crate::databases::{TestDatabase as _, postgres_database::Database};
+
+    let server = Database::default();
+    let pool = server.connect().await;
+    publisher::<Database>(&pool).publish("t", keyed("a", 0..2)).await.unwrap();
+    let slow = "create function slow() returns event_trigger language plpgsql
+                as 'begin perform pg_sleep(11); end';
+                create event trigger slow on ddl_command_start when tag in ('ALTER TABLE') execute function slow()";
+    Database::execute(&pool, slow).await;
+    worker_with::<Database>(&pool, in_order()).initialize("t").await.unwrap();
+    worker_with::<Database>(&pool, in_order().initialize_schema(false)).initialize("t").await.unwrap();
+}
+
 pub(crate) async fn a_key_may_be_any_bytes<S: Server>() {
     let server = S::default();
     let pool = server.connect().await;

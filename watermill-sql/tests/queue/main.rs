@@ -40,6 +40,7 @@ on_every_database! {
     claiming::a_handler_may_take_longer_than_the_visibility_timeout,
     claiming::a_worker_whose_message_is_with_another_is_told_and_its_ack_refused,
     claiming::what_lies_behind_a_backlog_that_waits_is_found_by_an_index,
+    claiming::a_claim_brings_no_more_bytes_than_it_may_however_it_looks,
     delaying::a_delayed_message_comes_when_it_is_due_and_not_before,
     delaying::a_delay_that_only_the_metadata_knows_is_waited_for,
     delaying::a_nacked_message_comes_again_after_its_delay_and_others_pass_it,
@@ -55,6 +56,7 @@ on_every_database! {
     keys::a_hot_key_is_not_in_the_way_of_others,
     keys::a_key_whose_first_row_somebody_deletes_goes_on,
     keys::a_queue_in_order_and_one_without_are_told_apart,
+    keys::a_queue_that_is_filled_is_put_in_order_in_the_time_that_one_gives_it,
     keys::a_key_may_be_any_bytes,
     keys::status_tells_what_waits_behind_its_key,
     settling::an_acked_row_is_deleted,
@@ -69,6 +71,12 @@ on_every_database! {
     tables::a_queue_has_no_groups,
     tables::a_queue_that_go_made_and_nobody_may_alter_is_refused_with_the_remedy,
     tables::many_that_begin_at_once_adopt_a_queue_once,
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_put_a_queue_in_order_may_take_longer_than_anything_else() {
+    keys::to_put_a_queue_in_order_may_take_longer_than_anything_else().await;
 }
 
 fn publisher<S: Server>(pool: &Pool<S::Database>) -> SqlPublisher<S::Database> {

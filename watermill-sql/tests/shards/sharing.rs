@@ -50,6 +50,16 @@ pub(crate) async fn whoever_does_not_read_in_shards_is_refused_where_others_do<S
     let named = SqlSubscriber::new(pool.clone(), subscriber_config().group("a#b")).unwrap();
     let shards = named.shards(DEFAULT_TOPIC, Sharding::new(2)).unwrap();
     assert_eq!(shards.count().await.unwrap_err().kind(), SubscribeErrorKind::Config);
+    // The groups of shards have longer names, and longer ones with each change.
+    let long =
+        |chars| SqlSubscriber::new(pool.clone(), subscriber_config().group("g".repeat(chars))).unwrap();
+    let shards = |chars| long(chars).shards(DEFAULT_TOPIC, Sharding::new(64)).unwrap();
+    for chars in [240, 252, 255] {
+        let error = shards(chars).count().await.unwrap_err();
+        assert_eq!(error.kind(), SubscribeErrorKind::Config, "{error}");
+        assert!(error.to_string().contains("239 characters at most"), "{error}");
+    }
+    assert_eq!(shards(239).count().await.unwrap(), 64);
 
     // A queue has workers, as many as one likes, and no shards.
     let queue = SqlQueueSubscriber::new(pool, SqlQueueSubscriberConfig::default()).unwrap();

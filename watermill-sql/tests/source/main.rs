@@ -13,6 +13,7 @@ mod outbox;
 mod queues;
 mod refused;
 mod relaying;
+mod shards;
 mod status;
 mod values;
 
@@ -57,10 +58,17 @@ on_every_database! {
     refused::a_source_has_one_topic_which_has_no_messages_of_its_own,
     refused::an_id_that_a_claim_cannot_hold_is_refused_and_any_other_is_worked_on,
     refused::a_column_that_holds_no_time_tells_of_none,
+    shards::a_change_of_their_number_goes_on_where_the_row_at_its_boundary_was_deleted,
     status::the_status_of_a_source_that_is_a_log_tells_of_each_group_where_it_is,
     status::the_status_of_a_source_that_is_a_queue_tells_what_waits_for_what,
     values::a_row_without_a_value_is_a_tombstone_and_one_with_an_empty_one_is_not,
     values::an_id_that_is_longer_than_ours_is_delivered_and_its_dead_letter_has_it,
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_another_shard_has_deleted_are_not_waited_for() {
+    shards::rows_that_another_shard_has_deleted_are_not_waited_for().await;
 }
 
 fn log<S: Outbox>(pool: &Pool<S::Database>, source: SqlSource) -> SqlSubscriber<S::Database> {

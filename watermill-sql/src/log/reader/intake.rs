@@ -54,6 +54,8 @@ pub(super) struct Fetching<D: LogDialect> {
     pub(super) leaving: Leaving,
     /// When a shard's reader looks at the plan again at the latest.
     look_by: Option<Instant>,
+    /// The boundary that the cursor was told of.
+    reaches: Option<i64>,
 }
 
 impl<D: LogDialect> Fetching<D> {
@@ -71,6 +73,7 @@ impl<D: LogDialect> Fetching<D> {
             held: None,
             leaving: Leaving::default(),
             look_by: None,
+            reaches: None,
         }
     }
 
@@ -83,6 +86,17 @@ impl<D: LogDialect> Fetching<D> {
     /// Fetches at this time at the latest.
     pub(super) fn look_by(&mut self, at: Instant) {
         self.look_by = Some(at);
+    }
+
+    /// Whether everything up to a boundary is read, although there is no row at it or behind it: it may have been deleted.
+    /// That is known of a fetch that began when the cursor knew the boundary, and has found nothing.
+    pub(super) fn is_at_the_end(&mut self, boundary: i64, fetched: &Fetched) -> bool {
+        let knew = self.reaches == Some(boundary);
+        if let Some(cursor) = &mut self.cursor {
+            cursor.reaches(boundary);
+            self.reaches = Some(boundary);
+        }
+        knew && fetched.rows.is_empty() && !fetched.more && !fetched.undecided && !fetched.is_cut
     }
 
     /// Something was published.
@@ -125,7 +139,7 @@ impl<D: LogDialect> Reader<D> {
             }
             Err(failure) => {
                 // The server, or the table, may be another by now: check again what was checked at the start.
-                fetching.cursor = None;
+                (fetching.cursor, fetching.reaches) = (None, None);
                 (fetching, Err(failure))
             }
         }

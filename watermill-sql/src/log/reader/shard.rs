@@ -248,7 +248,7 @@ impl<D: LogDialect> Reader<D> {
             Intake::UpTo(boundary) => {
                 let last = fetched.rows.last().map_or(after, |row| row.position);
                 fetched.rows.retain(|row| row.position.offset <= boundary);
-                if last.offset < boundary {
+                if last.offset < boundary && !fetching.is_at_the_end(boundary, fetched) {
                     fetching.look_by(Instant::now() + BOUNDARY_INTERVAL);
                     return Ok(());
                 }

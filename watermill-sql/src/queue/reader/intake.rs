@@ -19,6 +19,7 @@ use crate::{
         dialect::{Claim, Claimed, Release, Turn},
         ordered::{Bounds, LOOKED_AT, OrderedDialect, RUN_MAX},
     },
+    stored::Limit,
 };
 
 /// How often one claim of a queue in order by key looks.
@@ -92,18 +93,19 @@ impl<D: OrderedDialect> QueueReader<D> {
         let turn = self.turns().next(Instant::now());
         if turn.waited {
             let asked = Instant::now();
-            *rows = D::claim_rows(connection, &self.queue, Turn::Waited, limit).await?;
+            *rows = D::claim_rows(connection, &self.queue, Turn::Waited, self.room(rows, limit)).await?;
             self.turns().waited(!rows.is_empty(), asked.elapsed(), Instant::now());
         }
         let front = turn.front.filter(|_| D::LEAVES_DEAD_ROWS).map(Turn::From);
         for turn in front.into_iter().chain([Turn::All]) {
-            if rows.len() < limit && !self.is_enough(rows) {
-                rows.extend(D::claim_rows(connection, &self.queue, turn, limit - rows.len()).await?);
+            let room = self.room(rows, limit);
+            if room.rows > 0 && room.bytes > 0 {
+                rows.extend(D::claim_rows(connection, &self.queue, turn, room).await?);
             }
         }
         if rows.is_empty() && self.may_mend() {
             if D::end_claims(connection, &self.queue).await? {
-                *rows = D::claim_rows(connection, &self.queue, Turn::All, limit).await?;
+                *rows = D::claim_rows(connection, &self.queue, Turn::All, self.room(rows, limit)).await?;
             }
             self.forget_claims(connection).await?;
         }
@@ -127,14 +129,14 @@ impl<D: OrderedDialect> QueueReader<D> {
         if turn.waited {
             let asked = Instant::now();
             D::end_holds(connection, &self.queue).await?;
-            let bounds = Bounds { limit, run, looks: limit };
+            let bounds = Bounds { limit, bytes: self.config.batch_bytes, run, looks: limit };
             *rows = D::claim_in_order(connection, &self.queue, Turn::Waited, bounds, &[]).await?.rows;
             self.turns().waited(!rows.is_empty(), asked.elapsed(), Instant::now());
         }
         if let Some(front) = turn.front.filter(|_| D::LEAVES_DEAD_ROWS && holders.is_empty())
             && rows.is_empty()
         {
-            let bounds = Bounds { limit, run: 1, looks: limit };
+            let bounds = Bounds { limit, bytes: self.config.batch_bytes, run: 1, looks: limit };
             let turn = Turn::From(front);
             *rows = D::claim_in_order(connection, &self.queue, turn, bounds, holders).await?.rows;
             let is_full = rows.len() == limit;
@@ -145,19 +147,16 @@ impl<D: OrderedDialect> QueueReader<D> {
         }
         let (mut looks, mut ended_holds) = (limit, false);
         for _ in 0..LOOKS_MAX {
-            let wanted = limit.saturating_sub(rows.len());
-            if wanted == 0 {
+            let Limit { rows: wanted, bytes } = self.room(rows, limit);
+            if wanted == 0 || bytes == 0 {
                 return Ok(true);
             }
-            let bounds = Bounds { limit: wanted, run, looks };
+            let bounds = Bounds { limit: wanted, bytes, run, looks };
             let look = D::claim_in_order(connection, &self.queue, Turn::All, bounds, holders).await?;
             holders = &[];
             let found = look.rows.len();
             self.turns().came(&look.rows, found == wanted);
             rows.extend(look.rows);
-            if self.is_enough(rows) {
-                return Ok(true);
-            }
             if rows.is_empty() && look.looked_at > 0 && !ended_holds {
                 ended_holds = true;
                 D::end_holds(connection, &self.queue).await?;
@@ -182,9 +181,10 @@ impl<D: OrderedDialect> QueueReader<D> {
         Ok(more)
     }
 
-    /// Whether no more of them may be in memory.
-    fn is_enough(&self, rows: &[Claimed]) -> bool {
-        rows.iter().map(|row| row.row.bytes()).sum::<usize>() >= self.config.batch_bytes
+    /// How much more one claim may bring, which may take several statements.
+    fn room(&self, rows: &[Claimed], limit: usize) -> Limit {
+        let bytes = rows.iter().map(|row| row.row.bytes()).sum();
+        Limit { rows: limit.saturating_sub(rows.len()), bytes: self.config.batch_bytes.saturating_sub(bytes) }
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
