@@ -24,7 +24,7 @@ pub struct ForwarderConfig {
     pub topic: String,
     /// The most messages published in one call. As many again are taken from the source meanwhile.
     /// A [`FencedForwarder`](crate::FencedForwarder) that has a backlog before it makes one transaction of up to 16 batches, as
-    /// long as that is no more than 4,000 messages and, beyond the first batch, 16 MiB; as many again are taken meanwhile, and
+    /// long as that is no more than 4,000 messages and 16 MiB, or one message however large; as many again are taken meanwhile, and
     /// up to as many may be published and not yet recorded by the source. Default: 500.
     pub batch_size: usize,
     /// How long to wait for a batch to fill before it is published. Default: not at all; what comes

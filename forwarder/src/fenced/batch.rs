@@ -11,6 +11,10 @@ use watermill_core::{
 use super::journal::Place;
 use crate::relay::item::Item;
 
+/// The most bytes of messages of one transaction, or one message however large it is: few large ones make it as long as many
+/// small ones.
+pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Messages in hand, in the order of their deliveries. Dropped, they are nacked.
 #[derive(Default)]
 pub(super) struct Batch(Vec<Pending>);
@@ -23,13 +27,16 @@ pub(super) struct Pending {
     pub(super) destination: Option<String>,
     /// What is published instead, to the dead-letter topic.
     dead_letter: Option<Message>,
+    /// How large it came.
+    pub(super) bytes: usize,
     /// Whether it was not looked for yet in what an earlier relay has published.
     new: bool,
 }
 
 impl Pending {
     pub(super) fn new(item: Item, place: Place, destination: Option<String>) -> Self {
-        Self { item, place, destination, dead_letter: None, new: true }
+        let bytes = item.outer.payload().len();
+        Self { item, place, destination, dead_letter: None, bytes, new: true }
     }
 
     /// Gives it up where nobody else keeps its dead letter: that is published instead. The error is that of
@@ -106,13 +113,20 @@ impl Batch {
         self.0.iter().take(count)
     }
 
-    /// How many of the first ones are committed together, at most `max`. What was refused before is tried alone: with others, it
+    /// How many of the first ones are committed together, at most `max` and no more than [`BYTES_MAX`]. What was refused before is tried alone: with others, it
     /// would fail them as well, and be searched for among them again, by one failed transaction after another.
     pub(super) fn together(&self, max: usize) -> usize {
         let was_refused = |pending: &&Pending| pending.item.refused_at.is_some();
         match self.0.first().filter(was_refused) {
             Some(_) => 1,
-            None => self.0.iter().take(max).take_while(|pending| !was_refused(pending)).count(),
+            None => {
+                let mut bytes = 0_usize;
+                let fits = |(at, pending): &(usize, &Pending)| {
+                    bytes = bytes.saturating_add(pending.bytes);
+                    *at == 0 || bytes <= BYTES_MAX && !was_refused(pending)
+                };
+                self.0.iter().take(max).enumerate().take_while(fits).count()
+            }
         }
     }
 

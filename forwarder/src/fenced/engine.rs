@@ -88,6 +88,8 @@ pub(super) struct Engine<'a> {
     pub(super) unrecorded: usize,
     /// What was refused, and is tried again later.
     pub(super) waiting: Waiting,
+    /// How many of those are being tried again now.
+    pub(super) trying_again: usize,
     /// The most messages of the next commit: fewer while a message is searched that is at fault.
     pub(super) size: usize,
     /// How many commits in a row have failed, and why the last one has.
@@ -114,6 +116,7 @@ impl<'a> Engine<'a> {
             recording: FuturesUnordered::new(),
             unrecorded: 0,
             waiting: Waiting::default(),
+            trying_again: 0,
             size: forwarder.config.transaction_size(),
             failures: 0,
             trouble: None,
@@ -136,9 +139,11 @@ impl<'a> Engine<'a> {
             // tells, when it passes, that the destination works.
             if !std::mem::take(&mut has_tried_again) && self.waiting.is_due() {
                 let again = self.waiting.take();
+                self.trying_again = again.len();
                 if let Err(end) = self.forward(again, source, shutdown.as_mut()).await {
                     return end;
                 }
+                self.trying_again = 0;
                 self.waiting.tidy();
                 has_tried_again = true;
                 self.gather(source).await;
@@ -225,6 +230,7 @@ impl<'a> Engine<'a> {
         loop {
             // What somebody else has now is for them to publish.
             drop(batch.take(|pending| pending.item.is_lost()));
+            self.trying_again = self.trying_again.min(batch.len());
             let size = batch.together(self.size);
             if size == 0 {
                 return Ok(());

@@ -38,6 +38,8 @@ impl Engine<'_> {
             self.failures = self.failures.saturating_add(1);
         }
         if error.kind() == PublishErrorKind::Timeout {
+            // It may be too much for the time that there is.
+            self.size = (size / 2).max(1);
             return Ok(Some((checkpoint, size)));
         }
         if let Some(journal) = &mut self.journal {
@@ -161,7 +163,7 @@ impl Engine<'_> {
         shutdown: Pin<&mut S>,
     ) -> Result<Placed, End> {
         let forwarder = self.forwarder;
-        let mut put = pin!(forwarder.dead_letters.put(item, error, attempts));
+        let mut put = pin!(forwarder.dead_letters.put(item, error, attempts, &forwarder.control.shared));
         let deadline = tokio::select! {
             biased;
             placed = &mut put => return Ok(placed),

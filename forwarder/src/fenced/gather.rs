@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use watermill_core::{Delivery, error::chain};
 
 use super::{
-    batch::{Batch, Pending},
+    batch::{BYTES_MAX, Batch, Pending},
     engine::Engine,
     journal::Place,
 };
@@ -28,10 +28,6 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// The most bytes of messages beyond those of one batch. Few large messages make a transaction as long as many small
-    /// ones.
-    const BYTES_MAX: usize = 16 * 1024 * 1024;
-
     pub(super) fn is_empty(&self) -> bool {
         self.batch.is_empty() && self.unreadable.is_empty() && self.back.is_none()
     }
@@ -45,13 +41,13 @@ impl Engine<'_> {
     /// Whether one message more may be taken.
     pub(super) fn has_room(&self) -> bool {
         let (config, ahead) = (&self.forwarder.config, &self.ahead);
-        let is_short = ahead.bytes < Ahead::BYTES_MAX && ahead.len() < config.transaction_size();
+        let is_short = ahead.bytes < BYTES_MAX && ahead.len() < config.transaction_size();
         (is_short || ahead.len() < config.batch_size)
             && ahead.back.is_none()
             && self.unsuitable.is_none()
             // What is published and not recorded is what a checkpoint holds: it is bounded too.
             && self.unrecorded < config.transaction_size()
-            && self.waiting.len() < config.max_blocked
+            && self.waiting.len() + self.trying_again < config.max_blocked
     }
 
     /// Takes what is ready, or comes while it lingers, until there is a batch: more is taken while that is on its way.
@@ -89,7 +85,6 @@ impl Engine<'_> {
             self.unsuitable = Some(End::Unsuitable(why.to_owned()));
             return;
         };
-        let bytes = delivery.payload().len();
         let (destination, item) = Item::new(delivery, config);
         let mut pending = Pending::new(item, place, destination);
         if let Err(error) = &pending.item.inner {
@@ -112,7 +107,7 @@ impl Engine<'_> {
                 }
             }
         }
-        self.ahead.bytes += bytes;
+        self.ahead.bytes += pending.bytes;
         self.ahead.batch.push(pending);
     }
 }

@@ -1,26 +1,20 @@
 //! One call: publishes messages of a lane, within its time, and says what was accepted.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
 use watermill_core::{
     Message, Publisher,
-    error::{NotAccepted, PublishError, PublishErrorKind},
+    error::{NotAccepted, PublishError},
 };
 
 use super::{
     dead_letters::Placed,
     item::Item,
-    lane::SLOW_AFTER,
     lanes::{Call, LaneId},
+    ours::{Answer, while_ours},
 };
-use crate::{Forwarder, control::Shared, report};
-
-/// How often a call without an answer is looked at: whether what is in it is still ours.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// A look that comes so much too late was kept from it: the process was stopped.
-const STOPPED: Duration = Duration::from_secs(1);
+use crate::{Forwarder, report};
 
 /// A call, and how it ended.
 pub(super) struct Called {
@@ -52,27 +46,19 @@ pub(super) async fn call(forwarder: &Forwarder, destination: Arc<str>, call: Cal
     if called.remaining.is_empty() {
         return called;
     }
-    let shared = &*forwarder.control.shared;
-    if !shared.is_owner() {
-        called.error = Some(not_ours(PublishErrorKind::Unavailable, &destination));
-        return called;
-    }
     let messages = called.remaining.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
-    let answer = tokio::select! {
-        biased;
-        answer = publish(&*forwarder.publisher, &destination, messages) => answer,
-        () = all_lost(&called.remaining) => {
-            forwarder.publisher.take_back();
-            (Vec::new(), None)
-        }
-        // What its client had queued goes on by itself when a process goes on: it is called back first.
-        () = stopped_for_too_long(shared) => {
-            forwarder.publisher.take_back();
-            (Vec::new(), Some(not_ours(PublishErrorKind::Timeout, &destination)))
-        }
-        () = sleep(forwarder.config.call_timeout) => (Vec::new(), Some(timed_out(forwarder, &destination))),
+    let answer = while_ours(
+        &forwarder.control.shared,
+        &*forwarder.publisher,
+        (&destination, &called.remaining),
+        forwarder.config.call_timeout,
+        publish(&*forwarder.publisher, &destination, messages),
+    );
+    let (accepted, error) = match answer.await {
+        Answer::Answered(answer) => answer,
+        Answer::Lost => (Vec::new(), None),
+        Answer::None(error) => (Vec::new(), Some(error)),
     };
-    let (accepted, error) = answer;
     let mut accepted = accepted.into_iter();
     for item in std::mem::take(&mut called.remaining) {
         if accepted.next().unwrap_or(false) {
@@ -93,7 +79,7 @@ pub(super) async fn give_up(
 ) -> GivenUp {
     let put = |item: Item| {
         let attempts = item.refusals.max(1);
-        forwarder.dead_letters.put(item, error.as_ref(), attempts)
+        forwarder.dead_letters.put(item, error.as_ref(), attempts, &forwarder.control.shared)
     };
     let reason = report::reason(error.as_ref());
     let mut given_up = GivenUp { lane, kept: 0, reason, remaining: Vec::new(), trouble: None };
@@ -131,35 +117,4 @@ async fn publish(
             (accepted, Some(error))
         }
     }
-}
-
-/// Ends when nothing of a call is ours any more: dropped then, a client may forget what it has not sent.
-async fn all_lost(items: &[Item]) {
-    sleep(SLOW_AFTER).await;
-    while !items.iter().all(Item::is_lost) {
-        sleep(LOOK_INTERVAL).await;
-    }
-}
-
-/// Ends when the process was stopped, and what it has in hand may be with others since.
-async fn stopped_for_too_long(shared: &Shared) {
-    loop {
-        let looked = Instant::now();
-        sleep(LOOK_INTERVAL).await;
-        if looked.elapsed() >= LOOK_INTERVAL + STOPPED && !shared.is_owner() {
-            return;
-        }
-    }
-}
-
-fn not_ours(kind: PublishErrorKind, destination: &str) -> PublishError {
-    let why =
-        "the lease of the source is over and was not renewed: what is in hand may be with another relay";
-    PublishError::new(kind, destination).because(why)
-}
-
-fn timed_out(forwarder: &Forwarder, destination: &str) -> PublishError {
-    let timeout = forwarder.config.call_timeout;
-    PublishError::new(PublishErrorKind::Timeout, destination)
-        .because(format!("the publisher has not answered within {timeout:?}"))
 }

@@ -2,14 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
 use watermill_core::{
     HandlerInfo, Message, Publisher, PublisherExt, Subscriber,
     error::{PublishError, PublishErrorKind, chain},
     metadata_keys,
 };
 
-use super::item::Item;
+use super::{
+    item::Item,
+    ours::{Answer, while_ours},
+};
+use crate::control::Shared;
 
 /// The places for dead letters.
 ///
@@ -66,16 +69,23 @@ impl DeadLetters {
         self.source_keeps || self.chosen.is_some() || self.last_resort.is_some()
     }
 
-    /// Takes a message to the first place that has it, and settles it.
-    pub(crate) async fn put(&self, item: Item, error: Option<&PublishError>, attempts: u32) -> Placed {
+    /// Takes a message to the first place that has it, and settles it. Published it is only as long as it is ours.
+    pub(crate) async fn put(
+        &self,
+        item: Item,
+        error: Option<&PublishError>,
+        attempts: u32,
+        shared: &Shared,
+    ) -> Placed {
         // Its destination was asked for some time: what was lost meanwhile is for its new owner to give up.
         if item.is_lost() {
             return Placed::Lost;
         }
         let letter = item.dead_letter(&self.handler, error, attempts);
         if let Some(chosen) = &self.chosen {
-            match self.publish(&**chosen, &letter).await {
-                Ok(()) => return self.published(item, &letter).await,
+            match self.publish(&**chosen, &item, &letter, shared).await {
+                Ok(true) => return self.published(item, &letter).await,
+                Ok(false) => return Placed::Lost,
                 Err(trouble) if !self.source_keeps => return Placed::Refused(Box::new(item), trouble),
                 Err(trouble) => tracing::warn!(
                     dead_letter_topic = %self.topic, error = %chain(&trouble),
@@ -93,17 +103,28 @@ impl DeadLetters {
             let nowhere = PublishError::new(PublishErrorKind::Unsupported, &*self.topic);
             return Placed::Refused(Box::new(item), nowhere.because("there is no place for dead letters"));
         };
-        match self.publish(&**last_resort, &letter).await {
-            Ok(()) => self.published(item, &letter).await,
+        match self.publish(&**last_resort, &item, &letter, shared).await {
+            Ok(true) => self.published(item, &letter).await,
+            Ok(false) => Placed::Lost,
             Err(trouble) => Placed::Refused(Box::new(item), trouble),
         }
     }
 
-    async fn publish(&self, publisher: &dyn Publisher, letter: &Message) -> Result<(), PublishError> {
+    /// False where the message is not ours any more.
+    async fn publish(
+        &self,
+        publisher: &dyn Publisher,
+        item: &Item,
+        letter: &Message,
+        shared: &Shared,
+    ) -> Result<bool, PublishError> {
         let call = publisher.publish_one(&self.topic, letter.clone());
-        timeout(self.call_timeout, call)
-            .await
-            .unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::Timeout, &*self.topic)))
+        let of = (&*self.topic, std::slice::from_ref(item));
+        match while_ours(shared, publisher, of, self.call_timeout, call).await {
+            Answer::Answered(answer) => answer.map(|()| true),
+            Answer::Lost => Ok(false),
+            Answer::None(error) => Err(error),
+        }
     }
 
     async fn published(&self, item: Item, letter: &Message) -> Placed {

@@ -58,6 +58,12 @@ impl Relay<'_> {
 
     /// The destination is away, slow or not set up: that is waited for, however long it takes.
     fn wait(&mut self, lane: &LaneId, remaining: Vec<Item>, others_passed: bool, error: &PublishError) {
+        if error.kind() == PublishErrorKind::Timeout
+            && let Some(lane) = self.lanes.get(lane)
+        {
+            // It may be too much for the time that there is.
+            lane.narrow(remaining.len());
+        }
         let failures = self.lanes.get(lane).map_or(0, |lane| lane.failures());
         let wait = self.forwarder.config.backoff.delay(failures);
         let (error, now) = (chain(error), Instant::now());

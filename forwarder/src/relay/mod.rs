@@ -10,6 +10,7 @@ mod failures;
 pub(crate) mod item;
 mod lane;
 pub(crate) mod lanes;
+mod ours;
 pub(crate) mod source;
 
 use std::{

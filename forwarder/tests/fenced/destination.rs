@@ -33,6 +33,10 @@ pub(crate) struct State {
     pub(crate) missing: BTreeSet<String>,
     /// How many commits end, if not all do.
     pub(crate) hangs_after: Option<u64>,
+    /// How many messages a commit may have, if not any number: one of more does not end.
+    pub(crate) at_most: Option<usize>,
+    /// The most bytes of messages that a commit had.
+    pub(crate) largest: usize,
     /// What goes wrong by chance, of each of the ways.
     pub(crate) chance: f64,
     pub(crate) random: Option<fastrand::Rng>,
@@ -111,13 +115,20 @@ impl Term for OneTerm {
 
     async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
         sleep(COMMIT).await;
-        let hangs = match &mut self.destination.state().hangs_after {
-            Some(0) => true,
-            Some(left) => {
-                *left -= 1;
-                false
-            }
-            None => false,
+        let hangs = {
+            let mut state = self.destination.state();
+            let messages = || batch.iter().flat_map(|outgoing| &outgoing.messages);
+            state.largest = state.largest.max(messages().map(|message| message.payload().len()).sum());
+            let is_too_much = state.at_most.is_some_and(|at_most| messages().count() > at_most);
+            is_too_much
+                || match &mut state.hangs_after {
+                    Some(0) => true,
+                    Some(left) => {
+                        *left -= 1;
+                        false
+                    }
+                    None => false,
+                }
         };
         if hangs {
             std::future::pending::<()>().await;

@@ -156,6 +156,63 @@ async fn a_commit_that_does_not_come_back_is_tried_again_and_holds_a_stop_up_for
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_is_too_much_for_its_time_is_tried_again_with_fewer() {
+    let (source, destination) = (keeping(100), Destination::default());
+    destination.state().at_most = Some(5);
+    let relay = FencedForwarder::builder(source.clone(), destination.clone(), NAME);
+    let relay = relay.config(ForwarderConfig::default().batch_size(50)).build().expect("it can work");
+    let report = relay.run_until(sleep(ENOUGH * 10)).await.expect("a graceful stop");
+    assert_eq!((report.forwarded, report.dead_lettered), (100, 0));
+    assert!(destination.published("a").is_sorted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_held_back_is_committed_in_transactions_no_larger_than_others() {
+    const MIB: usize = 1024 * 1024;
+    let (source, destination) = (ScriptedSubscriber::new(), Destination::default());
+    for id in 0..40 {
+        let message = Message::with_id(format!("{id:04}"), "x".repeat(MIB));
+        source.push(ScriptedDelivery::new(Envelope::new("missing", message).wrap()).offset(id));
+    }
+    destination.state().missing.insert("missing".to_owned());
+    let relay = FencedForwarder::builder(source.clone(), destination.clone(), NAME);
+    let relay = relay.config(ForwarderConfig::default().batch_size(40)).build().expect("it can work");
+    let control = relay.control();
+    let running = tokio::spawn(relay.run_until(pending()));
+    sleep(ENOUGH).await;
+    assert_eq!(control.status().held[0].messages, 40);
+    destination.state().missing.clear();
+    source.settled(40).await;
+    control.stop();
+    assert_eq!(running.await.expect("no panic").expect("a graceful stop").forwarded, 40);
+    assert!(destination.published("missing").is_sorted());
+    let largest = destination.state().largest;
+    assert!((MIB..=16 * MIB).contains(&largest), "{largest} bytes in one transaction");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_taken_while_what_is_blocked_is_tried_again() {
+    let (source, destination) = (ScriptedSubscriber::new(), Destination::default());
+    for id in 0..200 {
+        let message = Message::with_id(format!("{id:04}"), "x");
+        source.push(ScriptedDelivery::new(Envelope::new("missing", message).wrap()).offset(id));
+    }
+    destination.state().missing.insert("missing".to_owned());
+    let relay = FencedForwarder::builder(source.clone(), destination.clone(), NAME);
+    let config = ForwarderConfig::default().batch_size(1).max_blocked(10);
+    let relay = relay.config(config).build().expect("it can work");
+    let control = relay.control();
+    let running = tokio::spawn(relay.run_until(pending()));
+    sleep(Duration::from_secs(1)).await;
+    let in_hand = source.outstanding();
+    assert!((10..200).contains(&in_hand), "{in_hand}");
+    sleep(ENOUGH).await;
+    assert_eq!(source.outstanding_max(), in_hand, "however often it was tried");
+    control.stop();
+    running.await.expect("no panic").expect("a graceful stop");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_paused_is_waited_for() {
     let (source, destination) = (keeping(10), Destination::default());
     let relay =

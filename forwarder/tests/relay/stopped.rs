@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::advance};
 use watermill_core::{Backoff, Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
 use watermill_forwarder::Forwarder;
-use watermill_testkit::ScriptedSubscriber;
+use watermill_testkit::{RecordingPublisher, ScriptedDelivery, ScriptedSubscriber};
 
 use super::support::{config, ids, numbers, source_of, start};
 
@@ -98,6 +98,48 @@ async fn what_its_client_has_queued_is_taken_back_and_nothing_more_is_sent_when_
     // What was not in its hands when it lost them comes to it as to any other owner.
     let sent = client.sent();
     assert!(!sent.iter().any(|id| id == "0" || id == "1" || id == "2"), "{sent:?}");
+    running.kill().await;
+}
+
+/// What is no envelope is a dead letter at once.
+fn odd(source: &ScriptedSubscriber, id: &str) {
+    source.push(ScriptedDelivery::new(Message::with_id(id, "x")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_not_published_while_its_place_is_in_doubt() {
+    let source = ScriptedSubscriber::new();
+    let (destination, dead_letters) = (RecordingPublisher::new(), RecordingPublisher::new());
+    let forwarder =
+        Forwarder::builder(source.clone(), destination.clone()).dead_letters(dead_letters.clone());
+    let running = start(forwarder.config(config().dead_letter_topic("dead")));
+    source.overdue(true);
+    odd(&source, "0");
+    odd(&source, "1");
+    source.await_handed_out(2).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(dead_letters.published("dead").is_empty());
+    source.overdue(false);
+    source.settled(2).await;
+    assert_eq!(ids(&dead_letters.published("dead")), ["0", "1"]);
+    assert_eq!(running.stop().await.dead_lettered, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_its_client_has_queued_is_taken_back_from_it() {
+    let (source, client) = (ScriptedSubscriber::new(), Client::new());
+    let forwarder =
+        Forwarder::builder(source.clone(), RecordingPublisher::new()).dead_letters(client.clone());
+    let running = start(forwarder.config(config()));
+    odd(&source, "0");
+    until(|| client.queued().len() == 1).await;
+    source.overdue(true);
+    advance(Duration::from_secs(10)).await;
+    until(|| client.queued().is_empty()).await;
+    source.revoke(0);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    client.send();
+    assert_eq!(client.sent(), [""; 0], "it is for another to give up");
     running.kill().await;
 }
 
