@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use tracing::Instrument;
 use watermill_core::{
     Message, Publisher,
     error::{NotAccepted, PublishError},
@@ -12,7 +13,8 @@ use super::{
     dead_letters::Placed,
     item::Item,
     lanes::{Call, LaneId},
-    ours::{Answer, while_ours},
+    ours::{self, Answer, while_ours},
+    spans::CallSpan,
 };
 use crate::{Forwarder, report};
 
@@ -46,13 +48,22 @@ pub(super) async fn call(forwarder: &Forwarder, destination: Arc<str>, call: Cal
     if called.remaining.is_empty() {
         return called;
     }
-    let messages = called.remaining.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
+    let shared = &*forwarder.control.shared;
+    if let Err(error) = ours::check(shared, &destination) {
+        called.error = Some(error);
+        return called;
+    }
+    let messages: Vec<_> =
+        called.remaining.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
+    let backend = forwarder.publisher.capabilities().backend;
+    let ends = (&*forwarder.config.topic, backend);
+    let span = CallSpan::new(forwarder.spans.as_ref(), ends, Some(&destination), messages.iter());
     let answer = while_ours(
-        &forwarder.control.shared,
+        shared,
         &*forwarder.publisher,
         (&destination, &called.remaining),
         forwarder.config.call_timeout,
-        publish(&*forwarder.publisher, &destination, messages),
+        publish(&*forwarder.publisher, &destination, messages).instrument(span.get()),
     );
     let (accepted, error) = match answer.await {
         Answer::Answered(answer) => answer,
@@ -67,6 +78,8 @@ pub(super) async fn call(forwarder: &Forwarder, destination: Arc<str>, call: Cal
             called.remaining.push(item);
         }
     }
+    let oldest = called.accepted.iter().filter_map(Item::written_at).min();
+    span.ended((!called.accepted.is_empty()).then_some(oldest), error.as_ref());
     Called { error, ..called }
 }
 

@@ -12,6 +12,7 @@ mod lane;
 pub(crate) mod lanes;
 mod ours;
 pub(crate) mod source;
+pub(crate) mod spans;
 
 use std::{
     future::Future,

@@ -26,6 +26,11 @@ pub(super) enum Answer<T> {
     None(PublishError),
 }
 
+/// Refuses to publish what may be with another since, as far as the clock tells.
+pub(super) fn check(shared: &Shared, topic: &str) -> Result<(), PublishError> {
+    if shared.is_owner() { Ok(()) } else { Err(not_ours(PublishErrorKind::Unavailable, topic)) }
+}
+
 /// Waits for a call of `publisher`, that publishes something of `items`, for as long as those are ours and `call_timeout` at
 /// most. What it has queued is taken back where they are not.
 pub(super) async fn while_ours<T>(
@@ -35,8 +40,8 @@ pub(super) async fn while_ours<T>(
     call_timeout: Duration,
     call: impl Future<Output = T>,
 ) -> Answer<T> {
-    if !shared.is_owner() {
-        return Answer::None(not_ours(PublishErrorKind::Unavailable, topic));
+    if let Err(error) = check(shared, topic) {
+        return Answer::None(error);
     }
     tokio::select! {
         biased;
