@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod context;
 mod dead_letters;
+mod elsewhere;
 mod error;
 mod group;
 mod lag;

@@ -17,6 +17,7 @@ use watermill_core::backend::{Failure, Trouble};
 
 use crate::{
     config::{CreateTopics, KafkaPublisherConfig, KafkaSubscriberConfig, StartPosition, check_topic},
+    elsewhere::Elsewhere,
     error,
     log::Quiet,
 };
@@ -83,6 +84,7 @@ pub(crate) async fn create(
     timeout: Duration,
 ) -> Result<i32, Failure> {
     let admin = client.create_with_context::<_, AdminClient<_>>(Quiet::default()).map_err(error::classify)?;
+    let admin = Elsewhere::new(admin);
     let new = NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
     let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
     for result in admin.create_topics([&new], &options).await.map_err(error::classify)? {
@@ -98,7 +100,6 @@ pub(crate) async fn create(
     let topic = topic.to_owned();
     task::spawn_blocking(move || {
         let _ = answer.send(await_leaders(admin.inner(), &topic, timeout));
-        // Dropping the client waits for its thread, and nobody needs to wait for that.
     });
     let made = answered.await;
     made.unwrap_or_else(|_| Err(Failure::because(Trouble::Unavailable, "the runtime is ending"))).map_err(
@@ -120,7 +121,7 @@ pub(crate) async fn prepare_to_publish(config: &KafkaPublisherConfig, topic: &st
     }
     let admin: AdminClient<Quiet> =
         config.connection().create_with_context(Quiet::default()).map_err(error::classify)?;
-    let topic = topic.to_owned();
+    let (admin, topic) = (Elsewhere::new(admin), topic.to_owned());
     Ok(task::spawn_blocking(move || have_leaders(admin.inner(), &topic, timeout)).await.unwrap_or(false))
 }
 

@@ -14,7 +14,7 @@ use tokio::task;
 
 use watermill_core::backend::{Failure, Trouble};
 
-use crate::{KafkaPublisherConfig, error, log::Quiet};
+use crate::{KafkaPublisherConfig, elsewhere::Elsewhere, error, log::Quiet};
 
 /// Where all checkpoints are: one order for all of them, read from its end at each start.
 pub(super) const PARTITION: i32 = 0;
@@ -30,6 +30,7 @@ const LOOK_BACK_FACTOR: i64 = 30;
 pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> Result<(), Failure> {
     let admin: AdminClient<Quiet> =
         config.client().create_with_context(Quiet::default()).map_err(error::classify)?;
+    let admin = Elsewhere::new(admin);
     // As many copies as the brokers give to a topic of theirs, unless it is said otherwise.
     let replication = config.create_topics.map_or(-1, |create| create.replication);
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replication))
@@ -38,10 +39,7 @@ pub(super) async fn create_topic(config: &KafkaPublisherConfig, topic: &str) -> 
         .set("segment.bytes", "16777216");
     let timeout = Some(config.request_timeout);
     let options = AdminOptions::new().operation_timeout(timeout).request_timeout(timeout);
-    let results = admin.create_topics([&new], &options).await.map_err(error::classify);
-    // It waits for its thread.
-    task::spawn_blocking(move || drop(admin));
-    for result in results? {
+    for result in admin.create_topics([&new], &options).await.map_err(error::classify)? {
         match result {
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
             Err((_, code)) => {

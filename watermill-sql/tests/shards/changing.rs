@@ -126,6 +126,36 @@ pub(crate) async fn a_relay_with_another_number_follows_the_one_that_is_stored<S
     assert_eq!(now().await, Some((2, 2)));
 }
 
+/// A reader that begins to wait anew at each look is never done.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) async fn a_change_goes_on_though_there_is_always_somebody_writing<S: Server>() {
+    let (source, record) = (Arc::new(S::default()), Record::default());
+    let pool = source.connect().await;
+    let relay = Relay::start(&source, &record, 1).await;
+    wait_until("the relay", async || relay.holds() == 1).await;
+    let writing = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            let mut open = S::write(&pool, 0).await;
+            for number in 1.. {
+                let next = S::write(&pool, number).await;
+                open.commit().await.unwrap();
+                open = next;
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        }
+    });
+    wait_until("messages", async || record.arrived().len() > 10).await;
+    let shards = SqlShardCounts::new(pool.clone());
+    shards.set(DEFAULT_TOPIC, GROUP, 2).await.unwrap();
+    wait_until("two shards", async || {
+        shards.get(DEFAULT_TOPIC, GROUP).await.unwrap().is_some_and(|shards| shards.now == 2)
+    })
+    .await;
+    assert!(!writing.is_finished());
+    writing.abort();
+}
+
 pub(crate) async fn a_position_that_was_made_anew_after_a_change_keeps_no_rows<S: Server>() {
     let (source, record) = (Arc::new(S::default()), Record::default());
     let pool = source.connect().await;

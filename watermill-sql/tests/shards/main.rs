@@ -57,6 +57,18 @@ on_every_database! {
 }
 
 #[cfg(feature = "postgres")]
+mod postgres_writers {
+    on!(
+        crate::postgres_database::Database,
+        changing::a_change_goes_on_though_there_is_always_somebody_writing,
+    );
+}
+#[cfg(feature = "mysql")]
+mod mysql_writers {
+    on!(crate::mysql_database::Database, changing::a_change_goes_on_though_there_is_always_somebody_writing,);
+}
+
+#[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_in_the_order_of_transactions_cannot_be_read_in_shards() {
     sharing::refused_by_snapshot().await;

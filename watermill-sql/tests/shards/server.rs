@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Pool};
+use watermill_core::Publisher as _;
 use watermill_sql::SqlDatabase;
 
 /// A database of its own for one test.
@@ -19,6 +20,9 @@ pub(crate) trait Server: Default + Send + Sync + 'static {
 
     /// The payloads of a topic's table, in order; none where there is no table.
     async fn payloads(pool: &Pool<Self::Database>, topic: &str) -> Vec<String>;
+
+    /// A transaction that is open, with a message of the forwarder's topic.
+    async fn write(pool: &Pool<Self::Database>, number: usize) -> sqlx::Transaction<'static, Self::Database>;
 
     /// Makes the position of the group anew.
     async fn make_group(pool: &Pool<Self::Database>, topic: &str);
@@ -42,6 +46,17 @@ macro_rules! server {
                 let query =
                     format!("select {} from watermill_{topic} order by {}", Self::PAYLOAD, Self::OFFSET);
                 sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(pool).await.unwrap_or_default()
+            }
+
+            async fn write(pool: &Pool<$database>, number: usize) -> sqlx::Transaction<'static, $database> {
+                let mut transaction = pool.begin().await.unwrap();
+                let publisher = watermill_sql::SqlPublisher::in_transaction(&mut transaction);
+                let message = watermill_core::Message::new(number.to_string()).with_key("k");
+                watermill_forwarder::ForwarderPublisher::new(publisher)
+                    .publish("orders", vec![message])
+                    .await
+                    .unwrap();
+                transaction
             }
 
             async fn make_group(pool: &Pool<$database>, topic: &str) {

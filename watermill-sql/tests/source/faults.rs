@@ -9,11 +9,11 @@ use super::{
     *,
 };
 
-fn soon() -> Backoff {
+pub(crate) fn soon() -> Backoff {
     Backoff::constant(Duration::from_millis(20))
 }
 
-fn unreadable(number: u32) -> String {
+pub(crate) fn unreadable(number: u32) -> String {
     insert(number).replace(&format!("{{\"trace\":\"t\",\"n\":{number}}}"), "[1]")
 }
 

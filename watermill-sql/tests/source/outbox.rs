@@ -18,6 +18,8 @@ pub(crate) trait Outbox: TestDatabase {
     const TOO_WIDE: &[&str] = &[];
     /// The column of our own tables, quoted.
     const OFFSET: &str = r#""offset""#;
+    /// What a sum is cast to.
+    const BIGINT: &str = "bigint";
 
     /// Tables `plain` whose column `seq` is filled by the database and yet gives no order.
     const UNSUITABLE: &[&str] = &[];
@@ -121,6 +123,7 @@ impl Outbox for crate::databases::postgres_database::Database {
 #[cfg(feature = "mysql")]
 impl Outbox for crate::databases::mysql_database::Database {
     const OFFSET: &str = "`offset`";
+    const BIGINT: &str = "signed";
     const BEGIN_ANEW: &str = "truncate table outbox";
     const CREATE: &str = "create table outbox (
         seq bigint not null auto_increment primary key,

@@ -114,6 +114,26 @@ pub(crate) async fn what_a_worker_that_died_had_comes_again<S: Outbox>() {
     assert_eq!((payload(&delivery), delivery.info().attempt()), ("0".to_owned(), 2));
 }
 
+/// A worker may add a claim after another has handled the row and deleted it.
+pub(crate) async fn a_claim_whose_row_is_gone_is_done_with_though_nothing_else_comes<S: Outbox>() {
+    let server = S::default();
+    let pool = server.with_outbox().await;
+    let queue = queue::<S>(&pool, source().after_ack(AfterAck::Delete));
+    queue.initialize("outbox").await.unwrap();
+    let late = format!(
+        "insert into watermill_claims_outbox (uuid, owner, due_ms, attempts) values ('{}', null, 0, 0)",
+        id(0)
+    );
+    S::execute(&pool, &late).await;
+    let _subscription = queue.subscribe("outbox").await.unwrap();
+    within("the claim to be done with", async {
+        while S::number(&pool, "select count(*) from watermill_claims_outbox").await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 /// How large rows are is known when they are read, and not when they are claimed.
 pub(crate) async fn a_claim_brings_no_more_bytes_than_it_may<S: Outbox>() {
     const BYTES: usize = 200_000;

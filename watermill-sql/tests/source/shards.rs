@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::task::JoinHandle;
@@ -10,6 +13,7 @@ use watermill_core::subscriber::{Sharding, Shards};
 use watermill_sql::{SqlShardCounts, SqlStatus};
 
 use super::{
+    faults::{soon, unreadable},
     outbox::{count, fill, source},
     *,
 };
@@ -17,6 +21,7 @@ use super::{
 /// Handles whatever comes of one shard.
 struct Worker {
     handled: Arc<Mutex<BTreeSet<String>>>,
+    errors: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -24,11 +29,15 @@ impl Worker {
     async fn start(shards: &Arc<dyn Shards>, number: u32) -> Self {
         let mut subscription = shards.shard(number).subscribe("outbox").await.unwrap();
         let handled: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let errors: Arc<AtomicUsize> = Arc::default();
         let task = tokio::spawn({
-            let handled = handled.clone();
+            let (handled, errors) = (handled.clone(), errors.clone());
             async move {
                 while let Some(delivery) = subscription.next().await {
-                    let Ok(delivery) = delivery else { continue };
+                    let Ok(delivery) = delivery else {
+                        errors.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    };
                     let payload = payload(&delivery);
                     if delivery.ack_confirmed().await.is_ok() {
                         handled.lock().unwrap().insert(payload);
@@ -36,7 +45,7 @@ impl Worker {
                 }
             }
         });
-        Self { handled, task }
+        Self { handled, errors, task }
     }
 
     fn count(&self) -> i64 {
@@ -61,7 +70,9 @@ async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
 
 /// Two shards over the outbox, of which one has a reader.
 async fn two_shards<S: Outbox>(pool: &Pool<S::Database>, after_ack: AfterAck) -> (Arc<dyn Shards>, Worker) {
-    let shards = log::<S>(pool, source().after_ack(after_ack)).in_group("g").unwrap();
+    let config = SqlSubscriberConfig::default().lease(Duration::from_millis(900)).retry(soon()).group("g");
+    let config = config.source(source().after_ack(after_ack));
+    let shards = SqlSubscriber::new(pool.clone(), config).unwrap();
     let shards = shards.shards("outbox", Sharding::new(2)).unwrap();
     let first = Worker::start(&shards, 0).await;
     let counts = SqlShardCounts::new(pool.clone());
@@ -88,6 +99,35 @@ pub(crate) async fn a_change_of_their_number_goes_on_where_the_row_at_its_bounda
     until("three shards", async || counts.get("outbox", "g").await.unwrap().unwrap().now == 3).await;
     let last = i64::from(first.handled.lock().unwrap().contains("5"));
     assert_eq!(first.count() - last + second.count(), 5, "nothing but that row was passed");
+}
+
+/// It is not handed from one to the next all the time.
+pub(crate) async fn a_row_that_cannot_be_read_holds_a_change_of_their_number_up_until_it_is_mended<
+    S: Outbox,
+>() {
+    let server = S::default();
+    let pool = server.with_outbox().await;
+    let (shards, first) = two_shards::<S>(&pool, AfterAck::Keep).await;
+    let second = Worker::start(&shards, 1).await;
+    fill::<S>(&pool, 0..4).await;
+    S::execute(&pool, &unreadable(4)).await;
+    fill::<S>(&pool, 5..8).await;
+    let counts = SqlShardCounts::new(pool.clone());
+    counts.set("outbox", "g", 3).await.unwrap();
+    let bounded = "select count(*) from _watermill_shards where plan like '%boundary%'";
+    until("the boundary", async || S::number(&pool, bounded).await == 1).await;
+    let errors = || first.errors.load(Ordering::Relaxed) + second.errors.load(Ordering::Relaxed);
+    let seen = errors();
+    until("it to be looked at", async || errors() >= seen + 3).await;
+    let owned = "select cast(sum(token) as bigint) from _watermill_leases where consumer_group like 'g#1/%'";
+    let owned = owned.replace("bigint", S::BIGINT);
+    let before = S::number(&pool, &owned).await;
+    let seen = errors();
+    until("more looks", async || errors() >= seen + 5).await;
+    assert_eq!(S::number(&pool, &owned).await, before, "its reader keeps the shard");
+    S::execute(&pool, "update outbox set headers = '{}' where seq = 5").await;
+    until("three shards", async || counts.get("outbox", "g").await.unwrap().unwrap().now == 3).await;
+    assert_eq!(first.count() + second.count(), 8);
 }
 
 /// Whoever is at work in the table might be writing a missing row, but for those that another shard has passed.
