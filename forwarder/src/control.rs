@@ -175,9 +175,17 @@ impl ForwarderControl {
 }
 
 impl Shared {
-    /// Waits until somebody asks it to stop.
-    pub(crate) async fn stopped(&self) {
+    async fn stopped(&self) {
         self.stop.cancelled().await;
+    }
+
+    /// Waits until its caller or somebody else asks it to stop.
+    pub(crate) async fn asked_to_stop(&self, shutdown: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = self.stopped() => {}
+        }
     }
 
     /// Waits until something was paused or resumed since the last call.

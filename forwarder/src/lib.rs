@@ -16,6 +16,7 @@ mod relay;
 mod report;
 mod shards;
 mod status;
+mod wait;
 
 #[doc = include_str!("outboxes.md")]
 pub mod outboxes {}

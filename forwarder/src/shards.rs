@@ -78,14 +78,7 @@ pub(crate) async fn run(
     let shared = &*control.shared;
     let _run = Run::start(shared);
     shared.forget();
-    let asked = async {
-        tokio::select! {
-            biased;
-            () = shutdown => {}
-            () = shared.stopped() => {}
-        }
-    };
-    let mut shutdown = pin!(asked);
+    let mut shutdown = pin!(shared.asked_to_stop(shutdown));
     let stop = CancellationToken::new();
     let mut running = FuturesUnordered::new();
     let start = |number, delay| {

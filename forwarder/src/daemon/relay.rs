@@ -18,7 +18,7 @@ use watermill_forwarder::{ForwarderControl, ForwarderReport};
 use crate::{
     config::{Config, Relay},
     ends::{AnyForwarder, DestinationEnd, SourceEnd, publisher},
-    metrics::{RelayMetrics, Shown, SourceFigures},
+    metrics::{Owners, RelayMetrics, Shown},
     status::{ProcessView, SourceView},
 };
 
@@ -139,21 +139,15 @@ impl Running {
         let view = timeout(ASK_TIMEOUT, asked).await;
         match view {
             Ok(Ok(view)) => {
-                let figures = SourceFigures {
-                    backlog: view.backlog,
-                    oldest: Duration::from_secs_f64(view.oldest_seconds.unwrap_or(0.0)),
-                    has_owner: view.active.is_some() || view.backlog.is_none(),
-                    has_dead_letters: view.has_dead_letters,
-                };
-                self.metrics.asked(Some(figures), view.active.as_deref());
+                self.metrics.asked(Some(view.figures(&self.config.source)), view.owners());
             }
             Ok(Err(error)) => {
                 tracing::warn!(relay = self.name(), error, "the source does not say what it holds");
-                self.metrics.asked(None, None);
+                self.metrics.asked(None, Owners::new());
             }
             Err(_) => {
                 tracing::warn!(relay = self.name(), "the source does not say in time what it holds");
-                self.metrics.asked(None, None);
+                self.metrics.asked(None, Owners::new());
             }
         }
     }

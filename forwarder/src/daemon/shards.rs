@@ -1,7 +1,7 @@
 //! `shards`: in how many shards a relay's topic is read, and another number.
 
 use serde_json::json;
-use watermill_core::error::chain;
+use watermill_core::error::{SubscribeErrorKind, chain};
 
 use crate::{config::Config, exit::Exit, steer};
 
@@ -45,7 +45,11 @@ pub(crate) async fn run(config: &Config, relay: Option<&str>, count: Option<u32>
         }
         Err(error) => {
             eprintln!("{}", chain(&error));
-            Exit::Unreachable
+            // What was asked for cannot be, whoever answers.
+            match error.kind() {
+                SubscribeErrorKind::Config | SubscribeErrorKind::Topic => Exit::Failed,
+                _ => Exit::Unreachable,
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use futures::{
     future::{BoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use watermill_core::{
     error::{PublishError, PublishErrorKind, SettleError, chain},
     fenced::Term,
@@ -35,6 +35,7 @@ use crate::{
     control::{Run, Snapshot},
     end::End,
     relay::source::Source,
+    wait::until,
 };
 
 /// Runs a relay from subscribing to the closing of the subscription.
@@ -44,14 +45,7 @@ pub(super) async fn run(
 ) -> Result<ForwarderReport, ForwarderError> {
     let shared = &*forwarder.control.shared;
     let _run = Run::start(shared);
-    let asked = async {
-        tokio::select! {
-            biased;
-            () = shutdown => {}
-            () = shared.stopped() => {}
-        }
-    };
-    let mut shutdown = pin!(asked);
+    let mut shutdown = pin!(shared.asked_to_stop(shutdown));
     let topic = &*forwarder.config.topic;
     let (config, window) = (&forwarder.config, |ordering| forwarder.config.transaction_window(ordering));
     let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
@@ -362,12 +356,5 @@ pub(super) async fn pause<S: Future<Output = ()>>(delay: Duration, shutdown: Pin
         biased;
         () = shutdown => Err(End::Shutdown),
         () = sleep(delay) => Ok(()),
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

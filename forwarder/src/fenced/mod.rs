@@ -130,11 +130,16 @@ impl FencedForwarder {
     /// and what was published is recorded by the source. What is in hand besides stays in the source. The
     /// subscription is closed; the subscriber and the destination are left open, they may have other users.
     ///
+    /// With [`shards`](ForwarderConfig::shards) it does so for each shard, those that are added later included. A successor
+    /// takes over a shard at a time: this relay then goes on with its others, and stands by for that one. The number of
+    /// shards is asked for again and again; while it is not known, those that there are go on.
+    ///
     /// # Errors
     ///
     /// [`ForwarderError`] when the topic cannot be subscribed to, when the subscription ends by itself, when the
-    /// destination is closed, when the subscription could not be closed properly, when the source has no offsets, and
-    /// when a successor has taken over. Start it again to stand by.
+    /// destination is closed, when the subscription could not be closed properly, when the source has no offsets, and,
+    /// without shards, when a successor has taken over: start it again to stand by. What ends the relay of one shard ends
+    /// those of all.
     ///
     /// # Cancel safety
     ///

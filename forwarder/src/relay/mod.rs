@@ -38,6 +38,7 @@ use crate::{
     Forwarder, ForwarderError, ForwarderReport, ForwarderStatus, OnUnreadable,
     control::{Run, Snapshot},
     end::End,
+    wait::until,
 };
 
 /// Runs a forwarder from subscribing to the closing of the subscription.
@@ -47,14 +48,7 @@ pub(crate) async fn run(
 ) -> Result<ForwarderReport, ForwarderError> {
     let shared = &*forwarder.control.shared;
     let _run = Run::start(shared);
-    let asked = async {
-        tokio::select! {
-            biased;
-            () = shutdown => {}
-            () = shared.stopped() => {}
-        }
-    };
-    let mut shutdown = pin!(asked);
+    let mut shutdown = pin!(shared.asked_to_stop(shutdown));
     let (config, window) = (&forwarder.config, |ordering| forwarder.config.window(ordering));
     let opened = Source::open(&*forwarder.subscriber, (config, shared), window, shutdown.as_mut()).await?;
     let Some(mut source) = opened else { return Ok(ForwarderReport::default()) };
@@ -326,12 +320,5 @@ impl<'a> Relay<'a> {
             item.nack();
         }
         report
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

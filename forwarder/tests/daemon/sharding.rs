@@ -83,6 +83,16 @@ async fn processes_share_the_keys_and_the_number_of_shards_is_changed_while_they
 }
 
 #[tokio::test]
+async fn a_number_of_shards_that_is_refused_is_not_taken_for_a_source_that_is_away() {
+    let place = Place::with(SQLITE).await;
+    for (count, code, said) in [("65", 2, "1..=64"), ("2", 1, "does not read in shards")] {
+        let refused = place.verb(&["shards", count]);
+        assert_eq!(refused.status.code(), Some(code), "{}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains(said), "{}", text(&refused.stderr));
+    }
+}
+
+#[tokio::test]
 async fn a_queue_has_no_shards() {
     let place = Place::with(SQLITE).await;
     let set = ["--set", "relay.shop.shards=3", "--set", "relay.shop.source.layout=queue"];

@@ -30,17 +30,21 @@ pub(crate) struct Measured {
     /// Calls by what came of them: `ok`, or the kind of the error.
     pub(crate) attempts: BTreeMap<&'static str, u64>,
     pub(crate) lease_changes: u64,
-    pub(crate) last_owner: Option<String>,
+    /// Who had each shard last, or the topic as a whole.
+    pub(crate) last_owners: Owners,
     /// As the source said last; none while it does not answer.
     pub(crate) source: Option<SourceFigures>,
 }
 
-/// What a source was found to hold.
+/// The owners of leases, by the number of the shard; of a topic that is not read in shards there is one, without a number.
+pub(crate) type Owners = BTreeMap<Option<u32>, String>;
+
+/// What a source was found to hold. What is not known is not shown: a figure that is always the same would be believed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SourceFigures {
     pub(crate) backlog: Option<u64>,
-    pub(crate) oldest: Duration,
-    pub(crate) has_owner: bool,
+    pub(crate) oldest: Option<Duration>,
+    pub(crate) has_owner: Option<bool>,
     pub(crate) has_dead_letters: bool,
 }
 
@@ -60,7 +64,7 @@ impl Default for Measured {
             latencies: Histogram::new(SECONDS),
             attempts: BTreeMap::new(),
             lease_changes: 0,
-            last_owner: None,
+            last_owners: Owners::new(),
             source: None,
         }
     }
@@ -80,15 +84,13 @@ impl RelayMetrics {
     }
 
     /// Takes note of what the source holds, and of who reads it.
-    pub(crate) fn asked(&self, source: Option<SourceFigures>, owner: Option<&str>) {
+    pub(crate) fn asked(&self, source: Option<SourceFigures>, owners: Owners) {
         let mut measured = self.lock();
         measured.source = source;
-        if let Some(owner) = owner
-            && measured.last_owner.as_deref() != Some(owner)
-        {
+        for (shard, owner) in owners {
+            let last = measured.last_owners.insert(shard, owner.clone());
             // The first one that is seen is no change.
-            measured.lease_changes += u64::from(measured.last_owner.is_some());
-            measured.last_owner = Some(owner.to_owned());
+            measured.lease_changes += u64::from(last.is_some_and(|last| last != owner));
         }
     }
 
@@ -146,8 +148,23 @@ mod tests {
     fn an_owner_that_follows_another_is_a_change() {
         let metrics = RelayMetrics::default();
         for owner in [Some("a"), None, Some("a"), Some("b")] {
-            metrics.asked(None, owner);
+            metrics.asked(None, owner.map(|owner| (None, owner.to_owned())).into_iter().collect());
         }
         assert_eq!(metrics.measured().lease_changes, 1);
+    }
+
+    #[test]
+    fn of_several_shards_each_has_owners_of_its_own() {
+        let metrics = RelayMetrics::default();
+        let owners = |owners: &[(u32, &str)]| {
+            owners.iter().map(|(shard, owner)| (Some(*shard), (*owner).to_owned())).collect()
+        };
+        metrics.asked(None, owners(&[(0, "a/0"), (1, "b/1")]));
+        // Nobody has the first for a moment.
+        metrics.asked(None, owners(&[(1, "b/1")]));
+        metrics.asked(None, owners(&[(0, "a/0"), (1, "b/1")]));
+        assert_eq!(metrics.measured().lease_changes, 0);
+        metrics.asked(None, owners(&[(0, "c/0"), (1, "c/1")]));
+        assert_eq!(metrics.measured().lease_changes, 2);
     }
 }

@@ -34,13 +34,13 @@ pub(crate) fn render(relays: &[Shown]) -> String {
         Some(f64::from(relay.measured.source.is_some()))
     });
     page.gauge("source_owned", "whether any process reads the source", relays, |relay| {
-        Some(f64::from(relay.measured.source.as_ref()?.has_owner))
+        Some(f64::from(relay.measured.source.as_ref()?.has_owner?))
     });
     page.gauge("backlog_messages", "messages that wait in the source", relays, |relay| {
         Some(relay.measured.source.as_ref()?.backlog? as f64)
     });
     page.gauge("oldest_message_seconds", "the age of the oldest message that waits", relays, |relay| {
-        Some(relay.measured.source.as_ref()?.oldest.as_secs_f64())
+        Some(relay.measured.source.as_ref()?.oldest?.as_secs_f64())
     });
     page.gauge("dead_letters_present", "whether the source keeps dead letters", relays, |relay| {
         Some(f64::from(relay.measured.source.as_ref()?.has_dead_letters))
@@ -173,7 +173,28 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use super::{super::SourceFigures, *};
+
+    #[test]
+    fn what_is_not_known_of_a_source_is_not_shown() {
+        let of = |source: SourceFigures| {
+            let measured = Measured { source: Some(source), ..Measured::default() };
+            render(&[Shown { relay: "a".to_owned(), status: None, measured, held_back: 0.0 }])
+        };
+        let names = ["backlog_messages{", "oldest_message_seconds{", "source_owned{"];
+        let unknown = of(SourceFigures::default());
+        assert!(names.iter().all(|name| !unknown.contains(name)), "{unknown}");
+        let known = SourceFigures {
+            backlog: Some(0),
+            oldest: Some(Duration::ZERO),
+            has_owner: Some(false),
+            has_dead_letters: false,
+        };
+        let known = of(known);
+        assert!(names.iter().all(|name| known.contains(name)), "{known}");
+    }
 
     #[test]
     fn every_metric_has_help_a_type_and_the_name_of_its_relay() {

@@ -3,13 +3,18 @@
 mod show;
 mod verb;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 pub(crate) use verb::{Answer, run};
 use watermill_core::{error::chain, router::Phase, subscription::Health};
 use watermill_forwarder::{ForwarderControl, Held};
-use watermill_sql::{HeldBack, SqlPool};
+use watermill_sql::{Count, HeldBack, QueueStatus, SqlPool};
 
-use crate::config::{Layout, Source};
+use crate::{
+    config::{Layout, Source},
+    metrics::{Owners, SourceFigures},
+};
 
 /// What a source holds, whoever reads it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -114,8 +119,9 @@ impl SourceView {
             },
             Layout::Queue(_) => match pool.queue_status(&source.topic, None).await {
                 Ok(queue) => Self {
-                    backlog: Some(queue.due.rows + queue.delayed.rows + queue.in_hand.rows),
-                    backlog_is_exact: queue.due.is_exact && queue.delayed.is_exact && queue.in_hand.is_exact,
+                    backlog: Some(of_queue(&queue).map(|count| count.rows).sum()),
+                    backlog_is_exact: of_queue(&queue).all(|count| count.is_exact),
+                    oldest_seconds: queue.oldest_unclaimed.map(|age| age.as_secs_f64()),
                     active: (queue.in_hand.rows > 0).then(|| "workers".to_owned()),
                     ..Self::default()
                 },
@@ -134,6 +140,28 @@ impl SourceView {
             Err(error) => return Err(chain(&error)),
         };
         Ok(view)
+    }
+
+    /// What there is to measure. Of a table that is not Watermill's nothing is known but the dead letters, and of a queue
+    /// whether somebody works on it only while a worker has messages.
+    pub(crate) fn figures(&self, source: &Source) -> SourceFigures {
+        let is_known = self.backlog.is_some();
+        let is_log = matches!(source.layout, Layout::Log(_));
+        SourceFigures {
+            backlog: self.backlog,
+            oldest: is_known.then(|| Duration::from_secs_f64(self.oldest_seconds.unwrap_or(0.0))),
+            has_owner: Some(self.active.is_some()).filter(|is_owned| is_known && (is_log || *is_owned)),
+            has_dead_letters: self.has_dead_letters,
+        }
+    }
+
+    /// Who has the lease of the topic, or of each of its shards.
+    pub(crate) fn owners(&self) -> Owners {
+        if self.shards.is_empty() {
+            return self.active.iter().map(|owner| (None, owner.clone())).collect();
+        }
+        let owned = self.shards.iter().filter_map(|shard| Some((Some(shard.number), shard.active.clone()?)));
+        owned.collect()
     }
 
     fn of_log(source: &Source, log: watermill_sql::LogStatus) -> Self {
@@ -236,6 +264,11 @@ impl HeldView {
             paused: held.paused,
         }
     }
+}
+
+/// All messages that wait in a queue.
+fn of_queue(queue: &QueueStatus) -> impl Iterator<Item = Count> {
+    [queue.due, queue.behind, queue.delayed, queue.in_hand].into_iter()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -10,6 +10,8 @@
 mod intake;
 mod record;
 mod source;
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
 mod turns;
 
 use std::{
