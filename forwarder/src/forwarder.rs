@@ -4,7 +4,9 @@ use std::{fmt, future::Future, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
-use watermill_core::{HandlerInfo, Publisher, Subscriber, error::ConfigError, subscriber::Shards};
+use watermill_core::{
+    HandlerInfo, Publisher, Subscriber, error::ConfigError, message::Spans, subscriber::Shards,
+};
 
 use crate::{
     ForwarderConfig, ForwarderControl, ForwarderError, ForwarderReport, HANDLER, relay,
@@ -46,6 +48,7 @@ pub struct Forwarder {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) config: ForwarderConfig,
     pub(crate) control: ForwarderControl,
+    pub(crate) spans: Option<Arc<dyn Spans>>,
     shards: Option<Arc<dyn Shards>>,
 }
 
@@ -57,6 +60,7 @@ pub struct ForwarderBuilder {
     publisher: Arc<dyn Publisher>,
     dead_letters: Option<Arc<dyn Publisher>>,
     config: ForwarderConfig,
+    spans: Option<Arc<dyn Spans>>,
 }
 
 impl Forwarder {
@@ -73,6 +77,7 @@ impl Forwarder {
             publisher: Arc::new(publisher),
             dead_letters: None,
             config: ForwarderConfig::default(),
+            spans: None,
         }
     }
 
@@ -126,6 +131,13 @@ impl ForwarderBuilder {
         self
     }
 
+    /// Has somebody make a span for each call by which messages are published: a bridge to a tracing system, such as
+    /// `Traces` of `watermill-telemetry`. Without it there are no such spans.
+    pub fn spans(mut self, spans: impl Spans) -> Self {
+        self.spans = Some(Arc::new(spans));
+        self
+    }
+
     /// Finishes.
     ///
     /// # Errors
@@ -133,7 +145,7 @@ impl ForwarderBuilder {
     /// [`ConfigError`] with everything that is wrong with the configuration, and when the source has no
     /// [`shards`](ForwarderConfig::shards) that it asks for.
     pub fn build(self) -> Result<Forwarder, ConfigError> {
-        let Self { subscriber, publisher, dead_letters, config } = self;
+        let Self { subscriber, publisher, dead_letters, config, spans } = self;
         config.validate()?;
         let handler =
             Arc::new(HandlerInfo::consumer(HANDLER, subscriber.capabilities().backend, &config.topic));
@@ -143,7 +155,7 @@ impl ForwarderBuilder {
             DeadLetters::arrange(&subscriber, dead_letters, last_resort, &handler, place);
         let control = ForwarderControl::new(&config.topic);
         let shards = shards::of(&subscriber, &config)?;
-        Ok(Forwarder { subscriber, publisher, dead_letters, config, control, shards })
+        Ok(Forwarder { subscriber, publisher, dead_letters, config, control, spans, shards })
     }
 }
 

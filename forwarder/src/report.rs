@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use watermill_core::error::{PublishError, PublishErrorKind};
 
+use crate::OutboxTime;
+
 /// What a forwarder did from its start to its stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,6 +26,8 @@ pub struct ForwarderReport {
     pub returned: u64,
     /// The same by destination, for the first [`DESTINATIONS_MAX`](Self::DESTINATIONS_MAX) of them.
     pub destinations: BTreeMap<String, DestinationReport>,
+    /// How long messages were in the outbox until their destinations accepted them.
+    pub outbox: OutboxTime,
 }
 
 /// What became of the messages for one destination.
@@ -46,6 +50,7 @@ impl ForwarderReport {
         self.dropped += other.dropped;
         self.repeated += other.repeated;
         self.returned += other.returned;
+        self.outbox.add(&other.outbox);
         for (reason, messages) in &other.dead_letter_reasons {
             *self.dead_letter_reasons.entry(reason).or_default() += messages;
         }

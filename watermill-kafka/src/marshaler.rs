@@ -89,25 +89,21 @@ fn read_all<'a>(
     headers: &'a impl Headers,
     get: impl Fn(usize) -> Option<Header<'a, &'a [u8]>>,
 ) -> (MessageId, Metadata) {
-    let mut id = "";
-    let mut unreadable = false;
+    let mut id: &[u8] = b"";
     let pairs = (0..headers.count()).filter_map(|at| {
         let Header { key, value } = get(at)?;
-        let value = str::from_utf8(value.unwrap_or_default()).unwrap_or_else(|_| {
-            unreadable = true;
-            ""
-        });
+        let value = value.unwrap_or_default();
         if key == MESSAGE_UUID {
             id = value;
             return None;
         }
         Some((key, value))
     });
-    let metadata = Metadata::packed(pairs);
-    if unreadable {
-        return repair_all(headers, get);
+    let metadata = Metadata::packed_utf8(pairs);
+    match (str::from_utf8(id), metadata) {
+        (Ok(id), Some(metadata)) => (MessageId::from(id), metadata),
+        _ => repair_all(headers, get),
     }
-    (MessageId::from(id), metadata)
 }
 
 /// The same where a value is not UTF-8.
@@ -168,6 +164,14 @@ mod tests {
         let (id, metadata) = read_headers(&headers);
         assert_eq!(id, "i\u{fffd}d");
         assert_eq!(metadata, [("a", "2"), ("b", "1\u{fffd}")].into_iter().collect());
+    }
+
+    #[test]
+    fn values_that_are_text_only_together_are_shown_with_replacement_characters() {
+        let headers = Foreign(vec![Ok(("", b"1\xc3")), Ok(("", b"\xbc")), Ok((MESSAGE_UUID, b"\xbc"))]);
+        let (id, metadata) = read_headers(&headers);
+        assert_eq!(id, "\u{fffd}");
+        assert_eq!(metadata, [("", "\u{fffd}")].into_iter().collect());
     }
 
     #[test]

@@ -1,9 +1,4 @@
-// Its examples need most features.
-#![cfg_attr(all(feature = "axum", feature = "metrics"), doc = include_str!("../README.md"))]
-#![cfg_attr(
-    not(all(feature = "axum", feature = "metrics")),
-    doc = "What a service built on watermill shows of itself. Nothing is on by default: see the README for the features."
-)]
+#![doc = include_str!("../README.md")]
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -13,6 +8,9 @@ pub mod http;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;
+#[cfg(feature = "traces")]
+#[cfg_attr(docsrs, doc(cfg(feature = "traces")))]
+pub mod traces;
 #[cfg(any(feature = "metrics", feature = "http"))]
 mod watched;
 

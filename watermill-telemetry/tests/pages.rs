@@ -101,7 +101,7 @@ async fn a_handler_whose_server_is_away_is_degraded() {
     use watermill_core::router::{RouterConfig, StartPolicy};
 
     let source = ScriptedSubscriber::new();
-    source.fail_subscribe(usize::MAX, watermill_core::error::SubscribeErrorKind::Unavailable);
+    source.fail_subscribe(1_000, watermill_core::error::SubscribeErrorKind::Unavailable);
     let config = RouterConfig::default().start(StartPolicy::Retry(Default::default()));
     let router = handler("bill", &source).with_config(config);
     let pages = Pages::new(Watched::new().router(router.control()));

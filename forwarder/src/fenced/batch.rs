@@ -1,6 +1,6 @@
 //! [`Batch`]: messages in hand, in order, and what they are published as.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use watermill_core::{
     HandlerInfo, Message,
@@ -43,6 +43,11 @@ impl Pending {
         self.destination == other.destination
             && self.item.key().is_some()
             && self.item.key() == other.item.key()
+    }
+
+    /// When it was written into the source, if that says so.
+    pub(super) fn written_at(&self) -> Option<SystemTime> {
+        self.item.written_at()
     }
 
     /// Whether this is asked for the first time.

@@ -233,7 +233,12 @@ impl<'a> Engine<'a> {
             let journal = self.journal.as_mut().expect("the first term begins one");
             let checkpoint = journal.publish(batch.places(size));
             let outgoing = batch.outgoing(size, &self.forwarder.config.dead_letter_topic);
-            match self.commit(outgoing, checkpoint.clone(), source, shutdown.as_mut()).await {
+            let span = self.span(&outgoing);
+            let calling = (outgoing, checkpoint.clone(), &span);
+            let committed = self.commit(calling, source, shutdown.as_mut()).await;
+            let oldest = committed.is_ok().then(|| batch.first(size).filter_map(Pending::written_at).min());
+            span.ended(oldest, committed.as_ref().err());
+            match committed {
                 Ok(()) => self.published(&mut batch, size, checkpoint),
                 Err(error) if self.stop.is_some() => {
                     return Err(match error.kind() {
@@ -294,6 +299,8 @@ impl<'a> Engine<'a> {
         self.commits += 1;
         self.size = self.size.saturating_mul(2).min(self.forwarder.config.transaction_size());
         let published = batch.take_first(size);
+        let accepted = published.iter().filter(|pending| !pending.is_given_up());
+        self.report.outbox.accepted(accepted.map(|pending| &pending.item));
         for pending in &published {
             match pending.is_given_up() {
                 true => self.report.gave_up(pending.destination.as_deref(), 1, "other"),

@@ -15,7 +15,8 @@ use std::{fmt, future::Future, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
-    HandlerInfo, Publisher, Subscriber, error::ConfigError, fenced::FencedPublisher, subscriber::Shards,
+    HandlerInfo, Publisher, Subscriber, error::ConfigError, fenced::FencedPublisher, message::Spans,
+    subscriber::Shards,
 };
 
 use crate::{
@@ -77,6 +78,7 @@ pub struct FencedForwarder {
     handler: Arc<HandlerInfo>,
     dead_letters: DeadLetters,
     control: ForwarderControl,
+    spans: Option<Arc<dyn Spans>>,
     shards: Option<Arc<dyn Shards>>,
 }
 
@@ -89,6 +91,7 @@ pub struct FencedForwarderBuilder {
     name: String,
     dead_letters: Option<Arc<dyn Publisher>>,
     config: ForwarderConfig,
+    spans: Option<Arc<dyn Spans>>,
 }
 
 impl FencedForwarder {
@@ -108,6 +111,7 @@ impl FencedForwarder {
             name: name.into(),
             dead_letters: None,
             config: ForwarderConfig::default(),
+            spans: None,
         }
     }
 
@@ -160,13 +164,20 @@ impl FencedForwarderBuilder {
         self
     }
 
+    /// Has somebody make a span for each transaction by which messages are published: a bridge to a tracing system, such as
+    /// `Traces` of `watermill-telemetry`. Without it there are no such spans.
+    pub fn spans(mut self, spans: impl Spans) -> Self {
+        self.spans = Some(Arc::new(spans));
+        self
+    }
+
     /// Finishes.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] with everything that is wrong with the configuration.
     pub fn build(self) -> Result<FencedForwarder, ConfigError> {
-        let Self { subscriber, destination, name, dead_letters, config } = self;
+        let Self { subscriber, destination, name, dead_letters, config, spans } = self;
         config
             .check()
             .unless(!name.is_empty(), "name is empty: the destination knows a relay by it")
@@ -178,7 +189,17 @@ impl FencedForwarderBuilder {
             DeadLetters::arrange(&subscriber, dead_letters, None, &handler, place);
         let control = ForwarderControl::new(&config.topic);
         let shards = shards::of(&subscriber, &config)?;
-        Ok(FencedForwarder { subscriber, destination, name, config, handler, dead_letters, control, shards })
+        Ok(FencedForwarder {
+            subscriber,
+            destination,
+            name,
+            config,
+            handler,
+            dead_letters,
+            control,
+            spans,
+            shards,
+        })
     }
 }
 

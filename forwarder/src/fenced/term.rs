@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::time::sleep;
+use tracing::Instrument;
 use watermill_core::{
     error::{PublishError, PublishErrorKind, chain},
     fenced::Outgoing,
@@ -16,9 +17,12 @@ use super::{
     engine::{Engine, pause},
     journal::Journal,
 };
-use crate::{end::End, relay::source::Source};
+use crate::{
+    end::End,
+    relay::{source::Source, spans::CallSpan},
+};
 
-impl Engine<'_> {
+impl<'a> Engine<'a> {
     /// Begins a term unless there is one, however long it takes, and sees who was at work in between.
     pub(super) async fn begin<S: Future<Output = ()>>(
         &mut self,
@@ -74,18 +78,29 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// The span of a commit: to a topic, if all go to one.
+    pub(super) fn span(&self, outgoing: &[Outgoing]) -> CallSpan<'a> {
+        let forwarder = self.forwarder;
+        let ends = (&*forwarder.config.topic, forwarder.destination.backend());
+        let destination = match outgoing {
+            [only] => Some(&*only.topic),
+            _ => None,
+        };
+        let messages = outgoing.iter().flat_map(|outgoing| &outgoing.messages);
+        CallSpan::new(forwarder.spans.as_ref(), ends, destination, messages)
+    }
+
     /// Commits messages, within the time that a call may take, or that a stop leaves to it. Meanwhile the source records what
     /// was published before, and what comes next is taken.
     pub(super) async fn commit<S: Future<Output = ()>>(
         &mut self,
-        outgoing: Vec<Outgoing>,
-        checkpoint: Bytes,
+        (outgoing, checkpoint, span): (Vec<Outgoing>, Bytes, &CallSpan<'_>),
         source: &mut Source,
         mut shutdown: Pin<&mut S>,
     ) -> Result<(), PublishError> {
         let config = &self.forwarder.config;
         let mut term = self.term.take().expect("a term has begun");
-        let mut commit = term.commit(outgoing, checkpoint);
+        let mut commit = term.commit(outgoing, checkpoint).instrument(span.get());
         let mut timer = pin!(sleep(config.call_timeout));
         let committed = loop {
             let has_room = self.stop.is_none() && self.has_room() && !source.has_ended();

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
+use tracing::Instrument;
 use watermill_core::{
     Message, Publisher,
     error::{NotAccepted, PublishError, PublishErrorKind},
@@ -14,6 +15,7 @@ use super::{
     item::Item,
     lane::SLOW_AFTER,
     lanes::{Call, LaneId},
+    spans::CallSpan,
 };
 use crate::{Forwarder, control::Shared, report};
 
@@ -57,10 +59,14 @@ pub(super) async fn call(forwarder: &Forwarder, destination: Arc<str>, call: Cal
         called.error = Some(not_ours(PublishErrorKind::Unavailable, &destination));
         return called;
     }
-    let messages = called.remaining.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
+    let messages: Vec<_> =
+        called.remaining.iter().filter_map(|item| item.inner.as_ref().ok().cloned()).collect();
+    let backend = forwarder.publisher.capabilities().backend;
+    let ends = (&*forwarder.config.topic, backend);
+    let span = CallSpan::new(forwarder.spans.as_ref(), ends, Some(&destination), messages.iter());
     let answer = tokio::select! {
         biased;
-        answer = publish(&*forwarder.publisher, &destination, messages) => answer,
+        answer = publish(&*forwarder.publisher, &destination, messages).instrument(span.get()) => answer,
         () = all_lost(&called.remaining) => {
             forwarder.publisher.take_back();
             (Vec::new(), None)
@@ -81,6 +87,8 @@ pub(super) async fn call(forwarder: &Forwarder, destination: Arc<str>, call: Cal
             called.remaining.push(item);
         }
     }
+    let oldest = called.accepted.iter().filter_map(Item::written_at).min();
+    span.ended((!called.accepted.is_empty()).then_some(oldest), error.as_ref());
     Called { error, ..called }
 }
 

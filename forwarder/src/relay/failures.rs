@@ -18,6 +18,7 @@ impl Relay<'_> {
         let Called { lane, began, accepted, mut remaining, error } = called;
         let accepted_count = accepted.len();
         self.report.accepted(lane.destination.as_deref(), accepted_count as u64);
+        self.report.outbox.accepted(accepted.iter());
         self.lanes.ended(&lane, accepted_count);
         if !accepted.is_empty() {
             self.record(accepted);

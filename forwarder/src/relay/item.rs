@@ -1,10 +1,10 @@
 //! [`Item`]: one message in hand.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use watermill_core::{
-    Delivery, HandlerInfo, Message,
+    Delivery, DeliveryInfo, HandlerInfo, Message,
     dead_letter::DeadLetter,
     delivery::{Outcome, Settlement},
     error::{PublishError, SettleError},
@@ -48,6 +48,11 @@ impl Item {
             Err(error) => (None, Err(error)),
         };
         (destination, Self { outer, inner, refusals: 0, refused_at: None, settlement })
+    }
+
+    /// When it was written into the source, if that says so.
+    pub(crate) fn written_at(&self) -> Option<SystemTime> {
+        self.outer.delivery().and_then(DeliveryInfo::published_at)
     }
 
     pub(crate) fn key(&self) -> Option<&Bytes> {

@@ -11,6 +11,7 @@ pub(crate) mod item;
 mod lane;
 pub(crate) mod lanes;
 pub(crate) mod source;
+pub(crate) mod spans;
 
 use std::{
     future::Future,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::{Spans, spans::SharedSpans};
+
 /// The names around a handler: the context that middleware, dead letters and logs speak of.
 ///
 /// Inside a handler and its middleware, [`Message::handler`](crate::Message::handler) returns it.
@@ -20,6 +22,8 @@ pub struct HandlerInfo {
     pub publish_topic: Option<String>,
     /// The short name of the backend its outputs go to, if it has one.
     pub publisher: Option<String>,
+    /// Who makes the spans of what it handles, in place of the router.
+    pub(crate) spans: Option<SharedSpans>,
 }
 
 impl HandlerInfo {
@@ -37,7 +41,12 @@ impl HandlerInfo {
             subscriber: subscriber.into(),
             publish_topic: None,
             publisher: None,
+            spans: None,
         }
+    }
+
+    pub(crate) fn spans(&self) -> Option<&dyn Spans> {
+        self.spans.as_ref().map(|spans| &*spans.0)
     }
 }
 

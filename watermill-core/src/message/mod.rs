@@ -8,6 +8,7 @@ mod handler_info;
 mod id;
 mod metadata;
 mod record;
+pub(crate) mod spans;
 mod tombstone;
 pub(crate) mod vector;
 
@@ -17,6 +18,7 @@ pub use handler_info::HandlerInfo;
 pub use id::MessageId;
 pub use metadata::Metadata;
 pub use record::Record;
+pub use spans::{Forwarding, Spans};
 
 use std::{
     fmt,

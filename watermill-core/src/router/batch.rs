@@ -18,8 +18,9 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tower::Service;
+use tracing::Instrument;
 
-use super::{BatchFn, MakeService, Outputs, promise, service::RouterState};
+use super::{BatchFn, MakeService, Outputs, batch_span::BatchSpan, promise, service::RouterState};
 use crate::{
     DeliveryInfo, Message,
     error::{BoxError, Nack},
@@ -143,7 +144,9 @@ impl Shared {
             if messages.is_empty() {
                 return;
             }
-            let outcomes = (running.0.run)(messages).await;
+            let span = BatchSpan::of(&messages);
+            let mut outcomes = (running.0.run)(messages).instrument(span.get()).await;
+            span.ended(&mut outcomes);
             for (member, outcome) in members.into_iter().zip(outcomes) {
                 // A member that gave up, by a timeout for instance, has nobody listening.
                 let _ = member.send(outcome);

@@ -4,6 +4,7 @@
 
 mod batch;
 mod batch_fn;
+mod batch_span;
 mod boxed;
 mod by_topic;
 #[cfg(feature = "macros")]

@@ -24,7 +24,7 @@ use super::{
     source::Source,
     supervisor::{Addition, Closing, Decorators, NamedPlugin, Supervisor},
 };
-use crate::{Publisher, Subscriber};
+use crate::{Publisher, Subscriber, message::Spans, message::spans::SharedSpans};
 
 /// Runs handlers: takes deliveries from their subscriptions, calls them through their layers,
 /// publishes what they return, and settles.
@@ -190,6 +190,13 @@ impl<S, L> Router<S, L> {
         decorate: impl Fn(Arc<dyn Subscriber>) -> T + Send + Sync + 'static,
     ) -> Self {
         self.parts.decorators.subscriber.push(Arc::new(move |inner| Arc::new(decorate(inner))));
+        self
+    }
+
+    /// Has somebody else make the spans of what the handlers do, in place of the router's `delivery`: a bridge to a
+    /// tracing system, such as `Traces` of `watermill-telemetry`. The last one given counts.
+    pub fn spans(mut self, spans: impl Spans) -> Self {
+        self.parts.decorators.spans = Some(SharedSpans(Arc::new(spans)));
         self
     }
 

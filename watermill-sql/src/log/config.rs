@@ -266,9 +266,11 @@ impl SqlSubscriberConfig {
         Self { shard: Some(shard), ..self.group(group) }
     }
 
-    /// Whether the group is made where it has no position: a shard's comes into being with its generation.
+    /// Whether whoever claims the lease gives the group a position where it has none. A shard's comes into being with the
+    /// plan or with its generation, and who claims it late, when that is over, must not make it anew: nobody would read
+    /// there, and retention would keep everything for it.
     pub(crate) fn makes_group(&self) -> bool {
-        self.shard.is_none_or(|shard| shard.generation == 0)
+        self.shard.is_none()
     }
 
     /// What a claim writes of itself.

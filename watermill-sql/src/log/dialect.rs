@@ -98,7 +98,8 @@ pub trait LogDialect:
 /// The statements of one database for leases and positions.
 #[async_trait]
 pub trait LeaseDialect: ConnectionDialect {
-    /// Takes the lease if it is free, or says who has it.
+    /// Takes the lease if it is free, or says who has it. [`RowNotFound`](sqlx::Error::RowNotFound) where it is that of a
+    /// shard whose generation is over.
     async fn claim(connection: &mut Self::Connection, claim: &Claim<'_>) -> sqlx::Result<Claimed>;
 
     /// Prolongs a lease; false when it is lost.

@@ -31,16 +31,17 @@ const IS_DISCONNECTED: &str = "coalesce(told_token = token
 impl LeaseDialect for MySql {
     async fn claim(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Result<Claimed> {
         // Those who stand by ask often; reading first keeps them from writing each time.
-        match row(connection, claim, "").await? {
-            Some(row) => {
-                if let Some(held) = row.held(claim) {
-                    return Ok(held);
-                }
-            }
-            None => create(connection, claim).await?,
+        let found = row(connection, claim, "").await?;
+        if let Some(held) = found.as_ref().and_then(|row| row.held(claim)) {
+            return Ok(held);
         }
         if claim.config.makes_group() {
             MySql::create_group(connection, claim.tables, claim.config).await?;
+        } else if MySql::place(connection, claim.tables, claim.config.group_name()).await?.is_none() {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        if found.is_none() {
+            create(connection, claim).await?;
         }
         let mut transaction = begin::<MySql>(connection, claim.config.lease).await?;
         let claimed = take(&mut transaction, claim).await?;

@@ -78,6 +78,15 @@ impl ShardsDialect for MySql {
         sqlx::query_scalar(AssertSqlSafe(highest)).fetch_one(connection).await
     }
 
+    async fn forget_position(
+        connection: &mut MySqlConnection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<()> {
+        let forget = format!("delete from {} where consumer_group = ?", tables.offsets());
+        sqlx::query(AssertSqlSafe(forget)).bind(group).execute(connection).await.map(drop)
+    }
+
     async fn turn(connection: &mut MySqlConnection, tables: &Tables, turn: &Turn<'_>) -> sqlx::Result<bool> {
         let mut transaction = begin::<MySql>(connection, turn.silence).await?;
         if !Self::replace_plan(&mut transaction, &turn.replaced).await? {
@@ -92,8 +101,7 @@ impl ShardsDialect for MySql {
                 let lease = sqlx::query(AssertSqlSafe(lease)).bind(turn.replaced.topic);
                 lease.bind(group).execute(&mut *transaction).await?;
             }
-            let position = format!("delete from {offsets} where consumer_group = ?");
-            sqlx::query(AssertSqlSafe(position)).bind(group).execute(&mut *transaction).await?;
+            Self::forget_position(&mut transaction, tables, group).await?;
         }
         for group in &turn.next {
             sqlx::query(AssertSqlSafe(format!(

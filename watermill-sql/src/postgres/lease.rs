@@ -38,6 +38,8 @@ impl LeaseDialect for Postgres {
         let mut transaction = begin::<Postgres>(connection, claim.config.lease).await?;
         if claim.config.makes_group() {
             Postgres::create_group(&mut transaction, claim.tables, claim.config).await?;
+        } else if Postgres::place(&mut transaction, claim.tables, group).await?.is_none() {
+            return Err(sqlx::Error::RowNotFound);
         }
         sqlx::query(AssertSqlSafe(format!(
             "insert into {LEASES} (topic, consumer_group, token, expires_at_ms) values ($1, $2, 0, 0)

@@ -73,6 +73,15 @@ impl ShardsDialect for Postgres {
         sqlx::query_scalar(AssertSqlSafe(highest)).fetch_one(connection).await
     }
 
+    async fn forget_position(
+        connection: &mut PgConnection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<()> {
+        let forget = format!("delete from {} where consumer_group = $1", tables.offsets());
+        sqlx::query(AssertSqlSafe(forget)).bind(group).execute(connection).await.map(drop)
+    }
+
     async fn turn(connection: &mut PgConnection, tables: &Tables, turn: &Turn<'_>) -> sqlx::Result<bool> {
         let mut transaction = begin::<Postgres>(connection, turn.silence).await?;
         if !Self::replace_plan(&mut transaction, &turn.replaced).await? {
@@ -85,8 +94,7 @@ impl ShardsDialect for Postgres {
                 let lease = sqlx::query(AssertSqlSafe(lease)).bind(turn.replaced.topic);
                 lease.bind(group).execute(&mut *transaction).await?;
             }
-            let position = format!("delete from {offsets} where consumer_group = $1");
-            sqlx::query(AssertSqlSafe(position)).bind(group).execute(&mut *transaction).await?;
+            Self::forget_position(&mut transaction, tables, group).await?;
         }
         for group in &turn.next {
             sqlx::query(AssertSqlSafe(format!(

@@ -33,6 +33,13 @@ pub trait ShardsDialect: ConnectionDialect {
     /// The highest offset of a row that can be seen.
     async fn highest_offset(connection: &mut Self::Connection, tables: &Tables) -> sqlx::Result<i64>;
 
+    /// Deletes the position of a group.
+    async fn forget_position(
+        connection: &mut Self::Connection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<()>;
+
     /// Begins a generation, in one transaction: writes the plan as [`replace_plan`](Self::replace_plan), gives its groups
     /// their position, and forgets those of the last one. Of a group that was read before there were shards the lease
     /// stays, by which others know.

@@ -198,8 +198,8 @@ impl Slot {
             return Next::Wait(format!("standing by: there are {} shards", plan.shards), wait);
         }
         let Some((_, found)) = shards.iter().find(|(number, _)| *number == self.number) else {
-            // Of the first generation, which is made by whoever claims it.
-            return Next::Claim;
+            // It was looked for while the generation ended, or somebody has deleted the position.
+            return Next::Wait(format!("the shard {} has no position", self.number), SOON);
         };
         if matches!(intake, Intake::UpTo(boundary) if found.position >= boundary) {
             return Next::Wait(

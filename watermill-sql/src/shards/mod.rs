@@ -19,6 +19,8 @@ mod hash;
 mod member;
 mod plan;
 mod sql_shards;
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
 
 pub use counts::{ShardCount, SqlShardCounts};
 pub(crate) use dialect::{Replaced, ShardsDialect, Turn};

@@ -76,17 +76,7 @@ pub(crate) async fn prepare<D: LogDialect + ShardsDialect>(
         return Err(Failure::because(Trouble::Config, why));
     }
     schema::ensure_shards::<D>(connection, config.initialize_schema).await?;
-    let plan = match stored::<D>(connection, tables.topic(), group).await? {
-        Some((plan, _)) => plan,
-        None => {
-            D::create_group(connection, tables, config).await.map_err(classify::<D>)?;
-            let plan = Plan::new(member.count);
-            let written = D::insert_plan(connection, tables.topic(), group, &plan.encode()).await;
-            written.map_err(classify::<D>)?;
-            // Of several that do so at once, one has.
-            stored::<D>(connection, tables.topic(), group).await?.map_or(plan, |(plan, _)| plan)
-        }
-    };
+    let plan = plan_of::<D>(connection, tables, config, member.count).await?;
     if plan.wanted != member.count {
         tracing::warn!(
             topic = tables.topic(),
@@ -103,6 +93,34 @@ pub(crate) async fn prepare<D: LogDialect + ShardsDialect>(
         return Err(Failure::because(Trouble::Refused, why));
     }
     Ok((plan, config, cursor))
+}
+
+/// The plan of the configured group, made where there is none, and the group with it.
+async fn plan_of<D: LogDialect + ShardsDialect>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+    config: &SqlSubscriberConfig,
+    count: u32,
+) -> Result<Plan, Failure> {
+    let (topic, group) = (tables.topic(), config.group_name());
+    let found = stored::<D>(connection, topic, group).await?;
+    if found.as_ref().is_none_or(|(plan, _)| plan.generation == 0) {
+        // First, so that whoever sees the plan sees the position of its one shard.
+        D::create_group(connection, tables, config).await.map_err(classify::<D>)?;
+    }
+    if found.is_none() {
+        let plan = Plan::new(count).encode();
+        D::insert_plan(connection, topic, group, &plan).await.map_err(classify::<D>)?;
+    }
+    // Of several that make it at once one has, and others may have got on with it meanwhile.
+    let Some((plan, _)) = stored::<D>(connection, topic, group).await? else {
+        return Err(Failure::because(Trouble::Refused, "the plan of the shards is gone"));
+    };
+    // Then the group was made anew after its generation was over: here a moment ago, or by somebody who died since.
+    if plan.generation > 0 && D::place(connection, tables, group).await.map_err(classify::<D>)?.is_some() {
+        D::forget_position(connection, tables, group).await.map_err(classify::<D>)?;
+    }
+    Ok(plan)
 }
 
 impl<D: SqlDatabase> fmt::Debug for SqlShards<D> {

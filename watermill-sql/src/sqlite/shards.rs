@@ -73,6 +73,15 @@ impl ShardsDialect for Sqlite {
         sqlx::query_scalar(AssertSqlSafe(highest)).fetch_one(connection).await
     }
 
+    async fn forget_position(
+        connection: &mut SqliteConnection,
+        tables: &Tables,
+        group: &str,
+    ) -> sqlx::Result<()> {
+        let forget = format!("delete from {} where consumer_group = ?", tables.offsets());
+        sqlx::query(AssertSqlSafe(forget)).bind(group).execute(connection).await.map(drop)
+    }
+
     async fn turn(connection: &mut SqliteConnection, tables: &Tables, turn: &Turn<'_>) -> sqlx::Result<bool> {
         // The first statement writes: a transaction that began with a read could not be sure to write.
         let mut transaction = connection.begin().await?;
@@ -86,8 +95,7 @@ impl ShardsDialect for Sqlite {
                 let lease = sqlx::query(AssertSqlSafe(lease)).bind(turn.replaced.topic);
                 lease.bind(group).execute(&mut *transaction).await?;
             }
-            let position = format!("delete from {offsets} where consumer_group = ?");
-            sqlx::query(AssertSqlSafe(position)).bind(group).execute(&mut *transaction).await?;
+            Self::forget_position(&mut transaction, tables, group).await?;
         }
         for group in &turn.next {
             sqlx::query(AssertSqlSafe(format!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use watermill_core::{Message, Publisher as _, Subscriber as _, error::SubscribeErrorKind};
 use watermill_forwarder::{DEFAULT_TOPIC, Forwarder, ForwarderPublisher};
-use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlShardCounts, SqlSubscriber};
+use watermill_sql::{SqlPublisher, SqlPublisherConfig, SqlShardCounts, SqlStatus, SqlSubscriber};
 
 use crate::{
     relay::{GROUP, Relay, subscriber_config},
@@ -124,6 +124,24 @@ pub(crate) async fn a_relay_with_another_number_follows_the_one_that_is_stored<S
     first.kill();
     wait_until("the other to have them", async || other.holds() == 2).await;
     assert_eq!(now().await, Some((2, 2)));
+}
+
+pub(crate) async fn a_position_that_was_made_anew_after_a_change_keeps_no_rows<S: Server>() {
+    let (source, record) = (Arc::new(S::default()), Record::default());
+    let pool = source.connect().await;
+    let first = Relay::start(&source, &record, 2).await;
+    wait_until("two shards", async || first.holds() == 2).await;
+    first.kill();
+    // As by a process that was told of the first shard before the change and claimed it after it.
+    S::make_group(&pool, DEFAULT_TOPIC).await;
+    let _next = Relay::start(&source, &record, 2).await;
+    let status = SqlStatus::new(pool);
+    let groups = async || {
+        let log = status.log(DEFAULT_TOPIC).await.unwrap();
+        log.groups.into_iter().map(|group| (group.group, group.shard)).collect::<Vec<_>>()
+    };
+    let shards = [0, 1].map(|number| (GROUP.to_owned(), Some(number)));
+    wait_until("the shards alone to have positions", async || groups().await == shards).await;
 }
 
 pub(crate) async fn a_number_that_there_cannot_be_is_refused<S: Server>() {

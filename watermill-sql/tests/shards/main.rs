@@ -49,6 +49,7 @@ on_every_database! {
     changing::exactly_once_a_change_repeats_nothing_either,
     changing::a_group_that_was_read_before_goes_on_where_it_was,
     changing::a_relay_with_another_number_follows_the_one_that_is_stored,
+    changing::a_position_that_was_made_anew_after_a_change_keeps_no_rows,
     changing::a_number_that_there_cannot_be_is_refused,
     sharing::shards_are_shared_among_processes_and_taken_over_from_those_that_die,
     sharing::whoever_does_not_read_in_shards_is_refused_where_others_do,

@@ -12,21 +12,27 @@ pub(crate) trait Server: Default + Send + Sync + 'static {
     /// The payload as text, and the column of offsets.
     const PAYLOAD: &str;
     const OFFSET: &str;
+    /// The columns of a group's position, and what they are before the first row.
+    const POSITION: (&str, &str);
 
     async fn connect(&self) -> Pool<Self::Database>;
 
     /// The payloads of a topic's table, in order; none where there is no table.
     async fn payloads(pool: &Pool<Self::Database>, topic: &str) -> Vec<String>;
+
+    /// Makes the position of the group anew.
+    async fn make_group(pool: &Pool<Self::Database>, topic: &str);
 }
 
 macro_rules! server {
-    ($server:ty, $database:ty, $payload:literal, $offset:literal) => {
+    ($server:ty, $database:ty, $payload:literal, $offset:literal, $position:expr) => {
         #[async_trait]
         impl Server for $server {
             type Database = $database;
 
             const PAYLOAD: &str = $payload;
             const OFFSET: &str = $offset;
+            const POSITION: (&str, &str) = $position;
 
             async fn connect(&self) -> Pool<$database> {
                 self.pool().await
@@ -36,6 +42,12 @@ macro_rules! server {
                 let query =
                     format!("select {} from watermill_{topic} order by {}", Self::PAYLOAD, Self::OFFSET);
                 sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(pool).await.unwrap_or_default()
+            }
+
+            async fn make_group(pool: &Pool<$database>, topic: &str) {
+                let (columns, values) = Self::POSITION;
+                let make = format!("insert into watermill_offsets_{topic} ({columns}) values ({values})");
+                sqlx::query(AssertSqlSafe(make)).execute(pool).await.unwrap();
             }
         }
     };
@@ -64,8 +76,26 @@ impl File {
 }
 
 #[cfg(feature = "sqlite")]
-server!(File, sqlx::Sqlite, "cast(payload as text)", "\"offset\"");
+server!(
+    File,
+    sqlx::Sqlite,
+    "cast(payload as text)",
+    "\"offset\"",
+    ("consumer_group, offset_acked, locked_until", "'relay', 0, 0")
+);
 #[cfg(feature = "postgres")]
-server!(crate::postgres_database::Database, sqlx::Postgres, "payload::text", "\"offset\"");
+server!(
+    crate::postgres_database::Database,
+    sqlx::Postgres,
+    "payload::text",
+    "\"offset\"",
+    ("consumer_group, offset_acked, last_processed_transaction_id", "'relay', 0, '0'")
+);
 #[cfg(feature = "mysql")]
-server!(crate::mysql_database::Database, sqlx::MySql, "cast(payload as char)", "`offset`");
+server!(
+    crate::mysql_database::Database,
+    sqlx::MySql,
+    "cast(payload as char)",
+    "`offset`",
+    ("consumer_group, offset_acked, offset_consumed", "'relay', 0, 0")
+);

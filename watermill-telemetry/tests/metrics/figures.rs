@@ -81,6 +81,8 @@ async fn what_a_router_counts_is_counted_once_however_often_one_looks_and_to_the
     watch.update();
     watch.update();
     assert_eq!(sample(&metrics, dead_lettered), 1.0);
+    let by_panic = r#"watermill_messages_dead_lettered_total{handler_name="fail",reason="panic"}"#;
+    assert_eq!(sample(&metrics, by_panic), 0.0, "so that the first one is an increase");
     assert_eq!(sample(&metrics, r#"watermill_messages_redelivered_total{handler_name="fail"}"#), 1.0);
     assert_eq!(sample(&metrics, r#"watermill_handler_up{handler_name="fail"}"#), 1.0);
 

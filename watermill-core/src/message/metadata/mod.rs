@@ -31,25 +31,44 @@ impl Metadata {
     /// Metadata that is copied into one piece of memory, for marshalers: one allocation, where
     /// collecting makes two for each entry. Of entries with the same name the last wins.
     pub fn packed<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        Self::pack(pairs, |(name, value)| (name.as_ref().as_bytes(), value.as_ref().as_bytes()))
+            .expect("pieces of text are text together")
+    }
+
+    /// The same where values may not be text, as in a broker's headers; `None` when one of them is not UTF-8. All of
+    /// them are checked at once, in a fraction of the time that checking each takes.
+    pub fn packed_utf8<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Option<Self> {
+        Self::pack(pairs, |(name, value)| (name.as_bytes(), value))
+    }
+
+    #[inline]
+    fn pack<P>(pairs: impl IntoIterator<Item = P>, bytes: impl Fn(&P) -> (&[u8], &[u8])) -> Option<Self> {
         let mut pairs = pairs.into_iter();
         let mut packer = Packer::default();
         // By the iterator's own loop, which is quicker than asking it for one after another.
-        let packed = pairs.try_for_each(|(name, value)| {
-            if packer.push(name.as_ref(), value.as_ref()) { Ok(()) } else { Err((name, value)) }
+        let packed = pairs.try_for_each(|pair| {
+            let (name, value) = bytes(&pair);
+            if packer.push(name, value) { Ok(()) } else { Err(pair) }
         });
         match packed {
-            Ok(()) => packer.finish().map_or_else(Self::new, |packed| Self(Entries::Packed(packed))),
-            Err(next) => Self::unpacked(&packer, std::iter::once(next).chain(pairs)),
+            Ok(()) if packer.is_empty() => Some(Self::new()),
+            Ok(()) => packer.finish().map(|packed| Self(Entries::Packed(packed))),
+            Err(next) => Self::unpacked(&packer, std::iter::once(next).chain(pairs), bytes),
         }
     }
 
     /// What was packed so far and what is left, where there is no room for all of it.
     #[cold]
-    fn unpacked<N: AsRef<str>, V: AsRef<str>>(packer: &Packer, rest: impl Iterator<Item = (N, V)>) -> Self {
-        let before = packer.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        before
-            .chain(rest.map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned())))
-            .collect()
+    fn unpacked<P>(
+        packer: &Packer,
+        rest: impl Iterator<Item = P>,
+        bytes: impl Fn(&P) -> (&[u8], &[u8]),
+    ) -> Option<Self> {
+        let text = |(name, value): (&[u8], &[u8])| {
+            let text = |bytes: &[u8]| str::from_utf8(bytes).ok().map(str::to_owned);
+            Some((text(name)?, text(value)?))
+        };
+        packer.iter().map(text).chain(rest.map(|pair| text(bytes(&pair)))).collect()
     }
 
     /// The value of `name`; `None` when there is no such entry, `Some("")` when it is empty.
@@ -286,6 +305,23 @@ mod tests {
         assert_eq!(changed.remove("a"), Some("2".to_owned()));
         assert_eq!((packed.get("b"), changed.len()), (Some("3"), 3));
         assert!(Metadata::packed::<&str, &str>([]).is_empty());
+    }
+
+    #[test]
+    fn values_that_are_no_text_are_noticed_wherever_they_stand() {
+        let pairs = [("b", "ü".as_bytes()), ("a", b""), ("b", b"3")];
+        let packed = Metadata::packed_utf8(pairs).unwrap();
+        assert_eq!(packed, [("a", ""), ("b", "3")].into_iter().collect());
+        assert!(Metadata::packed_utf8([]).unwrap().is_empty());
+        let [first, second] = [&"ü".as_bytes()[..1], &"ü".as_bytes()[1..]];
+        assert_eq!(Metadata::packed_utf8([("a", &b"\xff"[..])]), None);
+        assert_eq!(Metadata::packed_utf8([("", first), ("", second)]), None, "together they are text");
+        assert_eq!(Metadata::packed_utf8([("a", first)]), None);
+        let many = |last| (0..20).map(|_| ("a", &b"1"[..])).chain([("b", last)]);
+        assert_eq!(Metadata::packed_utf8(many(b"2")).unwrap().get("b"), Some("2"));
+        assert_eq!(Metadata::packed_utf8(many(first)), None);
+        let long = [b'x'; 20_000];
+        assert_eq!(Metadata::packed_utf8([("a", first), ("b", &long)]), None);
     }
 
     #[test]

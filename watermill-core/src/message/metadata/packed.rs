@@ -13,10 +13,11 @@ const ROOM_BYTES: usize = 160;
 #[derive(Clone)]
 pub(super) struct Packed(String);
 
-/// Packs entries.
+/// Packs entries. What is put together is checked to be text once, at the end: that takes a fraction of checking
+/// names and values one by one.
 #[derive(Default)]
 pub(super) struct Packer {
-    text: String,
+    text: Vec<u8>,
     places: [Place; ENTRIES_MAX],
     len: usize,
     /// Whether a name did not come after the one before it.
@@ -33,7 +34,7 @@ struct Place {
 
 impl Packer {
     /// Adds an entry after the others; false when there is no room for it.
-    pub(super) fn push(&mut self, name: &str, value: &str) -> bool {
+    pub(super) fn push(&mut self, name: &[u8], value: &[u8]) -> bool {
         let start = self.text.len();
         let (middle, end) = (start + name.len(), start + name.len() + value.len());
         if self.len == ENTRIES_MAX || end > Place::END_MAX {
@@ -43,24 +44,21 @@ impl Packer {
             self.text.reserve(ROOM_BYTES);
         } else {
             let Place { start, middle, .. } = self.places[self.len - 1];
-            let before = &self.text.as_bytes()[usize::from(start)..usize::from(middle)];
-            self.unsorted |= before >= name.as_bytes();
+            let before = &self.text[usize::from(start)..usize::from(middle)];
+            self.unsorted |= before >= name;
         }
-        self.text.push_str(name);
-        self.text.push_str(value);
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(value);
         self.places[self.len] = Place { start: start as u16, middle: middle as u16, end: end as u16 };
         self.len += 1;
         true
     }
 
-    /// The entries in the order of their names, of each the one that was added last; `None` when there is
-    /// none.
+    /// The entries in the order of their names, of each the one that was added last; `None` when something that
+    /// was added is not text.
     pub(super) fn finish(mut self) -> Option<Packed> {
         if self.unsorted {
             self.sort();
-        }
-        if self.len == 0 {
-            return None;
         }
         // Put together first: to add it to the text in one piece takes a tenth of what single characters take.
         let mut table = [0; ENTRIES_MAX * Place::BYTES + 1];
@@ -69,19 +67,26 @@ impl Packer {
         }
         let end = self.len * Place::BYTES;
         table[end] = self.len as u8;
-        self.text.push_str(str::from_utf8(&table[..=end]).expect("numbers below 128 are text"));
-        Some(Packed(self.text))
+        self.text.extend_from_slice(&table[..=end]);
+        let text = String::from_utf8(self.text).ok()?;
+        // Two pieces that are no text may be text together.
+        let is_text = |place: &Place| place.ends().into_iter().all(|at| text.is_char_boundary(at));
+        self.places[..self.len].iter().all(is_text).then_some(Packed(text))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// The entries, as they were added.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.places[..self.len].iter().map(|place| place.of(&self.text))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.places[..self.len].iter().map(|place| place.bytes_of(&self.text))
     }
 
     #[cold]
     fn sort(&mut self) {
         let Self { text, places, len, .. } = self;
-        let name = |place: &Place| place.of(text).0;
+        let name = |place: &Place| place.bytes_of(text).0;
         // Stable, so that of one name the last stays the last.
         places[..*len].sort_by(|a, b| name(a).cmp(name(b)));
         let mut kept = 0;
@@ -130,8 +135,17 @@ impl Place {
     /// The largest number that two characters hold.
     const END_MAX: usize = (1 << 14) - 1;
 
+    fn ends(self) -> [usize; 3] {
+        [self.start, self.middle, self.end].map(usize::from)
+    }
+
     fn of(self, text: &str) -> (&str, &str) {
-        let [start, middle, end] = [self.start, self.middle, self.end].map(usize::from);
+        let [start, middle, end] = self.ends();
+        (&text[start..middle], &text[middle..end])
+    }
+
+    fn bytes_of(self, text: &[u8]) -> (&[u8], &[u8]) {
+        let [start, middle, end] = self.ends();
         (&text[start..middle], &text[middle..end])
     }
 

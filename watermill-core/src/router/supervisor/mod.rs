@@ -29,7 +29,7 @@ use super::{
     prepared::{Prepared, short},
     status::Entry,
 };
-use crate::{Publisher, Subscriber, error::chain};
+use crate::{Publisher, Subscriber, error::chain, message::spans::SharedSpans};
 
 /// How many handlers may subscribe at a time.
 const SUBSCRIBING_MAX: usize = 32;
@@ -48,6 +48,7 @@ pub(super) struct Addition {
 pub(super) struct Decorators {
     pub(super) publisher: Vec<Decorate<dyn Publisher>>,
     pub(super) subscriber: Vec<Decorate<dyn Subscriber>>,
+    pub(super) spans: Option<SharedSpans>,
 }
 
 type Decorate<T> = Arc<dyn Fn(Arc<T>) -> Arc<T> + Send + Sync>;

@@ -112,6 +112,7 @@ impl Supervisor {
             subscriber: subscriber.capabilities().backend.to_owned(),
             publisher: publisher.as_ref().map(backend),
             publish_topic: spec.sink.topic.clone(),
+            spans: self.decorators.spans.clone(),
         };
         Environment::new(
             Arc::new(info),

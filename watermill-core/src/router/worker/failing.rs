@@ -16,14 +16,19 @@ use crate::{
 impl State<'_> {
     /// A try has failed: asks the policy.
     #[cold]
-    pub(super) fn fail(&mut self, job: Job, error: BoxError) {
+    pub(super) fn fail(&mut self, mut job: Job, error: BoxError) {
         if job.settlement.is_lost() {
             return self.lose(job);
         }
         let env = self.env;
         self.count_panic(&*error);
+        job.trace.failed(&*error, env);
         let decision = env.policy.decide(&*error, job.tries, job.attempt());
         let text = chain(&*error);
+        // A dead letter is still published in it.
+        if !matches!(decision, Decision::DeadLetter(_)) {
+            job.trace.end(env);
+        }
         match decision {
             Decision::RetryAfter(delay) => {
                 tracing::debug!(
@@ -93,7 +98,7 @@ impl State<'_> {
     /// The outputs of a message were not accepted, and those of all before it were. Whatever comes after
     /// it in the lane goes back, even if its own outputs have been accepted: order before the fewest
     /// duplicates. The message itself is the policy's.
-    pub(super) fn publish_failed(&mut self, job: Job, error: BoxError) {
+    pub(super) fn publish_failed(&mut self, mut job: Job, error: BoxError) {
         if job.settlement.is_lost() {
             return self.lose(job);
         }
@@ -122,6 +127,8 @@ impl State<'_> {
             error = chain(&*error),
             "outputs could not be published; the message and those after it will be delivered again"
         );
+        job.trace.failed(&*error, self.env);
+        job.trace.end(self.env);
         self.count_failure(&job);
         self.go_back(job, delay);
     }

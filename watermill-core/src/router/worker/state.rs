@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tracing::Span;
+
 use super::{
     Environment,
     job::{Job, NACK_NOW},
@@ -13,7 +15,9 @@ use super::{
     readiness::Readiness,
     stage::{Polled, Recalled, Stage},
 };
-use crate::{Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError};
+use crate::{
+    Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError, message::spans::MadeIn,
+};
 
 /// The messages of a lane: at most one being handled, some whose outputs are on their way before it,
 /// and as a rule none that waits behind it.
@@ -113,7 +117,9 @@ impl<'w> State<'w> {
             Stage::RetryDue(mut job) => {
                 job.tries += 1;
                 self.env.counters.retried.increment();
-                Some((job.message(), job))
+                let message = job.message();
+                job.trace.next_try(&message, self.env);
+                Some((message, job))
             }
             stage => {
                 self.stage = stage;
@@ -199,8 +205,9 @@ impl<'w> State<'w> {
         Poll::Ready(())
     }
 
-    /// The outputs that are to be published with others. Those of a lost delivery are not.
-    pub(super) fn take_grouped(&mut self) -> Option<Outputs> {
+    /// The outputs that are to be published with others, and the span that they were made in. Those of a lost delivery
+    /// are not.
+    pub(super) fn take_grouped(&mut self) -> Option<(Outputs, Option<Span>)> {
         let Stage::Grouped(job, outputs) = &mut self.stage else { return None };
         if job.settlement.is_lost() {
             if let Stage::Grouped(job, _) = self.take_stage() {
@@ -212,7 +219,13 @@ impl<'w> State<'w> {
         if self.env.commits_with_ack {
             job.name_in(&mut outputs);
         }
-        Some(outputs)
+        let mut made_in = None;
+        if self.env.info.spans().is_some() {
+            for message in outputs.iter_mut() {
+                made_in = message.extensions_mut().remove::<MadeIn>().map(|MadeIn(span)| span).or(made_in);
+            }
+        }
+        Some((outputs, made_in))
     }
 
     /// Whether outputs wait to be published with others.

@@ -1,9 +1,11 @@
 //! [`Trace`]: the name of a delivery for whoever reads logs.
 
+use std::{error::Error, slice};
+
 use tracing::{Level, Span, span::Entered};
 
 use super::Environment;
-use crate::{Message, MessageId};
+use crate::{Message, MessageId, message::Spans};
 
 /// The target of the span: stable, for filters.
 const TARGET: &str = "watermill_core::delivery";
@@ -44,6 +46,32 @@ impl Trace {
         self.0.as_ref().map(|named| named.span.clone())
     }
 
+    /// The same for the next try, which has a span of its own where somebody else makes them.
+    #[cold]
+    pub(super) fn next_try(&mut self, message: &Message, env: &Environment) {
+        if let (Some(named), Some(spans)) = (&mut self.0, env.info.spans()) {
+            named.span = process(spans, message, env);
+        }
+    }
+
+    /// The try has failed, which whoever makes the spans is told.
+    #[cold]
+    pub(super) fn failed(&self, error: &(dyn Error + 'static), env: &Environment) {
+        if let (Some(named), Some(spans)) = (&self.0, env.info.spans())
+            && !named.span.is_none()
+        {
+            spans.failed(&named.span, error);
+        }
+    }
+
+    /// Ends the span of a try that is over, where somebody else makes them: what is waited for next is no part of it.
+    #[cold]
+    pub(super) fn end(&mut self, env: &Environment) {
+        if let (Some(named), Some(_)) = (&mut self.0, env.info.spans()) {
+            named.span = Span::none();
+        }
+    }
+
     /// Enters the span, until the guard is dropped.
     #[inline]
     pub(super) fn enter(&self) -> Option<Entered<'_>> {
@@ -55,6 +83,9 @@ impl Named {
     #[inline(never)]
     fn new(message: &Message, attempt: u32, env: &Environment) -> Box<Self> {
         let id = message.id().clone();
+        if let Some(spans) = env.info.spans() {
+            return Box::new(Self { id, span: process(spans, message, env) });
+        }
         let span = tracing::info_span!(
             target: TARGET,
             "delivery",
@@ -65,6 +96,11 @@ impl Named {
         );
         Box::new(Self { id, span })
     }
+}
+
+/// The span of a try. The messages of a batch have one together, which the batch makes.
+fn process(spans: &dyn Spans, message: &Message, env: &Environment) -> Span {
+    if env.is_batch { Span::none() } else { spans.process(&env.info, slice::from_ref(message)) }
 }
 
 #[cfg(test)]

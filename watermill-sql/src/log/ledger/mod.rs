@@ -182,6 +182,7 @@ impl LogLedger {
         let dropped = self.rows.split_off(self.handed);
         self.fresh_bytes = 0;
         self.read = self.rows.back().map_or(self.position, |last| last.position);
+        self.read_to_the_end &= dropped.is_empty();
         let mut inherited = Progress::default();
         for row in dropped {
             if row.message.is_none() && !row.foreign {

@@ -11,7 +11,8 @@ use watermill_core::{
 use super::{
     Reader,
     connection::Kept,
-    shard::{self, Leave},
+    leaving::{Leave, Leaving},
+    shard,
     waiting::Waiting,
 };
 use crate::{
@@ -49,8 +50,8 @@ pub(super) struct Fetching<D: LogDialect> {
     rows_max: Option<usize>,
     /// A row that cannot be read: how often it was looked at, and when to look again.
     held: Option<(Position, u32, Instant)>,
-    /// Why a shard's reader fetches no more in this term.
-    pub(super) leave: Option<Leave>,
+    /// Whether a shard's reader fetches no more in this term.
+    pub(super) leaving: Leaving,
     /// When a shard's reader looks at the plan again at the latest.
     look_by: Option<Instant>,
 }
@@ -68,7 +69,7 @@ impl<D: LogDialect> Fetching<D> {
             unchecked: false,
             rows_max: None,
             held: None,
-            leave: None,
+            leaving: Leaving::default(),
             look_by: None,
         }
     }
@@ -179,7 +180,9 @@ impl<D: LogDialect> Reader<D> {
 
     fn came(&self, fetching: &mut Fetching<D>, Fetched { rows, more, undecided, .. }: Fetched) {
         let now = Instant::now();
-        let read_to_the_end = !more && !undecided;
+        // Of what a shard's reader has left for later, there may be more.
+        let is_behind = fetching.leaving.why().is_some() || fetching.look_by.is_some();
+        let read_to_the_end = !more && !undecided && !is_behind;
         let (min, max) = (self.config.poll_interval_min, self.config.poll_interval_max);
         match &self.watched {
             _ if !rows.is_empty() => {
@@ -234,10 +237,10 @@ impl<D: LogDialect> Reader<D> {
                 }
             }
         }
-        if let Some(Leave::Through(boundary)) = fetching.leave {
+        if let Some(Leave::Through(boundary)) = fetching.leaving.why() {
             if fetching.held.is_some() {
                 // It is this reader's, which has not come to the boundary: nobody reads it but who holds the shard.
-                fetching.leave = None;
+                fetching.leaving.stay();
             } else if state.ledger.read_up_to() < boundary {
                 // Nothing else is there up to it.
                 state.ledger.push_foreign(boundary);

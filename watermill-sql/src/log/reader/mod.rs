@@ -7,6 +7,7 @@
 mod connection;
 mod intake;
 mod keep;
+mod leaving;
 mod record;
 mod serve;
 mod shard;

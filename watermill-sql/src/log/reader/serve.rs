@@ -10,7 +10,7 @@ use super::{
     Reader,
     intake::{Fetching, wants_rows},
     keep::Keeping,
-    shard::Leave,
+    leaving::Leave,
 };
 use crate::{
     error::{Failure, Trouble},
@@ -169,7 +169,9 @@ impl<D: LogDialect> Reader<D> {
         let keep_at = to_keep.as_ref().map(|state| self.keep_at(paces, state));
         let fetch_at = to_fetch.as_ref().and_then(|state| self.fetch_at(paces, state));
         self.rest(pace::rests(fetch_at, now));
-        let until = keep_at.into_iter().chain(fetch_at).min().unwrap_or(now + self.config.lease);
+        let leaves_by = to_fetch.as_ref().and_then(|state| state.leaving.until());
+        let until = keep_at.into_iter().chain(fetch_at).chain(leaves_by).min();
+        let until = until.unwrap_or(now + self.config.lease);
         self.shared.lock().wake_for =
             WakeFor { room: to_fetch.is_some(), recording_before: to_keep.as_ref().map(|_| until) };
         let let_go = [
@@ -181,7 +183,7 @@ impl<D: LogDialect> Reader<D> {
 
     /// When rows are to be fetched.
     fn fetch_at(&self, paces: &Paces, state: &Fetching<D>) -> Option<Instant> {
-        let wants = state.leave.is_none() && wants_rows(&self.shared.lock());
+        let wants = state.leaving.why().is_none() && wants_rows(&self.shared.lock());
         wants.then(|| paces.fetching.not_before(state.due()))
     }
 

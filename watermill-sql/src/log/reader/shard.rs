@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Reader, intake::Fetching, keep::Keeping, record::CLOSE_TIMEOUT, too_new};
+use super::{Reader, intake::Fetching, keep::Keeping, leaving::Leave, record::CLOSE_TIMEOUT, too_new};
 use crate::{
     SqlSubscriberConfig,
     connection::{Pooled, within},
@@ -24,17 +24,6 @@ use crate::{
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How soon it looks again for the boundary of a change.
 const BOUNDARY_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a reader that was asked for its shard waits for what it has in hand. Then it goes on.
-const GIVE_MAX: Duration = Duration::from_secs(5);
-
-/// Why a reader leaves its shard.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Leave {
-    /// It is where the number of shards changes.
-    Through(Position),
-    /// Another process has fewer; it tries until then.
-    Asked(Instant),
-}
 
 /// What came of trying to take a shard.
 enum Tried {
@@ -246,10 +235,11 @@ impl<D: LogDialect> Reader<D> {
             && self.replace(connection, slot, &text, &next).await?
         {
             plan = next;
-        } else if let Some(given) = slot.member.give(&plan)
+        } else if fetching.leaving.may_give(Instant::now())
+            && let Some(given) = slot.member.give(&plan)
             && self.replace(connection, slot, &text, &given).await?
         {
-            fetching.leave = Some(Leave::Asked(Instant::now() + GIVE_MAX));
+            fetching.leaving.give(Instant::now());
             fetched.rows.clear();
         }
         match plan.intake(place.generation) {
@@ -262,11 +252,11 @@ impl<D: LogDialect> Reader<D> {
                     fetching.look_by(Instant::now() + BOUNDARY_INTERVAL);
                     return Ok(());
                 }
-                fetching.leave = Some(Leave::Through(boundary.into()));
+                fetching.leaving.through(boundary.into());
             }
             Intake::Over => {
                 fetched.rows.clear();
-                fetching.leave = Some(Leave::Through(after));
+                fetching.leaving.through(after);
             }
         }
         // What was read and not taken in is read again by the same cursor, which goes on from what was: one that began anew
@@ -288,14 +278,10 @@ impl<D: LogDialect> Reader<D> {
 
     /// Why to leave now, with everything done and recorded. One that was asked for its shard, and cannot give it, goes on.
     pub(super) fn may_leave(&self, fetching: &mut Fetching<D>, now: Instant) -> Option<Leave> {
-        let leave = fetching.leave?;
+        let leave = fetching.leaving.look(now)?;
         let mut state = self.shared.lock();
-        if let Leave::Asked(until) = leave {
+        if matches!(leave, Leave::Asked(_)) {
             state.ledger.drop_fresh();
-            if now >= until {
-                fetching.leave = None;
-                return None;
-            }
         }
         (state.ledger.is_empty() && !state.ledger.has_unsaved()).then_some(leave)
     }

@@ -13,6 +13,9 @@ use crate::metrics::list::{
     RECEIVED, REDELIVERED, RETRIED,
 };
 
+/// The words of a router for why messages were dead-lettered.
+const REASONS: [&str; 4] = ["panic", "permanent", "publish", "error"];
+
 impl Look<'_> {
     pub(super) fn router(&mut self, control: &RouterControl) {
         let (running, report) = (control.handlers(), control.report());
@@ -77,8 +80,10 @@ impl Look<'_> {
         ] {
             self.total(whose, metric, &[&*handler], total);
         }
-        for (reason, total) in reasons {
-            self.total(whose, DEAD_LETTERED, &[&*handler, *reason], *total);
+        // From the beginning: of a counter that begins with its first letter, an increase cannot be told.
+        for reason in REASONS {
+            let total = reasons.get(reason).copied().unwrap_or(0);
+            self.total(whose, DEAD_LETTERED, &[&*handler, reason], total);
         }
         self.total(whose, DEAD_LETTERED, &[&*handler, "rejected"], counts.rejected);
     }

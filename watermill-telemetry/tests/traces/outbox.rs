@@ -1,0 +1,97 @@
+//! From a request to its handler, through an outbox.
+
+use opentelemetry_sdk::trace::SpanData;
+use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use watermill_core::{Handler, MemoryBroker, Message, Publisher, Router, Subscriber, router::Phase};
+use watermill_forwarder::{DEFAULT_TOPIC, Forwarder, ForwarderPublisher, ForwarderReport};
+use watermill_sql::{SqlPublisher, SqlSubscriber, SqlSubscriberConfig};
+use watermill_telemetry::traces::Traces;
+
+use crate::support::{Exported, assert_attributes, assert_is_child, assert_is_root, assert_links, attribute};
+
+/// Publishes in a request's transaction, relays, and handles.
+async fn order(traces: Traces) -> ForwarderReport {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new().filename(folder.path().join("shop.db")).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let outbox = SqlSubscriber::new(pool.clone(), SqlSubscriberConfig::default().group("relay")).unwrap();
+    outbox.initialize(DEFAULT_TOPIC).await.unwrap();
+    let request = async {
+        let mut tx = pool.begin().await.unwrap();
+        let publisher = traces.publisher(ForwarderPublisher::new(SqlPublisher::in_transaction(&mut tx)));
+        publisher.publish("orders", vec![Message::with_id("order-1", "{}")]).await.unwrap();
+        drop(publisher);
+        tx.commit().await.unwrap();
+    };
+    request.instrument(tracing::info_span!("request")).await;
+
+    let broker = MemoryBroker::new();
+    let (handled, stop) = (CancellationToken::new(), CancellationToken::new());
+    let bill = {
+        let handled = handled.clone();
+        move |_: Message| {
+            tracing::info_span!("charge").in_scope(|| {});
+            handled.cancel();
+            async {}
+        }
+    };
+    let handler = Handler::new("bill", bill).from(broker.subscriber().group("billing"), "orders");
+    let router = traces.on(Router::new()).add(handler);
+    let control = router.control();
+    let routing = tokio::spawn(router.run());
+    control.reached(Phase::Running).await;
+    let forwarder = Forwarder::builder(outbox, broker.publisher()).spans(traces).build().unwrap();
+    let relaying = tokio::spawn(forwarder.run_until(stop.clone().cancelled_owned()));
+    handled.cancelled().await;
+    stop.cancel();
+    let report = relaying.await.unwrap().unwrap();
+    control.stop();
+    routing.await.unwrap().unwrap();
+    report
+}
+
+fn spans(exported: &Exported) -> [SpanData; 5] {
+    ["request", "send orders", "forward orders", "process orders", "charge"].map(|name| exported.one(name))
+}
+
+#[tokio::test]
+async fn by_links_the_relay_and_the_consumer_lead_to_the_send_of_the_request() {
+    let exported = Exported::new();
+    let report = order(Traces::new()).await;
+    let [request, send, forward, process, charge] = spans(&exported);
+    assert_is_child(&send, &request);
+    assert_attributes(&send, &[("messaging.system", "sql"), ("messaging.destination.name", "orders")]);
+    assert_is_root(&forward);
+    assert_links(&forward, &[&send]);
+    assert_is_root(&process);
+    assert_links(&process, &[&send]);
+    assert_is_child(&charge, &process);
+    assert_attributes(
+        &process,
+        &[
+            ("messaging.system", "memory"),
+            ("messaging.message.id", "order-1"),
+            ("messaging.consumer.group.name", "billing"),
+        ],
+    );
+    assert!(attribute(&forward, "watermill.outbox.seconds").is_some());
+    assert_eq!(report.outbox.messages, 1);
+    assert_eq!(exported.all().len(), 5, "and nothing else");
+}
+
+#[tokio::test]
+async fn continued_it_is_one_trace_from_the_request_to_the_handler() {
+    let exported = Exported::new();
+    order(Traces::new().continues(true)).await;
+    let [request, send, forward, process, charge] = spans(&exported);
+    assert_is_child(&send, &request);
+    assert_is_child(&process, &send);
+    assert_is_child(&charge, &process);
+    assert_links(&process, &[&send]);
+    assert_is_root(&forward);
+    assert_links(&forward, &[&send]);
+    let trace = request.span_context.trace_id();
+    assert!([&send, &process, &charge].iter().all(|span| span.span_context.trace_id() == trace));
+}
