@@ -31,6 +31,20 @@ fn an_envelope_is_byte_for_byte_what_go_writes() {
 }
 
 #[test]
+fn the_context_of_a_trace_is_inside_of_the_envelope_as_a_go_publisher_writes_it() {
+    let (parent, state) = ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a=1,b@c=2");
+    assert_golden(
+        &format!(
+            r#"{{"destination_topic":"dest","uuid":"u1","payload":"","metadata":{{"traceparent":"{parent}","tracestate":"{state}"}}}}"#
+        ),
+        b"",
+        &[("traceparent", parent), ("tracestate", state)],
+    );
+    let message = Message::with_id("u1", "").with_metadata("traceparent", parent);
+    assert!(Envelope::new("dest", message).wrap().metadata().is_empty(), "the outer message is as Go's");
+}
+
+#[test]
 fn what_a_go_writer_may_emit_instead_of_empty_values_is_read() {
     let json = br#"{"destination_topic":"dest","uuid":"","payload":null,"metadata":null}"#;
     let (destination, message) = Envelope::from_json(json).unwrap().into_parts();

@@ -3,13 +3,16 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 use tracing_subscriber::fmt::MakeWriter;
 use watermill_core::{
-    Handler, Message, Outputs, Publisher, Router,
+    Handler, HandlerInfo, Message, Outputs, Publisher, Router,
     error::{BoxError, PublishError},
+    message::{Forwarding, Spans},
     publisher::PublisherCapabilities,
 };
 use watermill_testkit::ScriptedSubscriber;
@@ -74,6 +77,15 @@ where
     F: FnMut(Message) -> R + Send + 'static,
     R: Future<Output = Result<Outputs, BoxError>> + Send + 'static,
 {
+    logged_by(Router::new(), handler, concurrency).await
+}
+
+/// The same in a router that is made ready.
+async fn logged_by<F, R>(router: Router, handler: F, concurrency: Option<usize>) -> Log
+where
+    F: FnMut(Message) -> R + Send + 'static,
+    R: Future<Output = Result<Outputs, BoxError>> + Send + 'static,
+{
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -90,7 +102,7 @@ where
         source.settled(1).await;
         stop.cancel();
     };
-    let (ran, ()) = tokio::join!(Router::new().add(handler).run_until(stop.cancelled()), stopped);
+    let (ran, ()) = tokio::join!(router.add(handler).run_until(stop.cancelled()), stopped);
     ran.unwrap();
     log
 }
@@ -122,4 +134,53 @@ async fn a_line_of_the_worker_carries_the_id() {
     let log = logged(async |_| Err("out of stock".into()), None).await;
     let line = log.line("the message will be delivered again");
     assert!(line.contains("m-7") && line.contains("billing") && line.contains("out of stock"), "{line}");
+}
+
+/// Makes spans of its own, and notes which try has failed, and why.
+#[derive(Clone, Default)]
+struct Theirs(Arc<Mutex<Vec<String>>>);
+
+impl Spans for Theirs {
+    fn process(&self, handler: &HandlerInfo, messages: &[Message]) -> Span {
+        tracing::info_span!("theirs", handler = handler.name, messages = messages.len())
+    }
+
+    fn forward(&self, _: &Forwarding<'_>) -> Span {
+        Span::none()
+    }
+
+    fn forwarded(&self, _: &Span, _: Option<Duration>) {}
+
+    fn failed(&self, span: &Span, error: &(dyn std::error::Error + 'static)) {
+        let name = span.metadata().map_or("none", |metadata| metadata.name());
+        self.0.lock().unwrap().push(format!("{name}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_router_has_its_spans_made_by_whoever_it_is_told() {
+    for concurrency in [None, Some(4)] {
+        let theirs = Theirs::default();
+        let handler = async |message: Message| {
+            tokio::task::yield_now().await;
+            tracing::info!("the handler goes on");
+            Ok(message.into())
+        };
+        let log = logged_by(Router::new().spans(theirs.clone()), handler, concurrency).await;
+        for text in ["the handler goes on", "the publisher speaks"] {
+            let line = log.line(text);
+            assert!(line.contains(r#"theirs{handler="billing" messages=1}"#), "{line}");
+            assert!(!line.contains("delivery{"), "{line}");
+        }
+        assert!(theirs.0.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whoever_makes_the_spans_is_told_once_of_a_try_that_fails() {
+    let theirs = Theirs::default();
+    let handler = async |_| Err("out of stock".into());
+    let log = logged_by(Router::new().spans(theirs.clone()), handler, None).await;
+    assert_eq!(*theirs.0.lock().unwrap(), ["theirs: out of stock"]);
+    assert!(log.line("the message will be delivered again").contains("m-7"));
 }

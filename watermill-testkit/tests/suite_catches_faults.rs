@@ -54,6 +54,7 @@ faults! {
         OvertakesItself, order::calls_in_progress_together_keep_their_order, "out of order";
     dropped_empty_metadata: DropsEmptyMetadata, payloads::odd_metadata_arrives, "2 changed (2 7)";
     folded_metadata_names: FoldsMetadataNames, payloads::odd_metadata_arrives, "changed (4)";
+    metadata_that_is_cut: CutsLongMetadata, payloads::trace_context_arrives, "1 changed (2)";
     empty_keys_taken_for_none: TakesEmptyKeysForNone, payloads::the_key_arrives, "1 changed (3)";
     keys_that_must_be_text: ReplacesBytesOfKeys, payloads::the_key_arrives, "1 changed (4)";
     hidden_same_ids: HidesSameIds, payloads::any_id_arrives_and_none_hides_another, "3 missing";

@@ -1,15 +1,21 @@
 //! From a request to its handler, through an outbox.
 
 use opentelemetry_sdk::trace::SpanData;
-use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
+use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use watermill_core::{Handler, MemoryBroker, Message, Publisher, Router, Subscriber, router::Phase};
-use watermill_forwarder::{DEFAULT_TOPIC, Forwarder, ForwarderPublisher, ForwarderReport};
-use watermill_sql::{SqlPublisher, SqlSubscriber, SqlSubscriberConfig};
+use watermill_core::{
+    Handler, MemoryBroker, Message, Publisher, Router, Subscriber, error::BoxError, router::Phase,
+};
+use watermill_forwarder::{DEFAULT_TOPIC, Envelope, Forwarder, ForwarderPublisher, ForwarderReport};
+use watermill_sql::{SqlInbox, SqlInboxConfig, SqlPublisher, SqlSubscriber, SqlSubscriberConfig, Tx};
 use watermill_telemetry::traces::Traces;
+use watermill_testkit::ScriptedSubscriber;
 
-use crate::support::{Exported, assert_attributes, assert_is_child, assert_is_root, assert_links, attribute};
+use crate::support::{
+    Exported, assert_attributes, assert_is_child, assert_is_root, assert_links, attribute, carrying, run,
+    traceparent,
+};
 
 /// Publishes in a request's transaction, relays, and handles.
 async fn order(traces: Traces) -> ForwarderReport {
@@ -94,4 +100,39 @@ async fn continued_it_is_one_trace_from_the_request_to_the_handler() {
     assert_links(&forward, &[&send]);
     let trace = request.span_context.trace_id();
     assert!([&send, &process, &charge].iter().all(|span| span.span_context.trace_id() == trace));
+}
+
+#[tokio::test]
+async fn what_an_atomic_step_publishes_is_sent_in_the_span_of_its_message() {
+    let exported = Exported::new();
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new().filename(folder.path().join("shop.db")).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let traces = Traces::new();
+    let inbox = SqlInbox::new(pool.clone(), SqlInboxConfig::default())
+        .unwrap()
+        .publish_through(move |tables| Box::new(traces.publisher(ForwarderPublisher::new(tables))));
+    let source = ScriptedSubscriber::new();
+    source.push(carrying("order-1"));
+    let bill = async |mut tx: Tx<Sqlite>, _: Message| {
+        tx.publish("mails", Message::new("{}")).await?;
+        Ok::<_, BoxError>(Message::new("{}"))
+    };
+    let handler =
+        Handler::new("bill", bill).from(source.clone(), "orders").to_topic("invoices").layer(inbox.layer());
+    run(traces.on(Router::new()).add(handler), &source, 1).await;
+    let process = exported.one("process orders");
+    let outbox = SqlSubscriber::new(pool, SqlSubscriberConfig::default().group("relay")).unwrap();
+    let mut envelopes = outbox.subscribe(DEFAULT_TOPIC).await.unwrap();
+    for topic in ["mails", "invoices"] {
+        let send = exported.one(&format!("send {topic}"));
+        assert_is_child(&send, &process);
+        let delivery = futures::StreamExt::next(&mut envelopes).await.unwrap().unwrap();
+        let (destination, message) = Envelope::unwrap(&delivery).unwrap().into_parts();
+        assert_eq!(
+            (destination.as_str(), message.metadata().get("traceparent")),
+            (topic, Some(&*traceparent(&send)))
+        );
+        delivery.ack();
+    }
 }

@@ -167,6 +167,7 @@ macro_rules! __conformance_of_publishers {
             payloads::payloads_of_any_bytes_arrive,
             payloads::large_payloads_arrive,
             payloads::odd_metadata_arrives,
+            payloads::trace_context_arrives,
             payloads::any_id_arrives_and_none_hides_another,
             payloads::the_key_arrives,
             payloads::an_invalid_topic_is_refused,

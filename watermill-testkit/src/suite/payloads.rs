@@ -64,6 +64,23 @@ pub async fn odd_metadata_arrives(backend: Arc<dyn Backend>) {
     arrive_or_are_refused(backend, &messages.map(|message| message.with_key("one"))).await;
 }
 
+/// P5: the W3C trace context of a publisher arrives as it was, and its baggage, as long as the standards let them be: whoever
+/// handles a message can continue its trace, on every backend.
+pub async fn trace_context_arrives(backend: Arc<dyn Backend>) {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let states: Vec<_> = (10..42).map(|n| format!("vendor{n}@sys=v{n}:x")).collect();
+    let baggage = "tenant=a%20b;priority=1;note=%C3%BC,user=7";
+    let messages = [
+        message("1").with_metadata("traceparent", parent),
+        message("2").with_metadata("traceparent", parent).with_metadata("tracestate", states.join(",")),
+        message("3").with_metadata("traceparent", parent).with_metadata("baggage", baggage),
+    ];
+    let messages = messages.map(|message| message.with_key("one"));
+    let holds = |message: &Message| backend.limits().hold(message);
+    require("P5: a message with the context of a trace is within the limits", messages.iter().all(holds));
+    arrive_or_are_refused(backend, &messages).await;
+}
+
 /// P5: ids are text like any other, the empty one too, and two messages may have the same: both come.
 pub async fn any_id_arrives_and_none_hides_another(backend: Arc<dyn Backend>) {
     let messages = [

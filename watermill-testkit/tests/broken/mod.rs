@@ -27,6 +27,7 @@ pub(crate) enum Fault {
     OvertakesItself,
     DropsEmptyMetadata,
     FoldsMetadataNames,
+    CutsLongMetadata,
     TakesEmptyKeysForNone,
     ReplacesBytesOfKeys,
     HidesSameIds,

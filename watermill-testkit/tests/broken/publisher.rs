@@ -49,6 +49,11 @@ impl BrokenPublisher {
             Fault::FoldsMetadataNames => {
                 change_metadata(&mut messages, |(name, value)| Some((name.to_lowercase(), value)));
             }
+            Fault::CutsLongMetadata => {
+                change_metadata(&mut messages, |(name, value)| {
+                    Some((name, value.chars().take(255).collect()))
+                });
+            }
             Fault::TakesEmptyKeysForNone => {
                 for message in messages.iter_mut().filter(|m| m.key().is_some_and(|key| key.is_empty())) {
                     message.set_key(None);
