@@ -1,7 +1,5 @@
 //! What one claim brings, on a database in memory.
 
-use std::sync::mpsc;
-
 use sqlx::{AssertSqlSafe, Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
 use watermill_core::{
     Subscription,
@@ -29,9 +27,9 @@ impl Worker {
         let options = SharedOptions::default();
         let claims = Claims::new(config.ordered_by_key, false, config.batch_bytes);
         let shared = Arc::new(Shared::new(tables.topic(), None, claims, options));
-        let (give, origin) = mpsc::channel();
+        let mut given = None;
         let subscription = Registry::default().start("sql", shared.clone(), |_, origin| {
-            give.send(origin).expect("it is waited for");
+            given = Some(origin);
             std::future::pending()
         });
         let queue = Queue {
@@ -49,7 +47,7 @@ impl Worker {
             queue,
             dead_letters: None,
             shared,
-            origin: origin.recv().expect("it was sent"),
+            origin: given.expect("the task was made"),
             kept: Mutex::default(),
             watched: None,
             turns: Mutex::default(),
