@@ -49,7 +49,8 @@ fn limit(contender: Contender, one_hop: f64) -> Option<Limit> {
         | Workload::RouterLayers
         | Workload::SpanUnheard
         | Workload::Merged
-        | Workload::MergedLayers => one_hop,
+        | Workload::MergedLayers
+        | Workload::Metrics => one_hop,
         Workload::BoxedLayer => one_hop + 1.0,
     };
     Some(Limit::AtMost(most))

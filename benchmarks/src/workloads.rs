@@ -11,6 +11,7 @@ use watermill_core::{
     error::BoxError,
     router::{Phase, RouterControl},
 };
+use watermill_telemetry::Metrics;
 
 use crate::{
     counter::Counter,
@@ -45,11 +46,13 @@ pub enum Workload {
     Merged,
     /// One hop through a handler of a set with a layer, in a router with one; each wraps the future.
     MergedLayers,
+    /// One hop through a router whose handlers are measured, in a process with a page of metrics.
+    Metrics,
 }
 
 impl Workload {
     /// Every workload.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Floor,
         Self::OneHop,
         Self::TwoHops,
@@ -59,6 +62,7 @@ impl Workload {
         Self::BoxedLayer,
         Self::Merged,
         Self::MergedLayers,
+        Self::Metrics,
         Self::SpanUnheard,
         Self::SpanHeard,
     ];
@@ -77,6 +81,7 @@ impl Workload {
             Self::BoxedLayer => "boxed-layer",
             Self::Merged => "merged",
             Self::MergedLayers => "merged-layers",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -133,6 +138,14 @@ impl Workload {
             Self::RouterLayers => {
                 let broker = MemoryBroker::new();
                 let router = Router::new().layer(NoOp).layer(NoOp).layer(NoOp).layer(NoOp).layer(NoOp);
+                let router = router
+                    .with_state(state)
+                    .add(Handler::new("count", count).from(broker.subscriber(), "in"));
+                run(counter, broker, router).await
+            }
+            Self::Metrics => {
+                let broker = MemoryBroker::new();
+                let router = Router::new().layer(Metrics::prometheus().layer());
                 let router = router
                     .with_state(state)
                     .add(Handler::new("count", count).from(broker.subscriber(), "in"));

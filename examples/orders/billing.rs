@@ -10,6 +10,7 @@ use watermill_core::{
 };
 use watermill_forwarder::ForwarderPublisher;
 use watermill_sql::{SqlInbox, SqlInboxConfig, Tx};
+use watermill_telemetry::Metrics;
 
 use crate::{
     broker::Broker,
@@ -25,13 +26,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What is slow, long before it is too slow.
 const SLOW: Duration = Duration::from_secs(1);
 
-pub(crate) fn router<D: Database>(pool: Pool<D>, broker: &Broker) -> Result<Router, ConfigError> {
+pub(crate) fn router<D: Database>(
+    pool: Pool<D>,
+    broker: &Broker,
+    metrics: &Metrics,
+) -> Result<Router, ConfigError> {
     let inbox = SqlInbox::new(pool, SqlInboxConfig::default())?
         .publish_through(|tables| Box::new(ForwarderPublisher::new(tables)));
     let dead_letters = broker.publisher.clone();
     let bill = Handler::new("bill", bill::<D>)
         .from(broker.billing.clone(), ORDERS_PLACED)
         .to_topic(INVOICES_DUE)
+        .layer(metrics.layer())
         .layer(WarnSlow::after(SLOW))
         .layer(TimeoutLayer::new(TIMEOUT))
         // Inside of the time limit: a step that takes too long is rolled back.

@@ -13,6 +13,8 @@
 //! cargo run --bin orders --features orders
 //! curl -i localhost:8080/orders -H 'content-type: application/json' -d '{"id":"o-1","customer":"ada","cents":1200}'
 //! curl localhost:8080/orders/o-1
+//! curl localhost:8080/health/ready
+//! curl localhost:8080/metrics
 //! ```
 //!
 //! That is SQLite and a broker in memory, which forgets what it holds when the process ends; on servers nothing is forgotten:
@@ -43,6 +45,7 @@ use watermill_core::{
 };
 use watermill_forwarder::{DEFAULT_TOPIC, Forwarder};
 use watermill_sql::{SqlSubscriber, SqlSubscriberConfig};
+use watermill_telemetry::{Metrics, Pages, Watched};
 
 use crate::{broker::Broker, database::Database, settings::Settings};
 
@@ -77,9 +80,10 @@ async fn run() -> Result<(), BoxError> {
 async fn serve<D: Database>(settings: &Settings) -> Result<(), BoxError> {
     let pool = D::open(&settings.database).await?;
     let broker = Broker::connect(&settings.broker)?;
+    let metrics = Metrics::install()?;
 
     // From the end of a message's way to its beginning, so that nothing is sent that nobody hears yet.
-    let worker = billing::router(pool.clone(), &broker)?;
+    let worker = billing::router(pool.clone(), &broker, &metrics)?;
     let worker_control = worker.control();
     let mut worker = AbortOnDropHandle::new(tokio::spawn(worker.run()));
     tokio::select! {
@@ -87,6 +91,7 @@ async fn serve<D: Database>(settings: &Settings) -> Result<(), BoxError> {
         ended = &mut worker => return Err(ended_by_itself("bill", ended?)),
     }
     let relay = relay(pool.clone(), &broker).await?;
+    let watched = Watched::new().router(worker_control.clone()).relay("relay", relay.control());
     let relaying = CancellationToken::new();
     let mut relay = AbortOnDropHandle::new(tokio::spawn(relay.run_until(relaying.clone().cancelled_owned())));
     let listener = TcpListener::bind(settings.listen)
@@ -94,8 +99,9 @@ async fn serve<D: Database>(settings: &Settings) -> Result<(), BoxError> {
         .map_err(|error| format!("listen on {}: {error}", settings.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
 
+    let pages = Pages::new(watched).metrics(&metrics).into_router();
     let stopping = CancellationToken::new();
-    let answering = axum::serve(listener, shop::routes(pool.clone()))
+    let answering = axum::serve(listener, shop::routes(pool.clone()).merge(pages))
         .with_graceful_shutdown(stopping.clone().cancelled_owned());
     let mut answering = AbortOnDropHandle::new(tokio::spawn(answering.into_future()));
     tokio::select! {

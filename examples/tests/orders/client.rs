@@ -28,9 +28,14 @@ impl Client {
         self.ask("POST", "/orders", &head, &order).await.ok().map(|(status, _)| status)
     }
 
+    /// The status and the body of a page.
+    pub(crate) async fn get(&self, path: &str) -> io::Result<(u16, String)> {
+        self.ask("GET", path, "", "").await
+    }
+
     /// How many invoices an order has; `None` when there is no such order, or no answer.
     pub(crate) async fn invoices(&self, id: &str) -> Option<u64> {
-        let (status, body) = self.ask("GET", &format!("/orders/{id}"), "", "").await.ok()?;
+        let (status, body) = self.get(&format!("/orders/{id}")).await.ok()?;
         let progress: serde_json::Value =
             (status == 200).then(|| serde_json::from_str(&body).ok()).flatten()?;
         progress["invoices"].as_u64()

@@ -23,6 +23,11 @@ async fn an_order_is_billed_once_however_often_it_is_sent() {
     client.billed("o-1").await;
     assert_eq!(client.invoices("o-2").await, None, "nobody has placed it");
 
+    let (status, metrics) = client.get("/metrics").await.unwrap();
+    assert!(status == 200 && metrics.contains("handler_name=\"bill\""), "{metrics}");
+    let (status, health) = client.get("/health/ready").await.unwrap();
+    assert!(status == 200 && health.contains("relay"), "{health}");
+
     let output = service.stop().await;
     assert!(output.contains("1 received, 1 acked"), "{output}");
 }

@@ -113,6 +113,7 @@ const BENCHES: &[Bench] = &[
             Workload { name: "boxed-layer", baseline: Some("publish-handle"), limit: None },
             Workload { name: "merged", baseline: Some("publish-handle"), limit: Some(MERGED) },
             Workload { name: "merged-layers", baseline: Some("publish-handle"), limit: None },
+            Workload { name: "metrics", baseline: Some("publish-handle"), limit: None },
             Workload { name: "span-unheard", baseline: Some("publish-handle"), limit: Some(SPAN) },
             Workload { name: "span-heard", baseline: Some("publish-handle"), limit: None },
         ],

@@ -24,6 +24,11 @@ const CASES: &[Case] = &[
         args: &["--seed", "7", "--draws", "60", "--pace", "0ms", "--failure-rate", "0"],
         expected: "lottery-without-failures.txt",
     },
+    Case { binary: "first_app", args: &[], expected: "first_app.txt" },
+    Case { binary: "own_layer", args: &[], expected: "own_layer.txt" },
+    Case { binary: "queue_worker", args: &[], expected: "queue_worker.txt" },
+    Case { binary: "graceful_shutdown", args: &[], expected: "graceful_shutdown.txt" },
+    Case { binary: "atomic_step", args: &[], expected: "atomic_step.txt" },
 ];
 
 /// Runs every case and compares; with `bless`, writes the files instead.
