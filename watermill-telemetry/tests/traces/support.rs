@@ -3,8 +3,8 @@
 use opentelemetry::trace::{SpanContext, SpanKind, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tokio_util::sync::CancellationToken;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt};
 use watermill_core::{Message, Router};
 use watermill_telemetry::traces::Traces;
 use watermill_testkit::ScriptedSubscriber;
@@ -18,10 +18,16 @@ pub(crate) struct Exported {
 
 impl Exported {
     pub(crate) fn new() -> Self {
+        Self::filtered(Targets::new().with_default(LevelFilter::TRACE))
+    }
+
+    /// Of what passes the filter.
+    pub(crate) fn filtered(filter: Targets) -> Self {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let bridge = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(bridge));
+        let subscriber = tracing_subscriber::registry().with(bridge.with_filter(filter));
+        let guard = tracing::subscriber::set_default(subscriber);
         Self { exporter, provider, _guard: guard }
     }
 
