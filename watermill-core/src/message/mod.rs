@@ -213,9 +213,10 @@ impl Message {
         self
     }
 
-    /// As [`with_handler`](Self::with_handler), in place.
+    /// As [`with_handler`](Self::with_handler), in place: for a layer that names the handler in its outputs, so that a decorator
+    /// of the publisher knows whose they are.
     #[inline]
-    pub(crate) fn set_handler(&mut self, handler: Arc<HandlerInfo>) {
+    pub fn set_handler(&mut self, handler: Arc<HandlerInfo>) {
         self.context.handler = Some(handler);
     }
 

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{HandlerReport, HandlerStatus, RunError, RunErrorKind, status::Entry};
+use super::{HandlerReport, HandlerStatus, Report, RunError, RunErrorKind, status::Entry};
 
 /// A handle on a router: to stop it, to look at it, to stop one of its handlers. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +24,7 @@ pub(super) struct Shared {
     pub(super) abort: CancellationToken,
     phase: watch::Sender<Phase>,
     handlers: Mutex<BTreeMap<String, Entry>>,
+    report: Mutex<Report>,
 }
 
 /// What a router is doing.
@@ -48,6 +49,7 @@ impl RouterControl {
                 abort: CancellationToken::new(),
                 phase: watch::Sender::new(Phase::Starting),
                 handlers: Mutex::default(),
+                report: Mutex::default(),
             }),
         }
     }
@@ -89,6 +91,12 @@ impl RouterControl {
         self.shared.handlers().get(name).map(Entry::status)
     }
 
+    /// What the handlers did that have ended so far, as [`Router::run`](super::Router::run) returns it in the end. One whose report
+    /// says [`Failed`](super::Ended::Failed) and whose name is not among the [`handlers`](Self::handlers) takes no more messages.
+    pub fn report(&self) -> Report {
+        self.shared.report().clone()
+    }
+
     /// Lets one handler drain, and returns what it did; the others go on, and its name is free again.
     /// Its publisher stays open.
     ///
@@ -116,6 +124,11 @@ impl RouterControl {
 impl Shared {
     pub(super) fn handlers(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the handlers did that have ended.
+    pub(super) fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn enter(&self, phase: Phase) {

@@ -1,6 +1,6 @@
 //! [`Report`], what a router did, and [`RunError`], why it did not end well.
 
-use std::{error::Error, fmt};
+use std::{collections::BTreeMap, error::Error, fmt};
 
 use super::{Counts, HandlerInfo};
 use crate::error::BoxError;
@@ -35,6 +35,8 @@ pub struct HandlerReport {
     pub info: HandlerInfo,
     /// What happened to its messages.
     pub counts: Counts,
+    /// The dead-lettered ones by why, as in [`HandlerStatus`](super::HandlerStatus).
+    pub dead_letter_reasons: BTreeMap<&'static str, u64>,
     /// How often it was started again.
     pub restarts: u64,
     /// How it ended.
@@ -92,6 +94,11 @@ impl Report {
     /// The report of the handler of this name; of the last one, where there were several.
     pub fn handler(&self, name: &str) -> Option<&HandlerReport> {
         self.handlers.iter().rev().find(|handler| handler.info.name == name)
+    }
+
+    /// How many handlers have ended, the forgotten ones included.
+    pub fn ended(&self) -> u64 {
+        self.forgotten.handlers + self.handlers.len() as u64
     }
 
     /// Adds a handler, and forgets the first where there are too many.
@@ -233,6 +240,7 @@ mod tests {
         HandlerReport {
             info: HandlerInfo::consumer(number.to_string(), "memory", "in"),
             counts,
+            dead_letter_reasons: BTreeMap::new(),
             restarts: 0,
             ended,
         }

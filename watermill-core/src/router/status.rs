@@ -1,6 +1,6 @@
 //! [`HandlerStatus`], and what it is read from: the entry of a handler that runs.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,9 @@ pub struct HandlerStatus {
     pub restarts: u64,
     /// What happened to its messages so far.
     pub counts: Counts,
+    /// The dead-lettered ones by why: `panic`, `permanent`, `publish` (its outputs were not accepted), `error`. No other word is
+    /// used, so that figures may be kept by them.
+    pub dead_letter_reasons: BTreeMap<&'static str, u64>,
 }
 
 /// A handler that runs, or tries to.
@@ -75,6 +78,7 @@ impl Entry {
             subscription,
             restarts: self.restarts,
             counts: self.counters.snapshot(),
+            dead_letter_reasons: self.counters.dead_letter_reasons(),
         }
     }
 
@@ -90,6 +94,7 @@ impl Entry {
         HandlerReport {
             info: (*self.info).clone(),
             counts: self.counters.snapshot(),
+            dead_letter_reasons: self.counters.dead_letter_reasons(),
             restarts: self.restarts,
             ended,
         }

@@ -1,6 +1,7 @@
 //! What becomes of a message whose handler fails.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -88,7 +89,48 @@ async fn when_the_retries_are_used_up_the_message_is_dead_lettered_with_its_stor
         assert_eq!(metadata.get(name), Some(value), "{name} in {metadata:?}");
     }
     let report = running.stop().await.unwrap();
-    assert_eq!(report.handler("fail").unwrap().counts.dead_lettered, 1);
+    let report = report.handler("fail").unwrap();
+    assert_eq!(report.counts.dead_lettered, 1);
+    assert_eq!(report.dead_letter_reasons, BTreeMap::from([("error", 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_counted_by_why_once_they_are_published_and_panics_each_time() {
+    async fn by_payload(message: Message) -> Result<Message, Permanent> {
+        match &message.payload()[..] {
+            b"panic" => panic!("asked to"),
+            b"permanent" => Err(Permanent::new("never")),
+            _ => Ok(message),
+        }
+    }
+    let (source, dead, out) =
+        (ScriptedSubscriber::new().redeliver(true), RecordingPublisher::new(), RecordingPublisher::new());
+    for payload in ["panic", "permanent", "publish"] {
+        source.push(Message::with_id(payload, payload));
+    }
+    dead.fail_next(1, PublishErrorKind::Unavailable);
+    out.fail_next(1, PublishErrorKind::Refused);
+    let policy = FailurePolicy::retry(1).backoff(constant(1)).then_dead_letter(dead.clone(), "dead");
+    let handler = Handler::new("by_payload", by_payload)
+        .from(source.clone(), "in")
+        .to(out.clone(), "out")
+        .on_failure(policy);
+    let running = Running::start(router().add(handler)).await;
+    source.settled(4).await;
+    let status = running.control.handler("by_payload").unwrap();
+    assert_eq!(
+        status.dead_letter_reasons,
+        BTreeMap::from([("panic", 1), ("permanent", 1), ("publish", 1)]),
+        "{status:?}"
+    );
+    assert_eq!(status.counts.dead_lettered, 3);
+    assert_eq!(
+        status.counts.panicked, 4,
+        "two tries of two deliveries, the first of which could not be dead-lettered"
+    );
+    assert_eq!((status.counts.received, status.counts.redelivered), (4, 1));
+    let report = running.stop().await.unwrap();
+    assert_eq!(report.handler("by_payload").unwrap().dead_letter_reasons, status.dead_letter_reasons);
 }
 
 #[tokio::test(start_paused = true)]

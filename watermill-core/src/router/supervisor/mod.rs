@@ -71,7 +71,6 @@ pub(super) struct Supervisor {
     tasks: JoinSet<Finished>,
     /// Lets so many handlers subscribe at a time.
     turns: Arc<Semaphore>,
-    report: Report,
 }
 
 impl Supervisor {
@@ -93,7 +92,6 @@ impl Supervisor {
             additions,
             tasks: JoinSet::new(),
             turns: Arc::new(Semaphore::new(SUBSCRIBING_MAX)),
-            report: Report::default(),
         }
     }
 
@@ -122,11 +120,12 @@ impl Supervisor {
             Err(_) => self.abort_tasks().await,
         }
         ending.close(self.closing).await;
-        ending.stop(&self.plugins[..self.plugins_started], &self.report).await;
+        let report = self.control.report();
+        ending.stop(&self.plugins[..self.plugins_started], &report).await;
         let abandoned = ending.into_abandoned();
         match started {
-            Ok(()) => RunError::check(self.report, abandoned),
-            Err(error) => Err(error.and(&abandoned).with_report(self.report)),
+            Ok(()) => RunError::check(report, abandoned),
+            Err(error) => Err(error.and(&abandoned).with_report(report)),
         }
     }
 
@@ -156,7 +155,7 @@ impl Supervisor {
     async fn watch(&mut self, mut signal: Pin<&mut impl Future>) {
         let control = self.control.clone();
         loop {
-            if self.tasks.is_empty() && self.report.has_failed() {
+            if self.tasks.is_empty() && control.shared.report().has_failed() {
                 tracing::error!("every handler has failed; the router stops");
                 return control.stop();
             }
@@ -228,7 +227,7 @@ impl Supervisor {
     fn record(&mut self, entry: Entry, ended: Ended) {
         let report = entry.report(ended);
         tracing::debug!(handler = report.info.name, counts = %report.counts, ended = ?report.ended, "handler ended");
-        self.report.push(report.clone());
+        self.control.shared.report().push(report.clone());
         entry.ended.send_replace(Some(report));
     }
 }

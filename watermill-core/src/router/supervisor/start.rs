@@ -147,9 +147,10 @@ impl Supervisor {
         for NamedPlugin { plugin, .. } in &self.plugins {
             plugin.on_handler_failed(info, &error);
         }
-        self.report.push(HandlerReport {
+        self.control.shared.report().push(HandlerReport {
             info: info.clone(),
             counts: Counts::default(),
+            dead_letter_reasons: Default::default(),
             restarts: 0,
             ended: Ended::Failed { error },
         });

@@ -1,6 +1,6 @@
 //! What a lane does about failures: of the handler, of its outputs, of dead letters.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use super::{
     job::{AckedAs, Job, NACK_NOW},
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     delivery::Outcome,
-    error::{BoxError, PublishError, PublishErrorKind, chain, find},
-    router::failure::Decision,
+    error::{BoxError, Panicked, PublishError, PublishErrorKind, chain, find},
+    router::{counters::Reason, failure::Decision},
 };
 
 impl State<'_> {
@@ -21,6 +21,7 @@ impl State<'_> {
             return self.lose(job);
         }
         let env = self.env;
+        self.count_panic(&*error);
         job.trace.failed(&*error, env);
         let decision = env.policy.decide(&*error, job.tries, job.attempt());
         let text = chain(&*error);
@@ -66,6 +67,7 @@ impl State<'_> {
                 );
                 let (message, dead_letter) = (job.message(), dead_letter.clone());
                 let attempts = job.tries.max(job.attempt());
+                let job = job.acked_as(AckedAs::DeadLettered(Reason::of(&*error)));
                 let send = async move { dead_letter.send(message, error, attempts).await };
                 self.stage = Stage::DeadLettering(job, None, Box::pin(send));
             }
@@ -109,7 +111,10 @@ impl State<'_> {
             self.env.policy.nack_delay(job.attempt())
         } else {
             match self.env.policy.decide(&*error, job.tries, job.attempt()) {
-                Decision::Nack(delay) => delay,
+                Decision::Nack(delay) => {
+                    self.count_panic(&*error);
+                    delay
+                }
                 _ => return self.fail_in_place(job, error),
             }
         };
@@ -215,7 +220,7 @@ impl State<'_> {
 
     pub(super) fn dead_lettered(&mut self, job: Job, result: Result<(), BoxError>) {
         let Err(error) = result else {
-            return self.decide(job.acked_as(AckedAs::DeadLettered), Outcome::Ack);
+            return self.decide(job, Outcome::Ack);
         };
         let delay = self.env.policy.nack_delay(job.attempt());
         tracing::error!(
@@ -234,6 +239,12 @@ impl State<'_> {
         if let Some(first) = jobs.first() {
             let pause = first.pause(delay);
             self.stage = Stage::NackWait(jobs, pause);
+        }
+    }
+
+    fn count_panic(&self, error: &(dyn Error + 'static)) {
+        if find::<Panicked>(error).is_some() {
+            self.env.counters.panicked.increment();
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Environment, trace::Trace};
 use crate::{
     Message, Outputs, Settlement,
     delivery::Outcome,
-    router::counters::{Counter, Counters},
+    router::counters::{Counter, Counters, Reason},
 };
 
 /// A message in hand.
@@ -29,7 +29,7 @@ pub(super) struct Job {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AckedAs {
     Done,
-    DeadLettered,
+    DeadLettered(Reason),
     Dropped,
 }
 
@@ -54,6 +54,10 @@ impl Job {
         if let Some(attempts) = &env.attempts {
             let failed = attempts.failed(|| message.id());
             count(message, &mut settlement, failed);
+        }
+        let info = settlement.info();
+        if info.redelivered() || info.attempt() > 1 {
+            env.counters.redelivered.increment();
         }
         message.set_handler(env.info.clone());
         let copy = env.keeps_copies.then(|| Box::new(message.clone()));
@@ -84,7 +88,7 @@ impl AckedAs {
     pub(super) fn counter(self, counters: &Counters) -> &Counter {
         match self {
             Self::Done => &counters.acked,
-            Self::DeadLettered => &counters.dead_lettered,
+            Self::DeadLettered(reason) => counters.dead_lettered(reason),
             Self::Dropped => &counters.dropped,
         }
     }

@@ -1,0 +1,52 @@
+//! The billing worker: makes an invoice of each order, once.
+
+use std::time::Duration;
+
+use sqlx::Pool;
+use tower::timeout::TimeoutLayer;
+use watermill_core::{
+    FailurePolicy, Handler, Json, Router,
+    error::{BoxError, ConfigError, Permanent},
+};
+use watermill_forwarder::ForwarderPublisher;
+use watermill_sql::{SqlInbox, SqlInboxConfig, Tx};
+
+use crate::{
+    broker::Broker,
+    database::Database,
+    order::{INVOICES_DUE, Invoice, ORDERS_PLACED, Order},
+    slow::WarnSlow,
+};
+
+/// Where orders end that cannot be billed.
+const DEAD: &str = "billing.dead";
+const RETRIES: u32 = 5;
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// What is slow, long before it is too slow.
+const SLOW: Duration = Duration::from_secs(1);
+
+pub(crate) fn router<D: Database>(pool: Pool<D>, broker: &Broker) -> Result<Router, ConfigError> {
+    let inbox = SqlInbox::new(pool, SqlInboxConfig::default())?
+        .publish_through(|tables| Box::new(ForwarderPublisher::new(tables)));
+    let dead_letters = broker.publisher.clone();
+    let bill = Handler::new("bill", bill::<D>)
+        .from(broker.billing.clone(), ORDERS_PLACED)
+        .to_topic(INVOICES_DUE)
+        .layer(WarnSlow::after(SLOW))
+        .layer(TimeoutLayer::new(TIMEOUT))
+        // Inside of the time limit: a step that takes too long is rolled back.
+        .layer(inbox.layer())
+        .on_failure(FailurePolicy::retry(RETRIES).then_dead_letter(dead_letters, DEAD));
+    Ok(Router::new().plugin(inbox).add(bill))
+}
+
+/// The invoice, its announcement and the knowledge that the order is billed are one transaction.
+async fn bill<D: Database>(mut tx: Tx<D>, Json(order): Json<Order>) -> Result<Json<Invoice>, BoxError> {
+    if order.cents <= 0 {
+        // It gets no better by trying again.
+        return Err(Permanent::new(format!("bill {} for {} cents", order.id, order.cents)).into());
+    }
+    let invoice = Invoice { order: order.id, cents: order.cents };
+    D::insert_invoice(&mut tx, &invoice).await?;
+    Ok(Json(invoice))
+}

@@ -1,0 +1,162 @@
+//! [`MetricsLayer`]: how long handlers take.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use metrics::Histogram;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use watermill_core::{HandlerInfo, Message, Outputs};
+
+use super::{
+    list::HANDLER_SECONDS,
+    shared::{NO_HANDLER, Shared},
+};
+
+/// Measures each try of a handler: what [`Metrics::layer`](super::Metrics::layer) makes.
+///
+/// Layers outside of it take no part in the time, those inside do. A try whose future is dropped, by a timeout outside of it for
+/// instance, is not measured. The outputs are marked with the name of their handler, which
+/// [`MeteredPublisher`](super::MeteredPublisher) reads.
+#[derive(Clone)]
+pub struct MetricsLayer {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// The service that [`MetricsLayer`] makes: of one handler, that of its first message.
+#[derive(Clone)]
+pub struct MetricsService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+    handler: Option<Arc<Measured>>,
+}
+
+/// The histograms of a handler, registered once.
+struct Measured {
+    info: Option<Arc<HandlerInfo>>,
+    succeeded: Histogram,
+    failed: Histogram,
+}
+
+pin_project! {
+    /// A handler's future that is measured.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct MetricsFuture<F> {
+        #[pin]
+        inner: F,
+        began: Instant,
+        handler: Arc<Measured>,
+    }
+}
+
+impl<S> Layer<S> for MetricsLayer {
+    type Service = MetricsService<S>;
+
+    fn layer(&self, inner: S) -> MetricsService<S> {
+        MetricsService { inner, shared: Arc::clone(&self.shared), handler: None }
+    }
+}
+
+impl<S: Service<Message, Response = Outputs>> Service<Message> for MetricsService<S> {
+    type Response = Outputs;
+    type Error = S::Error;
+    type Future = MetricsFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, message: Message) -> Self::Future {
+        let handler = match &self.handler {
+            Some(handler) => Arc::clone(handler),
+            None => self.register(&message),
+        };
+        let began = Instant::now();
+        let unwinding = Unwinding { handler: &handler, began };
+        let inner = self.inner.call(message);
+        mem::forget(unwinding);
+        MetricsFuture { inner, began, handler }
+    }
+}
+
+impl<S> MetricsService<S> {
+    #[cold]
+    fn register(&mut self, message: &Message) -> Arc<Measured> {
+        let info = message.handler().cloned().map(Arc::new);
+        let name = match &info {
+            Some(info) => self.shared.name(&info.name),
+            None => NO_HANDLER.into(),
+        };
+        let histogram = |success| self.shared.histogram(HANDLER_SECONDS, &[&*name, success]);
+        let measured = Arc::new(Measured { info, succeeded: histogram("true"), failed: histogram("false") });
+        Arc::clone(self.handler.insert(measured))
+    }
+}
+
+impl<F, E> Future for MetricsFuture<F>
+where
+    F: Future<Output = Result<Outputs, E>>,
+{
+    type Output = Result<Outputs, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let unwinding = Unwinding { handler: this.handler, began: *this.began };
+        let polled = this.inner.poll(cx);
+        mem::forget(unwinding);
+        let Poll::Ready(mut result) = polled else { return Poll::Pending };
+        let took = this.began.elapsed().as_secs_f64();
+        match &mut result {
+            Ok(outputs) => {
+                this.handler.succeeded.record(took);
+                if !outputs.is_empty() {
+                    this.handler.name_in(outputs);
+                }
+            }
+            Err(_) => this.handler.failed.record(took),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl Measured {
+    fn name_in(&self, outputs: &mut Outputs) {
+        let Some(info) = &self.info else { return };
+        for message in outputs.iter_mut().filter(|message| message.handler().is_none()) {
+            message.set_handler(Arc::clone(info));
+        }
+    }
+}
+
+/// On the stack while the handler's code runs: it is dropped only where that panics, and costs nothing otherwise.
+struct Unwinding<'a> {
+    handler: &'a Measured,
+    began: Instant,
+}
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        self.handler.failed.record(self.began.elapsed().as_secs_f64());
+    }
+}
+
+impl fmt::Debug for MetricsLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for MetricsService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsService").finish_non_exhaustive()
+    }
+}

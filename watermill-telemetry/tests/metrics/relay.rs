@@ -1,0 +1,47 @@
+//! The figures of a relay in this process.
+
+use std::future::pending;
+
+use watermill_core::{MemoryBroker, Message, PublisherExt, Subscriber, router::Phase};
+use watermill_forwarder::{Forwarder, ForwarderPublisher};
+use watermill_telemetry::{Metrics, Watched};
+use watermill_testkit::RecordingPublisher;
+
+use crate::sample;
+
+#[tokio::test]
+async fn a_relay_is_seen_under_the_names_of_the_daemon() {
+    let (metrics, broker) = (Metrics::prometheus(), MemoryBroker::new());
+    let (out, letters) = (RecordingPublisher::new(), RecordingPublisher::new());
+    let forwarder =
+        Forwarder::builder(broker.subscriber(), out.clone()).dead_letters(letters.clone()).build().unwrap();
+    let topic = forwarder.config().topic.clone();
+    broker.subscriber().initialize(&topic).await.unwrap();
+    let control = forwarder.control();
+    let watch = metrics.watch(Watched::new().relay("outbox", control.clone()));
+    watch.update();
+    assert_eq!(sample(&metrics, r#"watermill_forwarder_relay_up{relay="outbox"}"#), 0.0);
+
+    let task = tokio::spawn(async move { forwarder.run_until(pending()).await });
+    control.reached(Phase::Running).await;
+    watch.update();
+    assert_eq!(sample(&metrics, r#"watermill_forwarder_relay_up{relay="outbox"}"#), 1.0);
+    assert_eq!(sample(&metrics, r#"watermill_forwarder_relay_active{relay="outbox"}"#), 1.0);
+    let publisher = ForwarderPublisher::new(broker.publisher());
+    publisher.publish_one("orders", Message::new("a")).await.unwrap();
+    broker.publisher().publish_one(&topic, Message::new("no envelope")).await.unwrap();
+    out.await_published(1).await;
+    letters.await_published(1).await;
+
+    control.stop();
+    task.await.unwrap().unwrap();
+    watch.update();
+    for (name, value) in [
+        (r#"watermill_forwarder_relay_up{relay="outbox"}"#, 0.0),
+        (r#"watermill_forwarder_relay_active{relay="outbox"}"#, 0.0),
+        (r#"watermill_forwarder_forwarded_total{relay="outbox",destination="orders"}"#, 1.0),
+        (r#"watermill_forwarder_dead_lettered_total{relay="outbox",reason="unreadable"}"#, 1.0),
+    ] {
+        assert_eq!(sample(&metrics, name), value, "{name}");
+    }
+}
