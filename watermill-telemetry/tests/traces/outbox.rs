@@ -55,19 +55,20 @@ async fn order(traces: Traces) -> ForwarderReport {
     let report = relaying.await.unwrap().unwrap();
     control.stop();
     routing.await.unwrap().unwrap();
-    // Its connections hold the spans that they were used in for a moment longer.
-    pool.close().await;
     report
 }
 
+const NAMES: [&str; 5] = ["request", "send orders", "forward orders", "process orders", "charge"];
+
 fn spans(exported: &Exported) -> [SpanData; 5] {
-    ["request", "send orders", "forward orders", "process orders", "charge"].map(|name| exported.one(name))
+    NAMES.map(|name| exported.one(name))
 }
 
 #[tokio::test]
 async fn by_links_the_relay_and_the_consumer_lead_to_the_send_of_the_request() {
     let exported = Exported::new();
     let report = order(Traces::new()).await;
+    exported.reached(&NAMES).await;
     let [request, send, forward, process, charge] = spans(&exported);
     assert_is_child(&send, &request);
     assert_attributes(&send, &[("messaging.system", "sql"), ("messaging.destination.name", "orders")]);
@@ -93,6 +94,7 @@ async fn by_links_the_relay_and_the_consumer_lead_to_the_send_of_the_request() {
 async fn continued_it_is_one_trace_from_the_request_to_the_handler() {
     let exported = Exported::new();
     order(Traces::new().continues(true)).await;
+    exported.reached(&NAMES).await;
     let [request, send, forward, process, charge] = spans(&exported);
     assert_is_child(&send, &request);
     assert_is_child(&process, &send);
@@ -131,9 +133,7 @@ async fn what_an_atomic_step_publishes_is_sent_in_the_span_of_its_message() {
         published.push((topic, Envelope::unwrap(&delivery).unwrap()));
         delivery.ack();
     }
-    drop(envelopes);
-    outbox.close().await.unwrap();
-    pool.close().await;
+    exported.reached(&["process orders"]).await;
     let process = exported.one("process orders");
     for (topic, envelope) in published {
         let send = exported.one(&format!("send {topic}"));

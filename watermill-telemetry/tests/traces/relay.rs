@@ -114,10 +114,7 @@ async fn a_transaction_of_a_fenced_relay_has_a_span_that_says_how_long_its_messa
     let report = running.await.unwrap().unwrap();
     let carried = delivery.metadata().get("traceparent").unwrap().to_owned();
     delivery.ack();
-    drop(arrived);
-    orders.close().await.unwrap();
-    // Its connections hold the spans that they were used in for a moment longer.
-    pool.close().await;
+    exported.reached(&["send orders", "send invoices", "forward"]).await;
     assert_eq!((report.forwarded, report.outbox.messages), (2, 2));
 
     let send = exported.one("send orders");
