@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tracing::{Level, Span};
+use tracing::{Span, level_filters::LevelFilter};
 use watermill_core::{
     Message,
     error::PublishError,
@@ -27,7 +27,7 @@ impl<'a> CallSpan<'a> {
         destination: Option<&str>,
         messages: impl Iterator<Item = &'m Message>,
     ) -> Self {
-        let spans = spans.filter(|_| tracing::enabled!(Level::ERROR));
+        let spans = spans.filter(|spans| LevelFilter::current() != LevelFilter::OFF && spans.are_wanted());
         let span = spans.map_or_else(Span::none, |spans| {
             let messages: Vec<_> = messages.collect();
             spans.forward(&Forwarding::new(source, backend, &messages).to(destination))

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tracing::level_filters::LevelFilter;
+
 use super::{Spans, spans::SharedSpans};
 
 /// The names around a handler: the context that middleware, dead letters and logs speak of.
@@ -47,6 +49,15 @@ impl HandlerInfo {
 
     pub(crate) fn spans(&self) -> Option<&dyn Spans> {
         self.spans.as_ref().map(|spans| &*spans.0)
+    }
+
+    /// The same, where somebody listens. One look, where nobody does to anything.
+    #[inline]
+    pub(crate) fn wanted_spans(&self) -> Option<&dyn Spans> {
+        if LevelFilter::current() == LevelFilter::OFF {
+            return None;
+        }
+        self.spans().filter(|spans| spans.are_wanted())
     }
 }
 

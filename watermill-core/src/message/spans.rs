@@ -15,6 +15,12 @@ use super::{HandlerInfo, Message};
 /// What is made is entered whenever the work it stands for goes on, so that [`Span::current`] is this span for the
 /// handler, and for the publisher of its outputs. It ends when it is dropped.
 pub trait Spans: Send + Sync + 'static {
+    /// Whether anybody listens to the spans that this makes, as far as is known: where nobody does, none is asked for. It
+    /// is asked for each message, if any subscriber listens to anything.
+    fn are_wanted(&self) -> bool {
+        true
+    }
+
     /// The span of a try to handle a message, or the messages of a batch: from the call of the service to the answer
     /// of the publisher that takes its outputs. The messages know their [delivery](Message::delivery).
     fn process(&self, handler: &HandlerInfo, messages: &[Message]) -> Span;
@@ -60,6 +66,10 @@ impl<'a> Forwarding<'a> {
 }
 
 impl<T: Spans + ?Sized> Spans for Arc<T> {
+    fn are_wanted(&self) -> bool {
+        (**self).are_wanted()
+    }
+
     fn process(&self, handler: &HandlerInfo, messages: &[Message]) -> Span {
         (**self).process(handler, messages)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::{Level, Span};
+use tracing::Span;
 
 use super::batch::{BatchInterrupted, Outcomes};
 use crate::{HandlerInfo, Message, message::spans::MadeIn};
@@ -13,9 +13,8 @@ pub(super) struct BatchSpan(Option<(Arc<HandlerInfo>, Span)>);
 impl BatchSpan {
     pub(super) fn of(messages: &[Message]) -> Self {
         let handler = messages.first().and_then(Message::handler_shared);
-        let heard = handler.filter(|_| tracing::enabled!(Level::ERROR));
-        Self(heard.and_then(|handler| {
-            let span = handler.spans()?.process(handler, messages);
+        Self(handler.and_then(|handler| {
+            let span = handler.wanted_spans()?.process(handler, messages);
             Some((handler.clone(), span))
         }))
     }

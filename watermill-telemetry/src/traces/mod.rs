@@ -96,7 +96,9 @@ impl Traces {
         self
     }
 
-    /// Has a router make the spans of its handlers here, and those of the publishers that take their outputs.
+    /// Has a router make the spans of its handlers here, and those of the publishers that take their outputs, which are then
+    /// not to be wrapped once more. Where a layer publishes ([`Handler::to_topic`](watermill_core::Handler::to_topic)), its
+    /// publisher is not the router's to wrap.
     pub fn on<S, L>(self, router: Router<S, L>) -> Router<S, L> {
         router.spans(self).decorate_publishers(move |publisher| self.publisher(publisher))
     }

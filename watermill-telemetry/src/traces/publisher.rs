@@ -34,6 +34,13 @@ impl<P: Publisher> TracedPublisher<P> {
         &self.inner
     }
 
+    /// Whether somebody listens to the span of a call, or a message has a context to carry all the same.
+    fn is_traced(&self) -> bool {
+        self.traces.are_wanted()
+            || !Span::current().is_none()
+            || opentelemetry::Context::current().has_active_span()
+    }
+
     async fn traced(&self, topic: &str, mut messages: Vec<Message>) -> Result<(), PublishError> {
         let backend = system(self.inner.capabilities().backend);
         let several = messages.len() > 1;
@@ -81,7 +88,7 @@ impl<P: Publisher> Publisher for TracedPublisher<P> {
         'topic: 'call,
         Self: 'call,
     {
-        if LevelFilter::current() == LevelFilter::OFF || messages.is_empty() {
+        if LevelFilter::current() == LevelFilter::OFF || messages.is_empty() || !self.is_traced() {
             return self.inner.publish(topic, messages);
         }
         Box::pin(self.traced(topic, messages))

@@ -3,7 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use opentelemetry::trace::Status;
-use tracing::Span;
+use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use watermill_core::{
     DeliveryInfo, HandlerInfo, Message,
@@ -21,7 +21,15 @@ pub const LINKS_MAX: usize = 128;
 const TEXT_MAX: usize = 4_096;
 
 impl Spans for Traces {
+    fn are_wanted(&self) -> bool {
+        tracing::enabled!(target: TARGET, Level::INFO)
+    }
+
     fn process(&self, handler: &HandlerInfo, messages: &[Message]) -> Span {
+        // A filter of one layer keeps what it was asked last, until it is asked again.
+        if !self.are_wanted() {
+            return Span::none();
+        }
         let topic = &*handler.subscribe_topic;
         let only = only(messages);
         let one = One::of(&handler.subscriber, only);
@@ -62,6 +70,9 @@ impl Spans for Traces {
     }
 
     fn forward(&self, forwarding: &Forwarding<'_>) -> Span {
+        if !self.are_wanted() {
+            return Span::none();
+        }
         let messages = forwarding.messages;
         let span = tracing::info_span!(
             target: TARGET,

@@ -58,14 +58,17 @@ async fn order(traces: Traces) -> ForwarderReport {
     report
 }
 
+const NAMES: [&str; 5] = ["request", "send orders", "forward orders", "process orders", "charge"];
+
 fn spans(exported: &Exported) -> [SpanData; 5] {
-    ["request", "send orders", "forward orders", "process orders", "charge"].map(|name| exported.one(name))
+    NAMES.map(|name| exported.one(name))
 }
 
 #[tokio::test]
 async fn by_links_the_relay_and_the_consumer_lead_to_the_send_of_the_request() {
     let exported = Exported::new();
     let report = order(Traces::new()).await;
+    exported.reached(&NAMES).await;
     let [request, send, forward, process, charge] = spans(&exported);
     assert_is_child(&send, &request);
     assert_attributes(&send, &[("messaging.system", "sql"), ("messaging.destination.name", "orders")]);
@@ -91,6 +94,7 @@ async fn by_links_the_relay_and_the_consumer_lead_to_the_send_of_the_request() {
 async fn continued_it_is_one_trace_from_the_request_to_the_handler() {
     let exported = Exported::new();
     order(Traces::new().continues(true)).await;
+    exported.reached(&NAMES).await;
     let [request, send, forward, process, charge] = spans(&exported);
     assert_is_child(&send, &request);
     assert_is_child(&process, &send);
@@ -121,18 +125,23 @@ async fn what_an_atomic_step_publishes_is_sent_in_the_span_of_its_message() {
     let handler =
         Handler::new("bill", bill).from(source.clone(), "orders").to_topic("invoices").layer(inbox.layer());
     run(traces.on(Router::new()).add(handler), &source, 1).await;
-    let process = exported.one("process orders");
-    let outbox = SqlSubscriber::new(pool, SqlSubscriberConfig::default().group("relay")).unwrap();
+    let outbox = SqlSubscriber::new(pool.clone(), SqlSubscriberConfig::default().group("relay")).unwrap();
     let mut envelopes = outbox.subscribe(DEFAULT_TOPIC).await.unwrap();
+    let mut published = Vec::new();
     for topic in ["mails", "invoices"] {
+        let delivery = futures::StreamExt::next(&mut envelopes).await.unwrap().unwrap();
+        published.push((topic, Envelope::unwrap(&delivery).unwrap()));
+        delivery.ack();
+    }
+    exported.reached(&["process orders"]).await;
+    let process = exported.one("process orders");
+    for (topic, envelope) in published {
         let send = exported.one(&format!("send {topic}"));
         assert_is_child(&send, &process);
-        let delivery = futures::StreamExt::next(&mut envelopes).await.unwrap().unwrap();
-        let (destination, message) = Envelope::unwrap(&delivery).unwrap().into_parts();
+        let (destination, message) = envelope.into_parts();
         assert_eq!(
             (destination.as_str(), message.metadata().get("traceparent")),
             (topic, Some(&*traceparent(&send)))
         );
-        delivery.ack();
     }
 }

@@ -112,10 +112,13 @@ async fn a_transaction_of_a_fenced_relay_has_a_span_that_says_how_long_its_messa
     let delivery = futures::StreamExt::next(&mut arrived).await.unwrap().unwrap();
     stop.cancel();
     let report = running.await.unwrap().unwrap();
+    let carried = delivery.metadata().get("traceparent").unwrap().to_owned();
+    delivery.ack();
+    exported.reached(&["send orders", "send invoices", "forward"]).await;
     assert_eq!((report.forwarded, report.outbox.messages), (2, 2));
 
     let send = exported.one("send orders");
-    assert_eq!(delivery.metadata().get("traceparent"), Some(&*traceparent(&send)));
+    assert_eq!(carried, traceparent(&send));
     let forward = exported.one("forward");
     assert_links(&forward, &[&send, &exported.one("send invoices")]);
     assert_attributes(&forward, &[("messaging.system", "sql"), ("messaging.batch.message_count", "2")]);

@@ -1,34 +1,66 @@
 //! Exported spans, and routers that run until something was settled.
 
-use opentelemetry::trace::{SpanContext, SpanKind, TracerProvider};
-use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use std::time::Duration;
+
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, SpanKind, TracerProvider},
+};
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    trace::{InMemorySpanExporter, SdkTracerProvider, Span, SpanData, SpanProcessor},
+};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt};
 use watermill_core::{Message, Router};
 use watermill_telemetry::traces::Traces;
-use watermill_testkit::ScriptedSubscriber;
+use watermill_testkit::{ScriptedSubscriber, patience};
 
 /// What is exported, as long as this lives, of what happens on this thread.
 pub(crate) struct Exported {
     exporter: InMemorySpanExporter,
     provider: SdkTracerProvider,
+    ended: watch::Sender<()>,
     _guard: DefaultGuard,
 }
 
 impl Exported {
     pub(crate) fn new() -> Self {
+        Self::filtered(Targets::new().with_default(LevelFilter::TRACE))
+    }
+
+    /// Of what passes the filter.
+    pub(crate) fn filtered(filter: Targets) -> Self {
         let exporter = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let ended = watch::Sender::new(());
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter.clone())
+            .with_span_processor(Ended(ended.clone()))
+            .build();
         let bridge = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(bridge));
-        Self { exporter, provider, _guard: guard }
+        let subscriber = tracing_subscriber::registry().with(bridge.with_filter(filter));
+        let guard = tracing::subscriber::set_default(subscriber);
+        Self { exporter, provider, ended, _guard: guard }
     }
 
     /// All that have ended, in the order of their ends.
     pub(crate) fn all(&self) -> Vec<SpanData> {
         self.provider.force_flush().unwrap();
         self.exporter.get_finished_spans().unwrap()
+    }
+
+    /// Waits until spans of these names are exported: the thread of an SQLite connection holds the span that it was used in for a
+    /// moment longer.
+    pub(crate) async fn reached(&self, names: &[&str]) {
+        let mut ended = self.ended.subscribe();
+        let reached = async {
+            while !names.iter().all(|name| !self.named(name).is_empty()) {
+                ended.changed().await.unwrap();
+            }
+        };
+        timeout(patience(), reached).await.unwrap_or_else(|_| panic!("{names:?} are not exported"));
     }
 
     /// All of that name.
@@ -42,6 +74,26 @@ impl Exported {
         let names = || self.all().iter().map(|span| span.name.to_string()).collect::<Vec<_>>();
         assert_eq!(named.len(), 1, "{name} among {:?}", names());
         named.remove(0)
+    }
+}
+
+/// Tells, after a span was exported.
+#[derive(Debug)]
+struct Ended(watch::Sender<()>);
+
+impl SpanProcessor for Ended {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, _: SpanData) {
+        self.0.send_replace(());
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
     }
 }
 

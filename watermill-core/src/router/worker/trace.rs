@@ -27,7 +27,8 @@ impl Trace {
     pub(super) fn of(message: &Message, attempt: u32, env: &Environment) -> Self {
         let wanted = tracing::enabled!(target: TARGET, Level::INFO)
             || tracing::enabled!(Level::ERROR)
-            || env.attempts.is_some();
+            || env.attempts.is_some()
+            || env.info.wanted_spans().is_some();
         if wanted { Self(Some(Named::new(message, attempt, env))) } else { Self(None) }
     }
 
