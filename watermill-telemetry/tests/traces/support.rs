@@ -1,6 +1,6 @@
 //! Exported spans, and routers that run until something was settled.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry::{
     Context,
@@ -10,7 +10,10 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{InMemorySpanExporter, SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Mutex, MutexGuard, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt};
@@ -18,12 +21,26 @@ use watermill_core::{Message, Router};
 use watermill_telemetry::traces::Traces;
 use watermill_testkit::{ScriptedSubscriber, patience};
 
-/// What is exported, as long as this lives, of what happens on this thread.
+/// What is exported, as long as this lives.
 pub(crate) struct Exported {
+    export: Export,
+    _listening: Listening,
+}
+
+/// Where spans go.
+#[derive(Clone)]
+struct Export {
     exporter: InMemorySpanExporter,
     provider: SdkTracerProvider,
     ended: watch::Sender<()>,
-    _guard: DefaultGuard,
+}
+
+/// What is listened to, until this is dropped.
+#[expect(dead_code, reason = "they are held")]
+enum Listening {
+    ToThread(DefaultGuard),
+    /// By one test at a time.
+    ToProcess(MutexGuard<'static, ()>),
 }
 
 impl Exported {
@@ -33,28 +50,36 @@ impl Exported {
 
     /// Of what passes the filter.
     pub(crate) fn filtered(filter: Targets) -> Self {
-        let exporter = InMemorySpanExporter::default();
-        let ended = watch::Sender::new(());
-        let provider = SdkTracerProvider::builder()
-            .with_simple_exporter(exporter.clone())
-            .with_span_processor(Ended(ended.clone()))
-            .build();
-        let bridge = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let subscriber = tracing_subscriber::registry().with(bridge.with_filter(filter));
-        let guard = tracing::subscriber::set_default(subscriber);
-        Self { exporter, provider, ended, _guard: guard }
+        let export = Export::new();
+        let guard = tracing::subscriber::set_default(export.subscriber(filter));
+        Self { export, _listening: Listening::ToThread(guard) }
+    }
+
+    /// Of what happens on any thread, for a test with threads that are not its own. A span that ends lets go of its parent
+    /// with whoever listens on the thread that it ends on, and where nobody does, its parent never ends.
+    pub(crate) async fn everywhere() -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        static EXPORT: OnceLock<Export> = OnceLock::new();
+        let turn = TURN.lock().await;
+        let export = EXPORT.get_or_init(|| {
+            let export = Export::new();
+            let all = export.subscriber(Targets::new().with_default(LevelFilter::TRACE));
+            tracing::subscriber::set_global_default(all).expect("nobody else has set one");
+            export
+        });
+        export.exporter.reset();
+        Self { export: export.clone(), _listening: Listening::ToProcess(turn) }
     }
 
     /// All that have ended, in the order of their ends.
     pub(crate) fn all(&self) -> Vec<SpanData> {
-        self.provider.force_flush().unwrap();
-        self.exporter.get_finished_spans().unwrap()
+        self.export.provider.force_flush().unwrap();
+        self.export.exporter.get_finished_spans().unwrap()
     }
 
-    /// Waits until spans of these names are exported: the thread of an SQLite connection holds the span that it was used in for a
-    /// moment longer.
+    /// Waits until spans of these names are exported: whoever else holds one may do so for a moment longer.
     pub(crate) async fn reached(&self, names: &[&str]) {
-        let mut ended = self.ended.subscribe();
+        let mut ended = self.export.ended.subscribe();
         let reached = async {
             while !names.iter().all(|name| !self.named(name).is_empty()) {
                 ended.changed().await.unwrap();
@@ -74,6 +99,23 @@ impl Exported {
         let names = || self.all().iter().map(|span| span.name.to_string()).collect::<Vec<_>>();
         assert_eq!(named.len(), 1, "{name} among {:?}", names());
         named.remove(0)
+    }
+}
+
+impl Export {
+    fn new() -> Self {
+        let exporter = InMemorySpanExporter::default();
+        let ended = watch::Sender::new(());
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter.clone())
+            .with_span_processor(Ended(ended.clone()))
+            .build();
+        Self { exporter, provider, ended }
+    }
+
+    fn subscriber(&self, filter: Targets) -> impl tracing::Subscriber + Send + Sync + 'static {
+        let bridge = tracing_opentelemetry::layer().with_tracer(self.provider.tracer("test"));
+        tracing_subscriber::registry().with(bridge.with_filter(filter))
     }
 }
 

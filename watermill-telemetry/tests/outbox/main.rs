@@ -1,4 +1,9 @@
-//! From a request to its handler, through an outbox.
+//! From a request to its handler, through an outbox. On a thread of its own, an SQLite connection is the last to hold some of the
+//! spans, so that the whole process is listened to here.
+
+#[path = "../traces/support.rs"]
+#[expect(dead_code, reason = "the tests of spans on one thread use the rest")]
+mod support;
 
 use opentelemetry_sdk::trace::SpanData;
 use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
@@ -66,7 +71,7 @@ fn spans(exported: &Exported) -> [SpanData; 5] {
 
 #[tokio::test]
 async fn by_links_the_relay_and_the_consumer_lead_to_the_send_of_the_request() {
-    let exported = Exported::new();
+    let exported = Exported::everywhere().await;
     let report = order(Traces::new()).await;
     exported.reached(&NAMES).await;
     let [request, send, forward, process, charge] = spans(&exported);
@@ -92,7 +97,7 @@ async fn by_links_the_relay_and_the_consumer_lead_to_the_send_of_the_request() {
 
 #[tokio::test]
 async fn continued_it_is_one_trace_from_the_request_to_the_handler() {
-    let exported = Exported::new();
+    let exported = Exported::everywhere().await;
     order(Traces::new().continues(true)).await;
     exported.reached(&NAMES).await;
     let [request, send, forward, process, charge] = spans(&exported);
@@ -108,7 +113,7 @@ async fn continued_it_is_one_trace_from_the_request_to_the_handler() {
 
 #[tokio::test]
 async fn what_an_atomic_step_publishes_is_sent_in_the_span_of_its_message() {
-    let exported = Exported::new();
+    let exported = Exported::everywhere().await;
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteConnectOptions::new().filename(folder.path().join("shop.db")).create_if_missing(true);
     let pool = SqlitePool::connect_with(options).await.unwrap();
