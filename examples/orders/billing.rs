@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use sqlx::Pool;
+use tokio::time::sleep;
 use tower::timeout::TimeoutLayer;
 use watermill_core::{
     FailurePolicy, Handler, Json, Router,
     error::{BoxError, ConfigError, Permanent},
+    router::{HandlerStatus, RouterControl},
 };
 use watermill_forwarder::ForwarderPublisher;
 use watermill_sql::{SqlInbox, SqlInboxConfig, Tx};
@@ -19,12 +21,14 @@ use crate::{
     slow::WarnSlow,
 };
 
+const BILL: &str = "bill";
 /// Where orders end that cannot be billed.
 const DEAD: &str = "billing.dead";
 const RETRIES: u32 = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What is slow, long before it is too slow.
 const SLOW: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) fn router<D: Database>(
     pool: Pool<D>,
@@ -34,7 +38,7 @@ pub(crate) fn router<D: Database>(
     let inbox = SqlInbox::new(pool, SqlInboxConfig::default())?
         .publish_through(|tables| Box::new(ForwarderPublisher::new(tables)));
     let dead_letters = broker.publisher.clone();
-    let bill = Handler::new("bill", bill::<D>)
+    let bill = Handler::new(BILL, bill::<D>)
         .from(broker.billing.clone(), ORDERS_PLACED)
         .to_topic(INVOICES_DUE)
         .layer(metrics.layer())
@@ -44,6 +48,14 @@ pub(crate) fn router<D: Database>(
         .layer(inbox.layer())
         .on_failure(FailurePolicy::retry(RETRIES).then_dead_letter(dead_letters, DEAD));
     Ok(Router::new().plugin(inbox).add(bill))
+}
+
+/// Waits until the worker has nothing to do, as far as its broker knows.
+pub(crate) async fn done(control: &RouterControl) {
+    let is_busy = |bill: HandlerStatus| bill.subscription.lag.unwrap_or_default() + bill.counts.in_flight > 0;
+    while control.handler(BILL).is_some_and(is_busy) {
+        sleep(LOOK_INTERVAL).await;
+    }
 }
 
 /// The invoice, its announcement and the knowledge that the order is billed are one transaction.

@@ -51,6 +51,8 @@ use crate::{broker::Broker, database::Database, settings::Settings};
 
 /// How long requests may take that are being answered when the service is told to stop.
 const ANSWERING: Duration = Duration::from_secs(10);
+/// How long the worker may then take for what it has been sent.
+const BILLING: Duration = Duration::from_secs(10);
 /// How long the relay of another process waits for one that was killed.
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -117,11 +119,15 @@ async fn serve<D: Database>(settings: &Settings) -> Result<(), BoxError> {
     stopping.cancel();
     let _ = timeout(ANSWERING, &mut answering).await;
     relaying.cancel();
+    let relayed = relay.await?;
+    let _ = timeout(BILLING, billing::done(&worker_control)).await;
     worker_control.stop();
-    println!("relayed {} messages", relay.await??.forwarded);
-    println!("{}", worker.await??);
+    let billed = worker.await?;
     broker.close().await?;
-    pool.close().await;
+    // A request that has taken too long has a connection still.
+    let _ = timeout(ANSWERING, pool.close()).await;
+    println!("relayed {} messages", relayed?.forwarded);
+    println!("{}", billed?);
     Ok(())
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn call(forwarder: &Forwarder, destination: Arc<str>, call: Cal
     let (accepted, error) = match answer.await {
         Answer::Answered(answer) => answer,
         Answer::Lost => (Vec::new(), None),
-        Answer::None(error) => (Vec::new(), Some(error)),
+        Answer::InDoubt(error) | Answer::Late(error) => (Vec::new(), Some(error)),
     };
     let mut accepted = accepted.into_iter();
     for item in std::mem::take(&mut called.remaining) {

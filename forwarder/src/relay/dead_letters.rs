@@ -84,10 +84,14 @@ impl DeadLetters {
         let letter = item.dead_letter(&self.handler, error, attempts);
         if let Some(chosen) = &self.chosen {
             match self.publish(&**chosen, &item, &letter, shared).await {
-                Ok(true) => return self.published(item, &letter).await,
-                Ok(false) => return Placed::Lost,
-                Err(trouble) if !self.source_keeps => return Placed::Refused(Box::new(item), trouble),
-                Err(trouble) => tracing::warn!(
+                Answer::Answered(Ok(())) => return self.published(item, &letter).await,
+                Answer::Lost => return Placed::Lost,
+                // The publisher has refused nothing, and another relay may have the message.
+                Answer::InDoubt(trouble) => return Placed::Refused(Box::new(item), trouble),
+                Answer::Answered(Err(trouble)) | Answer::Late(trouble) if !self.source_keeps => {
+                    return Placed::Refused(Box::new(item), trouble);
+                }
+                Answer::Answered(Err(trouble)) | Answer::Late(trouble) => tracing::warn!(
                     dead_letter_topic = %self.topic, error = %chain(&trouble),
                     "the publisher for dead letters did not take one, the source keeps it",
                 ),
@@ -104,27 +108,24 @@ impl DeadLetters {
             return Placed::Refused(Box::new(item), nowhere.because("there is no place for dead letters"));
         };
         match self.publish(&**last_resort, &item, &letter, shared).await {
-            Ok(true) => self.published(item, &letter).await,
-            Ok(false) => Placed::Lost,
-            Err(trouble) => Placed::Refused(Box::new(item), trouble),
+            Answer::Answered(Ok(())) => self.published(item, &letter).await,
+            Answer::Lost => Placed::Lost,
+            Answer::Answered(Err(trouble)) | Answer::InDoubt(trouble) | Answer::Late(trouble) => {
+                Placed::Refused(Box::new(item), trouble)
+            }
         }
     }
 
-    /// False where the message is not ours any more.
     async fn publish(
         &self,
         publisher: &dyn Publisher,
         item: &Item,
         letter: &Message,
         shared: &Shared,
-    ) -> Result<bool, PublishError> {
+    ) -> Answer<Result<(), PublishError>> {
         let call = publisher.publish_one(&self.topic, letter.clone());
         let of = (&*self.topic, std::slice::from_ref(item));
-        match while_ours(shared, publisher, of, self.call_timeout, call).await {
-            Answer::Answered(answer) => answer.map(|()| true),
-            Answer::Lost => Ok(false),
-            Answer::None(error) => Err(error),
-        }
+        while_ours(shared, publisher, of, self.call_timeout, call).await
     }
 
     async fn published(&self, item: Item, letter: &Message) -> Placed {

@@ -22,8 +22,10 @@ pub(super) enum Answer<T> {
     Answered(T),
     /// Nothing of it is ours any more.
     Lost,
-    /// It may not be ours, or there was no answer in time.
-    None(PublishError),
+    /// It may not be ours.
+    InDoubt(PublishError),
+    /// There was none in time.
+    Late(PublishError),
 }
 
 /// Refuses to publish what may be with another since, as far as the clock tells.
@@ -41,7 +43,7 @@ pub(super) async fn while_ours<T>(
     call: impl Future<Output = T>,
 ) -> Answer<T> {
     if let Err(error) = check(shared, topic) {
-        return Answer::None(error);
+        return Answer::InDoubt(error);
     }
     tokio::select! {
         biased;
@@ -53,11 +55,11 @@ pub(super) async fn while_ours<T>(
         // What its client had queued goes on by itself when a process goes on: it is called back first.
         () = stopped_for_too_long(shared) => {
             publisher.take_back();
-            Answer::None(not_ours(PublishErrorKind::Timeout, topic))
+            Answer::InDoubt(not_ours(PublishErrorKind::Timeout, topic))
         }
         () = sleep(call_timeout) => {
             let why = format!("the publisher has not answered within {call_timeout:?}");
-            Answer::None(PublishError::new(PublishErrorKind::Timeout, topic).because(why))
+            Answer::Late(PublishError::new(PublishErrorKind::Timeout, topic).because(why))
         }
     }
 }

@@ -108,7 +108,15 @@ fn odd(source: &ScriptedSubscriber, id: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_is_not_published_while_its_place_is_in_doubt() {
-    let source = ScriptedSubscriber::new();
+    in_doubt(ScriptedSubscriber::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_for_dead_letters_is_not_passed_over_while_its_place_is_in_doubt() {
+    in_doubt(ScriptedSubscriber::new().dead_letters(true)).await;
+}
+
+async fn in_doubt(source: ScriptedSubscriber) {
     let (destination, dead_letters) = (RecordingPublisher::new(), RecordingPublisher::new());
     let forwarder =
         Forwarder::builder(source.clone(), destination.clone()).dead_letters(dead_letters.clone());

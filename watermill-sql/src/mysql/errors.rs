@@ -49,6 +49,14 @@ fn of_state(state: &str) -> Option<Trouble> {
     })
 }
 
+/// Whether somebody else has a lock. MariaDB says that the wait was too long, MySQL that there was none.
+pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
+        .is_some_and(|error| matches!(error.number(), 1205 | 3572))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

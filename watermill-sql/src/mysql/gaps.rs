@@ -75,6 +75,11 @@ impl Gaps {
         self.decided = self.decided.max(up_to);
     }
 
+    /// Forgets how far others have come.
+    pub(crate) fn forget_decided(&mut self) {
+        self.decided = 0;
+    }
+
     /// Takes note of the statements that run now. The first call for new gaps begins their wave.
     pub(crate) fn note_running(&mut self, up_to: i64, running: BTreeSet<Statement>, now: Instant) {
         match &mut self.wave {
@@ -195,6 +200,8 @@ mod tests {
         gaps.note_decided(2);
         assert_eq!(gaps.undecided(8, [10]), [(9, 9)]);
         assert_eq!(gaps.undecided(3, [5]), []);
+        gaps.forget_decided();
+        assert_eq!(gaps.undecided(3, [5]), [(4, 4)]);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection, mysql::MySqlDatabaseError};
+use sqlx::{AssertSqlSafe, Connection as _, MySql, MySqlConnection};
 use tokio::time::Instant;
 
 use super::{
     checks,
     connection::READ_COMMITTED,
+    errors,
     gaps::{Gap, Gaps, Probed},
     holder, rows, statements,
 };
@@ -94,6 +95,8 @@ impl Cursor {
     ) -> sqlx::Result<Fetched> {
         let after = after.offset;
         self.gaps.forget_up_to(after);
+        // It is asked for again: positions may be set back.
+        self.gaps.forget_decided();
         let read = rows::visible(connection, tables, after, limit).await?;
         let (more, is_cut, mut rows) = (read.are_more(limit), read.is_cut, read.rows);
         let mut gaps = self.undecided(after, &rows, more);
@@ -103,9 +106,12 @@ impl Cursor {
             return Ok(Fetched { rows, more, is_cut, undecided: false, holder: None });
         }
         let now = Instant::now();
-        // Their shards' rows may have been deleted, as a source's are that are done with.
-        self.gaps.note_decided(self.passed_by_others(connection, tables).await?);
-        gaps = self.undecided(after, &rows, more);
+        if !self.others.is_empty() {
+            // Their shards' rows may have been deleted, as a source's are that are done with.
+            refuse_replica(connection).await?;
+            self.gaps.note_decided(self.passed_by_others(connection, tables).await?);
+            gaps = self.undecided(after, &rows, more);
+        }
         let locked = match gaps.is_empty() {
             true => false,
             false => self.decide(connection, tables, &gaps, &rows, now).await?,
@@ -156,9 +162,6 @@ impl Cursor {
 
     /// How far readers of other shards have come: they read the same rows, and decide the same gaps.
     async fn passed_by_others(&self, connection: &mut MySqlConnection, tables: &Tables) -> sqlx::Result<i64> {
-        if self.others.is_empty() {
-            return Ok(0);
-        }
         let groups = vec!["?"; self.others.len()].join(", ");
         let passed = format!(
             "select cast(coalesce(max(offset_acked), 0) as signed) from {} where consumer_group in ({groups})",
@@ -177,11 +180,7 @@ impl Cursor {
         rows: &[Row],
         now: Instant,
     ) -> sqlx::Result<bool> {
-        // A connection of the pool may have come to a replica since the cursor was opened. There the rows of
-        // one offset may be applied after those of a later one, by threads that are not among the writers.
-        if checks::is_read_only(connection).await? {
-            return Err(sqlx::Error::Protocol(checks::READ_ONLY.to_owned()));
-        }
+        refuse_replica(connection).await?;
         let seen = rows.last().map_or(0, |row| row.position.offset);
         let up_to = gaps.last().map_or(seen, |(_, last)| seen.max(last.saturating_add(1)));
         let running = match self.proof {
@@ -221,6 +220,15 @@ impl Cursor {
     }
 }
 
+/// A connection of the pool may have come to a replica since the cursor was opened. There the rows of one offset may be applied
+/// after those of a later one, by threads that are not among the writers.
+async fn refuse_replica(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+    match checks::is_read_only(connection).await? {
+        true => Err(sqlx::Error::Protocol(checks::READ_ONLY.to_owned())),
+        false => Ok(()),
+    }
+}
+
 /// In READ COMMITTED an empty range leaves no lock behind; the transaction ends at once all the same.
 async fn probe(
     connection: &mut MySqlConnection,
@@ -244,15 +252,7 @@ async fn probe(
     match found {
         Ok(None) => Ok(Probed::Empty),
         Ok(Some(_)) => Ok(Probed::Row),
-        Err(error) if is_locked(&error) => Ok(Probed::Locked),
+        Err(error) if errors::is_locked(&error) => Ok(Probed::Locked),
         Err(error) => Err(error),
     }
-}
-
-/// MariaDB says that the wait was too long, MySQL that there was none.
-fn is_locked(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
-        .is_some_and(|error| matches!(error.number(), 1205 | 3572))
 }

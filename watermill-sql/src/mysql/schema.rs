@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 use watermill_core::metadata_keys;
 
+use super::errors;
 use crate::{
     PayloadColumn,
     connection::LOCK_SECS_MAX,
@@ -219,11 +220,14 @@ async fn change(
     execute(connection, format!("{wait}; set session lock_wait_timeout = {LOCK_SECS_MAX}")).await?;
     let changed = loop {
         let Err(error) = execute(connection, statement.clone()).await else { break Ok(()) };
+        // Asked first: what somebody has done who is no longer at it, is there.
+        let is_waited_for =
+            errors::is_locked(&error) && is_changed_by_another(connection, &tables.messages()).await?;
         let present = MySql::columns(connection, &tables.messages_name()).await?;
         if present.iter().any(|there| there == column) {
             break Ok(());
         }
-        if !is_changed_by_another(connection, &tables.messages()).await? {
+        if !is_waited_for {
             break Err(error);
         }
     };

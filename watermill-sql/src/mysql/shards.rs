@@ -83,8 +83,12 @@ impl ShardsDialect for MySql {
         tables: &Tables,
         group: &str,
     ) -> sqlx::Result<()> {
-        let forget = format!("delete from {} where consumer_group = ?", tables.offsets());
-        sqlx::query(AssertSqlSafe(forget)).bind(group).execute(connection).await.map(drop)
+        // To a table that Go made, a group that differs in case alone is the same; it is not.
+        let forget = format!(
+            "delete from {} where consumer_group = ? and cast(consumer_group as binary) = cast(? as binary)",
+            tables.offsets()
+        );
+        sqlx::query(AssertSqlSafe(forget)).bind(group).bind(group).execute(connection).await.map(drop)
     }
 
     async fn turn(connection: &mut MySqlConnection, tables: &Tables, turn: &Turn<'_>) -> sqlx::Result<bool> {

@@ -154,8 +154,8 @@ impl SqlQueueSubscriberConfig {
     /// Sets how long the database may take to change a queue that is there: to put it in [order](Self::ordered_by_key), or
     /// to add the columns that one of Go's lacks. Default: 1 hour.
     ///
-    /// The change takes longer the more rows there are, and nobody writes to the queue meanwhile: MySQL and PostgreSQL write
-    /// every row anew, SQLite makes two indexes. After this time `subscribe` and `initialize` fail, as they do when the
+    /// The change takes longer the more rows there are: MySQL and PostgreSQL write every row anew, SQLite makes two indexes.
+    /// Nobody writes to the queue meanwhile, and on PostgreSQL nobody reads it, and logs on the same server stand still. After this time `subscribe` and `initialize` fail, as they do when the
     /// server itself ends the statement. The server may go on with it, and whoever calls again waits for that. Call `initialize`
     /// where you migrate, so that no start has to wait. For others that have the table locked nobody is kept waiting longer than
     /// 10 s, and on SQLite than the connection's `busy_timeout`.

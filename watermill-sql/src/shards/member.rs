@@ -199,7 +199,13 @@ impl Slot {
         }
         let Some((_, found)) = shards.iter().find(|(number, _)| *number == self.number) else {
             // It was looked for while the generation ended, or somebody has deleted the position.
-            return Next::Wait(format!("the shard {} has no position", self.number), SOON);
+            return Next::Wait(
+                format!(
+                    "the shard {} has no position; if it gets none, start its readers again",
+                    self.number
+                ),
+                SOON,
+            );
         };
         if matches!(intake, Intake::UpTo(boundary) if found.position >= boundary) {
             return Next::Wait(

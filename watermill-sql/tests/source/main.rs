@@ -109,6 +109,16 @@ async fn read(subscription: &mut Subscription, count: usize) -> Vec<String> {
     payloads
 }
 
+/// Waits until something is so.
+async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    within(what, async {
+        while !look().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(watermill_testkit::patience(), future)
         .await

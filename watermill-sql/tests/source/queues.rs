@@ -158,10 +158,16 @@ pub(crate) async fn a_claim_brings_no_more_bytes_than_it_may<S: Outbox>() {
         assert!(delivery.payload().len() >= BYTES);
         assert_eq!(delivery.info().attempt(), 1, "what was let go was not tried");
         seen.insert(delivery.id().to_string());
-        let claimed = "select count(*) from watermill_claims_outbox where owner is not null";
-        most = most.max(S::number(&pool, claimed).await);
+        // A claim that is under way lets go of what does not fit, a moment later.
+        let mut claimed = i64::MAX;
+        for _ in 0..5 {
+            let now = "select count(*) from watermill_claims_outbox where owner is not null";
+            claimed = claimed.min(S::number(&pool, now).await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        most = most.max(claimed);
         delivery.ack_confirmed().await.unwrap();
     }
-    // In hand, waiting, and a claim that is under way, which lets go of what does not fit.
+    // In hand, and waiting.
     assert!((1..=24).contains(&most), "{most} rows were claimed");
 }

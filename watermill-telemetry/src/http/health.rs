@@ -16,7 +16,7 @@ use crate::watched::{Part, Watched};
 pub struct Health {
     /// Whether nothing has ended that should run.
     pub live: bool,
-    /// Whether it is live, everything has started, and nothing is draining.
+    /// Whether it is live, every router and relay has started, and none is draining.
     pub ready: bool,
     /// Every router with its handlers, every relay, subscription and check.
     pub parts: Vec<PartHealth>,
@@ -94,7 +94,9 @@ impl Health {
             }
         }
         let live = parts.iter().all(|part| part.state != State::Ended);
-        let begun = parts.iter().all(|part| !matches!(part.state, State::Starting | State::Draining));
+        // A handler that is started again drains first, and is no reason to send a service no requests.
+        let mut whole = parts.iter().filter(|part| matches!(part.kind, "router" | "relay"));
+        let begun = whole.all(|part| !matches!(part.state, State::Starting | State::Draining));
         Self { live, ready: live && begun, parts }
     }
 }

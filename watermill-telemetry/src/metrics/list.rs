@@ -92,9 +92,9 @@ metrics! {
     SUBSCRIPTION_OUTSTANDING = "watermill_subscription_outstanding_messages", Gauge, "messages", ["handler_name", "subscriber_name", "topic"], Router,
         "deliveries that are handed out and not settled";
     SUBSCRIPTION_LAG = "watermill_subscription_lag_messages", Gauge, "messages", ["handler_name", "subscriber_name", "topic"], Router,
-        "messages that the group has not settled, where the backend knows";
+        "messages that the group has not settled, where the backend knows; `NaN` while it no longer does";
     SUBSCRIPTION_OLDEST = "watermill_subscription_oldest_message_seconds", Gauge, "seconds", ["handler_name", "subscriber_name", "topic"], Router,
-        "how long ago the oldest message was published that the group has not settled, where the backend knows";
+        "how long ago the oldest message was published that the group has not settled, where the backend knows; `NaN` while it no longer does";
     SUBSCRIPTION_HELD_BACK = "watermill_subscription_held_back_seconds", Gauge, "seconds", ["handler_name", "subscriber_name", "topic"], Router,
         "for how long somebody else's transaction or lease has been seen to keep it from reading on";
     PUBLISH_MESSAGES = "watermill_publish_batch_messages", Histogram, "messages", ["publisher_name", "topic"], Publisher,

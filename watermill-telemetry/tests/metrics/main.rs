@@ -4,6 +4,7 @@ mod bounds;
 mod figures;
 mod relay;
 mod the_list;
+mod unknown;
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,12 @@
 //! The figures of a relay in this process.
 
-use std::future::pending;
+use std::{future::pending, time::Duration};
 
+use tokio::time::sleep;
 use watermill_core::{MemoryBroker, Message, PublisherExt, Subscriber, router::Phase};
 use watermill_forwarder::{Forwarder, ForwarderPublisher};
 use watermill_telemetry::{Metrics, Watched};
-use watermill_testkit::RecordingPublisher;
+use watermill_testkit::{Faults, Faulty, RecordingPublisher};
 
 use crate::sample;
 
@@ -44,4 +45,28 @@ async fn a_relay_is_seen_under_the_names_of_the_daemon() {
     ] {
         assert_eq!(sample(&metrics, name), value, "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_a_relay_held_it_holds_no_longer_when_it_has_ended() {
+    let (metrics, broker) = (Metrics::prometheus(), MemoryBroker::new());
+    let away = Faulty::new(RecordingPublisher::new(), Faults::seeded(1).fail_before_send(1.0));
+    let forwarder = Forwarder::builder(broker.subscriber(), away).build().unwrap();
+    broker.subscriber().initialize(&forwarder.config().topic).await.unwrap();
+    let control = forwarder.control();
+    let watch = metrics.watch(Watched::new().relay("outbox", control.clone()));
+    let task = tokio::spawn(async move { forwarder.run_until(pending()).await });
+    control.reached(Phase::Running).await;
+    ForwarderPublisher::new(broker.publisher()).publish_one("orders", Message::new("a")).await.unwrap();
+    while control.status().held.is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let held = r#"watermill_forwarder_held_messages{relay="outbox",destination="orders"}"#;
+    watch.update();
+    assert_eq!(sample(&metrics, held), 1.0);
+
+    control.stop();
+    task.await.unwrap().unwrap();
+    watch.update();
+    assert_eq!(sample(&metrics, held), 0.0);
 }

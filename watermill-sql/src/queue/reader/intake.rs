@@ -157,6 +157,9 @@ impl<D: OrderedDialect> QueueReader<D> {
             let found = look.rows.len();
             self.turns().came(&look.rows, found == wanted);
             rows.extend(look.rows);
+            if self.room(rows, limit).bytes == 0 {
+                return Ok(true);
+            }
             if rows.is_empty() && look.looked_at > 0 && !ended_holds {
                 ended_holds = true;
                 D::end_holds(connection, &self.queue).await?;

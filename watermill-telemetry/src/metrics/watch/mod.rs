@@ -5,8 +5,14 @@ mod relay;
 mod router;
 mod subscription;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
+use metrics::SharedString;
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -34,6 +40,8 @@ struct Seen {
     totals: HashMap<String, Totals>,
     /// Subscriptions, by their labels.
     subscriptions: HashMap<String, Known>,
+    /// Destinations of a relay, by their labels.
+    held: HashSet<SharedString>,
     /// How many handlers had ended.
     ended: u64,
 }

@@ -42,14 +42,9 @@ impl Look<'_> {
         let held = known.held_since.map_or(0.0, |since| since.elapsed().as_secs_f64());
         self.gauge(SUBSCRIPTION_HELD_BACK, &labels).set(held);
 
-        if let Some(lag) = status.lag {
-            known.has_lag = true;
-            self.gauge(SUBSCRIPTION_LAG, &labels).set(lag as f64);
-        }
-        if let Some(age) = age(status) {
-            known.has_age = true;
-            self.gauge(SUBSCRIPTION_OLDEST, &labels).set(age);
-        }
+        let lag = status.lag.map(|lag| lag as f64);
+        self.while_known(SUBSCRIPTION_LAG, &labels, lag, &mut known.has_lag);
+        self.while_known(SUBSCRIPTION_OLDEST, &labels, age(status), &mut known.has_age);
         self.seen.subscriptions.insert(labels.join("\n"), known);
     }
 
@@ -67,6 +62,21 @@ impl Look<'_> {
             if is_known && !has_failed {
                 self.gauge(metric, &labels).set(0.0);
             }
+        }
+    }
+
+    /// Sets a figure that is not always known. Once it was, it is no number while it is not: the last one would be taken for
+    /// how things stand, and a comparison with no number is never true.
+    pub(super) fn while_known(
+        &self,
+        metric: &Metric,
+        labels: &[&str],
+        figure: Option<f64>,
+        was_known: &mut bool,
+    ) {
+        *was_known |= figure.is_some();
+        if *was_known {
+            self.gauge(metric, labels).set(figure.unwrap_or(f64::NAN));
         }
     }
 

@@ -1,0 +1,70 @@
+//! Figures that are not always known.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use watermill_core::{
+    Subscriber, Subscription,
+    error::SubscribeError,
+    subscriber::SubscriberCapabilities,
+    subscription::{Health, SubscriptionStatus},
+};
+use watermill_telemetry::{Metrics, Watched};
+
+use crate::sample;
+
+/// Says of itself what it is told to.
+#[derive(Clone)]
+struct Said(Arc<Mutex<SubscriptionStatus>>);
+
+#[async_trait]
+impl Subscriber for Said {
+    async fn subscribe(&self, _: &str) -> Result<Subscription, SubscribeError> {
+        unreachable!("it is looked at and not read")
+    }
+
+    async fn initialize(&self, _: &str) -> Result<(), SubscribeError> {
+        Ok(())
+    }
+
+    fn in_group(&self, _: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    async fn close(&self) -> Result<(), SubscribeError> {
+        Ok(())
+    }
+
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        vec![self.0.lock().clone()]
+    }
+
+    fn capabilities(&self) -> SubscriberCapabilities {
+        SubscriberCapabilities::new("said")
+    }
+}
+
+#[test]
+fn what_is_no_longer_known_is_no_number_and_not_what_it_was() {
+    let status = SubscriptionStatus::new("orders", Health::Healthy);
+    let said = Said(Arc::new(Mutex::new(status.clone())));
+    let metrics = Metrics::prometheus();
+    let watch = metrics.watch(Watched::new().subscriber("outbox", said.clone()));
+    let names = ["watermill_subscription_lag_messages", "watermill_subscription_oldest_message_seconds"].map(
+        |name| format!(r#"{name}{{handler_name="<no handler>",subscriber_name="outbox",topic="orders"}}"#),
+    );
+
+    watch.update();
+    let page = metrics.render().unwrap();
+    assert!(names.iter().all(|name| !page.contains(name)), "what was never known has no sample: {page}");
+
+    *said.0.lock() = status.clone().lag(Some(3)).oldest_unsettled(Some(Duration::from_secs(400)));
+    watch.update();
+    assert_eq!(names.each_ref().map(|name| sample(&metrics, name)), [3.0, 400.0]);
+
+    // As of a reader that has lost its lease: somebody else knows.
+    *said.0.lock() = status;
+    watch.update();
+    assert!(names.iter().all(|name| sample(&metrics, name).is_nan()));
+}
