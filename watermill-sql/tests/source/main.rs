@@ -70,7 +70,7 @@ on_every_database! {
 #[cfg(feature = "mysql")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_another_shard_has_deleted_are_not_waited_for() {
-    shards::rows_that_another_shard_has_deleted_are_not_waited_for().await;
+    Box::pin(shards::rows_that_another_shard_has_deleted_are_not_waited_for()).await;
 }
 
 fn log<S: Outbox>(pool: &Pool<S::Database>, source: SqlSource) -> SqlSubscriber<S::Database> {
@@ -112,7 +112,7 @@ async fn read(subscription: &mut Subscription, count: usize) -> Vec<String> {
 /// Waits until something is so.
 async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
     within(what, async {
-        while !look().await {
+        while !Box::pin(look()).await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })

@@ -131,7 +131,7 @@ pub(crate) async fn rows_that_another_shard_has_deleted_are_not_waited_for() {
 
     let server = Database::default();
     let pool = server.with_outbox().await;
-    let (shards, first) = two_shards::<Database>(&pool, AfterAck::Delete).await;
+    let (shards, first) = Box::pin(two_shards::<Database>(&pool, AfterAck::Delete)).await;
     fill::<Database>(&pool, 0..20).await;
     let status = SqlStatus::new(pool.clone()).source(source());
     until("the first shard to be through", async || {
