@@ -5,14 +5,8 @@ mod relay;
 mod router;
 mod subscription;
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use metrics::SharedString;
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -41,7 +35,8 @@ struct Seen {
     /// Subscriptions, by their labels.
     subscriptions: HashMap<String, Known>,
     /// Destinations of a relay, by their labels.
-    held: HashSet<SharedString>,
+    #[cfg(feature = "forwarder")]
+    held: std::collections::HashSet<metrics::SharedString>,
     /// How many handlers had ended.
     ended: u64,
 }
