@@ -43,6 +43,22 @@ pub enum PublishErrorKind {
     Refused,
 }
 
+impl PublishErrorKind {
+    /// The kind in a word, for labels and attributes: `unavailable`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Topic => "topic",
+            Self::Message => "message",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Unsupported => "unsupported",
+            Self::Fenced => "fenced",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Which messages of a call were not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -6,11 +6,7 @@ use async_trait::async_trait;
 use metrics::{Histogram, SharedString};
 use parking_lot::RwLock;
 use tokio::time::Instant;
-use watermill_core::{
-    Message, Publisher,
-    error::{PublishError, PublishErrorKind},
-    publisher::PublisherCapabilities,
-};
+use watermill_core::{Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
 
 use super::{
     list::{PUBLISH_ERRORS, PUBLISH_MESSAGES, PUBLISH_SECONDS},
@@ -92,7 +88,7 @@ impl<P: Publisher> MeteredPublisher<P> {
     #[cold]
     fn failed(&self, topic: &str, error: &PublishError) {
         let topic = self.shared.topic(topic);
-        self.shared.counter(PUBLISH_ERRORS, &[&*self.name, &*topic, word(error.kind())]).increment(1);
+        self.shared.counter(PUBLISH_ERRORS, &[&*self.name, &*topic, error.kind().as_str()]).increment(1);
     }
 }
 
@@ -126,21 +122,6 @@ impl<P: Publisher> Publisher for MeteredPublisher<P> {
 
     fn capabilities(&self) -> PublisherCapabilities {
         self.inner.capabilities()
-    }
-}
-
-/// The word for a kind of error; the daemon uses the same.
-fn word(kind: PublishErrorKind) -> &'static str {
-    match kind {
-        PublishErrorKind::Closed => "closed",
-        PublishErrorKind::Topic => "topic",
-        PublishErrorKind::Message => "message",
-        PublishErrorKind::Unavailable => "unavailable",
-        PublishErrorKind::Timeout => "timeout",
-        PublishErrorKind::Unsupported => "unsupported",
-        PublishErrorKind::Fenced => "fenced",
-        PublishErrorKind::Refused => "refused",
-        _ => OTHER,
     }
 }
 

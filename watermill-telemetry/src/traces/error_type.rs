@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use watermill_core::{
-    error::{Panicked, PublishError, PublishErrorKind, find},
+    error::{Panicked, PublishError, find},
     middleware,
     router::JsonRejection,
 };
@@ -11,7 +11,7 @@ use watermill_core::{
 /// The word for an error; that of the conventions for everything else.
 pub(super) fn error_type(error: &(dyn Error + 'static)) -> &'static str {
     if let Some(error) = find::<PublishError>(error) {
-        return of_publishing(error.kind());
+        return error.kind().as_str();
     }
     if find::<Panicked>(error).is_some() {
         "panic"
@@ -27,23 +27,9 @@ pub(super) fn error_type(error: &(dyn Error + 'static)) -> &'static str {
     }
 }
 
-fn of_publishing(kind: PublishErrorKind) -> &'static str {
-    match kind {
-        PublishErrorKind::Closed => "closed",
-        PublishErrorKind::Topic => "topic",
-        PublishErrorKind::Message => "message",
-        PublishErrorKind::Unavailable => "unavailable",
-        PublishErrorKind::Timeout => "timeout",
-        PublishErrorKind::Unsupported => "unsupported",
-        PublishErrorKind::Fenced => "fenced",
-        PublishErrorKind::Refused => "refused",
-        _ => "_OTHER",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use watermill_core::error::Permanent;
+    use watermill_core::error::{Permanent, PublishErrorKind};
 
     use super::*;
 
