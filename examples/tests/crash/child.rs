@@ -11,16 +11,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sqlx::{MySql, Postgres, Sqlite};
+use sqlx::{MySql, Pool, Postgres, Sqlite};
 use tower::{Layer, Service};
 use watermill_core::{
-    Handler, Message, MessageId, Outputs, Publisher, Router,
+    Handler, Message, MessageId, Outputs, Publisher, Router, Subscriber,
     error::{BoxError, PublishError},
     publisher::PublisherCapabilities,
     router::MessageService,
 };
 use watermill_kafka::{KafkaSubscriber, KafkaSubscriberConfig};
-use watermill_sql::{SqlInbox, SqlInboxConfig, Tx};
+use watermill_sql::{
+    SqlInbox, SqlInboxConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber,
+    SqlSubscriberConfig, Tx,
+};
 
 use crate::{
     Result,
@@ -30,10 +33,14 @@ use crate::{
 
 const PLAN: &str = "WATERMILL_CRASH_PLAN";
 
+/// After how long a message is somebody else's whose consumer was killed, where the database does not see that.
+const TAKEN_OVER: Duration = Duration::from_secs(1);
+
 /// What a child does, as words of its environment.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 pub(crate) struct Plan {
     pub(crate) database: String,
+    pub(crate) source: Source,
     pub(crate) brokers: String,
     pub(crate) topic: String,
     /// Where it stops; nowhere, if there is no such step.
@@ -41,6 +48,15 @@ pub(crate) struct Plan {
     /// How often it passes there before.
     pub(crate) passes: usize,
     pub(crate) naive: bool,
+}
+
+/// Where messages come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub(crate) enum Source {
+    Kafka,
+    /// In the database that the handler writes to, as the two below: the ack is part of its transaction.
+    Log,
+    Queue,
 }
 
 /// The steps of this process.
@@ -102,31 +118,57 @@ pub(crate) async fn consume(plan: Plan) -> Result {
 async fn consume_into<D: Store>(plan: Plan) -> Result {
     let steps = Steps::new(plan.clone());
     let pool = D::pool(&plan.database, &steps).await?;
+    let router = match plan.source {
+        Source::Kafka if plan.naive => {
+            Router::new().add(naive::handler(pool, &steps).from(kafka(&plan)?, &plan.topic))
+        }
+        Source::Kafka => consumer(pool, steps, kafka(&plan)?, &plan.topic, false)?,
+        Source::Log => {
+            let config = SqlSubscriberConfig::default().lease(TAKEN_OVER).ack_interval(TAKEN_OVER / 10);
+            consumer(pool.clone(), steps, SqlSubscriber::new(pool, config)?, &plan.topic, true)?
+        }
+        Source::Queue => {
+            let config = SqlQueueSubscriberConfig::default()
+                .visibility_timeout(TAKEN_OVER)
+                .ack_interval(TAKEN_OVER / 10);
+            consumer(pool.clone(), steps, SqlQueueSubscriber::new(pool, config)?, &plan.topic, true)?
+        }
+    };
+    router.run().await?;
+    Ok(())
+}
+
+fn kafka(plan: &Plan) -> Result<KafkaSubscriber> {
     // A member that comes back under its name has its partitions at once.
     let config = KafkaSubscriberConfig::new(&plan.brokers)
         .group(&plan.topic)
         .commit_interval(Duration::from_millis(50))
         .option("group.instance.id", "one");
-    let kafka = KafkaSubscriber::new(config)?;
-    let router = if plan.naive {
-        Router::new().add(naive::handler(pool, &steps).from(kafka, &plan.topic))
-    } else {
-        let announced = steps.clone();
-        let inbox = SqlInbox::new(pool, SqlInboxConfig::default())?
-            .publish_through(move |inner| Box::new(Announced { inner, steps: announced.clone() }));
-        let bill = {
-            let steps = steps.clone();
-            move |tx: Tx<D>, id: MessageId| bill::<D>(tx, id, steps.clone())
-        };
-        let handler = Handler::new("bill", bill)
-            .from(kafka, &plan.topic)
-            .to_topic("invoices")
-            .layer(BeforeAck(steps))
-            .layer(inbox.layer());
-        Router::new().add(handler)
+    Ok(KafkaSubscriber::new(config)?)
+}
+
+fn consumer<D: Store>(
+    pool: Pool<D>,
+    steps: Steps,
+    source: impl Subscriber + 'static,
+    topic: &str,
+    joins_ack: bool,
+) -> Result<Router> {
+    let announced = steps.clone();
+    let inbox = SqlInbox::new(pool, SqlInboxConfig::default().joins_ack(joins_ack))?
+        .publish_through(move |inner| Box::new(Announced { inner, steps: announced.clone() }));
+    let bill = {
+        let steps = steps.clone();
+        move |tx: Tx<D>, id: MessageId| bill::<D>(tx, id, steps.clone())
     };
-    router.run().await?;
-    Ok(())
+    let handler = Handler::new("bill", bill)
+        .from(source, topic)
+        .to_topic("invoices")
+        .layer(BeforeAck(steps))
+        .layer(inbox.layer());
+    // So that acks of a log are not all at its front.
+    let concurrency = if joins_ack { 3 } else { 1 };
+    Ok(Router::new().add(handler.scopes(1).concurrency(concurrency)))
 }
 
 async fn bill<D: Store>(

@@ -10,12 +10,12 @@ use tokio::{
 };
 use watermill_core::{Message, Publisher};
 use watermill_kafka::{CreateTopics, KafkaPublisher, KafkaPublisherConfig};
-use watermill_sql::{SqlInbox, SqlInboxConfig, SqlPublisher, SqlPublisherConfig};
+use watermill_sql::{Layout, SqlInbox, SqlInboxConfig, SqlPublisher, SqlPublisherConfig};
 use watermill_testkit::{Service, patience, unique};
 
 use crate::{
     Result,
-    child::{Plan, Steps},
+    child::{Plan, Source, Steps},
     database::{Database, Store, TABLES},
     proxy::{Proxy, Stop},
     report::Outcome,
@@ -39,6 +39,9 @@ const SERVER_STEPS: &[Killed] = &[
     Killed::Announced("committed"),
 ];
 
+/// Without a mark. An ack is behind what is published, and before the commit.
+const JOINED_STEPS: &[Killed] = SERVER_STEPS.split_at(1).1;
+
 const FILE_STEPS: &[Killed] = &[
     Killed::Announced("marked"),
     Killed::Announced("first statement"),
@@ -50,21 +53,32 @@ const FILE_STEPS: &[Killed] = &[
 
 const NAIVE_STEPS: &[Killed] = &[Killed::Announced("second statement"), Killed::Announced("published")];
 
-pub(crate) async fn torment(database: Database, kills: usize, naive: bool) -> Result<Outcome> {
+pub(crate) async fn torment(
+    database: Database,
+    source: Source,
+    kills: usize,
+    naive: bool,
+) -> Result<Outcome> {
     let folder = tempfile::tempdir()?;
     let url = database.create(folder.path()).await?;
     match database {
-        Database::Postgres => torment_on::<Postgres>(database, &url, kills, naive).await,
-        Database::MySql => torment_on::<MySql>(database, &url, kills, naive).await,
-        Database::Sqlite => torment_on::<Sqlite>(database, &url, kills, naive).await,
+        Database::Postgres => torment_on::<Postgres>(database, source, &url, kills, naive).await,
+        Database::MySql => torment_on::<MySql>(database, source, &url, kills, naive).await,
+        Database::Sqlite => torment_on::<Sqlite>(database, source, &url, kills, naive).await,
     }
 }
 
-async fn torment_on<D: Store>(database: Database, url: &str, kills: usize, naive: bool) -> Result<Outcome> {
+async fn torment_on<D: Store>(
+    database: Database,
+    source: Source,
+    url: &str,
+    kills: usize,
+    naive: bool,
+) -> Result<Outcome> {
     // More than are handled while children die, each of which handles three at the most.
     let messages = 4 * kills;
     let topic = unique("orders");
-    let pool = prepare::<D>(url, &topic, messages).await?;
+    let pool = prepare::<D>(url, source, &topic, messages).await?;
     let proxy = match database {
         Database::Sqlite => None,
         _ => Some(Proxy::to(address(url)).await?),
@@ -73,13 +87,15 @@ async fn torment_on<D: Store>(database: Database, url: &str, kills: usize, naive
         Some(proxy) => url.replace(&address(url), &format!("127.0.0.1:{}", proxy.port)),
         None => url.to_owned(),
     };
-    let steps = match (naive, &proxy) {
-        (true, _) => NAIVE_STEPS,
-        (_, Some(_)) => SERVER_STEPS,
-        (_, None) => FILE_STEPS,
+    let steps = match (naive, source, &proxy) {
+        (true, ..) => NAIVE_STEPS,
+        (_, _, None) => FILE_STEPS,
+        (_, Source::Kafka, _) => SERVER_STEPS,
+        (_, Source::Log | Source::Queue, _) => JOINED_STEPS,
     };
     let plan = |stop_at: &str, passes| Plan {
         database: through.clone(),
+        source,
         brokers: Service::KAFKA.url(),
         topic: topic.clone(),
         stop_at: stop_at.to_owned(),
@@ -130,9 +146,15 @@ async fn torment_on<D: Store>(database: Database, url: &str, kills: usize, naive
 }
 
 /// Makes the tables and publishes what is to be handled.
-async fn prepare<D: Store>(url: &str, topic: &str, messages: usize) -> Result<Pool<D>> {
+async fn prepare<D: Store>(
+    url: &str,
+    source: Source,
+    topic: &str,
+    messages: usize,
+) -> Result<Pool<D>> {
     let nowhere = Plan {
         database: String::new(),
+        source,
         brokers: String::new(),
         topic: String::new(),
         stop_at: String::new(),
@@ -149,11 +171,21 @@ async fn prepare<D: Store>(url: &str, topic: &str, messages: usize) -> Result<Po
     SqlPublisher::new(pool.clone(), SqlPublisherConfig::default())?.initialize("invoices").await?;
     // So that no child makes the table of marks.
     SqlInbox::new(pool.clone(), SqlInboxConfig::default())?.forget_old().await?;
-    let config = KafkaPublisherConfig::new(Service::KAFKA.url()).create_topics(CreateTopics::new(1, 1));
-    let kafka = KafkaPublisher::new(config)?;
     let orders = (0..messages).map(|n| Message::with_id(format!("order-{n}"), "{}")).collect();
-    kafka.publish(topic, orders).await?;
-    kafka.close().await?;
+    let layout = match source {
+        Source::Kafka => {
+            let config =
+                KafkaPublisherConfig::new(Service::KAFKA.url()).create_topics(CreateTopics::new(1, 1));
+            let kafka = KafkaPublisher::new(config)?;
+            kafka.publish(topic, orders).await?;
+            kafka.close().await?;
+            return Ok(pool);
+        }
+        Source::Log => Layout::Log,
+        Source::Queue => Layout::Queue,
+    };
+    let config = SqlPublisherConfig::default().layout(layout);
+    SqlPublisher::new(pool.clone(), config)?.publish(topic, orders).await?;
     Ok(pool)
 }
 

@@ -20,6 +20,10 @@ pub(crate) enum Stop {
     Unanswered(&'static str),
 }
 
+/// What the transaction of a step is known by, with a mark and without: other transactions are let through.
+const BEGINNING: &str = "insert into _watermill_inbox";
+const EFFECT: &str = "insert into effects";
+
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     network: Arc<Network>,
@@ -64,12 +68,16 @@ async fn forward(client: TcpStream, server: TcpStream, network: Arc<Network>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut in_step = false;
     loop {
         tokio::select! {
             read = from_client.read(&mut asked) => {
                 let Ok(1..) = read else { return };
                 let sent = &asked[..read.unwrap_or(0)];
-                match network.stop(sent).await {
+                in_step |= contains(sent, BEGINNING) || contains(sent, EFFECT);
+                let stop = if in_step { network.stop(sent).await } else { None };
+                in_step &= !contains(sent, "commit");
+                match stop {
                     None => if to_server.write_all(sent).await.is_err() { return },
                     Some(Stop::Unsent(_)) => {
                         network.stopped.notify_one();
@@ -99,7 +107,7 @@ impl Network {
         let mut plan = self.plan.lock().await;
         let (stop, passes) = plan.as_mut()?;
         let (Stop::Unsent(text) | Stop::Unanswered(text)) = *stop;
-        if !sent.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes())) {
+        if !contains(sent, text) {
             return None;
         }
         if *passes > 0 {
@@ -108,4 +116,8 @@ impl Network {
         }
         plan.take().map(|(stop, _)| stop)
     }
+}
+
+fn contains(sent: &[u8], text: &str) -> bool {
+    sent.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
 }

@@ -87,13 +87,20 @@ impl SqlInboxConfig {
         self
     }
 
-    /// Whether the ack is part of the transaction, instead of a mark. Default: false. For messages of an
-    /// [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) without order by key, whose table is in the same database: the row of the
-    /// message is deleted, or marked as acked, in the transaction of the step, so that it is done or comes again, and there
-    /// is nothing to be remembered about it. A message that comes from anywhere else is nacked, with the reason.
+    /// Whether the ack is part of the transaction, instead of a mark. Default: false. For messages whose table is in the same
+    /// database, so that each is done or comes again, and there is nothing to be remembered about it:
+    ///
+    /// - Of an [`SqlSubscriber`](crate::SqlSubscriber) the group's position moves with the commit, or the message is noted as
+    ///   done ahead of it, under the lease of its reader. Handlers may run side by side; the last two statements of
+    ///   their transactions run one after another.
+    /// - Of an [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) without order by key, the row of the message is deleted, or
+    ///   marked as acked.
+    ///
+    /// A message that comes from anywhere else is nacked, with the reason.
     ///
     /// A mark does more where one message was published twice, by a relay for instance: two rows with one id are two
-    /// messages then, and with a mark the second is a duplicate.
+    /// messages then, and with a mark the second is a duplicate. It is also what knows a message again after somebody has
+    /// set a group's position back, or where readers of Go take turns in a group, which know of nothing that is done ahead.
     #[must_use]
     pub fn joins_ack(mut self, joins_ack: bool) -> Self {
         self.joins_ack = joins_ack;

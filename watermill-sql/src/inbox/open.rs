@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{sync::OwnedMutexGuard, task::unconstrained};
 
-use super::{Beginning, Mark, shared::Shared};
+use super::{Beginning, InboxError, Mark, joined::Ack, shared::Shared};
 use crate::{
     SqlDatabase,
     connection::Pooled,
@@ -28,6 +28,8 @@ pub(crate) struct Open<D: SqlDatabase> {
     /// A table that has to be made first, outside of the transaction.
     pub(super) missing: Option<Tables>,
     pub(super) is_duplicate: bool,
+    /// Of an ack that is part of it.
+    pub(super) ack: Option<Ack>,
 }
 
 /// A transaction, and for each of its marks whether that is new; `None` where there is one and it was there.
@@ -54,6 +56,7 @@ impl<D: SqlDatabase> Open<D> {
             topics: BTreeMap::new(),
             missing: None,
             is_duplicate: false,
+            ack: None,
         };
         if D::MARKS_IN_BEGIN {
             match open.start(marks).await {
@@ -107,6 +110,15 @@ impl<D: SqlDatabase> Open<D> {
                  handler return the error, and leave begin, commit and rollback to the inbox",
             )),
         }
+    }
+
+    /// Acks what is handled, where that is part of the transaction.
+    pub(super) async fn write_ack(&mut self) -> Result<(), InboxError> {
+        let limit = self.shared.config.timeout;
+        let Some(mut ack) = self.ack.take() else { return Ok(()) };
+        let written = ack.write::<D>(self.connection(), limit).await;
+        self.ack = Some(ack);
+        written
     }
 
     /// Commits, and tells the readers of what was published. An error without an answer leaves it unknown whether it

@@ -10,14 +10,14 @@ use watermill_core::{
 
 use super::{
     InboxError, InboxErrorKind, Mark, OnDuplicate,
-    joined::Joined,
+    joined::Ack,
     open::{Begun, Open},
     shared::Shared,
 };
 use crate::{
     SqlDatabase,
     connection::{Pooled, within},
-    error::Failure,
+    error::{Failure, Trouble},
     schema,
     topic::Tables,
 };
@@ -67,12 +67,20 @@ impl<D: SqlDatabase> Step<D> {
     ) -> Result<Begun<D>, BoxError> {
         self.runs += 1;
         refuse_lost(deliveries)?;
+        let ack = match self.shared.config.joins_ack {
+            true => {
+                let ack = Ack::of::<D>(deliveries, self.shared.config.timeout).await;
+                Some(ack.map_err(InboxError::boxed)?)
+            }
+            false => None,
+        };
         let mut begun = self.open(marks).await?;
         if begun.is_none() && self.shared.config.on_duplicate == OnDuplicate::Tell {
             begun = self.open(&[]).await?.map(|(open, _)| (open, vec![false]));
         }
         if let Some((open, is_new)) = &mut begun {
             open.is_duplicate = is_new.contains(&false);
+            open.ack = ack;
         }
         Ok(begun)
     }
@@ -95,21 +103,31 @@ impl<D: SqlDatabase> Step<D> {
             Ok(outputs) => self.finish(&mut open, outputs, own_topic, deliveries).await,
             Err(error) => Err(error),
         };
-        let joined = match ready {
-            Ok(joined) => joined,
-            Err(error) => {
-                let missing = open.missing.take();
-                // Where that fails its connection is closed, which does the same.
-                let _ = within(self.shared.config.timeout, open.rollback()).await;
-                return self.failed(error, missing).await;
-            }
-        };
+        if let Err(error) = ready {
+            let missing = open.missing.take();
+            // Where that fails its connection is closed, which does the same.
+            let _ = within(self.shared.config.timeout, open.rollback()).await;
+            return self.failed(error, missing).await;
+        }
+        let mut ack = open.ack.take();
+        if let Some(ack) = &mut ack {
+            ack.committing();
+        }
         match within(self.shared.config.timeout, open.commit()).await {
             Ok(()) => {
-                joined.into_iter().for_each(Joined::committed);
+                if let Some(ack) = ack {
+                    ack.committed();
+                }
                 Ok(Ended::Committed)
             }
-            Err(failure) => self.failed(InboxError::at_the_end(failure).boxed(), None).await,
+            Err(failure) => {
+                // Any other may have been done, or will be in a moment.
+                let is_refused = failure.trouble() == Trouble::Conflict || !failure.is_passing();
+                if let Some(ack) = ack.filter(|_| is_refused) {
+                    ack.rolled_back();
+                }
+                self.failed(InboxError::at_the_end(failure).boxed(), None).await
+            }
         }
     }
 
@@ -137,18 +155,14 @@ impl<D: SqlDatabase> Step<D> {
         outputs: Outputs,
         own_topic: Option<&str>,
         deliveries: &[DeliveryInfo],
-    ) -> Result<Vec<Joined>, BoxError> {
+    ) -> Result<(), BoxError> {
         if !D::OUTPUTS_TELL || outputs.is_empty() {
             let checked = within(self.shared.config.timeout, open.check()).await;
             checked.map_err(|failure| InboxError::at_the_end(failure).boxed())?;
         }
         open.publish(outputs, own_topic).await?;
-        let joined = match self.shared.config.joins_ack {
-            true => open.ack(deliveries).await.map_err(InboxError::boxed)?,
-            false => Vec::new(),
-        };
-        refuse_lost(deliveries)?;
-        Ok(joined)
+        open.write_ack().await.map_err(InboxError::boxed)?;
+        refuse_lost(deliveries)
     }
 
     /// Whether what was rolled back is to be run again.

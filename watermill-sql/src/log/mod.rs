@@ -11,6 +11,7 @@ mod lease;
 mod ledger;
 mod progress;
 mod reader;
+mod recorder;
 mod renewals;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod start;
@@ -32,9 +33,11 @@ pub(crate) use lease::VERSION;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use lease::{Claim, Claimed, Lease, LeaseRow, Taken, millis};
 #[cfg(all(test, feature = "postgres", feature = "mysql"))]
-pub(crate) use ledger::{Limits, LogLedger};
+pub(crate) use ledger::Limits;
+pub(crate) use ledger::{LogLedger, Save};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(crate) use progress::Progress;
+pub(crate) use recorder::{Recorder, Recording};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use start::{NEWEST, behind};
 pub use subscriber::SqlSubscriber;

@@ -5,10 +5,13 @@
 mod batches;
 mod conflicts;
 mod joined;
+mod joined_log;
 mod marks;
 mod once;
 mod server;
 mod steps;
+#[cfg(feature = "sqlite")]
+mod unanswered;
 
 #[cfg(feature = "mysql")]
 #[path = "../mysql_database/mod.rs"]
@@ -78,6 +81,11 @@ on_every_database! {
     joined::an_ack_is_part_of_the_transaction_and_leaves_no_mark,
     joined::what_was_committed_is_done_whatever_becomes_of_its_delivery,
     joined::a_message_of_another_source_is_nacked_with_the_reason,
+    joined_log::a_position_moves_in_the_transaction_and_leaves_no_mark,
+    joined_log::what_is_done_ahead_is_known_to_whoever_reads_on,
+    joined_log::a_dead_letter_that_is_passed_is_kept_by_the_same_transaction,
+    joined_log::steps_of_a_log_that_run_side_by_side_are_each_done_once,
+    joined_log::a_batch_of_a_log_is_acked_in_its_transaction,
     conflicts::steps_in_the_way_of_each_other_are_run_again_and_lose_no_update,
     conflicts::a_step_is_run_as_often_as_the_bound_says,
 }

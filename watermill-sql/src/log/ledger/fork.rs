@@ -39,6 +39,7 @@ impl Clone for LogLedger {
             stored_progress,
             read_to_the_end,
             held_back: self.held_back.clone(),
+            recorder: self.recorder.clone(),
             limits,
         }
     }

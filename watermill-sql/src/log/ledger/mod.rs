@@ -5,8 +5,11 @@
 //! the front on moves the position; what is done behind an unsettled row is kept as
 //! [`Progress::ahead`].
 
+mod joining;
+
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +21,7 @@ use watermill_core::{
     error::SettleError,
 };
 
-use super::{HeldBack, progress::Progress};
+use super::{HeldBack, progress::Progress, recorder::Recorder};
 use crate::{dead_letter::DeadLetter, position::Position, settle::Rejected, stored::Stored};
 
 /// The rows of one term of ownership.
@@ -57,6 +60,8 @@ pub(crate) struct LogLedger {
     pub(crate) read_to_the_end: bool,
     /// Who keeps the reader from reading on.
     pub(crate) held_back: Option<HeldBack>,
+    /// Who records in this term, where steps may ack.
+    recorder: Option<Arc<Recorder>>,
     limits: Limits,
 }
 
@@ -80,7 +85,7 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 struct Row {
     position: Position,
-    /// `None` once the row is done.
+    /// `None` once the row is done. Where a step has acked it, that is before it is settled.
     message: Option<Stored>,
     published_at: Option<SystemTime>,
     /// How often it has been handed out.
@@ -138,6 +143,7 @@ impl LogLedger {
             stored_progress: false,
             read_to_the_end: false,
             held_back: None,
+            recorder: None,
             limits,
         }
     }
@@ -260,6 +266,7 @@ impl LogLedger {
     /// What was handed out and is not settled for good, by sequence number: in somebody's hands, or nacked.
     pub(crate) fn in_hand(&self) -> Vec<(u64, Position)> {
         let rows = self.rows.iter().zip(self.first..);
+        let rows = rows.filter(|(row, _)| row.message.is_some());
         let in_hand = rows.filter(|(row, sequence)| row.out || self.nacked.contains_key(sequence));
         in_hand.map(|(row, sequence)| (sequence, row.position)).collect()
     }
@@ -285,13 +292,22 @@ impl LogLedger {
 
     /// What is to be recorded now.
     pub(crate) fn save(&mut self) -> Save {
-        let progress = self.progress();
+        self.save_as_if(|_| false)
+    }
+
+    /// The same if rows with some sequence numbers were done, too.
+    fn save_as_if(&mut self, done: impl Fn(u64) -> bool) -> Save {
+        let is_done = |(row, sequence): &(&Row, u64)| row.message.is_none() || done(*sequence);
+        // More than are popped: what steps have acked stays until it is settled.
+        let passed = self.rows.iter().zip(self.first..).take_while(is_done).count();
+        let position = passed.checked_sub(1).map_or(self.position, |last| self.rows[last].position);
+        let progress = self.progress(passed, done);
         let stores_progress = !progress.is_empty();
         let replace = stores_progress || self.stored_progress;
         let Unsaved { acks, receipts, rejected, passed, .. } = std::mem::take(&mut self.unsaved);
         Save {
-            position: self.position,
-            progress: replace.then(|| progress.encode(self.position)),
+            position,
+            progress: replace.then(|| progress.encode(position)),
             rejected,
             passed,
             acks,
@@ -316,11 +332,13 @@ impl LogLedger {
         self.unsaved = Unsaved { acks: save.acks + later.acks, since: Some(now), receipts, rejected, passed };
     }
 
-    fn progress(&self) -> Progress {
+    /// Behind so many rows, if some more were done.
+    fn progress(&self, passed: usize, done: impl Fn(u64) -> bool) -> Progress {
         let mut progress = Progress::default();
-        for (row, sequence) in self.rows.iter().zip(self.first..) {
+        for (row, sequence) in self.rows.iter().zip(self.first..).skip(passed) {
             match row.message {
                 None => progress.push_done(row.position),
+                Some(_) if done(sequence) => progress.push_done(row.position),
                 Some(_) if row.attempts > 1 || self.nacked.contains_key(&sequence) => {
                     progress.attempts.push((row.position, row.attempts));
                 }
@@ -397,7 +415,7 @@ impl LogLedger {
     }
 
     fn pop_done(&mut self) {
-        while let Some(row) = self.rows.front().filter(|row| row.message.is_none()) {
+        while let Some(row) = self.rows.front().filter(|row| row.message.is_none() && !row.out) {
             self.position = row.position;
             if self.limits.tells_passed && !row.foreign {
                 self.unsaved.passed.push(row.position.offset);
@@ -441,6 +459,7 @@ impl Ledger for LogLedger {
         row.out = false;
         let handled = std::mem::take(&mut row.handled);
         match outcome {
+            _ if row.message.is_none() => return self.settle_joined(handled, receipt),
             Outcome::Ack => row.message = None,
             Outcome::Reject { reason } => {
                 let (offset, attempts) = (row.position.offset, row.attempts);
@@ -468,11 +487,12 @@ impl Ledger for LogLedger {
         for at in 0..self.rows.len() {
             let row = &mut self.rows[at];
             row.handled = false;
-            if std::mem::take(&mut row.out) {
+            if std::mem::take(&mut row.out) && row.message.is_some() {
                 self.nacked.insert(self.first + at as u64, now);
             }
         }
         (self.out, self.handled) = (0, 0);
+        self.pop_done();
     }
 
     fn lose(&mut self, why: fn() -> SettleError) {
@@ -480,7 +500,7 @@ impl Ledger for LogLedger {
         self.rows.clear();
         self.nacked.clear();
         (self.handed, self.fresh_bytes, self.out, self.handled) = (0, 0, 0, 0);
-        (self.read_to_the_end, self.held_back) = (false, None);
+        (self.read_to_the_end, self.held_back, self.recorder) = (false, None, None);
         std::mem::take(&mut self.unsaved).receipts.fail(why);
     }
 
@@ -499,7 +519,8 @@ impl Ledger for LogLedger {
     }
 
     fn tokens(&self) -> Vec<Token> {
-        let rows = self.rows.iter().zip(self.first..).filter(|(row, _)| row.out);
+        // What a step has acked is not lost.
+        let rows = self.rows.iter().zip(self.first..).filter(|(row, _)| row.out && row.message.is_some());
         rows.map(|(row, position)| Token { scope: 0, position, delivery: row.deliveries }).collect()
     }
 

@@ -1,5 +1,8 @@
 //! What the ledger does, step by step.
 
+#[cfg(feature = "sqlite")]
+mod joining;
+
 use std::num::NonZeroUsize;
 
 use super::*;

@@ -11,6 +11,7 @@ use crate::{
     log::{
         dialect::LogDialect,
         lease::Lease,
+        recorder::Recorder,
         renewals::{Held, Term},
     },
     position::Position,
@@ -21,7 +22,7 @@ const LOOKED_AT_MAX: usize = 1_000;
 
 /// What keeping the lease needs from one time to the next.
 pub(super) struct Keeping<D: LogDialect> {
-    pub(super) lease: Lease,
+    pub(super) recorder: Arc<Recorder>,
     pub(super) term: Term,
     /// What was in hand when the lease was renewed last: what still is may have been deleted meanwhile.
     in_hand: HashSet<u64>,
@@ -30,8 +31,8 @@ pub(super) struct Keeping<D: LogDialect> {
 }
 
 impl<D: LogDialect> Keeping<D> {
-    pub(super) fn new(lease: Lease, term: Term) -> Self {
-        Self { lease, term, in_hand: HashSet::new(), kept: None }
+    pub(super) fn new(recorder: Arc<Recorder>, term: Term) -> Self {
+        Self { recorder, term, in_hand: HashSet::new(), kept: None }
     }
 
     /// Gives back the connection that was kept for long enough; otherwise, until when it is kept.
@@ -68,20 +69,28 @@ impl<D: LogDialect> Reader<D> {
     async fn renew(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
         let asked = Instant::now();
         // Before anything is waited for: those who are due at the same time would all set out.
-        let taken = if D::RENEWS_MANY { self.renewals.take(&keeping.term, asked) } else { Vec::new() };
-        let lease = self.config.lease;
-        keeping.lease.witness = self.reserve.witness(lease / 12, lease / 10).await;
-        if taken.len() > 1 && self.renew_many(keeping, taken, asked).await? {
+        let mut taken = if D::RENEWS_MANY { self.renewals.take(&keeping.term, asked) } else { Vec::new() };
+        let length = self.config.lease;
+        let witness = self.reserve.witness(length / 12, length / 10).await;
+        // A renewal compares the position, which a step may be about to move.
+        let Some(mut recording) = keeping.recorder.hold(length / 2).await? else { return Ok(false) };
+        let lease = &mut recording.lease;
+        lease.witness = witness;
+        keeping.term.advanced(lease.position);
+        if let Some((_, ours)) = taken.first_mut() {
+            ours.position = lease.position;
+        }
+        if taken.len() > 1 && self.renew_many(keeping, lease.witness.clone(), taken, asked).await? {
             return Ok(true);
         }
         let asked = Instant::now();
-        let renewed =
-            self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
-                D::renew(connection, lease, self.config.lease).await.map_err(classify::<D>)
-            });
+        let renewed = self.over_a_connection(keeping, async |connection: &mut D::Connection| {
+            D::renew(connection, lease, length).await.map_err(classify::<D>)
+        });
         if !renewed.await? {
             return Ok(false);
         }
+        drop(recording);
         keeping.term.renewed(asked);
         self.look_for_deleted(keeping).await?;
         Ok(true)
@@ -98,10 +107,9 @@ impl<D: LogDialect> Reader<D> {
             return Ok(());
         }
         let positions: Vec<Position> = for_long.iter().map(|(_, position)| *position).collect();
-        let there =
-            self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
-                D::still_there(connection, &lease.tables, &positions).await.map_err(classify::<D>)
-            });
+        let there = self.over_a_connection(keeping, async |connection: &mut D::Connection| {
+            D::still_there(connection, &self.tables, &positions).await.map_err(classify::<D>)
+        });
         let there: HashSet<Position> = there.await?.into_iter().collect();
         let deleted: Vec<(u64, Position)> =
             for_long.into_iter().filter(|(_, position)| !there.contains(position)).collect();
@@ -127,16 +135,15 @@ impl<D: LogDialect> Reader<D> {
     async fn renew_many(
         &self,
         keeping: &mut Keeping<D>,
+        witness: Option<Arc<str>>,
         taken: Vec<(Arc<Held>, Lease)>,
         asked: Instant,
     ) -> Result<bool, Failure> {
         let (held, leases): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-        let renewed =
-            self.over_a_connection(keeping, async |connection: &mut D::Connection, ours: &mut Lease| {
-                let witness = ours.witness.as_deref();
-                let renewed = D::renew_many(connection, &leases, witness, self.config.lease).await;
-                renewed.map_err(classify::<D>)
-            });
+        let renewed = self.over_a_connection(keeping, async |connection: &mut D::Connection| {
+            let renewed = D::renew_many(connection, &leases, witness.as_deref(), self.config.lease).await;
+            renewed.map_err(classify::<D>)
+        });
         let renewed = renewed.await?;
         for (held, _) in held.iter().zip(&renewed).filter(|(_, is_renewed)| **is_renewed) {
             held.renewed(asked);
@@ -148,15 +155,15 @@ impl<D: LogDialect> Reader<D> {
     /// it can be tried again before the lease is over.
     pub(super) async fn over_a_connection<T>(
         &self,
-        Keeping { lease, kept, .. }: &mut Keeping<D>,
-        work: impl AsyncFnOnce(&mut D::Connection, &mut Lease) -> Result<T, Failure>,
+        Keeping { kept, .. }: &mut Keeping<D>,
+        work: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         within(self.config.lease / 2, async {
             let mut lent = match kept.take() {
                 Some((pooled, _)) => pooled.into(),
                 None => self.reserve.lend(self.config.lease / 10).await?,
             };
-            let done = work(lent.get()?, lease).await?;
+            let done = work(lent.get()?).await?;
             lent.settled();
             let now = Instant::now();
             if let Lent::Pooled(pooled, _) = lent

@@ -7,15 +7,16 @@ use tokio::time::Instant;
 
 use super::{Reader, keep::Keeping};
 use crate::{
-    Layout, SqlPublisherConfig,
     connection::begin,
-    dead_letter::{DeadLetter, Keep},
+    dead_letter::Keep,
     error::{Failure, Trouble, classify},
-    log::{dialect::LogDialect, last_row, lease::Lease, ledger::Save},
-    publisher::{Over, Packet, insert_chunks},
-    schema::Found,
-    settle::Rejected,
-    source::Passed,
+    log::{
+        dialect::LogDialect,
+        last_row,
+        lease::Lease,
+        ledger::Save,
+        recorder::{Recorder, Recording},
+    },
     wake,
 };
 
@@ -23,19 +24,24 @@ use crate::{
 /// to ask for a lease that it may have got.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Rows of a source that one statement deletes or marks.
-const PASSED_AT_ONCE: usize = 1_000;
-
 impl<D: LogDialect> Reader<D> {
-    /// Records everything that is settled, with one statement when that is contiguous and alive.
+    /// Records everything that is settled, with one statement when that is contiguous and alive; false when the lease is
+    /// lost.
     pub(super) async fn record(&self, keeping: &mut Keeping<D>) -> Result<bool, Failure> {
+        match keeping.recorder.hold(self.config.lease / 2).await? {
+            Some(mut recording) => self.record_in(keeping, &mut recording).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn record_in(&self, keeping: &mut Keeping<D>, recording: &mut Recording) -> Result<bool, Failure> {
         let save = self.shared.lock().ledger.save();
         let mut keep = Keep::All;
         let recorded = loop {
-            let recorded =
-                self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
-                    self.write_over(connection, lease, &save, keep).await
-                });
+            let (recorder, lease) = (keeping.recorder.clone(), &recording.lease);
+            let recorded = self.over_a_connection(keeping, async |connection: &mut D::Connection| {
+                self.write_over(&recorder, connection, lease, &save, keep).await
+            });
             match (recorded.await, keep.less()) {
                 (Err(failure), Some(less)) if failure.trouble() == Trouble::Message => {
                     let (topic, reason) = (self.tables.topic(), failure.text());
@@ -45,15 +51,11 @@ impl<D: LogDialect> Reader<D> {
                 (recorded, _) => break recorded,
             }
         };
-        if matches!(recorded, Ok(true)) {
-            save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
-        }
         let mut state = self.shared.lock();
         match recorded {
             Ok(true) => {
-                keeping.lease.position = save.position;
                 keeping.term.advanced(save.position);
-                state.ledger.saved(save);
+                keeping.recorder.committed(recording, &mut state.ledger, save);
                 Ok(true)
             }
             // Its receipts are completed when the ledger is emptied.
@@ -62,6 +64,9 @@ impl<D: LogDialect> Reader<D> {
                 Ok(false)
             }
             Err(failure) => {
+                if failure.is_passing() {
+                    recording.is_unclear();
+                }
                 state.ledger.keep(save, Instant::now());
                 Err(failure)
             }
@@ -70,54 +75,26 @@ impl<D: LogDialect> Reader<D> {
 
     async fn write_over(
         &self,
+        recorder: &Recorder,
         connection: &mut D::Connection,
         lease: &Lease,
-        Save { position, progress, rejected, passed, .. }: &Save,
+        save: &Save,
         keep: Keep,
     ) -> Result<bool, Failure> {
-        let (position, progress) = (*position, progress.as_deref());
-        let dead_letters: Vec<_> = rejected.iter().filter_map(Rejected::kept).collect();
-        if progress.is_none() && dead_letters.is_empty() && passed.is_empty() {
-            return D::advance(connection, lease, position, None).await.map_err(classify::<D>);
+        let has_letters = save.rejected.iter().any(|rejected| rejected.kept().is_some());
+        if save.progress.is_none() && !has_letters && save.passed.is_empty() {
+            return D::advance(connection, lease, save.position, None).await.map_err(classify::<D>);
         }
         let begun = begin::<D>(connection, self.config.lease).await;
         let mut transaction = begun.map_err(classify::<D>)?;
-        // First, because it compares: what follows is written by the owner of the lease.
-        if !D::advance(&mut transaction, lease, position, progress).await.map_err(classify::<D>)? {
-            transaction.rollback().await.map_err(classify::<D>)?;
-            D::end(connection).await.map_err(classify::<D>)?;
-            return Ok(false);
+        let written = recorder.write::<D>(&mut transaction, lease, save, keep).await?;
+        match written {
+            true => transaction.commit().await,
+            false => transaction.rollback().await,
         }
-        if let Some(mapping) = self.tables.mapping() {
-            for passed in passed.chunks(PASSED_AT_ONCE) {
-                D::pass(&mut transaction, mapping, Passed::Offsets(passed)).await.map_err(classify::<D>)?;
-            }
-        }
-        if let Some(tables) = &self.dead_letters
-            && !dead_letters.is_empty()
-        {
-            let payload = D::payload_column(&mut transaction, tables).await.map_err(classify::<D>)?;
-            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload, keep);
-            let records: Vec<_> = dead_letters.iter().map(record).collect();
-            let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
-            insert_chunks::<D>(
-                &mut transaction,
-                Over::Callers,
-                tables,
-                &records,
-                &config,
-                Found::NO_DUE,
-                &Packet::default(),
-            )
-            .await
-            .map_err(classify::<D>)?;
-        }
-        transaction.commit().await.map_err(classify::<D>)?;
+        .map_err(classify::<D>)?;
         D::end(connection).await.map_err(classify::<D>)?;
-        if let Some(tables) = self.dead_letters.as_ref().filter(|_| !dead_letters.is_empty()) {
-            wake::wake(tables.topic());
-        }
-        Ok(true)
+        Ok(written)
     }
 
     /// Records what is settled and gives the lease back: the graceful end.
@@ -159,14 +136,16 @@ impl<D: LogDialect> Reader<D> {
         cursor: Option<&D::Cursor>,
         keeping: &mut Keeping<D>,
     ) -> Result<(), Failure> {
+        const LOST: &str = "the lease was lost, other readers get the messages";
+        let lost = || Failure::because(Trouble::Refused, LOST);
+        // What a step is about to record is not unsaved; it may be so again when the step has failed.
+        let mut recording = keeping.recorder.hold(self.config.lease / 2).await?.ok_or_else(lost)?;
         let unsaved = self.shared.lock().ledger.has_unsaved();
-        if unsaved && !self.record(keeping).await? {
-            return Err(Failure::because(
-                Trouble::Refused,
-                "the lease was lost, other readers get the messages",
-            ));
+        if unsaved && !self.record_in(keeping, &mut recording).await? {
+            return Err(lost());
         }
-        self.over_a_connection(keeping, async |connection: &mut D::Connection, lease: &mut Lease| {
+        let lease = &recording.lease;
+        self.over_a_connection(keeping, async |connection: &mut D::Connection| {
             if let Some(cursor) = cursor
                 && let Err(failure) =
                     last_row::check_and_note::<D>(connection, &self.config, cursor, lease).await

@@ -1,6 +1,6 @@
 //! A term of ownership: what is done when.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::future::{Fuse, FutureExt as _};
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Failure, Trouble},
-    log::{dialect::LogDialect, lease::Lease},
+    log::{dialect::LogDialect, lease::Lease, recorder::Recorder},
     pace::{self, Pace},
     wake,
 };
@@ -48,7 +48,10 @@ impl<D: LogDialect> Reader<D> {
         // The first renewal says by which connection others see that we live.
         let renew_at = if D::SEES_CONNECTIONS { now } else { now + self.config.lease / 3 };
         let term = self.renewals.hold(lease.clone(), self.config.lease, self.shared.clone(), renew_at);
-        let mut to_keep = Some(Keeping::new(lease, term));
+        let recorder = Recorder::new::<D>(lease, self.tables.clone(), self.dead_letters.clone());
+        let recorder = Arc::new(recorder);
+        self.shared.lock().ledger.acks_join(recorder.clone());
+        let mut to_keep = Some(Keeping::new(recorder, term));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
         // Set anew only to end earlier, because that takes a system call: it may end too early, which

@@ -1,0 +1,135 @@
+//! [`Recorder`]: who records what becomes of messages, one at a time: the reader of a term, and steps whose ack is part of
+//! their own transaction.
+//!
+//! What is recorded is a position and what is done ahead of it, and each record replaces the one before. So whoever
+//! records has the [`Recording`] from before it looks what there is until it knows what has become of it. Where
+//! that cannot be known, a step cannot go on from it: the term ends, and the next one reads what is there, behind the locks
+//! of whatever is still on its way.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task::unconstrained,
+};
+
+use super::{
+    dialect::LogDialect,
+    lease::Lease,
+    ledger::{LogLedger, Save},
+};
+use crate::{
+    Layout, SqlPublisherConfig,
+    connection::within,
+    dead_letter::{DeadLetter, Keep},
+    error::{Failure, classify},
+    publisher::{Over, Packet, insert_chunks},
+    schema::Found,
+    settle::Rejected,
+    source::Passed,
+    topic::Tables,
+    wake,
+};
+
+/// Rows of a source that one statement deletes or marks.
+const PASSED_AT_ONCE: usize = 1_000;
+
+/// The records of one term of ownership.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    /// Which kind of database it is.
+    pub(crate) database: &'static str,
+    tables: Tables,
+    dead_letters: Option<Tables>,
+    recording: Arc<Mutex<Recording>>,
+}
+
+/// The right to record. It is waited for with nothing locked in the database that another would need.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub(crate) lease: Lease,
+    /// Whether steps have acked, or are about to.
+    joined: bool,
+    /// Whether something was sent of which nobody knows whether it was done, or will be.
+    unclear: bool,
+}
+
+impl Recorder {
+    pub(crate) fn new<D: LogDialect>(lease: Lease, tables: Tables, dead_letters: Option<Tables>) -> Self {
+        let recording = Arc::new(Mutex::new(Recording { lease, joined: false, unclear: false }));
+        Self { database: D::NAME, tables, dead_letters, recording }
+    }
+
+    /// The right to record, waited for within `limit`; `None` once the term is over.
+    pub(crate) async fn hold(&self, limit: Duration) -> Result<Option<OwnedMutexGuard<Recording>>, Failure> {
+        // The place in the queue is taken by the first poll, whatever is left of the task's budget.
+        let held = within(limit, async { Ok(unconstrained(self.recording.clone().lock_owned()).await) });
+        Ok(Some(held.await?).filter(|recording| !recording.is_over()))
+    }
+
+    /// The same for a step, whose ack must not be replaced by what was recorded before.
+    pub(crate) async fn join(&self, limit: Duration) -> Result<Option<OwnedMutexGuard<Recording>>, Failure> {
+        let held = self.hold(limit).await?;
+        Ok(held.and_then(|mut recording| {
+            recording.joined = true;
+            Some(recording).filter(|recording| !recording.is_over())
+        }))
+    }
+
+    /// Writes a save in a transaction of the caller's; false when the lease is lost.
+    pub(crate) async fn write<D: LogDialect>(
+        &self,
+        transaction: &mut D::Connection,
+        lease: &Lease,
+        save: &Save,
+        keep: Keep,
+    ) -> Result<bool, Failure> {
+        let Save { position, progress, rejected, passed, .. } = save;
+        // First, because it compares: what follows is written by the owner of the lease.
+        let advanced = D::advance(transaction, lease, *position, progress.as_deref()).await;
+        if !advanced.map_err(classify::<D>)? {
+            return Ok(false);
+        }
+        if let Some(mapping) = self.tables.mapping() {
+            for passed in passed.chunks(PASSED_AT_ONCE) {
+                D::pass(transaction, mapping, Passed::Offsets(passed)).await.map_err(classify::<D>)?;
+            }
+        }
+        let dead_letters: Vec<&DeadLetter> = rejected.iter().filter_map(Rejected::kept).collect();
+        if let Some(tables) = self.dead_letters.as_ref().filter(|_| !dead_letters.is_empty()) {
+            let payload = D::payload_column(transaction, tables).await.map_err(classify::<D>)?;
+            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload, keep);
+            let records: Vec<_> = dead_letters.iter().map(record).collect();
+            let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
+            let (over, packet) = (Over::Callers, Packet::default());
+            insert_chunks::<D>(transaction, over, tables, &records, &config, Found::NO_DUE, &packet)
+                .await
+                .map_err(classify::<D>)?;
+        }
+        Ok(true)
+    }
+
+    /// A save was committed.
+    pub(crate) fn committed(&self, recording: &mut Recording, ledger: &mut LogLedger, save: Save) {
+        recording.lease.position = save.position;
+        save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
+        if let Some(tables) = &self.dead_letters
+            && save.rejected.iter().any(|rejected| rejected.kept().is_some())
+        {
+            wake::wake(tables.topic());
+        }
+        ledger.saved(save);
+    }
+}
+
+impl Recording {
+    /// Something was sent and not answered.
+    pub(crate) fn is_unclear(&mut self) {
+        self.unclear = true;
+    }
+
+    /// The reader alone may write again what it does not know to be written: it acks nothing that must not come twice.
+    fn is_over(&self) -> bool {
+        self.joined && self.unclear
+    }
+}
