@@ -42,6 +42,11 @@ const BACKENDS: &[Backend] = &[
         conformance: "watermill-redis/tests/conformance.rs",
     },
     Backend {
+        sources: "watermill-http/src",
+        index: "watermill-http/src/lib.rs",
+        conformance: "watermill-http/tests/conformance.rs",
+    },
+    Backend {
         sources: "watermill-gcp/src",
         index: "watermill-gcp/src/lib.rs",
         conformance: "watermill-gcp/tests/conformance.rs",
