@@ -20,7 +20,7 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Erro
 /// How often a consumer of Kafka is killed on each database, unless told otherwise.
 const KILLS: &str = "WATERMILL_CRASH_KILLS";
 const KILLS_DEFAULT: usize = 68;
-/// One of so many is for each of the other sources, which is twice at each step by default.
+/// So many times as often as one of another source, which is about twice at each step by default.
 const OTHERS: usize = 5;
 
 fn main() -> Result {

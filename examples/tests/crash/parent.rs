@@ -146,12 +146,7 @@ async fn torment_on<D: Store>(
 }
 
 /// Makes the tables and publishes what is to be handled.
-async fn prepare<D: Store>(
-    url: &str,
-    source: Source,
-    topic: &str,
-    messages: usize,
-) -> Result<Pool<D>> {
+async fn prepare<D: Store>(url: &str, source: Source, topic: &str, messages: usize) -> Result<Pool<D>> {
     let nowhere = Plan {
         database: String::new(),
         source,
