@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::{attempts::Attempts, trouble::Trouble};
 use crate::{
-    router::{HandlerInfo, concurrency::Concurrency, counters::Counters, failure::FailurePolicy, sink::Sink},
+    router::{
+        HandlerInfo, concurrency::Concurrency, counters::Counters, failure::FailurePolicy, sink::Sink,
+        stop::Stop,
+    },
     subscriber::{Ordering, SubscriberCapabilities},
 };
 
@@ -17,8 +18,8 @@ pub(in crate::router) struct Environment {
     pub(in crate::router) counters: Arc<Counters>,
     /// What ails the subscription just now.
     pub(in crate::router) trouble: Arc<Trouble>,
-    /// Cancelled to stop intake; what has begun is finished.
-    pub(in crate::router) stop: CancellationToken,
+    /// Asked for, intake stops; what has begun is finished.
+    pub(in crate::router) stop: Stop,
     pub(super) sink: Sink,
     pub(super) policy: FailurePolicy,
     /// Whether the policy can need a message after the handler has consumed it.
@@ -49,7 +50,7 @@ impl Environment {
         concurrency: Concurrency,
         pipeline: usize,
         subscriber: &SubscriberCapabilities,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> Self {
         let concurrency = concurrency.with(subscriber.ordering);
         Self {
