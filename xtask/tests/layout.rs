@@ -7,7 +7,7 @@ mod modules;
 #[path = "layout/sources.rs"]
 mod sources;
 
-use documents::{crate_map, default_members, documents, is_published, links, members, package, version_of};
+use documents::{crate_map, default_members, documents, is_published, members, package, version_of};
 use modules::{FLOORS, reexports};
 use sources::{Source, code_lines, read, root, rust_sources};
 
@@ -40,6 +40,11 @@ const BACKENDS: &[Backend] = &[
         sources: "watermill-redis/src",
         index: "watermill-redis/src/lib.rs",
         conformance: "watermill-redis/tests/conformance.rs",
+    },
+    Backend {
+        sources: "watermill-http/src",
+        index: "watermill-http/src/lib.rs",
+        conformance: "watermill-http/tests/conformance.rs",
     },
     Backend {
         sources: "watermill-gcp/src",
@@ -276,23 +281,26 @@ fn a_plain_build_leaves_out_the_benchmarks_that_have_a_rival_beside_them_and_not
     assert_eq!(built.difference(&members).collect::<Vec<_>>(), [""; 0]);
 }
 
+/// The page of the guide for authors of backends.
+const ON_BACKENDS: &str = "docs/writing-a-backend.md";
+
 #[test]
-fn links_between_documents_lead_somewhere() {
-    let mut faults = Vec::new();
-    for path in documents() {
-        let folder = root().join(&path).parent().expect("a document lies in a folder").to_owned();
-        for target in links(&read(&root().join(&path))) {
-            if !folder.join(&target).exists() {
-                faults.push(format!("{path} links to {target}, which does not exist"));
-            }
-        }
-    }
-    report(faults);
+fn every_page_of_the_guide_is_listed_and_has_its_blocks_compiled() {
+    let (index, library) = (read(&root().join("docs/README.md")), read(&root().join("examples/lib.rs")));
+    let pages = documents().into_iter().filter_map(|path| Some(path.strip_prefix("docs/")?.to_owned()));
+    let pages: Vec<String> = pages.filter(|page| page != "README.md").collect();
+    assert!(!pages.is_empty(), "there is no guide");
+    let unlisted = pages.iter().filter(|page| !index.contains(&format!("]({page})")));
+    let unlisted = unlisted.map(|page| format!("docs/README.md does not list {page}"));
+    let blind = pages.iter().filter(|page| !library.contains(&format!("\"{page}\"")));
+    report(
+        unlisted.chain(blind.map(|page| format!("examples/lib.rs does not compile docs/{page}"))).collect(),
+    );
 }
 
 #[test]
 fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
-    let guide = read(&root().join("CONTRIBUTING.md"));
+    let guide = read(&root().join(ON_BACKENDS));
     let mut faults = Vec::new();
     let mut lines_of = |files: &[&str]| {
         let mut sum = 0;
@@ -301,7 +309,7 @@ fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
             let lines = source.lines().count();
             let claim = format!("`spool/{file}` ({lines} lines)");
             if !guide.contains(&claim) {
-                faults.push(format!("CONTRIBUTING.md does not say {claim}"));
+                faults.push(format!("{ON_BACKENDS} does not say {claim}"));
             }
             sum += lines;
         }
@@ -311,7 +319,7 @@ fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
     let medium = lines_of(&["directory.rs", "marshaler.rs"]);
     let claim = format!("So {kit} lines stand between a medium of {medium} lines and the two traits.");
     if !guide.contains(&claim) {
-        faults.push(format!("CONTRIBUTING.md does not say: {claim}"));
+        faults.push(format!("{ON_BACKENDS} does not say: {claim}"));
     }
     report(faults);
 }
@@ -326,9 +334,9 @@ fn the_guide_counts_the_lines_of_a_backend_for_a_real_server() {
     let rust: usize = rust.map(|source| code_lines(&source.text, "//")).sum();
     let scripts = ["claim", "settle", "leave"].map(|name| read(&sources.join(name).with_extension("lua")));
     let lua: usize = scripts.iter().map(|script| code_lines(script, "--")).sum();
-    let guide = read(&root().join("CONTRIBUTING.md"));
+    let guide = read(&root().join(ON_BACKENDS));
     let claim = format!("{rust} lines of Rust and {lua} of Lua");
-    assert!(guide.contains(&claim), "CONTRIBUTING.md does not say of watermill-redis: {claim}");
+    assert!(guide.contains(&claim), "{ON_BACKENDS} does not say of watermill-redis: {claim}");
     assert!(
         rust + lua <= KIT_BACKEND_LINES_MAX,
         "watermill-redis has {claim}: what is not about Redis is the kit's"

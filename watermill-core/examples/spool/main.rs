@@ -1,5 +1,5 @@
 //! A worked example of a backend on the kit, [`watermill_core::backend`]: topics are directories, messages are
-//! files. CONTRIBUTING.md, "Adding a backend", walks through it; `conformance.rs` joins it to the suite.
+//! files. docs/writing-a-backend.md walks through it; `conformance.rs` joins it to the suite.
 
 mod spool;
 

@@ -185,7 +185,10 @@ pub async fn a_nack_delay_is_waited_for(backend: Arc<dyn Backend>) {
         close(subscription).await;
         exactly("S1: a nack with a delay loses nothing", &seen, &messages, Ordering::None);
         if passes && waits && !fixture.lacks(Lack::UnorderedWindow) {
-            equal("S3: in an unordered window others pass", seen.ids(), ["0001", "0002", "0000"]);
+            equal("S3: in an unordered window others pass", seen.ids().last(), Some(&"0000"));
+            if fixture.is_ordered() {
+                equal("S3: in an unordered window others pass", seen.ids(), ["0001", "0002", "0000"]);
+            }
         } else if !passes && fixture.is_ordered() {
             equal("S3: in an ordered window nothing passes", seen.ids(), ["0000", "0001", "0002"]);
         }

@@ -6,37 +6,52 @@ use crate::{Result, process, workspace};
 
 /// One run of an example.
 struct Case {
-    binary: &'static str,
+    /// Its name: that of a binary, or of a test.
+    example: &'static str,
+    /// The arguments of cargo that run it.
+    cargo: &'static [&'static str],
     args: &'static [&'static str],
     /// The file under `examples/expected`.
     expected: &'static str,
 }
 
+const BINARY: &[&str] = &["run", "--quiet", "--bin"];
+const TEST_OF_THE_KIT: &[&str] = &["test", "-p", "watermill-testkit", "--test"];
+
 /// Every run. The arguments must make the output repeatable: a seed, no pauses.
 const CASES: &[Case] = &[
     Case {
-        binary: "lottery",
+        example: "lottery",
+        cargo: BINARY,
         args: &["--seed", "7", "--draws", "120", "--pace", "0ms"],
         expected: "lottery.txt",
     },
     Case {
-        binary: "lottery",
+        example: "lottery",
+        cargo: BINARY,
         args: &["--seed", "7", "--draws", "60", "--pace", "0ms", "--failure-rate", "0"],
         expected: "lottery-without-failures.txt",
     },
-    Case { binary: "first_app", args: &[], expected: "first_app.txt" },
-    Case { binary: "own_layer", args: &[], expected: "own_layer.txt" },
-    Case { binary: "queue_worker", args: &[], expected: "queue_worker.txt" },
-    Case { binary: "graceful_shutdown", args: &[], expected: "graceful_shutdown.txt" },
-    Case { binary: "atomic_step", args: &[], expected: "atomic_step.txt" },
+    Case { example: "first_app", cargo: BINARY, args: &[], expected: "first_app.txt" },
+    Case { example: "own_layer", cargo: BINARY, args: &[], expected: "own_layer.txt" },
+    Case { example: "queue_worker", cargo: BINARY, args: &[], expected: "queue_worker.txt" },
+    Case { example: "graceful_shutdown", cargo: BINARY, args: &[], expected: "graceful_shutdown.txt" },
+    Case { example: "atomic_step", cargo: BINARY, args: &[], expected: "atomic_step.txt" },
+    Case {
+        example: "testing_handlers",
+        cargo: TEST_OF_THE_KIT,
+        args: &["--test-threads=1"], // one after another, in the order of their names
+        expected: "testing_handlers.txt",
+    },
 ];
 
 /// Runs every case and compares; with `bless`, writes the files instead.
 pub(super) fn check(bless: bool) -> Result {
     let mut failures = Vec::new();
     for case in CASES {
-        let mut command = process::cargo(&["run", "--quiet", "--bin", case.binary, "--"]);
-        let actual = normalise(&process::read(command.args(case.args))?);
+        let mut command = process::cargo(case.cargo);
+        command.args([case.example, "--"]).args(case.args);
+        let actual = normalise(&process::read(&mut command)?);
         let path = expected(case);
         if bless {
             fs::create_dir_all(path.parent().expect("the file lies in a folder"))
@@ -48,7 +63,7 @@ pub(super) fn check(bless: bool) -> Result {
         let wanted = fs::read_to_string(&path)
             .map_err(|error| format!("failed to read {}: {error}", path.display()))?;
         if let Some(difference) = difference(&normalise(&wanted), &actual) {
-            failures.push(format!("{} does not print {}:\n{difference}", case.binary, path.display()));
+            failures.push(format!("{} does not print {}:\n{difference}", case.example, path.display()));
         }
     }
     if failures.is_empty() {

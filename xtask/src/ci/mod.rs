@@ -3,6 +3,7 @@
 mod crates;
 mod examples;
 mod features;
+mod links;
 mod msrv;
 mod package;
 
@@ -20,7 +21,7 @@ from running; the exit status tells whether all of them passed.
 
   fmt        formatting
   clippy     lints, with all features
-  doc        rustdoc without warnings
+  doc        rustdoc without warnings, and every link in a Markdown file leads somewhere
   test       cargo xtask test
   chaos      the short form of cargo xtask chaos: both databases, both deliveries
   examples   the examples print what examples/expected says
@@ -97,6 +98,7 @@ fn clippy() -> Result<Outcome> {
 }
 
 fn doc() -> Result<Outcome> {
+    links::check()?;
     let mut command = process::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
     process::run(command.env("RUSTDOCFLAGS", "-D warnings")).map(passed)
 }

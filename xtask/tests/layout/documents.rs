@@ -59,10 +59,11 @@ pub(crate) fn crate_map(architecture: &str) -> BTreeSet<String> {
     block.lines().filter_map(|line| line.split_once('/')).map(|(name, _)| name.trim().to_owned()).collect()
 }
 
-/// The Markdown files of the workspace, its crates and the backend in core, from the root.
+/// The Markdown files of the workspace, its guide, its crates and the backend in core, from the root.
 pub(crate) fn documents() -> Vec<String> {
     let crates = members().into_iter().map(|name| name + "/");
-    let folders = [String::new(), "watermill-core/src/memory/".to_owned()].into_iter().chain(crates);
+    let others = ["", "docs/", "watermill-core/src/memory/"].map(str::to_owned);
+    let folders = others.into_iter().chain(crates);
     let mut paths = Vec::new();
     for folder in folders {
         let entries = fs::read_dir(root().join(&folder))
@@ -76,23 +77,6 @@ pub(crate) fn documents() -> Vec<String> {
     }
     assert!(paths.contains(&"README.md".to_owned()), "no README.md among {paths:?}");
     paths
-}
-
-/// The targets of links to files, without anchors. Addresses and Rust items are not files.
-pub(crate) fn links(text: &str) -> Vec<String> {
-    text.split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(')'))
-        .map(|(target, _)| target.split('#').next().unwrap_or_default())
-        .filter(|target| !target.contains(':') && target.contains(['.', '/', '-']))
-        .map(str::to_owned)
-        .collect()
-}
-
-#[test]
-fn links_to_files_are_told_from_others() {
-    let text = "[a](b.md#c) [d](https://e) [f](crate::G) [h](#i) [`j`](LICENSE-MIT) [k](Self)";
-    assert_eq!(links(text), ["b.md", "LICENSE-MIT"]);
 }
 
 #[test]
