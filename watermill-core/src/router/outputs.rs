@@ -266,7 +266,7 @@ mod tests {
     fn what_was_dead_lettered_publishes_nothing_and_is_still_said_to_be_beside_other_outputs() {
         let error = Permanent::new("never");
         let letter = Outputs::dead_lettered(&error);
-        assert!(letter.is_empty() && letter.len() == 0);
+        assert!(letter.is_empty());
         assert_eq!(letter.dead_lettered_as(), Some(Reason::Permanent));
         let mut both = Outputs::from(Message::new("x"));
         both.append(letter);

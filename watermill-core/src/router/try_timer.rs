@@ -28,7 +28,9 @@ impl<T: TryTimer + ?Sized> TryTimer for Arc<T> {
 
 /// Makes the timer of each handler.
 #[derive(Clone)]
-pub(super) struct TryTimers(Arc<dyn Fn(&HandlerInfo) -> Arc<dyn TryTimer> + Send + Sync>);
+pub(super) struct TryTimers(Arc<Make>);
+
+type Make = dyn Fn(&HandlerInfo) -> Arc<dyn TryTimer> + Send + Sync;
 
 impl TryTimers {
     pub(super) fn new<T: TryTimer>(make: impl Fn(&HandlerInfo) -> T + Send + Sync + 'static) -> Self {
