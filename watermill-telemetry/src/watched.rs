@@ -1,7 +1,10 @@
 //! [`Watched`]: what a service consists of, for whoever looks at it.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+#[cfg(feature = "http")]
+use std::collections::BTreeSet;
+use std::{fmt, sync::Arc};
 
+#[cfg(feature = "http")]
 use parking_lot::Mutex;
 use watermill_core::{
     Subscriber,
@@ -43,6 +46,7 @@ pub(crate) enum Part {
         name: String,
         subscriber: Arc<dyn Subscriber>,
         /// The subscriptions that were seen on the health page.
+        #[cfg(feature = "http")]
         seen: Arc<Mutex<BTreeSet<Seen>>>,
     },
     Check {
@@ -52,6 +56,7 @@ pub(crate) enum Part {
 }
 
 /// The topic and the consumer group of a subscription.
+#[cfg(feature = "http")]
 pub(crate) type Seen = (String, Option<String>);
 
 impl Watched {
@@ -82,6 +87,7 @@ impl Watched {
         self.with(Part::Subscriber {
             name: name.into(),
             subscriber: Arc::new(subscriber),
+            #[cfg(feature = "http")]
             seen: Arc::default(),
         })
     }
