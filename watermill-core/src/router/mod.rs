@@ -39,6 +39,7 @@ mod signals;
 mod sink;
 mod source;
 mod status;
+mod stop;
 mod supervisor;
 mod try_timer;
 pub mod types;

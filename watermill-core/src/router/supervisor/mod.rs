@@ -142,7 +142,7 @@ impl Supervisor {
     ) -> Result<(), RunError> {
         let (control, drain_deadline) = (self.control.clone(), self.config.drain_deadline);
         let late = async {
-            control.shared.stop.cancelled().await;
+            control.shared.stop.asked().await;
             let at = *deadline.get_or_init(|| Instant::now() + drain_deadline);
             control.shared.abort.run_until_cancelled(sleep_until(at)).await;
         };
@@ -163,7 +163,7 @@ impl Supervisor {
             }
             tokio::select! {
                 biased;
-                () = control.shared.stop.cancelled() => return,
+                () = control.shared.stop.asked() => return,
                 _ = &mut signal => return control.stop(),
                 Some(addition) = self.additions.recv() => self.add(addition),
                 Some(finished) = self.tasks.join_next() => self.finished(finished),

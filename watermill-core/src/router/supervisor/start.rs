@@ -122,7 +122,7 @@ impl Supervisor {
             spec.concurrency,
             spec.pipeline,
             &subscriber.capabilities(),
-            self.control.shared.stop.child_token(),
+            self.control.shared.stop.of_part(),
         );
         env.timer = timer;
         env

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::{attempts::Attempts, trouble::Trouble};
 use crate::{
     router::{
         HandlerInfo, TryTimer, concurrency::Concurrency, counters::Counters, failure::FailurePolicy,
-        sink::Sink,
+        sink::Sink, stop::Stop,
     },
     subscriber::{Ordering, SubscriberCapabilities},
 };
@@ -20,8 +18,8 @@ pub(in crate::router) struct Environment {
     pub(in crate::router) counters: Arc<Counters>,
     /// What ails the subscription just now.
     pub(in crate::router) trouble: Arc<Trouble>,
-    /// Cancelled to stop intake; what has begun is finished.
-    pub(in crate::router) stop: CancellationToken,
+    /// Asked for, intake stops; what has begun is finished.
+    pub(in crate::router) stop: Stop,
     pub(super) sink: Sink,
     pub(super) policy: FailurePolicy,
     /// Whether the policy can need a message after the handler has consumed it.
@@ -54,7 +52,7 @@ impl Environment {
         concurrency: Concurrency,
         pipeline: usize,
         subscriber: &SubscriberCapabilities,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> Self {
         let concurrency = concurrency.with(subscriber.ordering);
         Self {
