@@ -41,6 +41,7 @@ mod source;
 mod status;
 mod stop;
 mod supervisor;
+mod try_timer;
 pub mod types;
 mod worker;
 
@@ -66,5 +67,6 @@ pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
 pub use status::HandlerStatus;
+pub use try_timer::TryTimer;
 
 use crate::HandlerInfo;

@@ -28,6 +28,7 @@ use super::{
     Ended, Phase, Plugin, Report, RouterConfig, RouterControl, RunError, RunErrorKind,
     prepared::{Prepared, short},
     status::Entry,
+    try_timer::TryTimers,
 };
 use crate::{Publisher, Subscriber, error::chain, message::spans::SharedSpans};
 
@@ -49,6 +50,7 @@ pub(super) struct Decorators {
     pub(super) publisher: Vec<Decorate<dyn Publisher>>,
     pub(super) subscriber: Vec<Decorate<dyn Subscriber>>,
     pub(super) spans: Option<SharedSpans>,
+    pub(super) timers: Option<TryTimers>,
 }
 
 type Decorate<T> = Arc<dyn Fn(Arc<T>) -> Arc<T> + Send + Sync>;

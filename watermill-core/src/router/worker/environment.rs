@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{attempts::Attempts, trouble::Trouble};
 use crate::{
     router::{
-        HandlerInfo, concurrency::Concurrency, counters::Counters, failure::FailurePolicy, sink::Sink,
-        stop::Stop,
+        HandlerInfo, TryTimer, concurrency::Concurrency, counters::Counters, failure::FailurePolicy,
+        sink::Sink, stop::Stop,
     },
     subscriber::{Ordering, SubscriberCapabilities},
 };
@@ -36,6 +36,8 @@ pub(in crate::router) struct Environment {
     pub(super) commits_with_ack: bool,
     /// Whether the delay of a nack is waited for here, because the backend does not.
     pub(super) waits_before_nack: bool,
+    /// Who is told how long tries take, and whom outputs name their handler for.
+    pub(in crate::router) timer: Option<Arc<dyn TryTimer>>,
     /// Where the backend does not count deliveries.
     pub(super) attempts: Option<Attempts>,
 }
@@ -67,6 +69,7 @@ impl Environment {
             pipeline: if concurrency.has_pipelines() { sink.pipeline(pipeline) } else { 0 },
             commits_with_ack: sink.commits_with_ack(),
             waits_before_nack: !subscriber.nack_delay,
+            timer: None,
             attempts: (!subscriber.attempts).then(Attempts::default),
             sink,
         }

@@ -20,6 +20,7 @@ mod readiness;
 mod stage;
 mod state;
 mod table;
+mod timing;
 mod trace;
 mod trouble;
 
