@@ -42,7 +42,7 @@ fn main() {
 fn limit(contender: Contender, one_hop: f64) -> Option<Limit> {
     let Contender::Ours(workload) = contender else { return None };
     let most = match workload {
-        Workload::Floor | Workload::SpanHeard => return None,
+        Workload::Floor | Workload::SpanHeard | Workload::TracesHeard => return None,
         Workload::OneHop | Workload::TwoHops => 2.0,
         Workload::NewMessage => 3.0,
         Workload::HandlerLayers
@@ -50,7 +50,9 @@ fn limit(contender: Contender, one_hop: f64) -> Option<Limit> {
         | Workload::SpanUnheard
         | Workload::Merged
         | Workload::MergedLayers
-        | Workload::Metrics => one_hop,
+        | Workload::Metrics
+        | Workload::MetricsLayer
+        | Workload::TracesUnheard => one_hop,
         Workload::BoxedLayer => one_hop + 1.0,
     };
     Some(Limit::AtMost(most))

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::sync::mpsc;
 use tower::{Service, ServiceExt, util::BoxService};
 use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::SubscriberExt;
 use watermill_core::{
     Handler, Handlers, MemoryBroker, Message, Publisher, Router, State,
     error::BoxError,
     router::{Phase, RouterControl},
 };
-use watermill_telemetry::Metrics;
+use watermill_telemetry::{Metrics, traces::Traces};
 
 use crate::{
     counter::Counter,
@@ -46,13 +49,19 @@ pub enum Workload {
     Merged,
     /// One hop through a handler of a set with a layer, in a router with one; each wraps the future.
     MergedLayers,
-    /// One hop through a router whose handlers are measured, in a process with a page of metrics.
+    /// One hop in a router that is measured, in a process with a page of metrics.
     Metrics,
+    /// The same with the layer that measures.
+    MetricsLayer,
+    /// One hop with traces by OpenTelemetry's conventions, of the handler and of whoever publishes to it, where nobody listens.
+    TracesUnheard,
+    /// The same with OpenTelemetry's layer and its SDK, which drops the spans that have ended.
+    TracesHeard,
 }
 
 impl Workload {
     /// Every workload.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Floor,
         Self::OneHop,
         Self::TwoHops,
@@ -63,8 +72,11 @@ impl Workload {
         Self::Merged,
         Self::MergedLayers,
         Self::Metrics,
+        Self::MetricsLayer,
         Self::SpanUnheard,
         Self::SpanHeard,
+        Self::TracesUnheard,
+        Self::TracesHeard,
     ];
 
     /// Its name on the command line and in the figures.
@@ -82,6 +94,9 @@ impl Workload {
             Self::Merged => "merged",
             Self::MergedLayers => "merged-layers",
             Self::Metrics => "metrics",
+            Self::MetricsLayer => "metrics-layer",
+            Self::TracesUnheard => "traces-unheard",
+            Self::TracesHeard => "traces-heard",
         }
     }
 
@@ -90,6 +105,7 @@ impl Workload {
         let filter = match self {
             Self::SpanUnheard => "other=info",
             Self::SpanHeard => "info",
+            Self::TracesHeard => return Some(traced()),
             _ => return None,
         };
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink);
@@ -145,11 +161,27 @@ impl Workload {
             }
             Self::Metrics => {
                 let broker = MemoryBroker::new();
+                let router = Metrics::prometheus().on(Router::new());
+                let router = router
+                    .with_state(state)
+                    .add(Handler::new("count", count).from(broker.subscriber(), "in"));
+                run(counter, broker, router).await
+            }
+            Self::MetricsLayer => {
+                let broker = MemoryBroker::new();
                 let router = Router::new().layer(Metrics::prometheus().layer());
                 let router = router
                     .with_state(state)
                     .add(Handler::new("count", count).from(broker.subscriber(), "in"));
                 run(counter, broker, router).await
+            }
+            Self::TracesUnheard | Self::TracesHeard => {
+                let (broker, traces) = (MemoryBroker::new(), Traces::new());
+                let router = traces
+                    .on(Router::new())
+                    .with_state(state)
+                    .add(Handler::new("count", count).from(broker.subscriber(), "in"));
+                run_from(counter, traces.publisher(broker.publisher()), router).await
             }
             Self::BoxedLayer => {
                 let broker = MemoryBroker::new();
@@ -227,10 +259,29 @@ where
     S: Send + 'static,
     L: Send + Sync + 'static,
 {
+    run_from(counter, broker.publisher(), router).await
+}
+
+async fn run_from<S, L>(
+    counter: Arc<Counter>,
+    publisher: impl Publisher + 'static,
+    router: Router<S, L>,
+) -> Running
+where
+    S: Send + 'static,
+    L: Send + Sync + 'static,
+{
     let control = router.control();
     tokio::spawn(router.run());
     control.reached(Phase::Running).await;
-    Running { counter, source: Source::Publisher(Box::new(broker.publisher())), control: Some(control) }
+    Running { counter, source: Source::Publisher(Box::new(publisher)), control: Some(control) }
+}
+
+/// OpenTelemetry's layer, as a service has it that exports spans.
+fn traced() -> DefaultGuard {
+    let provider = SdkTracerProvider::builder().build();
+    let bridge = tracing_opentelemetry::layer().with_tracer(provider.tracer("benchmark"));
+    tracing::subscriber::set_default(tracing_subscriber::registry().with(bridge))
 }
 
 /// How many messages may wait in the channel of the floor, as many as in the in-memory broker.

@@ -13,7 +13,6 @@ use watermill_core::{
     Handler, MemoryBroker, Message, Publisher as _, Router, State,
     error::BoxError,
     router::{Phase, RouterConfig},
-    subscription::Health,
 };
 
 /// What the handler and the program tell each other.
@@ -49,10 +48,7 @@ async fn main() -> Result<(), BoxError> {
     moments.begun.notified().await;
     println!("it is closing time");
     closing_time.notify_one();
-    // Once its subscription has ended, no other cake is begun.
-    while control.handler("bake").is_some_and(|bake| bake.subscription.health != Health::Ended) {
-        tokio::task::yield_now().await;
-    }
+    control.reached(Phase::Draining).await;
     moments.may_end.notify_one();
     println!("{}", running.await??);
     Ok(())

@@ -1,7 +1,11 @@
 //! [`Watched`]: what a service consists of, for whoever looks at it.
 
+#[cfg(feature = "http")]
+use std::collections::BTreeSet;
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "http")]
+use parking_lot::Mutex;
 use watermill_core::{
     Subscriber,
     router::RouterControl,
@@ -41,12 +45,19 @@ pub(crate) enum Part {
     Subscriber {
         name: String,
         subscriber: Arc<dyn Subscriber>,
+        /// The subscriptions that were seen on the health page.
+        #[cfg(feature = "http")]
+        seen: Arc<Mutex<BTreeSet<Seen>>>,
     },
     Check {
         name: String,
         check: Arc<dyn Fn() -> Health + Send + Sync>,
     },
 }
+
+/// The topic and the consumer group of a subscription.
+#[cfg(feature = "http")]
+pub(crate) type Seen = (String, Option<String>);
 
 impl Watched {
     /// Nothing yet.
@@ -69,10 +80,16 @@ impl Watched {
         self.with(Part::Relay { name: name.into(), control })
     }
 
-    /// A subscriber that is read without a router; those of a router's handlers are seen through the router.
+    /// A subscriber that is read without a router; those of a router's handlers are seen through the router. Its
+    /// subscriptions are to last as long as the process: one that was seen and is no more has ended.
     #[must_use]
     pub fn subscriber(self, name: impl Into<String>, subscriber: impl Subscriber + 'static) -> Self {
-        self.with(Part::Subscriber { name: name.into(), subscriber: Arc::new(subscriber) })
+        self.with(Part::Subscriber {
+            name: name.into(),
+            subscriber: Arc::new(subscriber),
+            #[cfg(feature = "http")]
+            seen: Arc::default(),
+        })
     }
 
     /// Anything else that has a health, a pool of connections for instance. It is asked on each request, and is not to block.
@@ -103,7 +120,7 @@ impl fmt::Debug for Part {
             Self::Router(control) => control.fmt(f),
             #[cfg(feature = "forwarder")]
             Self::Relay { name, .. } => f.debug_tuple("Relay").field(name).finish(),
-            Self::Subscriber { name, subscriber } => {
+            Self::Subscriber { name, subscriber, .. } => {
                 let health: Vec<_> = subscriber.status().into_iter().map(health).collect();
                 f.debug_tuple("Subscriber").field(name).field(&health).finish()
             }

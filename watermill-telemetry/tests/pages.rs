@@ -132,13 +132,30 @@ async fn a_relay_is_ready_while_it_runs_and_dead_once_it_has_ended() {
 }
 
 #[tokio::test]
-async fn subscriptions_without_a_router_are_shown() {
+async fn subscriptions_without_a_router_are_shown_from_before_they_begin_until_after_they_have_ended() {
     let source = ScriptedSubscriber::new();
     let pages = Pages::new(Watched::new().subscriber("audit", source.clone()));
-    let subscription = source.subscribe("in").await.unwrap();
-    assert_eq!(part(&pages, "audit").await["state"], "healthy");
+    let states = async || {
+        let health: Value = serde_json::from_str(&get(&pages, "/health/ready").await.1).unwrap();
+        let parts = health["parts"].as_array().unwrap().iter();
+        parts.map(|part| format!("{} {}", part["state"], part["topic"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    assert_eq!(states().await, ["starting null"]);
+    assert_eq!(statuses(&pages).await, (200, 200), "it may subscribe when it likes");
+    let orders = source.subscribe("orders").await.unwrap();
+    let mails = source.subscribe("mails").await.unwrap();
+    assert_eq!(states().await, ["healthy orders", "healthy mails"]);
     assert_eq!(part(&pages, "audit").await["kind"], "subscription");
-    drop(subscription);
+    assert_eq!(statuses(&pages).await, (200, 200));
+    // One of two is missed as the only one is.
+    drop(mails);
+    assert_eq!(states().await, ["healthy orders", "ended mails"]);
+    assert_eq!(statuses(&pages).await, (503, 503));
+    drop(orders);
+    assert_eq!(states().await, ["ended mails", "ended orders"]);
+    assert!(part(&pages, "audit").await["reason"].is_string());
+    let _again = (source.subscribe("orders").await.unwrap(), source.subscribe("mails").await.unwrap());
+    assert_eq!(statuses(&pages).await, (200, 200), "somebody has started them again");
 }
 
 #[tokio::test(start_paused = true)]

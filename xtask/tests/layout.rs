@@ -299,6 +299,26 @@ fn every_page_of_the_guide_is_listed_and_has_its_blocks_compiled() {
 }
 
 #[test]
+fn the_guide_names_no_metric_that_there_is_not() {
+    let metrics = read(&root().join("watermill-telemetry/METRICS.md"));
+    let crates: Vec<String> = members().iter().map(|name| package(name).0.replace('-', "_")).collect();
+    let mut faults = Vec::new();
+    for path in documents().into_iter().filter(|path| path.starts_with("docs/")) {
+        let text = read(&root().join(&path));
+        let names = text.split(|it: char| !(it.is_ascii_lowercase() || it == '_'));
+        // Tables of topics begin like metrics, and so do crates.
+        let names =
+            names.filter(|name| name.starts_with("watermill_") && !name.starts_with("watermill_offsets"));
+        for name in names.filter(|name| !crates.iter().any(|it| it == name)) {
+            if !metrics.contains(&format!("| `{name}` |")) {
+                faults.push(format!("{path} names {name}, which METRICS.md does not have"));
+            }
+        }
+    }
+    report(faults);
+}
+
+#[test]
 fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
     let guide = read(&root().join(ON_BACKENDS));
     let mut faults = Vec::new();

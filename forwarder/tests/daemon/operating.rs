@@ -24,6 +24,7 @@ async fn health_and_metrics_are_served() {
         "watermill_forwarder_relay_up{relay=\"shop\"} 1\n",
         "watermill_forwarder_publish_attempts_total{relay=\"shop\",outcome=\"ok\"} ",
         "watermill_forwarder_batch_messages_sum{relay=\"shop\"} 10\n",
+        "watermill_forwarder_outbox_seconds_count{relay=\"shop\"} 10\n",
         "watermill_forwarder_held_back_seconds{relay=\"shop\"} 0\n",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");

@@ -107,4 +107,8 @@ impl Eq for SharedSpans {}
 
 /// The span of the batch that an output was made in, until the outputs of the batch are published.
 #[derive(Clone, Debug)]
-pub(crate) struct MadeIn(pub(crate) Span);
+pub(crate) struct MadeIn {
+    pub(crate) span: Span,
+    /// Whether whoever makes the spans was told that it has failed.
+    pub(crate) has_failed: bool,
+}

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Publishes a message that failed to another topic, with the story of the failure in its metadata,
-/// and calls it done: the message is acked and later ones follow.
+/// and calls it done: the message is acked, and counted as dead-lettered, and later ones follow.
 ///
 /// Put it outside of [`Retry`](super::Retry), which sees no error otherwise. It handles panics of
 /// what is inside as errors. Outputs are never published for a message that failed. When the dead
@@ -139,7 +139,7 @@ pin_project! {
     #[project = StepProject]
     enum Step<F> {
         Handling { #[pin] future: CatchPanic<F>, kept: Option<Message> },
-        Sending { sending: BoxFuture<'static, Result<(), DeadLetterError>> },
+        Sending { sending: BoxFuture<'static, Result<(), DeadLetterError>>, outputs: Outputs },
     }
 }
 
@@ -171,11 +171,12 @@ where
                         // Another owner gets the message, and may have more luck.
                         return Poll::Ready(Err(Nack::new(error).into()));
                     }
-                    Step::Sending { sending: send(this.config.dead_letter.clone(), message, error) }
+                    let outputs = Outputs::dead_lettered(&*error);
+                    Step::Sending { sending: send(this.config.dead_letter.clone(), message, error), outputs }
                 }
-                StepProject::Sending { sending } => {
+                StepProject::Sending { sending, outputs } => {
                     ready!(sending.as_mut().poll(cx))?;
-                    return Poll::Ready(Ok(Outputs::none()));
+                    return Poll::Ready(Ok(std::mem::take(outputs)));
                 }
             };
             this.step.set(next);

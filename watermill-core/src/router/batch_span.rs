@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use super::batch::{BatchInterrupted, Outcomes};
+use super::{
+    Outputs,
+    batch::{BatchInterrupted, Outcomes},
+};
 use crate::{HandlerInfo, Message, message::spans::MadeIn};
 
 /// The span of a batch, where somebody else makes the spans. One that is dropped before the batch has ended has failed.
@@ -27,17 +30,13 @@ impl BatchSpan {
     /// Says that it has failed if a message of it has, and lets what was made of the others be published in it.
     pub(super) fn ended(mut self, outcomes: &mut Outcomes) {
         let Some((handler, span)) = self.0.take() else { return };
-        let mut error = None;
-        for outcome in outcomes {
-            match outcome {
-                Ok(outputs) => outputs.iter_mut().for_each(|message| {
-                    message.extensions_mut().insert(MadeIn(span.clone()));
-                }),
-                Err(failed) => error = error.or(Some(failed)),
-            }
-        }
+        let error = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+        let has_failed = error.is_some();
         if let (Some(error), Some(spans)) = (error, handler.spans()) {
             spans.failed(&span, &**error);
+        }
+        for message in outcomes.iter_mut().flatten().flat_map(Outputs::iter_mut) {
+            message.extensions_mut().insert(MadeIn { span: span.clone(), has_failed });
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{HandlerReport, HandlerStatus, Report, RunError, RunErrorKind, status::Entry};
+use super::{HandlerReport, HandlerStatus, Report, RunError, RunErrorKind, status::Entry, stop::Stop};
 
 /// A handle on a router: to stop it, to look at it, to stop one of its handlers. Cheap to clone.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub struct RouterControl {
 }
 
 pub(super) struct Shared {
-    pub(super) stop: CancellationToken,
+    pub(super) stop: Stop,
     pub(super) abort: CancellationToken,
     phase: watch::Sender<Phase>,
     handlers: Mutex<BTreeMap<String, Entry>>,
@@ -45,7 +45,7 @@ impl RouterControl {
     pub(super) fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
-                stop: CancellationToken::new(),
+                stop: Stop::default(),
                 abort: CancellationToken::new(),
                 phase: watch::Sender::new(Phase::Starting),
                 handlers: Mutex::default(),
@@ -56,13 +56,13 @@ impl RouterControl {
 
     /// Asks the router to drain: it takes no more messages, finishes those it has, and returns.
     pub fn stop(&self) {
-        self.shared.stop.cancel();
+        self.shared.stop.ask();
     }
 
     /// Ends the router at once: handlers are dropped where they stand, and their messages are
     /// delivered again.
     pub fn abort(&self) {
-        self.shared.stop.cancel();
+        self.shared.stop.ask();
         self.shared.abort.cancel();
     }
 
@@ -113,7 +113,7 @@ impl RouterControl {
         let mut ended = {
             let handlers = self.shared.handlers();
             let entry = handlers.get(name).ok_or_else(not_running)?;
-            entry.stop.cancel();
+            entry.stop.ask();
             entry.ended.subscribe()
         };
         let report = ended.wait_for(Option::is_some).await.map_err(|_| not_running())?;
@@ -144,7 +144,7 @@ impl RouterControl {
         work: impl Future<Output = R>,
     ) -> R {
         let mut work = pin!(work);
-        if !self.shared.stop.is_cancelled() {
+        if !self.shared.stop.is_asked() {
             tokio::select! {
                 biased;
                 result = &mut work => return result,

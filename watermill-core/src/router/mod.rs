@@ -39,7 +39,9 @@ mod signals;
 mod sink;
 mod source;
 mod status;
+mod stop;
 mod supervisor;
+mod try_timer;
 pub mod types;
 mod worker;
 
@@ -65,5 +67,6 @@ pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]
 pub use signals::Signals;
 pub use status::HandlerStatus;
+pub use try_timer::TryTimer;
 
 use crate::HandlerInfo;

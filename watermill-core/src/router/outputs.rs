@@ -1,8 +1,10 @@
 //! [`Outputs`], what a handler publishes, and [`IntoOutputs`], what it may return.
 
+use std::error::Error;
+
 use serde::Serialize;
 
-use super::{HandlerError, Json};
+use super::{HandlerError, Json, counters::Reason};
 use crate::{
     Message,
     error::{BoxError, Permanent},
@@ -15,17 +17,29 @@ pub struct Outputs {
     /// For the topic that the handler was given with [`Handler::to`](crate::Handler::to). `None` is the
     /// same as none: what a handler without outputs returns takes one look to drop.
     messages: Option<Vec<Message>>,
-    /// For topics that the handler named itself. Boxed, because it is rare and this is moved a lot.
-    addressed: Option<Box<Addresses>>,
+    /// Boxed, because it is rare and this is moved a lot.
+    rare: Option<Box<Rare>>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Addresses(Vec<(String, Message)>);
+struct Rare {
+    /// For topics that the handler named itself.
+    addressed: Vec<(String, Message)>,
+    /// Why a layer has dead-lettered the message that this was made of.
+    dead_lettered: Option<Reason>,
+}
 
 impl Outputs {
     /// No messages.
     pub const fn none() -> Self {
-        Self { messages: None, addressed: None }
+        Self { messages: None, rare: None }
+    }
+
+    /// No messages, of one that a layer has dead-lettered because of `error`: a router acks it and counts it among its dead
+    /// letters. [`PoisonQueue`](crate::middleware::PoisonQueue) answers so.
+    pub fn dead_lettered(error: &(dyn Error + 'static)) -> Self {
+        let rare = Rare { dead_lettered: Some(Reason::of(error)), ..Rare::default() };
+        Self { messages: None, rare: Some(Box::new(rare)) }
     }
 
     /// Adds a message for the handler's own topic.
@@ -35,7 +49,7 @@ impl Outputs {
 
     /// Adds a message for `topic`.
     pub fn push_to(&mut self, topic: impl Into<String>, message: Message) {
-        self.addressed.get_or_insert_default().0.push((topic.into(), message));
+        self.rare.get_or_insert_default().addressed.push((topic.into(), message));
     }
 
     /// Adds everything of `other`.
@@ -45,14 +59,16 @@ impl Outputs {
             (messages @ None, others) => *messages = others,
             (Some(_), None) => {}
         }
-        for (topic, message) in other.addressed.into_iter().flat_map(|addressed| addressed.0) {
-            self.push_to(topic, message);
+        if let Some(mut other) = other.rare {
+            let rare = self.rare.get_or_insert_default();
+            rare.addressed.append(&mut other.addressed);
+            rare.dead_lettered = rare.dead_lettered.or(other.dead_lettered);
         }
     }
 
     /// Whether there is nothing to publish.
     pub fn is_empty(&self) -> bool {
-        self.messages().is_empty() && self.addressed.is_none()
+        self.messages().is_empty() && self.rare.as_ref().is_none_or(|rare| rare.addressed.is_empty())
     }
 
     /// How many messages there are, for all topics together.
@@ -67,12 +83,12 @@ impl Outputs {
 
     /// The messages for topics that the handler named.
     pub fn addressed(&self) -> &[(String, Message)] {
-        self.addressed.as_deref().map_or(&[], |addressed| &addressed.0)
+        self.rare.as_deref().map_or(&[], |rare| &rare.addressed)
     }
 
     /// Every message, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Message> {
-        let addressed = self.addressed.iter_mut().flat_map(|addressed| &mut addressed.0);
+        let addressed = self.rare.iter_mut().flat_map(|rare| &mut rare.addressed);
         self.messages.iter_mut().flatten().chain(addressed.map(|(_, message)| message))
     }
 
@@ -80,7 +96,7 @@ impl Outputs {
     #[inline]
     pub(super) fn into_messages(self) -> Result<Vec<Message>, Self> {
         match self {
-            Self { messages: Some(messages), addressed: None } => Ok(messages),
+            Self { messages: Some(messages), rare: None } => Ok(messages),
             other => Err(other),
         }
     }
@@ -88,7 +104,14 @@ impl Outputs {
     /// The messages for the handler's own topic, and those for topics that it named, if there are any.
     #[inline]
     pub(super) fn into_parts(self) -> (Vec<Message>, Option<Vec<(String, Message)>>) {
-        (self.messages.unwrap_or_default(), self.addressed.map(|addressed| addressed.0))
+        let addressed = self.rare.map(|rare| rare.addressed).filter(|addressed| !addressed.is_empty());
+        (self.messages.unwrap_or_default(), addressed)
+    }
+
+    /// Why a layer has dead-lettered the message, if one has.
+    #[inline]
+    pub(super) fn dead_lettered_as(&self) -> Option<Reason> {
+        self.rare.as_ref()?.dead_lettered
     }
 }
 
@@ -101,7 +124,7 @@ impl From<Message> for Outputs {
 
 impl From<Vec<Message>> for Outputs {
     fn from(messages: Vec<Message>) -> Self {
-        Self { messages: Some(messages), addressed: None }
+        Self { messages: Some(messages), rare: None }
     }
 }
 
@@ -233,4 +256,21 @@ fn collect<O: IntoOutputs>(items: impl IntoIterator<Item = O>) -> Result<Outputs
         outputs.append(item.into_outputs()?);
     }
     Ok(outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dead_lettered_publishes_nothing_and_is_still_said_to_be_beside_other_outputs() {
+        let error = Permanent::new("never");
+        let letter = Outputs::dead_lettered(&error);
+        assert!(letter.is_empty());
+        assert_eq!(letter.dead_lettered_as(), Some(Reason::Permanent));
+        let mut both = Outputs::from(Message::new("x"));
+        both.append(letter);
+        assert_eq!((both.len(), both.dead_lettered_as()), (1, Some(Reason::Permanent)));
+        assert!(both.into_parts().1.is_none());
+    }
 }

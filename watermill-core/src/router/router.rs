@@ -14,7 +14,8 @@ use tower::{
 };
 
 use super::{
-    Handler, Handlers, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl, RunError,
+    Handler, HandlerInfo, Handlers, MakeService, MessageService, Plugin, Report, RouterConfig, RouterControl,
+    RunError,
     boxed::BoxedService,
     destination::Output,
     factory::SharedLayer,
@@ -23,6 +24,7 @@ use super::{
     prepared::Prepared,
     source::Source,
     supervisor::{Addition, Closing, Decorators, NamedPlugin, Supervisor},
+    try_timer::{TryTimer, TryTimers},
 };
 use crate::{Publisher, Subscriber, message::Spans, message::spans::SharedSpans};
 
@@ -197,6 +199,18 @@ impl<S, L> Router<S, L> {
     /// tracing system, such as `Traces` of `watermill-telemetry`. The last one given counts.
     pub fn spans(mut self, spans: impl Spans) -> Self {
         self.parts.decorators.spans = Some(SharedSpans(Arc::new(spans)));
+        self
+    }
+
+    /// Has somebody told how long each try of each handler took: `make` is called once for each handler. Its outputs then name
+    /// their handler to the publisher. The last one given counts.
+    ///
+    /// A router whose tries nobody times looks at no clock.
+    pub fn time_tries<T: TryTimer>(
+        mut self,
+        make: impl Fn(&HandlerInfo) -> T + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.decorators.timers = Some(TryTimers::new(make));
         self
     }
 

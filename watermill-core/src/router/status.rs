@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
 
-use super::{Counts, Ended, HandlerInfo, HandlerReport, counters::Counters, worker::Trouble};
+use super::{Counts, Ended, HandlerInfo, HandlerReport, counters::Counters, stop::Stop, worker::Trouble};
 use crate::subscription::{Health, SubscriptionControl, SubscriptionStatus};
 
 /// One handler, as a health page shows it.
@@ -34,7 +33,7 @@ pub(super) struct Entry {
     pub(super) counters: Arc<Counters>,
     /// What ails the stream of its subscription.
     pub(super) trouble: Arc<Trouble>,
-    pub(super) stop: CancellationToken,
+    pub(super) stop: Stop,
     pub(super) stage: Stage,
     pub(super) restarts: u64,
     pub(super) ended: watch::Sender<Option<HandlerReport>>,

@@ -281,3 +281,45 @@ async fn a_stop_does_not_wait_for_retries() {
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!(source.outcomes(), [("a".into(), Outcome::Nack { delay: Duration::ZERO })]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_dead_letters_is_counted_as_what_the_policy_does() {
+    use watermill_core::middleware::{PoisonQueue, Retry};
+    async fn by_payload(message: Message) -> Result<(), Permanent> {
+        match &message.payload()[..] {
+            b"panic" => panic!("asked to"),
+            b"fail" => Err(Permanent::new("never")),
+            _ => Ok(()),
+        }
+    }
+    let (source, dead) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+    ["well", "fail", "panic", "fail", "well"]
+        .into_iter()
+        .for_each(|payload| source.push(Message::new(payload)));
+    let handler = Handler::new("by_payload", by_payload)
+        .from(source.clone(), "in")
+        .layer(PoisonQueue::new(dead.clone(), "dead").unwrap())
+        .layer(Retry::new(1));
+    let running = Running::start(router().add(handler)).await;
+    source.settled(5).await;
+    let report = running.stop().await.unwrap();
+    let report = report.handler("by_payload").unwrap();
+    assert_eq!((report.counts.acked, report.counts.dead_lettered), (2, 3));
+    assert_eq!(report.dead_letter_reasons, BTreeMap::from([("panic", 1), ("permanent", 2)]));
+    assert_eq!(dead.published("dead").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_could_not_dead_letter_is_not_counted_as_such() {
+    let (source, dead) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+    source.push(message("a"));
+    dead.fail_next(1, PublishErrorKind::Refused);
+    let handler = Handler::new("fail", async || Err::<(), _>(Permanent::new("never")))
+        .from(source.clone(), "in")
+        .layer(watermill_core::middleware::PoisonQueue::new(dead.clone(), "dead").unwrap());
+    let running = Running::start(router().add(handler)).await;
+    source.settled(1).await;
+    let report = running.stop().await.unwrap();
+    let counts = report.handler("fail").unwrap().counts;
+    assert_eq!((counts.nacked, counts.dead_lettered, counts.acked), (1, 0, 0));
+}

@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use tokio::sync::Notify;
 use watermill_core::{
     Handler, HandlerInfo, Message, Router, State,
@@ -53,6 +54,45 @@ async fn a_handler_in_flight_finishes_publishes_and_acks_before_the_router_retur
     assert_eq!(source.outcomes(), [("a".into(), Outcome::Ack)], "acked, and nothing more was taken");
     assert!(target.is_closed() && source.closed() == 1);
     assert_eq!(report.handler("wait").unwrap().ended, Ended::Stopped);
+}
+
+/// A router that a handler may stop, once it is known.
+type Itself = Arc<OnceLock<RouterControl>>;
+
+#[tokio::test]
+async fn what_has_not_begun_when_a_handler_stops_its_router_does_not_begin() {
+    async fn stop(State(router): State<Itself>) {
+        router.get().unwrap().stop();
+    }
+    // All is ready at once, so that the worker could go on with the next message in the same poll.
+    for scopes in 1..=2 {
+        let (source, itself) = (ScriptedSubscriber::new(), Itself::default());
+        for id in ["a", "b", "c"] {
+            source.push(message(id));
+        }
+        let handler = Handler::new("stop", stop).from(source.clone(), "in").scopes(scopes);
+        let router = router().with_state(itself.clone()).add(handler);
+        itself.set(router.control()).unwrap();
+        let report = router.run().await.unwrap();
+        assert_eq!(report.handler("stop").unwrap().counts.received, 1);
+        assert_eq!(source.outcomes(), [("a".into(), Outcome::Ack)]);
+    }
+}
+
+#[tokio::test]
+async fn what_has_not_begun_when_a_handler_stops_itself_does_not_begin() {
+    async fn stop(State(router): State<Itself>) {
+        // It asks, and does not wait for an end that would wait for this.
+        assert!(router.get().unwrap().stop_handler("stop").now_or_never().is_none());
+    }
+    let (source, itself) = (ScriptedSubscriber::new(), Itself::default());
+    source.push(message("a"));
+    source.push(message("b"));
+    let router =
+        router().with_state(itself.clone()).add(Handler::new("stop", stop).from(source.clone(), "in"));
+    itself.set(router.control()).unwrap();
+    let report = router.run_until(source.await_stopped(1)).await.unwrap();
+    assert_eq!(report.handler("stop").unwrap().counts.received, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ mod order;
 mod properties;
 mod restarting;
 mod starting;
+mod timing;
 mod trouble;
 mod window;
 

@@ -1,6 +1,6 @@
 //! [`Health`]: how a service is doing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use watermill_core::{
@@ -8,7 +8,7 @@ use watermill_core::{
     subscription::{Health as Condition, SubscriptionStatus},
 };
 
-use crate::watched::{Part, Watched};
+use crate::watched::{Part, Seen, Watched};
 
 /// How a service is doing, part by part: what the health pages answer, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -85,10 +85,8 @@ impl Health {
                 Part::Router(control) => router(control, &mut parts),
                 #[cfg(feature = "forwarder")]
                 Part::Relay { name, control } => parts.push(relay(name, &control.status())),
-                Part::Subscriber { name, subscriber } => {
-                    let statuses = subscriber.status();
-                    parts
-                        .extend(statuses.iter().map(|status| PartHealth::read("subscription", name, status)));
+                Part::Subscriber { name, subscriber, seen } => {
+                    subscriptions(name, &subscriber.status(), &mut seen.lock(), &mut parts);
                 }
                 Part::Check { name, check } => parts.push(PartHealth::new("check", name).with(&check())),
             }
@@ -137,6 +135,41 @@ fn handler(status: &HandlerStatus) -> PartHealth {
     part.in_flight = Some(status.counts.in_flight);
     part.restarts = Some(status.restarts);
     part
+}
+
+/// How many subscriptions of a subscriber are remembered, to be missed when they have ended.
+const SEEN_MAX: usize = 100;
+
+/// Of a subscriber without a router. A backend forgets a subscription that has ended, so it is remembered here.
+fn subscriptions(
+    name: &str,
+    statuses: &[SubscriptionStatus],
+    seen: &mut BTreeSet<Seen>,
+    parts: &mut Vec<PartHealth>,
+) {
+    let before = parts.len();
+    parts.extend(statuses.iter().map(|status| PartHealth::read("subscription", name, status)));
+    for (topic, group) in &*seen {
+        if !statuses.iter().any(|status| status.topic == *topic && status.group == *group) {
+            let mut part = PartHealth::new("subscription", name);
+            part.state = State::Ended;
+            part.reason = Some("the subscription has ended".to_owned());
+            part.topic = Some(topic.clone());
+            part.group = group.clone();
+            parts.push(part);
+        }
+    }
+    for status in statuses {
+        if seen.len() < SEEN_MAX {
+            seen.insert((status.topic.clone(), status.group.clone()));
+        }
+    }
+    if parts.len() == before {
+        let mut part = PartHealth::new("subscription", name);
+        part.state = State::Starting;
+        part.reason = Some("it has not subscribed".to_owned());
+        parts.push(part);
+    }
 }
 
 #[cfg(feature = "forwarder")]

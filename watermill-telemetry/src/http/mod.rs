@@ -15,6 +15,9 @@
 //! on trying, a restart would not help, and messages wait where they are. The answer's body and the figures say so. A relay that
 //! is fenced off or a consumer that waits may stay degraded for as long as its process runs.
 //!
+//! A subscriber that is watched without a router is *starting* until it was first seen to have subscribed, which keeps nobody from
+//! being ready. A subscription of it that was seen, of the first 100, and is no more has *ended*.
+//!
 //! Both answer with the same JSON: `live`, `ready`, and `parts`, each with its `kind` (`router`, `handler`, `relay`,
 //! `subscription`, `check`), `name`, `state` (`starting`, `healthy`, `degraded`, `draining`, `ended`), the `reason` where there is one,
 //! and what is known of its messages.

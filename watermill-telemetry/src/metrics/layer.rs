@@ -9,15 +9,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use metrics::Histogram;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use watermill_core::{HandlerInfo, Message, Outputs};
+use watermill_core::{HandlerInfo, Message, Outputs, router::TryTimer};
 
 use super::{
-    list::HANDLER_SECONDS,
     shared::{NO_HANDLER, Shared},
+    timer::HandlerTimer,
 };
 
 /// Measures each try of a handler: what [`Metrics::layer`](super::Metrics::layer) makes.
@@ -38,11 +37,10 @@ pub struct MetricsService<S> {
     handler: Option<Arc<Measured>>,
 }
 
-/// The histograms of a handler, registered once.
+/// A handler.
 struct Measured {
     info: Option<Arc<HandlerInfo>>,
-    succeeded: Histogram,
-    failed: Histogram,
+    timer: HandlerTimer,
 }
 
 pin_project! {
@@ -91,12 +89,11 @@ impl<S> MetricsService<S> {
     #[cold]
     fn register(&mut self, message: &Message) -> Arc<Measured> {
         let info = message.handler().cloned().map(Arc::new);
-        let name = match &info {
-            Some(info) => self.shared.name(&info.name),
-            None => NO_HANDLER.into(),
+        let timer = match &info {
+            Some(info) => HandlerTimer::new(&self.shared, &info.name),
+            None => HandlerTimer::labelled(&self.shared, NO_HANDLER),
         };
-        let histogram = |success| self.shared.histogram(HANDLER_SECONDS, &[&*name, success]);
-        let measured = Arc::new(Measured { info, succeeded: histogram("true"), failed: histogram("false") });
+        let measured = Arc::new(Measured { info, timer });
         Arc::clone(self.handler.insert(measured))
     }
 }
@@ -114,15 +111,11 @@ where
         let polled = this.inner.poll(cx);
         mem::forget(unwinding);
         let Poll::Ready(mut result) = polled else { return Poll::Pending };
-        let took = this.began.elapsed().as_secs_f64();
-        match &mut result {
-            Ok(outputs) => {
-                this.handler.succeeded.record(took);
-                if !outputs.is_empty() {
-                    this.handler.name_in(outputs);
-                }
-            }
-            Err(_) => this.handler.failed.record(took),
+        this.handler.timer.ended(this.began.elapsed(), result.is_ok());
+        if let Ok(outputs) = &mut result
+            && !outputs.is_empty()
+        {
+            this.handler.name_in(outputs);
         }
         Poll::Ready(result)
     }
@@ -145,7 +138,7 @@ struct Unwinding<'a> {
 
 impl Drop for Unwinding<'_> {
     fn drop(&mut self) {
-        self.handler.failed.record(self.began.elapsed().as_secs_f64());
+        self.handler.timer.ended(self.began.elapsed(), false);
     }
 }
 

@@ -79,8 +79,8 @@ metrics! {
     RETRIED = "watermill_messages_retried_total", Counter, "tries", ["handler_name"], Router,
         "tries in place after the first";
     DEAD_LETTERED = "watermill_messages_dead_lettered_total", Counter, "messages", ["handler_name", "reason"], Router,
-        "messages that the failure policy dead-lettered: `panic`, `permanent`, `publish` (outputs not accepted), `error`, \
-         or `rejected` to the backend's own dead letters";
+        "messages that the failure policy, or the layer `PoisonQueue`, dead-lettered: `panic`, `permanent`, `publish` (outputs not \
+         accepted), `error`, or `rejected` to the backend's own dead letters";
     DROPPED = "watermill_messages_dropped_total", Counter, "messages", ["handler_name"], Router,
         "messages that failed and were acked, because the failure policy says so";
     LOST = "watermill_messages_lost_total", Counter, "messages", ["handler_name"], Router,
@@ -125,6 +125,8 @@ metrics! {
         "messages that their destinations have accepted";
     RELAY_DEAD_LETTERED = "watermill_forwarder_dead_lettered_total", Counter, "messages", ["relay", "reason"], Relay,
         "messages that were given up, by the kind of the last error";
+    RELAY_OUTBOX = "watermill_forwarder_outbox_seconds", Histogram, "seconds", ["relay"], Relay,
+        "how long messages were in the outbox until their destinations had accepted them, where the source says when they were written";
     RELAY_ATTEMPTS = "watermill_forwarder_publish_attempts_total", Counter, "calls", ["relay", "outcome"], Daemon,
         "calls to a destination, by what came of them";
     RELAY_LEASES = "watermill_forwarder_lease_changes_total", Counter, "changes", ["relay"], Daemon,
@@ -145,6 +147,7 @@ impl Metric {
             "watermill_publish_batch_messages" => {
                 &[1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0]
             }
+            "watermill_forwarder_outbox_seconds" => OUTBOX_BUCKETS,
             _ => DEFAULT_BUCKETS,
         }
     }
@@ -168,6 +171,10 @@ impl Metric {
         format!("| `{name}` | {kind} | {unit} | {} | {by} | {meaning} |", labels.join(", "))
     }
 }
+
+/// Those of `watermill_forwarder::OutboxTime`, in seconds.
+pub(crate) const OUTBOX_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3_600.0];
 
 /// Those of Prometheus's own clients, in seconds.
 pub(crate) const DEFAULT_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use watermill_core::{Message, Publisher, error::PublishError, publisher::PublisherCapabilities};
 
 use super::{
+    buckets::Durations,
     list::{PUBLISH_ERRORS, PUBLISH_MESSAGES, PUBLISH_SECONDS},
-    shared::{NO_HANDLER, OTHER, Shared},
+    shared::{NO_HANDLER, Shared},
+    words::OTHER,
 };
 
 /// A publisher whose calls are measured: what [`Metrics::publisher`](super::Metrics::publisher) makes.
@@ -28,8 +30,8 @@ pub struct MeteredPublisher<P> {
 /// The figures of one handler's calls to one topic.
 struct Calls {
     handler: Option<String>,
-    succeeded: Histogram,
-    failed: Histogram,
+    succeeded: Durations,
+    failed: Durations,
     messages: Histogram,
 }
 
@@ -53,14 +55,17 @@ impl<P: Publisher> MeteredPublisher<P> {
     }
 
     fn calls(&self, topic: &str, handler: Option<&str>) -> Arc<Calls> {
+        self.known(topic, handler).unwrap_or_else(|| self.register(topic, handler))
+    }
+
+    /// Those that were registered, also as what is beyond a bound: one shared lock.
+    fn known(&self, topic: &str, handler: Option<&str>) -> Option<Arc<Calls>> {
         let known = self.calls.read();
-        let find =
-            |topic: &str| known.get(topic)?.iter().find(|calls| calls.handler.as_deref() == handler).cloned();
-        if let Some(calls) = find(topic) {
-            return calls;
-        }
-        drop(known);
-        self.register(topic, handler)
+        let beyond = || self.shared.is_topic_beyond(topic).then(|| known.get(OTHER)).flatten();
+        let of_topic = known.get(topic).or_else(beyond)?;
+        let of = |handler: Option<&str>| of_topic.iter().find(|calls| calls.handler.as_deref() == handler);
+        let beyond = || of(Some(handler.filter(|name| self.shared.is_name_beyond(name)).map(|_| OTHER)?));
+        of(handler).or_else(beyond).cloned()
     }
 
     /// Past the bound all topics share one entry, and so do all handlers: the map grows no further.
@@ -74,7 +79,7 @@ impl<P: Publisher> MeteredPublisher<P> {
         if let Some(calls) = of_topic.iter().find(|calls| calls.handler.as_deref() == handler) {
             return Arc::clone(calls);
         }
-        let seconds = |success| self.shared.histogram(PUBLISH_SECONDS, &[&*name, &*self.name, success]);
+        let seconds = |success| self.shared.durations(PUBLISH_SECONDS, &[&*name, &*self.name, success]);
         let calls = Arc::new(Calls {
             handler: handler.map(str::to_owned),
             succeeded: seconds("true"),
@@ -100,7 +105,7 @@ impl<P: Publisher> Publisher for MeteredPublisher<P> {
         let calls = self.calls(topic, first.handler().map(|handler| &*handler.name));
         let (count, began) = (messages.len(), Instant::now());
         let published = self.inner.publish(topic, messages).await;
-        let took = began.elapsed().as_secs_f64();
+        let took = began.elapsed();
         calls.messages.record(count as f64);
         match &published {
             Ok(()) => calls.succeeded.record(took),
@@ -128,5 +133,28 @@ impl<P: Publisher> Publisher for MeteredPublisher<P> {
 impl<P: Publisher> fmt::Debug for MeteredPublisher<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("MeteredPublisher").field(&self.name).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watermill_core::MemoryBroker;
+
+    use crate::Metrics;
+
+    #[test]
+    fn beyond_the_bounds_nothing_is_registered_any_more() {
+        let metrics = Metrics::builder().topics_max(1).names_max(2).prometheus();
+        let publisher = metrics.publisher(MemoryBroker::new().publisher());
+        // The publisher's name is the first.
+        for handler in [None, Some("bill"), Some("mail")] {
+            publisher.register("orders", handler);
+            publisher.register("orders.1", handler);
+        }
+        for (topic, handler) in
+            [("orders.2", None), ("orders", Some("tenant 7")), ("orders.3", Some("tenant 8"))]
+        {
+            assert!(publisher.known(topic, handler).is_some(), "{topic} {handler:?}");
+        }
     }
 }

@@ -1,19 +1,18 @@
 //! [`Shared`]: where figures are registered, and the words that may stand in labels.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use metrics::{
-    Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit, with_recorder,
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+    with_recorder,
 };
-use parking_lot::Mutex;
 
 use super::{
+    buckets::Durations,
     list::{ALL, Kind, Metric, RecordedBy},
     page::Page,
+    words::Words,
 };
-
-/// What stands for all that is beyond a bound.
-pub(crate) const OTHER: &str = "other";
 
 /// As Go Watermill says it.
 pub(crate) const NO_HANDLER: &str = "<no handler>";
@@ -23,6 +22,8 @@ pub(crate) struct Shared {
     target: Target,
     topics: Words,
     names: Words,
+    /// What stands before the names of Go's metrics.
+    prefix: String,
 }
 
 /// Where figures go.
@@ -35,18 +36,12 @@ pub(crate) enum Target {
     Page(Arc<Page>),
 }
 
-/// Words that become labels: so many and no more.
-struct Words {
-    known: Mutex<HashSet<SharedString>>,
-    max: usize,
-}
-
 impl Shared {
-    pub(crate) fn new(target: Target, topics_max: usize, names_max: usize) -> Self {
-        let shared = Self { target, topics: Words::new(topics_max), names: Words::new(names_max) };
+    pub(super) fn new(target: Target, topics: Words, names: Words, prefix: String) -> Self {
+        let shared = Self { target, topics, names, prefix };
         shared.with(|recorder| {
             ALL.iter().filter(|metric| metric.by != RecordedBy::Daemon).for_each(|metric| {
-                describe(metric, recorder);
+                describe(metric, shared.name_of(metric), recorder);
             })
         });
         shared
@@ -70,19 +65,59 @@ impl Shared {
         self.names.label(name)
     }
 
+    /// Whether all topics that come now, and this one among them, are [`OTHER`](super::words::OTHER). Takes no lock.
+    pub(crate) fn is_topic_beyond(&self, topic: &str) -> bool {
+        self.topics.is_beyond(topic)
+    }
+
+    /// The same of names.
+    pub(crate) fn is_name_beyond(&self, name: &str) -> bool {
+        self.names.is_beyond(name)
+    }
+
     pub(crate) fn counter(&self, metric: &Metric, values: &[&str]) -> Counter {
-        let key = key(metric, values);
+        let key = self.key(metric, values);
         self.with(|recorder| recorder.register_counter(&key, &METADATA))
     }
 
     pub(crate) fn gauge(&self, metric: &Metric, values: &[&str]) -> Gauge {
-        let key = key(metric, values);
+        let key = self.key(metric, values);
         self.with(|recorder| recorder.register_gauge(&key, &METADATA))
     }
 
     pub(crate) fn histogram(&self, metric: &Metric, values: &[&str]) -> Histogram {
-        let key = key(metric, values);
-        self.with(|recorder| recorder.register_histogram(&key, &METADATA))
+        let key = self.key(metric, values);
+        match &self.target {
+            Target::Page(page) => {
+                page.buckets(&key, metric.buckets()).map_or_else(Histogram::noop, Histogram::from_arc)
+            }
+            _ => self.with(|recorder| recorder.register_histogram(&key, &METADATA)),
+        }
+    }
+
+    /// A histogram of durations.
+    pub(super) fn durations(&self, metric: &Metric, values: &[&str]) -> Durations {
+        let buckets = match &self.target {
+            Target::Page(page) => page.buckets(&self.key(metric, values), metric.buckets()),
+            Target::Global | Target::Own(_) => None,
+        };
+        buckets.map_or_else(|| Durations::Other(self.histogram(metric, values)), Durations::Page)
+    }
+
+    /// Its name here.
+    fn name_of(&self, metric: &Metric) -> KeyName {
+        if self.prefix.is_empty() || metric.name.starts_with("watermill_") {
+            metric.name.into()
+        } else {
+            format!("{}{}", self.prefix, metric.name).into()
+        }
+    }
+
+    fn key(&self, metric: &Metric, values: &[&str]) -> Key {
+        debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
+        let labels = metric.labels.iter().zip(values);
+        let labels: Vec<Label> = labels.map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+        Key::from_parts(self.name_of(metric), labels)
     }
 
     fn with<T>(&self, work: impl FnOnce(&dyn Recorder) -> T) -> T {
@@ -96,37 +131,9 @@ impl Shared {
 
 const METADATA: Metadata<'static> = Metadata::new("watermill", Level::INFO, Some(module_path!()));
 
-impl Words {
-    fn new(max: usize) -> Self {
-        Self { known: Mutex::default(), max }
-    }
-
-    fn label(&self, word: &str) -> SharedString {
-        let mut known = self.known.lock();
-        if let Some(word) = known.get(word) {
-            return word.clone();
-        }
-        if known.len() >= self.max {
-            return OTHER.into();
-        }
-        let word: SharedString = Arc::<str>::from(word).into();
-        known.insert(word.clone());
-        word
-    }
-}
-
-fn key(metric: &Metric, values: &[&str]) -> Key {
-    debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
-    let labels = metric.labels.iter().zip(values);
-    Key::from_parts(
-        metric.name,
-        labels.map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>(),
-    )
-}
-
-fn describe(metric: &Metric, recorder: &dyn Recorder) {
+fn describe(metric: &Metric, name: KeyName, recorder: &dyn Recorder) {
     let unit = (metric.unit == "seconds").then_some(Unit::Seconds);
-    let (name, meaning) = (metric.name.into(), metric.meaning.into());
+    let meaning = metric.meaning.into();
     match metric.kind {
         Kind::Counter => recorder.describe_counter(name, unit, meaning),
         Kind::Gauge => recorder.describe_gauge(name, unit, meaning),

@@ -186,3 +186,91 @@ async fn a_subscription_without_a_router_is_counted_as_it_settles() {
     assert_eq!(sample(&metrics, &received("nacked")), 1.0);
     subscription.close().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_is_measured_as_a_whole_has_the_figures_of_the_layer_and_of_the_publisher() {
+    let (metrics, source, out) =
+        (Metrics::prometheus(), ScriptedSubscriber::new(), RecordingPublisher::new());
+    for payload in ["well", "fail", "panic", "well"] {
+        source.push(Message::with_id(payload, payload));
+    }
+    let handler = Handler::new("bill", slow)
+        .from(source.clone(), "orders")
+        .to(out.clone(), "invoices")
+        .on_failure(FailurePolicy::nack().then_drop());
+    let running = Running::start(metrics.on(Router::new()).add(handler)).await;
+    source.settled(4).await;
+    let name = "handler_execution_time_seconds";
+    for (sample_name, value) in [
+        (format!(r#"{name}_bucket{{handler_name="bill",success="true",le="0.025"}}"#), 0.0),
+        (format!(r#"{name}_bucket{{handler_name="bill",success="true",le="0.05"}}"#), 2.0),
+        (format!(r#"{name}_sum{{handler_name="bill",success="true"}}"#), 0.06),
+        (format!(r#"{name}_count{{handler_name="bill",success="false"}}"#), 2.0),
+        (
+            r#"publish_time_seconds_count{handler_name="bill",publisher_name="recording",success="true"}"#
+                .into(),
+            2.0,
+        ),
+    ] {
+        let found = sample(&metrics, &sample_name);
+        assert!((found - value).abs() < 1e-9, "{sample_name} is {found}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn gos_names_may_have_a_namespace_and_a_subsystem() {
+    for (namespace, subsystem, prefix) in
+        [("shop", "orders", "shop_orders_"), ("shop", "", "shop_"), ("", "orders", "orders_"), ("", "", "")]
+    {
+        let metrics = Metrics::builder().namespace(namespace).subsystem(subsystem).prometheus();
+        let (source, out) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+        source.push(Message::new("well"));
+        let handler = Handler::new("bill", slow).from(source.clone(), "orders").to(out, "invoices");
+        let router = metrics.on(Router::new()).add(handler);
+        let watch = metrics.watch(Watched::new().router(router.control()));
+        let running = Running::start(router).await;
+        source.settled(1).await;
+        watch.update();
+        let page = metrics.render().unwrap();
+        let named: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .filter(|name| !name.starts_with("watermill_"))
+            .collect();
+        let go =
+            ["handler_execution_time_seconds", "publish_time_seconds", "subscriber_messages_received_total"];
+        assert_eq!(named, go.map(|name| format!("{prefix}{name}")));
+        // Go's buckets, whatever it is called.
+        let bucket = format!(
+            r#"{prefix}handler_execution_time_seconds_bucket{{handler_name="bill",success="true",le="0.0005"}}"#
+        );
+        assert_eq!(sample(&metrics, &bucket), 0.0);
+        for name in go {
+            assert!(page.contains(&format!("# HELP {prefix}{name} ")), "{name} has no help");
+        }
+        running.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_of_a_layer_are_among_the_dead_letters() {
+    let (metrics, source, dead) =
+        (Metrics::prometheus(), ScriptedSubscriber::new(), RecordingPublisher::new());
+    ["fail", "panic"].into_iter().for_each(|payload| source.push(Message::new(payload)));
+    let handler = Handler::new("bill", slow)
+        .from(source.clone(), "orders")
+        .to(RecordingPublisher::new(), "invoices")
+        .layer(watermill_core::middleware::PoisonQueue::new(dead, "dead").unwrap());
+    let router = metrics.on(Router::new()).add(handler);
+    let watch = metrics.watch(Watched::new().router(router.control()));
+    let running = Running::start(router).await;
+    source.settled(2).await;
+    watch.update();
+    for reason in ["permanent", "panic"] {
+        let name =
+            format!(r#"watermill_messages_dead_lettered_total{{handler_name="bill",reason="{reason}"}}"#);
+        assert_eq!(sample(&metrics, &name), 1.0, "{reason}");
+    }
+    running.stop().await;
+}

@@ -3,6 +3,7 @@
 mod bounds;
 mod figures;
 mod relay;
+mod shared_labels;
 mod the_list;
 mod unknown;
 

@@ -37,7 +37,13 @@ async fn a_relay_is_seen_under_the_names_of_the_daemon() {
     control.stop();
     task.await.unwrap().unwrap();
     watch.update();
+    watch.update();
+    let outbox = control.status().counts.outbox;
+    assert_eq!(outbox.messages, 1, "the in-memory broker says when a message was written");
+    let sum = sample(&metrics, r#"watermill_forwarder_outbox_seconds_sum{relay="outbox"}"#);
+    assert!((sum - outbox.total.as_secs_f64()).abs() < 1e-9, "{sum} {outbox:?}");
     for (name, value) in [
+        (r#"watermill_forwarder_outbox_seconds_count{relay="outbox"}"#, 1.0),
         (r#"watermill_forwarder_relay_up{relay="outbox"}"#, 0.0),
         (r#"watermill_forwarder_relay_active{relay="outbox"}"#, 0.0),
         (r#"watermill_forwarder_forwarded_total{relay="outbox",destination="orders"}"#, 1.0),

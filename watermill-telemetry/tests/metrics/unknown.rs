@@ -16,7 +16,17 @@ use crate::sample;
 
 /// Says of itself what it is told to.
 #[derive(Clone)]
-struct Said(Arc<Mutex<SubscriptionStatus>>);
+pub(crate) struct Said(Arc<Mutex<Vec<SubscriptionStatus>>>);
+
+impl Said {
+    pub(crate) fn new(statuses: impl Into<Vec<SubscriptionStatus>>) -> Self {
+        Self(Arc::new(Mutex::new(statuses.into())))
+    }
+
+    pub(crate) fn now(&self, statuses: impl Into<Vec<SubscriptionStatus>>) {
+        *self.0.lock() = statuses.into();
+    }
+}
 
 #[async_trait]
 impl Subscriber for Said {
@@ -37,7 +47,7 @@ impl Subscriber for Said {
     }
 
     fn status(&self) -> Vec<SubscriptionStatus> {
-        vec![self.0.lock().clone()]
+        self.0.lock().clone()
     }
 
     fn capabilities(&self) -> SubscriberCapabilities {
@@ -48,7 +58,7 @@ impl Subscriber for Said {
 #[test]
 fn what_is_no_longer_known_is_no_number_and_not_what_it_was() {
     let status = SubscriptionStatus::new("orders", Health::Healthy);
-    let said = Said(Arc::new(Mutex::new(status.clone())));
+    let said = Said::new([status.clone()]);
     let metrics = Metrics::prometheus();
     let watch = metrics.watch(Watched::new().subscriber("outbox", said.clone()));
     let names = ["watermill_subscription_lag_messages", "watermill_subscription_oldest_message_seconds"].map(
@@ -59,12 +69,12 @@ fn what_is_no_longer_known_is_no_number_and_not_what_it_was() {
     let page = metrics.render().unwrap();
     assert!(names.iter().all(|name| !page.contains(name)), "what was never known has no sample: {page}");
 
-    *said.0.lock() = status.clone().lag(Some(3)).oldest_unsettled(Some(Duration::from_secs(400)));
+    said.now([status.clone().lag(Some(3)).oldest_unsettled(Some(Duration::from_secs(400)))]);
     watch.update();
     assert_eq!(names.each_ref().map(|name| sample(&metrics, name)), [3.0, 400.0]);
 
     // As of a reader that has lost its lease: somebody else knows.
-    *said.0.lock() = status;
+    said.now([status]);
     watch.update();
     assert!(names.iter().all(|name| sample(&metrics, name).is_nan()));
 }

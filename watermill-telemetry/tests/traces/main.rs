@@ -1,5 +1,6 @@
 //! Spans as OpenTelemetry's SDK exports them.
 
+mod backends;
 mod conventions;
 mod process;
 mod publish;

@@ -213,6 +213,34 @@ async fn a_batch_has_one_span_that_links_to_all_of_its_messages() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_whose_outputs_are_refused_gives_its_span_the_status_once() {
+    for (fails, error_type) in [(false, "refused"), (true, "_OTHER")] {
+        let exported = Exported::new();
+        let source = source([carrying("1"), carrying("2"), carrying("3")]);
+        let invoices = RecordingPublisher::new();
+        invoices.fail_next(1, PublishErrorKind::Refused);
+        let bill = move |messages: Vec<Message>| async move {
+            let outcome = |message: Message| match message.id().as_str() {
+                "2" if fails => Err(BoxError::from("out of stock")),
+                _ => Ok(Message::new("invoice")),
+            };
+            messages.into_iter().map(outcome).collect::<Vec<_>>()
+        };
+        let handler = Handler::batch("bill", 3, Duration::from_secs(1), bill)
+            .from(source.clone(), "orders")
+            .to(invoices, "invoices")
+            .on_failure(FailurePolicy::retry(0).then_drop());
+        run(router().add(handler), &source, 3).await;
+        let process = exported.one("process orders");
+        assert!(matches!(process.status, Status::Error { .. }), "{:?}", process.status);
+        let said: Vec<_> =
+            process.attributes.iter().filter(|attribute| attribute.key.as_str() == "error.type").collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_attributes(&process, &[("error.type", error_type)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_that_panics_gives_its_span_the_status() {
     let exported = Exported::new();
     let source = source([carrying("1"), carrying("2")]);

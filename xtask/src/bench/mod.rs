@@ -115,9 +115,12 @@ const BENCHES: &[Bench] = &[
             Workload { name: "boxed-layer", baseline: Some("publish-handle"), limit: None },
             Workload { name: "merged", baseline: Some("publish-handle"), limit: Some(MERGED) },
             Workload { name: "merged-layers", baseline: Some("publish-handle"), limit: None },
-            Workload { name: "metrics", baseline: Some("publish-handle"), limit: None },
+            Workload { name: "metrics", baseline: Some("publish-handle"), limit: Some(METRICS) },
+            Workload { name: "metrics-layer", baseline: Some("publish-handle"), limit: None },
             Workload { name: "span-unheard", baseline: Some("publish-handle"), limit: Some(SPAN) },
             Workload { name: "span-heard", baseline: Some("publish-handle"), limit: None },
+            Workload { name: "traces-unheard", baseline: Some("publish-handle"), limit: Some(TRACES) },
+            Workload { name: "traces-heard", baseline: Some("publish-handle"), limit: None },
         ],
         ..BENCH
     },
@@ -153,6 +156,12 @@ const MERGED: fn(f64) -> f64 = |added| added + 5.0;
 
 /// What it may cost where there is a log that does not want the spans of deliveries.
 const SPAN: fn(f64) -> f64 = |without| without + 20.0;
+
+/// What it may cost in a router that is measured.
+const METRICS: fn(f64) -> f64 = |without| without + 150.0;
+
+/// What it may cost with traces where nobody listens.
+const TRACES: fn(f64) -> f64 = |without| without + 20.0;
 
 pub(crate) fn run(args: &[String]) -> Result {
     let options = Options::parse(args)?;

@@ -16,6 +16,7 @@ mod packages;
 mod pgbouncer;
 mod postgres;
 mod private;
+pub(crate) mod prometheus;
 mod pubsub;
 mod redis;
 mod state;

@@ -45,6 +45,7 @@ fn run_with(args: &[String], unsteady_max: usize) -> Result {
     let mut summary = Summary::default();
     let mut stand_ins = services::stand_ins()?;
     stand_ins.extend(texts::of_another_compiler()?);
+    stand_ins.extend(services::prometheus::find_or_install()?);
     let outcome = features(&stand_ins).and_then(|features| test(args, &features, unsteady_max, &mut summary));
     let stopped = if started == Started::Some { services::down() } else { Ok(()) };
 

@@ -12,6 +12,7 @@ use std::{
 pub(crate) use metered::{Metered, MeteredFenced};
 pub(crate) use text::{Shown, render};
 use watermill_core::error::{PublishError, PublishErrorKind};
+use watermill_forwarder::OutboxTime;
 
 /// The bounds of the buckets of batch sizes, in messages.
 const BATCHES: &[f64] = &[1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
@@ -48,7 +49,7 @@ pub(crate) struct SourceFigures {
     pub(crate) has_dead_letters: bool,
 }
 
-/// Counts in buckets.
+/// Counts in buckets, each with those below it.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     pub(crate) bounds: &'static [f64],
@@ -114,6 +115,32 @@ impl Histogram {
         }
         self.count += 1;
         self.sum += value;
+    }
+}
+
+/// The bounds of [`OutboxTime`], in seconds.
+const OUTBOX: [f64; OutboxTime::BOUNDS.len()] = {
+    let mut bounds = [0.0; OutboxTime::BOUNDS.len()];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = OutboxTime::BOUNDS[at].as_millis() as f64 / 1e3;
+        at += 1;
+    }
+    bounds
+};
+
+impl From<&OutboxTime> for Histogram {
+    fn from(times: &OutboxTime) -> Self {
+        let below = |sum: &mut u64, count: &u64| {
+            *sum += count;
+            Some(*sum)
+        };
+        Self {
+            bounds: &OUTBOX,
+            counts: times.buckets.iter().take(OUTBOX.len()).scan(0, below).collect(),
+            count: times.messages,
+            sum: times.total.as_secs_f64(),
+        }
     }
 }
 

@@ -56,12 +56,18 @@ pub(crate) fn render(relays: &[Shown]) -> String {
     });
     page.held(relays);
     page.counters(relays);
-    page.histogram("batch_messages", "messages of a call to a destination", relays, |measured| {
-        &measured.batches
+    page.histogram("batch_messages", "messages of a call to a destination", relays, |relay| {
+        Some(relay.measured.batches.clone())
     });
-    page.histogram("publish_seconds", "how long a call to a destination took", relays, |measured| {
-        &measured.latencies
+    page.histogram("publish_seconds", "how long a call to a destination took", relays, |relay| {
+        Some(relay.measured.latencies.clone())
     });
+    page.histogram(
+        "outbox_seconds",
+        "how long messages were in the outbox until their destinations had accepted them",
+        relays,
+        |relay| Some(Histogram::from(&relay.status.as_ref()?.counts.outbox)),
+    );
     page.0
 }
 
@@ -150,12 +156,12 @@ impl Page {
         name: &str,
         help: &str,
         relays: &[Shown],
-        histogram: impl Fn(&Measured) -> &Histogram,
+        histogram: impl Fn(&Shown) -> Option<Histogram>,
     ) {
         self.head(name, "histogram", help);
         let (bucket, sum, count) = (format!("{name}_bucket"), format!("{name}_sum"), format!("{name}_count"));
         for relay in relays {
-            let histogram = histogram(&relay.measured);
+            let Some(histogram) = histogram(relay) else { continue };
             let label = ("relay", &*relay.relay);
             for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
                 self.line(&bucket, &[label, ("le", &bound.to_string())], *count as f64);
@@ -194,6 +200,30 @@ mod tests {
         };
         let known = of(known);
         assert!(names.iter().all(|name| known.contains(name)), "{known}");
+    }
+
+    #[test]
+    fn the_time_in_the_outbox_is_shown_in_buckets_that_count_what_is_below_them() {
+        let mut times = watermill_forwarder::OutboxTime::default();
+        (times.messages, times.total, times.longest) =
+            (3, Duration::from_millis(9_025), Duration::from_secs(9));
+        (times.buckets[0], times.buckets[2], times.buckets[10]) = (1, 1, 1);
+        let histogram = Histogram::from(&times);
+        let mut page = Page(String::new());
+        let relays =
+            [Shown { relay: "a".to_owned(), status: None, measured: Measured::default(), held_back: 0.0 }];
+        page.histogram("outbox_seconds", "how long", &relays, |_| Some(histogram.clone()));
+        for line in [
+            "# TYPE watermill_forwarder_outbox_seconds histogram",
+            "watermill_forwarder_outbox_seconds_bucket{relay=\"a\",le=\"0.005\"} 1",
+            "watermill_forwarder_outbox_seconds_bucket{relay=\"a\",le=\"0.025\"} 2",
+            "watermill_forwarder_outbox_seconds_bucket{relay=\"a\",le=\"3600\"} 3",
+            "watermill_forwarder_outbox_seconds_bucket{relay=\"a\",le=\"+Inf\"} 3",
+            "watermill_forwarder_outbox_seconds_sum{relay=\"a\"} 9.025",
+            "watermill_forwarder_outbox_seconds_count{relay=\"a\"} 3",
+        ] {
+            assert!(page.0.lines().any(|found| found == line), "{line} is not in:\n{}", page.0);
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ use super::{
     Ended, Phase, Plugin, Report, RouterConfig, RouterControl, RunError, RunErrorKind,
     prepared::{Prepared, short},
     status::Entry,
+    try_timer::TryTimers,
 };
 use crate::{Publisher, Subscriber, error::chain, message::spans::SharedSpans};
 
@@ -49,6 +50,7 @@ pub(super) struct Decorators {
     pub(super) publisher: Vec<Decorate<dyn Publisher>>,
     pub(super) subscriber: Vec<Decorate<dyn Subscriber>>,
     pub(super) spans: Option<SharedSpans>,
+    pub(super) timers: Option<TryTimers>,
 }
 
 type Decorate<T> = Arc<dyn Fn(Arc<T>) -> Arc<T> + Send + Sync>;
@@ -140,7 +142,7 @@ impl Supervisor {
     ) -> Result<(), RunError> {
         let (control, drain_deadline) = (self.control.clone(), self.config.drain_deadline);
         let late = async {
-            control.shared.stop.cancelled().await;
+            control.shared.stop.asked().await;
             let at = *deadline.get_or_init(|| Instant::now() + drain_deadline);
             control.shared.abort.run_until_cancelled(sleep_until(at)).await;
         };
@@ -161,7 +163,7 @@ impl Supervisor {
             }
             tokio::select! {
                 biased;
-                () = control.shared.stop.cancelled() => return,
+                () = control.shared.stop.asked() => return,
                 _ = &mut signal => return control.stop(),
                 Some(addition) = self.additions.recv() => self.add(addition),
                 Some(finished) = self.tasks.join_next() => self.finished(finished),

@@ -114,15 +114,18 @@ impl Supervisor {
             publish_topic: spec.sink.topic.clone(),
             spans: self.decorators.spans.clone(),
         };
-        Environment::new(
+        let timer = self.decorators.timers.as_ref().map(|timers| timers.of(&info));
+        let mut env = Environment::new(
             Arc::new(info),
             Sink { publisher, topic: spec.sink.topic },
             spec.policy,
             spec.concurrency,
             spec.pipeline,
             &subscriber.capabilities(),
-            self.control.shared.stop.child_token(),
-        )
+            self.control.shared.stop.of_part(),
+        );
+        env.timer = timer;
+        env
     }
 
     /// Gives the handler its entry and its task.

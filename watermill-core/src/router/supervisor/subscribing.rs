@@ -52,7 +52,7 @@ impl Subscribing {
                 Err(SubscribeError::new(SubscribeErrorKind::Refused, topic).with_source(panicked))
             })
         };
-        self.env.stop.run_until_cancelled(subscribe).await
+        self.env.stop.run_until_asked(subscribe).await
     }
 
     /// Waits before the next try to subscribe; whether there is to be one.
@@ -61,7 +61,7 @@ impl Subscribing {
         let error = chain(error);
         tracing::warn!(handler = self.env.info.name, ?wait, error, "cannot subscribe yet");
         self.enter(Stage::Subscribing { error: Some(error) });
-        self.env.stop.run_until_cancelled(sleep(wait)).await.is_some()
+        self.env.stop.run_until_asked(sleep(wait)).await.is_some()
     }
 
     /// Shows how far the handler is.

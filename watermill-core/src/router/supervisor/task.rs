@@ -74,7 +74,7 @@ impl Task {
             let began = Instant::now();
             let (error, service_broken) = match self.round(subscription).await {
                 Round::Over(ended) => return Some(ended),
-                Round::Failed { error, .. } if self.subscribing.env.stop.is_cancelled() => {
+                Round::Failed { error, .. } if self.subscribing.env.stop.is_asked() => {
                     return Some(Ended::Failed { error });
                 }
                 Round::Failed { error, service_broken } => (error, service_broken),
@@ -189,7 +189,7 @@ impl Task {
                 "the handler ended and is started again"
             );
             self.subscribing.enter(Stage::Restarting { at: Instant::now() + wait, error });
-            if self.subscribing.env.stop.run_until_cancelled(sleep(wait)).await.is_none() {
+            if self.subscribing.env.stop.run_until_asked(sleep(wait)).await.is_none() {
                 return Err(Ended::Stopped);
             }
             self.subscribing.count_restart();

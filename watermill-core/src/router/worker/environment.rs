@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::{attempts::Attempts, trouble::Trouble};
 use crate::{
-    router::{HandlerInfo, concurrency::Concurrency, counters::Counters, failure::FailurePolicy, sink::Sink},
+    router::{
+        HandlerInfo, TryTimer, concurrency::Concurrency, counters::Counters, failure::FailurePolicy,
+        sink::Sink, stop::Stop,
+    },
     subscriber::{Ordering, SubscriberCapabilities},
 };
 
@@ -17,8 +18,8 @@ pub(in crate::router) struct Environment {
     pub(in crate::router) counters: Arc<Counters>,
     /// What ails the subscription just now.
     pub(in crate::router) trouble: Arc<Trouble>,
-    /// Cancelled to stop intake; what has begun is finished.
-    pub(in crate::router) stop: CancellationToken,
+    /// Asked for, intake stops; what has begun is finished.
+    pub(in crate::router) stop: Stop,
     pub(super) sink: Sink,
     pub(super) policy: FailurePolicy,
     /// Whether the policy can need a message after the handler has consumed it.
@@ -35,6 +36,8 @@ pub(in crate::router) struct Environment {
     pub(super) commits_with_ack: bool,
     /// Whether the delay of a nack is waited for here, because the backend does not.
     pub(super) waits_before_nack: bool,
+    /// Who is told how long tries take, and whom outputs name their handler for.
+    pub(in crate::router) timer: Option<Arc<dyn TryTimer>>,
     /// Where the backend does not count deliveries.
     pub(super) attempts: Option<Attempts>,
 }
@@ -49,7 +52,7 @@ impl Environment {
         concurrency: Concurrency,
         pipeline: usize,
         subscriber: &SubscriberCapabilities,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> Self {
         let concurrency = concurrency.with(subscriber.ordering);
         Self {
@@ -66,6 +69,7 @@ impl Environment {
             pipeline: if concurrency.has_pipelines() { sink.pipeline(pipeline) } else { 0 },
             commits_with_ack: sink.commits_with_ack(),
             waits_before_nack: !subscriber.nack_delay,
+            timer: None,
             attempts: (!subscriber.attempts).then(Attempts::default),
             sink,
         }

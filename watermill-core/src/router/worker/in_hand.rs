@@ -3,11 +3,11 @@
 use std::task::{Context, Poll};
 
 use super::{
-    job::Job,
+    job::{AckedAs, Job},
     stage::{Polled, Stage},
     state::State,
 };
-use crate::{Outputs, error::BoxError, handling::while_handling};
+use crate::{Outputs, delivery::Outcome, error::BoxError, handling::while_handling};
 
 impl State<'_> {
     /// Takes a job in hand, whose handler is polled now.
@@ -54,7 +54,10 @@ impl State<'_> {
         let Some(job) = self.in_hand.take() else { return };
         match result {
             Ok(_) if job.settlement.is_lost() => self.lose(job),
-            Ok(outputs) if outputs.is_empty() => self.succeeded(job),
+            Ok(outputs) if outputs.is_empty() => match outputs.dead_lettered_as() {
+                None => self.succeeded(job),
+                Some(reason) => self.decide(job.acked_as(AckedAs::DeadLettered(reason)), Outcome::Ack),
+            },
             Ok(outputs) => self.stage = Stage::Grouped(job, outputs),
             Err(error) => self.fail(job, error),
         }
@@ -64,11 +67,10 @@ impl State<'_> {
     /// poll are all there is where nothing is waited for.
     #[inline(never)]
     fn publish(&mut self, mut outputs: Outputs, cx: &mut Context<'_>) {
+        self.time_has_passed();
         let Some(job) = &self.in_hand else { return };
         let env = self.env;
-        if env.commits_with_ack {
-            job.name_in(&mut outputs);
-        }
+        job.name_in(&mut outputs, env);
         self.polled = Polled::Publisher;
         let entered = job.trace.enter();
         let begun = while_handling(|| {

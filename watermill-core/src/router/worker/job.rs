@@ -43,9 +43,16 @@ impl Job {
         self
     }
 
-    /// Names the delivery that outputs were made of, for a publisher that commits it with the ack.
-    pub(super) fn name_in(&self, outputs: &mut Outputs) {
-        outputs.iter_mut().for_each(|message| message.set_delivery(self.settlement.info().clone()));
+    /// Names in outputs the delivery that they were made of, for a publisher that commits it with the ack, and their
+    /// handler, for one that is measured.
+    pub(super) fn name_in(&self, outputs: &mut Outputs, env: &Environment) {
+        if env.commits_with_ack {
+            outputs.iter_mut().for_each(|message| message.set_delivery(self.settlement.info().clone()));
+        }
+        if env.timer.is_some() {
+            let unnamed = outputs.iter_mut().filter(|message| message.handler().is_none());
+            unnamed.for_each(|message| message.set_handler(env.info.clone()));
+        }
     }
 
     /// Takes a message in hand, for its first try.

@@ -118,6 +118,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
         match panicked {
             Some((Polled::Handler, job)) => {
                 this.call.set(Call::None);
+                this.state.try_ended(false);
                 this.state.fail(job, error(payload));
             }
             Some((Polled::Publisher, job)) => this.state.not_accepted(job, error(payload)),
@@ -143,6 +144,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
                 Ok(Poll::Ready(result)) => result,
                 Err(panicked) => Err(panicked.into()),
             };
+            this.state.try_ended(result.is_ok());
             // What the future held (permits, connections) goes before the message is settled.
             this.call.set(Call::None);
             match this.state.take_called() {
@@ -163,6 +165,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
         let mut this = self.as_mut().project();
         let state = &mut *this.state;
         state.take_in_hand(job);
+        state.try_begins();
         let trace = state.in_hand().map(|job| &job.trace);
         let entered = trace.and_then(Trace::enter);
         let handling = Handling::enter();
@@ -177,6 +180,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
         drop(entered);
         match polled {
             Poll::Ready(result) => {
+                this.state.try_ended(result.is_ok());
                 this.call.set(Call::None);
                 this.state.handled(result, cx);
                 self.poll(cx);

@@ -30,7 +30,10 @@ impl<'w, S: MessageService> Lanes<'w, S> {
     /// Goes on wherever it is possible.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         match self {
-            Self::One(lane) => lane.as_mut().poll(cx),
+            Self::One(lane) => {
+                lane.as_mut().state_mut().time_has_passed();
+                lane.as_mut().poll(cx);
+            }
             Self::Many(table) => table.poll(cx),
         }
     }

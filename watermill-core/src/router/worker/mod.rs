@@ -20,6 +20,7 @@ mod readiness;
 mod stage;
 mod state;
 mod table;
+mod timing;
 mod trace;
 mod trouble;
 
@@ -62,17 +63,21 @@ pub(super) async fn drive<S: MessageService>(
     let broken = OnceLock::new();
     let mut intake = Intake::new(subscription, env);
     let mut lanes = Lanes::new(env, &broken);
-    let mut stop = pin!(env.stop.cancelled());
+    let mut stop = pin!(env.stop.asked());
     let mut end = None;
     poll_fn(|cx| {
         // One net for all that is handled in a poll: where it was a handler that panicked, its lane knows.
         let polled = catch_payload(|| {
             lanes.register(cx);
-            let stopped = end.is_none() && stop.as_mut().poll(cx).is_ready();
+            if end.is_none() {
+                // To be woken by it.
+                let _ = stop.as_mut().poll(cx);
+            }
             lanes.poll(cx);
             for _ in 0..YIELD_AFTER {
-                if end.is_none() && (stopped || broken.get().is_some()) {
-                    end = Some(asked_to_end(stopped, &broken));
+                // Asked before each message, for a handler that was just polled may be why the next is not to begin.
+                if end.is_none() && (env.stop.is_asked() || broken.get().is_some()) {
+                    end = Some(asked_to_end(env.stop.is_asked(), &broken));
                     intake.stop();
                     lanes.give_back(cx);
                 }

@@ -6,14 +6,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tracing::Span;
-
 use super::{
     Environment,
     job::{Job, NACK_NOW},
     pipeline::{Pipeline, poll_call},
     readiness::Readiness,
     stage::{Polled, Recalled, Stage},
+    timing::Timing,
 };
 use crate::{
     Delivery, Message, Outputs, Settlement, delivery::Outcome, error::BoxError, message::spans::MadeIn,
@@ -36,6 +35,7 @@ pub(super) struct State<'w> {
     /// job here: one net is enough for all messages of a poll, where one for each would be 60 instructions.
     pub(super) in_hand: Option<Job>,
     pub(super) polled: Polled,
+    pub(super) timing: Timing,
     /// The worker is at its end: no retry and no nack is waited for any more.
     pub(super) closing: bool,
 }
@@ -50,6 +50,7 @@ impl<'w> State<'w> {
             waiting: VecDeque::new(),
             in_hand: None,
             polled: Polled::Handler,
+            timing: Timing::new(env.concurrency.is_sequential()),
             closing: false,
         }
     }
@@ -207,7 +208,7 @@ impl<'w> State<'w> {
 
     /// The outputs that are to be published with others, and the span that they were made in. Those of a lost delivery
     /// are not.
-    pub(super) fn take_grouped(&mut self) -> Option<(Outputs, Option<Span>)> {
+    pub(super) fn take_grouped(&mut self) -> Option<(Outputs, Option<MadeIn>)> {
         let Stage::Grouped(job, outputs) = &mut self.stage else { return None };
         if job.settlement.is_lost() {
             if let Stage::Grouped(job, _) = self.take_stage() {
@@ -216,13 +217,11 @@ impl<'w> State<'w> {
             return None;
         }
         let mut outputs = std::mem::replace(outputs, Outputs::none());
-        if self.env.commits_with_ack {
-            job.name_in(&mut outputs);
-        }
+        job.name_in(&mut outputs, self.env);
         let mut made_in = None;
         if self.env.info.spans().is_some() {
             for message in outputs.iter_mut() {
-                made_in = message.extensions_mut().remove::<MadeIn>().map(|MadeIn(span)| span).or(made_in);
+                made_in = message.extensions_mut().remove::<MadeIn>().or(made_in);
             }
         }
         Some((outputs, made_in))

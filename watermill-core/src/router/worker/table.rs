@@ -172,7 +172,7 @@ impl<'w, S: MessageService> Table<'w, S> {
                     slots[at].lane.as_mut().state_mut().take_grouped()
                 });
             }
-            let Some(results) = self.groups.poll(cx) else { break };
+            let Some(results) = self.groups.poll(self.env.info.spans(), cx) else { break };
             for (at, result) in results {
                 self.with_lane(at, |mut lane, cx| {
                     lane.as_mut().state_mut().published(result);

@@ -108,12 +108,10 @@ fn process(spans: &dyn Spans, message: &Message, env: &Environment) -> Span {
 mod tests {
     use std::sync::Arc;
 
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
     use crate::{
         FailurePolicy, HandlerInfo,
-        router::{concurrency::Concurrency, sink::Sink},
+        router::{concurrency::Concurrency, sink::Sink, stop::Stop},
         subscriber::SubscriberCapabilities,
     };
 
@@ -126,7 +124,7 @@ mod tests {
             Concurrency::default(),
             0,
             &SubscriberCapabilities::new("memory").attempts(true),
-            CancellationToken::new(),
+            Stop::default(),
         );
         let trace = Trace::of(&Message::new("x"), 1, &env);
         assert_eq!(trace.id(), None);

@@ -1,16 +1,27 @@
 //! [`Watch`]: figures that are read from what routers, relays and subscriptions say of themselves.
 
+mod gauges;
+#[cfg(feature = "forwarder")]
+mod outbox;
 #[cfg(feature = "forwarder")]
 mod relay;
 mod router;
 mod subscription;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::subscription::Known;
+use self::{
+    gauges::Gauges,
+    subscription::{Known, Whose},
+};
 use super::{
     list::Metric,
     shared::{NO_HANDLER, Shared},
@@ -24,7 +35,15 @@ use crate::watched::{Part, Watched};
 pub struct Watch {
     shared: Arc<Shared>,
     watched: Watched,
-    seen: Mutex<Vec<Seen>>,
+    memory: Mutex<Memory>,
+}
+
+/// What was seen in the looks before.
+#[derive(Default)]
+struct Memory {
+    /// By part.
+    parts: Vec<Seen>,
+    gauges: Gauges,
 }
 
 /// What was seen of a part the last time.
@@ -32,11 +51,11 @@ pub struct Watch {
 struct Seen {
     /// Totals, by whose they are: counters are told the differences.
     totals: HashMap<String, Totals>,
-    /// Subscriptions, by their labels.
-    subscriptions: HashMap<String, Known>,
-    /// Destinations of a relay, by their labels.
+    subscriptions: HashMap<Whose, Known>,
+    /// Handlers that have ended although nobody asked them to, and that nobody has started again.
+    failed: HashSet<String>,
     #[cfg(feature = "forwarder")]
-    held: std::collections::HashSet<metrics::SharedString>,
+    relay: relay::Known,
     /// How many handlers had ended.
     ended: u64,
 }
@@ -48,30 +67,36 @@ type Totals = HashMap<(&'static str, String), u64>;
 struct Look<'a> {
     shared: &'a Shared,
     seen: &'a mut Seen,
+    gauges: &'a mut Gauges,
 }
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>, watched: Watched) -> Self {
-        let seen = watched.parts().iter().map(|_| Seen::default()).collect();
-        Self { shared, watched, seen: Mutex::new(seen) }
+        let parts = watched.parts().iter().map(|_| Seen::default()).collect();
+        let memory = Memory { parts, gauges: Gauges::default() };
+        Self { shared, watched, memory: Mutex::new(memory) }
     }
 
     /// Brings the figures up to date. It asks no server; what it takes is in proportion to the number of handlers, relays and
     /// subscriptions.
     pub fn update(&self) {
-        let mut seen = self.seen.lock();
-        for (part, seen) in self.watched.parts().iter().zip(&mut *seen) {
-            let mut look = Look { shared: &self.shared, seen };
+        let mut memory = self.memory.lock();
+        let Memory { parts, gauges } = &mut *memory;
+        for (part, seen) in self.watched.parts().iter().zip(parts) {
+            let mut look = Look { shared: &self.shared, seen, gauges };
             match part {
                 Part::Router(control) => look.router(control),
                 #[cfg(feature = "forwarder")]
                 Part::Relay { name, control } => look.relay(name, &control.status()),
-                Part::Subscriber { name, subscriber } => {
-                    subscriber.status().iter().for_each(|status| look.subscription(NO_HANDLER, name, status));
+                Part::Subscriber { name, subscriber, .. } => {
+                    let statuses = subscriber.status();
+                    look.subscriptions(NO_HANDLER, name, &statuses);
+                    look.subscriptions_ended(&statuses);
                 }
                 Part::Check { .. } => {}
             }
         }
+        gauges.set(&self.shared);
     }
 
     /// Brings the figures up to date again and again, for recorders that push; a page does it by itself when it is asked for. It

@@ -7,7 +7,7 @@ use watermill_core::{
     router::{Counts, Ended, HandlerReport, RouterControl},
 };
 
-use super::Look;
+use super::{Look, gauges::Fold};
 use crate::metrics::list::{
     DEAD_LETTERED, DROPPED, HANDLER_FAILED, HANDLER_PANICS, HANDLER_RESTARTS, HANDLER_UP, IN_FLIGHT, LOST,
     RECEIVED, REDELIVERED, RETRIED,
@@ -30,9 +30,16 @@ impl Look<'_> {
         for status in running.iter().filter(|status| !counted.contains(&*status.info.name)) {
             let name = &status.info.name;
             self.counts(&status.info, &status.counts, &status.dead_letter_reasons, status.restarts);
+            self.seen.failed.remove(name);
             self.up(name, true, false);
             self.in_flight(name, status.counts.in_flight);
-            self.subscription(name, &status.info.subscriber, &status.subscription);
+            let subscription = std::slice::from_ref(&status.subscription);
+            self.subscriptions(name, &status.info.subscriber, subscription);
+        }
+        // Said again in each look: another handler may have the same label, and not have failed.
+        for name in std::mem::take(&mut self.seen.failed) {
+            self.up(&name, false, true);
+            self.seen.failed.insert(name);
         }
     }
 
@@ -40,21 +47,27 @@ impl Look<'_> {
         let HandlerReport { info, ended, .. } = report;
         let has_failed = matches!(ended, Ended::Failed { .. });
         self.counts(info, &report.counts, &report.dead_letter_reasons, report.restarts);
-        self.up(&info.name, false, has_failed);
+        if has_failed {
+            self.seen.failed.insert(info.name.clone());
+        } else {
+            self.seen.failed.remove(&info.name);
+            self.up(&info.name, false, false);
+        }
         self.in_flight(&info.name, 0);
-        self.subscription_ended(info, has_failed);
+        self.handlers_subscription_ended(info, has_failed);
         // Another of the same name begins at zero.
         self.seen.totals.remove(&info.name);
     }
 
-    fn up(&self, handler: &str, is_up: bool, has_failed: bool) {
+    fn up(&mut self, handler: &str, is_up: bool, has_failed: bool) {
         let handler = self.shared.name(handler);
-        self.shared.gauge(HANDLER_UP, &[&*handler]).set(f64::from(is_up));
-        self.shared.gauge(HANDLER_FAILED, &[&*handler]).set(f64::from(has_failed));
+        self.gauges.say(HANDLER_UP, &[&*handler], Fold::Max, f64::from(is_up));
+        self.gauges.say(HANDLER_FAILED, &[&*handler], Fold::Max, f64::from(has_failed));
     }
 
-    fn in_flight(&self, handler: &str, messages: u64) {
-        self.shared.gauge(IN_FLIGHT, &[&*self.shared.name(handler)]).set(messages as f64);
+    fn in_flight(&mut self, handler: &str, messages: u64) {
+        let handler = self.shared.name(handler);
+        self.gauges.say(IN_FLIGHT, &[&*handler], Fold::Sum, messages as f64);
     }
 
     fn counts(

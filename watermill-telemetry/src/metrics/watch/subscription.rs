@@ -1,87 +1,138 @@
-//! The figures of a subscription.
+//! The figures of subscriptions.
 
-use metrics::Gauge;
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 use watermill_core::{
     HandlerInfo,
     subscription::{Health, SubscriptionStatus},
 };
 
-use super::Look;
-use crate::metrics::list::{
-    Metric, SUBSCRIPTION_CHANGES, SUBSCRIPTION_HEALTHY, SUBSCRIPTION_HELD_BACK, SUBSCRIPTION_LAG,
-    SUBSCRIPTION_OLDEST, SUBSCRIPTION_OUTSTANDING,
+use super::{Look, gauges::Fold};
+use crate::metrics::{
+    list::{
+        SUBSCRIPTION_CHANGES, SUBSCRIPTION_HEALTHY, SUBSCRIPTION_HELD_BACK, SUBSCRIPTION_LAG,
+        SUBSCRIPTION_OLDEST, SUBSCRIPTION_OUTSTANDING,
+    },
+    words::OTHER,
 };
 
-/// What was seen of a subscription.
+/// What was seen of the subscriptions to a topic.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Known {
-    pub(super) is_healthy: bool,
-    pub(super) held_since: Option<Instant>,
-    pub(super) has_lag: bool,
-    pub(super) has_age: bool,
+    is_healthy: bool,
+    held_since: Option<Instant>,
+}
+
+/// Whose they are: the handler and the subscriber, the topic and the consumer group.
+pub(super) type Whose = (String, String, String, Option<String>);
+
+/// What the subscriptions of one group to one topic say together: one of them is enough to read it.
+#[derive(Default)]
+struct Together {
+    is_healthy: bool,
+    is_held_back: bool,
+    outstanding: usize,
+    lag: Option<u64>,
+    oldest: Option<f64>,
 }
 
 impl Look<'_> {
-    pub(super) fn subscription(&mut self, handler: &str, subscriber: &str, status: &SubscriptionStatus) {
-        let (handler, subscriber) = (self.shared.name(handler), self.shared.name(subscriber));
-        let topic = self.shared.topic(&status.topic);
-        let labels = [&*handler, &*subscriber, &*topic];
-        let before = self.seen.subscriptions.get(&labels.join("\n")).copied();
-        let mut known = before.unwrap_or_default();
-
-        known.is_healthy = status.health == Health::Healthy;
-        // The first look is no change.
-        let changes = u64::from(before.is_some_and(|before| before.is_healthy != known.is_healthy));
-        self.shared.counter(SUBSCRIPTION_CHANGES, &labels).increment(changes);
-        self.gauge(SUBSCRIPTION_HEALTHY, &labels).set(f64::from(known.is_healthy));
-        self.gauge(SUBSCRIPTION_OUTSTANDING, &labels).set(status.outstanding as f64);
-
-        known.held_since =
-            status.held_back_by.is_some().then(|| known.held_since.unwrap_or_else(Instant::now));
-        let held = known.held_since.map_or(0.0, |since| since.elapsed().as_secs_f64());
-        self.gauge(SUBSCRIPTION_HELD_BACK, &labels).set(held);
-
-        let lag = status.lag.map(|lag| lag as f64);
-        self.while_known(SUBSCRIPTION_LAG, &labels, lag, &mut known.has_lag);
-        self.while_known(SUBSCRIPTION_OLDEST, &labels, age(status), &mut known.has_age);
-        self.seen.subscriptions.insert(labels.join("\n"), known);
+    /// All that a subscriber has just now.
+    pub(super) fn subscriptions(&mut self, handler: &str, subscriber: &str, statuses: &[SubscriptionStatus]) {
+        let mut by_topic = BTreeMap::<Whose, Together>::new();
+        for status in statuses {
+            let whose = (handler.into(), subscriber.into(), status.topic.clone(), status.group.clone());
+            by_topic.entry(whose).or_default().add(status);
+        }
+        for (whose, together) in by_topic {
+            self.together(whose, &together);
+        }
     }
 
-    /// Of a handler that has ended. What it has left behind when it failed still waits; of one that was stopped
-    /// nobody is to hear any more.
-    pub(super) fn subscription_ended(&mut self, info: &HandlerInfo, has_failed: bool) {
-        let (handler, subscriber) = (self.shared.name(&info.name), self.shared.name(&info.subscriber));
-        let topic = self.shared.topic(&info.subscribe_topic);
-        let labels = [&*handler, &*subscriber, &*topic];
-        let Some(known) = self.seen.subscriptions.remove(&labels.join("\n")) else { return };
-        for metric in [SUBSCRIPTION_HEALTHY, SUBSCRIPTION_OUTSTANDING, SUBSCRIPTION_HELD_BACK] {
-            self.gauge(metric, &labels).set(0.0);
-        }
-        for (metric, is_known) in [(SUBSCRIPTION_LAG, known.has_lag), (SUBSCRIPTION_OLDEST, known.has_age)] {
-            if is_known && !has_failed {
-                self.gauge(metric, &labels).set(0.0);
+    fn together(&mut self, whose: Whose, now: &Together) {
+        let labels = self.labels(&whose);
+        let labels = labels.each_ref().map(|label| &**label);
+        let before = self.seen.subscriptions.get(&whose).copied();
+        // The first look is no change.
+        let changes = u64::from(before.is_some_and(|before| before.is_healthy != now.is_healthy));
+        self.shared.counter(SUBSCRIPTION_CHANGES, &labels).increment(changes);
+
+        let held_since = before.and_then(|before| before.held_since);
+        let held_since = now.is_held_back.then(|| held_since.unwrap_or_else(Instant::now));
+        let held = held_since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        self.gauges.say(SUBSCRIPTION_HEALTHY, &labels, Fold::Min, f64::from(now.is_healthy));
+        self.gauges.say(SUBSCRIPTION_OUTSTANDING, &labels, Fold::Sum, now.outstanding as f64);
+        self.gauges.say(SUBSCRIPTION_HELD_BACK, &labels, Fold::Max, held);
+        let lag = now.lag.map(|lag| lag as f64);
+        self.gauges.say_if_known(SUBSCRIPTION_LAG, &labels, Fold::Sum, lag);
+        self.gauges.say_if_known(SUBSCRIPTION_OLDEST, &labels, Fold::Max, now.oldest);
+        self.seen.subscriptions.insert(whose, Known { is_healthy: now.is_healthy, held_since });
+    }
+
+    /// Of a subscriber without a router: those that it had and has no more have ended. What they have left behind still
+    /// waits, so that its figures stay.
+    pub(super) fn subscriptions_ended(&mut self, statuses: &[SubscriptionStatus]) {
+        let ended = self.seen.subscriptions.keys().filter(|(_, _, topic, group)| {
+            !statuses.iter().any(|status| status.topic == *topic && status.group == *group)
+        });
+        for whose in ended.cloned().collect::<Vec<_>>() {
+            let labels = self.labels(&whose);
+            let is_beyond = &*labels[2] == OTHER;
+            let labels = labels.each_ref().map(|label| &**label);
+            let was_healthy = self.seen.subscriptions.get(&whose).is_some_and(|known| known.is_healthy);
+            self.shared.counter(SUBSCRIPTION_CHANGES, &labels).increment(was_healthy.into());
+            self.gauges.say(SUBSCRIPTION_HEALTHY, &labels, Fold::Min, 0.0);
+            self.gauges.say(SUBSCRIPTION_OUTSTANDING, &labels, Fold::Sum, 0.0);
+            self.gauges.say(SUBSCRIPTION_HELD_BACK, &labels, Fold::Max, 0.0);
+            // It is said again and again, but of as many as there are labels.
+            if is_beyond {
+                self.seen.subscriptions.remove(&whose);
+            } else {
+                self.seen.subscriptions.insert(whose, Known::default());
             }
         }
     }
 
-    /// Sets a figure that is not always known. Once it was, it is no number while it is not: the last one would be taken for
-    /// how things stand, and a comparison with no number is never true.
-    pub(super) fn while_known(
-        &self,
-        metric: &Metric,
-        labels: &[&str],
-        figure: Option<f64>,
-        was_known: &mut bool,
-    ) {
-        *was_known |= figure.is_some();
-        if *was_known {
-            self.gauge(metric, labels).set(figure.unwrap_or(f64::NAN));
+    /// Of a handler that has ended. What it has left behind when it failed still waits; of one that was stopped
+    /// nobody is to hear any more.
+    pub(super) fn handlers_subscription_ended(&mut self, info: &HandlerInfo, has_failed: bool) {
+        let is_its = |(handler, ..): &Whose| *handler == info.name;
+        let ended: Vec<Whose> =
+            self.seen.subscriptions.keys().filter(|whose| is_its(whose)).cloned().collect();
+        for whose in ended {
+            let labels = self.labels(&whose);
+            let labels = labels.each_ref().map(|label| &**label);
+            self.seen.subscriptions.remove(&whose);
+            self.gauges.say(SUBSCRIPTION_HEALTHY, &labels, Fold::Min, 0.0);
+            for metric in [SUBSCRIPTION_OUTSTANDING, SUBSCRIPTION_HELD_BACK] {
+                self.gauges.say(metric, &labels, Fold::Max, 0.0);
+            }
+            for metric in [SUBSCRIPTION_LAG, SUBSCRIPTION_OLDEST] {
+                if !has_failed && self.gauges.is_known(metric, &labels) {
+                    self.gauges.say(metric, &labels, Fold::Max, 0.0);
+                }
+            }
         }
     }
 
-    pub(super) fn gauge(&self, metric: &Metric, labels: &[&str]) -> Gauge {
-        self.shared.gauge(metric, labels)
+    fn labels(&self, (handler, subscriber, topic, _): &Whose) -> [metrics::SharedString; 3] {
+        [self.shared.name(handler), self.shared.name(subscriber), self.shared.topic(topic)]
+    }
+}
+
+impl Together {
+    fn add(&mut self, status: &SubscriptionStatus) {
+        self.is_healthy |= status.health == Health::Healthy;
+        self.is_held_back |= status.held_back_by.is_some();
+        self.outstanding += status.outstanding;
+        if let Some(lag) = status.lag {
+            *self.lag.get_or_insert(0) += lag;
+        }
+        if let Some(age) = age(status) {
+            let oldest = self.oldest.get_or_insert(0.0);
+            *oldest = oldest.max(age);
+        }
     }
 }
 

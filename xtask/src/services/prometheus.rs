@@ -1,0 +1,22 @@
+//! Prometheus: no server of a backend, but who reads what services show. Its tests start it themselves.
+
+use std::env;
+
+use super::{StandIn, packages};
+use crate::Result;
+
+/// Installs it where it is missing. Where it cannot be had its tests are not run, which the summary says; with `CI` set
+/// that is an error.
+pub(crate) fn find_or_install() -> Result<Option<StandIn>> {
+    for program in ["prometheus", "promtool"] {
+        let install = || packages::install("prometheus");
+        if let Err(error) = packages::find_or_install(program, Vec::new, "prometheus", install) {
+            let what = format!("not run: what {program} reads of the dashboard and the rules: {error}");
+            if env::var_os("CI").is_some() {
+                return Err(what);
+            }
+            return Ok(Some(StandIn { what, lacks: &[] }));
+        }
+    }
+    Ok(None)
+}
