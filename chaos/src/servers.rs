@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -129,7 +129,12 @@ fn folder(service: Service, name: &str) -> PathBuf {
 
 /// Where the workspace's servers, and this program's logs, are.
 pub(crate) fn target() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
+    here().join("../target")
+}
+
+/// This package's folder, as cargo says it when it runs this program; clones may share what one of them compiled.
+fn here() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// Runs a verb, and returns what it prints last.
@@ -153,7 +158,7 @@ fn command(verb: &str, service: Service) -> Command {
         }
     };
     command.args(["services", "private", verb, service.name()]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.current_dir(here());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

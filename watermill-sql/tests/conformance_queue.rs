@@ -75,6 +75,11 @@ impl<S: Server> Backend for Queues<S> {
         Limits::default().ids(|id| id.chars().count() <= 36)
     }
 
+    /// Each of fifty workers looks at every commit, which takes minutes in a build without optimisation.
+    fn scale(&self) -> usize {
+        5
+    }
+
     fn dead_letter_topic(&self, _topic: &str) -> Option<String> {
         Some("dead".to_owned())
     }

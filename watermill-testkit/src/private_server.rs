@@ -150,7 +150,11 @@ fn run(verb: &str, service: Service, folders: &[&Path]) -> Result<String, String
     Ok(text.lines().last().unwrap_or_default().to_owned())
 }
 
-fn workspace() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+/// The folder that the tested package lies in, as cargo says it when it runs a test: clones that share a target folder share the
+/// compiled tests, which know of one of them.
+fn workspace() -> PathBuf {
+    let mut here =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    here.pop();
+    here
 }

@@ -55,10 +55,13 @@ pub(crate) fn read_lines(command: &mut Command, mut line: impl FnMut(&str)) -> R
     finish(command, status)
 }
 
-/// Runs a command without a word and returns what it wrote.
+/// Runs a command without a word and returns what it wrote; where it failed, its errors are part of ours.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().map_err(|error| cannot_start(command, &error))?;
-    finish(command, output.status)?;
+    finish(command, output.status).map_err(|message| {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if errors.trim().is_empty() { message } else { format!("{message}: {}", errors.trim()) }
+    })?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -123,6 +126,12 @@ mod tests {
     fn a_program_that_fails_is_an_error_that_names_it() {
         let message = run(&mut Command::new("false")).unwrap_err();
         assert!(message.starts_with("false ended with exit status: 1"), "{message}");
+    }
+
+    #[test]
+    fn what_a_quiet_program_says_of_its_failure_is_not_lost() {
+        let message = output(Command::new("sh").args(["-c", "echo the reason >&2; exit 3"])).unwrap_err();
+        assert!(message.contains("exit status: 3") && message.ends_with(": the reason"), "{message}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Where things are in this workspace, and what cargo knows about it.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use serde_json::Value;
@@ -10,8 +12,17 @@ use serde_json::Value;
 use crate::{Result, process};
 
 /// The folder of the workspace's `Cargo.toml`.
+///
+/// Cargo says where it is when it runs this program. Where it was compiled is asked second: clones that share a target folder
+/// share the program too, and cargo does not compile it again for the folder's sake.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's root")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let mut folder = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        assert!(folder.pop(), "xtask lies in the workspace's root");
+        folder
+    });
+    &ROOT
 }
 
 /// Where private servers keep their data, whatever folder cargo builds into: the test kit looks here.
