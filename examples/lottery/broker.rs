@@ -19,9 +19,7 @@ impl Broker {
     pub(crate) async fn connect(url: &BrokerUrl, messages: u32) -> Result<Self, BoxError> {
         match url {
             BrokerUrl::Memory => {
-                // Twice, since the relay may publish an event again after it was killed.
-                let capacity = 2 * messages as usize + 1024;
-                let broker = MemoryBroker::with_config(MemoryConfig::default().capacity(capacity))?;
+                let broker = in_memory(messages)?;
                 let publisher = Arc::new(broker.publisher());
                 Ok(Self { publisher, prizes: Arc::new(broker.subscriber().group("prizes")) })
             }
@@ -29,6 +27,8 @@ impl Broker {
             BrokerUrl::Kafka(brokers) => Self::kafka(brokers),
             #[cfg(feature = "pubsub")]
             BrokerUrl::PubSub(project) => Self::pubsub(project).await,
+            #[cfg(feature = "http")]
+            BrokerUrl::Http(address) => crate::webhook::open(address, in_memory(messages)?).await,
         }
     }
 
@@ -73,4 +73,10 @@ impl Broker {
             prizes: Arc::new(PubSubSubscriber::new(reading).await?),
         })
     }
+}
+
+fn in_memory(messages: u32) -> Result<MemoryBroker, BoxError> {
+    // Twice, since the relay may publish an event again after it was killed.
+    let capacity = 2 * messages as usize + 1024;
+    Ok(MemoryBroker::with_config(MemoryConfig::default().capacity(capacity))?)
 }

@@ -26,6 +26,8 @@ mod prize;
 mod progress;
 mod relay;
 mod report;
+#[cfg(feature = "http")]
+mod webhook;
 
 use std::{pin::pin, process::ExitCode};
 

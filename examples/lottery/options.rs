@@ -14,8 +14,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", default_value = "sqlite://", hide_default_value = true)]
     pub(crate) database: DatabaseUrl,
 
-    /// Where events are published: memory, and with the features of the same names kafka://HOST:PORT or
-    /// pubsub://PROJECT.
+    /// Where events are published: memory, and with the features of the same names kafka://HOST:PORT,
+    /// pubsub://PROJECT or http://HOST:PORT, where the prize service listens then.
     #[arg(long, value_name = "URL", default_value = "memory")]
     pub(crate) broker: BrokerUrl,
 
@@ -69,15 +69,21 @@ pub(crate) enum BrokerUrl {
     /// Google Pub/Sub, by a project; on an emulator if `PUBSUB_EMULATOR_HOST` names one.
     #[cfg(feature = "pubsub")]
     PubSub(String),
+    /// Webhooks, by the `host:port` where the prize service listens for them; port 0 is any that is free.
+    #[cfg(feature = "http")]
+    Http(String),
 }
 
 /// The brokers that this build has.
-const BROKERS: &str = match (cfg!(feature = "kafka"), cfg!(feature = "pubsub")) {
-    (false, false) => "memory",
-    (true, false) => "memory, kafka://HOST:PORT",
-    (false, true) => "memory, pubsub://PROJECT",
-    (true, true) => "memory, kafka://HOST:PORT, pubsub://PROJECT",
-};
+fn brokers() -> String {
+    let all = [
+        (true, "memory"),
+        (cfg!(feature = "kafka"), "kafka://HOST:PORT"),
+        (cfg!(feature = "pubsub"), "pubsub://PROJECT"),
+        (cfg!(feature = "http"), "http://HOST:PORT"),
+    ];
+    all.into_iter().filter(|(is_built, _)| *is_built).map(|(_, url)| url).collect::<Vec<_>>().join(", ")
+}
 
 impl FromStr for DatabaseUrl {
     type Err = String;
@@ -116,7 +122,11 @@ impl FromStr for BrokerUrl {
             "pubsub" if rest.is_empty() => Err("name a project: pubsub://PROJECT".to_owned()),
             #[cfg(feature = "pubsub")]
             "pubsub" => Ok(Self::PubSub(rest.to_owned())),
-            _ => Err(unsupported(scheme, BROKERS) + missing_feature(scheme)),
+            #[cfg(feature = "http")]
+            "http" if rest.is_empty() => Err("name where to listen: http://127.0.0.1:0".to_owned()),
+            #[cfg(feature = "http")]
+            "http" => Ok(Self::Http(rest.trim_end_matches('/').to_owned())),
+            _ => Err(unsupported(scheme, &brokers()) + missing_feature(scheme)),
         }
     }
 }
@@ -128,6 +138,7 @@ fn missing_feature(scheme: &str) -> &'static str {
         "mysql" | "mariadb" => "; build it with --features mysql",
         "kafka" => "; build it with --features kafka",
         "pubsub" => "; build it with --features pubsub",
+        "http" => "; build it with --features http",
         _ => "",
     }
 }
@@ -172,7 +183,7 @@ mod tests {
     #[test]
     fn what_this_build_has_not_is_refused_with_what_it_has() {
         let broker = "pigeon://localhost".parse::<BrokerUrl>().unwrap_err();
-        assert_eq!(broker, format!("`pigeon` is not supported by this build, which has: {BROKERS}"));
+        assert_eq!(broker, format!("`pigeon` is not supported by this build, which has: {}", brokers()));
         let database = "oracle://localhost/lottery".parse::<DatabaseUrl>().unwrap_err();
         assert_eq!(database, format!("`oracle` is not supported by this build, which has: {DATABASES}"));
     }

@@ -12,10 +12,14 @@ mod kafka;
 #[path = "lottery/pubsub.rs"]
 mod pubsub;
 
+#[cfg(feature = "http")]
+#[path = "lottery/http.rs"]
+mod http;
+
 use std::process::{Command, Output};
 
 /// Two draws of five crash, and the relay is killed now and then.
-#[cfg(any(feature = "kafka", feature = "pubsub"))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "http"))]
 const WITH_MANY_FAULTS: &[&str] =
     &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
 

@@ -137,13 +137,24 @@ fn with_tls(connector: HttpConnector, _config: &HttpPublisherConfig) -> Result<C
 #[cfg(feature = "tls")]
 fn with_tls(mut connector: HttpConnector, config: &HttpPublisherConfig) -> Result<Connector, String> {
     connector.enforce_http(false);
-    let builder = hyper_rustls::HttpsConnectorBuilder::new();
+    let builder = hyper_rustls::HttpsConnectorBuilder::new;
+    // The provider is named, since a process may have two and then has none by default.
+    let provider = rustls::crypto::aws_lc_rs::default_provider;
     let builder = match &config.tls {
-        Some(config) => builder.with_tls_config(config.clone()),
-        // Named, since a process may have two providers and then has none by default.
-        None => builder
-            .with_provider_and_platform_verifier(rustls::crypto::aws_lc_rs::default_provider())
-            .map_err(|error| format!("tls: {error}"))?,
+        Some(config) => builder().with_tls_config(config.clone()),
+        None => match builder().with_provider_and_platform_verifier(provider()) {
+            Ok(builder) => builder,
+            // Whoever posts to `http://` alone needs none.
+            Err(error) => {
+                tracing::warn!(%error, "this machine trusts nobody, so no https:// will do");
+                let nobody = rustls::ClientConfig::builder_with_provider(provider().into())
+                    .with_safe_default_protocol_versions()
+                    .map_err(|error| format!("tls: {error}"))?
+                    .with_root_certificates(rustls::RootCertStore::empty())
+                    .with_no_client_auth();
+                builder().with_tls_config(nobody)
+            }
+        },
     };
     Ok(builder.https_or_http().enable_http1().wrap_connector(connector))
 }

@@ -94,7 +94,7 @@ impl HttpPublisher {
     }
 
     async fn post(&self, host: &Host, url: &Uri, record: Record) -> Result<(), Failure> {
-        let _turn = host.turn(self.config.timeout + self.config.retry_after_max).await?;
+        let _turn = host.turn(self.config.timeout.saturating_add(self.config.retry_after_max)).await?;
         let answer = self.client.send(self.request(url, record)?).await?;
         let at_most = self.config.retry_after_max;
         if let Some(asked) = answer.leave_host_alone() {

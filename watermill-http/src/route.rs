@@ -75,11 +75,11 @@ impl HttpSubscriber {
         let config = &self.0.config;
         let (head, body) = request.into_parts();
         let body = read_body(config, &head.headers, body).await?;
-        if !config.secrets.is_empty() {
-            signature::verify(&config.secrets, &head.headers, &body, SystemTime::now(), config.tolerance)
+        if let Some(secrets) = &config.secrets {
+            signature::verify(secrets, &head.headers, &body, SystemTime::now(), config.tolerance)
                 .map_err(|why| (StatusCode::UNAUTHORIZED, why.to_owned()))?;
         }
-        marshaler::read(&head.headers, body, !config.secrets.is_empty())
+        marshaler::read(&head.headers, body, config.secrets.is_some())
             .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
     }
 }
@@ -153,5 +153,5 @@ fn later(retry_after: Duration) -> Response {
 
 /// In whole seconds, and rather longer.
 fn seconds(time: Duration) -> HeaderValue {
-    HeaderValue::from(time.as_secs() + u64::from(time.subsec_nanos() > 0))
+    HeaderValue::from(time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)))
 }

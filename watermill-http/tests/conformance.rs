@@ -67,7 +67,7 @@ mod subscriber {
         }
 
         fn scale(&self) -> usize {
-            10
+            50
         }
     }
 

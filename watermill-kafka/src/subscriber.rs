@@ -135,6 +135,8 @@ impl KafkaSubscriber {
         }
         let mut config = KafkaPublisherConfig::new(&self.config.brokers);
         config.options = self.config.options.dead_letters();
+        (config.create_topics, config.request_timeout) =
+            (self.config.create_topics, self.config.request_timeout);
         let publisher = KafkaPublisher::new(config)
             .map_err(|error| Failure::because(Trouble::Config, error.to_string()))?;
         let dead_letters = DeadLetter::new(publisher, dead)

@@ -112,6 +112,8 @@ async fn destination(destination: &Destination, topics: &[String]) -> Vec<String
         },
         #[cfg(feature = "redis")]
         Destination::Redis(client) => redis(client).await,
+        #[cfg(feature = "http")]
+        Destination::Http(webhook) => http(webhook).await,
     }
 }
 
@@ -145,6 +147,16 @@ async fn redis(client: &redis::Client) -> Vec<String> {
         redis::cmd("PING").exec_async(&mut connection).await
     };
     pinged.await.err().map(|error: redis::RedisError| error.to_string()).into_iter().collect()
+}
+
+/// Whether somebody listens: nothing is posted that is no message.
+#[cfg(feature = "http")]
+async fn http(webhook: &crate::config::Webhook) -> Vec<String> {
+    let has_port = webhook.host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let port = if webhook.scheme == "https" { 443 } else { 80 };
+    let address = if has_port { webhook.host.clone() } else { format!("{}:{port}", webhook.host) };
+    let connected = tokio::net::TcpStream::connect(&address).await;
+    connected.err().map(|error| format!("connect to {address}: {error}")).into_iter().collect()
 }
 
 impl Fault {

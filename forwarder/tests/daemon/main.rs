@@ -13,3 +13,5 @@ mod servers;
 mod sharding;
 mod support;
 mod tables;
+#[cfg(feature = "http")]
+mod webhooks;

@@ -2,10 +2,19 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{
+    HeaderName, HeaderValue,
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 use watermill_core::error::ConfigError;
 
 use crate::{Secret, client::check_url};
+
+/// Headers that say where a request ends.
+const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
+
+/// Nobody waits longer for a host that asks for time; and what a clock can count is far from it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How an [`HttpPublisher`](crate::HttpPublisher) posts.
 #[derive(Clone)]
@@ -49,10 +58,14 @@ impl HttpPublisherConfig {
     }
 
     /// Adds a header to every request: `content-type`, `authorization`. A header of the same name that a message
-    /// has comes from the message. Values are not shown in `Debug`. Default: none.
+    /// has comes from the message, and those that frame a request from the client. Values are not shown in `Debug`.
+    /// Default: none.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(_)) if FRAMING.contains(&name) => {
+                self.problems.push(format!("the header {name:?} is the client's to set"));
+            }
             (Ok(name), Ok(mut value)) => {
                 value.set_sensitive(true);
                 self.headers.push((name, value));
@@ -68,6 +81,9 @@ impl HttpPublisherConfig {
     #[must_use]
     pub fn sign_with(mut self, secrets: impl IntoIterator<Item = Secret>) -> Self {
         self.secrets = secrets.into_iter().collect();
+        if self.secrets.is_empty() {
+            self.problems.push("sign_with has no secret, so nothing would be signed".to_owned());
+        }
         self
     }
 
@@ -111,7 +127,7 @@ impl HttpPublisherConfig {
     }
 
     /// Sets how long `Retry-After` of an answer 429 or 503 holds back the requests to that host at most: of this
-    /// call's next try, and of all others. Default: 60 s. Zero disregards it.
+    /// call's next try, and of all others. Default: 60 s; at most a day. Zero disregards it.
     #[must_use]
     pub fn retry_after_max(mut self, at_most: Duration) -> Self {
         self.retry_after_max = at_most;
@@ -140,7 +156,7 @@ impl HttpPublisherConfig {
     /// With everything that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let url = match &self.target {
-            Target::Url(url) => check_url(url).err(),
+            Target::Url(url) => check_url(url).err().map(|problem| format!("url: {problem}")),
             _ => None,
         };
         ConfigError::check("configure the publisher to HTTP")
@@ -149,6 +165,7 @@ impl HttpPublisherConfig {
             .unless(self.concurrency > 0, "concurrency is 0, so nothing could be sent")
             .unless(!self.connect_timeout.is_zero(), "connect_timeout is zero, so nothing would be in time")
             .unless(!self.timeout.is_zero(), "timeout is zero, so nothing would be in time")
+            .unless(self.retry_after_max <= RETRY_AFTER_MAX, "retry_after_max is more than a day")
             .unless(self.metadata_bytes_max >= 2, "metadata_bytes_max is less than no metadata have")
             .finish()
     }
@@ -218,12 +235,15 @@ mod tests {
             .url("localhost:8080")
             .header("no name", "value")
             .header("name", "no\nvalue")
+            .header("Content-Length", "5")
+            .sign_with([])
+            .retry_after_max(Duration::MAX)
             .cloud_events("")
             .concurrency(0)
             .connect_timeout(Duration::ZERO)
             .timeout(Duration::ZERO)
             .metadata_bytes_max(0);
-        assert_eq!(config.validate().unwrap_err().problems().count(), 8);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 11);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::Secret;
 /// How an [`HttpSubscriber`](crate::HttpSubscriber) takes requests.
 #[derive(Clone, Debug)]
 pub struct HttpSubscriberConfig {
-    pub(crate) secrets: Vec<Secret>,
+    pub(crate) secrets: Option<Vec<Secret>>,
     pub(crate) tolerance: Duration,
     pub(crate) requests_max: usize,
     pub(crate) body_bytes_max: usize,
@@ -24,7 +24,7 @@ impl HttpSubscriberConfig {
     /// signature is asked for, nor looked at.
     #[must_use]
     pub fn verify_with(mut self, secrets: impl IntoIterator<Item = Secret>) -> Self {
-        self.secrets = secrets.into_iter().collect();
+        self.secrets = Some(secrets.into_iter().collect());
         self
     }
 
@@ -77,7 +77,10 @@ impl HttpSubscriberConfig {
     ///
     /// With everything that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        // A list that came out empty must not open the door.
+        let has_secret = self.secrets.as_ref().is_none_or(|secrets| !secrets.is_empty());
         ConfigError::check("configure the subscriber to HTTP")
+            .unless(has_secret, "verify_with has no secret, so nothing would be taken")
             .unless(self.requests_max > 0, "requests_max is 0, so nothing would be taken")
             .unless(!self.body_timeout.is_zero(), "body_timeout is zero, so nothing would be in time")
             .unless(!self.answer_timeout.is_zero(), "answer_timeout is zero, so nothing would be in time")
@@ -88,7 +91,7 @@ impl HttpSubscriberConfig {
 impl Default for HttpSubscriberConfig {
     fn default() -> Self {
         Self {
-            secrets: Vec::new(),
+            secrets: None,
             tolerance: Duration::from_secs(5 * 60),
             requests_max: 256,
             body_bytes_max: 1024 * 1024,
@@ -111,9 +114,10 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once() {
         let config = HttpSubscriberConfig::default()
+            .verify_with([])
             .requests_max(0)
             .body_timeout(Duration::ZERO)
             .answer_timeout(Duration::ZERO);
-        assert_eq!(config.validate().unwrap_err().problems().count(), 3);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 4);
     }
 }

@@ -1,19 +1,22 @@
 //! What becomes of a message by what the receiver says, or does not say.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures::{future::join, poll};
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use watermill_core::{
     Message, Publisher,
     error::{Delayed, NotAccepted, PublishError, PublishErrorKind, chain, find},
 };
 use watermill_http::{HttpPublisher, HttpPublisherConfig};
 
-use crate::{
-    in_time,
-    raw::{Conversation, Raw},
-};
+use crate::{in_time, raw::Raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -136,8 +139,10 @@ async fn a_server_that_freezes_is_not_waited_for_for_ever() {
     drop(server.accept().await);
     let frozen = async {
         let mut conversation = server.accept().await;
-        conversation.request().await.unwrap();
-        conversation.say("HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        // On a busy machine the time may be over before anything was sent.
+        if conversation.request().await.is_some() {
+            let _ = conversation.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+        }
         conversation
     };
     let (published, _held) = in_time(join(publisher.publish(&url, one()), frozen)).await;
@@ -146,34 +151,40 @@ async fn a_server_that_freezes_is_not_waited_for_for_ever() {
 
 #[tokio::test]
 async fn a_connection_is_used_again_and_a_server_that_has_restarted_is_found() {
+    const CALLS: usize = 20;
     let (server, publisher) = (Raw::start().await, default());
-    let url = server.url();
-    let publish = async || publisher.publish(&url, one()).await;
-    let serve = async |conversation: &mut Conversation| {
-        assert!(conversation.request().await.is_some());
-        conversation.say(OK).await.unwrap();
-    };
-    let first = async {
-        let mut conversation = server.accept().await;
-        serve(&mut conversation).await;
-        conversation
-    };
-    let (published, mut conversation) = in_time(join(publish(), first)).await;
-    published.unwrap();
-    in_time(join(publish(), serve(&mut conversation))).await.0.unwrap();
+    let (url, connections, requests) =
+        (server.url(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = connections.clone();
+    let serving = tokio::spawn(async move {
+        let mut conversations = JoinSet::new();
+        loop {
+            let mut conversation = server.accept().await;
+            connections.fetch_add(1, Relaxed);
+            let requests = requests.clone();
+            conversations.spawn(async move {
+                while conversation.request().await.is_some() {
+                    // In the middle of one, it goes away: nobody knows what became of that.
+                    if requests.fetch_add(1, Relaxed) == CALLS / 2 || conversation.say(OK).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = Vec::new();
+    for call in 0..CALLS {
+        if let Err(error) = in_time(publisher.publish(&url, one())).await {
+            assert!(error.is_retryable(), "{error:?}");
+            failed.push(call);
+        }
+    }
+    assert_eq!(failed, [CALLS / 2]);
+    assert!(seen.load(Relaxed) < CALLS, "{} connections", seen.load(Relaxed));
 
-    // It goes away in the middle of a request: nobody knows what became of that.
-    let leaving = async {
-        assert!(conversation.request().await.is_some());
-        drop(conversation);
-    };
-    assert!(in_time(join(publish(), leaving)).await.0.unwrap_err().is_retryable());
-    let again = async { serve(&mut server.accept().await).await };
-    in_time(join(publish(), again)).await.0.unwrap();
-
-    // It goes away between two.
-    let url = server.url();
-    drop(server);
+    // It goes away between two, and does not come back.
+    serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
     let error = in_time(publisher.publish(&url, one())).await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::Unavailable);
 }
@@ -209,18 +220,15 @@ async fn how_long_a_host_is_left_alone_has_a_bound() {
     let server = Raw::start().await;
     let publisher = publisher(HttpPublisherConfig::default().retry_after_max(Duration::ZERO));
     let url = server.url();
-    let busy = async {
+    let serve = async |answer: &str| {
         let mut conversation = server.accept().await;
         conversation.request().await.unwrap();
-        let asks = "HTTP/1.1 429 x\r\nretry-after: 999999999\r\ncontent-length: 0\r\n\r\n";
-        conversation.say(asks).await.unwrap();
-        conversation
+        conversation.say(answer).await.unwrap();
     };
-    let (published, mut conversation) = in_time(join(publisher.publish(&url, one()), busy)).await;
+    let busy =
+        serve("HTTP/1.1 429 x\r\nretry-after: 999999999\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let published = in_time(join(publisher.publish(&url, one()), busy)).await.0;
     assert!(published.unwrap_err().is_retryable());
-    let served = async {
-        conversation.request().await.unwrap();
-        conversation.say(OK).await.unwrap();
-    };
+    let served = serve(OK);
     in_time(join(publisher.publish(&url, one()), served)).await.0.unwrap();
 }

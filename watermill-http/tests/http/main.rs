@@ -7,6 +7,8 @@ mod interop;
 mod raw;
 mod relay;
 mod sending;
+#[cfg(feature = "tls")]
+mod tls;
 mod webhooks;
 
 use std::net::SocketAddr;

@@ -49,6 +49,7 @@ async fn a_request_is_answered_when_its_message_is_settled() {
         (Outcome::Ack, 200, None),
         (nack(0), 500, None),
         (nack(1_001), 500, Some("2")),
+        (Outcome::Nack { delay: Duration::MAX }, 500, Some("18446744073709551615")),
         (Outcome::Reject { reason: "secret".to_owned() }, 422, None),
     ] {
         let mut answer = Box::pin(webhooks.receive(TOPIC, request("1")));

@@ -14,12 +14,20 @@ use crate::support::{
     brokers, config, messages, next, ordered, partitions, publish, quiet, subscriber, take, topic, within,
 };
 
+fn admin() -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client")
+}
+
+/// Deletes a topic; brokers let go of it a moment later.
+pub(crate) async fn delete(topic: &str) {
+    let deleted = admin().delete_topics(&[topic], &AdminOptions::new()).await;
+    deleted.expect("the broker answers")[0].as_ref().expect("it goes");
+}
+
 /// Deletes a topic and makes it again, empty.
 pub(crate) async fn remake(topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client");
-    let options = AdminOptions::new();
-    admin.delete_topics(&[topic], &options).await.expect("the broker answers")[0].as_ref().expect("it goes");
+    delete(topic).await;
+    let (admin, options) = (admin(), AdminOptions::new());
     let made = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
     within("the topic is made again", async {
         // Its name is free once the brokers have let go of it.

@@ -31,6 +31,22 @@ async fn a_missing_dead_letter_topic_is_an_error_before_anything_is_read() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_topic_that_somebody_deletes_is_made_again_where_topics_are() {
+    let (topic, dead) = (crate::support::topic(1).await, unique("dead"));
+    let config =
+        config().group(unique("group")).dead_letter_topic(&dead).create_topics(CreateTopics::new(3, 1));
+    let mut subscription = subscriber(config).subscribe(&topic).await.expect("both are there");
+    crate::remade::delete(&dead).await;
+    within("it is gone", async { while partitions(&dead).await > 0 {} }).await;
+    publish(&topic, &messages(0..1, 1)).await;
+    next(&mut subscription).await.reject("no");
+    within("it is made", async { while partitions(&dead).await != 3 {} }).await;
+    let mut letters = subscriber(crate::support::config()).subscribe(&dead).await.expect("it subscribes");
+    assert_eq!(take(&mut letters, 1).await, ["0000"]);
+    subscription.close().await.expect("it closes");
+}
+
+#[tokio::test]
 async fn brokers_that_do_not_answer_are_an_error_that_may_be_tried_again() {
     let config =
         KafkaSubscriberConfig::new("127.0.0.1:1").request_timeout(std::time::Duration::from_millis(200));

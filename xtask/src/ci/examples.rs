@@ -16,6 +16,7 @@ struct Case {
 }
 
 const BINARY: &[&str] = &["run", "--quiet", "--bin"];
+const WITH_HTTP: &[&str] = &["run", "--quiet", "--features", "http", "--bin"];
 const TEST_OF_THE_KIT: &[&str] = &["test", "-p", "watermill-testkit", "--test"];
 
 /// Every run. The arguments must make the output repeatable: a seed, no pauses.
@@ -37,6 +38,7 @@ const CASES: &[Case] = &[
     Case { example: "queue_worker", cargo: BINARY, args: &[], expected: "queue_worker.txt" },
     Case { example: "graceful_shutdown", cargo: BINARY, args: &[], expected: "graceful_shutdown.txt" },
     Case { example: "atomic_step", cargo: BINARY, args: &[], expected: "atomic_step.txt" },
+    Case { example: "webhook_in", cargo: WITH_HTTP, args: &[], expected: "webhook_in.txt" },
     Case {
         example: "testing_handlers",
         cargo: TEST_OF_THE_KIT,

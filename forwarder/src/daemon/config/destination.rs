@@ -18,6 +18,18 @@ pub(crate) enum Destination {
     PubSub(Box<watermill_gcp::PubSubPublisherConfig>),
     #[cfg(feature = "redis")]
     Redis(redis::Client),
+    #[cfg(feature = "http")]
+    Http(Box<Webhook>),
+}
+
+/// Who is posted to.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(crate) struct Webhook {
+    pub(crate) scheme: String,
+    /// With the port, if the URL has one.
+    pub(crate) host: String,
+    pub(crate) publisher: watermill_http::HttpPublisherConfig,
 }
 
 /// A cluster of Kafka.
@@ -31,7 +43,7 @@ pub(crate) struct Kafka {
     pub(crate) status: watermill_kafka::KafkaSubscriberConfig,
 }
 
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis"))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "http"))]
 const OF_DATABASES: &[&str] = &["connections", "layout", "payload"];
 const OF_KAFKA: &[&str] =
     &["partitions", "replication", "delivery_timeout", "checkpoint_topic", "options", "options_file"];
@@ -46,7 +58,7 @@ impl Destination {
             Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
-            #[cfg(any(feature = "pubsub", feature = "redis"))]
+            #[cfg(any(feature = "pubsub", feature = "redis", feature = "http"))]
             _ => false,
         }
     }
@@ -61,6 +73,8 @@ impl Destination {
             Self::PubSub(_) => "pubsub".to_owned(),
             #[cfg(feature = "redis")]
             Self::Redis(client) => format!("redis://{}", client.get_connection_info().addr()),
+            #[cfg(feature = "http")]
+            Self::Http(webhook) => format!("{}://{}", webhook.scheme, webhook.host),
         }
     }
 }
@@ -72,6 +86,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
         "kafka" => kafka(reader, rest),
         "pubsub" => pubsub(reader, rest),
         "redis" | "rediss" => redis(reader, &url),
+        "http" | "https" => http(reader, &url),
         _ => sql(reader, &url),
     };
     match read {
@@ -86,8 +101,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
 fn sql(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     let schemes = ["postgres", "postgresql", "mysql", "mariadb", "sqlite"];
     if !schemes.iter().any(|scheme| url.split(':').next() == Some(scheme)) {
-        let known =
-            "url: it begins with kafka://, pubsub://, redis://, postgres://, mysql://, mariadb:// or sqlite:";
+        let known = "url: it begins with kafka://, pubsub://, redis://, http://, https://, postgres://, mysql://, \
+             mariadb:// or sqlite:";
         return Err(ConfigError::new("read the URL of a destination", known));
     }
     reader.no_use("destination", OF_KAFKA, "a database");
@@ -178,6 +193,32 @@ fn redis(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError>
     Ok(Destination::Redis(redis::Client::open(info).map_err(wrong)?))
 }
 
+/// `{topic}` in the URL stands for the topic.
+#[cfg(feature = "http")]
+fn http(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
+    use watermill_http::{HttpPublisherConfig, Secret};
+
+    const TOPIC: &str = "{topic}";
+
+    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
+        reader.no_use("destination", names, "a webhook");
+    }
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (scheme, host) = (scheme.to_owned(), rest.split(['/', '?']).next().unwrap_or_default().to_owned());
+    // Every topic leads to a URL of this form: what is wrong with one is wrong with all.
+    let of_any = HttpPublisherConfig::default().url(url.replace(TOPIC, "topic"));
+    reader.check("destination", of_any.validate());
+    let url = url.to_owned();
+    let mut publisher = HttpPublisherConfig::default().url_of(move |topic| url.replace(TOPIC, topic));
+    if let Some(secret) = reader.password("destination") {
+        let secret: Secret = secret.0.parse().map_err(|error| {
+            ConfigError::new("read the secret of a webhook", format!("password: {error}"))
+        })?;
+        publisher = publisher.sign_with([secret]);
+    }
+    Ok(Destination::Http(Box::new(Webhook { scheme, host, publisher })))
+}
+
 #[cfg(not(feature = "kafka"))]
 fn kafka(_reader: &mut Reader<'_>, _brokers: &str) -> Result<Destination, ConfigError> {
     not_built("kafka")
@@ -193,7 +234,12 @@ fn redis(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigErro
     not_built("redis")
 }
 
-#[cfg(not(all(feature = "kafka", feature = "pubsub", feature = "redis")))]
+#[cfg(not(feature = "http"))]
+fn http(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
+    not_built("http")
+}
+
+#[cfg(not(all(feature = "kafka", feature = "pubsub", feature = "redis", feature = "http")))]
 fn not_built(feature: &str) -> Result<Destination, ConfigError> {
     let problem = format!("url: this program is built without `{feature}`");
     Err(ConfigError::new("read the URL of a destination", problem))

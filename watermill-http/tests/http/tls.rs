@@ -1,0 +1,59 @@
+//! Publishing to `https://`, to whom the publisher trusts and to nobody else.
+
+use std::sync::Arc;
+
+use futures::future::join;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs::default_provider};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+use watermill_core::{Message, Publisher, error::PublishErrorKind};
+use watermill_http::{HttpPublisher, HttpPublisherConfig};
+
+use crate::in_time;
+
+#[tokio::test]
+async fn a_receiver_that_is_trusted_gets_the_message_and_another_does_not() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let trusting = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    let server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let (acceptor, listener) =
+        (TlsAcceptor::from(Arc::new(server)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let url = format!("https://localhost:{}/hooks", listener.local_addr().unwrap().port());
+
+    let publish = async |config: HttpPublisherConfig| {
+        HttpPublisher::new(config).unwrap().publish(&url, vec![Message::new("x")]).await
+    };
+    let serve = async || {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await?;
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\nx") {
+            stream.read_buf(&mut read).await?;
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+        stream.flush().await
+    };
+    let (published, served) =
+        in_time(join(publish(HttpPublisherConfig::default().tls(trusting)), serve())).await;
+    published.unwrap();
+    served.unwrap();
+    // Of what the machine trusts, this is nothing: it hears no message.
+    let (published, served) = in_time(join(publish(HttpPublisherConfig::default()), serve())).await;
+    assert_eq!(published.unwrap_err().kind(), PublishErrorKind::Unavailable);
+    served.unwrap_err();
+}
