@@ -1,15 +1,18 @@
 //! The dashboard and the rules name metrics that there are, with labels that they have, and the rules fire when they should.
 
+#[cfg(feature = "prometheus")]
 mod live;
+#[cfg(feature = "prometheus")]
 mod prometheus;
 mod queries;
+#[cfg(feature = "prometheus")]
 mod service;
 
-use std::{collections::BTreeSet, process::Command};
+use std::collections::BTreeSet;
 
 use watermill_telemetry::metrics::ALL;
 
-use queries::{DASHBOARD, RULES, dashboard, metric, names, path, read, rules, set};
+use queries::{DASHBOARD, RULES, dashboard, metric, names, read, rules, set};
 
 #[test]
 fn every_metric_and_label_that_the_dashboard_names_exists() {
@@ -40,20 +43,6 @@ fn metrics_and_labels_are_found_in_a_query() {
     let (names, labels) = names(query);
     assert_eq!(names, set(&["a_total", "g"]));
     assert_eq!(labels, set(&["relay", "le", "kind", "c", "f"]));
-}
-
-#[test]
-fn the_rules_are_well_formed_and_fire_when_they_should() {
-    if Command::new("promtool").arg("--version").output().is_err() {
-        println!("not run: promtool is not installed (Debian: apt-get install prometheus)");
-        return;
-    }
-    for (verb, file) in [("check", RULES), ("test", "prometheus/alerts.test.yml")] {
-        let output = Command::new("promtool").args([verb, "rules"]).arg(path(file)).output().unwrap();
-        let said =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "promtool {verb} rules {file}:\n{said}");
-    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A Prometheus for one test.
+//! A Prometheus for one test, and its `promtool`.
 
 use std::{
     fs,
@@ -26,17 +26,30 @@ pub(crate) struct Prometheus {
     data: PathBuf,
 }
 
+/// What to do about a program that is not there.
+const MISSING: &str = "prometheus and promtool have to be installed (Debian: apt-get install prometheus; cargo xtask test does it)";
+
+#[test]
+fn the_rules_are_well_formed_and_fire_when_they_should() {
+    for (verb, file) in [("check", RULES), ("test", "prometheus/alerts.test.yml")] {
+        let output = Command::new("promtool").args([verb, "rules"]).arg(path(file)).output();
+        let output = output.unwrap_or_else(|error| panic!("{MISSING}: {error}"));
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "promtool {verb} rules {file}:\n{said}");
+    }
+}
+
 /// How often a port that was free may be taken by somebody else until the server has it.
 const STARTS_MAX: usize = 5;
 
 impl Prometheus {
-    /// One that scrapes `target` and evaluates the rules every second. None where the program is not installed.
-    pub(crate) async fn start(target: SocketAddr) -> Option<Self> {
-        Command::new("prometheus").arg("--version").output().ok()?;
+    /// One that scrapes `target` and evaluates the rules every second.
+    pub(crate) async fn start(target: SocketAddr) -> Self {
         for _ in 0..STARTS_MAX {
             let mut started = Self::spawn(target);
             if timeout(patience(), started.is_ready()).await.unwrap_or(false) {
-                return Some(started);
+                return started;
             }
         }
         panic!("prometheus does not start; what it says is in {}", folder().display());
@@ -57,7 +70,7 @@ impl Prometheus {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("prometheus is a program");
+            .unwrap_or_else(|error| panic!("{MISSING}: {error}"));
         Self { process, address, data }
     }
 

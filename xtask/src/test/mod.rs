@@ -41,12 +41,15 @@ pub(crate) fn check() -> Result {
 
 fn run_with(args: &[String], unsteady_max: usize) -> Result {
     let watch = Stopwatch::start();
+    // First, for what fails before anything is up leaves nothing up.
+    let mut stand_ins = Vec::from_iter(texts::of_another_compiler()?);
+    stand_ins.extend(services::prometheus::find_or_install()?);
     let started = services::up()?;
     let mut summary = Summary::default();
-    let mut stand_ins = services::stand_ins()?;
-    stand_ins.extend(texts::of_another_compiler()?);
-    stand_ins.extend(services::prometheus::find_or_install()?);
-    let outcome = features(&stand_ins).and_then(|features| test(args, &features, unsteady_max, &mut summary));
+    let outcome = services::stand_ins().and_then(|of_services| {
+        stand_ins.extend(of_services);
+        test(args, &features(&stand_ins)?, unsteady_max, &mut summary)
+    });
     let stopped = if started == Started::Some { services::down() } else { Ok(()) };
 
     println!("\n{summary}, in {}", watch.elapsed());
