@@ -27,6 +27,7 @@ pub struct HttpPublisherConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) call_budget: Duration,
     pub(crate) retry_after_max: Duration,
     pub(crate) metadata_bytes_max: usize,
     #[cfg(feature = "tls")]
@@ -96,8 +97,8 @@ impl HttpPublisherConfig {
         self
     }
 
-    /// Sets how many requests to one host are in progress at once, over all calls; others wait for their turn, for no
-    /// longer than `timeout` and `retry_after_max` together. As many connections are kept. Default: 32.
+    /// Sets how many requests to one host are in progress at once, over all calls; others wait for their turn, within
+    /// the [`call_budget`](Self::call_budget). As many connections are kept. Default: 32.
     #[must_use]
     pub fn concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests;
@@ -116,6 +117,16 @@ impl HttpPublisherConfig {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets for how long a call begins requests, and waits for its turn at the host. What it has not begun with by
+    /// then is not sent and not accepted, with an error that is worth another try: so whoever gives a call up after
+    /// some time hears before what was accepted. A call ends within this and `timeout` together, which have to be
+    /// less than a relay's `call_timeout` and what it has to drain. Default: 20 s.
+    #[must_use]
+    pub fn call_budget(mut self, budget: Duration) -> Self {
+        self.call_budget = budget;
         self
     }
 
@@ -165,6 +176,7 @@ impl HttpPublisherConfig {
             .unless(self.concurrency > 0, "concurrency is 0, so nothing could be sent")
             .unless(!self.connect_timeout.is_zero(), "connect_timeout is zero, so nothing would be in time")
             .unless(!self.timeout.is_zero(), "timeout is zero, so nothing would be in time")
+            .unless(!self.call_budget.is_zero(), "call_budget is zero, so nothing would be sent")
             .unless(self.retry_after_max <= RETRY_AFTER_MAX, "retry_after_max is more than a day")
             .unless(self.metadata_bytes_max >= 2, "metadata_bytes_max is less than no metadata have")
             .finish()
@@ -192,6 +204,7 @@ impl Default for HttpPublisherConfig {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
+            call_budget: Duration::from_secs(20),
             retry_after_max: Duration::from_secs(60),
             metadata_bytes_max: 8 * 1024,
             #[cfg(feature = "tls")]
@@ -213,6 +226,7 @@ impl fmt::Debug for HttpPublisherConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("timeout", &self.timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("call_budget", &self.call_budget)
             .field("retry_after_max", &self.retry_after_max)
             .field("metadata_bytes_max", &self.metadata_bytes_max)
             .finish_non_exhaustive()
@@ -242,8 +256,9 @@ mod tests {
             .concurrency(0)
             .connect_timeout(Duration::ZERO)
             .timeout(Duration::ZERO)
+            .call_budget(Duration::ZERO)
             .metadata_bytes_max(0);
-        assert_eq!(config.validate().unwrap_err().problems().count(), 11);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 12);
     }
 
     #[test]
