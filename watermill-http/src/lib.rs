@@ -5,6 +5,7 @@
 mod client;
 mod cloud_events;
 mod config;
+mod connector;
 mod error;
 mod events;
 mod hosts;

@@ -105,7 +105,8 @@ impl HttpPublisherConfig {
         self
     }
 
-    /// Sets how long connecting may take. Default: 5 s.
+    /// Sets how long connecting may take, from the host's name to the end of the TLS handshake. Then nothing was sent.
+    /// Default: 5 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

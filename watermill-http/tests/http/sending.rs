@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use axum::{Router, body::Bytes, routing::post};
@@ -15,6 +14,7 @@ use watermill_core::{
     error::{NotAccepted, PublishErrorKind},
 };
 use watermill_http::{HttpPublisher, HttpPublisherConfig};
+use watermill_testkit::patience;
 
 use crate::{in_time, raw::Raw, serve};
 
@@ -72,7 +72,7 @@ async fn behind_a_message_that_is_not_accepted_nothing_of_its_key_is_sent() {
 
 #[tokio::test]
 async fn what_a_call_has_no_time_for_is_not_sent_and_not_accepted() {
-    const BUDGET: Duration = Duration::from_secs(20);
+    let budget = patience() / 2;
     let desk = Desk::default();
     let taking = desk.clone();
     let take = move |headers: HeaderMap, _: Bytes| {
@@ -83,13 +83,14 @@ async fn what_a_call_has_no_time_for_is_not_sent_and_not_accepted() {
             if id == "2" {
                 // The receiver takes its time, by the clock that the publisher looks at.
                 tokio::time::pause();
-                tokio::time::advance(BUDGET).await;
+                tokio::time::advance(budget).await;
                 tokio::time::resume();
             }
         }
     };
     let url = format!("http://{}/", serve(Router::new().route("/", post(take))).await);
-    let publisher = HttpPublisher::new(HttpPublisherConfig::default().call_budget(BUDGET)).unwrap();
+    let publisher =
+        HttpPublisher::new(HttpPublisherConfig::default().call_budget(budget).timeout(patience())).unwrap();
     let call = keyed("a", &["1", "2", "3", "4"]);
     let error = in_time(publisher.publish(&url, call.clone())).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (PublishErrorKind::Unavailable, true));
