@@ -3,20 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use axum::{
-    body::Body,
     extract::Request,
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, post},
 };
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH, header::RETRY_AFTER};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use tokio::{sync::oneshot, time::timeout};
-use watermill_core::{Message, delivery::Outcome, error::find};
+use watermill_core::{Message, backend::Source as _, delivery::Outcome};
 
-use crate::{
-    HttpSubscriber, HttpSubscriberConfig, marshaler, settle::Settlement, signature, subscriber::Queue,
-};
+use crate::{HttpSubscriber, body, marshaler, settle::Settlement, signature, subscriber::Queue};
 
 impl HttpSubscriber {
     /// The route of a topic, for `POST`. Put it wherever it belongs in a router of axum:
@@ -40,7 +35,7 @@ impl HttpSubscriber {
     /// | 200 | the delivery was acked |
     /// | 422 | it was rejected: sending it again is in vain |
     /// | 500 | it was nacked; with a `Retry-After` where the nack has a delay |
-    /// | 503 | nobody is subscribed, too many requests are in hand, it took too long, or the subscription has ended; with a `Retry-After` |
+    /// | 503 | too many requests are in hand, with a `Retry-After`; or, without one, nobody is subscribed, it took too long, or the subscription has ended |
     /// | 400 | it cannot be read |
     /// | 401 | its signature is missing, is wrong, or is too old |
     /// | 408, 413 | its body came too slowly, or is too large |
@@ -52,7 +47,7 @@ impl HttpSubscriber {
     pub async fn receive(&self, topic: &str, request: Request) -> Response {
         let config = &self.0.config;
         // Before the body is read, for bodies are what takes memory.
-        let Ok(_permit) = self.0.requests.try_acquire() else { return later(config.retry_after) };
+        let Ok(_permit) = self.0.requests.try_acquire() else { return busy(config.retry_after) };
         let message = match self.read(request).await {
             Ok(message) => message,
             Err((status, why)) => {
@@ -60,13 +55,13 @@ impl HttpSubscriber {
                 return status.into_response();
             }
         };
-        let Some(waiting) = self.0.push(topic, message) else { return later(config.retry_after) };
+        let Some(waiting) = self.0.push(topic, message) else { return later() };
         match timeout(config.answer_timeout, waiting.settled()).await {
             Ok(Some(Settlement::Handled(outcome))) => answer_of(&outcome),
-            Ok(Some(Settlement::NotBegun) | None) => later(config.retry_after),
+            Ok(Some(Settlement::NotBegun) | None) => later(),
             Err(_) => {
                 tracing::warn!(topic, "a request was not handled in time");
-                later(config.retry_after)
+                later()
             }
         }
     }
@@ -74,7 +69,7 @@ impl HttpSubscriber {
     async fn read(&self, request: Request) -> Result<Message, (StatusCode, String)> {
         let config = &self.0.config;
         let (head, body) = request.into_parts();
-        let body = read_body(config, &head.headers, body).await?;
+        let body = body::read(config, &head.headers, body).await?;
         if let Some(secrets) = &config.secrets {
             signature::verify(secrets, &head.headers, &body, SystemTime::now(), config.tolerance)
                 .map_err(|why| (StatusCode::UNAUTHORIZED, why.to_owned()))?;
@@ -109,29 +104,12 @@ impl Drop for Waiting {
         let Queue { shared, origin, .. } = &self.queue;
         if !self.answer.is_terminated() {
             origin.revoke(|| shared.lock().ledger.lose(self.number));
-            // It has made room.
-            shared.wake_stream();
-        }
-    }
-}
-
-async fn read_body(
-    config: &HttpSubscriberConfig,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Bytes, (StatusCode, String)> {
-    let too_large =
-        || (StatusCode::PAYLOAD_TOO_LARGE, format!("its body has more than {} bytes", config.body_bytes_max));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > config.body_bytes_max as u64) {
-        return Err(too_large());
-    }
-    match timeout(config.body_timeout, Limited::new(body, config.body_bytes_max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if find::<LengthLimitError>(&*error).is_some() => Err(too_large()),
-        Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("its body was cut off: {error}"))),
-        Err(_) => {
-            Err((StatusCode::REQUEST_TIMEOUT, format!("its body took more than {:?}", config.body_timeout)))
+            // It has made room; and where intake has stopped, it may be the last one that the task waits for.
+            let is_stopped = shared.lock().is_stopped();
+            match is_stopped {
+                true => shared.stop_intake(),
+                false => shared.wake_stream(),
+            }
         }
     }
 }
@@ -147,7 +125,13 @@ fn answer_of(outcome: &Outcome) -> Response {
     }
 }
 
-fn later(retry_after: Duration) -> Response {
+/// Asks to send this message again. Without `Retry-After`, by which a sender may leave all routes of this server alone.
+fn later() -> Response {
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
+
+/// Asks to leave the server alone for a while.
+fn busy(retry_after: Duration) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds(retry_after))]).into_response()
 }
 

@@ -12,7 +12,7 @@ use tokio::{
 use watermill_core::{
     Delivery, Message, Publisher, Subscriber, Subscription, Window,
     delivery::Outcome,
-    error::{PublishErrorKind, SettleErrorKind, chain},
+    error::{Delayed, PublishErrorKind, SettleErrorKind, chain, find},
 };
 use watermill_http::{HttpPublisher, HttpPublisherConfig, HttpSubscriber, HttpSubscriberConfig, Secret};
 
@@ -70,7 +70,7 @@ async fn without_a_subscription_or_room_a_request_is_to_come_again() {
     let webhooks =
         webhooks(HttpSubscriberConfig::default().requests_max(1).retry_after(Duration::from_secs(7)));
     let answer = in_time(webhooks.receive(TOPIC, request("1"))).await;
-    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, Some("7")));
+    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, None));
 
     let subscription = webhooks.subscribe(TOPIC).await.unwrap();
     let mut held = Box::pin(webhooks.receive(TOPIC, request("1")));
@@ -78,7 +78,8 @@ async fn without_a_subscription_or_room_a_request_is_to_come_again() {
     let answer = in_time(webhooks.receive(TOPIC, request("2"))).await;
     assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, Some("7")));
     subscription.close().await.unwrap();
-    assert_eq!(in_time(held).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let answer = in_time(held).await;
+    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, None));
     // The room is free again.
     assert_eq!(webhooks.status().len(), 0);
     let _subscription = webhooks.subscribe(TOPIC).await.unwrap();
@@ -154,7 +155,7 @@ async fn a_message_that_takes_too_long_is_lost_and_to_come_again() {
     assert!(poll!(&mut answer).is_pending());
     let delivery = next(&mut subscription).await;
     let answer = answer.await;
-    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
+    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, None));
     assert!(delivery.is_lost() && delivery.cancellation().is_cancelled());
     assert_eq!(delivery.ack_confirmed().await.unwrap_err().kind(), SettleErrorKind::Lost);
 }
@@ -175,6 +176,44 @@ async fn a_graceful_stop_answers_what_is_begun_when_it_is_done_and_the_rest_at_o
     delivery.ack();
     assert_eq!(in_time(begun).await.status(), StatusCode::OK);
     subscription.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_without_a_subscription_holds_back_no_other_of_its_host() {
+    let webhooks = default();
+    let mut subscription = webhooks.subscribe(TOPIC).await.unwrap();
+    let routes = Router::new().route("/gone", webhooks.route("gone")).route("/", webhooks.route(TOPIC));
+    let host = format!("http://{}", serve(routes).await);
+    let publisher =
+        HttpPublisher::new(HttpPublisherConfig::default().url_of(move |path| format!("{host}{path}")));
+    let publisher = publisher.unwrap();
+    let error = in_time(publisher.publish("/gone", vec![Message::new("x")])).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+    assert!(find::<Delayed>(&error).is_none(), "{error:?}");
+    let acking = async { next(&mut subscription).await.ack() };
+    in_time(futures::future::join(publisher.publish("/", vec![Message::new("x")]), acking)).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_stopped_ends_when_the_last_caller_has_gone() {
+    let webhooks = default();
+    let mut subscription = webhooks.subscribe(TOPIC).await.unwrap();
+    let mut answer = Box::pin(webhooks.receive(TOPIC, request("1")));
+    assert!(poll!(&mut answer).is_pending());
+    let delivery = next(&mut subscription).await;
+    subscription.stop_intake();
+    // Its task has looked, and sleeps.
+    assert!(in_time(subscription.next()).await.is_none());
+    tokio::task::yield_now().await;
+    assert_eq!(webhooks.status().len(), 1);
+    drop(answer);
+    assert!(delivery.is_lost());
+    in_time(async {
+        while !webhooks.status().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
