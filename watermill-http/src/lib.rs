@@ -13,6 +13,7 @@ mod hosts;
 mod marshaler;
 mod publisher;
 mod route;
+mod seldom;
 mod settle;
 mod signature;
 mod subscriber;

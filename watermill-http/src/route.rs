@@ -8,10 +8,18 @@ use axum::{
     routing::{MethodRouter, post},
 };
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{SemaphorePermit, oneshot},
+    time::timeout,
+};
 use watermill_core::{Message, backend::Source as _, delivery::Outcome};
 
-use crate::{HttpSubscriber, body, marshaler, settle::Settlement, signature, subscriber::Queue};
+use crate::{
+    HttpSubscriber, body, marshaler,
+    settle::Settlement,
+    signature::Claim,
+    subscriber::{Inner, Queue},
+};
 
 impl HttpSubscriber {
     /// The route of a topic, for `POST`. Put it wherever it belongs in a router of axum:
@@ -45,18 +53,12 @@ impl HttpSubscriber {
     /// Dropped, as a server does when the caller hangs up, the delivery is lost: its cancellation fires, it is not begun if
     /// it was not yet, and an ack of it that is waited for fails.
     pub async fn receive(&self, topic: &str, request: Request) -> Response {
-        let config = &self.0.config;
-        // Before the body is read, for bodies are what takes memory.
-        let Ok(_permit) = self.0.requests.try_acquire() else { return busy(config.retry_after) };
-        let message = match self.read(request).await {
-            Ok(message) => message,
-            Err((status, why)) => {
-                tracing::warn!(topic, %status, why, "a request was refused");
-                return status.into_response();
-            }
+        let (_permit, message) = match self.0.take_in(request).await {
+            Ok(taken) => taken,
+            Err(refusal) => return self.0.refuse(topic, refusal),
         };
         let Some(waiting) = self.0.push(topic, message) else { return later() };
-        match timeout(config.answer_timeout, waiting.settled()).await {
+        match timeout(self.0.config.answer_timeout, waiting.settled()).await {
             Ok(Some(Settlement::Handled(outcome))) => answer_of(&outcome),
             Ok(Some(Settlement::NotBegun) | None) => later(),
             Err(_) => {
@@ -65,17 +67,77 @@ impl HttpSubscriber {
             }
         }
     }
+}
 
-    async fn read(&self, request: Request) -> Result<Message, (StatusCode, String)> {
-        let config = &self.0.config;
+/// Why a request does not become a delivery.
+enum Refusal {
+    TooMany,
+    Unsigned(&'static str),
+    Unreadable(StatusCode, String),
+}
+
+impl Inner {
+    /// The message of a request, and the permit that it holds while it is in hand.
+    async fn take_in(&self, request: Request) -> Result<(SemaphorePermit<'_>, Message), Refusal> {
+        let config = &self.config;
         let (head, body) = request.into_parts();
+        // Before there is a permit, so that whoever sends without a signature takes none from those who have one.
+        let claim = match &config.secrets {
+            Some(secrets) => Some((Claim::of(&head.headers, SystemTime::now(), config.tolerance)?, secrets)),
+            None => None,
+        };
+        // Before the body is read, for bodies are what takes memory.
+        let permit = self.requests.try_acquire().map_err(|_| Refusal::TooMany)?;
         let body = body::read(config, &head.headers, body).await?;
-        if let Some(secrets) = &config.secrets {
-            signature::verify(secrets, &head.headers, &body, SystemTime::now(), config.tolerance)
-                .map_err(|why| (StatusCode::UNAUTHORIZED, why.to_owned()))?;
+        if let Some((claim, secrets)) = claim {
+            claim.verify(secrets, &body)?;
         }
-        marshaler::read(&head.headers, body, config.secrets.is_some())
-            .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
+        match marshaler::read(&head.headers, body, config.secrets.is_some()) {
+            Ok(message) => Ok((permit, message)),
+            Err(error) => Err(Refusal::Unreadable(StatusCode::BAD_REQUEST, error.to_string())),
+        }
+    }
+
+    fn refuse(&self, topic: &str, refusal: Refusal) -> Response {
+        match refusal {
+            Refusal::TooMany => {
+                if let Some(requests) = self.turned_away.once_more() {
+                    let in_hand = self.config.requests_max;
+                    tracing::warn!(
+                        topic,
+                        requests,
+                        in_hand,
+                        "requests were turned away: too many are in hand"
+                    );
+                }
+                let retry_after = [(RETRY_AFTER, seconds(self.config.retry_after))];
+                (StatusCode::SERVICE_UNAVAILABLE, retry_after).into_response()
+            }
+            Refusal::Unsigned(why) => {
+                if let Some(requests) = self.unsigned.once_more() {
+                    tracing::warn!(topic, requests, why, "requests without a good signature were refused");
+                }
+                StatusCode::UNAUTHORIZED.into_response()
+            }
+            Refusal::Unreadable(status, why) => {
+                tracing::warn!(topic, %status, why, "a request was refused");
+                status.into_response()
+            }
+        }
+    }
+}
+
+impl From<&'static str> for Refusal {
+    /// What is wrong with a signature.
+    fn from(why: &'static str) -> Self {
+        Self::Unsigned(why)
+    }
+}
+
+impl From<(StatusCode, String)> for Refusal {
+    /// What is wrong with a body.
+    fn from((status, why): (StatusCode, String)) -> Self {
+        Self::Unreadable(status, why)
     }
 }
 
@@ -128,11 +190,6 @@ fn answer_of(outcome: &Outcome) -> Response {
 /// Asks to send this message again. Without `Retry-After`, by which a sender may leave all routes of this server alone.
 fn later() -> Response {
     StatusCode::SERVICE_UNAVAILABLE.into_response()
-}
-
-/// Asks to leave the server alone for a while.
-fn busy(retry_after: Duration) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds(retry_after))]).into_response()
 }
 
 /// In whole seconds, and rather longer.

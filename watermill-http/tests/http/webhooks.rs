@@ -1,6 +1,9 @@
 //! What a route answers, and what becomes of a delivery whose caller has gone.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    task::Poll,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use futures::{StreamExt as _, poll, stream};
@@ -296,6 +299,41 @@ async fn only_what_is_signed_with_a_known_secret_just_now_comes_in() {
         .body(Body::from("x"))
         .unwrap();
     assert_eq!(webhooks.receive(TOPIC, stale).await.status(), StatusCode::UNAUTHORIZED);
+    assert!(poll!(subscription.next()).is_pending());
+}
+
+#[tokio::test]
+async fn who_sends_without_a_signature_takes_no_room_from_those_who_have_one() {
+    let secret: Secret = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB".parse().unwrap();
+    let webhooks = webhooks(HttpSubscriberConfig::default().requests_max(1).verify_with([secret.clone()]));
+    let mut subscription = webhooks.subscribe(TOPIC).await.unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let zeros = format!("v1,{}=", "A".repeat(43));
+    let never = || Body::from_stream(stream::pending::<Result<&str, std::io::Error>>());
+    let unsigned = |time: u64, signature: &str| {
+        let request = Request::post("/").header("webhook-id", "1").header("webhook-timestamp", time);
+        request.header("webhook-signature", signature).body(never()).unwrap()
+    };
+    // Whose body is not waited for.
+    for request in [
+        Request::post("/").body(never()).unwrap(),
+        unsigned(now - 3600, &zeros),
+        unsigned(now, ""),
+        unsigned(now, "v1,AAAA"),
+        unsigned(now, &zeros.replacen("v1", "v2", 1)),
+    ] {
+        let answer = Box::pin(webhooks.receive(TOPIC, request));
+        let Poll::Ready(answer) = poll!(answer) else { panic!("it is answered at once") };
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    // One that looks signed is known by its body alone.
+    let mut forged = Box::pin(webhooks.receive(TOPIC, unsigned(now, &zeros)));
+    assert!(poll!(&mut forged).is_pending());
+    assert_eq!(webhooks.receive(TOPIC, unsigned(now, "")).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        webhooks.receive(TOPIC, unsigned(now, &zeros)).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(poll!(subscription.next()).is_pending());
 }
 
