@@ -13,8 +13,8 @@ use crate::{Secret, client::check_url};
 /// Headers that say where a request ends.
 const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 
-/// Nobody waits longer for a host that asks for time; and what a clock can count is far from it.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nobody has a use for more; and what a clock can count is far from it.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How an [`HttpPublisher`](crate::HttpPublisher) posts.
 #[derive(Clone)]
@@ -131,7 +131,8 @@ impl HttpPublisherConfig {
         self
     }
 
-    /// Sets how long a connection is kept without a request. To be less than the receiver keeps it. Default: 30 s.
+    /// Sets how long a connection is kept without a request. To be less than the receiver keeps it. Default: 30 s;
+    /// at most a day.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
@@ -147,7 +148,7 @@ impl HttpPublisherConfig {
     }
 
     /// Sets how many bytes the header with a message's metadata may have; larger ones are refused before anything
-    /// is sent. Default: 8 KiB, which nginx and others take for one header.
+    /// is sent. Default: 8,000, which with the header's name is less than nginx and Apache take for one.
     #[must_use]
     pub fn metadata_bytes_max(mut self, bytes: usize) -> Self {
         self.metadata_bytes_max = bytes;
@@ -178,7 +179,8 @@ impl HttpPublisherConfig {
             .unless(!self.connect_timeout.is_zero(), "connect_timeout is zero, so nothing would be in time")
             .unless(!self.timeout.is_zero(), "timeout is zero, so nothing would be in time")
             .unless(!self.call_budget.is_zero(), "call_budget is zero, so nothing would be sent")
-            .unless(self.retry_after_max <= RETRY_AFTER_MAX, "retry_after_max is more than a day")
+            .unless(self.idle_timeout <= DAY, "idle_timeout is more than a day")
+            .unless(self.retry_after_max <= DAY, "retry_after_max is more than a day")
             .unless(self.metadata_bytes_max >= 2, "metadata_bytes_max is less than no metadata have")
             .finish()
     }
@@ -207,7 +209,7 @@ impl Default for HttpPublisherConfig {
             idle_timeout: Duration::from_secs(30),
             call_budget: Duration::from_secs(20),
             retry_after_max: Duration::from_secs(60),
-            metadata_bytes_max: 8 * 1024,
+            metadata_bytes_max: 8_000,
             #[cfg(feature = "tls")]
             tls: None,
             problems: Vec::new(),
@@ -253,13 +255,14 @@ mod tests {
             .header("Content-Length", "5")
             .sign_with([])
             .retry_after_max(Duration::MAX)
+            .idle_timeout(Duration::MAX)
             .cloud_events("")
             .concurrency(0)
             .connect_timeout(Duration::ZERO)
             .timeout(Duration::ZERO)
             .call_budget(Duration::ZERO)
             .metadata_bytes_max(0);
-        assert_eq!(config.validate().unwrap_err().problems().count(), 12);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 13);
     }
 
     #[test]
