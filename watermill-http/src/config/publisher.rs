@@ -123,8 +123,9 @@ impl HttpPublisherConfig {
 
     /// Sets for how long a call begins requests, and waits for its turn at the host. What it has not begun with by
     /// then is not sent and not accepted, with an error that is worth another try: so whoever gives a call up after
-    /// some time hears before what was accepted. A call ends within this and `timeout` together, which have to be
-    /// less than a relay's `call_timeout` and what it has to drain. Default: 20 s.
+    /// some time hears before what was accepted. A call ends within this and `timeout` together: to be less than a
+    /// relay's `call_timeout`; and where a relay is to stop without duplicates, this and what a request really takes
+    /// are to be less than it has to drain. Default: 20 s.
     #[must_use]
     pub fn call_budget(mut self, budget: Duration) -> Self {
         self.call_budget = budget;
