@@ -30,8 +30,9 @@ pub struct ForwarderConfig {
     /// How long to wait for a batch to fill before it is published. Default: not at all; what comes
     /// while a batch is on its way makes the next one.
     pub linger: Duration,
-    /// The waits between attempts to publish to a destination that fails. Default: [`Backoff`]'s,
-    /// from 100 ms to 30 s.
+    /// The waits between attempts to publish to a destination that fails. Where its error says when to try again, as
+    /// [`Delayed`](watermill_core::error::Delayed), it is waited for that, an hour at most. Default: [`Backoff`]'s, from
+    /// 100 ms to 30 s.
     pub backoff: Backoff,
     /// How long a call to a destination may take. Then it is dropped, and counts as an attempt of which nobody
     /// knows how it ended. Keep it longer than what the publisher itself waits, or what it holds is sent

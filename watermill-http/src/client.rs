@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
-    client::legacy::{Client as Pooled, connect::HttpConnector},
+    client::legacy::Client as Pooled,
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use watermill_core::{
 
 use crate::{
     HttpPublisherConfig,
+    connector::Connector,
     error::{classify, retry_after, trouble_of},
 };
 
@@ -26,11 +27,6 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of it is shown in an error.
 const SHOWN_CHARS: usize = 200;
-
-#[cfg(not(feature = "tls"))]
-type Connector = HttpConnector;
-#[cfg(feature = "tls")]
-type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
 
 /// A pool of connections. Nothing connects before the first request.
 #[derive(Debug)]
@@ -50,14 +46,11 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn new(config: &HttpPublisherConfig) -> Result<Self, String> {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(config.connect_timeout));
-        connector.set_nodelay(true);
         let pool = Pooled::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.idle_timeout)
             .pool_max_idle_per_host(config.concurrency)
-            .build(with_tls(connector, config)?);
+            .build(Connector::new(config)?);
         Ok(Self { pool, timeout: config.timeout })
     }
 
@@ -121,6 +114,9 @@ pub(crate) fn check_url(url: &str) -> Result<Uri, String> {
         _ if authority.as_str().contains('@') => {
             return Err("a URL with a password: set the header `authorization` instead".to_owned());
         }
+        _ if !is_port(authority.as_str().strip_prefix(authority.host()).unwrap_or(":")) => {
+            return Err("no URL: behind its host is something that is no port".to_owned());
+        }
         Some("http") => {}
         Some("https") if cfg!(feature = "tls") => {}
         Some("https") => return Err("a URL for TLS: build watermill-http with its feature `tls`".to_owned()),
@@ -129,34 +125,15 @@ pub(crate) fn check_url(url: &str) -> Result<Uri, String> {
     Ok(uri)
 }
 
-#[cfg(not(feature = "tls"))]
-fn with_tls(connector: HttpConnector, _config: &HttpPublisherConfig) -> Result<Connector, String> {
-    Ok(connector)
-}
-
-#[cfg(feature = "tls")]
-fn with_tls(mut connector: HttpConnector, config: &HttpPublisherConfig) -> Result<Connector, String> {
-    connector.enforce_http(false);
-    let builder = hyper_rustls::HttpsConnectorBuilder::new;
-    // The provider is named, since a process may have two and then has none by default.
-    let provider = rustls::crypto::aws_lc_rs::default_provider;
-    let builder = match &config.tls {
-        Some(config) => builder().with_tls_config(config.clone()),
-        None => match builder().with_provider_and_platform_verifier(provider()) {
-            Ok(builder) => builder,
-            // Whoever posts to `http://` alone needs none.
-            Err(error) => {
-                tracing::warn!(%error, "this machine trusts nobody, so no https:// will do");
-                let nobody = rustls::ClientConfig::builder_with_provider(provider().into())
-                    .with_safe_default_protocol_versions()
-                    .map_err(|error| format!("tls: {error}"))?
-                    .with_root_certificates(rustls::RootCertStore::empty())
-                    .with_no_client_auth();
-                builder().with_tls_config(nobody)
-            }
-        },
-    };
-    Ok(builder.https_or_http().enable_http1().wrap_connector(connector))
+/// Whether that is a port, or none. A parser of URLs that takes what it cannot read for none would lead messages to the
+/// default port, where somebody else may listen.
+fn is_port(behind_host: &str) -> bool {
+    match behind_host.strip_prefix(':') {
+        None => behind_host.is_empty(),
+        Some(port) => {
+            port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+        }
+    }
 }
 
 /// The beginning of a text from elsewhere, on one line.
@@ -172,7 +149,13 @@ mod tests {
 
     #[test]
     fn a_url_is_one_that_can_be_posted_to() {
-        for url in ["http://localhost", "http://localhost:80/hooks?a=b", "http://[::1]:8080/", "HTTP://a/"] {
+        for url in [
+            "http://localhost",
+            "http://localhost:80/hooks?a=b",
+            "http://[::1]:8080/",
+            "HTTP://a/",
+            "http://[::1]/",
+        ] {
             assert!(check_url(url).is_ok(), "{url}");
         }
         for url in
@@ -182,6 +165,28 @@ mod tests {
             assert!(!problem.contains("pw"), "{problem}");
         }
         assert_eq!(check_url("https://localhost").is_ok(), cfg!(feature = "tls"));
+    }
+
+    #[test]
+    fn what_is_no_port_does_not_lead_to_another_one() {
+        for (port, expected) in
+            [("", None), (":", None), (":80", Some(80)), (":8080", Some(8080)), (":65535", Some(65535))]
+        {
+            for host in ["hooks.internal", "10.0.0.1", "[::1]"] {
+                let url = check_url(&format!("http://{host}{port}/hooks")).unwrap();
+                assert_eq!(url.port_u16(), expected, "{url}");
+            }
+        }
+        for port in [":80800", ":65536", ":8O80", ":+80", ":-1", ":80:80", ":80a", "a", "::1"] {
+            let url = format!("http://[::1]{port}/");
+            assert!(check_url(&url).is_err(), "{url}");
+        }
+        for url in
+            ["http://hooks.internal:80800/", "http://hooks.internal:8O80/", "http://a:/:80/", "http://a:80:/"]
+        {
+            let port = url.parse::<Uri>().ok().and_then(|url| url.port_u16());
+            assert_eq!((check_url(url).is_ok(), port), (url == "http://a:/:80/", None), "{url}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{
-    HeaderName, StatusCode,
+    HeaderName,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use tokio::{
@@ -27,6 +27,8 @@ use watermill_core::{
 /// What a browser sees first, so that it knows that it is connected.
 const HELLO: Bytes = Bytes::from_static(b": connected\n\n");
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
+/// What one sees for whom there is no place, and then the end: in so many milliseconds it comes again.
+const LATER: Bytes = Bytes::from_static(b"retry: 5000\n\n");
 
 /// Says to proxies such as nginx that events are to be passed on at once.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -49,14 +51,16 @@ impl EventStreamConfig {
     }
 
     /// Sets by how many events a browser may be behind, beside what is in the buffers of its connection. The stream of one
-    /// that is further behind ends: it connects again by itself, and has missed what came meanwhile. Default: 256.
+    /// that is further behind ends as soon as it takes anything again: it connects again by itself, and has missed what came
+    /// meanwhile. Default: 256.
     #[must_use]
     pub fn lag_max(mut self, events: usize) -> Self {
         self.lag_max = events;
         self
     }
 
-    /// Sets how many browsers are connected at once; more are answered with 503. Default: 1,000.
+    /// Sets how many browsers are connected at once; more are told to come again in five seconds. One that
+    /// takes nothing any more counts until its connection ends. Default: 1,000.
     #[must_use]
     pub fn browsers_max(mut self, browsers: usize) -> Self {
         self.browsers_max = browsers;
@@ -91,7 +95,7 @@ impl Default for EventStreamConfig {
 ///
 /// Clones are the same stream. When the subscription ends, so do the streams of all browsers; dropping the last clone
 /// ends it, and [`close`](Self::close) does so gracefully. Close it before you wait for a server to shut down, which waits for
-/// its connections.
+/// its connections; and bound that wait, for a browser that takes nothing is not disconnected by this.
 #[derive(Clone)]
 pub struct EventStream(Arc<Shared>);
 
@@ -141,13 +145,16 @@ impl EventStream {
         get(move || std::future::ready(events.connect()))
     }
 
-    /// The answer to one browser, which gets what comes from now on.
+    /// The answer to one browser, which gets what comes from now on. Where there is no place for it, or nothing to come, it is
+    /// told to come again: a status other than 200 would end its `EventSource` for good.
     pub fn connect(&self) -> Response {
         let permit = self.0.browsers.clone().try_acquire_owned();
-        let (Ok(permit), Some(events)) = (permit, self.0.events.upgrade()) else {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        let body = match (permit, self.0.events.upgrade()) {
+            (Ok(permit), Some(events)) => {
+                Body::from_stream(frames(events.subscribe(), permit, self.0.config.heartbeat))
+            }
+            _ => Body::from(LATER),
         };
-        let body = Body::from_stream(frames(events.subscribe(), permit, self.0.config.heartbeat));
         let headers =
             [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache"), (ACCEL_BUFFERING, "no")];
         (headers, body).into_response()

@@ -2,15 +2,18 @@
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod body;
 mod client;
 mod cloud_events;
 mod config;
+mod connector;
 mod error;
 mod events;
 mod hosts;
 mod marshaler;
 mod publisher;
 mod route;
+mod seldom;
 mod settle;
 mod signature;
 mod subscriber;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::{HeaderName, HeaderValue, Request, Uri, header::CONTENT_LENGTH};
 use http_body_util::Full;
+use tokio::time::Instant;
 use watermill_core::{
     Message, Publisher,
     backend::{Calls, Failure, Trouble, refuse_delays},
@@ -29,7 +30,8 @@ use crate::{
 /// Posts each message to a URL, which is the topic or is made of it.
 ///
 /// The messages of a call that have the same key are posted one after another, each when the one before was
-/// accepted; what is behind one that was not accepted is not tried. Others go side by side.
+/// accepted; what is behind one that was not accepted is not tried. Others go side by side. What a call has not begun
+/// with within its [budget](HttpPublisherConfig::call_budget) is not tried either.
 ///
 /// # Cancel safety
 ///
@@ -43,6 +45,13 @@ pub struct HttpPublisher {
 
 /// The messages of a call that keep their order, by their positions.
 type Lane = Vec<(usize, Record)>;
+
+/// Where a call posts to, and since when.
+struct Call<'c> {
+    host: &'c Host,
+    url: &'c Uri,
+    begun: Instant,
+}
 
 /// What was not accepted of a lane, and why.
 struct NotAccepted {
@@ -82,10 +91,10 @@ impl HttpPublisher {
     }
 
     /// Posts one after another, up to the first that is not accepted.
-    async fn post_all(&self, host: &Host, url: &Uri, lane: Lane) -> Option<NotAccepted> {
+    async fn post_all(&self, call: &Call<'_>, lane: Lane) -> Option<NotAccepted> {
         let mut lane = lane.into_iter();
         while let Some((at, record)) = lane.next() {
-            if let Err(why) = self.post(host, url, record).await {
+            if let Err(why) = self.post(call, record).await {
                 let positions = [at].into_iter().chain(lane.map(|(behind, _)| behind)).collect();
                 return Some(NotAccepted { positions, why });
             }
@@ -93,12 +102,18 @@ impl HttpPublisher {
         None
     }
 
-    async fn post(&self, host: &Host, url: &Uri, record: Record) -> Result<(), Failure> {
-        let _turn = host.turn(self.config.timeout.saturating_add(self.config.retry_after_max)).await?;
-        let answer = self.client.send(self.request(url, record)?).await?;
+    async fn post(&self, call: &Call<'_>, record: Record) -> Result<(), Failure> {
+        let budget = self.config.call_budget;
+        let left = budget.saturating_sub(call.begun.elapsed());
+        if left.is_zero() {
+            let why = format!("not sent, since the call began more than {budget:?} ago");
+            return Err(Failure::because(Trouble::Unavailable, why));
+        }
+        let _turn = call.host.turn(left).await?;
+        let answer = self.client.send(self.request(call.url, record)?).await?;
         let at_most = self.config.retry_after_max;
         if let Some(asked) = answer.leave_host_alone() {
-            host.leave_alone(asked.min(at_most));
+            call.host.leave_alone(asked.min(at_most));
         }
         answer.accepted(at_most)
     }
@@ -143,8 +158,9 @@ impl Publisher for HttpPublisher {
             .map_err(|problem| Failure::because(Trouble::Topic, problem).publishing(topic))?;
         let (of, lanes) = (messages.len(), self.lanes(topic, messages)?);
         let host = self.hosts.of(&name_of(&url), self.config.concurrency);
+        let call = Call { host: &host, url: &url, begun: Instant::now() };
         let posted: Vec<_> = stream::iter(lanes)
-            .map(|lane| self.post_all(&host, &url, lane))
+            .map(|lane| self.post_all(&call, lane))
             .buffer_unordered(self.config.concurrency)
             .filter_map(std::future::ready)
             .collect()
@@ -156,7 +172,7 @@ impl Publisher for HttpPublisher {
         }
     }
 
-    /// Waits for the calls in progress, whose requests each have an end.
+    /// Waits for the calls in progress, each of which ends within `call_budget` and `timeout` together.
     async fn close(&self) -> Result<(), PublishError> {
         self.calls.close().await;
         Ok(())

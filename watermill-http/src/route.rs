@@ -3,19 +3,22 @@
 use std::time::{Duration, SystemTime};
 
 use axum::{
-    body::Body,
     extract::Request,
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, post},
 };
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_LENGTH, header::RETRY_AFTER};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::{sync::oneshot, time::timeout};
-use watermill_core::{Message, delivery::Outcome, error::find};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use tokio::{
+    sync::{SemaphorePermit, oneshot},
+    time::timeout,
+};
+use watermill_core::{Message, backend::Source as _, delivery::Outcome};
 
 use crate::{
-    HttpSubscriber, HttpSubscriberConfig, marshaler, settle::Settlement, signature, subscriber::Queue,
+    HttpSubscriber, body, marshaler,
+    settle::Settlement,
+    signature::Claim,
+    subscriber::{Inner, Queue},
 };
 
 impl HttpSubscriber {
@@ -40,7 +43,7 @@ impl HttpSubscriber {
     /// | 200 | the delivery was acked |
     /// | 422 | it was rejected: sending it again is in vain |
     /// | 500 | it was nacked; with a `Retry-After` where the nack has a delay |
-    /// | 503 | nobody is subscribed, too many requests are in hand, it took too long, or the subscription has ended; with a `Retry-After` |
+    /// | 503 | too many requests are in hand, with a `Retry-After`; or, without one, nobody is subscribed, it took too long, or the subscription has ended |
     /// | 400 | it cannot be read |
     /// | 401 | its signature is missing, is wrong, or is too old |
     /// | 408, 413 | its body came too slowly, or is too large |
@@ -50,37 +53,91 @@ impl HttpSubscriber {
     /// Dropped, as a server does when the caller hangs up, the delivery is lost: its cancellation fires, it is not begun if
     /// it was not yet, and an ack of it that is waited for fails.
     pub async fn receive(&self, topic: &str, request: Request) -> Response {
-        let config = &self.0.config;
-        // Before the body is read, for bodies are what takes memory.
-        let Ok(_permit) = self.0.requests.try_acquire() else { return later(config.retry_after) };
-        let message = match self.read(request).await {
-            Ok(message) => message,
-            Err((status, why)) => {
-                tracing::warn!(topic, %status, why, "a request was refused");
-                return status.into_response();
-            }
+        let (_permit, message) = match self.0.take_in(request).await {
+            Ok(taken) => taken,
+            Err(refusal) => return self.0.refuse(topic, refusal),
         };
-        let Some(waiting) = self.0.push(topic, message) else { return later(config.retry_after) };
-        match timeout(config.answer_timeout, waiting.settled()).await {
+        let Some(waiting) = self.0.push(topic, message) else { return later() };
+        match timeout(self.0.config.answer_timeout, waiting.settled()).await {
             Ok(Some(Settlement::Handled(outcome))) => answer_of(&outcome),
-            Ok(Some(Settlement::NotBegun) | None) => later(config.retry_after),
+            Ok(Some(Settlement::NotBegun) | None) => later(),
             Err(_) => {
                 tracing::warn!(topic, "a request was not handled in time");
-                later(config.retry_after)
+                later()
             }
         }
     }
+}
 
-    async fn read(&self, request: Request) -> Result<Message, (StatusCode, String)> {
-        let config = &self.0.config;
+/// Why a request does not become a delivery.
+enum Refusal {
+    TooMany,
+    Unsigned(&'static str),
+    Unreadable(StatusCode, String),
+}
+
+impl Inner {
+    /// The message of a request, and the permit that it holds while it is in hand.
+    async fn take_in(&self, request: Request) -> Result<(SemaphorePermit<'_>, Message), Refusal> {
+        let config = &self.config;
         let (head, body) = request.into_parts();
-        let body = read_body(config, &head.headers, body).await?;
-        if let Some(secrets) = &config.secrets {
-            signature::verify(secrets, &head.headers, &body, SystemTime::now(), config.tolerance)
-                .map_err(|why| (StatusCode::UNAUTHORIZED, why.to_owned()))?;
+        // Before there is a permit, so that whoever sends without a signature takes none from those who have one.
+        let claim = match &config.secrets {
+            Some(secrets) => Some((Claim::of(&head.headers, SystemTime::now(), config.tolerance)?, secrets)),
+            None => None,
+        };
+        // Before the body is read, for bodies are what takes memory.
+        let permit = self.requests.try_acquire().map_err(|_| Refusal::TooMany)?;
+        let body = body::read(config, &head.headers, body).await?;
+        if let Some((claim, secrets)) = claim {
+            claim.verify(secrets, &body)?;
         }
-        marshaler::read(&head.headers, body, config.secrets.is_some())
-            .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
+        match marshaler::read(&head.headers, body, config.secrets.is_some()) {
+            Ok(message) => Ok((permit, message)),
+            Err(error) => Err(Refusal::Unreadable(StatusCode::BAD_REQUEST, error.to_string())),
+        }
+    }
+
+    fn refuse(&self, topic: &str, refusal: Refusal) -> Response {
+        match refusal {
+            Refusal::TooMany => {
+                if let Some(requests) = self.turned_away.once_more() {
+                    let in_hand = self.config.requests_max;
+                    tracing::warn!(
+                        topic,
+                        requests,
+                        in_hand,
+                        "requests were turned away: too many are in hand"
+                    );
+                }
+                let retry_after = [(RETRY_AFTER, seconds(self.config.retry_after))];
+                (StatusCode::SERVICE_UNAVAILABLE, retry_after).into_response()
+            }
+            Refusal::Unsigned(why) => {
+                if let Some(requests) = self.unsigned.once_more() {
+                    tracing::warn!(topic, requests, why, "requests without a good signature were refused");
+                }
+                StatusCode::UNAUTHORIZED.into_response()
+            }
+            Refusal::Unreadable(status, why) => {
+                tracing::warn!(topic, %status, why, "a request was refused");
+                status.into_response()
+            }
+        }
+    }
+}
+
+impl From<&'static str> for Refusal {
+    /// What is wrong with a signature.
+    fn from(why: &'static str) -> Self {
+        Self::Unsigned(why)
+    }
+}
+
+impl From<(StatusCode, String)> for Refusal {
+    /// What is wrong with a body.
+    fn from((status, why): (StatusCode, String)) -> Self {
+        Self::Unreadable(status, why)
     }
 }
 
@@ -109,29 +166,12 @@ impl Drop for Waiting {
         let Queue { shared, origin, .. } = &self.queue;
         if !self.answer.is_terminated() {
             origin.revoke(|| shared.lock().ledger.lose(self.number));
-            // It has made room.
-            shared.wake_stream();
-        }
-    }
-}
-
-async fn read_body(
-    config: &HttpSubscriberConfig,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Bytes, (StatusCode, String)> {
-    let too_large =
-        || (StatusCode::PAYLOAD_TOO_LARGE, format!("its body has more than {} bytes", config.body_bytes_max));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > config.body_bytes_max as u64) {
-        return Err(too_large());
-    }
-    match timeout(config.body_timeout, Limited::new(body, config.body_bytes_max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if find::<LengthLimitError>(&*error).is_some() => Err(too_large()),
-        Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("its body was cut off: {error}"))),
-        Err(_) => {
-            Err((StatusCode::REQUEST_TIMEOUT, format!("its body took more than {:?}", config.body_timeout)))
+            // It has made room; and where intake has stopped, it may be the last one that the task waits for.
+            let is_stopped = shared.lock().is_stopped();
+            match is_stopped {
+                true => shared.stop_intake(),
+                false => shared.wake_stream(),
+            }
         }
     }
 }
@@ -147,8 +187,9 @@ fn answer_of(outcome: &Outcome) -> Response {
     }
 }
 
-fn later(retry_after: Duration) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds(retry_after))]).into_response()
+/// Asks to send this message again. Without `Retry-After`, by which a sender may leave all routes of this server alone.
+fn later() -> Response {
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
 }
 
 /// In whole seconds, and rather longer.

@@ -21,8 +21,11 @@ const PREFIX: &str = "whsec_";
 /// The version of symmetric signatures.
 const VERSION: &str = "v1,";
 
-/// How many signatures of a request are looked at; each costs a comparison for each secret.
+/// How many signatures of a request are looked at. Each costs a comparison for each secret, and no look at the body.
 const SIGNATURES_MAX: usize = 16;
+
+/// How long a signature is by HMAC-SHA256.
+const SIGNATURE_BYTES: usize = 32;
 
 /// A secret that sender and receiver of webhooks share: `whsec_` and 24 to 64 bytes in base64, as
 /// [Standard Webhooks](https://www.standardwebhooks.com) has it. `Debug` does not show it.
@@ -37,6 +40,15 @@ const SIGNATURES_MAX: usize = 16;
 /// ```
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
+
+/// What a request says of its signature, which may be true. To look at it takes no secret and no body, so that whoever sends
+/// without a signature is refused before anything is done for it.
+#[derive(Debug)]
+pub(crate) struct Claim<'h> {
+    id: &'h str,
+    timestamp: &'h str,
+    signatures: Vec<Vec<u8>>,
+}
 
 /// What is no [`Secret`]. It does not say what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,37 +118,51 @@ pub(crate) fn sign(secrets: &[Secret], id: &str, timestamp: &str, body: &[u8]) -
     signatures.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a request is signed with one of the secrets, at a time near `now`; the reason why it is not is for the log.
-pub(crate) fn verify(
-    secrets: &[Secret],
-    headers: &HeaderMap,
-    body: &[u8],
-    now: SystemTime,
-    tolerance: Duration,
-) -> Result<(), &'static str> {
-    let header = |name| headers.get(name).and_then(|value| str::from_utf8(value.as_bytes()).ok());
-    let (Some(id), Some(timestamp), Some(signatures)) = (header(ID), header(TIMESTAMP), header(SIGNATURE))
-    else {
-        return Err("it is not signed");
-    };
-    check_id(id).map_err(|_| "its id is empty, or has a dot")?;
-    let signed_at = timestamp.parse().ok().filter(|_| timestamp.bytes().all(|byte| byte.is_ascii_digit()));
-    let signed_at = signed_at.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    let signed_at = signed_at.ok_or("its time is none")?;
-    let ago = now.duration_since(signed_at).unwrap_or_else(|ahead| ahead.duration());
-    if ago > tolerance {
-        return Err("it was signed too long ago, or by a clock that is ahead");
+impl<'h> Claim<'h> {
+    /// What the headers claim, if that can be true at `now`; the reason why not is for the log.
+    pub(crate) fn of(
+        headers: &'h HeaderMap,
+        now: SystemTime,
+        tolerance: Duration,
+    ) -> Result<Self, &'static str> {
+        let header = |name| headers.get(name).and_then(|value| str::from_utf8(value.as_bytes()).ok());
+        let (Some(id), Some(timestamp), Some(signatures)) =
+            (header(ID), header(TIMESTAMP), header(SIGNATURE))
+        else {
+            return Err("it is not signed");
+        };
+        check_id(id).map_err(|_| "its id is empty, or has a dot")?;
+        let signed_at =
+            timestamp.parse().ok().filter(|_| timestamp.bytes().all(|byte| byte.is_ascii_digit()));
+        let signed_at = signed_at.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+        let signed_at = signed_at.ok_or("its time is none")?;
+        let ago = now.duration_since(signed_at).unwrap_or_else(|ahead| ahead.duration());
+        if ago > tolerance {
+            return Err("it was signed too long ago, or by a clock that is ahead");
+        }
+        let signatures = signatures.split(' ').take(SIGNATURES_MAX);
+        let signatures = signatures.filter_map(|one| BASE64_STANDARD.decode(one.strip_prefix(VERSION)?).ok());
+        let signatures: Vec<_> = signatures.filter(|signature| signature.len() == SIGNATURE_BYTES).collect();
+        match signatures.is_empty() {
+            true => Err("none of its signatures is of a kind that is known"),
+            false => Ok(Self { id, timestamp, signatures }),
+        }
     }
-    let signatures = signatures.split(' ').take(SIGNATURES_MAX).filter_map(|one| one.strip_prefix(VERSION));
-    let signatures = signatures.filter_map(|encoded| BASE64_STANDARD.decode(encoded).ok());
-    // The comparison takes as long whatever the bytes are.
-    let is_by = |secret: &Secret, signature: &[u8]| {
-        secret.mac(id.as_bytes(), timestamp.as_bytes(), body).verify_slice(signature).is_ok()
-    };
-    let mut signatures = signatures;
-    match signatures.any(|signature| secrets.iter().any(|secret| is_by(secret, &signature))) {
-        true => Ok(()),
-        false => Err("none of its signatures is by a secret that is known"),
+
+    /// Whether one of the secrets has signed it with this body; the reason why not is for the log.
+    pub(crate) fn verify(&self, secrets: &[Secret], body: &[u8]) -> Result<(), &'static str> {
+        let (id, timestamp) = (self.id.as_bytes(), self.timestamp.as_bytes());
+        match self.is_one_of(secrets.iter().map(|secret| secret.mac(id, timestamp, body))) {
+            true => Ok(()),
+            false => Err("none of its signatures is by a secret that is known"),
+        }
+    }
+
+    /// The body goes into each once, and not again for every signature.
+    fn is_one_of(&self, mut expected: impl Iterator<Item = Hmac<Sha256>>) -> bool {
+        // The comparison takes as long whatever the bytes are.
+        let is_equal = |mac: &Hmac<Sha256>, signature: &[u8]| mac.clone().verify_slice(signature).is_ok();
+        expected.any(|mac| self.signatures.iter().any(|signature| is_equal(&mac, signature)))
     }
 }
 
@@ -147,6 +173,16 @@ mod tests {
     use super::*;
 
     const TOLERANCE: Duration = Duration::from_secs(300);
+
+    fn verify(
+        secrets: &[Secret],
+        headers: &HeaderMap,
+        body: &[u8],
+        now: SystemTime,
+        tolerance: Duration,
+    ) -> Result<(), &'static str> {
+        Claim::of(headers, now, tolerance)?.verify(secrets, body)
+    }
 
     fn secret(text: &str) -> Secret {
         text.parse().unwrap()
@@ -182,6 +218,29 @@ mod tests {
         let by_old = signed("1", "1000", &sign(std::slice::from_ref(&old), "1", "1000", b"x"));
         assert_eq!(verify(&[new.clone(), old], &by_old, b"x", at(1000), TOLERANCE), Ok(()));
         assert!(verify(&[new], &by_old, b"x", at(1000), TOLERANCE).is_err());
+    }
+
+    #[test]
+    fn the_body_is_looked_at_once_for_each_secret_however_many_signatures_there_are() {
+        let secrets = [1, 2, 3].map(|byte| secret(&BASE64_STANDARD.encode([byte; 24])));
+        let forged = format!("v1,{}", BASE64_STANDARD.encode([0; SIGNATURE_BYTES]));
+        let signatures = |forgeries: usize| {
+            let good = sign(&secrets[2..], "1", "1000", b"x");
+            signed("1", "1000", &format!("{}{good}", format!("{forged} ").repeat(forgeries)))
+        };
+        let looked = std::cell::Cell::new(0);
+        let is_signed = |headers: &HeaderMap| {
+            looked.set(0);
+            let macs = secrets.iter().map(|secret| {
+                looked.set(looked.get() + 1);
+                secret.mac(b"1", b"1000", b"x")
+            });
+            Claim::of(headers, at(1000), TOLERANCE).unwrap().is_one_of(macs)
+        };
+        assert!(is_signed(&signatures(SIGNATURES_MAX - 1)));
+        assert_eq!(looked.get(), 3);
+        assert!(!is_signed(&signatures(SIGNATURES_MAX)));
+        assert_eq!(looked.get(), 3);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use watermill_core::{
     subscription::SubscriptionStatus,
 };
 
-use crate::{BACKEND, HttpSubscriberConfig, route::Waiting, settle::Requests};
+use crate::{BACKEND, HttpSubscriberConfig, route::Waiting, seldom::Seldom, settle::Requests};
 
 type State = Shared<Requests>;
 
@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) config: HttpSubscriberConfig,
     /// A permit for each request in hand.
     pub(crate) requests: Arc<Semaphore>,
+    pub(crate) turned_away: Seldom,
+    pub(crate) unsigned: Seldom,
     open: Registry<State>,
     queues: Mutex<HashMap<String, Vec<Queue>>>,
     /// Names the next queue or request.
@@ -66,6 +68,8 @@ impl HttpSubscriber {
         Ok(Self(Arc::new(Inner {
             config,
             requests,
+            turned_away: Seldom::default(),
+            unsigned: Seldom::default(),
             open: Registry::default(),
             queues: Mutex::default(),
             next: AtomicU64::new(1),
@@ -171,7 +175,8 @@ impl Subscriber for HttpSubscriber {
         self.0.open.status()
     }
 
-    /// What is claimed of repeated delivery is the sender's to keep, who sends again what was not answered with 200.
+    /// What is claimed of repeated delivery is the sender's to keep, who sends again what was not answered with 200; so is the
+    /// delay of a nack, for which a relay of `watermill-forwarder` waits. A router could only wait while the sender does.
     fn capabilities(&self) -> SubscriberCapabilities {
         SubscriberCapabilities::new(BACKEND).ordering(Ordering::None).nack_delay(true)
     }

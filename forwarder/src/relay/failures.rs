@@ -1,8 +1,13 @@
 //! What becomes of what was not accepted: what is away is waited for, what is refused for itself is given up.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use tokio::time::Instant;
-use watermill_core::error::{PublishError, PublishErrorKind, chain};
+use watermill_core::{
+    Backoff,
+    error::{Delayed, PublishError, PublishErrorKind, chain, find},
+};
 
 use super::{
     Event, Relay,
@@ -11,6 +16,9 @@ use super::{
     lanes::LaneId,
 };
 use crate::end::End;
+
+/// A destination that asks for more time than this is tried after it.
+const ASKED_MAX: Duration = Duration::from_secs(60 * 60);
 
 impl Relay<'_> {
     /// A call has come back.
@@ -66,7 +74,7 @@ impl Relay<'_> {
             lane.narrow(remaining.len());
         }
         let failures = self.lanes.get(lane).map_or(0, |lane| lane.failures());
-        let wait = self.forwarder.config.backoff.delay(failures);
+        let wait = wait_for(&self.forwarder.config.backoff, failures, error);
         let (error, now) = (chain(error), Instant::now());
         if others_passed {
             self.lanes.set_aside(lane, remaining, &error, now, wait);
@@ -115,7 +123,7 @@ impl Relay<'_> {
             dead_letter_topic = self.forwarder.config.dead_letter_topic, messages = remaining.len(),
             error = %chain(&trouble), "not dead-lettered, the messages are held",
         );
-        let wait = self.forwarder.config.backoff.delay(lane.failures());
+        let wait = wait_for(&self.forwarder.config.backoff, lane.failures(), &trouble);
         self.lanes.hold(&id, remaining, &chain(&trouble), Instant::now(), wait);
         (trouble.kind() == PublishErrorKind::Closed).then(|| End::PublisherClosed(trouble))
     }
@@ -124,4 +132,30 @@ impl Relay<'_> {
 /// Whether it says nothing about the messages: the destination may take every one of them, later.
 fn is_of_the_destination(error: &PublishError) -> bool {
     error.is_retryable() || error.kind() == PublishErrorKind::Topic
+}
+
+/// When a destination is tried again that has failed so often: no sooner than it asks for.
+fn wait_for(backoff: &Backoff, failures: u32, error: &PublishError) -> Duration {
+    let asked = find::<Delayed>(error).map(Delayed::delay).unwrap_or_default();
+    backoff.delay(failures).max(asked.min(ASKED_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_that_says_when_is_not_tried_before() {
+        let seconds = Duration::from_secs;
+        let backoff = Backoff::constant(seconds(2));
+        let wait = |asked| {
+            let busy = PublishError::new(PublishErrorKind::Unavailable, "orders");
+            wait_for(&backoff, 0, &busy.with_source(Delayed::new("busy", asked)))
+        };
+        assert_eq!(wait(seconds(30)), seconds(30));
+        assert_eq!(wait(seconds(1)), seconds(2));
+        assert_eq!(wait(Duration::MAX), ASKED_MAX);
+        let silent = PublishError::new(PublishErrorKind::Unavailable, "orders");
+        assert_eq!(wait_for(&backoff, 0, &silent), seconds(2));
+    }
 }

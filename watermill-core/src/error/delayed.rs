@@ -8,6 +8,8 @@ use std::{
 
 use super::BoxError;
 
+const LIFETIME: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
+
 /// An error, and when its message should be tried again.
 ///
 /// It speaks with the text of the error it carries, which is its source too. The
@@ -27,7 +29,8 @@ impl Delayed {
     }
 
     pub(crate) fn since(error: impl Into<BoxError>, delay: Duration, now: SystemTime) -> Self {
-        Self { delay, until: now + delay, error: error.into() }
+        // Longer than a clock can count is as good as a lifetime.
+        Self { delay, until: now + delay.min(LIFETIME), error: error.into() }
     }
 
     /// How long to wait.

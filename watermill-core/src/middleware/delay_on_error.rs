@@ -207,6 +207,10 @@ mod tests {
         assert_eq!(until, Some("2023-11-14T22:13:21.501Z"));
         assert_eq!(letter.metadata().get("_watermill_delayed_for"), Some("1.5s"));
 
+        let never = Delayed::since("boom", Duration::MAX, now);
+        assert!(never.until() > now);
+        DeadLetter::message(Message::new("x"), &never, 1);
+
         let whole = Delayed::since("boom", Duration::ZERO, UNIX_EPOCH);
         let letter = DeadLetter::message(Message::new("x"), &whole, 1);
         assert_eq!(letter.metadata().get("_watermill_delayed_until"), Some("1970-01-01T00:00:00Z"));

@@ -13,8 +13,8 @@ use crate::{Secret, client::check_url};
 /// Headers that say where a request ends.
 const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 
-/// Nobody waits longer for a host that asks for time; and what a clock can count is far from it.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nobody has a use for more; and what a clock can count is far from it.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How an [`HttpPublisher`](crate::HttpPublisher) posts.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ pub struct HttpPublisherConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) call_budget: Duration,
     pub(crate) retry_after_max: Duration,
     pub(crate) metadata_bytes_max: usize,
     #[cfg(feature = "tls")]
@@ -96,15 +97,16 @@ impl HttpPublisherConfig {
         self
     }
 
-    /// Sets how many requests to one host are in progress at once, over all calls; others wait for their turn, for no
-    /// longer than `timeout` and `retry_after_max` together. As many connections are kept. Default: 32.
+    /// Sets how many requests to one host are in progress at once, over all calls; others wait for their turn, within
+    /// the [`call_budget`](Self::call_budget). As many connections are kept. Default: 32.
     #[must_use]
     pub fn concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests;
         self
     }
 
-    /// Sets how long connecting may take. Default: 5 s.
+    /// Sets how long connecting may take, from the host's name to the end of the TLS handshake. Then nothing was sent.
+    /// Default: 5 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -119,7 +121,19 @@ impl HttpPublisherConfig {
         self
     }
 
-    /// Sets how long a connection is kept without a request. To be less than the receiver keeps it. Default: 30 s.
+    /// Sets for how long a call begins requests, and waits for its turn at the host. What it has not begun with by
+    /// then is not sent and not accepted, with an error that is worth another try: so whoever gives a call up after
+    /// some time hears before what was accepted. A call ends within this and `timeout` together: to be less than a
+    /// relay's `call_timeout`; and where a relay is to stop without duplicates, this and what a request really takes
+    /// are to be less than it has to drain. Default: 20 s.
+    #[must_use]
+    pub fn call_budget(mut self, budget: Duration) -> Self {
+        self.call_budget = budget;
+        self
+    }
+
+    /// Sets how long a connection is kept without a request. To be less than the receiver keeps it. Default: 30 s;
+    /// at most a day.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
@@ -135,7 +149,7 @@ impl HttpPublisherConfig {
     }
 
     /// Sets how many bytes the header with a message's metadata may have; larger ones are refused before anything
-    /// is sent. Default: 8 KiB, which nginx and others take for one header.
+    /// is sent. Default: 8,000, which with the header's name is less than nginx and Apache take for one.
     #[must_use]
     pub fn metadata_bytes_max(mut self, bytes: usize) -> Self {
         self.metadata_bytes_max = bytes;
@@ -165,7 +179,9 @@ impl HttpPublisherConfig {
             .unless(self.concurrency > 0, "concurrency is 0, so nothing could be sent")
             .unless(!self.connect_timeout.is_zero(), "connect_timeout is zero, so nothing would be in time")
             .unless(!self.timeout.is_zero(), "timeout is zero, so nothing would be in time")
-            .unless(self.retry_after_max <= RETRY_AFTER_MAX, "retry_after_max is more than a day")
+            .unless(!self.call_budget.is_zero(), "call_budget is zero, so nothing would be sent")
+            .unless(self.idle_timeout <= DAY, "idle_timeout is more than a day")
+            .unless(self.retry_after_max <= DAY, "retry_after_max is more than a day")
             .unless(self.metadata_bytes_max >= 2, "metadata_bytes_max is less than no metadata have")
             .finish()
     }
@@ -192,8 +208,9 @@ impl Default for HttpPublisherConfig {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
+            call_budget: Duration::from_secs(20),
             retry_after_max: Duration::from_secs(60),
-            metadata_bytes_max: 8 * 1024,
+            metadata_bytes_max: 8_000,
             #[cfg(feature = "tls")]
             tls: None,
             problems: Vec::new(),
@@ -213,6 +230,7 @@ impl fmt::Debug for HttpPublisherConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("timeout", &self.timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("call_budget", &self.call_budget)
             .field("retry_after_max", &self.retry_after_max)
             .field("metadata_bytes_max", &self.metadata_bytes_max)
             .finish_non_exhaustive()
@@ -238,12 +256,14 @@ mod tests {
             .header("Content-Length", "5")
             .sign_with([])
             .retry_after_max(Duration::MAX)
+            .idle_timeout(Duration::MAX)
             .cloud_events("")
             .concurrency(0)
             .connect_timeout(Duration::ZERO)
             .timeout(Duration::ZERO)
+            .call_budget(Duration::ZERO)
             .metadata_bytes_max(0);
-        assert_eq!(config.validate().unwrap_err().problems().count(), 11);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 13);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl HttpSubscriberConfig {
         self
     }
 
-    /// Sets the `Retry-After` of an answer 503, in whole seconds. Default: 1 s.
+    /// Sets the `Retry-After` of an answer 503 to one request too many, in whole seconds. Default: 1 s.
     #[must_use]
     pub fn retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = retry_after;

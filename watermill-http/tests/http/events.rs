@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::{body::Body, response::Response};
 use futures::poll;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -23,6 +23,15 @@ async fn connect(events: &EventStream) -> Body {
     let mut body = response.into_body();
     assert_eq!(next(&mut body).await.unwrap(), ": connected\n\n");
     body
+}
+
+/// It is told when to come again. Whatever else than a stream that ends it got, it would not.
+async fn comes_again(response: Response) {
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    assert_eq!(next(&mut body).await.unwrap(), "retry: 5000\n\n");
+    assert_eq!(next(&mut body).await, None);
 }
 
 /// What comes next, if the stream goes on.
@@ -87,7 +96,7 @@ async fn with_the_subscription_the_streams_of_all_browsers_end() {
         in_time(events.close()).await;
         assert_eq!(in_time(ends).await, None);
     }
-    assert_eq!(events.connect().status(), StatusCode::SERVICE_UNAVAILABLE);
+    comes_again(events.connect()).await;
 
     let events = start(&broker, EventStreamConfig::default()).await;
     let mut browser = connect(&events).await;
@@ -101,7 +110,7 @@ async fn no_more_browsers_are_served_than_allowed() {
     let broker = MemoryBroker::new();
     let events = start(&broker, EventStreamConfig::default().browsers_max(1)).await;
     let browser = connect(&events).await;
-    assert_eq!(events.connect().status(), StatusCode::SERVICE_UNAVAILABLE);
+    comes_again(events.connect()).await;
     drop(browser);
     drop(connect(&events).await);
 }

@@ -14,6 +14,7 @@ use watermill_core::{
     error::{NotAccepted, PublishErrorKind},
 };
 use watermill_http::{HttpPublisher, HttpPublisherConfig};
+use watermill_testkit::patience;
 
 use crate::{in_time, raw::Raw, serve};
 
@@ -67,6 +68,36 @@ async fn behind_a_message_that_is_not_accepted_nothing_of_its_key_is_sent() {
     desk.answer("a2", 200);
     in_time(publisher.publish(&url, call[1..3].to_vec())).await.unwrap();
     assert_eq!(desk.take_arrived(), ["a2", "a3"]);
+}
+
+#[tokio::test]
+async fn what_a_call_has_no_time_for_is_not_sent_and_not_accepted() {
+    let budget = patience() / 2;
+    let desk = Desk::default();
+    let taking = desk.clone();
+    let take = move |headers: HeaderMap, _: Bytes| {
+        let taking = taking.clone();
+        async move {
+            let id = headers["message-uuid"].to_str().unwrap().to_owned();
+            taking.arrived.lock().unwrap().push(id.clone());
+            if id == "2" {
+                // The receiver takes its time, by the clock that the publisher looks at.
+                tokio::time::pause();
+                tokio::time::advance(budget).await;
+                tokio::time::resume();
+            }
+        }
+    };
+    let url = format!("http://{}/", serve(Router::new().route("/", post(take))).await);
+    let publisher =
+        HttpPublisher::new(HttpPublisherConfig::default().call_budget(budget).timeout(patience())).unwrap();
+    let call = keyed("a", &["1", "2", "3", "4"]);
+    let error = in_time(publisher.publish(&url, call.clone())).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (PublishErrorKind::Unavailable, true));
+    assert_eq!(*error.not_accepted(), NotAccepted::At(vec![2, 3]));
+    assert_eq!(desk.take_arrived(), ["1", "2"]);
+    in_time(publisher.publish(&url, call[2..].to_vec())).await.unwrap();
+    assert_eq!(desk.take_arrived(), ["3", "4"]);
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! What a route answers, and what becomes of a delivery whose caller has gone.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    task::Poll,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use futures::{StreamExt as _, poll, stream};
@@ -12,7 +15,7 @@ use tokio::{
 use watermill_core::{
     Delivery, Message, Publisher, Subscriber, Subscription, Window,
     delivery::Outcome,
-    error::{PublishErrorKind, SettleErrorKind, chain},
+    error::{Delayed, PublishErrorKind, SettleErrorKind, chain, find},
 };
 use watermill_http::{HttpPublisher, HttpPublisherConfig, HttpSubscriber, HttpSubscriberConfig, Secret};
 
@@ -70,7 +73,7 @@ async fn without_a_subscription_or_room_a_request_is_to_come_again() {
     let webhooks =
         webhooks(HttpSubscriberConfig::default().requests_max(1).retry_after(Duration::from_secs(7)));
     let answer = in_time(webhooks.receive(TOPIC, request("1"))).await;
-    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, Some("7")));
+    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, None));
 
     let subscription = webhooks.subscribe(TOPIC).await.unwrap();
     let mut held = Box::pin(webhooks.receive(TOPIC, request("1")));
@@ -78,7 +81,8 @@ async fn without_a_subscription_or_room_a_request_is_to_come_again() {
     let answer = in_time(webhooks.receive(TOPIC, request("2"))).await;
     assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, Some("7")));
     subscription.close().await.unwrap();
-    assert_eq!(in_time(held).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let answer = in_time(held).await;
+    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, None));
     // The room is free again.
     assert_eq!(webhooks.status().len(), 0);
     let _subscription = webhooks.subscribe(TOPIC).await.unwrap();
@@ -154,7 +158,7 @@ async fn a_message_that_takes_too_long_is_lost_and_to_come_again() {
     assert!(poll!(&mut answer).is_pending());
     let delivery = next(&mut subscription).await;
     let answer = answer.await;
-    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
+    assert_eq!((answer.status(), retry_after(&answer)), (StatusCode::SERVICE_UNAVAILABLE, None));
     assert!(delivery.is_lost() && delivery.cancellation().is_cancelled());
     assert_eq!(delivery.ack_confirmed().await.unwrap_err().kind(), SettleErrorKind::Lost);
 }
@@ -175,6 +179,44 @@ async fn a_graceful_stop_answers_what_is_begun_when_it_is_done_and_the_rest_at_o
     delivery.ack();
     assert_eq!(in_time(begun).await.status(), StatusCode::OK);
     subscription.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_without_a_subscription_holds_back_no_other_of_its_host() {
+    let webhooks = default();
+    let mut subscription = webhooks.subscribe(TOPIC).await.unwrap();
+    let routes = Router::new().route("/gone", webhooks.route("gone")).route("/", webhooks.route(TOPIC));
+    let host = format!("http://{}", serve(routes).await);
+    let publisher =
+        HttpPublisher::new(HttpPublisherConfig::default().url_of(move |path| format!("{host}{path}")));
+    let publisher = publisher.unwrap();
+    let error = in_time(publisher.publish("/gone", vec![Message::new("x")])).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+    assert!(find::<Delayed>(&error).is_none(), "{error:?}");
+    let acking = async { next(&mut subscription).await.ack() };
+    in_time(futures::future::join(publisher.publish("/", vec![Message::new("x")]), acking)).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_stopped_ends_when_the_last_caller_has_gone() {
+    let webhooks = default();
+    let mut subscription = webhooks.subscribe(TOPIC).await.unwrap();
+    let mut answer = Box::pin(webhooks.receive(TOPIC, request("1")));
+    assert!(poll!(&mut answer).is_pending());
+    let delivery = next(&mut subscription).await;
+    subscription.stop_intake();
+    // Its task has looked, and sleeps.
+    assert!(in_time(subscription.next()).await.is_none());
+    tokio::task::yield_now().await;
+    assert_eq!(webhooks.status().len(), 1);
+    drop(answer);
+    assert!(delivery.is_lost());
+    in_time(async {
+        while !webhooks.status().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -257,6 +299,41 @@ async fn only_what_is_signed_with_a_known_secret_just_now_comes_in() {
         .body(Body::from("x"))
         .unwrap();
     assert_eq!(webhooks.receive(TOPIC, stale).await.status(), StatusCode::UNAUTHORIZED);
+    assert!(poll!(subscription.next()).is_pending());
+}
+
+#[tokio::test]
+async fn who_sends_without_a_signature_takes_no_room_from_those_who_have_one() {
+    let secret: Secret = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB".parse().unwrap();
+    let webhooks = webhooks(HttpSubscriberConfig::default().requests_max(1).verify_with([secret.clone()]));
+    let mut subscription = webhooks.subscribe(TOPIC).await.unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let zeros = format!("v1,{}=", "A".repeat(43));
+    let never = || Body::from_stream(stream::pending::<Result<&str, std::io::Error>>());
+    let unsigned = |time: u64, signature: &str| {
+        let request = Request::post("/").header("webhook-id", "1").header("webhook-timestamp", time);
+        request.header("webhook-signature", signature).body(never()).unwrap()
+    };
+    // Whose body is not waited for.
+    for request in [
+        Request::post("/").body(never()).unwrap(),
+        unsigned(now - 3600, &zeros),
+        unsigned(now, ""),
+        unsigned(now, "v1,AAAA"),
+        unsigned(now, &zeros.replacen("v1", "v2", 1)),
+    ] {
+        let answer = Box::pin(webhooks.receive(TOPIC, request));
+        let Poll::Ready(answer) = poll!(answer) else { panic!("it is answered at once") };
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    // One that looks signed is known by its body alone.
+    let mut forged = Box::pin(webhooks.receive(TOPIC, unsigned(now, &zeros)));
+    assert!(poll!(&mut forged).is_pending());
+    assert_eq!(webhooks.receive(TOPIC, unsigned(now, "")).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        webhooks.receive(TOPIC, unsigned(now, &zeros)).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(poll!(subscription.next()).is_pending());
 }
 

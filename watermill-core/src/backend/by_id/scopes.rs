@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 use crate::Window;
 
+/// So many turns may be left of scopes that have gone, beside as many as there are scopes twice over.
+const STALE_TURNS_MAX: usize = 64;
+
 /// Of every scope with something that waits and room in the window it is the turn now and then; in a scope,
 /// entries come in order. Entries are named by their sequence numbers.
 #[derive(Debug, Default)]
@@ -97,7 +100,7 @@ impl Scopes {
         known.outstanding -= 1;
         known.handled -= usize::from(handled);
         if known.outstanding == 0 && known.waiting.is_empty() {
-            self.by_id.remove(&scope);
+            self.forget(scope);
         } else {
             self.give_turn(scope);
         }
@@ -108,7 +111,7 @@ impl Scopes {
         if let Some(known) = self.by_id.get_mut(&scope) {
             known.waiting.retain(|waiting| waiting.sequence != sequence);
             if known.outstanding == 0 && known.waiting.is_empty() {
-                self.by_id.remove(&scope);
+                self.forget(scope);
             }
             // It may have been the one that the others waited behind.
             self.give_turn(scope);
@@ -121,7 +124,7 @@ impl Scopes {
         let Some(known) = self.by_id.get_mut(&scope) else { return Vec::new() };
         let waiting = std::mem::take(&mut known.waiting);
         if known.outstanding == 0 {
-            self.by_id.remove(&scope);
+            self.forget(scope);
         }
         waiting.into_iter().map(|waiting| waiting.sequence).collect()
     }
@@ -155,11 +158,57 @@ impl Scopes {
         waiting.filter_map(|waiting| Some((waiting.sequence, waiting.due?))).collect()
     }
 
+    /// A scope has nothing any more. Its turn stays where it is, unless most of the turns are such: nobody may come to take
+    /// them for long, while scopes come and go.
+    fn forget(&mut self, scope: u64) {
+        self.by_id.remove(&scope);
+        if self.turns.len() <= 2 * self.by_id.len() + STALE_TURNS_MAX {
+            return;
+        }
+        // One that has come again since may have several turns; its first one stays.
+        self.by_id.values_mut().for_each(|scope| scope.has_turn = false);
+        let by_id = &mut self.by_id;
+        self.turns.retain(|id| {
+            by_id.get_mut(id).is_some_and(|scope| {
+                !scope.waiting.is_empty() && !std::mem::replace(&mut scope.has_turn, true)
+            })
+        });
+    }
+
     fn give_turn(&mut self, id: u64) {
         if let Some(scope) = self.by_id.get_mut(&id).filter(|scope| !scope.waiting.is_empty())
             && !std::mem::replace(&mut scope.has_turn, true)
         {
             self.turns.push_back(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_turns_of_scopes_that_have_gone_do_not_pile_up() {
+        let mut scopes = Scopes::default();
+        let mut sequences = 0..;
+        let mut push = |scopes: &mut Scopes, scope| {
+            let sequence = sequences.next().unwrap();
+            scopes.push(scope, sequence);
+            sequence
+        };
+        let first = push(&mut scopes, 1_000_000);
+        for round in 0..10_000 {
+            // A new scope each time, and the same one again and again.
+            for scope in [round, 2_000_000] {
+                let sequence = push(&mut scopes, scope);
+                scopes.remove(scope, sequence);
+            }
+            assert!(scopes.turns.len() <= 2 + STALE_TURNS_MAX, "{} turns", scopes.turns.len());
+        }
+        let last = push(&mut scopes, 2_000_000);
+        let now = Instant::now();
+        let handed: Vec<_> = std::iter::from_fn(|| scopes.next(Window::ONE, now).ok()).collect();
+        assert_eq!(handed, [first, last]);
     }
 }
