@@ -48,7 +48,7 @@ async fn gos_names_labels_and_buckets_are_there() {
         // The handler is known in the publisher: the layer has marked the output.
         (r#"publish_time_seconds_count{handler_name="bill",publisher_name="kafka",success="true"}"#.into(), 1.0),
         (
-            r#"subscriber_messages_received_total{handler_name="bill",subscriber_name="scripted",acked="acked"}"#
+            r#"subscriber_messages_received_total{acked="acked",handler_name="bill",subscriber_name="scripted"}"#
                 .into(),
             3.0,
         ),
@@ -159,7 +159,7 @@ async fn a_publisher_is_measured_with_batch_sizes_and_errors_by_kind() {
     assert_eq!(sample(&metrics, &format!("watermill_publish_batch_messages_count{{{labels}}}")), 2.0);
     assert_eq!(sample(&metrics, &format!("watermill_publish_batch_messages_sum{{{labels}}}")), 21.0);
     assert_eq!(
-        sample(&metrics, &format!(r#"watermill_publish_errors_total{{{labels},kind="refused"}}"#)),
+        sample(&metrics, &format!(r#"watermill_publish_errors_total{{kind="refused",{labels}}}"#)),
         1.0
     );
     let seconds =
@@ -179,7 +179,7 @@ async fn a_subscription_without_a_router_is_counted_as_it_settles() {
     subscription.next().await.unwrap().unwrap().nack();
     let received = |acked| {
         format!(
-            r#"subscriber_messages_received_total{{handler_name="<no handler>",subscriber_name="orders",acked="{acked}"}}"#
+            r#"subscriber_messages_received_total{{acked="{acked}",handler_name="<no handler>",subscriber_name="orders"}}"#
         )
     };
     assert_eq!(sample(&metrics, &received("acked")), 1.0);
