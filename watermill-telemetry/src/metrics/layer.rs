@@ -111,7 +111,9 @@ where
         let polled = this.inner.poll(cx);
         mem::forget(unwinding);
         let Poll::Ready(mut result) = polled else { return Poll::Pending };
-        this.handler.timer.ended(this.began.elapsed(), result.is_ok());
+        this.handler
+            .timer
+            .ended(this.began.elapsed(), result.as_ref().is_ok_and(|outputs| !outputs.is_dead_lettered()));
         if let Ok(outputs) = &mut result
             && !outputs.is_empty()
         {
