@@ -89,6 +89,8 @@ where
     // Immediate, because SQLite refuses a transaction that begins to write after somebody else has written.
     let lent = Lent::new(pool.begin_with("BEGIN IMMEDIATE").await?);
     let outputs = inner.call(message.with_extension(lent.clone())).await.map_err(Into::into)?;
+    // What a layer inside says of the message is passed on, the messages are not.
+    let answer = outputs.without_messages();
     let mut transaction = lent.take().ok_or("commit: the handler has returned and kept the transaction")?;
 
     let publisher = SqlPublisher::in_transaction(&mut transaction);
@@ -101,7 +103,7 @@ where
         return Err(Nack::new("commit: the delivery was lost, another owner handles the message").into());
     }
     transaction.commit().await?;
-    Ok(Outputs::none())
+    Ok(answer)
 }
 
 /// The transaction on its way between the layer and the handler: the message carries it as an extension.

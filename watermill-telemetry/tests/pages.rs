@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use watermill_core::{
     Handler, MemoryBroker, Router, Subscriber,
-    router::{Phase, RouterControl},
+    router::{Phase, Report, RouterControl},
     subscription::Health,
 };
 use watermill_forwarder::Forwarder;
@@ -80,6 +80,30 @@ async fn a_handler_that_has_ended_is_dead_and_says_why() {
     assert_eq!((&ends["kind"], &ends["state"]), (&json!("handler"), &json!("ended")));
     assert!(ends["reason"].is_string(), "{ends}");
     assert_eq!(part(&pages, "stays").await["state"], "healthy");
+    control.stop();
+    assert!(!task.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_which_a_handler_has_failed_is_dead_however_many_others_end_after_it() {
+    let (ending, staying) = (ScriptedSubscriber::new(), ScriptedSubscriber::new());
+    let router = handler("ends", &ending).add(Handler::new("stays", async || {}).from(staying.clone(), "in"));
+    let handle = router.handle();
+    let pages = Pages::new(Watched::new().router(router.control()));
+    let (control, task) = run(router).await;
+    ending.close().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    for number in 0..Report::MAX {
+        let name = number.to_string();
+        handle.add(Handler::new(&*name, async || {}).from(staying.clone(), "in")).await.unwrap();
+        control.stop_handler(&name).await.unwrap();
+    }
+    assert!(control.report().handler("ends").is_none(), "the router has forgotten it");
+    assert_eq!(statuses(&pages).await, (503, 503));
+    let health: Value = serde_json::from_str(&get(&pages, "/health/live").await.1).unwrap();
+    let parts = health["parts"].as_array().unwrap();
+    let forgotten = parts.iter().find(|part| part["state"] == "ended").unwrap();
+    assert_eq!(forgotten["reason"], "1 handlers that ended long ago have failed");
     control.stop();
     assert!(!task.await.unwrap());
 }

@@ -40,6 +40,7 @@ async fn what_goes_to_a_webhook_arrives_signed() {
 async fn a_webhook_that_cannot_be_one_is_refused() {
     for (line, problem) in [
         ("url = \"http:///hooks\"", "url"),
+        ("url = \"http://{topic}.localhost:1/\"", "{topic} stands in the path"),
         ("url = \"http://localhost:1/\"\npassword = \"short\"", "password"),
         ("url = \"http://localhost:1/\"\npartitions = 3", "partitions"),
     ] {

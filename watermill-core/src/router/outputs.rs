@@ -42,6 +42,21 @@ impl Outputs {
         Self { messages: None, rare: Some(Box::new(rare)) }
     }
 
+    /// Whether a layer has dead-lettered the message that this was made of: the try of its handler has failed.
+    #[inline]
+    pub fn is_dead_lettered(&self) -> bool {
+        self.dead_lettered_as().is_some()
+    }
+
+    /// No messages, and the same said of the one that this was made of: what a layer answers that publishes the messages
+    /// itself.
+    #[must_use]
+    pub fn without_messages(&self) -> Self {
+        let rare =
+            self.dead_lettered_as().map(|reason| Rare { dead_lettered: Some(reason), ..Rare::default() });
+        Self { messages: None, rare: rare.map(Box::new) }
+    }
+
     /// Adds a message for the handler's own topic.
     pub fn push(&mut self, message: Message) {
         self.messages.get_or_insert_default().push(message);
@@ -271,6 +286,9 @@ mod tests {
         let mut both = Outputs::from(Message::new("x"));
         both.append(letter);
         assert_eq!((both.len(), both.dead_lettered_as()), (1, Some(Reason::Permanent)));
+        let answer = both.without_messages();
+        assert!(answer.is_empty() && answer.is_dead_lettered());
+        assert!(!Outputs::from(Message::new("x")).without_messages().is_dead_lettered());
         assert!(both.into_parts().1.is_none());
     }
 }

@@ -12,8 +12,11 @@ use crate::HandlerInfo;
 /// It is called on the handler's worker, between two messages: it neither blocks nor panics.
 pub trait TryTimer: Send + Sync + 'static {
     /// A try has ended. It took from the call of the service, the outermost layer included, until that had an answer,
-    /// so that publishing outputs is no part of it; one that panicked has not succeeded. A try that was given up
-    /// half way, at the end of a router, is not told.
+    /// so that publishing outputs is no part of it; one that panicked has not succeeded, nor has one whose message a layer
+    /// has dead-lettered. A try that was given up half way, at the end of a router, is not told.
+    ///
+    /// In a [batch](crate::Handler::batch) each message has a try, which begins before its batch is full: the wait for others,
+    /// `linger` at the most, is part of it.
     ///
     /// Messages that follow each other without a wait share a look at the clock: the time that the router takes between them, a
     /// microsecond or less, is counted with the later one.

@@ -10,8 +10,9 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tower::util::MapResponseLayer;
 use watermill_core::{
-    Backoff, FailurePolicy, Handler, Json, Message, State,
+    Backoff, FailurePolicy, Handler, Json, Message, Outputs, State,
     delivery::Outcome,
     error::{Permanent, PublishErrorKind, Verdict},
 };
@@ -304,7 +305,7 @@ async fn what_a_layer_dead_letters_is_counted_as_what_the_policy_does() {
     source.settled(5).await;
     let report = running.stop().await.unwrap();
     let report = report.handler("by_payload").unwrap();
-    assert_eq!((report.counts.acked, report.counts.dead_lettered), (2, 3));
+    assert_eq!((report.counts.acked, report.counts.dead_lettered, report.counts.panicked), (2, 3, 1));
     assert_eq!(report.dead_letter_reasons, BTreeMap::from([("panic", 1), ("permanent", 2)]));
     assert_eq!(dead.published("dead").len(), 3);
 }
@@ -322,4 +323,65 @@ async fn what_a_layer_could_not_dead_letter_is_not_counted_as_such() {
     let report = running.stop().await.unwrap();
     let counts = report.handler("fail").unwrap().counts;
     assert_eq!((counts.nacked, counts.dead_lettered, counts.acked), (1, 0, 0));
+}
+
+/// Says of a message that it was dead-lettered, beside what its handler returns.
+fn dead_lettered_beside(mut outputs: Outputs) -> Outputs {
+    outputs.append(Outputs::dead_lettered(&Permanent::new("never")));
+    outputs
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_dead_letters_is_counted_beside_outputs_too() {
+    // Published at once, while the next is handled, and with those of a batch.
+    for (latency, is_batch) in [(0, false), (1, false), (0, true), (1, true)] {
+        let out = RecordingPublisher::new().with_latency(Duration::from_secs(latency));
+        let source = ScriptedSubscriber::new();
+        (0..3).for_each(|number| source.push(message(number)));
+        let running = if is_batch {
+            async fn copy(messages: Vec<Message>) -> Vec<Result<Message, Permanent>> {
+                messages.into_iter().map(Ok).collect()
+            }
+            let handler = Handler::batch("copy", 3, Duration::from_millis(1), copy)
+                .from(source.clone(), "in")
+                .to(out.clone(), "out")
+                .layer(MapResponseLayer::new(dead_lettered_beside));
+            Running::start(router().add(handler)).await
+        } else {
+            let handler = Handler::new("copy", async |message: Message| message)
+                .from(source.clone(), "in")
+                .to(out.clone(), "out")
+                .layer(MapResponseLayer::new(dead_lettered_beside));
+            Running::start(router().add(handler)).await
+        };
+        source.settled(3).await;
+        let report = running.stop().await.unwrap();
+        let report = report.handler("copy").unwrap();
+        let counts = report.counts;
+        assert_eq!((counts.acked, counts.dead_lettered), (0, 3), "{latency} {is_batch}");
+        assert_eq!(report.dead_letter_reasons, BTreeMap::from([("permanent", 3)]));
+        assert_eq!(out.published("out").len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_whose_outputs_were_refused_is_forgotten_when_the_next_try_succeeds() {
+    let out = RecordingPublisher::new().with_latency(Duration::from_secs(1));
+    out.fail_next(1, PublishErrorKind::Unavailable);
+    let (source, tries) = (ScriptedSubscriber::new(), Tries::default());
+    source.push(message("a"));
+    let first = move |outputs: Outputs| match tries.fetch_add(1, Ordering::SeqCst) {
+        0 => dead_lettered_beside(outputs),
+        _ => outputs,
+    };
+    let handler = Handler::new("copy", async |message: Message| message)
+        .from(source.clone(), "in")
+        .to(out.clone(), "out")
+        .layer(MapResponseLayer::new(first))
+        .on_failure(FailurePolicy::retry(1).classify(|_| Verdict::Retry));
+    let running = Running::start(router().add(handler)).await;
+    source.settled(1).await;
+    let report = running.stop().await.unwrap();
+    let counts = report.handler("copy").unwrap().counts;
+    assert_eq!((counts.acked, counts.dead_lettered, counts.retried), (1, 0, 1));
 }

@@ -7,7 +7,8 @@ use std::{
 
 use tokio::time::sleep;
 use watermill_core::{
-    FailurePolicy, Handler, HandlerInfo, Message, Router, error::BoxError, router::TryTimer,
+    FailurePolicy, Handler, HandlerInfo, Message, Router, error::BoxError, middleware::PoisonQueue,
+    router::TryTimer,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
@@ -114,6 +115,22 @@ async fn tries_side_by_side_are_timed_each_by_itself() {
     let running = Running::start(tries.of(router()).add(handler)).await;
     source.settled(3).await;
     assert_eq!(tries.take(), [100, 200, 300].map(|millis| ("bill".to_owned(), millis, true)));
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_whose_message_a_layer_dead_letters_has_not_succeeded() {
+    let (tries, source) = (Tries::default(), ScriptedSubscriber::new());
+    let payloads = ["fail", "panic", "panic late", "30"];
+    payloads.into_iter().for_each(|payload| source.push(Message::new(payload)));
+    let handler = Handler::new("bill", by_payload)
+        .from(source.clone(), "in")
+        .to(RecordingPublisher::new(), "out")
+        .layer(PoisonQueue::new(RecordingPublisher::new(), "dead").unwrap());
+    let running = Running::start(tries.of(router()).add(handler)).await;
+    source.settled(payloads.len()).await;
+    let wanted = [(7, false), (0, false), (9, false), (30, true)];
+    assert_eq!(tries.take(), wanted.map(|(millis, success)| ("bill".to_owned(), millis, success)));
     running.stop().await.unwrap();
 }
 

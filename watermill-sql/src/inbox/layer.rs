@@ -90,8 +90,9 @@ where
         // Whoever leaves by a panic, or is dropped, drops the transaction, which rolls it back.
         let lent = Lent::new(open);
         let handled = call(&mut inner, message.clone().with_extension(lent.clone())).await;
+        let answer = handled.as_ref().map_or(Outputs::none(), Outputs::without_messages);
         if step.end(lent.take_back(), handled, topic, &deliveries).await? == Ended::Committed {
-            return Ok(Outputs::none());
+            return Ok(answer);
         }
     }
 }

@@ -58,6 +58,7 @@ on_every_database! {
     steps::a_handler_is_told_of_a_duplicate_where_that_is_wanted,
     steps::an_error_a_panic_and_a_timeout_roll_everything_back,
     steps::a_delivery_that_is_lost_while_it_is_handled_writes_nothing,
+    steps::what_a_layer_inside_has_dead_lettered_is_counted_as_that,
     steps::a_retry_of_the_policy_is_a_transaction_of_its_own,
     steps::a_retry_inside_of_the_transaction_is_refused,
     steps::a_handler_that_keeps_its_transaction_commits_nothing,

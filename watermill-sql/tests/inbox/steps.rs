@@ -6,13 +6,13 @@ use tower::{layer::util::Identity, timeout::TimeoutLayer};
 use watermill_core::{
     Backoff, DeliveryInfo, FailurePolicy, Handler, Message, MessageId, Router,
     delivery::Outcome,
-    error::BoxError,
-    middleware::Retry,
+    error::{BoxError, Permanent},
+    middleware::{PoisonQueue, Retry},
     router::{HandlerFn, RunErrorKind, types::Messages},
 };
 use watermill_forwarder::ForwarderPublisher;
 use watermill_sql::{OnDuplicate, SqlInboxConfig, Tx};
-use watermill_testkit::ScriptedSubscriber;
+use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
 use super::*;
 
@@ -280,4 +280,23 @@ pub(crate) async fn a_handler_whose_layer_was_forgotten_is_refused_at_the_start<
     for part in ["handler \"bill\"", "none of its layers publishes", "the layer of an `SqlInbox`"] {
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+pub(crate) async fn what_a_layer_inside_has_dead_lettered_is_counted_as_that<S: Server>() {
+    let server = S::default();
+    let pool = prepared(&server).await;
+    let inbox = inbox::<S>(&pool, SqlInboxConfig::default());
+    let (source, dead) = (ScriptedSubscriber::new(), RecordingPublisher::new());
+    source.push(message("1"));
+    let refuse = async |_: Tx<S::Database>| Err::<Message, _>(Permanent::new("never"));
+    let handler = Handler::new("bill", refuse)
+        .from(source.clone(), "orders")
+        .to_topic("invoices")
+        .layer(inbox.layer())
+        .layer(PoisonQueue::new(dead.clone(), "dead").unwrap());
+    let watched = source.clone();
+    let report = run_until(Router::new().add(handler), async move { drop(watched.settled(1).await) }).await;
+    let counts = report.handler("bill").unwrap().counts;
+    assert_eq!((counts.acked, counts.dead_lettered), (0, 1));
+    assert_eq!((dead.published("dead").len(), marks::<S>(&pool).await), (1, 1));
 }

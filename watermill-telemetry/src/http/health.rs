@@ -28,7 +28,8 @@ pub struct Health {
 pub struct PartHealth {
     /// `router`, `handler`, `relay`, `subscription` or `check`.
     pub kind: &'static str,
-    /// Its name. A router has none.
+    /// Its name. A router has none, nor has what stands for handlers that have failed and were forgotten: all but the last
+    /// [`Report::MAX`](watermill_core::router::Report::MAX) that have ended.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// In a word.
@@ -122,6 +123,14 @@ fn router(control: &RouterControl, parts: &mut Vec<PartHealth>) {
         part.reason = Some(error.clone());
         part.topic = Some(info.subscribe_topic.clone());
         part.group = info.group.clone();
+        parts.push(part);
+    }
+    // Nobody knows their names any more, so that none of them is known to run again.
+    let forgotten = report.forgotten.failed;
+    if forgotten > 0 {
+        let mut part = PartHealth::new("handler", "");
+        part.state = State::Ended;
+        part.reason = Some(format!("{forgotten} handlers that ended long ago have failed"));
         parts.push(part);
     }
 }

@@ -21,7 +21,7 @@ use super::{
 
 /// Measures each try of a handler: what [`Metrics::layer`](super::Metrics::layer) makes.
 ///
-/// Layers outside of it take no part in the time, those inside do. A try whose future is dropped, by a timeout outside of it for
+/// Layers outside of it take no part in the time, those inside do, and so does the wait of a batch handler for its batch. A try whose future is dropped, by a timeout outside of it for
 /// instance, is not measured. The outputs are marked with the name of their handler, which
 /// [`MeteredPublisher`](super::MeteredPublisher) reads.
 #[derive(Clone)]
@@ -111,7 +111,9 @@ where
         let polled = this.inner.poll(cx);
         mem::forget(unwinding);
         let Poll::Ready(mut result) = polled else { return Poll::Pending };
-        this.handler.timer.ended(this.began.elapsed(), result.is_ok());
+        this.handler
+            .timer
+            .ended(this.began.elapsed(), result.as_ref().is_ok_and(|outputs| !outputs.is_dead_lettered()));
         if let Ok(outputs) = &mut result
             && !outputs.is_empty()
         {

@@ -34,9 +34,9 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordedBy {
-    /// [`Metrics::layer`](super::Metrics::layer).
+    /// A router that is [measured as a whole](super::Metrics::on), or [`Metrics::layer`](super::Metrics::layer).
     Layer,
-    /// [`Metrics::publisher`](super::Metrics::publisher).
+    /// [`Metrics::publisher`](super::Metrics::publisher), and the handlers of a router that is measured as a whole.
     Publisher,
     /// A router that is watched, and for subscribers without one [`Metrics::subscriber`](super::Metrics::subscriber).
     Router,
@@ -61,7 +61,7 @@ metrics! {
     RECEIVED = "subscriber_messages_received_total", Counter, "messages", ["handler_name", "subscriber_name", "acked"], Router,
         "deliveries that were settled: `acked`, dead-lettered and dropped ones included, or `nacked`, rejected and lost ones included";
     HANDLER_SECONDS = "handler_execution_time_seconds", Histogram, "seconds", ["handler_name", "success"], Layer,
-        "how long each try of the handler took; a panic is no success";
+        "how long each try of the handler took, in a batch its wait for the others included; a panic is no success, nor is what a layer dead-letters";
     PUBLISH_SECONDS = "publish_time_seconds", Histogram, "seconds", ["handler_name", "publisher_name", "success"], Publisher,
         "how long a call to publish took";
     HANDLER_UP = "watermill_handler_up", Gauge, "0 or 1", ["handler_name"], Router,

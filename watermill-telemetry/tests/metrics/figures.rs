@@ -48,7 +48,7 @@ async fn gos_names_labels_and_buckets_are_there() {
         // The handler is known in the publisher: the layer has marked the output.
         (r#"publish_time_seconds_count{handler_name="bill",publisher_name="kafka",success="true"}"#.into(), 1.0),
         (
-            r#"subscriber_messages_received_total{handler_name="bill",subscriber_name="scripted",acked="acked"}"#
+            r#"subscriber_messages_received_total{acked="acked",handler_name="bill",subscriber_name="scripted"}"#
                 .into(),
             3.0,
         ),
@@ -159,7 +159,7 @@ async fn a_publisher_is_measured_with_batch_sizes_and_errors_by_kind() {
     assert_eq!(sample(&metrics, &format!("watermill_publish_batch_messages_count{{{labels}}}")), 2.0);
     assert_eq!(sample(&metrics, &format!("watermill_publish_batch_messages_sum{{{labels}}}")), 21.0);
     assert_eq!(
-        sample(&metrics, &format!(r#"watermill_publish_errors_total{{{labels},kind="refused"}}"#)),
+        sample(&metrics, &format!(r#"watermill_publish_errors_total{{kind="refused",{labels}}}"#)),
         1.0
     );
     let seconds =
@@ -179,7 +179,7 @@ async fn a_subscription_without_a_router_is_counted_as_it_settles() {
     subscription.next().await.unwrap().unwrap().nack();
     let received = |acked| {
         format!(
-            r#"subscriber_messages_received_total{{handler_name="<no handler>",subscriber_name="orders",acked="{acked}"}}"#
+            r#"subscriber_messages_received_total{{acked="{acked}",handler_name="<no handler>",subscriber_name="orders"}}"#
         )
     };
     assert_eq!(sample(&metrics, &received("acked")), 1.0);
@@ -254,23 +254,34 @@ async fn gos_names_may_have_a_namespace_and_a_subsystem() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letters_of_a_layer_are_among_the_dead_letters() {
-    let (metrics, source, dead) =
-        (Metrics::prometheus(), ScriptedSubscriber::new(), RecordingPublisher::new());
-    ["fail", "panic"].into_iter().for_each(|payload| source.push(Message::new(payload)));
-    let handler = Handler::new("bill", slow)
-        .from(source.clone(), "orders")
-        .to(RecordingPublisher::new(), "invoices")
-        .layer(watermill_core::middleware::PoisonQueue::new(dead, "dead").unwrap());
-    let router = metrics.on(Router::new()).add(handler);
-    let watch = metrics.watch(Watched::new().router(router.control()));
-    let running = Running::start(router).await;
-    source.settled(2).await;
-    watch.update();
-    for reason in ["permanent", "panic"] {
-        let name =
-            format!(r#"watermill_messages_dead_lettered_total{{handler_name="bill",reason="{reason}"}}"#);
-        assert_eq!(sample(&metrics, &name), 1.0, "{reason}");
+async fn dead_letters_of_a_layer_are_among_the_dead_letters_and_their_tries_have_failed() {
+    for as_a_whole in [true, false] {
+        let (metrics, source, dead) =
+            (Metrics::prometheus(), ScriptedSubscriber::new(), RecordingPublisher::new());
+        ["fail", "panic"].into_iter().for_each(|payload| source.push(Message::new(payload)));
+        let handler = Handler::new("bill", slow)
+            .from(source.clone(), "orders")
+            .to(RecordingPublisher::new(), "invoices")
+            .layer(watermill_core::middleware::PoisonQueue::new(dead, "dead").unwrap());
+        let running = if as_a_whole {
+            Running::start(metrics.on(Router::new()).add(handler)).await
+        } else {
+            Running::start(Router::new().layer(metrics.layer()).add(handler)).await
+        };
+        let watch = metrics.watch(Watched::new().router(running.control.clone()));
+        source.settled(2).await;
+        watch.update();
+        for reason in ["permanent", "panic"] {
+            let name =
+                format!(r#"watermill_messages_dead_lettered_total{{handler_name="bill",reason="{reason}"}}"#);
+            assert_eq!(sample(&metrics, &name), 1.0, "{reason}");
+        }
+        assert_eq!(sample(&metrics, r#"watermill_handler_panics_total{handler_name="bill"}"#), 1.0);
+        for (success, tries) in [("true", 0.0), ("false", 2.0)] {
+            let name =
+                format!(r#"handler_execution_time_seconds_count{{handler_name="bill",success="{success}"}}"#);
+            assert_eq!(sample(&metrics, &name), tries, "{success}, as a whole: {as_a_whole}");
+        }
+        running.stop().await;
     }
-    running.stop().await;
 }

@@ -46,8 +46,8 @@ async fn a_relay_is_seen_under_the_names_of_the_daemon() {
         (r#"watermill_forwarder_outbox_seconds_count{relay="outbox"}"#, 1.0),
         (r#"watermill_forwarder_relay_up{relay="outbox"}"#, 0.0),
         (r#"watermill_forwarder_relay_active{relay="outbox"}"#, 0.0),
-        (r#"watermill_forwarder_forwarded_total{relay="outbox",destination="orders"}"#, 1.0),
-        (r#"watermill_forwarder_dead_lettered_total{relay="outbox",reason="unreadable"}"#, 1.0),
+        (r#"watermill_forwarder_forwarded_total{destination="orders",relay="outbox"}"#, 1.0),
+        (r#"watermill_forwarder_dead_lettered_total{reason="unreadable",relay="outbox"}"#, 1.0),
     ] {
         assert_eq!(sample(&metrics, name), value, "{name}");
     }
@@ -67,7 +67,7 @@ async fn what_a_relay_held_it_holds_no_longer_when_it_has_ended() {
     while control.status().held.is_empty() {
         sleep(Duration::from_millis(5)).await;
     }
-    let held = r#"watermill_forwarder_held_messages{relay="outbox",destination="orders"}"#;
+    let held = r#"watermill_forwarder_held_messages{destination="orders",relay="outbox"}"#;
     watch.update();
     assert_eq!(sample(&metrics, held), 1.0);
 

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use watermill_core::{
-    Subscriber, Subscription,
+    Handler, MemoryBroker, Router, Subscriber, Subscription,
     error::SubscribeError,
     subscriber::SubscriberCapabilities,
     subscription::{Health, SubscriptionStatus},
 };
 use watermill_telemetry::{Metrics, Watched};
 
-use crate::sample;
+use crate::{Running, sample};
 
 /// Says of itself what it is told to.
 #[derive(Clone)]
@@ -77,4 +77,22 @@ fn what_is_no_longer_known_is_no_number_and_not_what_it_was() {
     said.now([status]);
     watch.update();
     assert!(names.iter().all(|name| sample(&metrics, name).is_nan()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_much_a_handler_has_left_behind_that_failed_is_no_longer_known() {
+    let (metrics, source) = (Metrics::prometheus(), MemoryBroker::new().subscriber());
+    let router = Router::new().add(Handler::new("ends", async || {}).from(source.clone(), "in"));
+    let watch = metrics.watch(Watched::new().router(router.control()));
+    let running = Running::start(router).await;
+    let names = ["watermill_subscription_lag_messages", "watermill_subscription_oldest_message_seconds"]
+        .map(|name| format!(r#"{name}{{handler_name="ends",subscriber_name="memory",topic="in"}}"#));
+    watch.update();
+    assert_eq!(names.each_ref().map(|name| sample(&metrics, name)), [0.0, 0.0]);
+    source.close().await.unwrap();
+    running.task.await.unwrap().unwrap_err();
+    for _ in 0..2 {
+        watch.update();
+        assert!(names.iter().all(|name| sample(&metrics, name).is_nan()));
+    }
 }

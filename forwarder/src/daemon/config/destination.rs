@@ -4,6 +4,8 @@ use watermill_core::error::ConfigError;
 use watermill_sql::{Layout, PayloadColumn, SqlPublisherConfig, SqlUrl};
 
 use super::reader::Reader;
+#[cfg(feature = "http")]
+use super::webhook::Form;
 
 /// Where messages are published, by the crate that does it.
 #[derive(Debug)]
@@ -193,23 +195,19 @@ fn redis(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError>
     Ok(Destination::Redis(redis::Client::open(info).map_err(wrong)?))
 }
 
-/// `{topic}` in the URL stands for the topic.
 #[cfg(feature = "http")]
 fn http(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     use watermill_http::{HttpPublisherConfig, Secret};
 
-    const TOPIC: &str = "{topic}";
-
     for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
         reader.no_use("destination", names, "a webhook");
     }
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let (scheme, host) = (scheme.to_owned(), rest.split(['/', '?']).next().unwrap_or_default().to_owned());
+    let form = Form::new(url)?;
+    let (scheme, host) = (form.scheme.clone(), form.host.clone());
     // Every topic leads to a URL of this form: what is wrong with one is wrong with all.
-    let of_any = HttpPublisherConfig::default().url(url.replace(TOPIC, "topic"));
+    let of_any = HttpPublisherConfig::default().url(form.of("topic"));
     reader.check("destination", of_any.validate());
-    let url = url.to_owned();
-    let mut publisher = HttpPublisherConfig::default().url_of(move |topic| url.replace(TOPIC, topic));
+    let mut publisher = HttpPublisherConfig::default().url_of(move |topic| form.of(topic));
     if let Some(secret) = reader.password("destination") {
         let secret: Secret = secret.0.parse().map_err(|error| {
             ConfigError::new("read the secret of a webhook", format!("password: {error}"))

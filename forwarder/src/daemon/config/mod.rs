@@ -10,6 +10,8 @@ mod secret;
 mod source;
 mod table;
 mod value;
+#[cfg(feature = "http")]
+mod webhook;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -7,7 +7,9 @@ use super::{
     stage::{Polled, Stage},
     state::State,
 };
-use crate::{Outputs, delivery::Outcome, error::BoxError, handling::while_handling};
+use crate::{
+    Outputs, delivery::Outcome, error::BoxError, handling::while_handling, router::counters::Reason,
+};
 
 impl State<'_> {
     /// Takes a job in hand, whose handler is polled now.
@@ -51,16 +53,34 @@ impl State<'_> {
     /// Where nothing is published at once.
     #[inline]
     fn handled_otherwise(&mut self, result: Result<Outputs, BoxError>) {
-        let Some(job) = self.in_hand.take() else { return };
+        let Some(mut job) = self.in_hand.take() else { return };
         match result {
             Ok(_) if job.settlement.is_lost() => self.lose(job),
             Ok(outputs) if outputs.is_empty() => match outputs.dead_lettered_as() {
                 None => self.succeeded(job),
-                Some(reason) => self.decide(job.acked_as(AckedAs::DeadLettered(reason)), Outcome::Ack),
+                Some(reason) => {
+                    self.dead_lettered_inside(&mut job, reason);
+                    self.decide(job, Outcome::Ack);
+                }
             },
-            Ok(outputs) => self.stage = Stage::Grouped(job, outputs),
+            Ok(outputs) => {
+                // A layer may have added outputs to those of a dead letter.
+                if let Some(reason) = outputs.dead_lettered_as() {
+                    self.dead_lettered_inside(&mut job, reason);
+                }
+                self.stage = Stage::Grouped(job, outputs);
+            }
             Err(error) => self.fail(job, error),
         }
+    }
+
+    /// A layer has dead-lettered the message. Of the error that the try has ended with, only the reason has come out.
+    #[cold]
+    fn dead_lettered_inside(&self, job: &mut Job, reason: Reason) {
+        if reason == Reason::Panic {
+            self.env.counters.panicked.increment();
+        }
+        job.acked_as = AckedAs::DeadLettered(reason);
     }
 
     /// Apart, because most of what a handler without outputs would make room for is in here. The call and its first
@@ -68,6 +88,12 @@ impl State<'_> {
     #[inline(never)]
     fn publish(&mut self, mut outputs: Outputs, cx: &mut Context<'_>) {
         self.time_has_passed();
+        if let Some(reason) = outputs.dead_lettered_as()
+            && let Some(mut job) = self.in_hand.take()
+        {
+            self.dead_lettered_inside(&mut job, reason);
+            self.in_hand = Some(job);
+        }
         let Some(job) = &self.in_hand else { return };
         let env = self.env;
         job.name_in(&mut outputs, env);
@@ -80,7 +106,7 @@ impl State<'_> {
         drop(entered);
         let Some(job) = self.in_hand.take() else { return };
         match begun {
-            Ok((Poll::Ready(Ok(())), _)) => self.succeeded(job),
+            Ok((Poll::Ready(Ok(())), _)) => self.accepted(job),
             Ok((Poll::Ready(Err(error)), _)) => self.not_accepted(job, error.into()),
             Ok((Poll::Pending, call)) => self.pipeline.push_call(job, call),
             Err(misdirected) => self.fail(job, misdirected),

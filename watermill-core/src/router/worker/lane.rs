@@ -118,7 +118,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
         match panicked {
             Some((Polled::Handler, job)) => {
                 this.call.set(Call::None);
-                this.state.try_ended(false);
+                this.state.try_ended(|| false);
                 this.state.fail(job, error(payload));
             }
             Some((Polled::Publisher, job)) => this.state.not_accepted(job, error(payload)),
@@ -144,7 +144,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
                 Ok(Poll::Ready(result)) => result,
                 Err(panicked) => Err(panicked.into()),
             };
-            this.state.try_ended(result.is_ok());
+            this.state.try_ended(|| has_succeeded(&result));
             // What the future held (permits, connections) goes before the message is settled.
             this.call.set(Call::None);
             match this.state.take_called() {
@@ -180,7 +180,7 @@ impl<'w, S: MessageService> Lane<'w, S> {
         drop(entered);
         match polled {
             Poll::Ready(result) => {
-                this.state.try_ended(result.is_ok());
+                this.state.try_ended(|| has_succeeded(&result));
                 this.call.set(Call::None);
                 this.state.handled(result, cx);
                 self.poll(cx);
@@ -208,6 +208,12 @@ where
             CallProject::None => unreachable!("a lane that calls has a future"),
         }
     }
+}
+
+/// A try whose message a layer has dead-lettered has failed like any other.
+#[inline(always)]
+fn has_succeeded(result: &Result<Outputs, BoxError>) -> bool {
+    result.as_ref().is_ok_and(|outputs| !outputs.is_dead_lettered())
 }
 
 /// A handler on a task of its own, which ends with the lane.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Environment,
-    job::{Job, NACK_NOW},
+    job::{AckedAs, Job, NACK_NOW},
     pipeline::{Pipeline, poll_call},
     readiness::Readiness,
     stage::{Polled, Recalled, Stage},
@@ -117,6 +117,8 @@ impl<'w> State<'w> {
             }
             Stage::RetryDue(mut job) => {
                 job.tries += 1;
+                // What the try before was to be acked as, when its outputs were refused.
+                job.acked_as = AckedAs::Done;
                 self.env.counters.retried.increment();
                 let message = job.message();
                 job.trace.next_try(&message, self.env);
@@ -236,10 +238,19 @@ impl<'w> State<'w> {
     pub(super) fn published(&mut self, result: Result<(), BoxError>) {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Grouped(job, _) => match result {
-                Ok(()) => self.succeeded(job),
+                Ok(()) => self.accepted(job),
                 Err(error) => self.publish_failed(job, error),
             },
             stage => self.stage = stage,
+        }
+    }
+
+    /// The outputs of a job were.
+    #[inline]
+    pub(super) fn accepted(&mut self, job: Job) {
+        match job.acked_as {
+            AckedAs::Done => self.succeeded(job),
+            AckedAs::DeadLettered(_) | AckedAs::Dropped => self.decide(job, Outcome::Ack),
         }
     }
 

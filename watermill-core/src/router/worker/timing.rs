@@ -31,8 +31,9 @@ impl State<'_> {
 
     /// The service has answered, or panicked.
     #[inline(always)]
-    pub(super) fn try_ended(&mut self, has_succeeded: bool) {
+    pub(super) fn try_ended(&mut self, has_succeeded: impl FnOnce() -> bool) {
         let Some(timer) = &self.env.timer else { return };
+        let has_succeeded = has_succeeded();
         let now = Instant::now();
         let took = now - self.timing.at;
         // What becomes of a failure may take its time.

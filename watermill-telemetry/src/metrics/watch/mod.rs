@@ -52,13 +52,19 @@ struct Seen {
     /// Totals, by whose they are: counters are told the differences.
     totals: HashMap<String, Totals>,
     subscriptions: HashMap<Whose, Known>,
-    /// Handlers that have ended although nobody asked them to, and that nobody has started again.
+    /// Handlers that have ended although nobody asked them to, and that nobody has started again; [`REMEMBERED_MAX`] at the
+    /// most.
     failed: HashSet<String>,
+    /// Whether there were more, of which one has the label of all that are beyond the bound of labels.
+    has_failed_beyond: bool,
     #[cfg(feature = "forwarder")]
     relay: relay::Known,
     /// How many handlers had ended.
     ended: u64,
 }
+
+/// How many handlers that have failed are remembered of a router, and how many subscriptions that have ended of a subscriber.
+const REMEMBERED_MAX: usize = 1_000;
 
 /// By metric and the values of its labels.
 type Totals = HashMap<(&'static str, String), u64>;
@@ -134,5 +140,27 @@ impl Look<'_> {
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Watch").field(&self.watched).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watermill_core::subscription::{Health, SubscriptionStatus};
+
+    use super::*;
+    use crate::Metrics;
+
+    #[test]
+    fn of_what_has_ended_no_more_is_remembered_than_its_bound() {
+        let metrics = Metrics::builder().names_max(0).prometheus();
+        let (mut seen, mut gauges) = (Seen::default(), Gauges::default());
+        let mut look = Look { shared: &metrics.shared, seen: &mut seen, gauges: &mut gauges };
+        let names: Vec<String> = (0..REMEMBERED_MAX + 9).map(|number| number.to_string()).collect();
+        names.iter().for_each(|name| look.failed(name));
+        let of_group = |name| SubscriptionStatus::new("orders", Health::Healthy).group(Some(name));
+        look.subscriptions("none", "all", &names.iter().map(of_group).collect::<Vec<_>>());
+        look.subscriptions_ended(&[]);
+        assert_eq!((seen.failed.len(), seen.subscriptions.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+        assert!(seen.has_failed_beyond, "and yet not forgotten");
     }
 }

@@ -7,10 +7,13 @@ use watermill_core::{
     router::{Counts, Ended, HandlerReport, RouterControl},
 };
 
-use super::{Look, gauges::Fold};
-use crate::metrics::list::{
-    DEAD_LETTERED, DROPPED, HANDLER_FAILED, HANDLER_PANICS, HANDLER_RESTARTS, HANDLER_UP, IN_FLIGHT, LOST,
-    RECEIVED, REDELIVERED, RETRIED,
+use super::{Look, REMEMBERED_MAX, gauges::Fold};
+use crate::metrics::{
+    list::{
+        DEAD_LETTERED, DROPPED, HANDLER_FAILED, HANDLER_PANICS, HANDLER_RESTARTS, HANDLER_UP, IN_FLIGHT,
+        LOST, RECEIVED, REDELIVERED, RETRIED,
+    },
+    words::OTHER,
 };
 
 /// The words of a router for why messages were dead-lettered.
@@ -41,6 +44,9 @@ impl Look<'_> {
             self.up(&name, false, true);
             self.seen.failed.insert(name);
         }
+        if self.seen.has_failed_beyond {
+            self.gauges.say(HANDLER_FAILED, &[OTHER], Fold::Max, 1.0);
+        }
     }
 
     fn ended(&mut self, report: &HandlerReport) {
@@ -48,7 +54,7 @@ impl Look<'_> {
         let has_failed = matches!(ended, Ended::Failed { .. });
         self.counts(info, &report.counts, &report.dead_letter_reasons, report.restarts);
         if has_failed {
-            self.seen.failed.insert(info.name.clone());
+            self.failed(&info.name);
         } else {
             self.seen.failed.remove(&info.name);
             self.up(&info.name, false, false);
@@ -57,6 +63,16 @@ impl Look<'_> {
         self.handlers_subscription_ended(info, has_failed);
         // Another of the same name begins at zero.
         self.seen.totals.remove(&info.name);
+    }
+
+    /// Beyond the bound one with a label of its own is said to have failed once, which stays so until it is said to run.
+    pub(super) fn failed(&mut self, handler: &str) {
+        if self.seen.failed.len() < REMEMBERED_MAX {
+            self.seen.failed.insert(handler.to_owned());
+        } else if !self.seen.failed.contains(handler) {
+            self.up(handler, false, true);
+            self.seen.has_failed_beyond |= &*self.shared.name(handler) == OTHER;
+        }
     }
 
     fn up(&mut self, handler: &str, is_up: bool, has_failed: bool) {

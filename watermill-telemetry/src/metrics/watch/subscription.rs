@@ -8,7 +8,7 @@ use watermill_core::{
     subscription::{Health, SubscriptionStatus},
 };
 
-use super::{Look, gauges::Fold};
+use super::{Look, REMEMBERED_MAX, gauges::Fold};
 use crate::metrics::{
     list::{
         SUBSCRIPTION_CHANGES, SUBSCRIPTION_HEALTHY, SUBSCRIPTION_HELD_BACK, SUBSCRIPTION_LAG,
@@ -70,8 +70,8 @@ impl Look<'_> {
         self.seen.subscriptions.insert(whose, Known { is_healthy: now.is_healthy, held_since });
     }
 
-    /// Of a subscriber without a router: those that it had and has no more have ended. What they have left behind still
-    /// waits, so that its figures stay.
+    /// Of a subscriber without a router: those that it had and has no more have ended. How much they have left behind nobody
+    /// knows any more.
     pub(super) fn subscriptions_ended(&mut self, statuses: &[SubscriptionStatus]) {
         let ended = self.seen.subscriptions.keys().filter(|(_, _, topic, group)| {
             !statuses.iter().any(|status| status.topic == *topic && status.group == *group)
@@ -85,8 +85,10 @@ impl Look<'_> {
             self.gauges.say(SUBSCRIPTION_HEALTHY, &labels, Fold::Min, 0.0);
             self.gauges.say(SUBSCRIPTION_OUTSTANDING, &labels, Fold::Sum, 0.0);
             self.gauges.say(SUBSCRIPTION_HELD_BACK, &labels, Fold::Max, 0.0);
-            // It is said again and again, but of as many as there are labels.
-            if is_beyond {
+            self.gauges.say_if_known(SUBSCRIPTION_LAG, &labels, Fold::Sum, None);
+            self.gauges.say_if_known(SUBSCRIPTION_OLDEST, &labels, Fold::Max, None);
+            // Said again and again, for those that share its labels. Of as many as there are topics, and of so many groups.
+            if is_beyond || self.seen.subscriptions.len() > REMEMBERED_MAX {
                 self.seen.subscriptions.remove(&whose);
             } else {
                 self.seen.subscriptions.insert(whose, Known::default());
@@ -94,8 +96,8 @@ impl Look<'_> {
         }
     }
 
-    /// Of a handler that has ended. What it has left behind when it failed still waits; of one that was stopped
-    /// nobody is to hear any more.
+    /// Of a handler that has ended. What it has left behind when it failed still waits, and nobody knows how much; of one
+    /// that was stopped nobody is to hear any more.
     pub(super) fn handlers_subscription_ended(&mut self, info: &HandlerInfo, has_failed: bool) {
         let is_its = |(handler, ..): &Whose| *handler == info.name;
         let ended: Vec<Whose> =
@@ -109,7 +111,9 @@ impl Look<'_> {
                 self.gauges.say(metric, &labels, Fold::Max, 0.0);
             }
             for metric in [SUBSCRIPTION_LAG, SUBSCRIPTION_OLDEST] {
-                if !has_failed && self.gauges.is_known(metric, &labels) {
+                if has_failed {
+                    self.gauges.say_if_known(metric, &labels, Fold::Max, None);
+                } else if self.gauges.is_known(metric, &labels) {
                     self.gauges.say(metric, &labels, Fold::Max, 0.0);
                 }
             }
