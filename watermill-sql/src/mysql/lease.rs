@@ -146,13 +146,14 @@ impl LeaseDialect for MySql {
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
         // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-        // it to Go, and notices a position that was set by hand. The lease is locked first, because its subquery
-        // depends on nothing; to update a join would take a temporary table on disk.
+        // it to Go, and notices a position that was set by hand. The owner tells databases apart that are alike. The lease
+        // is locked first, because its subquery depends on nothing; to update a join would take a temporary table on disk.
         // (The client asks for the number of rows that were found, changed or not.)
         let advanced = sqlx::query(AssertSqlSafe(format!(
             "update {} set offset_acked = ?, offset_consumed = ?
              where consumer_group = ? and coalesce(offset_acked, 0) = ? and exists (
-                 select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? for update
+                 select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? and owner = ?
+                 for update
              )",
             lease.tables.offsets()
         )))
@@ -163,6 +164,7 @@ impl LeaseDialect for MySql {
         .bind(lease.tables.topic())
         .bind(&lease.group)
         .bind(lease.token)
+        .bind(&lease.owner)
         .execute(&mut *connection)
         .await?
         .rows_affected();

@@ -188,11 +188,11 @@ impl LeaseDialect for Postgres {
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
         // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-        // it to Go, and notices a position that was set by hand. The lock makes a claim wait for this, or
-        // this for the claim.
+        // it to Go, and notices a position that was set by hand. The owner tells databases apart that are alike. The lock
+        // makes a claim wait for this, or this for the claim.
         let advanced = sqlx::query(AssertSqlSafe(format!(
             "with ours as materialized (
-                 select 1 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3
+                 select 1 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3 and owner = $8
                  for no key update
              )
              update {} set offset_acked = $4, last_processed_transaction_id = $5::text::xid8
@@ -207,6 +207,7 @@ impl LeaseDialect for Postgres {
         .bind(position.transaction.to_string())
         .bind(lease.position.offset)
         .bind(lease.position.transaction.to_string())
+        .bind(&lease.owner)
         .execute(&mut *connection)
         .await?
         .rows_affected();

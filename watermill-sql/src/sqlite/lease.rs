@@ -166,11 +166,13 @@ impl LeaseDialect for Sqlite {
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
         // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever
-        // lost it to Go, and notice a position that was set by hand.
+        // lost it to Go, and notice a position that was set by hand. The owner tells databases apart that are alike.
         let advanced = sqlx::query(AssertSqlSafe(format!(
             "update {} set offset_acked = ?1
              where consumer_group = ?2 and offset_acked = ?3 and locked_until = ?4
-               and exists (select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6)",
+               and exists (
+                   select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6 and owner = ?7
+               )",
             lease.tables.offsets()
         )))
         .bind(position.offset)
@@ -179,6 +181,7 @@ impl LeaseDialect for Sqlite {
         .bind(lease.locked_until)
         .bind(lease.tables.topic())
         .bind(lease.token)
+        .bind(&lease.owner)
         .execute(&mut *connection)
         .await?
         .rows_affected();

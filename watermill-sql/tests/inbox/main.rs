@@ -83,6 +83,7 @@ on_every_database! {
     joined::a_message_of_another_source_is_nacked_with_the_reason,
     joined_log::a_position_moves_in_the_transaction_and_leaves_no_mark,
     joined_log::what_is_done_ahead_is_known_to_whoever_reads_on,
+    joined_log::a_message_of_another_database_that_is_alike_moves_nothing,
     joined_log::a_dead_letter_that_is_passed_is_kept_by_the_same_transaction,
     joined_log::steps_of_a_log_that_run_side_by_side_are_each_done_once,
     joined_log::a_batch_of_a_log_is_acked_in_its_transaction,

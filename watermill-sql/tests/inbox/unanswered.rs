@@ -68,7 +68,10 @@ async fn after_a_commit_that_is_not_answered_a_log_is_read_anew_and_nothing_is_d
     let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
     publisher.publish("orders", ["1", "2", "3"].map(message).into()).await.unwrap();
     let inbox = joining::<File>(&pool);
-    let config = SqlSubscriberConfig::default().retry(Backoff::exponential(Duration::from_millis(5)));
+    // A lease so long that no renewal's commit is held up instead.
+    let config = SqlSubscriberConfig::default()
+        .lease(Duration::from_secs(600))
+        .retry(Backoff::exponential(Duration::from_millis(5)));
     let mut subscription = reader::<File>(&pool, config).subscribe("orders").await.unwrap();
     subscription.set_window(Window::unordered(3.try_into().unwrap()));
     let (one, first) = next(&mut subscription).await;
