@@ -156,7 +156,8 @@ impl SqlInboxConfig {
 
     /// Sets how long a handler may leave its transaction without a statement, before PostgreSQL rolls it back; so that a
     /// process that is stopped or cut off does not hold its locks for ever. Default: 5 minutes. The other databases end such a
-    /// connection by their own settings (`wait_timeout`).
+    /// connection by their own settings (`wait_timeout`). Behind an ack of a log that is part of the transaction, the length of
+    /// its lease counts instead, on MySQL and MariaDB too.
     #[must_use]
     pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.idle_timeout = idle_timeout;

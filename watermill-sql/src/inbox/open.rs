@@ -9,7 +9,7 @@ use tokio::{sync::OwnedMutexGuard, task::unconstrained};
 use super::{Beginning, InboxError, Mark, joined::Ack, shared::Shared};
 use crate::{
     SqlDatabase,
-    connection::Pooled,
+    connection::{Pooled, within},
     error::{Failure, Trouble, classify},
     schema::Found,
     topic::Tables,
@@ -30,6 +30,8 @@ pub(crate) struct Open<D: SqlDatabase> {
     pub(super) is_duplicate: bool,
     /// Of an ack that is part of it.
     pub(super) ack: Option<Ack>,
+    /// Whether its silence is bounded by what the session has.
+    is_bounded: bool,
 }
 
 /// A transaction, and for each of its marks whether that is new; `None` where there is one and it was there.
@@ -57,6 +59,7 @@ impl<D: SqlDatabase> Open<D> {
             missing: None,
             is_duplicate: false,
             ack: None,
+            is_bounded: false,
         };
         if D::MARKS_IN_BEGIN {
             match open.start(marks).await {
@@ -114,16 +117,29 @@ impl<D: SqlDatabase> Open<D> {
 
     /// Acks what is handled, where that is part of the transaction.
     pub(super) async fn write_ack(&mut self) -> Result<(), InboxError> {
-        let limit = self.shared.config.timeout;
         let Some(mut ack) = self.ack.take() else { return Ok(()) };
-        let written = ack.write::<D>(self.connection(), limit).await;
+        let written = self.write_out(&mut ack).await;
         self.ack = Some(ack);
         written
     }
 
+    async fn write_out(&mut self, ack: &mut Ack) -> Result<(), InboxError> {
+        let limit = self.shared.config.timeout;
+        if let Some(silence) = ack.ready(limit).await? {
+            let bounded = within(limit, async {
+                D::bound_silence(self.connection(), silence).await.map_err(classify::<D>)
+            });
+            let bounded = bounded.await;
+            // Nobody knows where that has failed.
+            self.is_bounded = *bounded.as_ref().unwrap_or(&true);
+            bounded.map_err(InboxError::around)?;
+        }
+        ack.write::<D>(self.connection(), limit).await
+    }
+
     /// Commits, and tells the readers of what was published. An error without an answer leaves it unknown whether it
     /// was done.
-    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
         D::TransactionManager::commit(self.connection()).await.map_err(|error| {
             let is_refused = matches!(error, sqlx::Error::Database(_));
             let failure = classify::<D>(error);
@@ -132,8 +148,21 @@ impl<D: SqlDatabase> Open<D> {
         let topics = std::mem::take(&mut self.topics);
         topics.keys().for_each(|topic| wake::wake(topic));
         self.shared.remember(topics);
-        self.give_back();
         Ok(())
+    }
+
+    /// Gives back what is committed. A connection that is not answered on is closed.
+    pub(super) async fn close(mut self) {
+        if within(self.shared.config.timeout, self.unbound()).await.is_ok() {
+            self.give_back();
+        }
+    }
+
+    async fn unbound(&mut self) -> Result<(), Failure> {
+        match std::mem::take(&mut self.is_bounded) {
+            true => D::end(self.connection()).await.map_err(classify::<D>),
+            false => Ok(()),
+        }
     }
 
     /// Rolls back; the connection is as good as before.
@@ -147,6 +176,7 @@ impl<D: SqlDatabase> Open<D> {
             D::run_text(self.connection(), "begin").await.map_err(classify::<D>)?;
             D::TransactionManager::rollback(self.connection()).await.map_err(classify::<D>)?;
         }
+        self.unbound().await?;
         self.give_back();
         Ok(())
     }

@@ -118,9 +118,11 @@ impl<D: SqlDatabase> Step<D> {
                 if let Some(ack) = ack {
                     ack.committed();
                 }
+                open.close().await;
                 Ok(Ended::Committed)
             }
             Err(failure) => {
+                drop(open);
                 // Any other may have been done, or will be in a moment.
                 let is_refused = failure.trouble() == Trouble::Conflict || !failure.is_passing();
                 if let Some(ack) = ack.filter(|_| is_refused) {

@@ -124,7 +124,8 @@ pub trait LeaseDialect: ConnectionDialect {
     }
 
     /// Moves the group's position and, if given, replaces its progress, inside the caller's
-    /// transaction; false when the lease is lost.
+    /// transaction; false when the lease is lost. That is silent for no longer than the lease from then on, if it costs
+    /// nothing to say so here; otherwise the caller has seen to it.
     async fn advance(
         connection: &mut Self::Connection,
         lease: &Lease,

@@ -255,6 +255,7 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
             group: group.to_owned(),
             owner: claim.owner.to_owned(),
             token,
+            length: claim.config.lease,
             position,
             locked_until: 0,
             witness: None,

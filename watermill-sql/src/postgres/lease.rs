@@ -96,6 +96,7 @@ impl LeaseDialect for Postgres {
                 group: group.to_owned(),
                 owner: claim.owner.to_owned(),
                 token,
+                length: claim.config.lease,
                 position,
                 locked_until: 0,
                 witness: None,
@@ -192,7 +193,8 @@ impl LeaseDialect for Postgres {
         // makes a claim wait for this, or this for the claim.
         let advanced = sqlx::query(AssertSqlSafe(format!(
             "with ours as materialized (
-                 select 1 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3 and owner = $8
+                 select set_config('idle_in_transaction_session_timeout', $9, true)
+                 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3 and owner = $8
                  for no key update
              )
              update {} set offset_acked = $4, last_processed_transaction_id = $5::text::xid8
@@ -208,6 +210,7 @@ impl LeaseDialect for Postgres {
         .bind(lease.position.offset)
         .bind(lease.position.transaction.to_string())
         .bind(&lease.owner)
+        .bind(millis(lease.length).clamp(1, i32::MAX.into()).to_string())
         .execute(&mut *connection)
         .await?
         .rows_affected();

@@ -98,6 +98,7 @@ impl LeaseDialect for Sqlite {
                 group: claim.config.group_name().to_owned(),
                 owner: claim.owner.to_owned(),
                 token,
+                length: claim.config.lease,
                 position: state.position,
                 locked_until,
                 witness: None,

@@ -6,6 +6,7 @@ mod batches;
 mod conflicts;
 mod joined;
 mod joined_log;
+mod locks;
 mod marks;
 mod once;
 mod server;

@@ -77,6 +77,11 @@ impl LogAck {
         Ok(())
     }
 
+    /// For how long the transaction may be silent once this is in it, behind which all wait who want the lease.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.recording.as_ref().map(|recording| recording.lease.length)
+    }
+
     /// Records these deliveries as acked, and with them whatever else is settled.
     pub(super) async fn write<D: SqlDatabase>(
         &mut self,

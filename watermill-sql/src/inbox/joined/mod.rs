@@ -46,6 +46,21 @@ impl Ack {
         }
     }
 
+    /// Waits until it may be written, and says for how long the transaction may be silent then, if that is to be bounded.
+    ///
+    /// # Errors
+    ///
+    /// Where the deliveries are not ours any more, and where that takes too long.
+    pub(super) async fn ready(&mut self, limit: Duration) -> Result<Option<Duration>, InboxError> {
+        match self {
+            Self::Queue(_) => Ok(None),
+            Self::Log(ack) => {
+                ack.hold(limit).await?;
+                Ok(ack.silence())
+            }
+        }
+    }
+
     /// Writes it into the transaction.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ fn recorder() -> Arc<Recorder> {
         group: String::new(),
         owner: "owner".to_owned(),
         token: 1,
+        length: Duration::from_secs(5),
         position: Position::default(),
         locked_until: 0,
         witness: None,

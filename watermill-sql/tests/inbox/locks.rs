@@ -1,0 +1,66 @@
+//! What the ack of a log has locked until the commit, and those who wait behind that.
+
+use sqlx::pool::PoolOptions;
+use watermill_core::Subscriber;
+
+use super::*;
+use crate::joined_log::{bill, joining, next, published, reader, records_late};
+
+/// How a database tells for how long a session may be silent in its transaction.
+struct Silence {
+    /// Has each step note it behind its ack, in `noted`.
+    note: &'static str,
+    /// How often it was noted that it is that of a lease of ten minutes.
+    is_of_the_lease: &'static str,
+    of_the_session: &'static str,
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease_on_postgres() {
+    behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease::<crate::postgres_database::Database>(Silence {
+        note: "create table noted (silence text);
+               create function note() returns trigger language plpgsql as $$ begin
+                   insert into noted values (current_setting('idle_in_transaction_session_timeout'));
+                   return null;
+               end $$;
+               create constraint trigger note after update on watermill_offsets_orders
+               deferrable initially deferred for each row execute function note()",
+        is_of_the_lease: "select count(*) from noted where silence = '10min'",
+        of_the_session: "select setting::bigint from pg_settings where name = 'idle_in_transaction_session_timeout'",
+    })
+    .await;
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test]
+async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease_on_mysql() {
+    behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease::<crate::mysql_database::Database>(
+        Silence {
+            note: "create table noted (silence bigint);
+               create trigger note after update on watermill_offsets_orders
+               for each row insert into noted values (@@session.wait_timeout)",
+            is_of_the_lease: "select count(*) from noted where silence = 600",
+            of_the_session: "select cast(@@session.wait_timeout as signed)",
+        },
+    )
+    .await;
+}
+
+async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease<S: Server>(silence: Silence) {
+    let server = S::default();
+    let pool = published(&server, &["1", "2"]).await;
+    let mut subscription = reader::<S>(&pool, records_late()).subscribe("orders").await.unwrap();
+    S::execute(&pool, silence.note).await;
+    let options = PoolOptions::<S::Database>::new().max_connections(1);
+    let one = options.connect_with((*pool.connect_options()).clone()).await.unwrap();
+    let before = S::number(&one, silence.of_the_session).await;
+    let inbox = joining::<S>(&one);
+    for done in 1..=2 {
+        let (order, settlement) = next(&mut subscription).await;
+        bill::<S>(&inbox, &order).await.unwrap();
+        settlement.ack();
+        assert_eq!(S::number(&pool, silence.is_of_the_lease).await, done);
+        assert_eq!(S::number(&one, silence.of_the_session).await, before, "it is as it was");
+    }
+}
