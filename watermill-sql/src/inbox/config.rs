@@ -147,7 +147,8 @@ impl SqlInboxConfig {
 
     /// Sets how long the database may take for each statement of ours: to begin and mark (which waits for another
     /// transaction that has the same message in hand), to publish, to commit. Default: 30 s. Then the step fails, its
-    /// connection is closed, and the message is nacked.
+    /// connection is closed, and the message is nacked. An ack of a log that is part of the transaction is written within half
+    /// of the lease, and the commit waited for as long as the lease, where that is shorter: its renewals wait behind them.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

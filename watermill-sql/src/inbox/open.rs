@@ -1,6 +1,6 @@
 //! [`Open`]: the transaction of a step.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
@@ -32,6 +32,8 @@ pub(crate) struct Open<D: SqlDatabase> {
     pub(super) ack: Option<Ack>,
     /// Whether its silence is bounded by what the session has.
     is_bounded: bool,
+    /// The length of the lease whose renewals wait for its end.
+    lease: Option<Duration>,
 }
 
 /// A transaction, and for each of its marks whether that is new; `None` where there is one and it was there.
@@ -60,6 +62,7 @@ impl<D: SqlDatabase> Open<D> {
             is_duplicate: false,
             ack: None,
             is_bounded: false,
+            lease: None,
         };
         if D::MARKS_IN_BEGIN {
             match open.start(marks).await {
@@ -124,8 +127,10 @@ impl<D: SqlDatabase> Open<D> {
     }
 
     async fn write_out(&mut self, ack: &mut Ack) -> Result<(), InboxError> {
-        let limit = self.shared.config.timeout;
-        if let Some(silence) = ack.ready(limit).await? {
+        let mut limit = self.shared.config.timeout;
+        self.lease = ack.ready(limit).await?;
+        if let Some(silence) = self.lease {
+            limit = limit.min(silence / 2);
             let bounded = within(limit, async {
                 D::bound_silence(self.connection(), silence).await.map_err(classify::<D>)
             });
@@ -135,6 +140,12 @@ impl<D: SqlDatabase> Open<D> {
             bounded.map_err(InboxError::around)?;
         }
         ack.write::<D>(self.connection(), limit).await
+    }
+
+    /// For how long its end may be waited for: others wait for it, too, once an ack is part of it.
+    pub(super) fn end_max(&self) -> Duration {
+        let timeout = self.shared.config.timeout;
+        self.lease.map_or(timeout, |lease| timeout.min(lease))
     }
 
     /// Commits, and tells the readers of what was published. An error without an answer leaves it unknown whether it

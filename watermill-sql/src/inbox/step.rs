@@ -106,14 +106,14 @@ impl<D: SqlDatabase> Step<D> {
         if let Err(error) = ready {
             let missing = open.missing.take();
             // Where that fails its connection is closed, which does the same.
-            let _ = within(self.shared.config.timeout, open.rollback()).await;
+            let _ = within(open.end_max(), open.rollback()).await;
             return self.failed(error, missing).await;
         }
         let mut ack = open.ack.take();
         if let Some(ack) = &mut ack {
             ack.committing();
         }
-        match within(self.shared.config.timeout, open.commit()).await {
+        match within(open.end_max(), open.commit()).await {
             Ok(()) => {
                 if let Some(ack) = ack {
                     ack.committed();

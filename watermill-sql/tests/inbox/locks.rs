@@ -1,7 +1,10 @@
 //! What the ack of a log has locked until the commit, and those who wait behind that.
 
+use std::time::Duration;
+
 use sqlx::pool::PoolOptions;
-use watermill_core::Subscriber;
+use watermill_core::{Subscriber, error::find};
+use watermill_sql::{InboxError, SqlSubscriberConfig};
 
 use super::*;
 use crate::joined_log::{bill, joining, next, published, reader, records_late};
@@ -63,4 +66,25 @@ async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease<S: Server>
         assert_eq!(S::number(&pool, silence.is_of_the_lease).await, done);
         assert_eq!(S::number(&one, silence.of_the_session).await, before, "it is as it was");
     }
+}
+
+pub(crate) async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over<S: Server>() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    if !S::MANY_WRITERS {
+        return;
+    }
+    let server = S::default();
+    let pool = published(&server, &["1"]).await;
+    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(2));
+    let mut subscription = reader::<S>(&pool, config).subscribe("orders").await.unwrap();
+    let inbox = inbox::<S>(&pool, SqlInboxConfig::default().joins_ack(true).timeout(HOUR));
+    let (order, _settlement) = next(&mut subscription).await;
+    let mut other = pool.begin().await.unwrap();
+    let lock = "update watermill_offsets_orders set offset_acked = offset_acked";
+    S::write(&mut other, lock).await.unwrap();
+    let step = tokio::time::timeout(watermill_testkit::patience(), bill::<S>(&inbox, &order));
+    let failed = step.await.expect("it does not wait for an hour").unwrap_err();
+    assert!(find::<InboxError>(&*failed).is_some_and(InboxError::is_retryable), "{failed:?}");
+    other.rollback().await.unwrap();
+    assert_eq!(effects::<S>(&pool).await, 0);
 }
