@@ -96,7 +96,10 @@ impl SqlInboxConfig {
     /// - Of an [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) without order by key, the row of the message is deleted, or
     ///   marked as acked.
     ///
-    /// A message that comes from anywhere else is nacked, with the reason.
+    /// A message that comes from anywhere else is nacked, with the reason. So is one of a log where the
+    /// [isolation](Self::isolation) is above read committed on PostgreSQL, or repeatable read on MySQL and MariaDB: its lease is
+    /// renewed while the step runs, and such a transaction cannot go on behind that. Where no isolation is set, those of a
+    /// log are read committed. Keep a mark where a step needs more.
     ///
     /// A mark does more where one message was published twice, by a relay for instance: two rows with one id are two
     /// messages then, and with a mark the second is a duplicate. It is also what knows a message again after somebody has

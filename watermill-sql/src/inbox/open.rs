@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{sync::OwnedMutexGuard, task::unconstrained};
 
-use super::{Beginning, InboxError, Mark, joined::Ack, shared::Shared};
+use super::{Beginning, InboxError, Isolation, Mark, joined::Ack, shared::Shared};
 use crate::{
     SqlDatabase,
     connection::{Pooled, within},
@@ -41,7 +41,11 @@ pub(super) type Begun<D> = Option<(Open<D>, Vec<bool>)>;
 
 impl<D: SqlDatabase> Open<D> {
     /// Begins, and marks: as a rule with one message to the server.
-    pub(super) async fn begin(shared: &Arc<Shared<D>>, marks: &[Mark]) -> Result<Begun<D>, Failure> {
+    pub(super) async fn begin(
+        shared: &Arc<Shared<D>>,
+        isolation: Isolation,
+        marks: &[Mark],
+    ) -> Result<Begun<D>, Failure> {
         shared.prepare().await?;
         let turn = match D::ONE_WRITER {
             // The place in the queue is taken by the first poll, whatever is left of the task's budget.
@@ -65,7 +69,7 @@ impl<D: SqlDatabase> Open<D> {
             lease: None,
         };
         if D::MARKS_IN_BEGIN {
-            match open.start(marks).await {
+            match open.start(isolation, marks).await {
                 Ok(()) => return Ok(Some((open, vec![true; marks.len()]))),
                 Err(error) if !is_duplicate(&error) => return Err(classify::<D>(error)),
                 // Begun it was, though sqlx does not count it.
@@ -76,7 +80,7 @@ impl<D: SqlDatabase> Open<D> {
                 return Ok(None);
             }
         }
-        open.start(&[]).await.map_err(classify::<D>)?;
+        open.start(isolation, &[]).await.map_err(classify::<D>)?;
         let mut is_new = Vec::with_capacity(marks.len());
         for mark in marks {
             is_new.push(D::mark(open.connection(), mark).await.map_err(classify::<D>)?);
@@ -88,9 +92,8 @@ impl<D: SqlDatabase> Open<D> {
         Ok(Some((open, is_new)))
     }
 
-    async fn start(&mut self, marks: &[Mark]) -> sqlx::Result<()> {
-        let config = &self.shared.config;
-        let beginning = Beginning { isolation: config.isolation, silence: config.idle_timeout, marks };
+    async fn start(&mut self, isolation: Isolation, marks: &[Mark]) -> sqlx::Result<()> {
+        let beginning = Beginning { isolation, silence: self.shared.config.idle_timeout, marks };
         let text = AssertSqlSafe(D::begin_step(&beginning)).into_sql_str();
         D::TransactionManager::begin(self.connection(), Some(text)).await
     }

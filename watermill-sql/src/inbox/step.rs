@@ -9,7 +9,7 @@ use watermill_core::{
 };
 
 use super::{
-    InboxError, InboxErrorKind, Mark, OnDuplicate,
+    InboxError, InboxErrorKind, Isolation, Mark, OnDuplicate,
     joined::Ack,
     open::{Begun, Open},
     shared::Shared,
@@ -69,14 +69,16 @@ impl<D: SqlDatabase> Step<D> {
         refuse_lost(deliveries)?;
         let ack = match self.shared.config.joins_ack {
             true => {
-                let ack = Ack::of::<D>(deliveries, self.shared.config.timeout).await;
+                let ack = Ack::of::<D>(deliveries, &self.shared.config).await;
                 Some(ack.map_err(InboxError::boxed)?)
             }
             false => None,
         };
-        let mut begun = self.open(marks).await?;
+        let configured = self.shared.config.isolation;
+        let isolation = ack.as_ref().map_or(configured, |ack| ack.isolation(configured));
+        let mut begun = self.open(isolation, marks).await?;
         if begun.is_none() && self.shared.config.on_duplicate == OnDuplicate::Tell {
-            begun = self.open(&[]).await?.map(|(open, _)| (open, vec![false]));
+            begun = self.open(isolation, &[]).await?.map(|(open, _)| (open, vec![false]));
         }
         if let Some((open, is_new)) = &mut begun {
             open.is_duplicate = is_new.contains(&false);
@@ -139,9 +141,9 @@ impl<D: SqlDatabase> Step<D> {
     }
 
     /// Again where somebody was in the way of the marks themselves.
-    async fn open(&mut self, marks: &[Mark]) -> Result<Begun<D>, BoxError> {
+    async fn open(&mut self, isolation: Isolation, marks: &[Mark]) -> Result<Begun<D>, BoxError> {
         loop {
-            let begun = within(self.shared.config.timeout, Open::begin(&self.shared, marks)).await;
+            let begun = within(self.shared.config.timeout, Open::begin(&self.shared, isolation, marks)).await;
             let error = match begun {
                 Ok(begun) => return Ok(begun),
                 Err(failure) => InboxError::around(failure).boxed(),

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
 use watermill_core::{Subscriber, error::find};
-use watermill_sql::{InboxError, SqlSubscriberConfig};
+use watermill_sql::{InboxError, InboxErrorKind, Isolation, SqlSubscriberConfig};
 
 use super::*;
-use crate::joined_log::{bill, joining, next, published, reader, records_late};
+use crate::joined_log::{bill, joining, next, position, published, reader, records_late};
 
 /// How a database tells for how long a session may be silent in its transaction.
 struct Silence {
@@ -86,5 +86,52 @@ pub(crate) async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_i
     let failed = step.await.expect("it does not wait for an hour").unwrap_err();
     assert!(find::<InboxError>(&*failed).is_some_and(InboxError::is_retryable), "{failed:?}");
     other.rollback().await.unwrap();
+    assert_eq!(effects::<S>(&pool).await, 0);
+}
+
+pub(crate) async fn a_step_goes_on_behind_a_renewal_whatever_the_session_has<S: Server>() {
+    let server = S::default();
+    let pool = published(&server, &["1"]).await;
+    let mut subscription = reader::<S>(&pool, records_late()).subscribe("orders").await.unwrap();
+    let options = PoolOptions::<S::Database>::new().max_connections(2);
+    let sessions = options.after_connect(|connection, _| {
+        Box::pin(async move {
+            let above = match <S::Database as sqlx::Database>::NAME {
+                "SQLite" => "select 1",
+                "PostgreSQL" => "set default_transaction_isolation = 'repeatable read'",
+                _ => "set session transaction isolation level repeatable read",
+            };
+            S::write(connection, above).await
+        })
+    });
+    let sessions = sessions.connect_with((*pool.connect_options()).clone()).await.unwrap();
+    let inbox = inbox::<S>(&sessions, SqlInboxConfig::default().joins_ack(true).runs(1));
+    let (order, _settlement) = next(&mut subscription).await;
+    let step = inbox.once(&order, async |mut tx| {
+        S::read(&mut tx, "select count(*) from effects").await?;
+        if S::MANY_WRITERS {
+            S::execute(&pool, "update _watermill_leases set expires_at_ms = expires_at_ms + 1").await;
+        }
+        Ok(S::write(&mut tx, "insert into effects values ('1')").await?)
+    });
+    step.await.unwrap();
+    assert_eq!((effects::<S>(&pool).await, position::<S>(&pool).await), (1, 1));
+}
+
+pub(crate) async fn an_isolation_that_renewals_would_break_is_refused_with_the_reason<S: Server>() {
+    let server = S::default();
+    let pool = published(&server, &["1"]).await;
+    let mut subscription = reader::<S>(&pool, records_late()).subscribe("orders").await.unwrap();
+    let (order, _settlement) = next(&mut subscription).await;
+    let config = SqlInboxConfig::default().joins_ack(true).isolation(Isolation::RepeatableRead);
+    let done = bill::<S>(&inbox::<S>(&pool, config), &order).await;
+    if !S::MANY_WRITERS {
+        // It has one isolation, and nobody writes beside a step.
+        return assert_eq!(done.unwrap(), Some(()));
+    }
+    let refused = done.unwrap_err();
+    let refused = find::<InboxError>(&*refused).unwrap();
+    assert_eq!(refused.kind(), InboxErrorKind::Config);
+    assert!(refused.to_string().contains("read committed"), "{refused}");
     assert_eq!(effects::<S>(&pool).await, 0);
 }

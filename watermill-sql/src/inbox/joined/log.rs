@@ -18,7 +18,7 @@ use crate::{
     SqlDatabase,
     connection::within,
     dead_letter::Keep,
-    inbox::{InboxError, InboxErrorKind},
+    inbox::{InboxError, InboxErrorKind, Isolation},
     log::{LogLedger, Recorder, Recording, Save},
 };
 
@@ -38,7 +38,10 @@ pub(in crate::inbox) struct LogAck {
 
 impl LogAck {
     /// That of deliveries; `None` where they are not of a log.
-    pub(super) fn of<D: SqlDatabase>(deliveries: &[DeliveryInfo]) -> Result<Option<Self>, InboxError> {
+    pub(super) fn of<D: SqlDatabase>(
+        deliveries: &[DeliveryInfo],
+        isolation: Isolation,
+    ) -> Result<Option<Self>, InboxError> {
         let refuse = |why: &str| Err(InboxError::because(InboxErrorKind::Config, why));
         let mut found: Option<(Arc<Source>, Arc<Recorder>)> = None;
         let mut tokens = Vec::with_capacity(deliveries.len());
@@ -63,6 +66,12 @@ impl LogAck {
         if recorder.database != D::NAME {
             return refuse(
                 "joins_ack: the message comes from another kind of database; without it a mark is kept",
+            );
+        }
+        if !D::joins_log(isolation) {
+            return refuse(
+                "joins_ack: the lease of a log is renewed while its steps run, and a transaction above read committed cannot \
+                 go on behind that; set read committed, or leave joins_ack off, so that a mark is kept",
             );
         }
         Ok(Some(Self { source, recorder, tokens, recording: None, save: None, is_committing: false }))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use watermill_core::DeliveryInfo;
 
 use self::{log::LogAck, queue::QueueAck};
-use super::{InboxError, InboxErrorKind};
+use super::{InboxError, InboxErrorKind, Isolation, SqlInboxConfig};
 use crate::SqlDatabase;
 
 /// The ack of the deliveries of a step. Dropped, it is none: nothing was recorded, or nobody knows.
@@ -27,12 +27,12 @@ impl Ack {
     /// For deliveries of a source whose acks cannot be part of a transaction, and for those that are not ours any more.
     pub(super) async fn of<D: SqlDatabase>(
         deliveries: &[DeliveryInfo],
-        limit: Duration,
+        config: &SqlInboxConfig,
     ) -> Result<Self, InboxError> {
-        if let Some(ack) = LogAck::of::<D>(deliveries)? {
+        if let Some(ack) = LogAck::of::<D>(deliveries, config.isolation)? {
             let mut ack = ack;
             if D::ONE_WRITER {
-                ack.hold(limit).await?;
+                ack.hold(config.timeout).await?;
             }
             return Ok(Self::Log(ack));
         }
@@ -43,6 +43,14 @@ impl Ack {
                            it a mark is kept";
                 Err(InboxError::because(InboxErrorKind::Config, why))
             }
+        }
+    }
+
+    /// That of its transaction: the position of a log is moved at read committed, whatever the session has.
+    pub(super) fn isolation(&self, configured: Isolation) -> Isolation {
+        match (self, configured) {
+            (Self::Log(_), Isolation::Session) => Isolation::ReadCommitted,
+            (_, configured) => configured,
         }
     }
 
