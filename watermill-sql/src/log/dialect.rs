@@ -133,8 +133,9 @@ pub trait LeaseDialect: ConnectionDialect {
         progress: Option<&str>,
     ) -> sqlx::Result<bool>;
 
-    /// Gives a lease back, so that others need not wait for its end. A lost one is left alone.
-    async fn release(connection: &mut Self::Connection, lease: &Lease) -> sqlx::Result<()>;
+    /// Gives a lease back, so that others need not wait for its end. A lost one is left alone. Where it is not `clean`,
+    /// what was delivered may come again, and whoever is next is to say so.
+    async fn release(connection: &mut Self::Connection, lease: &Lease, clean: bool) -> sqlx::Result<()>;
 }
 
 /// What a reader remembers from one fetch to the next, to decide which rows are complete.

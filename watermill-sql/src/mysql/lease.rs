@@ -185,9 +185,10 @@ impl LeaseDialect for MySql {
         Ok(true)
     }
 
-    async fn release(connection: &mut MySqlConnection, lease: &Lease) -> sqlx::Result<()> {
+    async fn release(connection: &mut MySqlConnection, lease: &Lease, clean: bool) -> sqlx::Result<()> {
+        let owner = if clean { "null" } else { "owner" };
         sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0, connection = null
+            "update {LEASES} set owner = {owner}, expires_at_ms = 0, connection = null
              where topic = ? and consumer_group = ? and token = ? and owner = ?"
         )))
         .bind(lease.tables.topic())

@@ -231,9 +231,10 @@ impl LeaseDialect for Postgres {
         Ok(true)
     }
 
-    async fn release(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
+    async fn release(connection: &mut PgConnection, lease: &Lease, clean: bool) -> sqlx::Result<()> {
+        let owner = if clean { "null" } else { "owner" };
         sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0, connection = null
+            "update {LEASES} set owner = {owner}, expires_at_ms = 0, connection = null
              where topic = $1 and consumer_group = $2 and token = $3 and owner = $4"
         )))
         .bind(lease.tables.topic())

@@ -203,10 +203,11 @@ impl LeaseDialect for Sqlite {
         Ok(true)
     }
 
-    async fn release(connection: &mut SqliteConnection, lease: &Lease) -> sqlx::Result<()> {
+    async fn release(connection: &mut SqliteConnection, lease: &Lease, clean: bool) -> sqlx::Result<()> {
+        let owner = if clean { "null" } else { "owner" };
         let mut transaction = connection.begin().await?;
         let ours = sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0, locked_until = 0
+            "update {LEASES} set owner = {owner}, expires_at_ms = 0, locked_until = 0
              where topic = ? and consumer_group = ? and token = ? and owner = ?"
         )))
         .bind(lease.tables.topic())

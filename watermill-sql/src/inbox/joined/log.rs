@@ -129,7 +129,7 @@ impl Drop for LogAck {
         if self.is_committing
             && let Some(recording) = &mut self.recording
         {
-            recording.is_unclear();
+            recording.end();
         }
         if let Some(save) = self.save.take() {
             self.source.lock().ledger.not_joined(&self.recorder, save);
