@@ -102,7 +102,7 @@ impl LogAck {
         let save = self.source.lock().ledger.save_with(&self.tokens).ok_or_else(lost)?;
         let save = self.save.insert(save);
         let written = self.recorder.write::<D>(connection, &recording.lease, save, Keep::All);
-        match within(limit, written).await.map_err(InboxError::around)? {
+        match within(limit, written).await.map_err(InboxError::at_the_ack)? {
             true => Ok(()),
             false => Err(lost()),
         }
