@@ -40,12 +40,8 @@ pub(crate) struct Open<D: SqlDatabase> {
 pub(super) type Begun<D> = Option<(Open<D>, Vec<bool>)>;
 
 impl<D: SqlDatabase> Open<D> {
-    /// Begins, and marks: as a rule with one message to the server.
-    pub(super) async fn begin(
-        shared: &Arc<Shared<D>>,
-        isolation: Isolation,
-        marks: &[Mark],
-    ) -> Result<Begun<D>, Failure> {
+    /// What there is to wait for before it begins: the turn, and a connection.
+    pub(super) async fn wait(shared: &Arc<Shared<D>>) -> Result<Self, Failure> {
         shared.prepare().await?;
         let turn = match D::ONE_WRITER {
             // The place in the queue is taken by the first poll, whatever is left of the task's budget.
@@ -57,7 +53,7 @@ impl<D: SqlDatabase> Open<D> {
             Some(spare) => spare,
             None => Pooled::of(&shared.pool).await?,
         };
-        let mut open = Self {
+        Ok(Self {
             pooled: Some(pooled),
             shared: shared.clone(),
             turn,
@@ -67,29 +63,33 @@ impl<D: SqlDatabase> Open<D> {
             ack: None,
             is_bounded: false,
             lease: None,
-        };
+        })
+    }
+
+    /// Begins, and marks: as a rule with one message to the server.
+    pub(super) async fn begin(mut self, isolation: Isolation, marks: &[Mark]) -> Result<Begun<D>, Failure> {
         if D::MARKS_IN_BEGIN {
-            match open.start(isolation, marks).await {
-                Ok(()) => return Ok(Some((open, vec![true; marks.len()]))),
+            match self.start(isolation, marks).await {
+                Ok(()) => return Ok(Some((self, vec![true; marks.len()]))),
                 Err(error) if !is_duplicate(&error) => return Err(classify::<D>(error)),
                 // Begun it was, though sqlx does not count it.
-                Err(_) => D::run_text(open.connection(), "rollback").await.map_err(classify::<D>)?,
+                Err(_) => D::run_text(self.connection(), "rollback").await.map_err(classify::<D>)?,
             }
             if marks.len() == 1 {
-                open.give_back();
+                self.give_back();
                 return Ok(None);
             }
         }
-        open.start(isolation, &[]).await.map_err(classify::<D>)?;
+        self.start(isolation, &[]).await.map_err(classify::<D>)?;
         let mut is_new = Vec::with_capacity(marks.len());
         for mark in marks {
-            is_new.push(D::mark(open.connection(), mark).await.map_err(classify::<D>)?);
+            is_new.push(D::mark(self.connection(), mark).await.map_err(classify::<D>)?);
         }
         if is_new == [false] {
-            open.rollback().await?;
+            self.rollback().await?;
             return Ok(None);
         }
-        Ok(Some((open, is_new)))
+        Ok(Some((self, is_new)))
     }
 
     async fn start(&mut self, isolation: Isolation, marks: &[Mark]) -> sqlx::Result<()> {

@@ -1,10 +1,13 @@
 //! What the ack of a log has locked until the commit, and those who wait behind that.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use sqlx::pool::PoolOptions;
-use watermill_core::{Subscriber, error::find};
-use watermill_sql::{InboxError, InboxErrorKind, Isolation, SqlSubscriberConfig};
+use tokio::sync::Notify;
+use watermill_core::{Publisher, Subscriber, Window, error::find};
+use watermill_sql::{
+    InboxError, InboxErrorKind, Isolation, SqlPublisher, SqlPublisherConfig, SqlSubscriberConfig,
+};
 
 use super::*;
 use crate::joined_log::{bill, joining, next, position, published, reader, records_late};
@@ -134,4 +137,42 @@ pub(crate) async fn an_isolation_that_renewals_would_break_is_refused_with_the_r
     assert_eq!(refused.kind(), InboxErrorKind::Config);
     assert!(refused.to_string().contains("read committed"), "{refused}");
     assert_eq!(effects::<S>(&pool).await, 0);
+}
+
+/// The turn is that of a handler that has ended its transaction, so that nothing is locked.
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_waits_for_the_writers_turn_keeps_nobody_from_recording() {
+    use crate::server::File;
+    let server = File::default();
+    let pool = published(&server, &["1", "2"]).await;
+    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    publisher.publish("others", vec![message("a")]).await.unwrap();
+    let config = records_late().ack_interval(Duration::from_millis(1));
+    let readers = reader::<File>(&pool, config);
+    let mut others = readers.subscribe("others").await.unwrap();
+    let mut subscription = readers.subscribe("orders").await.unwrap();
+    subscription.set_window(Window::unordered(2.try_into().unwrap()));
+    let (other, _settlement) = next(&mut others).await;
+    let (one, _settlement) = next(&mut subscription).await;
+    let (_, two) = next(&mut subscription).await;
+    let (inbox, has_turn, goes_on) = (&joining::<File>(&pool), &Notify::new(), &Notify::new());
+    let mut first = pin!(inbox.once(&other, async |mut tx| {
+        File::write(&mut tx, "commit").await?;
+        has_turn.notify_one();
+        goes_on.notified().await;
+        Ok(())
+    }));
+    tokio::select! {
+        ended = &mut first => panic!("it waits: {ended:?}"),
+        () = has_turn.notified() => {}
+    }
+    let mut second = pin!(bill::<File>(inbox, &one));
+    assert!(futures::poll!(&mut second).is_pending());
+    let recorded = tokio::time::timeout(watermill_testkit::patience(), two.ack_confirmed()).await;
+    recorded.expect("it is recorded meanwhile").unwrap();
+    goes_on.notify_one();
+    assert!(first.await.is_err(), "its transaction was over");
+    second.await.unwrap();
+    assert_eq!((effects::<File>(&pool).await, position::<File>(&pool).await), (1, 2));
 }

@@ -86,6 +86,10 @@ impl LogAck {
         Ok(())
     }
 
+    pub(super) fn let_go(&mut self) {
+        self.recording = None;
+    }
+
     /// For how long the transaction may be silent once this is in it, behind which all wait who want the lease.
     pub(super) fn silence(&self) -> Option<Duration> {
         self.recording.as_ref().map(|recording| recording.lease.length)

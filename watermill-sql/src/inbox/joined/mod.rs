@@ -19,21 +19,16 @@ pub(super) enum Ack {
 }
 
 impl Ack {
-    /// The ack of these deliveries, which are of one subscription. Where there is one writer, a log's is waited for now: who
-    /// records there would wait for the step's transaction, which would wait for it.
+    /// The ack of these deliveries, which are of one subscription.
     ///
     /// # Errors
     ///
     /// For deliveries of a source whose acks cannot be part of a transaction, and for those that are not ours any more.
-    pub(super) async fn of<D: SqlDatabase>(
+    pub(super) fn of<D: SqlDatabase>(
         deliveries: &[DeliveryInfo],
         config: &SqlInboxConfig,
     ) -> Result<Self, InboxError> {
         if let Some(ack) = LogAck::of::<D>(deliveries, config.isolation)? {
-            let mut ack = ack;
-            if D::ONE_WRITER {
-                ack.hold(config.timeout).await?;
-            }
             return Ok(Self::Log(ack));
         }
         match QueueAck::of(deliveries)? {
@@ -66,6 +61,13 @@ impl Ack {
                 ack.hold(limit).await?;
                 Ok(ack.silence())
             }
+        }
+    }
+
+    /// What was waited for may be had by others: its transaction was not begun.
+    pub(super) fn let_go(&mut self) {
+        if let Self::Log(ack) = self {
+            ack.let_go();
         }
     }
 
