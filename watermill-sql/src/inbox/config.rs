@@ -96,7 +96,10 @@ impl SqlInboxConfig {
     /// - Of an [`SqlQueueSubscriber`](crate::SqlQueueSubscriber) without order by key, the row of the message is deleted, or
     ///   marked as acked.
     ///
-    /// A message that comes from anywhere else is nacked, with the reason.
+    /// A message that comes from anywhere else is nacked, with the reason. So is one of a log where the
+    /// [isolation](Self::isolation) is above read committed on PostgreSQL, or repeatable read on MySQL and MariaDB: its lease is
+    /// renewed while the step runs, and such a transaction cannot go on behind that. Where no isolation is set, those of a
+    /// log are read committed. Keep a mark where a step needs more.
     ///
     /// A mark does more where one message was published twice, by a relay for instance: two rows with one id are two
     /// messages then, and with a mark the second is a duplicate. It is also what knows a message again after somebody has
@@ -147,7 +150,8 @@ impl SqlInboxConfig {
 
     /// Sets how long the database may take for each statement of ours: to begin and mark (which waits for another
     /// transaction that has the same message in hand), to publish, to commit. Default: 30 s. Then the step fails, its
-    /// connection is closed, and the message is nacked.
+    /// connection is closed, and the message is nacked. An ack of a log that is part of the transaction is written within half
+    /// of the lease, and the commit waited for as long as the lease, where that is shorter: its renewals wait behind them.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -156,7 +160,8 @@ impl SqlInboxConfig {
 
     /// Sets how long a handler may leave its transaction without a statement, before PostgreSQL rolls it back; so that a
     /// process that is stopped or cut off does not hold its locks for ever. Default: 5 minutes. The other databases end such a
-    /// connection by their own settings (`wait_timeout`).
+    /// connection by their own settings (`wait_timeout`). Behind an ack of a log that is part of the transaction, the length of
+    /// its lease counts instead, on MySQL and MariaDB too.
     #[must_use]
     pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.idle_timeout = idle_timeout;

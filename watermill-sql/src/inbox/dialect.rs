@@ -20,6 +20,12 @@ pub trait InboxDialect: InsertDialect {
     /// waits for whoever is about to write one of them.
     fn begin_step(beginning: &Beginning<'_>) -> String;
 
+    /// Whether a transaction of this isolation can move a log's position, though its lease was renewed after the
+    /// transaction has begun.
+    fn joins_log(_isolation: Isolation) -> bool {
+        true
+    }
+
     /// Writes a mark; false when it was there.
     async fn mark(connection: &mut Self::Connection, mark: &Mark) -> sqlx::Result<bool>;
 

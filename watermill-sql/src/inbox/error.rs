@@ -46,6 +46,15 @@ impl InboxError {
         Self::of(kind, failure)
     }
 
+    /// What has failed to write the ack, which is no fault of the message either; but a transaction that others were in the
+    /// way of is run again, and then is the policy's.
+    pub(super) fn at_the_ack(failure: Failure) -> Self {
+        match failure.trouble() {
+            Trouble::Conflict => Self::of(InboxErrorKind::Conflict, failure),
+            _ => Self::around(failure),
+        }
+    }
+
     /// What has failed at the end, which may be what the handler has written.
     pub(super) fn at_the_end(failure: Failure) -> Self {
         let kind = match failure.trouble() {
@@ -102,5 +111,26 @@ impl fmt::Display for InboxError {
 impl Error for InboxError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watermill_core::error::find;
+
+    use super::*;
+
+    #[test]
+    fn an_ack_that_others_were_in_the_way_of_is_the_policys_and_any_other_is_nacked() {
+        for (trouble, kind) in [
+            (Trouble::Conflict, InboxErrorKind::Conflict),
+            (Trouble::Timeout, InboxErrorKind::Unavailable),
+            (Trouble::Refused, InboxErrorKind::Config),
+        ] {
+            let error = InboxError::at_the_ack(Failure::because(trouble, "no"));
+            assert_eq!(error.kind(), kind);
+            let is_nack = find::<Nack>(&*error.boxed()).is_some();
+            assert_eq!(is_nack, kind != InboxErrorKind::Conflict);
+        }
     }
 }

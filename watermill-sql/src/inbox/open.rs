@@ -1,15 +1,15 @@
 //! [`Open`]: the transaction of a step.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{sync::OwnedMutexGuard, task::unconstrained};
 
-use super::{Beginning, InboxError, Mark, joined::Ack, shared::Shared};
+use super::{Beginning, InboxError, Isolation, Mark, joined::Ack, shared::Shared};
 use crate::{
     SqlDatabase,
-    connection::Pooled,
+    connection::{Pooled, within},
     error::{Failure, Trouble, classify},
     schema::Found,
     topic::Tables,
@@ -30,14 +30,18 @@ pub(crate) struct Open<D: SqlDatabase> {
     pub(super) is_duplicate: bool,
     /// Of an ack that is part of it.
     pub(super) ack: Option<Ack>,
+    /// Whether its silence is bounded by what the session has.
+    is_bounded: bool,
+    /// The length of the lease whose renewals wait for its end.
+    lease: Option<Duration>,
 }
 
 /// A transaction, and for each of its marks whether that is new; `None` where there is one and it was there.
 pub(super) type Begun<D> = Option<(Open<D>, Vec<bool>)>;
 
 impl<D: SqlDatabase> Open<D> {
-    /// Begins, and marks: as a rule with one message to the server.
-    pub(super) async fn begin(shared: &Arc<Shared<D>>, marks: &[Mark]) -> Result<Begun<D>, Failure> {
+    /// What there is to wait for before it begins: the turn, and a connection.
+    pub(super) async fn wait(shared: &Arc<Shared<D>>) -> Result<Self, Failure> {
         shared.prepare().await?;
         let turn = match D::ONE_WRITER {
             // The place in the queue is taken by the first poll, whatever is left of the task's budget.
@@ -49,7 +53,7 @@ impl<D: SqlDatabase> Open<D> {
             Some(spare) => spare,
             None => Pooled::of(&shared.pool).await?,
         };
-        let mut open = Self {
+        Ok(Self {
             pooled: Some(pooled),
             shared: shared.clone(),
             turn,
@@ -57,34 +61,39 @@ impl<D: SqlDatabase> Open<D> {
             missing: None,
             is_duplicate: false,
             ack: None,
-        };
+            is_bounded: false,
+            lease: None,
+        })
+    }
+
+    /// Begins, and marks: as a rule with one message to the server.
+    pub(super) async fn begin(mut self, isolation: Isolation, marks: &[Mark]) -> Result<Begun<D>, Failure> {
         if D::MARKS_IN_BEGIN {
-            match open.start(marks).await {
-                Ok(()) => return Ok(Some((open, vec![true; marks.len()]))),
+            match self.start(isolation, marks).await {
+                Ok(()) => return Ok(Some((self, vec![true; marks.len()]))),
                 Err(error) if !is_duplicate(&error) => return Err(classify::<D>(error)),
                 // Begun it was, though sqlx does not count it.
-                Err(_) => D::run_text(open.connection(), "rollback").await.map_err(classify::<D>)?,
+                Err(_) => D::run_text(self.connection(), "rollback").await.map_err(classify::<D>)?,
             }
             if marks.len() == 1 {
-                open.give_back();
+                self.give_back();
                 return Ok(None);
             }
         }
-        open.start(&[]).await.map_err(classify::<D>)?;
+        self.start(isolation, &[]).await.map_err(classify::<D>)?;
         let mut is_new = Vec::with_capacity(marks.len());
         for mark in marks {
-            is_new.push(D::mark(open.connection(), mark).await.map_err(classify::<D>)?);
+            is_new.push(D::mark(self.connection(), mark).await.map_err(classify::<D>)?);
         }
         if is_new == [false] {
-            open.rollback().await?;
+            self.rollback().await?;
             return Ok(None);
         }
-        Ok(Some((open, is_new)))
+        Ok(Some((self, is_new)))
     }
 
-    async fn start(&mut self, marks: &[Mark]) -> sqlx::Result<()> {
-        let config = &self.shared.config;
-        let beginning = Beginning { isolation: config.isolation, silence: config.idle_timeout, marks };
+    async fn start(&mut self, isolation: Isolation, marks: &[Mark]) -> sqlx::Result<()> {
+        let beginning = Beginning { isolation, silence: self.shared.config.idle_timeout, marks };
         let text = AssertSqlSafe(D::begin_step(&beginning)).into_sql_str();
         D::TransactionManager::begin(self.connection(), Some(text)).await
     }
@@ -114,16 +123,37 @@ impl<D: SqlDatabase> Open<D> {
 
     /// Acks what is handled, where that is part of the transaction.
     pub(super) async fn write_ack(&mut self) -> Result<(), InboxError> {
-        let limit = self.shared.config.timeout;
         let Some(mut ack) = self.ack.take() else { return Ok(()) };
-        let written = ack.write::<D>(self.connection(), limit).await;
+        let written = self.write_out(&mut ack).await;
         self.ack = Some(ack);
         written
     }
 
+    async fn write_out(&mut self, ack: &mut Ack) -> Result<(), InboxError> {
+        let mut limit = self.shared.config.timeout;
+        self.lease = ack.ready(limit).await?;
+        if let Some(silence) = self.lease {
+            limit = limit.min(silence / 2);
+            let bounded = within(limit, async {
+                D::bound_silence(self.connection(), silence).await.map_err(classify::<D>)
+            });
+            let bounded = bounded.await;
+            // Nobody knows where that has failed.
+            self.is_bounded = *bounded.as_ref().unwrap_or(&true);
+            bounded.map_err(InboxError::around)?;
+        }
+        ack.write::<D>(self.connection(), limit).await
+    }
+
+    /// For how long its end may be waited for: others wait for it, too, once an ack is part of it.
+    pub(super) fn end_max(&self) -> Duration {
+        let timeout = self.shared.config.timeout;
+        self.lease.map_or(timeout, |lease| timeout.min(lease))
+    }
+
     /// Commits, and tells the readers of what was published. An error without an answer leaves it unknown whether it
     /// was done.
-    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
         D::TransactionManager::commit(self.connection()).await.map_err(|error| {
             let is_refused = matches!(error, sqlx::Error::Database(_));
             let failure = classify::<D>(error);
@@ -132,8 +162,21 @@ impl<D: SqlDatabase> Open<D> {
         let topics = std::mem::take(&mut self.topics);
         topics.keys().for_each(|topic| wake::wake(topic));
         self.shared.remember(topics);
-        self.give_back();
         Ok(())
+    }
+
+    /// Gives back what is committed. A connection that is not answered on is closed.
+    pub(super) async fn close(mut self) {
+        if within(self.shared.config.timeout, self.unbound()).await.is_ok() {
+            self.give_back();
+        }
+    }
+
+    async fn unbound(&mut self) -> Result<(), Failure> {
+        match std::mem::take(&mut self.is_bounded) {
+            true => D::end(self.connection()).await.map_err(classify::<D>),
+            false => Ok(()),
+        }
     }
 
     /// Rolls back; the connection is as good as before.
@@ -147,6 +190,7 @@ impl<D: SqlDatabase> Open<D> {
             D::run_text(self.connection(), "begin").await.map_err(classify::<D>)?;
             D::TransactionManager::rollback(self.connection()).await.map_err(classify::<D>)?;
         }
+        self.unbound().await?;
         self.give_back();
         Ok(())
     }

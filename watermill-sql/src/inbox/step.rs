@@ -67,16 +67,14 @@ impl<D: SqlDatabase> Step<D> {
     ) -> Result<Begun<D>, BoxError> {
         self.runs += 1;
         refuse_lost(deliveries)?;
-        let ack = match self.shared.config.joins_ack {
-            true => {
-                let ack = Ack::of::<D>(deliveries, self.shared.config.timeout).await;
-                Some(ack.map_err(InboxError::boxed)?)
-            }
+        let config = &self.shared.config;
+        let mut ack = match config.joins_ack {
+            true => Some(Ack::of::<D>(deliveries, config).map_err(InboxError::boxed)?),
             false => None,
         };
-        let mut begun = self.open(marks).await?;
+        let mut begun = self.open(marks, &mut ack).await?;
         if begun.is_none() && self.shared.config.on_duplicate == OnDuplicate::Tell {
-            begun = self.open(&[]).await?.map(|(open, _)| (open, vec![false]));
+            begun = self.open(&[], &mut ack).await?.map(|(open, _)| (open, vec![false]));
         }
         if let Some((open, is_new)) = &mut begun {
             open.is_duplicate = is_new.contains(&false);
@@ -106,21 +104,23 @@ impl<D: SqlDatabase> Step<D> {
         if let Err(error) = ready {
             let missing = open.missing.take();
             // Where that fails its connection is closed, which does the same.
-            let _ = within(self.shared.config.timeout, open.rollback()).await;
+            let _ = within(open.end_max(), open.rollback()).await;
             return self.failed(error, missing).await;
         }
         let mut ack = open.ack.take();
         if let Some(ack) = &mut ack {
             ack.committing();
         }
-        match within(self.shared.config.timeout, open.commit()).await {
+        match within(open.end_max(), open.commit()).await {
             Ok(()) => {
                 if let Some(ack) = ack {
                     ack.committed();
                 }
+                open.close().await;
                 Ok(Ended::Committed)
             }
             Err(failure) => {
+                drop(open);
                 // Any other may have been done, or will be in a moment.
                 let is_refused = failure.trouble() == Trouble::Conflict || !failure.is_passing();
                 if let Some(ack) = ack.filter(|_| is_refused) {
@@ -137,16 +137,30 @@ impl<D: SqlDatabase> Step<D> {
     }
 
     /// Again where somebody was in the way of the marks themselves.
-    async fn open(&mut self, marks: &[Mark]) -> Result<Begun<D>, BoxError> {
+    async fn open(&mut self, marks: &[Mark], ack: &mut Option<Ack>) -> Result<Begun<D>, BoxError> {
         loop {
-            let begun = within(self.shared.config.timeout, Open::begin(&self.shared, marks)).await;
-            let error = match begun {
+            let error = match self.try_to_open(marks, ack.as_mut()).await {
                 Ok(begun) => return Ok(begun),
-                Err(failure) => InboxError::around(failure).boxed(),
+                Err(error) => error.boxed(),
             };
+            if let Some(ack) = ack {
+                ack.let_go();
+            }
             self.failed(error, None).await?;
             self.runs += 1;
         }
+    }
+
+    async fn try_to_open(&self, marks: &[Mark], ack: Option<&mut Ack>) -> Result<Begun<D>, InboxError> {
+        let config = &self.shared.config;
+        let open = within(config.timeout, Open::wait(&self.shared)).await.map_err(InboxError::around)?;
+        let isolation = ack.as_ref().map_or(config.isolation, |ack| ack.isolation(config.isolation));
+        // Where there is one writer, whoever records would wait for the transaction, which would wait for who records. It is
+        // the last to be waited for, because the lease is not renewed from then on.
+        if let Some(ack) = ack.filter(|_| D::ONE_WRITER) {
+            ack.ready(config.timeout).await?;
+        }
+        within(config.timeout, open.begin(isolation, marks)).await.map_err(InboxError::around)
     }
 
     async fn finish(

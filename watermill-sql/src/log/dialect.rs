@@ -124,7 +124,8 @@ pub trait LeaseDialect: ConnectionDialect {
     }
 
     /// Moves the group's position and, if given, replaces its progress, inside the caller's
-    /// transaction; false when the lease is lost.
+    /// transaction; false when the lease is lost. That is silent for no longer than the lease from then on, if it costs
+    /// nothing to say so here; otherwise the caller has seen to it.
     async fn advance(
         connection: &mut Self::Connection,
         lease: &Lease,
@@ -132,8 +133,9 @@ pub trait LeaseDialect: ConnectionDialect {
         progress: Option<&str>,
     ) -> sqlx::Result<bool>;
 
-    /// Gives a lease back, so that others need not wait for its end. A lost one is left alone.
-    async fn release(connection: &mut Self::Connection, lease: &Lease) -> sqlx::Result<()>;
+    /// Gives a lease back, so that others need not wait for its end. A lost one is left alone. Where it is not `clean`,
+    /// what was delivered may come again, and whoever is next is to say so.
+    async fn release(connection: &mut Self::Connection, lease: &Lease, clean: bool) -> sqlx::Result<()>;
 }
 
 /// What a reader remembers from one fetch to the next, to decide which rows are complete.

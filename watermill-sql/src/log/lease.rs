@@ -69,6 +69,8 @@ pub struct Lease {
     pub(crate) owner: String,
     /// The fencing token.
     pub(crate) token: i64,
+    /// How long it is. Whoever has its row locked falls silent for no longer.
+    pub(crate) length: Duration,
     /// The position that we last read or wrote: everything up to it is done.
     pub(crate) position: Position,
     /// The connection by which others see that we live, as the server calls it.

@@ -48,31 +48,39 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 pub(crate) struct Recording {
     pub(crate) lease: Lease,
-    /// Whether steps have acked, or are about to.
-    joined: bool,
-    /// Whether something was sent of which nobody knows whether it was done, or will be.
+    /// Whether the reader has sent something of which nobody knows whether it was done, or will be.
     unclear: bool,
+    /// Whether nothing more can be recorded in this term.
+    over: bool,
 }
 
 impl Recorder {
     pub(crate) fn new<D: LogDialect>(lease: Lease, tables: Tables, dead_letters: Option<Tables>) -> Self {
-        let recording = Arc::new(Mutex::new(Recording { lease, joined: false, unclear: false }));
+        let recording = Arc::new(Mutex::new(Recording { lease, unclear: false, over: false }));
         Self { database: D::NAME, tables, dead_letters, recording }
     }
 
     /// The right to record, waited for within `limit`; `None` once the term is over.
     pub(crate) async fn hold(&self, limit: Duration) -> Result<Option<OwnedMutexGuard<Recording>>, Failure> {
+        let held = self.hold_to_release(limit).await?;
+        Ok(Some(held).filter(|recording| !recording.over))
+    }
+
+    /// The same for whoever gives the lease back, whether the term is over or not.
+    pub(crate) async fn hold_to_release(
+        &self,
+        limit: Duration,
+    ) -> Result<OwnedMutexGuard<Recording>, Failure> {
         // The place in the queue is taken by the first poll, whatever is left of the task's budget.
-        let held = within(limit, async { Ok(unconstrained(self.recording.clone().lock_owned()).await) });
-        Ok(Some(held.await?).filter(|recording| !recording.is_over()))
+        within(limit, async { Ok(unconstrained(self.recording.clone().lock_owned()).await) }).await
     }
 
     /// The same for a step, whose ack must not be replaced by what was recorded before.
     pub(crate) async fn join(&self, limit: Duration) -> Result<Option<OwnedMutexGuard<Recording>>, Failure> {
         let held = self.hold(limit).await?;
         Ok(held.and_then(|mut recording| {
-            recording.joined = true;
-            Some(recording).filter(|recording| !recording.is_over())
+            recording.over = recording.unclear;
+            Some(recording).filter(|recording| !recording.over)
         }))
     }
 
@@ -111,6 +119,8 @@ impl Recorder {
 
     /// A save was committed.
     pub(crate) fn committed(&self, recording: &mut Recording, ledger: &mut LogLedger, save: Save) {
+        // Whatever was not answered before has another position before it than there is now, and comes too late.
+        recording.unclear &= recording.lease.position == save.position;
         recording.lease.position = save.position;
         save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         if let Some(tables) = &self.dead_letters
@@ -123,13 +133,19 @@ impl Recorder {
 }
 
 impl Recording {
-    /// Something was sent and not answered.
+    /// The reader has sent something that was not answered. It may write that again: it acks nothing that must not come
+    /// twice. The next step would, and ends the term instead.
     pub(crate) fn is_unclear(&mut self) {
         self.unclear = true;
     }
 
-    /// The reader alone may write again what it does not know to be written: it acks nothing that must not come twice.
-    fn is_over(&self) -> bool {
-        self.joined && self.unclear
+    /// A step has sent something that was not answered.
+    pub(crate) fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether nothing more can be recorded.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
     }
 }

@@ -165,6 +165,7 @@ mod tests {
             group: String::new(),
             owner: "owner".to_owned(),
             token: 1,
+            length: LEASE,
             position: Position::default(),
             locked_until: 0,
             witness: None,

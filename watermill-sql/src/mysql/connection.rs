@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{MySql, MySqlConnection, Row as _, mysql::MySqlDatabaseError};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _, mysql::MySqlDatabaseError};
 
 use crate::connection::ConnectionDialect;
 
@@ -24,11 +24,12 @@ impl ConnectionDialect for MySql {
 
     /// One message to the server. The limit is of the session and has whole seconds.
     fn begin(silence: Duration) -> Option<String> {
-        let seconds = silence.as_millis().div_ceil(1_000).clamp(1, 31_536_000);
-        Some(format!(
-            "set @watermill_wait_timeout = @@session.wait_timeout, session wait_timeout = {seconds}; \
-             start transaction"
-        ))
+        Some(format!("{}; start transaction", bound(silence)))
+    }
+
+    async fn bound_silence(connection: &mut MySqlConnection, silence: Duration) -> sqlx::Result<bool> {
+        sqlx::raw_sql(AssertSqlSafe(bound(silence))).execute(connection).await?;
+        Ok(true)
     }
 
     async fn end(connection: &mut MySqlConnection) -> sqlx::Result<()> {
@@ -55,6 +56,11 @@ impl ConnectionDialect for MySql {
     async fn run_text(connection: &mut MySqlConnection, statement: &'static str) -> sqlx::Result<()> {
         sqlx::raw_sql(statement).execute(connection).await.map(drop)
     }
+}
+
+fn bound(silence: Duration) -> String {
+    let seconds = silence.as_millis().div_ceil(1_000).clamp(1, 31_536_000);
+    format!("set @watermill_wait_timeout = @@session.wait_timeout, session wait_timeout = {seconds}")
 }
 
 fn is_no_savepoint(error: &dyn sqlx::error::DatabaseError) -> bool {

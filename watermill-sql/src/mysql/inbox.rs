@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection, error::DatabaseError, mysql::M
 use super::NOW_MS;
 use crate::{
     connection::ConnectionDialect,
-    inbox::{Beginning, InboxDialect, Mark, hex},
+    inbox::{Beginning, InboxDialect, Isolation, Mark, hex},
     log::millis,
     topic::INBOX,
 };
@@ -30,6 +30,11 @@ impl InboxDialect for MySql {
             text += &format!("; insert into {INBOX} {COLUMNS} values {}", rows.join(", "));
         }
         text
+    }
+
+    /// Serializable transactions lock what they read; those of repeatable read fail on MariaDB (`innodb_snapshot_isolation`).
+    fn joins_log(isolation: Isolation) -> bool {
+        isolation != Isolation::RepeatableRead
     }
 
     async fn mark(connection: &mut MySqlConnection, mark: &Mark) -> sqlx::Result<bool> {

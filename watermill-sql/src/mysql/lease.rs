@@ -146,13 +146,14 @@ impl LeaseDialect for MySql {
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
         // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-        // it to Go, and notices a position that was set by hand. The lease is locked first, because its subquery
-        // depends on nothing; to update a join would take a temporary table on disk.
+        // it to Go, and notices a position that was set by hand. The owner tells databases apart that are alike. The lease
+        // is locked first, because its subquery depends on nothing; to update a join would take a temporary table on disk.
         // (The client asks for the number of rows that were found, changed or not.)
         let advanced = sqlx::query(AssertSqlSafe(format!(
             "update {} set offset_acked = ?, offset_consumed = ?
              where consumer_group = ? and coalesce(offset_acked, 0) = ? and exists (
-                 select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? for update
+                 select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? and owner = ?
+                 for update
              )",
             lease.tables.offsets()
         )))
@@ -163,6 +164,7 @@ impl LeaseDialect for MySql {
         .bind(lease.tables.topic())
         .bind(&lease.group)
         .bind(lease.token)
+        .bind(&lease.owner)
         .execute(&mut *connection)
         .await?
         .rows_affected();
@@ -183,9 +185,10 @@ impl LeaseDialect for MySql {
         Ok(true)
     }
 
-    async fn release(connection: &mut MySqlConnection, lease: &Lease) -> sqlx::Result<()> {
+    async fn release(connection: &mut MySqlConnection, lease: &Lease, clean: bool) -> sqlx::Result<()> {
+        let owner = if clean { "null" } else { "owner" };
         sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0, connection = null
+            "update {LEASES} set owner = {owner}, expires_at_ms = 0, connection = null
              where topic = ? and consumer_group = ? and token = ? and owner = ?"
         )))
         .bind(lease.tables.topic())
@@ -253,6 +256,7 @@ async fn take(connection: &mut MySqlConnection, claim: &Claim<'_>) -> sqlx::Resu
             group: group.to_owned(),
             owner: claim.owner.to_owned(),
             token,
+            length: claim.config.lease,
             position,
             locked_until: 0,
             witness: None,

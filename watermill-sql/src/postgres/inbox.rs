@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _, error::DatabaseError
 
 use super::{NOW_MS, schema};
 use crate::{
-    inbox::{Beginning, InboxDialect, Mark, hex},
+    inbox::{Beginning, InboxDialect, Isolation, Mark, hex},
     log::millis,
     topic::INBOX,
 };
@@ -30,6 +30,10 @@ impl InboxDialect for Postgres {
             text += &format!("; insert into {INBOX} {COLUMNS} values {}", rows.join(", "));
         }
         text
+    }
+
+    fn joins_log(isolation: Isolation) -> bool {
+        !matches!(isolation, Isolation::RepeatableRead | Isolation::Serializable)
     }
 
     async fn mark(connection: &mut PgConnection, mark: &Mark) -> sqlx::Result<bool> {

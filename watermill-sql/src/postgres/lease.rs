@@ -96,6 +96,7 @@ impl LeaseDialect for Postgres {
                 group: group.to_owned(),
                 owner: claim.owner.to_owned(),
                 token,
+                length: claim.config.lease,
                 position,
                 locked_until: 0,
                 witness: None,
@@ -188,11 +189,12 @@ impl LeaseDialect for Postgres {
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
         // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-        // it to Go, and notices a position that was set by hand. The lock makes a claim wait for this, or
-        // this for the claim.
+        // it to Go, and notices a position that was set by hand. The owner tells databases apart that are alike. The lock
+        // makes a claim wait for this, or this for the claim.
         let advanced = sqlx::query(AssertSqlSafe(format!(
             "with ours as materialized (
-                 select 1 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3
+                 select set_config('idle_in_transaction_session_timeout', $9, true)
+                 from {LEASES} where topic = $1 and consumer_group = $2 and token = $3 and owner = $8
                  for no key update
              )
              update {} set offset_acked = $4, last_processed_transaction_id = $5::text::xid8
@@ -207,6 +209,8 @@ impl LeaseDialect for Postgres {
         .bind(position.transaction.to_string())
         .bind(lease.position.offset)
         .bind(lease.position.transaction.to_string())
+        .bind(&lease.owner)
+        .bind(millis(lease.length).clamp(1, i32::MAX.into()).to_string())
         .execute(&mut *connection)
         .await?
         .rows_affected();
@@ -227,9 +231,10 @@ impl LeaseDialect for Postgres {
         Ok(true)
     }
 
-    async fn release(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
+    async fn release(connection: &mut PgConnection, lease: &Lease, clean: bool) -> sqlx::Result<()> {
+        let owner = if clean { "null" } else { "owner" };
         sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0, connection = null
+            "update {LEASES} set owner = {owner}, expires_at_ms = 0, connection = null
              where topic = $1 and consumer_group = $2 and token = $3 and owner = $4"
         )))
         .bind(lease.tables.topic())

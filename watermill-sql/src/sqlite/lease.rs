@@ -98,6 +98,7 @@ impl LeaseDialect for Sqlite {
                 group: claim.config.group_name().to_owned(),
                 owner: claim.owner.to_owned(),
                 token,
+                length: claim.config.lease,
                 position: state.position,
                 locked_until,
                 witness: None,
@@ -166,11 +167,13 @@ impl LeaseDialect for Sqlite {
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
         // The fencing token refuses whoever lost the lease to one of us; the two comparisons refuse whoever
-        // lost it to Go, and notice a position that was set by hand.
+        // lost it to Go, and notice a position that was set by hand. The owner tells databases apart that are alike.
         let advanced = sqlx::query(AssertSqlSafe(format!(
             "update {} set offset_acked = ?1
              where consumer_group = ?2 and offset_acked = ?3 and locked_until = ?4
-               and exists (select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6)",
+               and exists (
+                   select 1 from {LEASES} where topic = ?5 and consumer_group = ?2 and token = ?6 and owner = ?7
+               )",
             lease.tables.offsets()
         )))
         .bind(position.offset)
@@ -179,6 +182,7 @@ impl LeaseDialect for Sqlite {
         .bind(lease.locked_until)
         .bind(lease.tables.topic())
         .bind(lease.token)
+        .bind(&lease.owner)
         .execute(&mut *connection)
         .await?
         .rows_affected();
@@ -199,10 +203,11 @@ impl LeaseDialect for Sqlite {
         Ok(true)
     }
 
-    async fn release(connection: &mut SqliteConnection, lease: &Lease) -> sqlx::Result<()> {
+    async fn release(connection: &mut SqliteConnection, lease: &Lease, clean: bool) -> sqlx::Result<()> {
+        let owner = if clean { "null" } else { "owner" };
         let mut transaction = connection.begin().await?;
         let ours = sqlx::query(AssertSqlSafe(format!(
-            "update {LEASES} set owner = null, expires_at_ms = 0, locked_until = 0
+            "update {LEASES} set owner = {owner}, expires_at_ms = 0, locked_until = 0
              where topic = ? and consumer_group = ? and token = ? and owner = ?"
         )))
         .bind(lease.tables.topic())

@@ -131,6 +131,18 @@ pub(crate) async fn what_is_done_ahead_is_known_to_whoever_reads_on<S: Server>()
     assert_eq!(left::<S>(&pool, 2).await, ["1", "3"]);
 }
 
+pub(crate) async fn a_message_of_another_database_that_is_alike_moves_nothing<S: Server>() {
+    let (here, there) = (S::default(), S::default());
+    let (pool, other) = (published(&here, &["1"]).await, published(&there, &["a"]).await);
+    let mut subscription = reader::<S>(&pool, records_late()).subscribe("orders").await.unwrap();
+    let mut others = reader::<S>(&other, records_late()).subscribe("orders").await.unwrap();
+    let (order, _settlement) = next(&mut subscription).await;
+    let _in_hand = next(&mut others).await;
+    let failed = bill::<S>(&joining::<S>(&other), &order).await.unwrap_err();
+    assert_eq!(find::<InboxError>(&*failed).unwrap().kind(), InboxErrorKind::Lost);
+    assert_eq!((effects::<S>(&other).await, position::<S>(&other).await), (0, 0));
+}
+
 pub(crate) async fn a_dead_letter_that_is_passed_is_kept_by_the_same_transaction<S: Server>() {
     let server = S::default();
     let pool = published(&server, &["1", "2"]).await;

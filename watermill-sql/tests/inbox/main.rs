@@ -6,6 +6,7 @@ mod batches;
 mod conflicts;
 mod joined;
 mod joined_log;
+mod locks;
 mod marks;
 mod once;
 mod server;
@@ -84,9 +85,13 @@ on_every_database! {
     joined::a_message_of_another_source_is_nacked_with_the_reason,
     joined_log::a_position_moves_in_the_transaction_and_leaves_no_mark,
     joined_log::what_is_done_ahead_is_known_to_whoever_reads_on,
+    joined_log::a_message_of_another_database_that_is_alike_moves_nothing,
     joined_log::a_dead_letter_that_is_passed_is_kept_by_the_same_transaction,
     joined_log::steps_of_a_log_that_run_side_by_side_are_each_done_once,
     joined_log::a_batch_of_a_log_is_acked_in_its_transaction,
+    locks::an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over,
+    locks::a_step_goes_on_behind_a_renewal_whatever_the_session_has,
+    locks::an_isolation_that_renewals_would_break_is_refused_with_the_reason,
     conflicts::steps_in_the_way_of_each_other_are_run_again_and_lose_no_update,
     conflicts::a_step_is_run_as_often_as_the_bound_says,
 }

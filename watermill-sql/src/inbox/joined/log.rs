@@ -18,7 +18,7 @@ use crate::{
     SqlDatabase,
     connection::within,
     dead_letter::Keep,
-    inbox::{InboxError, InboxErrorKind},
+    inbox::{InboxError, InboxErrorKind, Isolation},
     log::{LogLedger, Recorder, Recording, Save},
 };
 
@@ -38,7 +38,10 @@ pub(in crate::inbox) struct LogAck {
 
 impl LogAck {
     /// That of deliveries; `None` where they are not of a log.
-    pub(super) fn of<D: SqlDatabase>(deliveries: &[DeliveryInfo]) -> Result<Option<Self>, InboxError> {
+    pub(super) fn of<D: SqlDatabase>(
+        deliveries: &[DeliveryInfo],
+        isolation: Isolation,
+    ) -> Result<Option<Self>, InboxError> {
         let refuse = |why: &str| Err(InboxError::because(InboxErrorKind::Config, why));
         let mut found: Option<(Arc<Source>, Arc<Recorder>)> = None;
         let mut tokens = Vec::with_capacity(deliveries.len());
@@ -65,6 +68,12 @@ impl LogAck {
                 "joins_ack: the message comes from another kind of database; without it a mark is kept",
             );
         }
+        if !D::joins_log(isolation) {
+            return refuse(
+                "joins_ack: the lease of a log is renewed while its steps run, and a transaction above read committed cannot \
+                 go on behind that; set read committed, or leave joins_ack off, so that a mark is kept",
+            );
+        }
         Ok(Some(Self { source, recorder, tokens, recording: None, save: None, is_committing: false }))
     }
 
@@ -75,6 +84,15 @@ impl LogAck {
             self.recording = Some(recording.ok_or_else(lost)?);
         }
         Ok(())
+    }
+
+    pub(super) fn let_go(&mut self) {
+        self.recording = None;
+    }
+
+    /// For how long the transaction may be silent once this is in it, behind which all wait who want the lease.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.recording.as_ref().map(|recording| recording.lease.length)
     }
 
     /// Records these deliveries as acked, and with them whatever else is settled.
@@ -88,7 +106,7 @@ impl LogAck {
         let save = self.source.lock().ledger.save_with(&self.tokens).ok_or_else(lost)?;
         let save = self.save.insert(save);
         let written = self.recorder.write::<D>(connection, &recording.lease, save, Keep::All);
-        match within(limit, written).await.map_err(InboxError::around)? {
+        match within(limit, written).await.map_err(InboxError::at_the_ack)? {
             true => Ok(()),
             false => Err(lost()),
         }
@@ -115,7 +133,7 @@ impl Drop for LogAck {
         if self.is_committing
             && let Some(recording) = &mut self.recording
         {
-            recording.is_unclear();
+            recording.end();
         }
         if let Some(save) = self.save.take() {
             self.source.lock().ledger.not_joined(&self.recorder, save);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use watermill_core::DeliveryInfo;
 
 use self::{log::LogAck, queue::QueueAck};
-use super::{InboxError, InboxErrorKind};
+use super::{InboxError, InboxErrorKind, Isolation, SqlInboxConfig};
 use crate::SqlDatabase;
 
 /// The ack of the deliveries of a step. Dropped, it is none: nothing was recorded, or nobody knows.
@@ -19,21 +19,16 @@ pub(super) enum Ack {
 }
 
 impl Ack {
-    /// The ack of these deliveries, which are of one subscription. Where there is one writer, a log's is waited for now: who
-    /// records there would wait for the step's transaction, which would wait for it.
+    /// The ack of these deliveries, which are of one subscription.
     ///
     /// # Errors
     ///
     /// For deliveries of a source whose acks cannot be part of a transaction, and for those that are not ours any more.
-    pub(super) async fn of<D: SqlDatabase>(
+    pub(super) fn of<D: SqlDatabase>(
         deliveries: &[DeliveryInfo],
-        limit: Duration,
+        config: &SqlInboxConfig,
     ) -> Result<Self, InboxError> {
-        if let Some(ack) = LogAck::of::<D>(deliveries)? {
-            let mut ack = ack;
-            if D::ONE_WRITER {
-                ack.hold(limit).await?;
-            }
+        if let Some(ack) = LogAck::of::<D>(deliveries, config.isolation)? {
             return Ok(Self::Log(ack));
         }
         match QueueAck::of(deliveries)? {
@@ -43,6 +38,36 @@ impl Ack {
                            it a mark is kept";
                 Err(InboxError::because(InboxErrorKind::Config, why))
             }
+        }
+    }
+
+    /// That of its transaction: the position of a log is moved at read committed, whatever the session has.
+    pub(super) fn isolation(&self, configured: Isolation) -> Isolation {
+        match (self, configured) {
+            (Self::Log(_), Isolation::Session) => Isolation::ReadCommitted,
+            (_, configured) => configured,
+        }
+    }
+
+    /// Waits until it may be written, and says for how long the transaction may be silent then, if that is to be bounded.
+    ///
+    /// # Errors
+    ///
+    /// Where the deliveries are not ours any more, and where that takes too long.
+    pub(super) async fn ready(&mut self, limit: Duration) -> Result<Option<Duration>, InboxError> {
+        match self {
+            Self::Queue(_) => Ok(None),
+            Self::Log(ack) => {
+                ack.hold(limit).await?;
+                Ok(ack.silence())
+            }
+        }
+    }
+
+    /// What was waited for may be had by others: its transaction was not begun.
+    pub(super) fn let_go(&mut self) {
+        if let Self::Log(ack) = self {
+            ack.let_go();
         }
     }
 

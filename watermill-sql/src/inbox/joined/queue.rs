@@ -61,7 +61,7 @@ impl QueueAck {
         let finished = within(limit, async {
             D::finish_rows(connection, &self.queue, &claims).await.map_err(classify::<D>)
         });
-        let ours = finished.await.map_err(InboxError::around)?;
+        let ours = finished.await.map_err(InboxError::at_the_ack)?;
         match claims.iter().all(|claim| ours.contains(&claim.offset)) {
             true => Ok(()),
             false => Err(lost()),

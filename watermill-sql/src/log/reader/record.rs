@@ -36,10 +36,11 @@ impl<D: LogDialect> Reader<D> {
 
     async fn record_in(&self, keeping: &mut Keeping<D>, recording: &mut Recording) -> Result<bool, Failure> {
         let save = self.shared.lock().ledger.save();
-        let mut keep = Keep::All;
+        let (mut keep, mut is_sent) = (Keep::All, false);
         let recorded = loop {
             let (recorder, lease) = (keeping.recorder.clone(), &recording.lease);
             let recorded = self.over_a_connection(keeping, async |connection: &mut D::Connection| {
+                is_sent = true;
                 self.write_over(&recorder, connection, lease, &save, keep).await
             });
             match (recorded.await, keep.less()) {
@@ -64,7 +65,7 @@ impl<D: LogDialect> Reader<D> {
                 Ok(false)
             }
             Err(failure) => {
-                if failure.is_passing() {
+                if is_sent && failure.is_passing() && failure.trouble() != Trouble::Conflict {
                     recording.is_unclear();
                 }
                 state.ledger.keep(save, Instant::now());
@@ -137,12 +138,15 @@ impl<D: LogDialect> Reader<D> {
         keeping: &mut Keeping<D>,
     ) -> Result<(), Failure> {
         const LOST: &str = "the lease was lost, other readers get the messages";
-        let lost = || Failure::because(Trouble::Refused, LOST);
+        const UNCLEAR: &str = "the commit of a step was not answered, behind which nothing can be recorded: other readers \
+            get what was not yet";
+        let refused = |why| Failure::because(Trouble::Refused, why);
         // What a step is about to record is not unsaved; it may be so again when the step has failed.
-        let mut recording = keeping.recorder.hold(self.config.lease / 2).await?.ok_or_else(lost)?;
+        let mut recording = keeping.recorder.hold_to_release(self.config.lease / 2).await?;
         let unsaved = self.shared.lock().ledger.has_unsaved();
-        if unsaved && !self.record_in(keeping, &mut recording).await? {
-            return Err(lost());
+        let is_clean = !unsaved || !recording.is_over();
+        if unsaved && is_clean && !self.record_in(keeping, &mut recording).await? {
+            return Err(refused(LOST));
         }
         let lease = &recording.lease;
         self.over_a_connection(keeping, async |connection: &mut D::Connection| {
@@ -157,8 +161,9 @@ impl<D: LogDialect> Reader<D> {
                     "the last row is not noted"
                 );
             }
-            D::release(connection, lease).await.map_err(classify::<D>)
+            D::release(connection, lease, is_clean).await.map_err(classify::<D>)
         })
-        .await
+        .await?;
+        if is_clean { Ok(()) } else { Err(refused(UNCLEAR)) }
     }
 }

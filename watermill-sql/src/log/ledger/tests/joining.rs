@@ -18,6 +18,7 @@ fn recorder() -> Arc<Recorder> {
         group: String::new(),
         owner: "owner".to_owned(),
         token: 1,
+        length: Duration::from_secs(5),
         position: Position::default(),
         locked_until: 0,
         witness: None,
@@ -91,11 +92,33 @@ async fn a_step_of_a_term_that_is_over_changes_nothing_of_the_next() {
 }
 
 #[tokio::test]
-async fn a_term_with_steps_is_over_once_something_is_not_answered() {
+async fn a_term_is_over_for_the_next_step_once_something_is_not_answered() {
     let limit = Duration::from_secs(1);
     let recorder = recorder();
     recorder.hold(limit).await.unwrap().unwrap().is_unclear();
     assert!(recorder.hold(limit).await.unwrap().is_some(), "its reader goes on alone");
     assert!(recorder.join(limit).await.unwrap().is_none());
     assert!(recorder.hold(limit).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_the_reader_has_recorded_since_leaves_nothing_unclear_that_comes_too_late() {
+    let limit = Duration::from_secs(1);
+    let (mut ledger, recorder, tokens) = handed_out(2);
+    let mut recording = recorder.hold(limit).await.unwrap().unwrap();
+    recording.is_unclear();
+    assert!(ledger.settle(tokens[0], Outcome::Ack, None, Instant::now()));
+    let save = ledger.save();
+    recorder.committed(&mut recording, &mut ledger, save);
+    drop(recording);
+    assert!(recorder.join(limit).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn once_a_step_is_not_answered_the_lease_can_only_be_given_back() {
+    let limit = Duration::from_secs(1);
+    let recorder = recorder();
+    recorder.join(limit).await.unwrap().unwrap().end();
+    assert!(recorder.hold(limit).await.unwrap().is_none());
+    assert!(recorder.hold_to_release(limit).await.unwrap().is_over());
 }
