@@ -135,7 +135,8 @@ impl ForwarderControl {
         let mut source = source.cloned().expect("there is a shard");
         let working = || all.iter().filter(|status| works(status)).map(|status| &status.source);
         source.outstanding = working().map(|source| source.outstanding).sum();
-        source.lag = working().map(|source| source.lag).sum();
+        // Where none works, nobody knows how much waits; a sum of nothing were zero.
+        source.lag = working().next().and_then(|_| working().map(|source| source.lag).sum());
         source.oldest_unsettled = working().filter_map(|source| source.oldest_unsettled).max();
         source.held_back_by = working().find_map(|source| source.held_back_by.clone());
         let mut counts = state.counts.clone();
@@ -293,5 +294,18 @@ impl Drop for Run<'_> {
 impl fmt::Debug for ForwarderControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwarderControl").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_shards_of_which_none_works_nobody_knows_how_much_waits() {
+        let control = ForwarderControl::new("outbox");
+        (0..2).for_each(|number| drop(control.shared.control_of_shard(number)));
+        let status = control.status();
+        assert_eq!((status.shards.len(), status.source.lag, status.source.oldest_unsettled), (2, None, None));
     }
 }

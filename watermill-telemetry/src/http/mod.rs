@@ -18,6 +18,9 @@
 //! A subscriber that is watched without a router is *starting* until it was first seen to have subscribed, which keeps nobody from
 //! being ready. A subscription of it that was seen, of the first 100, and is no more has *ended*.
 //!
+//! A router remembers the last 1,000 handlers that have ended one by one. Where any of those before them did not end as it was asked to, a handler
+//! without a name is *ended*: whether another of its name runs by now, nobody can tell.
+//!
 //! Both answer with the same JSON: `live`, `ready`, and `parts`, each with its `kind` (`router`, `handler`, `relay`,
 //! `subscription`, `check`), `name`, `state` (`starting`, `healthy`, `degraded`, `draining`, `ended`), the `reason` where there is one,
 //! and what is known of its messages.

@@ -245,7 +245,7 @@ impl<'w> State<'w> {
         }
     }
 
-    /// The outputs of a job were.
+    /// The outputs of a job were accepted.
     #[inline]
     pub(super) fn accepted(&mut self, job: Job) {
         match job.acked_as {
