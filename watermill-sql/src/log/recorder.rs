@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, Notify, OwnedMutexGuard},
     task::unconstrained,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Recorder {
     tables: Tables,
     dead_letters: Option<Tables>,
     recording: Arc<Mutex<Recording>>,
+    /// Tells the reader that a step has left something for it.
+    left: Notify,
 }
 
 /// The right to record. It is waited for with nothing locked in the database that another would need.
@@ -57,7 +59,7 @@ pub(crate) struct Recording {
 impl Recorder {
     pub(crate) fn new<D: LogDialect>(lease: Lease, tables: Tables, dead_letters: Option<Tables>) -> Self {
         let recording = Arc::new(Mutex::new(Recording { lease, unclear: false, over: false }));
-        Self { database: D::NAME, tables, dead_letters, recording }
+        Self { database: D::NAME, tables, dead_letters, recording, left: Notify::new() }
     }
 
     /// The right to record, waited for within `limit`; `None` once the term is over.
@@ -82,6 +84,20 @@ impl Recorder {
             recording.over = recording.unclear;
             Some(recording).filter(|recording| !recording.over)
         }))
+    }
+
+    /// A step has left something to be recorded by the reader, or room for rows.
+    pub(crate) fn leaves(&self) {
+        self.left.notify_one();
+    }
+
+    /// Waits for that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is missed by dropping it: what happened meanwhile is told to the next wait.
+    pub(crate) async fn left(&self) {
+        self.left.notified().await;
     }
 
     /// Writes a save in a transaction of the caller's; false when the lease is lost.

@@ -119,7 +119,10 @@ impl LogAck {
     pub(super) fn committed(mut self) {
         self.is_committing = false;
         if let (Some(save), Some(recording)) = (self.save.take(), &mut self.recording) {
-            self.source.lock().ledger.joined(&self.recorder, recording, save, &self.tokens);
+            let is_news = self.source.lock().ledger.joined(&self.recorder, recording, save, &self.tokens);
+            if is_news {
+                self.source.wake_stream();
+            }
         }
     }
 

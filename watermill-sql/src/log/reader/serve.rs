@@ -51,7 +51,7 @@ impl<D: LogDialect> Reader<D> {
         let recorder = Recorder::new::<D>(lease, self.tables.clone(), self.dead_letters.clone());
         let recorder = Arc::new(recorder);
         self.shared.lock().ledger.acks_join(recorder.clone());
-        let mut to_keep = Some(Keeping::new(recorder, term));
+        let mut to_keep = Some(Keeping::new(recorder.clone(), term));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
         // Set anew only to end earlier, because that takes a system call: it may end too early, which
@@ -96,6 +96,7 @@ impl<D: LogDialect> Reader<D> {
                     }
                 }
                 () = self.shared.work() => None,
+                () = recorder.left() => None,
                 () = published.woken() => {
                     match &mut to_fetch {
                         Some(state) => state.poll_now(),
