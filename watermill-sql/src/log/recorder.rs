@@ -22,7 +22,7 @@ use crate::{
     Layout, SqlPublisherConfig,
     connection::within,
     dead_letter::{DeadLetter, Keep},
-    error::{Failure, classify},
+    error::{Failure, Trouble, classify},
     publisher::{Over, Packet, insert_chunks},
     schema::Found,
     settle::Rejected,
@@ -54,11 +54,14 @@ pub(crate) struct Recording {
     unclear: bool,
     /// Whether nothing more can be recorded in this term.
     over: bool,
+    /// How much of the dead letters is kept that are recorded next: less of those that were refused.
+    keep: Keep,
 }
 
 impl Recorder {
     pub(crate) fn new<D: LogDialect>(lease: Lease, tables: Tables, dead_letters: Option<Tables>) -> Self {
-        let recording = Arc::new(Mutex::new(Recording { lease, unclear: false, over: false }));
+        let recording =
+            Arc::new(Mutex::new(Recording { lease, unclear: false, over: false, keep: Keep::All }));
         Self { database: D::NAME, tables, dead_letters, recording, left: Notify::new() }
     }
 
@@ -104,13 +107,12 @@ impl Recorder {
     pub(crate) async fn write<D: LogDialect>(
         &self,
         transaction: &mut D::Connection,
-        lease: &Lease,
+        recording: &Recording,
         save: &Save,
-        keep: Keep,
     ) -> Result<bool, Failure> {
         let Save { position, progress, rejected, passed, .. } = save;
         // First, because it compares: what follows is written by the owner of the lease.
-        let advanced = D::advance(transaction, lease, *position, progress.as_deref()).await;
+        let advanced = D::advance(transaction, &recording.lease, *position, progress.as_deref()).await;
         if !advanced.map_err(classify::<D>)? {
             return Ok(false);
         }
@@ -122,7 +124,7 @@ impl Recorder {
         let dead_letters: Vec<&DeadLetter> = rejected.iter().filter_map(Rejected::kept).collect();
         if let Some(tables) = self.dead_letters.as_ref().filter(|_| !dead_letters.is_empty()) {
             let payload = D::payload_column(transaction, tables).await.map_err(classify::<D>)?;
-            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload, keep);
+            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload, recording.keep);
             let records: Vec<_> = dead_letters.iter().map(record).collect();
             let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
             let (over, packet) = (Over::Callers, Packet::default());
@@ -133,11 +135,22 @@ impl Recorder {
         Ok(true)
     }
 
+    /// Whether whoever writes next keeps less of the dead letters, because that is what was refused.
+    pub(crate) fn keeps_less(&self, recording: &mut Recording, failure: &Failure) -> bool {
+        let Some(less) = recording.keep.less().filter(|_| failure.trouble() == Trouble::Message) else {
+            return false;
+        };
+        let (topic, reason) = (self.tables.topic(), failure.text());
+        tracing::error!(topic, reason, "a dead letter is refused, less of it is kept");
+        recording.keep = less;
+        true
+    }
+
     /// A save was committed.
     pub(crate) fn committed(&self, recording: &mut Recording, ledger: &mut LogLedger, save: Save) {
         // Whatever was not answered before has another position before it than there is now, and comes too late.
         recording.unclear &= recording.lease.position == save.position;
-        recording.lease.position = save.position;
+        (recording.lease.position, recording.keep) = (save.position, Keep::All);
         save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         if let Some(tables) = &self.dead_letters
             && save.rejected.iter().any(|rejected| rejected.kept().is_some())

@@ -136,3 +136,15 @@ async fn whoever_waits_for_what_was_given_back_is_told_when_a_step_has_acked_it(
     assert!(ledger.joined(&recorder, &mut recording, save, &tokens[1..]));
     assert!(recorder.left().now_or_never().is_some() && ledger.is_empty());
 }
+
+#[tokio::test]
+async fn what_steps_fail_to_record_is_due_as_it_was() {
+    let (mut ledger, recorder, tokens) = handed_out(2);
+    let (_recording, start) = (hold(&recorder).await, Instant::now());
+    assert!(ledger.settle(tokens[0], Outcome::Ack, None, start));
+    for _ in 0..2 {
+        let save = ledger.save_with(&tokens[1..]).unwrap();
+        ledger.not_joined(&recorder, save);
+    }
+    assert_eq!(ledger.unrecorded().since, Some(start));
+}
