@@ -6,7 +6,10 @@
 //! that cannot be known, a step cannot go on from it: the term ends, and the next one reads what is there, behind the locks
 //! of whatever is still on its way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, Notify, OwnedMutexGuard},
@@ -17,6 +20,7 @@ use super::{
     dialect::LogDialect,
     lease::Lease,
     ledger::{LogLedger, Save},
+    renewals::Held,
 };
 use crate::{
     Layout, SqlPublisherConfig,
@@ -42,6 +46,8 @@ pub(crate) struct Recorder {
     tables: Tables,
     dead_letters: Option<Tables>,
     recording: Arc<Mutex<Recording>>,
+    /// Whoever renews the lease with others has to know the position, too.
+    held: Weak<Held>,
     /// Tells the reader that a step has left something for it.
     left: Notify,
 }
@@ -59,10 +65,15 @@ pub(crate) struct Recording {
 }
 
 impl Recorder {
-    pub(crate) fn new<D: LogDialect>(lease: Lease, tables: Tables, dead_letters: Option<Tables>) -> Self {
+    pub(crate) fn new<D: LogDialect>(
+        lease: Lease,
+        tables: Tables,
+        dead_letters: Option<Tables>,
+        held: Weak<Held>,
+    ) -> Self {
         let recording =
             Arc::new(Mutex::new(Recording { lease, unclear: false, over: false, keep: Keep::All }));
-        Self { database: D::NAME, tables, dead_letters, recording, left: Notify::new() }
+        Self { database: D::NAME, tables, dead_letters, recording, held, left: Notify::new() }
     }
 
     /// The right to record, waited for within `limit`; `None` once the term is over.
@@ -151,6 +162,9 @@ impl Recorder {
         // Whatever was not answered before has another position before it than there is now, and comes too late.
         recording.unclear &= recording.lease.position == save.position;
         (recording.lease.position, recording.keep) = (save.position, Keep::All);
+        if let Some(held) = self.held.upgrade() {
+            held.advanced(save.position);
+        }
         save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         if let Some(tables) = &self.dead_letters
             && save.rejected.iter().any(|rejected| rejected.kept().is_some())

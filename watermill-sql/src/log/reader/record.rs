@@ -49,7 +49,6 @@ impl<D: LogDialect> Reader<D> {
         let mut state = self.shared.lock();
         match recorded {
             Ok(true) => {
-                keeping.term.advanced(save.position);
                 keeping.recorder.committed(recording, &mut state.ledger, save);
                 Ok(true)
             }

@@ -24,7 +24,7 @@ fn recorder() -> Arc<Recorder> {
         locked_until: 0,
         witness: None,
     };
-    Arc::new(Recorder::new::<sqlx::Sqlite>(lease, tables, None))
+    Arc::new(Recorder::new::<sqlx::Sqlite>(lease, tables, None, std::sync::Weak::new()))
 }
 
 async fn hold(recorder: &Recorder) -> OwnedMutexGuard<Recording> {
