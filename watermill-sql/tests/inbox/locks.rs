@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
 use watermill_core::{Subscriber, error::find};
-use watermill_sql::{InboxError, InboxErrorKind, Isolation, SqlSubscriberConfig};
+use watermill_sql::{InboxError, InboxErrorKind, Isolation};
 
 use super::*;
 use crate::joined_log::{bill, next, position, published, reader, records_late};
@@ -70,14 +70,27 @@ async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease<S: Server>
     }
 }
 
-pub(crate) async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over<S: Server>() {
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over_on_postgres() {
+    an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over::<crate::postgres_database::Database>(
+    )
+    .await;
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test]
+async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over_on_mysql() {
+    an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over::<crate::mysql_database::Database>()
+        .await;
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over<S: Server>() {
     const HOUR: Duration = Duration::from_secs(3600);
-    if !S::MANY_WRITERS {
-        return;
-    }
     let server = S::default();
     let pool = published(&server, &["1"]).await;
-    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(2));
+    let config = watermill_sql::SqlSubscriberConfig::default().lease(Duration::from_secs(2));
     let mut subscription = reader::<S>(&pool, config).subscribe("orders").await.unwrap();
     let inbox = inbox::<S>(&pool, SqlInboxConfig::default().joins_ack(true).timeout(HOUR));
     let (order, _settlement) = next(&mut subscription).await;
