@@ -6,10 +6,13 @@
 //! that cannot be known, a step cannot go on from it: the term ends, and the next one reads what is there, behind the locks
 //! of whatever is still on its way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, Notify, OwnedMutexGuard},
     task::unconstrained,
 };
 
@@ -17,12 +20,13 @@ use super::{
     dialect::LogDialect,
     lease::Lease,
     ledger::{LogLedger, Save},
+    renewals::Held,
 };
 use crate::{
     Layout, SqlPublisherConfig,
     connection::within,
     dead_letter::{DeadLetter, Keep},
-    error::{Failure, classify},
+    error::{Failure, Trouble, classify},
     publisher::{Over, Packet, insert_chunks},
     schema::Found,
     settle::Rejected,
@@ -42,6 +46,10 @@ pub(crate) struct Recorder {
     tables: Tables,
     dead_letters: Option<Tables>,
     recording: Arc<Mutex<Recording>>,
+    /// Whoever renews the lease with others has to know the position, too.
+    held: Weak<Held>,
+    /// Tells the reader that a step has left something for it.
+    left: Notify,
 }
 
 /// The right to record. It is waited for with nothing locked in the database that another would need.
@@ -52,12 +60,20 @@ pub(crate) struct Recording {
     unclear: bool,
     /// Whether nothing more can be recorded in this term.
     over: bool,
+    /// How much of the dead letters is kept that are recorded next: less of those that were refused.
+    keep: Keep,
 }
 
 impl Recorder {
-    pub(crate) fn new<D: LogDialect>(lease: Lease, tables: Tables, dead_letters: Option<Tables>) -> Self {
-        let recording = Arc::new(Mutex::new(Recording { lease, unclear: false, over: false }));
-        Self { database: D::NAME, tables, dead_letters, recording }
+    pub(crate) fn new<D: LogDialect>(
+        lease: Lease,
+        tables: Tables,
+        dead_letters: Option<Tables>,
+        held: Weak<Held>,
+    ) -> Self {
+        let recording =
+            Arc::new(Mutex::new(Recording { lease, unclear: false, over: false, keep: Keep::All }));
+        Self { database: D::NAME, tables, dead_letters, recording, held, left: Notify::new() }
     }
 
     /// The right to record, waited for within `limit`; `None` once the term is over.
@@ -84,17 +100,30 @@ impl Recorder {
         }))
     }
 
+    /// A step has left something to be recorded by the reader, or room for rows.
+    pub(crate) fn leaves(&self) {
+        self.left.notify_one();
+    }
+
+    /// Waits for that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is missed by dropping it: what happened meanwhile is told to the next wait.
+    pub(crate) async fn left(&self) {
+        self.left.notified().await;
+    }
+
     /// Writes a save in a transaction of the caller's; false when the lease is lost.
     pub(crate) async fn write<D: LogDialect>(
         &self,
         transaction: &mut D::Connection,
-        lease: &Lease,
+        recording: &Recording,
         save: &Save,
-        keep: Keep,
     ) -> Result<bool, Failure> {
         let Save { position, progress, rejected, passed, .. } = save;
         // First, because it compares: what follows is written by the owner of the lease.
-        let advanced = D::advance(transaction, lease, *position, progress.as_deref()).await;
+        let advanced = D::advance(transaction, &recording.lease, *position, progress.as_deref()).await;
         if !advanced.map_err(classify::<D>)? {
             return Ok(false);
         }
@@ -106,7 +135,7 @@ impl Recorder {
         let dead_letters: Vec<&DeadLetter> = rejected.iter().filter_map(Rejected::kept).collect();
         if let Some(tables) = self.dead_letters.as_ref().filter(|_| !dead_letters.is_empty()) {
             let payload = D::payload_column(transaction, tables).await.map_err(classify::<D>)?;
-            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload, keep);
+            let record = |letter: &&DeadLetter| letter.record(self.tables.topic(), payload, recording.keep);
             let records: Vec<_> = dead_letters.iter().map(record).collect();
             let config = SqlPublisherConfig::for_table(Layout::Log, Some(payload));
             let (over, packet) = (Over::Callers, Packet::default());
@@ -117,11 +146,25 @@ impl Recorder {
         Ok(true)
     }
 
+    /// Whether whoever writes next keeps less of the dead letters, because that is what was refused.
+    pub(crate) fn keeps_less(&self, recording: &mut Recording, failure: &Failure) -> bool {
+        let Some(less) = recording.keep.less().filter(|_| failure.trouble() == Trouble::Message) else {
+            return false;
+        };
+        let (topic, reason) = (self.tables.topic(), failure.text());
+        tracing::error!(topic, reason, "a dead letter is refused, less of it is kept");
+        recording.keep = less;
+        true
+    }
+
     /// A save was committed.
     pub(crate) fn committed(&self, recording: &mut Recording, ledger: &mut LogLedger, save: Save) {
         // Whatever was not answered before has another position before it than there is now, and comes too late.
         recording.unclear &= recording.lease.position == save.position;
-        recording.lease.position = save.position;
+        (recording.lease.position, recording.keep) = (save.position, Keep::All);
+        if let Some(held) = self.held.upgrade() {
+            held.advanced(save.position);
+        }
         save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         if let Some(tables) = &self.dead_letters
             && save.rejected.iter().any(|rejected| rejected.kept().is_some())

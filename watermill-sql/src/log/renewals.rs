@@ -102,15 +102,22 @@ impl Held {
 
     /// It was renewed by a question that was asked at this time.
     pub(crate) fn renewed(&self, asked: Instant) {
+        // The ledger is locked first, here as where the position is recorded.
+        let mut shared = self.shared.lock();
         let mut state = self.state();
         if state.is_over {
             return;
         }
         (state.renew_at, state.taken_until) = (asked + self.duration / 3, None);
-        self.shared.lock().own_until(asked + self.duration);
-        drop(state);
+        shared.own_until(asked + self.duration);
+        drop((state, shared));
         // Had it run out meanwhile, the stream would be waiting.
         self.shared.wake_stream();
+    }
+
+    /// The position was recorded.
+    pub(crate) fn advanced(&self, position: Position) {
+        self.state().lease.position = position;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,9 +137,9 @@ impl Term {
         self.0.renewed(asked);
     }
 
-    /// The position was recorded.
-    pub(crate) fn advanced(&self, position: Position) {
-        self.0.state().lease.position = position;
+    /// For who records in it.
+    pub(crate) fn held(&self) -> Weak<Held> {
+        Arc::downgrade(&self.0)
     }
 }
 
@@ -147,19 +154,25 @@ mod tests {
     use watermill_core::backend::SharedOptions;
 
     use super::*;
-    use crate::{log::ledger::Limits, topic::Tables};
+    use crate::{
+        log::{Progress, ledger::Limits, recorder::Recorder},
+        topic::Tables,
+    };
 
     const LEASE: Duration = Duration::from_secs(6);
 
-    fn hold(renewals: &Renewals, topic: &str, now: Instant) -> Term {
-        let ledger = LogLedger::new(Limits {
+    fn ledger() -> LogLedger {
+        LogLedger::new(Limits {
             batch_size: 1,
             batch_bytes: 1,
             max_ahead: 1,
             dead_letters: false,
             tells_passed: false,
-        });
-        let shared = Arc::new(Shared::new(topic, None, ledger, SharedOptions::default()));
+        })
+    }
+
+    fn hold(renewals: &Renewals, topic: &str, now: Instant) -> Term {
+        let shared = Arc::new(Shared::new(topic, None, ledger(), SharedOptions::default()));
         let lease = Lease {
             tables: Tables::new::<sqlx::Sqlite>(topic).unwrap(),
             group: String::new(),
@@ -199,6 +212,21 @@ mod tests {
         assert_eq!(renewals.take(&due, now).len(), 2);
         assert_eq!(renewals.take(&due, now).len(), 1, "it is in other hands");
         assert_eq!(other.renew_at(), now + LEASE / 10);
+    }
+
+    #[tokio::test]
+    async fn a_position_that_was_recorded_is_that_of_the_next_renewal_whoever_sends_it() {
+        let (renewals, start) = (Renewals::default(), Instant::now());
+        let (due, other) = (hold(&renewals, "due", start), hold(&renewals, "other", start));
+        let (lease, tables) = (other.0.state().lease.clone(), Tables::new::<sqlx::Sqlite>("other").unwrap());
+        let recorder = Recorder::new::<sqlx::Sqlite>(lease, tables, None, other.held());
+        let mut recording = recorder.join(LEASE).await.unwrap().unwrap();
+        let mut ledger = ledger();
+        ledger.begin(7.into(), Progress::default(), None);
+        let save = ledger.save();
+        recorder.committed(&mut recording, &mut ledger, save);
+        let taken = renewals.take(&due, due.renew_at());
+        assert_eq!((topics(&taken), taken[1].1.position), (vec!["due", "other"], 7.into()));
     }
 
     #[test]

@@ -223,3 +223,33 @@ pub(crate) async fn a_batch_of_a_log_is_acked_in_its_transaction<S: Server>() {
     assert_eq!(left::<S>(&pool, 1).await, ["bad"]);
     assert_eq!(position::<S>(&pool).await, 4);
 }
+
+/// By a trigger, so that it is known what of it.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_dead_letter_that_is_refused_fails_one_step_and_less_of_it_is_kept_by_the_next() {
+    type Server = crate::postgres_database::Database;
+    let server = Server::default();
+    let pool = published(&server, &["1", "2"]).await;
+    let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
+    publisher.publish("dead", vec![message("before")]).await.unwrap();
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin
+                      if new.metadata::text not like '%payload_poisoned%' then
+                          raise exception using errcode = '22000';
+                      end if;
+                      return new;
+                  end $$;
+                  create trigger refuse before insert on watermill_dead for each row execute function refuse()";
+    <Server as crate::server::Server>::execute(&pool, refuse).await;
+    let inbox = joining::<Server>(&pool);
+    let config = records_late().dead_letter_topic("dead");
+    let mut subscription = reader::<Server>(&pool, config).subscribe("orders").await.unwrap();
+    at_once(&subscription, 2);
+    let (_, settlement) = next(&mut subscription).await;
+    let (order, _settlement) = next(&mut subscription).await;
+    settlement.reject("nobody can read it");
+    let failed = bill::<Server>(&inbox, &order).await.unwrap_err();
+    assert_eq!(find::<InboxError>(&*failed).unwrap().kind(), InboxErrorKind::Unavailable);
+    bill::<Server>(&inbox, &order).await.unwrap();
+    assert_eq!((effects::<Server>(&pool).await, position::<Server>(&pool).await), (1, 2));
+}

@@ -1,18 +1,16 @@
 //! What the ack of a log has locked until the commit, and those who wait behind that.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
-use tokio::sync::Notify;
-use watermill_core::{Publisher, Subscriber, Window, error::find};
-use watermill_sql::{
-    InboxError, InboxErrorKind, Isolation, SqlPublisher, SqlPublisherConfig, SqlSubscriberConfig,
-};
+use watermill_core::{Subscriber, error::find};
+use watermill_sql::{InboxError, InboxErrorKind, Isolation};
 
 use super::*;
-use crate::joined_log::{bill, joining, next, position, published, reader, records_late};
+use crate::joined_log::{bill, next, position, published, reader, records_late};
 
 /// How a database tells for how long a session may be silent in its transaction.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 struct Silence {
     /// Has each step note it behind its ack, in `noted`.
     note: &'static str,
@@ -53,6 +51,7 @@ async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease_on_mysql()
     .await;
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease<S: Server>(silence: Silence) {
     let server = S::default();
     let pool = published(&server, &["1", "2"]).await;
@@ -61,7 +60,7 @@ async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease<S: Server>
     let options = PoolOptions::<S::Database>::new().max_connections(1);
     let one = options.connect_with((*pool.connect_options()).clone()).await.unwrap();
     let before = S::number(&one, silence.of_the_session).await;
-    let inbox = joining::<S>(&one);
+    let inbox = crate::joined_log::joining::<S>(&one);
     for done in 1..=2 {
         let (order, settlement) = next(&mut subscription).await;
         bill::<S>(&inbox, &order).await.unwrap();
@@ -71,14 +70,27 @@ async fn behind_its_ack_a_step_is_silent_for_no_longer_than_the_lease<S: Server>
     }
 }
 
-pub(crate) async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over<S: Server>() {
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over_on_postgres() {
+    an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over::<crate::postgres_database::Database>(
+    )
+    .await;
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test]
+async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over_on_mysql() {
+    an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over::<crate::mysql_database::Database>()
+        .await;
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over<S: Server>() {
     const HOUR: Duration = Duration::from_secs(3600);
-    if !S::MANY_WRITERS {
-        return;
-    }
     let server = S::default();
     let pool = published(&server, &["1"]).await;
-    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(2));
+    let config = watermill_sql::SqlSubscriberConfig::default().lease(Duration::from_secs(2));
     let mut subscription = reader::<S>(&pool, config).subscribe("orders").await.unwrap();
     let inbox = inbox::<S>(&pool, SqlInboxConfig::default().joins_ack(true).timeout(HOUR));
     let (order, _settlement) = next(&mut subscription).await;
@@ -143,7 +155,12 @@ pub(crate) async fn an_isolation_that_renewals_would_break_is_refused_with_the_r
 #[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_that_waits_for_the_writers_turn_keeps_nobody_from_recording() {
-    use crate::server::File;
+    use tokio::sync::Notify;
+    use watermill_core::{Publisher, Window};
+    use watermill_sql::{SqlPublisher, SqlPublisherConfig};
+
+    use crate::{joined_log::joining, server::File};
+
     let server = File::default();
     let pool = published(&server, &["1", "2"]).await;
     let publisher = SqlPublisher::new(pool.clone(), SqlPublisherConfig::default()).unwrap();
@@ -157,7 +174,7 @@ async fn a_step_that_waits_for_the_writers_turn_keeps_nobody_from_recording() {
     let (one, _settlement) = next(&mut subscription).await;
     let (_, two) = next(&mut subscription).await;
     let (inbox, has_turn, goes_on) = (&joining::<File>(&pool), &Notify::new(), &Notify::new());
-    let mut first = pin!(inbox.once(&other, async |mut tx| {
+    let mut first = std::pin::pin!(inbox.once(&other, async |mut tx| {
         File::write(&mut tx, "commit").await?;
         has_turn.notify_one();
         goes_on.notified().await;
@@ -167,7 +184,7 @@ async fn a_step_that_waits_for_the_writers_turn_keeps_nobody_from_recording() {
         ended = &mut first => panic!("it waits: {ended:?}"),
         () = has_turn.notified() => {}
     }
-    let mut second = pin!(bill::<File>(inbox, &one));
+    let mut second = std::pin::pin!(bill::<File>(inbox, &one));
     assert!(futures::poll!(&mut second).is_pending());
     let recorded = tokio::time::timeout(watermill_testkit::patience(), two.ack_confirmed()).await;
     recorded.expect("it is recorded meanwhile").unwrap();

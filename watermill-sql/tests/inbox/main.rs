@@ -89,7 +89,6 @@ on_every_database! {
     joined_log::a_dead_letter_that_is_passed_is_kept_by_the_same_transaction,
     joined_log::steps_of_a_log_that_run_side_by_side_are_each_done_once,
     joined_log::a_batch_of_a_log_is_acked_in_its_transaction,
-    locks::an_ack_that_cannot_be_written_is_given_up_before_the_lease_is_over,
     locks::a_step_goes_on_behind_a_renewal_whatever_the_session_has,
     locks::an_isolation_that_renewals_would_break_is_refused_with_the_reason,
     conflicts::steps_in_the_way_of_each_other_are_run_again_and_lose_no_update,

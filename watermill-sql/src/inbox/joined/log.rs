@@ -17,7 +17,7 @@ use super::lost;
 use crate::{
     SqlDatabase,
     connection::within,
-    dead_letter::Keep,
+    error::Trouble,
     inbox::{InboxError, InboxErrorKind, Isolation},
     log::{LogLedger, Recorder, Recording, Save},
 };
@@ -102,13 +102,17 @@ impl LogAck {
         limit: Duration,
     ) -> Result<(), InboxError> {
         self.hold(limit).await?;
-        let Some(recording) = &self.recording else { return Err(lost()) };
+        let Some(recording) = &mut self.recording else { return Err(lost()) };
         let save = self.source.lock().ledger.save_with(&self.tokens).ok_or_else(lost)?;
         let save = self.save.insert(save);
-        let written = self.recorder.write::<D>(connection, &recording.lease, save, Keep::All);
-        match within(limit, written).await.map_err(InboxError::at_the_ack)? {
-            true => Ok(()),
-            false => Err(lost()),
+        match within(limit, self.recorder.write::<D>(connection, recording, save)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(lost()),
+            // No fault of this step's, which succeeds with less of it.
+            Err(failure) if self.recorder.keeps_less(recording, &failure) => {
+                Err(InboxError::at_the_ack(failure.with_trouble(Trouble::Unavailable)))
+            }
+            Err(failure) => Err(InboxError::at_the_ack(failure)),
         }
     }
 
@@ -119,7 +123,10 @@ impl LogAck {
     pub(super) fn committed(mut self) {
         self.is_committing = false;
         if let (Some(save), Some(recording)) = (self.save.take(), &mut self.recording) {
-            self.source.lock().ledger.joined(&self.recorder, recording, save, &self.tokens);
+            let is_news = self.source.lock().ledger.joined(&self.recorder, recording, save, &self.tokens);
+            if is_news {
+                self.source.wake_stream();
+            }
         }
     }
 

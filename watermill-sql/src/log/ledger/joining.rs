@@ -34,32 +34,42 @@ impl LogLedger {
         are_out.then(|| self.save_as_if(|sequence| tokens.iter().any(|token| token.position == sequence)))
     }
 
-    /// It is recorded: whatever becomes of their settlements, they are done.
+    /// It is recorded: whatever becomes of their settlements, they are done. True where some of them will not be settled any
+    /// more, so that nothing else tells who waits for them.
     pub(crate) fn joined(
         &mut self,
         recorder: &Arc<Recorder>,
         recording: &mut Recording,
         save: Save,
         tokens: &[Token],
-    ) {
+    ) -> bool {
         let is_over = !self.is_recorded_by(recorder);
         recorder.committed(recording, self, save);
         if is_over {
-            return;
+            return false;
         }
+        let mut is_news = false;
         for token in tokens {
             self.nacked.remove(&token.position);
             if let Some(row) = self.row(token.position) {
                 row.message = None;
+                is_news |= !row.out;
             }
         }
         self.pop_done();
+        if is_news {
+            recorder.leaves();
+        }
+        is_news
     }
 
     /// It is not recorded by this step, and is to be tried again without its acks.
     pub(crate) fn not_joined(&mut self, recorder: &Arc<Recorder>, save: Save) {
         match self.is_recorded_by(recorder) {
-            true => self.keep(save, Instant::now()),
+            true => {
+                self.keep(save, Instant::now());
+                recorder.leaves();
+            }
             // Of a term that is over, nothing will be.
             false => save.receipts.fail(SettleError::lost),
         }

@@ -118,6 +118,7 @@ pub(crate) struct Save {
     /// The offsets that the position has passed since the last one that was recorded, if they are to be known.
     pub(crate) passed: Vec<i64>,
     acks: usize,
+    since: Option<Instant>,
     receipts: Receipts,
     stores_progress: bool,
 }
@@ -304,13 +305,14 @@ impl LogLedger {
         let progress = self.progress(passed, done);
         let stores_progress = !progress.is_empty();
         let replace = stores_progress || self.stored_progress;
-        let Unsaved { acks, receipts, rejected, passed, .. } = std::mem::take(&mut self.unsaved);
+        let Unsaved { acks, since, receipts, rejected, passed } = std::mem::take(&mut self.unsaved);
         Save {
             position,
             progress: replace.then(|| progress.encode(position)),
             rejected,
             passed,
             acks,
+            since,
             receipts,
             stores_progress,
         }
@@ -322,14 +324,15 @@ impl LogLedger {
         save.receipts.recorded();
     }
 
-    /// It was not recorded, and is to be tried again.
+    /// It was not recorded, and is to be tried again: it is due as it was, however often others try in vain.
     pub(crate) fn keep(&mut self, save: Save, now: Instant) {
         let mut later = std::mem::take(&mut self.unsaved);
         let (mut receipts, mut rejected, mut passed) = (save.receipts, save.rejected, save.passed);
         receipts.extend(later.receipts);
         rejected.append(&mut later.rejected);
         passed.append(&mut later.passed);
-        self.unsaved = Unsaved { acks: save.acks + later.acks, since: Some(now), receipts, rejected, passed };
+        let since = save.since.or(later.since).or(Some(now));
+        self.unsaved = Unsaved { acks: save.acks + later.acks, since, receipts, rejected, passed };
     }
 
     /// Behind so many rows, if some more were done.

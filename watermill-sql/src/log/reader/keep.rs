@@ -76,7 +76,6 @@ impl<D: LogDialect> Reader<D> {
         let Some(mut recording) = keeping.recorder.hold(length / 2).await? else { return Ok(false) };
         let lease = &mut recording.lease;
         lease.witness = witness;
-        keeping.term.advanced(lease.position);
         if let Some((_, ours)) = taken.first_mut() {
             ours.position = lease.position;
         }

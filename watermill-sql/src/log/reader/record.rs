@@ -8,12 +8,10 @@ use tokio::time::Instant;
 use super::{Reader, keep::Keeping};
 use crate::{
     connection::begin,
-    dead_letter::Keep,
     error::{Failure, Trouble, classify},
     log::{
         dialect::LogDialect,
         last_row,
-        lease::Lease,
         ledger::Save,
         recorder::{Recorder, Recording},
     },
@@ -36,26 +34,21 @@ impl<D: LogDialect> Reader<D> {
 
     async fn record_in(&self, keeping: &mut Keeping<D>, recording: &mut Recording) -> Result<bool, Failure> {
         let save = self.shared.lock().ledger.save();
-        let (mut keep, mut is_sent) = (Keep::All, false);
+        let (recorder, mut is_sent) = (keeping.recorder.clone(), false);
         let recorded = loop {
-            let (recorder, lease) = (keeping.recorder.clone(), &recording.lease);
+            let by = &*recording;
             let recorded = self.over_a_connection(keeping, async |connection: &mut D::Connection| {
                 is_sent = true;
-                self.write_over(&recorder, connection, lease, &save, keep).await
+                self.write_over(&recorder, connection, by, &save).await
             });
-            match (recorded.await, keep.less()) {
-                (Err(failure), Some(less)) if failure.trouble() == Trouble::Message => {
-                    let (topic, reason) = (self.tables.topic(), failure.text());
-                    tracing::error!(topic, reason, "a dead letter is refused, less of it is kept");
-                    keep = less;
-                }
-                (recorded, _) => break recorded,
+            match recorded.await {
+                Err(failure) if recorder.keeps_less(recording, &failure) => {}
+                recorded => break recorded,
             }
         };
         let mut state = self.shared.lock();
         match recorded {
             Ok(true) => {
-                keeping.term.advanced(save.position);
                 keeping.recorder.committed(recording, &mut state.ledger, save);
                 Ok(true)
             }
@@ -78,17 +71,17 @@ impl<D: LogDialect> Reader<D> {
         &self,
         recorder: &Recorder,
         connection: &mut D::Connection,
-        lease: &Lease,
+        recording: &Recording,
         save: &Save,
-        keep: Keep,
     ) -> Result<bool, Failure> {
+        let lease = &recording.lease;
         let has_letters = save.rejected.iter().any(|rejected| rejected.kept().is_some());
         if save.progress.is_none() && !has_letters && save.passed.is_empty() {
             return D::advance(connection, lease, save.position, None).await.map_err(classify::<D>);
         }
         let begun = begin::<D>(connection, self.config.lease).await;
         let mut transaction = begun.map_err(classify::<D>)?;
-        let written = recorder.write::<D>(&mut transaction, lease, save, keep).await?;
+        let written = recorder.write::<D>(&mut transaction, recording, save).await?;
         match written {
             true => transaction.commit().await,
             false => transaction.rollback().await,

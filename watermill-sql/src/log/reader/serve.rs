@@ -48,10 +48,10 @@ impl<D: LogDialect> Reader<D> {
         // The first renewal says by which connection others see that we live.
         let renew_at = if D::SEES_CONNECTIONS { now } else { now + self.config.lease / 3 };
         let term = self.renewals.hold(lease.clone(), self.config.lease, self.shared.clone(), renew_at);
-        let recorder = Recorder::new::<D>(lease, self.tables.clone(), self.dead_letters.clone());
+        let recorder = Recorder::new::<D>(lease, self.tables.clone(), self.dead_letters.clone(), term.held());
         let recorder = Arc::new(recorder);
         self.shared.lock().ledger.acks_join(recorder.clone());
-        let mut to_keep = Some(Keeping::new(recorder, term));
+        let mut to_keep = Some(Keeping::new(recorder.clone(), term));
         let (mut fetching, mut keeping) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
         let mut is_published = false;
         // Set anew only to end earlier, because that takes a system call: it may end too early, which
@@ -96,6 +96,7 @@ impl<D: LogDialect> Reader<D> {
                     }
                 }
                 () = self.shared.work() => None,
+                () = recorder.left() => None,
                 () = published.woken() => {
                     match &mut to_fetch {
                         Some(state) => state.poll_now(),

@@ -1,5 +1,6 @@
 //! Acks of steps.
 
+use futures::FutureExt as _;
 use tokio::sync::OwnedMutexGuard;
 
 use super::*;
@@ -23,7 +24,7 @@ fn recorder() -> Arc<Recorder> {
         locked_until: 0,
         witness: None,
     };
-    Arc::new(Recorder::new::<sqlx::Sqlite>(lease, tables, None))
+    Arc::new(Recorder::new::<sqlx::Sqlite>(lease, tables, None, std::sync::Weak::new()))
 }
 
 async fn hold(recorder: &Recorder) -> OwnedMutexGuard<Recording> {
@@ -73,6 +74,7 @@ async fn a_step_that_fails_leaves_to_be_recorded_what_was() {
     let save = ledger.save_with(&tokens[1..]).unwrap();
     assert_eq!((save.position.offset, ledger.has_unsaved()), (2, false));
     ledger.not_joined(&recorder, save);
+    assert!(recorder.left().now_or_never().is_some(), "its reader is told");
     let save = ledger.save();
     assert_eq!((save.position.offset, recording.lease.position.offset), (1, 0));
 }
@@ -121,4 +123,28 @@ async fn once_a_step_is_not_answered_the_lease_can_only_be_given_back() {
     recorder.join(limit).await.unwrap().unwrap().end();
     assert!(recorder.hold(limit).await.unwrap().is_none());
     assert!(recorder.hold_to_release(limit).await.unwrap().is_over());
+}
+
+#[tokio::test]
+async fn whoever_waits_for_what_was_given_back_is_told_when_a_step_has_acked_it() {
+    let (mut ledger, recorder, tokens) = handed_out(2);
+    let mut recording = hold(&recorder).await;
+    let save = ledger.save_with(&tokens[..1]).unwrap();
+    assert!(!ledger.joined(&recorder, &mut recording, save, &tokens[..1]), "its settlement tells");
+    let save = ledger.save_with(&tokens[1..]).unwrap();
+    ledger.give_back(Instant::now());
+    assert!(ledger.joined(&recorder, &mut recording, save, &tokens[1..]));
+    assert!(recorder.left().now_or_never().is_some() && ledger.is_empty());
+}
+
+#[tokio::test]
+async fn what_steps_fail_to_record_is_due_as_it_was() {
+    let (mut ledger, recorder, tokens) = handed_out(2);
+    let (_recording, start) = (hold(&recorder).await, Instant::now());
+    assert!(ledger.settle(tokens[0], Outcome::Ack, None, start));
+    for _ in 0..2 {
+        let save = ledger.save_with(&tokens[1..]).unwrap();
+        ledger.not_joined(&recorder, save);
+    }
+    assert_eq!(ledger.unrecorded().since, Some(start));
 }
