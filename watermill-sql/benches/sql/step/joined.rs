@@ -17,7 +17,8 @@ const BATCH: usize = 100;
 
 /// Of `count` steps: ours, and those that are written by hand.
 pub(super) async fn runs<D: Step>(pool: &Pool<D>, outputs: &Arc<str>, count: usize) -> (Run, Run) {
-    let source = filled(pool, count).await;
+    // More than that, as a backlog has: a reader at its end looks for more.
+    let source = filled(pool, count + 2 * BATCH).await;
     (with_inbox(pool, &source, outputs, count), by_hand(pool, &source, outputs, count))
 }
 
