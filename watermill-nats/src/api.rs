@@ -17,6 +17,7 @@ use async_nats::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 use watermill_core::backend::{Failure, Trouble};
 
 use crate::{
@@ -28,12 +29,18 @@ use crate::{
 /// So many topics are known to have a stream; beyond that all are forgotten and asked for again.
 const KNOWN_MAX: usize = 10_000;
 
+/// A server removes the files of a stream or a consumer when it has said that it is gone. One of the same name that is made meanwhile
+/// would lose its own.
+const MADE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// JetStream's requests, and which topics are known to have a stream.
 pub(crate) struct Api {
     client: Client,
     streams: Streams,
     timeout: Duration,
     known: Mutex<HashSet<String>>,
+    /// When a stream or a consumer was last found to have gone.
+    gone: Mutex<Option<Instant>>,
 }
 
 /// The answer to `STREAM.NAMES`, of which there are pages; more than one stream is a mistake anyway.
@@ -45,7 +52,7 @@ struct Names {
 
 impl Api {
     pub(crate) fn new(client: Client, streams: Streams, timeout: Duration) -> Self {
-        Self { client, streams, timeout, known: Mutex::default() }
+        Self { client, streams, timeout, known: Mutex::default(), gone: Mutex::default() }
     }
 
     /// Sees to it that a stream has the topic, and asks no more than once.
@@ -62,9 +69,18 @@ impl Api {
         Ok(())
     }
 
-    /// The stream is not there any more.
+    /// The topic's stream, or what belongs to it, is not there any more.
     pub(crate) fn forget(&self, topic: &str) {
         self.known().remove(topic);
+        *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Waits until what has just been deleted may be made again.
+    async fn wait_for_the_end_of_the_former(&self) {
+        let gone = *self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gone) = gone {
+            sleep_until(gone + MADE_AGAIN_AFTER).await;
+        }
     }
 
     /// Whether a stream that has gone is made again.
@@ -82,6 +98,7 @@ impl Api {
                 Err(Failure::because(Trouble::Topic, text))
             }
             (_, Streams::OnDemand(of_topic)) => {
+                self.wait_for_the_end_of_the_former().await;
                 let config = of_topic(topic);
                 let name = config.name.clone();
                 let created: Result<serde_json::Value, _> =
@@ -121,6 +138,7 @@ impl Api {
         let info = match self.consumer(&stream, &name).await? {
             Some(info) => info,
             None => {
+                self.wait_for_the_end_of_the_former().await;
                 let wanted = wanted(topic, &name, config, start);
                 let create = json!({ "stream_name": stream, "config": wanted });
                 let subject = format!("CONSUMER.DURABLE.CREATE.{stream}.{name}");
@@ -154,7 +172,9 @@ impl Api {
         match serde_json::from_slice(&answer.payload) {
             Ok(Response::Ok(answer)) => Ok(Ok(answer)),
             Ok(Response::Err { error }) => Ok(Err(error)),
-            Err(error) => Err(Failure::new(Trouble::Refused, error).explained("JetStream's answer is not understood")),
+            Err(error) => {
+                Err(Failure::new(Trouble::Refused, error).explained("JetStream's answer is not understood"))
+            }
         }
     }
 
@@ -197,7 +217,9 @@ fn misfit(found: &consumer::Config, topic: &str, config: &NatsSubscriberConfig) 
     }
     let pending_max = found.max_ack_pending;
     match config.ordered {
-        true if pending_max != 1 => Some(format!("has {pending_max} as its max_ack_pending, and order needs 1")),
+        true if pending_max != 1 => {
+            Some(format!("has {pending_max} as its max_ack_pending, and order needs 1"))
+        }
         _ => None,
     }
 }

@@ -126,7 +126,10 @@ impl NatsPublisherConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         ConfigError::check("configure the publisher to NATS")
             .unless(self.in_flight_max > 0, "in_flight_max is 0, so nothing could be published")
-            .unless(self.message_bytes_max != Some(0), "message_bytes_max is 0, so nothing could be published")
+            .unless(
+                self.message_bytes_max != Some(0),
+                "message_bytes_max is 0, so nothing could be published",
+            )
             .unless(!self.timeout.is_zero(), "timeout is zero, so nothing would be in time")
             .finish()
     }
@@ -256,7 +259,10 @@ impl NatsSubscriberConfig {
         let room = usize::try_from(self.max_ack_pending).unwrap_or(usize::MAX) > self.fetch_ahead;
         ConfigError::check("configure the subscriber to NATS")
             .unless(!self.group.is_empty(), "group is empty")
-            .unless(self.ordered || room, "max_ack_pending is not above fetch_ahead, so nothing could be handled")
+            .unless(
+                self.ordered || room,
+                "max_ack_pending is not above fetch_ahead, so nothing could be handled",
+            )
             .unless(self.ack_wait >= Duration::from_millis(100), "ack_wait is below 100 ms")
             .unless(self.ack_interval < self.ack_wait / 3, "ack_interval is not below ack_wait / 3")
             .unless(heartbeat, "heartbeat is not between 100 ms and 10 s")

@@ -1,7 +1,9 @@
 //! The only mapping from native errors to what they mean.
 
+use std::time::Duration;
+
 use async_nats::{
-    RequestError, RequestErrorKind,
+    Client, Request, RequestError, RequestErrorKind,
     jetstream::{self, ErrorCode, context::PublishError, context::PublishErrorKind},
 };
 use watermill_core::{
@@ -70,13 +72,23 @@ pub(crate) fn of_sending(error: impl Into<BoxError>) -> Failure {
 }
 
 /// Nothing is sent while the client is not connected: it would be sent much later, behind what was tried again.
-pub(crate) fn connected(client: &async_nats::Client) -> Result<(), Failure> {
+pub(crate) fn connected(client: &Client) -> Result<(), Failure> {
     match client.connection_state() {
         async_nats::connection::State::Connected => Ok(()),
         _ => Err(Failure::because(
             Trouble::Unavailable,
             "there is no connection to the server just now; the client connects again by itself",
         )),
+    }
+}
+
+/// Waits until the server has taken everything that was sent before, which it does in order: it says of a subject that nobody
+/// listens to, an inbox of its own, that nobody does.
+pub(crate) async fn taken(client: &Client, at_most: Duration) -> Result<(), Failure> {
+    let request = Request::new().timeout(Some(at_most));
+    match client.send_request(client.new_inbox(), request).await {
+        Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(of_request(error)),
+        _ => Ok(()),
     }
 }
 

@@ -13,16 +13,21 @@ use watermill_core::{
 /// The server acts upon headers that begin so, and its own begin so.
 const RESERVED: &str = "nats-";
 
-/// Headers, body, and how many bytes both have on the wire.
-pub(crate) type Written = (HeaderMap, Bytes, usize);
-
-/// What is sent of a message, or why nothing is. `deduplicate` names it by its id to the server.
-pub(crate) fn write(message: Message, deduplicate: bool) -> Result<Written, String> {
+/// What is sent of a message, or why nothing is. `deduplicate` names it by its id to the server; `bytes_max` is for headers and
+/// body as they are on the wire.
+pub(crate) fn write(
+    message: Message,
+    deduplicate: bool,
+    bytes_max: usize,
+) -> Result<(HeaderMap, Bytes), String> {
     let (id, key, metadata, payload) = message.into_parts();
     refuse_key_entries(&metadata)?;
     let mut writing = Writing::default();
     if !is_value(id.as_str()) {
-        return Err(format!("its id {:?} has line breaks, or spaces around it: headers hold neither", id.as_str()));
+        return Err(format!(
+            "its id {:?} has line breaks, or spaces around it: headers hold neither",
+            id.as_str()
+        ));
     }
     writing.add(MESSAGE_UUID, id.as_str());
     if deduplicate && !id.as_str().is_empty() {
@@ -34,7 +39,9 @@ pub(crate) fn write(message: Message, deduplicate: bool) -> Result<Written, Stri
     }
     for (name, value) in metadata.iter() {
         if name == MESSAGE_UUID || is_reserved(name) {
-            return Err(format!("the metadata entry {name:?} is reserved: the id's header, or the server's own"));
+            return Err(format!(
+                "the metadata entry {name:?} is reserved: the id's header, or the server's own"
+            ));
         }
         if !is_name(name) || !is_value(value) {
             return Err(format!(
@@ -44,8 +51,12 @@ pub(crate) fn write(message: Message, deduplicate: bool) -> Result<Written, Stri
         }
         writing.add(name, value);
     }
-    let bytes = writing.bytes + payload.len();
-    Ok((writing.headers, payload, bytes))
+    match writing.bytes + payload.len() {
+        bytes if bytes > bytes_max => {
+            Err(format!("with its headers it has {bytes} bytes, and {bytes_max} is the most"))
+        }
+        _ => Ok((writing.headers, payload)),
+    }
 }
 
 /// The message of any headers and body. Of headers of one name the last counts; the server's own are no metadata, and a key that
@@ -114,28 +125,29 @@ mod tests {
     }
 
     fn there_and_back(message: &Message) -> Message {
-        let (headers, payload, _) = write(message.clone(), true).unwrap();
+        let (headers, payload) = write(message.clone(), true, 1_000).unwrap();
         read(Some(&headers), payload)
     }
 
     #[test]
     fn what_is_written_is_what_go_writes() {
-        let message = Message::with_id("1", &b"\0\xff"[..]).with_metadata("a", "b").with_metadata("Größe".replace("öß", "os"), "ü");
-        let (headers, payload, bytes) = write(message.clone(), false).unwrap();
+        let message =
+            Message::with_id("1", &b"\0\xff"[..]).with_metadata("a", "b").with_metadata("Grose", "ü");
+        let wire = b"NATS/1.0\r\n_watermill_message_uuid: 1\r\na: b\r\nGrose: \xc3\xbc\r\n\r\n\0\xff";
+        let (headers, payload) = write(message.clone(), false, wire.len()).unwrap();
+        assert!(write(message.clone(), false, wire.len() - 1).unwrap_err().contains("is the most"));
         assert_eq!(header(&headers, "_watermill_message_uuid"), Some("1"));
         assert_eq!((header(&headers, "a"), header(&headers, "Grose")), (Some("b"), Some("ü")));
         assert_eq!((headers.len(), &payload[..]), (3, &b"\0\xff"[..]));
-        let wire = b"NATS/1.0\r\n_watermill_message_uuid: 1\r\na: b\r\nGrose: \xc3\xbc\r\n\r\n\0\xff";
-        assert_eq!(bytes, wire.len());
         assert_eq!(read(Some(&headers), payload), message);
     }
 
     #[test]
     fn the_server_is_told_the_id_by_option_and_metadata_never_have_it() {
         let message = Message::with_id("1", "x");
-        assert_eq!(header(&write(message.clone(), true).unwrap().0, "Nats-Msg-Id"), Some("1"));
-        assert_eq!(header(&write(message.clone(), false).unwrap().0, "Nats-Msg-Id"), None);
-        assert_eq!(header(&write(Message::with_id("", "x"), true).unwrap().0, "Nats-Msg-Id"), None);
+        assert_eq!(header(&write(message.clone(), true, 99).unwrap().0, "Nats-Msg-Id"), Some("1"));
+        assert_eq!(header(&write(message.clone(), false, 99).unwrap().0, "Nats-Msg-Id"), None);
+        assert_eq!(header(&write(Message::with_id("", "x"), true, 99).unwrap().0, "Nats-Msg-Id"), None);
         assert_eq!(there_and_back(&message), message);
     }
 
@@ -149,8 +161,10 @@ mod tests {
 
     #[test]
     fn what_no_header_holds_is_refused_with_the_reason() {
-        let of = |name: &str, value: &str| write(Message::new("").with_metadata(name, value), false);
-        for (name, value) in [("", "x"), ("a b", "x"), ("ü", "x"), ("a:", "x"), ("a", " x"), ("a", "x\u{a0}"), ("a", "x\ny")] {
+        let of = |name: &str, value: &str| write(Message::new("").with_metadata(name, value), false, 999);
+        for (name, value) in
+            [("", "x"), ("a b", "x"), ("ü", "x"), ("a:", "x"), ("a", " x"), ("a", "x\u{a0}"), ("a", "x\ny")]
+        {
             let refused = of(name, value).unwrap_err();
             assert!(refused.contains("is no header"), "{refused}");
         }
@@ -158,7 +172,7 @@ mod tests {
             assert!(of(name, "x").unwrap_err().contains("reserved"), "{name}");
         }
         assert!(of(KEY, "x").unwrap_err().contains("with_key"));
-        assert!(write(Message::with_id("1\n", ""), false).unwrap_err().contains("its id"));
+        assert!(write(Message::with_id("1\n", ""), false, 99).unwrap_err().contains("its id"));
     }
 
     #[test]
@@ -170,7 +184,8 @@ mod tests {
         headers.insert("Nats-Msg-Id", "7");
         headers.insert("Nats-Expected-Stream", "s");
         headers.insert("_watermill_key_base64", "!");
-        let expected = Message::with_id("7", "x").with_metadata("a", "2").with_metadata("_watermill_key_base64", "!");
+        let expected =
+            Message::with_id("7", "x").with_metadata("a", "2").with_metadata("_watermill_key_base64", "!");
         assert_eq!(read(Some(&headers), "x".into()), expected);
     }
 }

@@ -4,7 +4,11 @@ use std::collections::{HashSet, VecDeque};
 
 use async_nats::{
     Client,
-    jetstream::{Context, ContextBuilder, context::{PublishAckFuture, PublishErrorKind}, message::PublishMessage},
+    jetstream::{
+        Context, ContextBuilder,
+        context::{PublishAckFuture, PublishErrorKind},
+        message::PublishMessage,
+    },
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +16,7 @@ use futures::FutureExt as _;
 use tokio::{sync::Mutex, task::unconstrained, time::timeout};
 use watermill_core::{
     Message, Publisher,
-    backend::{Calls, Failure, Trouble, refuse_delays},
+    backend::{Calls, Failure, Trouble, records, refuse_delays},
     error::{self, ConfigError, PublishError},
     publisher::PublisherCapabilities,
 };
@@ -64,20 +68,11 @@ impl NatsPublisher {
 
     fn records(&self, topic: &str, messages: Vec<Message>) -> Result<Vec<Record>, PublishError> {
         let bytes_max = self.config.message_bytes_max.unwrap_or(usize::MAX).min(self.client.max_payload());
-        let record = |(at, message): (usize, Message)| {
+        records(topic, messages, |message| {
             let key = message.key().cloned();
-            marshaler::write(message, self.config.deduplicate)
-                .and_then(|(headers, payload, bytes)| match bytes {
-                    bytes if bytes > bytes_max => {
-                        Err(format!("with its headers it has {bytes} bytes, and {bytes_max} is the most"))
-                    }
-                    _ => Ok(Record { key, message: PublishMessage::build().headers(headers).payload(payload) }),
-                })
-                .map_err(|why| {
-                    PublishError::new(error::PublishErrorKind::Message, topic).because(format!("message {at}: {why}"))
-                })
-        };
-        messages.into_iter().enumerate().map(record).collect()
+            let (headers, payload) = marshaler::write(message, self.config.deduplicate, bytes_max)?;
+            Ok(Record { key, message: PublishMessage::build().headers(headers).payload(payload) })
+        })
     }
 
     async fn send(&self, topic: &str, records: Vec<Record>) -> Result<(), PublishError> {
@@ -198,14 +193,20 @@ impl<'t> Sending<'t> {
         // Each has its own time from here on: once one has waited for nothing, the others are not waited for.
         let answer = match self.silent {
             false => ack.await,
-            true => ack.into_future().now_or_never().unwrap_or_else(|| Err(PublishErrorKind::TimedOut.into())),
+            true => {
+                ack.into_future().now_or_never().unwrap_or_else(|| Err(PublishErrorKind::TimedOut.into()))
+            }
         };
         if let Some(key) = &key {
             self.busy.remove(key);
         }
         match answer {
             Ok(ack) if ack.duplicate => {
-                tracing::debug!(self.topic, at, "the server has a message with this id, and does not store it again");
+                tracing::debug!(
+                    self.topic,
+                    at,
+                    "the server has a message with this id, and does not store it again"
+                );
             }
             Ok(_) => {}
             Err(error) => {
@@ -230,6 +231,10 @@ impl<'t> Sending<'t> {
         self.not_accepted.sort_unstable();
         let detail = format!("message {at} of {}: {}", self.count, failure.text());
         let error = failure.explained(detail).publishing(self.topic);
-        Err(if self.not_accepted.len() == self.count { error } else { error.with_not_accepted(self.not_accepted) })
+        Err(if self.not_accepted.len() == self.count {
+            error
+        } else {
+            error.with_not_accepted(self.not_accepted)
+        })
     }
 }

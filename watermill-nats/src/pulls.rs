@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use async_nats::{Client, Message, StatusCode, Subscriber};
+use async_nats::{Client, Message, StatusCode, Subscriber, jetstream::consumer};
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -11,7 +11,7 @@ use watermill_core::backend::{Failure, Trouble};
 
 use crate::{
     api::API,
-    error::{connected, of_sending},
+    error::{connected, of_sending, taken},
 };
 
 /// How long the server keeps a request.
@@ -32,17 +32,24 @@ pub(crate) struct Pulls {
     round: u64,
     /// How often the client has been connected, as of the last request.
     connects: u64,
-    /// When the server was last heard, when that was last listened for, and whether it is missed.
+    /// When the server was last heard, when that was last looked for, and whether it is missed.
     heard: Instant,
-    listened: Instant,
+    looked: Instant,
     silent: bool,
+    ended: bool,
 }
 
 /// What has come of waiting.
 pub(crate) enum Came {
-    Messages(Vec<Message>),
-    /// The consumer is not there, or not just now.
+    Messages(Arrived),
+    /// The consumer is not there, or not just now, or the server is not.
     Gone,
+}
+
+/// Messages, none of which has been on its way for longer.
+pub(crate) struct Arrived {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) since: Instant,
 }
 
 /// What a status means.
@@ -67,31 +74,31 @@ impl Pulls {
             round: 0,
             connects: 0,
             heard: now,
-            listened: now,
+            looked: now,
             silent: false,
+            ended: false,
         })
     }
 
-    /// Asks for up to `room` messages and waits a while for one, at most for `at_most`, or until `closing` is cancelled.
+    /// Asks for up to `room` messages and waits a while for one, or until `closing` is cancelled.
     pub(crate) async fn next(
         &mut self,
-        consumer: (&str, &str),
+        consumer: &consumer::Info,
         room: usize,
-        at_most: Duration,
         closing: &CancellationToken,
     ) -> Result<Came, Failure> {
         self.ask(consumer, room).await?;
-        let now = Instant::now();
-        if now > self.listened + self.heartbeat {
-            self.heard = now;
-        }
+        let ack_wait = consumer.config.ack_wait;
         let next = tokio::select! {
-            () = closing.cancelled() => return Ok(Came::Messages(Vec::new())),
-            next = timeout(at_most.min(self.heartbeat), self.arriving.next()) => next,
+            () = closing.cancelled() => return Ok(Came::nothing(self.looked)),
+            next = timeout(self.heartbeat.min(ack_wait / 6), self.arriving.next()) => next,
         };
-        self.listened = Instant::now();
-        let Ok(next) = next else { return self.nothing_came() };
-        (self.heard, self.silent) = (self.listened, false);
+        let since = self.look(ack_wait).await?;
+        let next = match next.ok().or_else(|| self.arriving.next().now_or_never()) {
+            Some(next) => next,
+            None => return Ok(self.nothing_came()),
+        };
+        (self.heard, self.silent) = (self.looked, false);
         let first = next.ok_or_else(|| Failure::because(Trouble::Closed, "the client has ended"))?;
         let mut messages = Vec::new();
         let mut next = Some(first);
@@ -109,21 +116,22 @@ impl Pulls {
             next = self.arriving.next().now_or_never().flatten();
         }
         self.asked = self.asked.saturating_sub(messages.len());
-        Ok(Came::Messages(messages))
+        Ok(Came::Messages(Arrived { messages, since }))
     }
 
-    fn nothing_came(&mut self) -> Result<Came, Failure> {
-        let silence = self.listened - self.heard;
-        if !self.silent && silence < 3 * self.heartbeat {
-            return Ok(Came::Messages(Vec::new()));
+    /// A consumer that is gone is silent like a server that is frozen: JetStream takes requests for any name.
+    fn nothing_came(&mut self) -> Came {
+        if !self.silent && self.looked < self.heard + 3 * self.heartbeat {
+            return Came::nothing(self.looked);
         }
         self.silent = true;
         self.again();
-        Err(Failure::because(Trouble::Unavailable, "the server is silent: it sends neither messages nor heartbeats"))
+        Came::Gone
     }
 
     /// What has come and nobody has taken.
-    pub(crate) fn arrived(&mut self) -> Vec<Message> {
+    pub(crate) async fn arrived(&mut self, ack_wait: Duration) -> Result<Arrived, Failure> {
+        let since = self.look(ack_wait).await?;
         let mut messages = Vec::new();
         while let Some(Some(message)) = self.arriving.next().now_or_never() {
             match message.status {
@@ -132,23 +140,41 @@ impl Pulls {
             }
         }
         self.asked = self.asked.saturating_sub(messages.len());
-        messages
+        Ok(Arrived { messages, since })
     }
 
-    /// Ends all requests; what the server had sent before it knew is returned.
-    pub(crate) async fn end(&mut self, at_most: Duration) -> Vec<Message> {
-        let mut messages = Vec::new();
+    /// Since when may have come what is there now. If that is long ago, because nobody looked or this process was stopped,
+    /// the rest of it is waited for, which would else be taken for new.
+    async fn look(&mut self, ack_wait: Duration) -> Result<Instant, Failure> {
+        let (since, now) = (self.looked, Instant::now());
+        if now > since + ack_wait / 3 {
+            taken(&self.client, ack_wait / 3).await?;
+        }
+        if now > since + 2 * self.heartbeat.max(ack_wait / 6) {
+            self.heard = now;
+        }
+        self.looked = now;
+        Ok(since)
+    }
+
+    /// Ends all requests, once; what the server had sent before it knew is returned.
+    pub(crate) async fn end(&mut self, ack_wait: Duration, at_most: Duration) -> Option<Arrived> {
+        if std::mem::replace(&mut self.ended, true) {
+            return None;
+        }
+        let mut arrived =
+            self.arrived(ack_wait).await.unwrap_or(Arrived { messages: Vec::new(), since: self.looked });
         let drained = timeout(at_most, async {
             if self.arriving.drain().await.is_ok() {
                 while let Some(message) = self.arriving.next().await {
-                    messages.extend(Some(message).filter(|message| message.status.is_none()));
+                    arrived.messages.extend(Some(message).filter(|message| message.status.is_none()));
                 }
             }
         });
         if drained.await.is_err() {
             tracing::debug!("the server has not ended the requests for messages in time");
         }
-        messages
+        Some(arrived)
     }
 
     /// Nothing that was asked for will come.
@@ -158,14 +184,14 @@ impl Pulls {
     }
 
     /// Asks for what there is room for, in requests of at least half of it: there are never many.
-    async fn ask(&mut self, (stream, consumer): (&str, &str), room: usize) -> Result<(), Failure> {
+    async fn ask(&mut self, consumer: &consumer::Info, room: usize) -> Result<(), Failure> {
         connected(&self.client)?;
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
         if connects != self.connects {
             self.again();
             self.connects = connects;
         }
-        if 2 * self.asked > room || room == 0 {
+        if 2 * self.asked > room || room == 0 || self.ended {
             return Ok(());
         }
         let batch = room - self.asked;
@@ -174,9 +200,12 @@ impl Pulls {
             "expires": nanos(EXPIRES),
             "idle_heartbeat": nanos(self.heartbeat),
         });
-        let subject = format!("{API}.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        let subject = format!("{API}.CONSUMER.MSG.NEXT.{}.{}", consumer.stream_name, consumer.name);
         let reply = format!("{}.{}", self.inbox, self.round);
-        self.client.publish_with_reply(subject, reply, request.to_string().into()).await.map_err(of_sending)?;
+        self.client
+            .publish_with_reply(subject, reply, request.to_string().into())
+            .await
+            .map_err(of_sending)?;
         self.asked += batch;
         Ok(())
     }
@@ -201,12 +230,20 @@ impl Pulls {
             StatusCode::NO_RESPONDERS | StatusCode::NOT_FOUND => Status::Gone,
             StatusCode::REQUEST_TERMINATED if text.contains("Consumer Deleted") => Status::Gone,
             // Another server leads, or this one ends: it is asked again at once.
-            StatusCode::REQUEST_TERMINATED if text.contains("Leadership") || text.contains("Shutdown") => Status::Alive,
+            StatusCode::REQUEST_TERMINATED if text.contains("Leadership") || text.contains("Shutdown") => {
+                Status::Alive
+            }
             status => {
                 let text = format!("the server refuses to hand out messages: {status} {text}");
                 Status::Failed(Failure::because(Trouble::Unavailable, text))
             }
         }
+    }
+}
+
+impl Came {
+    fn nothing(since: Instant) -> Self {
+        Self::Messages(Arrived { messages: Vec::new(), since })
     }
 }
 

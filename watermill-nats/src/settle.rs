@@ -24,7 +24,7 @@ use crate::{
     api::Api,
     error::{connected, of_request, of_sending},
     marshaler,
-    pulls::{Came, Pulls},
+    pulls::{Arrived, Came, Pulls},
 };
 
 /// A delivery, by the subject on which it is settled. Delivered again, it is another one, for the server counts.
@@ -34,7 +34,7 @@ pub(crate) struct Held(Arc<Delivered>);
 #[derive(Debug)]
 struct Delivered {
     reply: Subject,
-    /// When it comes to others. Our own clock is never ahead of the server's here: it is begun earlier.
+    /// When it comes to others. Our own clock is begun before the server's.
     until: StdMutex<Instant>,
 }
 
@@ -95,10 +95,14 @@ impl NatsTransport {
     async fn has_gone(&self) -> Result<bool, Failure> {
         let before = self.consumer();
         let topic = self.shared.topic();
+        self.api.forget(topic);
         // From the oldest message on, so that none is missed.
         let now = self.api.ensure_consumer(topic, &self.config, StartPosition::Earliest).await?;
-        if (&now.stream_name, now.created) == (&before.stream_name, before.created) {
-            return Ok(false);
+        let is_same =
+            |one: &consumer::Info| (&one.stream_name, one.created) == (&now.stream_name, now.created);
+        // Fetching and recording may both have found that it has gone: it is replaced once.
+        if is_same(&self.consumer()) {
+            return Ok(!is_same(&before));
         }
         tracing::warn!(
             topic,
@@ -110,17 +114,52 @@ impl NatsTransport {
         Ok(true)
     }
 
-    fn incoming(&self, message: Message) -> Option<(Held, Incoming<Held>)> {
+    /// What has come and is ours still.
+    fn incoming(&self, Arrived { messages, since }: Arrived) -> impl Iterator<Item = (Held, Incoming<Held>)> {
+        let until = since + self.ack_wait();
+        let is_ours = until > Instant::now();
+        if !is_ours && !messages.is_empty() {
+            let (topic, count) = (self.shared.topic(), messages.len());
+            tracing::warn!(
+                topic,
+                count,
+                "messages came while this process was stopped, and are for others by now"
+            );
+        }
+        let messages = if is_ours { messages } else { Vec::new() };
+        messages.into_iter().filter_map(move |message| self.delivered(message, until))
+    }
+
+    fn delivered(&self, message: Message, until: Instant) -> Option<(Held, Incoming<Held>)> {
         let reply = message.reply?;
         let Some((attempt, published_at)) = read_reply(&reply) else {
             tracing::debug!(topic = self.shared.topic(), %reply, "something that is no delivery came to the inbox");
             return None;
         };
-        // It may have lain there for as long as the ledger had no room, but not without being looked at.
-        let until = Instant::now() + self.ack_wait() * 2 / 3;
         let held = Held(Arc::new(Delivered { reply, until: StdMutex::new(until) }));
-        let incoming = Incoming::new(held.clone(), marshaler::read(message.headers.as_ref(), message.payload));
+        let incoming =
+            Incoming::new(held.clone(), marshaler::read(message.headers.as_ref(), message.payload));
         Some((held, incoming.attempt(attempt).redelivered(attempt > 1).published_at(published_at)))
+    }
+
+    /// Once nobody takes messages any more, the requests end, before anything is given back: it would come here again.
+    async fn leave_if_over(&self) {
+        if !self.shared.closing().is_cancelled() && !self.shared.lock().is_stopped() {
+            return;
+        }
+        let mut inbox = self.inbox.lock().await;
+        let Some(arrived) = inbox.pulls.end(self.ack_wait(), self.config.timeout).await else { return };
+        inbox.waiting.extend(self.incoming(arrived));
+        // Servers of 2.9 take a request to which nobody listens for one until they are asked how many there are. If that is when
+        // something is given back, they keep it until `ack_wait` is over, and hand out their last message twice.
+        let consumer = self.consumer();
+        if let Err(failure) = self.api.consumer(&consumer.stream_name, &consumer.name).await {
+            tracing::debug!(
+                topic = self.shared.topic(),
+                reason = failure.text(),
+                "the consumer does not answer"
+            );
+        }
     }
 
     fn ack_wait(&self) -> Duration {
@@ -147,13 +186,8 @@ impl Transport for NatsTransport {
             return Ok(inbox.waiting.drain(..room).map(|(_, incoming)| incoming).collect());
         }
         let consumer = self.consumer();
-        // What has come counts from when it was asked for.
-        let at_most = consumer.config.ack_wait / 6;
-        match inbox.pulls.next((&consumer.stream_name, &consumer.name), room, at_most, closing).await? {
-            Came::Messages(messages) => {
-                let incoming = messages.into_iter().filter_map(|message| self.incoming(message));
-                Ok(incoming.map(|(_, incoming)| incoming).collect())
-            }
+        match inbox.pulls.next(&consumer, room, closing).await? {
+            Came::Messages(arrived) => Ok(self.incoming(arrived).map(|(_, incoming)| incoming).collect()),
             Came::Gone => match self.has_gone().await? {
                 true => Ok(Vec::new()),
                 false => Err(Failure::because(Trouble::Unavailable, "the consumer does not answer just now")),
@@ -162,6 +196,7 @@ impl Transport for NatsTransport {
     }
 
     async fn record(&self, settled: &mut Vec<Settled<Held>>) -> Result<(), Failure> {
+        self.leave_if_over().await;
         let now = Instant::now();
         settled.extract_if(.., |settled| settled.id.until() <= now).for_each(Settled::lost);
         let told: Vec<_> = settled.iter().map(|settled| (&settled.id, kind(&settled.outcome))).collect();
@@ -174,13 +209,14 @@ impl Transport for NatsTransport {
     }
 
     async fn extend(&self, mut in_hand: Vec<Held>) -> Result<Vec<Held>, Failure> {
+        self.leave_if_over().await;
         let now = Instant::now();
         let lost: Vec<_> = in_hand.extract_if(.., |held| held.until() <= now).collect();
         // Somebody who fetches takes what comes; otherwise nobody does.
         if let Ok(mut inbox) = self.inbox.try_lock() {
-            let arrived = inbox.pulls.arrived();
+            let arrived = inbox.pulls.arrived(self.ack_wait()).await?;
             inbox.waiting.retain(|(held, _)| held.until() > now);
-            inbox.waiting.extend(arrived.into_iter().filter_map(|message| self.incoming(message)));
+            inbox.waiting.extend(self.incoming(arrived));
             in_hand.extend(inbox.waiting.iter().map(|(held, _)| held.clone()));
         }
         let told: Vec<_> = in_hand.iter().map(|held| (held, AckKind::Progress)).collect();
@@ -193,14 +229,16 @@ impl Transport for NatsTransport {
 
     /// What the server has sent meanwhile is for others.
     async fn close(&self) {
-        let mut inbox = self.inbox.lock().await;
-        let arrived = inbox.pulls.end(self.config.timeout).await;
-        let mut held: Vec<_> = inbox.waiting.drain(..).map(|(held, _)| held).collect();
-        held.extend(arrived.into_iter().filter_map(|message| self.incoming(message)).map(|(held, _)| held));
+        self.leave_if_over().await;
+        let held: Vec<_> = self.inbox.lock().await.waiting.drain(..).map(|(held, _)| held).collect();
         let told: Vec<_> = held.iter().map(|held| (held, AckKind::Nak(None))).collect();
         if let Err(failure) = self.tell(&told).await {
             let (topic, reason) = (self.shared.topic(), failure.text());
-            tracing::debug!(topic, reason, "messages that came at the end come to others when ack_wait is over");
+            tracing::debug!(
+                topic,
+                reason,
+                "messages that came at the end come to others when ack_wait is over"
+            );
         }
     }
 }
@@ -270,7 +308,9 @@ mod tests {
         ] {
             assert_eq!(read_reply(reply), Some((3, published_at)), "{reply}");
         }
-        for reply in ["", "$JS.ACK.a.b.1.2.3.4", "$JS.FC.events.durable.3.100.7.1.42", "$JS.ACK.a.b.x.1.1.1.1"] {
+        for reply in
+            ["", "$JS.ACK.a.b.1.2.3.4", "$JS.FC.events.durable.3.100.7.1.42", "$JS.ACK.a.b.x.1.1.1.1"]
+        {
             assert_eq!(read_reply(reply), None, "{reply}");
         }
     }

@@ -9,7 +9,9 @@ const NOT_IN_NAMES: [char; 5] = ['.', '*', '>', '/', '\\'];
 pub(crate) fn check(topic: &str) -> Result<(), Failure> {
     check_filter(topic)?;
     match topic.split('.').find(|token| is_wildcard(token)) {
-        Some(wildcard) => Err(refused(topic, format!("{wildcard:?} is a wildcard, which is only subscribed to"))),
+        Some(wildcard) => {
+            Err(refused(topic, format!("{wildcard:?} is a wildcard, which is only subscribed to")))
+        }
         None => Ok(()),
     }
 }

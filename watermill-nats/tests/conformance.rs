@@ -1,11 +1,11 @@
-//! Joins NATS to the conformance suite: JetStream, and core NATS without and with a queue group.
+//! Joins NATS to the conformance suite: JetStream, and core NATS.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use watermill_nats::{
-    CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber, NatsPublisher, NatsPublisherConfig, NatsSubscriber,
-    NatsSubscriberConfig,
+    CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber, NatsPublisher, NatsPublisherConfig,
+    NatsSubscriber, NatsSubscriberConfig,
 };
 use watermill_testkit::{Backend, Connection, Lack, Limits, Service};
 
@@ -92,10 +92,4 @@ mod core_nats {
     use super::*;
 
     watermill_testkit::conformance!(at_most_once: CoreNats(CoreNatsConfig::default()));
-}
-
-mod queue_group {
-    use super::*;
-
-    watermill_testkit::conformance!(at_most_once: CoreNats(CoreNatsConfig::default().queue_group("suite")));
 }

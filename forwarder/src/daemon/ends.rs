@@ -105,7 +105,8 @@ pub(crate) async fn publisher(destination: &Destination) -> Result<Arc<dyn Publi
         Destination::Nats(nats) => {
             // A server that is away is waited for, by the relay.
             let connecting = nats.options().retry_on_initial_connect().connect(nats.address()).await;
-            let client = connecting.map_err(|error| ConfigError::new("open the destination", error.to_string()))?;
+            let client =
+                connecting.map_err(|error| ConfigError::new("open the destination", error.to_string()))?;
             Ok(Arc::new(watermill_nats::NatsPublisher::new(client, nats.publisher.clone())?))
         }
         #[cfg(feature = "http")]

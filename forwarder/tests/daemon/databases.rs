@@ -159,7 +159,8 @@ mod nats {
         let client = async_nats::connect(&*url).await.unwrap();
         let subscriber = NatsSubscriber::new(client, NatsSubscriberConfig::new("daemon")).unwrap();
         let mut subscription = subscriber.subscribe(&orders).await.unwrap();
-        let without = config("sqlite:outbox.db", &url, "forwarder_topic").replace("payload = \"bytes\"\n", "");
+        let without =
+            config("sqlite:outbox.db", &url, "forwarder_topic").replace("payload = \"bytes\"\n", "");
         let place = Place::with(&without).await;
         let checked = place.verb(&["check", "--connect"]);
         assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use tokio::{sync::Mutex, task::unconstrained, time::timeout};
 use watermill_core::{
     Message, Publisher,
-    backend::{Calls, Failure, Trouble, refuse_delays},
-    error::{ConfigError, PublishError, PublishErrorKind},
+    backend::{Calls, Failure, Trouble, records, refuse_delays},
+    error::{ConfigError, PublishError},
     publisher::PublisherCapabilities,
 };
 
 use super::{BACKEND, CoreNatsConfig};
 use crate::{
-    error::{connected, of_sending},
+    error::{connected, of_sending, taken},
     marshaler, subject,
 };
 
@@ -38,27 +38,13 @@ impl CoreNatsPublisher {
         Ok(Self { client, config, turn: Mutex::default(), calls: Calls::default() })
     }
 
-    fn records(&self, topic: &str, messages: Vec<Message>) -> Result<Vec<(HeaderMap, Bytes)>, PublishError> {
-        let bytes_max = self.client.max_payload();
-        let record = |(at, message): (usize, Message)| match marshaler::write(message, false) {
-            Ok((_, _, bytes)) if bytes > bytes_max => {
-                Err(format!("message {at}: with its headers it has {bytes} bytes, and {bytes_max} is the most"))
-            }
-            Ok((headers, payload, _)) => Ok((headers, payload)),
-            Err(why) => Err(format!("message {at}: {why}")),
-        };
-        let records = messages.into_iter().enumerate().map(record).collect();
-        let refused = |why: String| PublishError::new(PublishErrorKind::Message, topic).because(why);
-        Result::<_, String>::map_err(records, refused)
-    }
-
     async fn send(&self, topic: &str, records: Vec<(HeaderMap, Bytes)>) -> Result<(), Failure> {
         connected(&self.client)?;
         for (headers, payload) in records {
             let sent = self.client.publish_with_headers(topic.to_owned(), headers, payload);
             sent.await.map_err(of_sending)?;
         }
-        self.client.flush().await.map_err(of_sending)
+        taken(&self.client, self.config.timeout).await
     }
 }
 
@@ -68,13 +54,15 @@ impl Publisher for CoreNatsPublisher {
         let Some(_call) = self.calls.begin(topic, &messages)? else { return Ok(()) };
         subject::check(topic).map_err(|failure| failure.publishing(topic))?;
         refuse_delays(topic, &messages)?;
-        let records = self.records(topic, messages)?;
+        let bytes_max = self.client.max_payload();
+        let records = records(topic, messages, |message| marshaler::write(message, false, bytes_max))?;
         let sending = async {
             // The first poll takes a place behind the calls before, whatever is left of the task's budget.
             let _turn = unconstrained(self.turn.lock()).await;
             self.send(topic, records).await
         };
-        let late = |_| Err(Failure::because(Trouble::Timeout, "the server has not taken the messages in time"));
+        let late =
+            |_| Err(Failure::because(Trouble::Timeout, "the server has not taken the messages in time"));
         let sent = timeout(self.config.timeout, sending).await.unwrap_or_else(late);
         sent.map_err(|failure| failure.publishing(topic))
     }

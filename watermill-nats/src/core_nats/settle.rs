@@ -16,13 +16,17 @@ use watermill_core::{
     backend::{Failure, Incoming, Settled, Transport, Trouble},
 };
 
-use crate::{error::connected, marshaler};
+use crate::{
+    error::{connected, taken},
+    marshaler,
+};
 
 /// How often to look at the connection while nothing comes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct CoreNatsTransport {
     client: Client,
+    timeout: Duration,
     arriving: Mutex<Subscriber>,
     /// How often the client had been connected when that was last looked at.
     connects: StdMutex<u64>,
@@ -31,9 +35,9 @@ pub(crate) struct CoreNatsTransport {
 }
 
 impl CoreNatsTransport {
-    pub(crate) fn new(client: Client, arriving: Subscriber) -> Self {
+    pub(crate) fn new(client: Client, arriving: Subscriber, timeout: Duration) -> Self {
         let connects = StdMutex::new(client.statistics().connects.load(Ordering::Relaxed));
-        Self { client, arriving: Mutex::new(arriving), connects, again: StdMutex::default() }
+        Self { client, timeout, arriving: Mutex::new(arriving), connects, again: StdMutex::default() }
     }
 
     /// Whether the connection is there, and was all the time.
@@ -43,7 +47,8 @@ impl CoreNatsTransport {
         match mem::replace(&mut *lock(&self.connects), connects) == connects {
             true => Ok(()),
             false => {
-                let text = "the connection was lost and is there again: what was published meanwhile was missed";
+                let text =
+                    "the connection was lost and is there again: what was published meanwhile was missed";
                 Err(Failure::because(Trouble::Unavailable, text))
             }
         }
@@ -84,6 +89,17 @@ impl Transport for CoreNatsTransport {
             lock(&self.again).push(settled.message.clone());
         }
         Ok(())
+    }
+
+    /// Afterwards nothing comes here that others could have.
+    async fn close(&self) {
+        let left = async {
+            let mut arriving = self.arriving.lock().await;
+            arriving.unsubscribe().await.is_ok() && taken(&self.client, self.timeout).await.is_ok()
+        };
+        if !left.await {
+            tracing::debug!("the server may not know yet that a subscription has ended");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use watermill_core::{
 
 use super::{BACKEND, CoreNatsConfig, settle::CoreNatsTransport};
 use crate::{
-    error::{connected, of_sending},
+    error::{connected, of_sending, taken},
     subject,
 };
 
@@ -55,7 +55,7 @@ impl CoreNatsSubscriber {
         };
         let arriving = arriving.map_err(of_sending)?;
         // What is published from now on comes.
-        self.client.flush().await.map_err(of_sending)?;
+        taken(&self.client, self.config.timeout).await?;
         Ok(arriving)
     }
 }
@@ -67,7 +67,7 @@ impl Subscriber for CoreNatsSubscriber {
         let late = |_| Err(Failure::because(Trouble::Timeout, "the server does not answer"));
         let arriving = timeout(self.config.timeout, self.begin(topic)).await.unwrap_or_else(late);
         let arriving = arriving.map_err(|failure| failure.subscribing(topic))?;
-        let transport = CoreNatsTransport::new(self.client.clone(), arriving);
+        let transport = CoreNatsTransport::new(self.client.clone(), arriving, self.config.timeout);
         let group = self.config.queue_group.as_deref();
         let shared = Shared::new(topic, group, ById::new(Nacks::ToServer), SharedOptions::default());
         let at_once = Duration::from_millis(1);

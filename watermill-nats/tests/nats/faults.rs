@@ -10,8 +10,8 @@ use watermill_core::{
     subscription::Health,
 };
 use watermill_nats::{
-    CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber, NatsPublisher, NatsPublisherConfig, NatsSubscriber,
-    NatsSubscriberConfig,
+    CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber, NatsPublisher, NatsPublisherConfig,
+    NatsSubscriber, NatsSubscriberConfig,
 };
 use watermill_testkit::{PrivateServer, Service};
 
@@ -35,7 +35,8 @@ async fn blocking(work: impl FnOnce() + Send + 'static) {
 async fn a_frozen_server_is_noticed_nobody_waits_for_ever_and_nothing_is_lost() {
     let server = Arc::new(PrivateServer::start(Service::NATS));
     let client = async_nats::connect(server.url()).await.unwrap();
-    let publisher = NatsPublisher::new(client.clone(), NatsPublisherConfig::default().timeout(AT_MOST)).unwrap();
+    let publisher =
+        NatsPublisher::new(client.clone(), NatsPublisherConfig::default().timeout(AT_MOST)).unwrap();
     publisher.publish("t", messages(3)).await.unwrap();
     let subscriber = NatsSubscriber::new(client, quick()).unwrap();
     let mut subscription = subscriber.subscribe("t").await.unwrap();
@@ -43,7 +44,8 @@ async fn a_frozen_server_is_noticed_nobody_waits_for_ever_and_nothing_is_lost() 
 
     let frozen = server.clone();
     blocking(move || frozen.freeze()).await;
-    eventually("the status says so", || matches!(subscription.status().health, Health::Degraded { .. })).await;
+    eventually("the status says so", || matches!(subscription.status().health, Health::Degraded { .. }))
+        .await;
     let error = in_time(publisher.publish("t", messages(100))).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     // Nobody could say that it is still worked on.
@@ -83,7 +85,8 @@ async fn while_the_server_is_away_nothing_is_queued_and_later_everything_goes_on
     .await;
     let error = publisher.publish("t", messages(1)).await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error:?}");
-    eventually("the status says so", || matches!(subscription.status().health, Health::Degraded { .. })).await;
+    eventually("the status says so", || matches!(subscription.status().health, Health::Degraded { .. }))
+        .await;
 
     let started = server.clone();
     blocking(move || started.start_again()).await;
@@ -133,7 +136,8 @@ async fn a_server_that_does_not_answer_is_not_waited_for_for_ever() {
     let greeting = tokio::spawn(async move {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let (mut connection, _) = silent.accept().await.unwrap();
-        let info = r#"INFO {"server_id":"s","version":"2.9.0","headers":true,"max_payload":1048576,"proto":1}"#;
+        let info =
+            r#"INFO {"server_id":"s","version":"2.9.0","headers":true,"max_payload":1048576,"proto":1}"#;
         connection.write_all(format!("{info}\r\n").as_bytes()).await.unwrap();
         let mut said = [0; 4096];
         assert!(connection.read(&mut said).await.unwrap() > 0);
@@ -142,7 +146,8 @@ async fn a_server_that_does_not_answer_is_not_waited_for_for_ever() {
     });
     let client = async_nats::connect(url).await.unwrap();
     let _connection = greeting.await.unwrap();
-    let publisher = NatsPublisher::new(client.clone(), NatsPublisherConfig::default().timeout(AT_MOST)).unwrap();
+    let publisher =
+        NatsPublisher::new(client.clone(), NatsPublisherConfig::default().timeout(AT_MOST)).unwrap();
     let error = in_time(publisher.publish("t", messages(1))).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     let subscriber = NatsSubscriber::new(client.clone(), quick()).unwrap();

@@ -35,8 +35,7 @@ fn sorted(headers: &[u8]) -> Vec<&str> {
 #[tokio::test]
 async fn what_go_publishes_is_received() {
     let topic = unique("topic");
-    let mut subscription =
-        subscriber(NatsSubscriberConfig::new("g")).await.subscribe(&topic).await.unwrap();
+    let mut subscription = subscriber(NatsSubscriberConfig::new("g")).await.subscribe(&topic).await.unwrap();
     let mut raw = Raw::connect().await;
     for (headers, body, message) in lines(PUBLISHED_BY_GO) {
         raw.publish(&topic, &headers, &body).await;
@@ -80,7 +79,11 @@ async fn what_go_receives_is_what_is_published() {
     assert_eq!(read.len(), expected.len());
     for ((read_headers, read_body, made), expected) in read.into_iter().zip(expected) {
         let (headers, body) = in_time(raw.message()).await;
-        assert_eq!((sorted(&headers), &body), (sorted(&read_headers), &read_body), "Go has read another message");
+        assert_eq!(
+            (sorted(&headers), &body),
+            (sorted(&read_headers), &read_body),
+            "Go has read another message"
+        );
         assert_eq!((made.id(), made.payload()), (expected.id(), expected.payload()));
         assert_eq!(entries(&made), entries(&expected));
     }

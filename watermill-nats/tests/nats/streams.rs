@@ -8,10 +8,13 @@ use watermill_core::{
     Message, Publisher, Subscriber, Window,
     error::{NotAccepted, PublishErrorKind, SubscribeErrorKind},
 };
-use watermill_nats::{NatsPublisherConfig, NatsSubscriberConfig, StartPosition};
+use watermill_nats::{
+    CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber, NatsPublisherConfig, NatsSubscriberConfig,
+    StartPosition,
+};
 use watermill_testkit::unique;
 
-use crate::{in_time, messages, next, next_in_trouble, publisher, raw, subscriber};
+use crate::{client, in_time, messages, next, next_in_trouble, publisher, raw, subscriber};
 
 #[tokio::test]
 async fn a_stream_and_a_consumer_are_made_for_a_topic_that_has_none() {
@@ -31,7 +34,11 @@ async fn a_stream_and_a_consumer_are_made_for_a_topic_that_has_none() {
 async fn a_stream_that_has_the_topic_among_others_is_used_and_wildcards_read_several() {
     let name = unique("shop");
     let subjects = vec![format!("{name}.>")];
-    raw().await.create_stream(stream::Config { name: name.clone(), subjects, ..Default::default() }).await.unwrap();
+    raw()
+        .await
+        .create_stream(stream::Config { name: name.clone(), subjects, ..Default::default() })
+        .await
+        .unwrap();
     let publisher = publisher(NatsPublisherConfig::default().existing_streams()).await;
     for topic in ["placed", "paid"] {
         publisher.publish(&format!("{name}.{topic}"), vec![Message::with_id(topic, "x")]).await.unwrap();
@@ -54,7 +61,11 @@ async fn without_a_stream_that_may_be_made_the_topic_is_an_error_that_says_what_
     let topic = unique("topic");
     let publisher = publisher(NatsPublisherConfig::default().existing_streams()).await;
     let error = publisher.publish(&topic, messages(2)).await.unwrap_err();
-    assert_eq!((error.kind(), error.not_accepted()), (PublishErrorKind::Topic, &NotAccepted::All), "{error:?}");
+    assert_eq!(
+        (error.kind(), error.not_accepted()),
+        (PublishErrorKind::Topic, &NotAccepted::All),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("create one with this subject"), "{error}");
     let subscriber = subscriber(NatsSubscriberConfig::new("g").existing_streams()).await;
     assert_eq!(subscriber.subscribe(&topic).await.unwrap_err().kind(), SubscribeErrorKind::Topic);
@@ -81,7 +92,8 @@ async fn what_a_full_stream_refuses_is_said_message_by_message_and_no_later_one_
         ..Default::default()
     });
     let publisher = publisher(config).await;
-    let message = |id: &str, key: &str, bytes| Message::with_id(id, vec![b'x'; bytes]).with_key(key.to_owned());
+    let message =
+        |id: &str, key: &str, bytes| Message::with_id(id, vec![b'x'; bytes]).with_key(key.to_owned());
     let call = vec![message("0", "a", 1), message("1", "b", 600), message("2", "a", 1), message("3", "b", 1)];
     let error = publisher.publish(&topic, call).await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::Message, "{error:?}");
@@ -136,7 +148,8 @@ async fn a_consumer_that_reads_something_else_is_an_error_that_names_it() {
     let publisher = publisher(NatsPublisherConfig::default()).await;
     publisher.publish(&topic, messages(1)).await.unwrap();
     let stream = raw().await.get_stream(&topic).await.unwrap();
-    let others = pull::Config { durable_name: Some("ours".to_owned()), max_ack_pending: 5, ..Default::default() };
+    let others =
+        pull::Config { durable_name: Some("ours".to_owned()), max_ack_pending: 5, ..Default::default() };
     stream.create_consumer(others).await.unwrap();
     // It reads all of the stream, which is the topic; only order needs more of it.
     let ours = || NatsSubscriberConfig::new("g").consumer(|_, _| "ours".to_owned());
@@ -175,4 +188,32 @@ async fn more_is_not_in_hand_than_the_window_and_what_is_fetched_ahead() {
     subscription.close().await.unwrap();
     let info = stream.consumer_info(format!("watermill__g__{topic}")).await.unwrap();
     assert_eq!(info.num_waiting, 0, "no request is left behind");
+}
+
+#[tokio::test]
+async fn the_members_of_a_queue_group_share_what_is_published_and_who_has_closed_takes_nothing() {
+    let topic = unique("topic");
+    let config = CoreNatsConfig::default().queue_group("g");
+    let publisher = CoreNatsPublisher::new(client().await, config.clone()).unwrap();
+    let member = async || CoreNatsSubscriber::new(client().await, config.clone()).unwrap();
+    let mut stays = member().await.subscribe(&topic).await.unwrap();
+    let mut leaves = member().await.subscribe(&topic).await.unwrap();
+    let mut other_group = member().await.in_group("h").unwrap().subscribe(&topic).await.unwrap();
+    publisher.publish(&topic, messages(1)).await.unwrap();
+    let taken = tokio::select! {
+        delivery = next(&mut stays) => delivery,
+        delivery = next(&mut leaves) => delivery,
+    };
+    assert_eq!((taken.id(), next(&mut other_group).await.id()), (taken.id(), taken.id()));
+    taken.ack();
+    leaves.close().await.unwrap();
+    publisher.publish(&topic, messages(20)).await.unwrap();
+    for id in 0..20 {
+        let delivery = next(&mut stays).await;
+        assert_eq!(delivery.id().as_str(), id.to_string());
+        delivery.ack();
+    }
+    assert!(
+        CoreNatsSubscriber::new(client().await, CoreNatsConfig::default()).unwrap().in_group("g").is_err()
+    );
 }

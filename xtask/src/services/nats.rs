@@ -26,7 +26,9 @@ impl Service for Nats {
         daemon::create_dir(&data, None)?;
         let mut start = daemon::command(&server, None);
         // What was answered is in the files when the process is killed. Tests have no power cuts.
-        start.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]).arg(&data);
+        start
+            .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])
+            .arg(&data);
         let pid = daemon::spawn(&mut start, &log)?;
         let file = pid_file(dir);
         fs::write(&file, pid.to_string())

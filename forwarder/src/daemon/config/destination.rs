@@ -28,7 +28,6 @@ pub(crate) enum Destination {
 
 /// A server with JetStream, or one of its cluster.
 #[cfg(feature = "nats")]
-#[derive(Debug)]
 pub(crate) struct Nats {
     address: async_nats::ServerAddr,
     /// Of the user that the URL names, or else a token.
@@ -88,9 +87,7 @@ impl Destination {
             #[cfg(feature = "redis")]
             Self::Redis(client) => format!("redis://{}", client.get_connection_info().addr()),
             #[cfg(feature = "nats")]
-            Self::Nats(nats) => {
-                format!("{}://{}:{}", nats.address.scheme(), nats.address.host(), nats.address.port())
-            }
+            Self::Nats(nats) => nats.shown(),
             #[cfg(feature = "http")]
             Self::Http(webhook) => format!("{}://{}", webhook.scheme, webhook.host),
         }
@@ -99,18 +96,37 @@ impl Destination {
 
 #[cfg(feature = "nats")]
 impl Nats {
-    /// How to connect, which logs in.
+    /// How to connect, which logs in: the client takes nothing of that from its URL.
     pub(crate) fn options(&self) -> async_nats::ConnectOptions {
         let options = async_nats::ConnectOptions::new().name("watermill-forwarder");
-        match (&self.password, self.address.username()) {
-            (Some(password), Some(user)) => options.user_and_password(user.to_owned(), password.0.clone()),
-            (Some(token), None) => options.token(token.0.clone()),
-            (None, _) => options,
+        let password =
+            self.password.as_ref().map(|password| &*password.0).or_else(|| self.address.password());
+        match (self.address.username(), password) {
+            (Some(user), password) => {
+                options.user_and_password(user.to_owned(), password.unwrap_or_default().to_owned())
+            }
+            (None, Some(token)) => options.token(token.to_owned()),
+            (None, None) => options,
         }
     }
 
     pub(crate) fn address(&self) -> async_nats::ServerAddr {
         self.address.clone()
+    }
+
+    /// Without who logs in.
+    fn shown(&self) -> String {
+        format!("{}://{}:{}", self.address.scheme(), self.address.host(), self.address.port())
+    }
+}
+
+#[cfg(feature = "nats")]
+impl std::fmt::Debug for Nats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nats")
+            .field("server", &self.shown())
+            .field("publisher", &self.publisher)
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,7 +251,7 @@ fn nats(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> 
         reader.no_use("destination", names, "NATS");
     }
     let address = url
-        .parse()
+        .parse::<async_nats::ServerAddr>()
         .map_err(|error| ConfigError::new("read the URL of a NATS server", format!("url: {error}")))?;
     let mut publisher = watermill_nats::NatsPublisherConfig::default();
     if !reader.flag("destination.create_topics") {
