@@ -147,8 +147,9 @@ struct Sending<'t> {
     count: usize,
     /// What the server has not answered, in the order of sending.
     in_flight: VecDeque<(usize, Option<Bytes>, PublishAckFuture)>,
-    /// The keys of these, and of what was not accepted.
+    /// The keys of these.
     busy: HashSet<Bytes>,
+    /// The keys of what was not accepted.
     failed_keys: HashSet<Bytes>,
     not_accepted: Vec<usize>,
     first: Option<(usize, Failure)>,

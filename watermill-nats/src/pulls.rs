@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use async_nats::{Client, Message, StatusCode, Subscriber, jetstream::consumer};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, future::join};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -157,19 +157,28 @@ impl Pulls {
         Ok(since)
     }
 
-    /// Ends all requests, once; what the server had sent before it knew is returned.
-    pub(crate) async fn end(&mut self, ack_wait: Duration, at_most: Duration) -> Option<Arrived> {
+    /// Ends all requests, once, and asks `at_once` behind that; what the server had sent before it knew is returned.
+    pub(crate) async fn end(
+        &mut self,
+        ack_wait: Duration,
+        at_most: Duration,
+        at_once: impl Future<Output = ()>,
+    ) -> Option<Arrived> {
         if std::mem::replace(&mut self.ended, true) {
             return None;
         }
         let mut arrived =
             self.arrived(ack_wait).await.unwrap_or(Arrived { messages: Vec::new(), since: self.looked });
         let drained = timeout(at_most, async {
-            if self.arriving.drain().await.is_ok() {
+            if self.arriving.drain().await.is_err() {
+                return;
+            }
+            let left = async {
                 while let Some(message) = self.arriving.next().await {
                     arrived.messages.extend(Some(message).filter(|message| message.status.is_none()));
                 }
-            }
+            };
+            join(at_once, left).await;
         });
         if drained.await.is_err() {
             tracing::debug!("the server has not ended the requests for messages in time");

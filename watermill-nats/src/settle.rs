@@ -147,18 +147,21 @@ impl NatsTransport {
         if !self.shared.closing().is_cancelled() && !self.shared.lock().is_stopped() {
             return;
         }
+        // Servers of 2.9 take a request to which nobody listens for one until they are asked how many there are. If something is
+        // given back before, they keep it until `ack_wait` is over, and hand out their last message twice.
+        let counting = async {
+            let consumer = self.consumer();
+            if let Err(failure) = self.api.consumer(&consumer.stream_name, &consumer.name).await {
+                tracing::debug!(
+                    topic = self.shared.topic(),
+                    reason = failure.text(),
+                    "the consumer does not answer"
+                );
+            }
+        };
         let mut inbox = self.inbox.lock().await;
-        let Some(arrived) = inbox.pulls.end(self.ack_wait(), self.config.timeout).await else { return };
-        inbox.waiting.extend(self.incoming(arrived));
-        // Servers of 2.9 take a request to which nobody listens for one until they are asked how many there are. If that is when
-        // something is given back, they keep it until `ack_wait` is over, and hand out their last message twice.
-        let consumer = self.consumer();
-        if let Err(failure) = self.api.consumer(&consumer.stream_name, &consumer.name).await {
-            tracing::debug!(
-                topic = self.shared.topic(),
-                reason = failure.text(),
-                "the consumer does not answer"
-            );
+        if let Some(arrived) = inbox.pulls.end(self.ack_wait(), self.config.timeout, counting).await {
+            inbox.waiting.extend(self.incoming(arrived));
         }
     }
 
