@@ -56,7 +56,9 @@ pub(crate) enum Streams {
 
 /// The name of a group's consumer for a topic.
 #[derive(Clone)]
-pub(crate) struct Named(pub(crate) Arc<dyn Fn(&str, &str) -> String + Send + Sync>);
+pub(crate) struct Named(pub(crate) Arc<NameOf>);
+
+type NameOf = dyn Fn(&str, &str) -> String + Send + Sync;
 
 impl NatsPublisherConfig {
     /// Sets what stream is made for a topic that no stream has. Default: one with the topic as its only subject and, where
