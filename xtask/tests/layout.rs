@@ -71,7 +71,8 @@ const CONFORMANCE_LINES_MAX: usize = 120;
 const FILE_LINES_MAX: usize = 600;
 
 /// Dependencies whose types users meet, or whose version they ask for: the README names the versions.
-const SHOWN: &[&str] = &["async-nats", "bytes", "futures", "rdkafka", "redis", "sqlx", "tokio", "tokio-util", "tower"];
+const SHOWN: &[&str] =
+    &["async-nats", "bytes", "futures", "rdkafka", "redis", "sqlx", "tokio", "tokio-util", "tower"];
 
 #[test]
 fn every_backend_has_the_spine() {
