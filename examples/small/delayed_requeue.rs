@@ -41,14 +41,13 @@ async fn charge(State(bank): State<Bank>, order: Message) -> Result<(), BoxError
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
-    let options =
-        SqliteConnectOptions::new().filename(folder.path().join("shop.db")).create_if_missing(true);
+    let options = SqliteConnectOptions::new().filename(folder.path().join("shop.db")).create_if_missing(true);
     let pool = SqlitePool::connect_with(options).await?;
     let (broker, bank) = (MemoryBroker::new(), Bank::default());
-    let config = SqlPublisherConfig::default().layout(Layout::Queue).payload(PayloadColumn::Bytes);
+    let config = SqlPublisherConfig::default().layout(Layout::Queue).payload_column(PayloadColumn::Bytes);
     let queue = SqlPublisher::new(pool.clone(), config)?;
-    let config = SqlQueueSubscriberConfig::default().payload(PayloadColumn::Bytes);
-    let queued = SqlQueueSubscriber::new(pool, config)?;
+    let config = SqlQueueSubscriberConfig::default().payload_column(PayloadColumn::Bytes);
+    let queued = Arc::new(SqlQueueSubscriber::new(pool, config)?);
 
     let retries = RetryTopics::new(queue.clone(), queued.clone(), "charges.retry")
         .after([Duration::from_millis(100), Duration::from_millis(200)])
@@ -68,8 +67,9 @@ async fn main() -> Result<(), BoxError> {
 
     bank.store(true, Ordering::Relaxed);
     println!("the bank is open again: what failed is sent back");
-    let requeuer =
-        Requeuer::new(queued, "charges.failed", broker.publisher()).max_retries(3, "charges.dead").handlers()?;
+    let requeuer = Requeuer::new(queued, "charges.failed", broker.publisher())
+        .max_retries(3, "charges.dead")
+        .handlers()?;
     for (_, added) in handle.merge(requeuer).await {
         added?;
     }
@@ -80,7 +80,11 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn until(control: &RouterControl, handler: &str, reached: impl Fn(watermill_core::router::Counts) -> bool) {
+async fn until(
+    control: &RouterControl,
+    handler: &str,
+    reached: impl Fn(watermill_core::router::Counts) -> bool,
+) {
     while !control.handler(handler).is_some_and(|status| reached(status.counts)) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc};
 
 use super::passing;
 use crate::{
-    FailurePolicy, Handler, Handlers, Message, Publisher, Subscriber, error::BoxError, metadata_keys, router::To,
+    FailurePolicy, Handler, Handlers, Message, Publisher, Subscriber, error::BoxError, metadata_keys,
+    router::To,
 };
 
 /// Takes what a [`DelayPublisher`](crate::delay::DelayPublisher) has put into its queue to its topic, once it is due:
@@ -85,6 +86,9 @@ async fn pass_on(message: Message) -> Result<To<String, Message>, BoxError> {
 
 impl fmt::Debug for DelayRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DelayRelay").field("name", &self.name).field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("DelayRelay")
+            .field("name", &self.name)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }

@@ -65,10 +65,9 @@ impl FanIn {
     pub fn handlers<S: Clone + Send + Sync + 'static>(self) -> Result<Handlers<S>, ConfigError> {
         let backend = self.publisher.capabilities().backend;
         let topics = || self.sources.iter().map(|(_, topic)| topic.as_str());
-        let goes_round =
-            |(from, topic): &(Arc<dyn Subscriber>, String)| {
-                *topic == self.target && from.capabilities().backend == backend
-            };
+        let goes_round = |(from, topic): &(Arc<dyn Subscriber>, String)| {
+            *topic == self.target && from.capabilities().backend == backend
+        };
         ConfigError::check("configure the fan-in")
             .unless(!self.sources.is_empty(), "there is no topic to take messages from")
             .unless(!topics().any(str::is_empty), "a topic to take messages from has no name")
@@ -101,6 +100,9 @@ impl FanIn {
 impl fmt::Debug for FanIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sources: Vec<_> = self.sources.iter().map(|(_, topic)| topic).collect();
-        f.debug_struct("FanIn").field("sources", &sources).field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("FanIn")
+            .field("sources", &sources)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }

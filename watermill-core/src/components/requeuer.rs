@@ -201,6 +201,9 @@ fn origin(letter: &Message) -> Option<String> {
 
 impl fmt::Debug for Requeuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requeuer").field("name", &self.name).field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("Requeuer")
+            .field("name", &self.name)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }

@@ -79,7 +79,9 @@ impl<P: Publisher, Q: Publisher> DelayPublisher<P, Q> {
                 When::Unsaid | When::Now => sorted.direct.push(at, message),
                 When::Later if self.inner.capabilities().delays => sorted.direct.push(at, asking(message)),
                 When::Later => {
-                    sorted.queued.push(at, asking(message).with_metadata(metadata_keys::DELAYED_TOPIC, topic));
+                    sorted
+                        .queued
+                        .push(at, asking(message).with_metadata(metadata_keys::DELAYED_TOPIC, topic));
                 }
             }
         }
@@ -245,7 +247,8 @@ mod tests {
     /// Nine cases of Go's delay publisher, as far as they are about the message: said or not, a default or not,
     /// allowed without or not.
     #[tokio::test]
-    async fn what_a_message_says_comes_before_the_default_and_nothing_said_is_refused_only_where_that_is_asked_for() {
+    async fn what_a_message_says_comes_before_the_default_and_nothing_said_is_refused_only_where_that_is_asked_for()
+     {
         let plain = || Message::with_id("1", "x");
         let said = || plain().delay_for(HOUR);
         let minute = |_: &Message| Duration::from_secs(60);
@@ -296,7 +299,11 @@ mod tests {
         let calls = vec![written("2999-01-01T00:00:00Z"), written("2001-01-01T00:00:00Z"), written("soon")];
         publisher.publish("out", calls.clone()).await.unwrap();
         let queued = fixture.queue.single().1;
-        assert_eq!(queued.metadata().get("_watermill_delayed_until"), Some("2999-01-01T00:00:00Z"), "unchanged");
+        assert_eq!(
+            queued.metadata().get("_watermill_delayed_until"),
+            Some("2999-01-01T00:00:00Z"),
+            "unchanged"
+        );
         assert_eq!(fixture.inner.calls(), [("out".to_owned(), calls[1..].to_vec())]);
     }
 

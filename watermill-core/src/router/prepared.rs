@@ -42,10 +42,10 @@ impl Prepared {
                            `Handler::make` as a function that makes services";
             self.spec.problems.push(problem.to_owned());
         }
-        let retries = tiers.iter().zip(siblings).map(|((tier, policy), runner)| Self {
-            spec: self.spec.of_retry(tier, policy.clone()),
-            runner,
-        });
+        let retries = tiers
+            .iter()
+            .zip(siblings)
+            .map(|((tier, policy), runner)| Self { spec: self.spec.of_retry(tier, policy.clone()), runner });
         let retries: Vec<_> = retries.collect();
         [self].into_iter().chain(retries).collect()
     }

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use watermill_core::{
-    Message, Publisher, Router,
-    components::DelayRelay,
-    delay::DelayPublisher,
-    delivery::Outcome,
+    Message, Publisher, Router, components::DelayRelay, delay::DelayPublisher, delivery::Outcome,
     error::PublishErrorKind,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
@@ -50,7 +47,8 @@ async fn where_the_publisher_waits_by_itself_nothing_goes_through_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_say_where_it_goes_is_put_aside_and_an_outage_puts_nothing_aside() {
-    let (queue, out) = (ScriptedSubscriber::new().redeliver(true).dead_letters(true), RecordingPublisher::new());
+    let (queue, out) =
+        (ScriptedSubscriber::new().redeliver(true).dead_letters(true), RecordingPublisher::new());
     queue.push(message("lost"));
     queue.push(Message::with_id("a", "x").with_metadata("_watermill_delayed_topic", "out"));
     out.fail_next(3, PublishErrorKind::Unavailable);

@@ -1,9 +1,7 @@
 //! Fan-in: Go's component tests, and the topic that a message came from.
 
 use watermill_core::{
-    Message, MemoryBroker, Publisher as _, Router,
-    components::FanIn,
-    delivery::Outcome,
+    MemoryBroker, Message, Publisher as _, Router, components::FanIn, delivery::Outcome,
     error::PublishErrorKind,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
@@ -27,8 +25,15 @@ async fn all_messages_of_all_topics_arrive_each_topic_in_order_with_its_name() {
             .iter()
             .filter(|message| message.metadata().get("_watermill_source_topic") == Some(topic))
             .collect();
-        assert_eq!(ids(from_topic.iter().copied()), (0..20).map(|n| format!("{topic}{n:02}")).collect::<Vec<_>>());
-        assert!(from_topic.iter().all(|message| message.key().unwrap() == topic && message.payload() == "payload"));
+        assert_eq!(
+            ids(from_topic.iter().copied()),
+            (0..20).map(|n| format!("{topic}{n:02}")).collect::<Vec<_>>()
+        );
+        assert!(
+            from_topic
+                .iter()
+                .all(|message| message.key().unwrap() == topic && message.payload() == "payload")
+        );
     }
     let report = running.stop().await;
     assert_eq!(report.handler("fan_in_b").unwrap().counts.acked, 20);
@@ -36,7 +41,8 @@ async fn all_messages_of_all_topics_arrive_each_topic_in_order_with_its_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_away_is_waited_for() {
-    let (source, out) = (ScriptedSubscriber::new().redeliver(true).dead_letters(true), RecordingPublisher::new());
+    let (source, out) =
+        (ScriptedSubscriber::new().redeliver(true).dead_letters(true), RecordingPublisher::new());
     out.fail_next(4, PublishErrorKind::Unavailable);
     source.push(message("a"));
     let fan_in = FanIn::new(out.clone(), "all").from(source.clone(), ["in"]);

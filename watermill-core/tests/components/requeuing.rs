@@ -1,18 +1,12 @@
 //! The requeuer: Go's component test, and what it does beyond.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use watermill_core::{
     FailurePolicy, Handler, MemoryBroker, Message, Publisher as _, PublisherExt as _, Router, State,
-    components::Requeuer,
-    delivery::Outcome,
-    error::PublishErrorKind,
+    components::Requeuer, delivery::Outcome, error::PublishErrorKind,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
@@ -56,7 +50,10 @@ async fn what_is_poisoned_goes_round_until_all_ten_have_been_handled() {
 }
 
 /// Sends one letter through a requeuer.
-async fn requeued(requeuer: impl FnOnce(ScriptedSubscriber, RecordingPublisher) -> Requeuer, letter: Message) -> (String, Message) {
+async fn requeued(
+    requeuer: impl FnOnce(ScriptedSubscriber, RecordingPublisher) -> Requeuer,
+    letter: Message,
+) -> (String, Message) {
     let (source, out) = (ScriptedSubscriber::new(), RecordingPublisher::new());
     source.push(letter);
     let handlers = requeuer(source, out.clone()).handlers().unwrap();
@@ -68,7 +65,8 @@ async fn requeued(requeuer: impl FnOnce(ScriptedSubscriber, RecordingPublisher) 
 
 #[tokio::test(start_paused = true)]
 async fn a_message_is_counted_and_given_up_when_it_has_been_sent_back_often_enough() {
-    let letter = || message("a").with_metadata("topic_poisoned", "orders").with_metadata("reason_poisoned", "boom");
+    let letter =
+        || message("a").with_metadata("topic_poisoned", "orders").with_metadata("reason_poisoned", "boom");
     let to = |source, out| Requeuer::new(source, "failed", out).max_retries(3, "dead");
     for (retries, topic, counted) in [
         (None, "orders", "1"),
@@ -102,7 +100,8 @@ async fn the_target_is_a_function_and_what_has_none_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn what_has_nowhere_to_go_is_not_lost() {
     for (keeps_rejected, expect_rejected) in [(true, true), (false, false)] {
-        let (source, out) = (ScriptedSubscriber::new().dead_letters(keeps_rejected), RecordingPublisher::new());
+        let (source, out) =
+            (ScriptedSubscriber::new().dead_letters(keeps_rejected), RecordingPublisher::new());
         source.push(message("a"));
         let handlers = Requeuer::new(source.clone(), "failed", out.clone()).handlers().unwrap();
         let running = Running::start(Router::new().merge(handlers)).await;
@@ -115,10 +114,12 @@ async fn what_has_nowhere_to_go_is_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_is_away_is_waited_for_and_nothing_is_given_up() {
-    let (source, out) = (ScriptedSubscriber::new().redeliver(true).dead_letters(true), RecordingPublisher::new());
+    let (source, out) =
+        (ScriptedSubscriber::new().redeliver(true).dead_letters(true), RecordingPublisher::new());
     out.fail_next(5, PublishErrorKind::Unavailable);
     source.push(message("a").with_metadata("topic_poisoned", "orders"));
-    let handlers = Requeuer::new(source.clone(), "failed", out.clone()).max_retries(1, "dead").handlers().unwrap();
+    let handlers =
+        Requeuer::new(source.clone(), "failed", out.clone()).max_retries(1, "dead").handlers().unwrap();
     let running = Running::start(Router::new().merge(handlers)).await;
     assert_eq!(out.await_published(1).await[0].0, "orders");
     assert_eq!(source.outcomes().len(), 6, "five nacks and an ack");

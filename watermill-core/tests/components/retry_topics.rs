@@ -95,7 +95,10 @@ async fn a_message_that_fails_is_tried_again_later_and_later_messages_do_not_wai
 
     let report = running.stop().await;
     let counts = |name: &str| report.handler(name).unwrap().counts;
-    assert_eq!((counts("charge").acked, counts("charge").postponed, counts("charge").dead_lettered), (1, 1, 0));
+    assert_eq!(
+        (counts("charge").acked, counts("charge").postponed, counts("charge").dead_lettered),
+        (1, 1, 0)
+    );
     for tier in ["charge.retry.1s", "charge.retry.10s"] {
         assert_eq!((counts(tier).received, counts(tier).postponed), (1, 1), "{tier}");
     }
@@ -119,8 +122,9 @@ async fn what_no_later_try_can_mend_goes_to_the_end_at_once() {
 async fn retries_in_place_come_before_each_retry_topic() {
     let (broker, dead, bank) = (MemoryBroker::new(), RecordingPublisher::new(), Bank::new());
     let retries = retries(&broker, &dead).after([Duration::from_secs(1)]);
-    let policy =
-        FailurePolicy::retry(2).backoff(Backoff::constant(Duration::from_millis(1))).then_retry_topics(retries);
+    let policy = FailurePolicy::retry(2)
+        .backoff(Backoff::constant(Duration::from_millis(1)))
+        .then_retry_topics(retries);
     let running = start(router(&broker, &bank, policy)).await;
     broker.publisher().publish_one("charges", Message::with_id("a", "broke")).await.unwrap();
     let letter = dead.await_published(1).await.remove(0).1;
@@ -154,7 +158,10 @@ async fn the_later_try_is_safe_in_its_topic_before_the_message_is_acked() {
     retry.fail_next(1, PublishErrorKind::Unavailable);
     source.push(Message::with_id("b", "broke"));
     let outcomes = source.settled(2).await;
-    assert!(matches!(outcomes[1], (_, Outcome::Nack { .. })), "a retry that is not safe is none: {outcomes:?}");
+    assert!(
+        matches!(outcomes[1], (_, Outcome::Nack { .. })),
+        "a retry that is not safe is none: {outcomes:?}"
+    );
     running.stop().await;
 }
 
@@ -210,7 +217,8 @@ async fn two_handlers_cannot_share_retry_topics_and_a_single_service_has_none() 
     let service = tower::service_fn(async |_: Message| Ok::<_, BoxError>(watermill_core::Outputs::none()));
     fn is_service(_: &impl MessageService) {}
     is_service(&service);
-    let single = Handler::service("single", service).from(broker.subscriber(), "charges").on_failure(policy());
+    let single =
+        Handler::service("single", service).from(broker.subscriber(), "charges").on_failure(policy());
     let error = Router::new().add(single).run_until(async {}).await.unwrap_err();
     assert!(error.to_string().contains("Handler::make"), "{error}");
 }
@@ -222,7 +230,8 @@ async fn a_handler_that_is_added_to_a_running_router_has_its_retry_topics_too() 
     let handle = router.handle();
     let running = start(router).await;
     let policy = FailurePolicy::nack().then_retry_topics(retries(&broker, &dead));
-    let handler = Handler::new("charge", charge).from(broker.subscriber().group("bank"), "charges").on_failure(policy);
+    let handler =
+        Handler::new("charge", charge).from(broker.subscriber().group("bank"), "charges").on_failure(policy);
     handle.add(handler).await.unwrap();
     assert_eq!(handle.handlers().len(), 4);
     broker.publisher().publish_one("charges", Message::with_id("a", "broke")).await.unwrap();

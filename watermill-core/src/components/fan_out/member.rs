@@ -69,12 +69,17 @@ impl Subscriber for FanOutMember {
             open.retain(|subscriber| !subscriber.status().is_empty());
             open.push(subscriber);
         }
-        let control = Control { inner: subscription.control(), upstream: joined.upstream().clone(), pump: pump.clone() };
+        let control = Control {
+            inner: subscription.control(),
+            upstream: joined.upstream().clone(),
+            pump: pump.clone(),
+        };
         let topic = topic.to_owned();
         let (copies, _) = subscription.into_parts();
         let ended = pump.clone().ended_by_itself();
         // What comes behind is looked at when it has ended: an error if the source has, and otherwise nothing.
-        let source_gone = stream::once(async move { pump.gone(&topic) }).filter_map(async |error| error.map(Err));
+        let source_gone =
+            stream::once(async move { pump.gone(&topic) }).filter_map(async |error| error.map(Err));
         let copies = copies.take_until(Box::pin(ended)).chain(source_gone).map(move |copy| {
             let _joined = &joined;
             copy

@@ -2,11 +2,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use futures::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +48,10 @@ pub(super) struct Joined {
 
 impl Pump {
     pub(super) fn new(topic: &str, ahead: NonZeroUsize) -> Self {
-        let config =
-            MemoryConfig::default().capacity(ahead.get()).publish_waits_for_ack(Some(UNTIL_ACKED)).preserve_extensions(true);
+        let config = MemoryConfig::default()
+            .capacity(ahead.get())
+            .publish_waits_for_ack(Some(UNTIL_ACKED))
+            .preserve_extensions(true);
         Self {
             topic: topic.into(),
             ahead,
@@ -145,7 +143,11 @@ impl Pump {
     }
 
     /// Puts a copy into every member's queue, at once and so in order; the future ends when all are done with it.
-    fn hand_on<'p>(publisher: &'p MemoryPublisher, topic: &'p str, delivery: Delivery) -> BoxFuture<'p, Done> {
+    fn hand_on<'p>(
+        publisher: &'p MemoryPublisher,
+        topic: &'p str,
+        delivery: Delivery,
+    ) -> BoxFuture<'p, Done> {
         let (message, settlement) = delivery.split();
         let rejected = Arc::new(Mutex::new(None));
         let note = rejected.clone();
@@ -175,7 +177,10 @@ fn settle(Done { settlement, result, rejected }: Done) {
         (Ok(()), None) => settlement.ack(),
         (Ok(()), Some(reason)) => settlement.reject(reason),
         (Err(error), _) => {
-            tracing::error!(error = chain(&error), "a message could not be fanned out; it will be delivered again");
+            tracing::error!(
+                error = chain(&error),
+                "a message could not be fanned out; it will be delivered again"
+            );
             settlement.nack();
         }
     }
