@@ -35,6 +35,12 @@ pub const REQUEUER_RETRIES: &str = "_watermill_requeuer_retries";
 /// The topic that a [fan-in](crate::components::FanIn) took the message from. Ours.
 pub const SOURCE_TOPIC: &str = "_watermill_source_topic";
 
+/// Names the payload of the message in a store of large payloads: see
+/// [`claim_check`](crate::components::claim_check). Ours.
+pub const CLAIM: &str = "_watermill_claim";
+/// How many bytes that payload has, in decimal. Ours.
+pub const CLAIM_BYTES: &str = "_watermill_claim_bytes";
+
 /// The message id, in backends that carry it beside the metadata (Kafka headers, Pub/Sub attributes).
 pub const MESSAGE_UUID: &str = "_watermill_message_uuid";
 /// The message key as text, in backends that have no place of their own for it. Ours.

@@ -25,6 +25,7 @@ mod position;
 mod publisher;
 mod queue;
 mod retention;
+mod schedules;
 mod schema;
 mod settle;
 mod shards;
@@ -57,6 +58,7 @@ pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPo
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
 pub use queue::{OnAck, SqlQueueSubscriber, SqlQueueSubscriberConfig};
 pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRetention, SqlRetentionConfig};
+pub use schedules::{FiredReport, Firing, Missed, Schedule, ScheduleError, ScheduleErrorKind, SqlSchedules};
 pub use shards::{ShardCount, SqlShardCounts};
 pub use source::{AfterAck, SqlSource};
 pub use status::{

@@ -1,5 +1,6 @@
 //! What is built of handlers, publishers and subscribers, and used beside a router's own handlers.
 
+pub mod claim_check;
 mod delay_relay;
 mod fan_in;
 mod fan_out;

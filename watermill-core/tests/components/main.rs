@@ -1,5 +1,6 @@
 //! What the components do with real routers and the memory backend.
 
+mod claim_check;
 mod delaying;
 mod fan_in;
 mod fan_out;
