@@ -10,6 +10,7 @@
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod broadcast;
 mod connection;
 mod database;
 mod dead_letter;
@@ -47,6 +48,7 @@ mod sqlite;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod url;
 
+pub use broadcast::SqlBroadcast;
 pub use database::SqlDatabase;
 pub use fenced::SqlFencedPublisher;
 pub use inbox::{
