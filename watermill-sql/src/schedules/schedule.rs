@@ -8,7 +8,9 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
-use watermill_core::{Message, error::ConfigError};
+use watermill_core::Message;
+#[cfg(feature = "cron")]
+use watermill_core::error::ConfigError;
 
 use super::plan::Plan;
 
