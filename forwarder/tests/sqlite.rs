@@ -9,7 +9,11 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use watermill_core::{Message, Publisher, Subscriber, error::PublishErrorKind};
+use watermill_core::{
+    Message, Publisher, Subscriber,
+    cqrs::{EventBus, Named, Topics},
+    error::PublishErrorKind,
+};
 use watermill_forwarder::{
     DEFAULT_TOPIC, Envelope, Forwarder, ForwarderConfig, ForwarderError, ForwarderPublisher, ForwarderReport,
 };
@@ -85,6 +89,39 @@ impl Relay {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+/// An event, for a bus.
+#[derive(serde::Serialize)]
+struct OrderPlaced {
+    id: u32,
+}
+
+impl Named for OrderPlaced {
+    const NAME: &'static str = "OrderPlaced";
+}
+
+#[tokio::test]
+async fn a_bus_publishes_within_a_transaction_what_is_relayed_if_that_is_committed() {
+    let shop = Shop::open().await;
+    let elsewhere = RecordingPublisher::new();
+    let events = EventBus::new(elsewhere.clone(), Topics::prefixed("events."));
+    for (id, commit) in [(1, false), (2, true)] {
+        let mut tx = shop.pool.begin().await.unwrap();
+        let outbox = ForwarderPublisher::new(SqlPublisher::in_transaction(&mut tx));
+        events.through(outbox).publish(&OrderPlaced { id }).await.unwrap();
+        if commit {
+            tx.commit().await.unwrap();
+        }
+    }
+    let destination = RecordingPublisher::new();
+    let relay = shop.relay(&destination);
+    destination.await_published(1).await;
+    assert_eq!(relay.stop().await.forwarded, 1);
+    let published = destination.published("events.OrderPlaced");
+    assert_eq!(published[0].payload(), r#"{"id":2}"#);
+    assert_eq!(published[0].metadata().get("name"), Some("OrderPlaced"));
+    assert!(elsewhere.calls().is_empty());
 }
 
 #[tokio::test]

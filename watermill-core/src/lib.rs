@@ -4,6 +4,8 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod cloud_events;
+pub mod cqrs;
 pub mod dead_letter;
 pub mod decorator;
 pub mod delivery;
@@ -19,6 +21,7 @@ pub mod metadata_keys;
 pub mod middleware;
 mod panic;
 pub mod publisher;
+pub mod request_reply;
 pub mod router;
 mod settle;
 pub mod subscriber;

@@ -1,6 +1,9 @@
 //! [`Prepared`]: a handler that waits to be started.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, promise::Said, runner::Run,
@@ -27,6 +30,8 @@ pub(super) struct Spec {
     /// The type names of the layers, the outermost first.
     pub(super) layers: Vec<&'static str>,
     pub(super) problems: Vec<String>,
+    /// What no other handler of the router may do as well, in words: `handle the command "BookRoom"`.
+    pub(super) claims: Vec<String>,
 }
 
 impl Spec {
@@ -65,9 +70,15 @@ pub(super) fn check<'h>(
     mut problems: Vec<String>,
 ) -> Result<(), RunError> {
     let mut names = BTreeSet::new();
+    let mut claims = BTreeMap::new();
     for Prepared { spec, .. } in handlers {
         if !names.insert(&spec.name) {
             problems.push(duplicate(&spec.name));
+        }
+        for claim in &spec.claims {
+            if let Some(other) = claims.insert(claim, &spec.name) {
+                problems.push(claimed_twice(claim, other, &spec.name));
+            }
         }
         problems.extend(spec.problems());
     }
@@ -76,6 +87,10 @@ pub(super) fn check<'h>(
 
 pub(super) fn duplicate(name: &str) -> String {
     format!("two handlers are named {name:?}; names are unique in a router")
+}
+
+pub(super) fn claimed_twice(claim: &str, one: &str, other: &str) -> String {
+    format!("handlers {one:?} and {other:?} both {claim}; one handler does")
 }
 
 /// A type name without its path and parameters: `watermill_core::middleware::retry::Retry` is `Retry`.

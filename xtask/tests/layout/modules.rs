@@ -9,6 +9,7 @@ pub(crate) const FLOORS: &[&str] = &[
     // Words, numbers and errors.
     "go_duration",
     "metadata_keys",
+    "cloud_events",
     "backoff",
     "handling",
     "error",
@@ -29,6 +30,9 @@ pub(crate) const FLOORS: &[&str] = &[
     // Those who handle.
     "router",
     "middleware",
+    // What is made of them.
+    "cqrs",
+    "request_reply",
 ];
 
 /// What `lib.rs` re-exports, each with the module that it comes from.
