@@ -92,6 +92,9 @@ async fn main() -> Result<(), BoxError> {
         tokio::task::yield_now().await;
     }
     control.stop();
-    println!("{}", running.await??);
+    let report = running.await??;
+    for handler in ["desk", "guests"] {
+        println!("{}", report.handler(handler).expect("it ran"));
+    }
     Ok(())
 }

@@ -91,6 +91,9 @@ async fn main() -> Result<(), BoxError> {
 
     inbox.close().await;
     control.stop();
-    println!("{}", running.await??);
+    let report = running.await??;
+    for handler in ["quote", "hotel", "hostel"] {
+        println!("{}", report.handler(handler).expect("it ran"));
+    }
     Ok(())
 }

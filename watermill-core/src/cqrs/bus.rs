@@ -39,8 +39,8 @@ pub type EventBus<C = JsonCodec, P = Arc<dyn Publisher>> = Bus<Events, C, P>;
 ///
 /// [`through`](Self::through) sends by way of another publisher, one that writes into your transaction for instance.
 ///
-/// A handler need not publish at all: it returns what [`message`](Self::message) makes, and the router publishes it, or a
-/// layer within the transaction of the atomic step.
+/// A handler need not publish at all: it returns what [`message`](Self::message) makes, and the router publishes it. Within
+/// the transaction of the atomic step it returns what [`TypedBus::message`] makes, and the step's layer publishes it.
 pub struct Bus<K, C = JsonCodec, P = Arc<dyn Publisher>> {
     pub(super) shared: Arc<Shared<C>>,
     pub(super) publisher: P,
@@ -118,7 +118,7 @@ impl<K: Kind, C: Codec, P: Publisher> Bus<K, C, P> {
     }
 
     /// The message of a value with the topic it belongs to, not published: what a handler returns, to have it published by
-    /// its router once it has succeeded, or by a layer within the transaction of the atomic step.
+    /// its router once it has succeeded.
     ///
     /// # Errors
     ///
