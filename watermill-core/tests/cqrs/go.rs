@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use watermill_core::{
     FailurePolicy, Handler, MemoryBroker, Message, Metadata, Outputs, PublisherExt, Router, State,
-    cqrs::{CommandBus, CommandProcessor, EventProcessor, Marshaler, Named, Names, Topics},
+    cqrs::{CommandBus, CommandProcessor, EventProcessor, Marshaler, Names, Topics},
     error::BoxError,
     metadata_keys::REQUEST_REPLY_OPERATION_ID,
     request_reply::{HandlerFailed, NoResult, ReplyInbox, ReplyInboxConfig, Responder},
@@ -125,7 +125,7 @@ struct StringValue {
 }
 
 #[cfg(feature = "protobuf")]
-impl Named for StringValue {
+impl watermill_core::cqrs::Named for StringValue {
     const NAME: &'static str = "wrapperspb.StringValue";
 }
 
