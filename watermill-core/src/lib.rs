@@ -5,9 +5,11 @@
 pub mod backend;
 pub mod backoff;
 pub mod cloud_events;
+pub mod components;
 pub mod cqrs;
 pub mod dead_letter;
 pub mod decorator;
+pub mod delay;
 pub mod delivery;
 pub mod error;
 pub mod fenced;
@@ -33,7 +35,7 @@ pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
 pub use message::{HandlerInfo, Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{FailurePolicy, Handler, Handlers, Json, Outputs, Router, State};
+pub use router::{FailurePolicy, Handler, Handlers, Json, Outputs, RetryTopics, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};
 #[cfg(feature = "macros")]

@@ -329,6 +329,7 @@ impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
             layers: settings.chain,
             problems: settings.problems,
             claims: settings.claims,
+            is_retry: false,
         };
         (make, layer, spec)
     }

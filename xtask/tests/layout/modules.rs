@@ -24,13 +24,15 @@ pub(crate) const FLOORS: &[&str] = &[
     "fenced",
     "decorator",
     "dead_letter",
+    "delay",
     // Those who send and receive.
     "backend",
     "memory",
     // Those who handle.
     "router",
     "middleware",
-    // What is made of them.
+    // What is made of all of these.
+    "components",
     "cqrs",
     "request_reply",
 ];
