@@ -61,6 +61,7 @@ struct Settings {
     /// The layers' type names, the outermost first.
     chain: Vec<&'static str>,
     problems: Vec<String>,
+    claims: Vec<String>,
 }
 
 /// How many outputs may be on their way while later messages are handled, unless told otherwise.
@@ -125,6 +126,7 @@ impl<M> Handler<M> {
             pipeline: PIPELINE,
             chain: Vec::new(),
             problems: Vec::new(),
+            claims: Vec::new(),
         };
         let mut handler =
             Self { make, source: NoSource(()), output: NoOutput(()), layer: Identity::new(), settings };
@@ -262,6 +264,18 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
             self.settings.problems.push(problem.to_owned());
         }
     }
+
+    /// What its router is to refuse it for.
+    pub(crate) fn with_problems(mut self, problems: impl IntoIterator<Item = String>) -> Self {
+        self.settings.problems.extend(problems);
+        self
+    }
+
+    /// What no other handler of its router may do as well, in words that read after "both".
+    pub(crate) fn with_claims(mut self, claims: impl IntoIterator<Item = String>) -> Self {
+        self.settings.claims.extend(claims);
+        self
+    }
 }
 
 /// A handler function on its way to become a service.
@@ -314,6 +328,7 @@ impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
             pipeline: settings.pipeline,
             layers: settings.chain,
             problems: settings.problems,
+            claims: settings.claims,
             is_retry: false,
         };
         (make, layer, spec)

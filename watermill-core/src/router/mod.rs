@@ -71,4 +71,8 @@ pub use signals::Signals;
 pub use status::HandlerStatus;
 pub use try_timer::TryTimer;
 
+pub(crate) use boxed::BoxedService;
+pub(crate) use handler_fn::{Asynchronous, Function};
+pub(crate) use promise::require;
+
 use crate::HandlerInfo;

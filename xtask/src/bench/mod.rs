@@ -25,6 +25,7 @@ Benchmarks:
   router        microseconds per message, and the gain of outputs on their way behind each other; with
                 valgrind also `instructions`, per message; and `allocations`, which can be asked for alone
 
+  cqrs          with valgrind: instructions for an event in a group of 10 types and in one of 1,000
   relay         messages per second through a forwarder, against publishing one by one to a destination
                 that takes 1 ms, and against unwrapping alone; with it comes
   relay_kafka   from PostgreSQL to Kafka, on servers of its own that flush every commit: messages per second of a
@@ -89,6 +90,15 @@ const BENCH: Bench = Bench {
 };
 
 const BENCHES: &[Bench] = &[
+    Bench {
+        name: "cqrs",
+        package: "watermill-core",
+        workloads: &[
+            Workload { name: "dispatch-10", baseline: None, limit: None },
+            Workload { name: "dispatch-1000", baseline: Some("dispatch-10"), limit: Some(DISPATCH) },
+        ],
+        ..BENCH
+    },
     Bench { name: "allocations", package: "watermill-benchmarks", goes_with: Some("router"), ..BENCH },
     Bench {
         name: "router",
@@ -153,6 +163,9 @@ const BENCHES: &[Bench] = &[
 
 /// By so much the same code differs from one workload to another: one comparison of a topic's name more or less.
 const LUCK: f64 = 9.0;
+
+/// What an event may cost in a group of 1,000 types, given what it costs in one of ten.
+const DISPATCH: fn(f64) -> f64 = |among_ten| among_ten + 200.0;
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
 const FIVE_LAYERS: fn(f64) -> f64 = |without| without + 20.0 + LUCK;
