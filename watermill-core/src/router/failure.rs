@@ -2,6 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+use super::topology::{FinalStep, OnFailure, Place};
 use crate::{
     Backoff, Publisher,
     dead_letter::DeadLetter,
@@ -158,6 +159,26 @@ impl FailurePolicy {
         self.problem.as_deref()
     }
 
+    /// What it does, to print.
+    pub(super) fn describe(&self) -> OnFailure {
+        let then = match &self.then {
+            Then::Nack => FinalStep::Nack,
+            Then::DeadLetter(dead_letter) => FinalStep::DeadLetter(Place {
+                backend: Some(dead_letter.publisher().capabilities().backend),
+                topic: dead_letter.topic().to_owned(),
+            }),
+            Then::Reject => FinalStep::Reject,
+            Then::Drop => FinalStep::Drop,
+        };
+        OnFailure {
+            retries: self.max_retries,
+            backoff: self.backoff,
+            max_deliveries: self.max_deliveries,
+            nack_backoff: self.nack_backoff,
+            then,
+        }
+    }
+
     /// `tries` in place so far, of delivery number `attempt`.
     pub(super) fn decide(&self, error: &(dyn Error + 'static), tries: u32, attempt: u32) -> Decision<'_> {
         match (self.classifier.verdict(error), &self.then) {
@@ -196,17 +217,6 @@ impl fmt::Debug for FailurePolicy {
 
 impl fmt::Display for FailurePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.max_retries > 0 {
-            write!(f, "retry {} times, then ", self.max_retries)?;
-        }
-        if self.max_deliveries > 1 {
-            write!(f, "nack until delivered {} times, then ", self.max_deliveries)?;
-        }
-        match &self.then {
-            Then::Nack => f.write_str("nack"),
-            Then::DeadLetter(dead_letter) => write!(f, "dead-letter to {:?}", dead_letter.topic()),
-            Then::Reject => f.write_str("reject"),
-            Then::Drop => f.write_str("drop"),
-        }
+        self.describe().fmt(f)
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, promise::Said, runner::Run,
-    sink::Sink,
+    sink::Sink, topology::Documents,
 };
 use crate::Subscriber;
 
@@ -26,6 +26,8 @@ pub(super) struct Spec {
     pub(super) pipeline: usize,
     /// The type names of the layers, the outermost first.
     pub(super) layers: Vec<&'static str>,
+    /// What the handler's types tell of its payloads.
+    pub(super) documents: Documents,
     pub(super) problems: Vec<String>,
 }
 
