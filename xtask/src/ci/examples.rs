@@ -38,6 +38,7 @@ const CASES: &[Case] = &[
     Case { example: "queue_worker", cargo: BINARY, args: &[], expected: "queue_worker.txt" },
     Case { example: "graceful_shutdown", cargo: BINARY, args: &[], expected: "graceful_shutdown.txt" },
     Case { example: "atomic_step", cargo: BINARY, args: &[], expected: "atomic_step.txt" },
+    Case { example: "saga", cargo: BINARY, args: &[], expected: "saga.txt" },
     Case { example: "webhook_in", cargo: WITH_HTTP, args: &[], expected: "webhook_in.txt" },
     Case {
         example: "testing_handlers",
