@@ -64,6 +64,8 @@ pub enum Nacks {
     /// It is kept here and handed out again when its delay has passed: for a server that knows no nack. The
     /// task has to keep it from running out meanwhile, see [`ById::in_hand`].
     KeptHere,
+    /// It is over, as with an ack, and what is behind it stays here: for a server that forgets what it has delivered.
+    Forgotten,
 }
 
 struct Entry<I> {
@@ -235,7 +237,7 @@ impl<I> ById<I> {
         let Some(entry) = self.entries.remove(&sequence) else { return };
         let scope = entry.incoming.scope;
         self.tell_server(entry, Outcome::Nack { delay }, receipt, now);
-        if self.window.is_ordered() {
+        if self.window.is_ordered() && self.nacks != Nacks::Forgotten {
             for behind in self.scopes.take_waiting(scope) {
                 if let Some(entry) = self.entries.remove(&behind) {
                     self.tell_server(entry, Outcome::Nack { delay: Duration::ZERO }, None, now);
