@@ -1,6 +1,8 @@
 //! The orders service as its users run it: a process, its HTTP and its database.
 
 mod client;
+#[cfg(feature = "prometheus")]
+mod dashboard;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod killed;
 mod service;
@@ -86,7 +88,7 @@ async fn it_describes_itself_without_connecting_to_anything() {
     ]);
     let described = async |what| in_time(service::output(&settings, &["describe", what])).await;
     let text = described("text").await;
-    assert!(text.starts_with("memory:orders.placed -> MetricsLayer > "), "{text}");
+    assert!(text.starts_with("memory:orders.placed -> "), "{text}");
     assert!(text.contains("(on failure: retry 5 times, then dead-letter to \"billing.dead\")"), "{text}");
     assert!(described("dot").await.contains("\"handler bill\" -> \"invoices.due\""));
     assert!(described("bill").await.contains("publishes  Invoice to invoices.due, by one of its layers"));
