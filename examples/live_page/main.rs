@@ -52,7 +52,7 @@ async fn main() -> Result<(), BoxError> {
         ended = changing => return ended?,
     }
     // The streams of browsers end first: a server that shuts down waits for its connections.
-    events.close().await?;
+    events.close().await;
     stopping.cancel();
     let _ = timeout(GOODBYE, serving).await;
     Ok(())
