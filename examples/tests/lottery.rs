@@ -20,6 +20,10 @@ mod faults;
 #[path = "lottery/redis.rs"]
 mod redis;
 
+#[cfg(feature = "nats")]
+#[path = "lottery/nats.rs"]
+mod nats;
+
 #[cfg(feature = "http")]
 #[path = "lottery/http.rs"]
 mod http;
@@ -27,7 +31,7 @@ mod http;
 use std::process::{Command, Output};
 
 /// Two draws of five crash, and the relay is killed now and then.
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "http"))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
 const WITH_MANY_FAULTS: &[&str] =
     &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
 

@@ -56,6 +56,8 @@ impl Service {
     pub const PUBSUB: Self = Self::new("pubsub", "WATERMILL_TEST_PUBSUB_EMULATOR");
     /// Redis or Valkey, as a URL.
     pub const REDIS: Self = Self::new("redis", "WATERMILL_TEST_REDIS_URL");
+    /// NATS with JetStream, as a URL.
+    pub const NATS: Self = Self::new("nats", "WATERMILL_TEST_NATS_URL");
 
     /// Any other service.
     pub const fn new(name: &'static str, variable: &'static str) -> Self {

@@ -112,6 +112,11 @@ async fn destination(destination: &Destination, topics: &[String]) -> Vec<String
         },
         #[cfg(feature = "redis")]
         Destination::Redis(client) => redis(client).await,
+        #[cfg(feature = "nats")]
+        Destination::Nats(nats) => match nats.options().connect(nats.address()).await {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![chain(&error)],
+        },
         #[cfg(feature = "http")]
         Destination::Http(webhook) => http(webhook).await,
     }

@@ -144,6 +144,38 @@ mod redis {
     }
 }
 
+#[cfg(feature = "nats")]
+mod nats {
+    use futures::StreamExt as _;
+    use watermill_core::Subscriber as _;
+    use watermill_nats::{NatsSubscriber, NatsSubscriberConfig};
+    use watermill_testkit::{Service, unique};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_goes_to_nats_arrives() {
+        let (url, orders) = (Service::NATS.url(), unique("orders"));
+        let client = async_nats::connect(&*url).await.unwrap();
+        let subscriber = NatsSubscriber::new(client, NatsSubscriberConfig::new("daemon")).unwrap();
+        let mut subscription = subscriber.subscribe(&orders).await.unwrap();
+        let without =
+            config("sqlite:outbox.db", &url, "forwarder_topic").replace("payload = \"bytes\"\n", "");
+        let place = Place::with(&without).await;
+        let checked = place.verb(&["check", "--connect"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        let daemon = place.start();
+        place.publish(&orders, (0..10).map(|number| number.to_string())).await;
+        for number in 0..10 {
+            let delivery = subscription.next().await.unwrap().unwrap();
+            assert_eq!(text(delivery.message().payload()), number.to_string());
+            delivery.ack();
+        }
+        daemon.stop().await;
+        subscription.close().await.unwrap();
+    }
+}
+
 #[cfg(feature = "pubsub")]
 mod pubsub {
     use futures::StreamExt as _;

@@ -13,6 +13,7 @@ mod embedded;
 mod kafka;
 pub(crate) mod maven;
 mod mysql;
+mod nats;
 mod packages;
 mod pgbouncer;
 mod postgres;
@@ -147,6 +148,7 @@ const SERVICES: &[&dyn Service] = &[
     &kafka::Kafka,
     &pubsub::PubSub,
     &redis::Redis,
+    &nats::Nats,
 ];
 
 pub(crate) fn run(args: &[String]) -> Result {

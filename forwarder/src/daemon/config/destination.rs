@@ -20,8 +20,19 @@ pub(crate) enum Destination {
     PubSub(Box<watermill_gcp::PubSubPublisherConfig>),
     #[cfg(feature = "redis")]
     Redis(redis::Client),
+    #[cfg(feature = "nats")]
+    Nats(Box<Nats>),
     #[cfg(feature = "http")]
     Http(Box<Webhook>),
+}
+
+/// A server with JetStream, or one of its cluster.
+#[cfg(feature = "nats")]
+pub(crate) struct Nats {
+    address: async_nats::ServerAddr,
+    /// Of the user that the URL names, or else a token.
+    password: Option<super::secret::Secret>,
+    pub(crate) publisher: watermill_nats::NatsPublisherConfig,
 }
 
 /// Who is posted to.
@@ -45,7 +56,7 @@ pub(crate) struct Kafka {
     pub(crate) status: watermill_kafka::KafkaSubscriberConfig,
 }
 
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "http"))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
 const OF_DATABASES: &[&str] = &["connections", "layout", "payload"];
 const OF_KAFKA: &[&str] =
     &["partitions", "replication", "delivery_timeout", "checkpoint_topic", "options", "options_file"];
@@ -60,7 +71,7 @@ impl Destination {
             Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "http"))]
+            #[cfg(any(feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
             _ => false,
         }
     }
@@ -75,9 +86,47 @@ impl Destination {
             Self::PubSub(_) => "pubsub".to_owned(),
             #[cfg(feature = "redis")]
             Self::Redis(client) => format!("redis://{}", client.get_connection_info().addr()),
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => nats.shown(),
             #[cfg(feature = "http")]
             Self::Http(webhook) => format!("{}://{}", webhook.scheme, webhook.host),
         }
+    }
+}
+
+#[cfg(feature = "nats")]
+impl Nats {
+    /// How to connect, which logs in: the client takes nothing of that from its URL.
+    pub(crate) fn options(&self) -> async_nats::ConnectOptions {
+        let options = async_nats::ConnectOptions::new().name("watermill-forwarder");
+        let password =
+            self.password.as_ref().map(|password| &*password.0).or_else(|| self.address.password());
+        match (self.address.username(), password) {
+            (Some(user), password) => {
+                options.user_and_password(user.to_owned(), password.unwrap_or_default().to_owned())
+            }
+            (None, Some(token)) => options.token(token.to_owned()),
+            (None, None) => options,
+        }
+    }
+
+    pub(crate) fn address(&self) -> async_nats::ServerAddr {
+        self.address.clone()
+    }
+
+    /// Without who logs in.
+    fn shown(&self) -> String {
+        format!("{}://{}:{}", self.address.scheme(), self.address.host(), self.address.port())
+    }
+}
+
+#[cfg(feature = "nats")]
+impl std::fmt::Debug for Nats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nats")
+            .field("server", &self.shown())
+            .field("publisher", &self.publisher)
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,6 +137,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
         "kafka" => kafka(reader, rest),
         "pubsub" => pubsub(reader, rest),
         "redis" | "rediss" => redis(reader, &url),
+        "nats" | "tls" => nats(reader, &url),
         "http" | "https" => http(reader, &url),
         _ => sql(reader, &url),
     };
@@ -103,8 +153,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
 fn sql(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     let schemes = ["postgres", "postgresql", "mysql", "mariadb", "sqlite"];
     if !schemes.iter().any(|scheme| url.split(':').next() == Some(scheme)) {
-        let known = "url: it begins with kafka://, pubsub://, redis://, http://, https://, postgres://, mysql://, \
-             mariadb:// or sqlite:";
+        let known = "url: it begins with kafka://, pubsub://, redis://, nats://, tls://, http://, https://, postgres://, \
+             mysql://, mariadb:// or sqlite:";
         return Err(ConfigError::new("read the URL of a destination", known));
     }
     reader.no_use("destination", OF_KAFKA, "a database");
@@ -195,6 +245,22 @@ fn redis(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError>
     Ok(Destination::Redis(redis::Client::open(info).map_err(wrong)?))
 }
 
+#[cfg(feature = "nats")]
+fn nats(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
+    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
+        reader.no_use("destination", names, "NATS");
+    }
+    let address = url
+        .parse::<async_nats::ServerAddr>()
+        .map_err(|error| ConfigError::new("read the URL of a NATS server", format!("url: {error}")))?;
+    let mut publisher = watermill_nats::NatsPublisherConfig::default();
+    if !reader.flag("destination.create_topics") {
+        publisher = publisher.existing_streams();
+    }
+    let password = reader.password("destination");
+    Ok(Destination::Nats(Box::new(Nats { address, password, publisher })))
+}
+
 #[cfg(feature = "http")]
 fn http(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     use watermill_http::{HttpPublisherConfig, Secret};
@@ -232,12 +298,23 @@ fn redis(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigErro
     not_built("redis")
 }
 
+#[cfg(not(feature = "nats"))]
+fn nats(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
+    not_built("nats")
+}
+
 #[cfg(not(feature = "http"))]
 fn http(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
     not_built("http")
 }
 
-#[cfg(not(all(feature = "kafka", feature = "pubsub", feature = "redis", feature = "http")))]
+#[cfg(not(all(
+    feature = "kafka",
+    feature = "pubsub",
+    feature = "redis",
+    feature = "nats",
+    feature = "http"
+)))]
 fn not_built(feature: &str) -> Result<Destination, ConfigError> {
     let problem = format!("url: this program is built without `{feature}`");
     Err(ConfigError::new("read the URL of a destination", problem))
