@@ -13,9 +13,7 @@ mod subscriber;
 
 pub use config::{RedisPublisherConfig, RedisSubscriberConfig, StartPosition};
 pub use publisher::RedisPublisher;
-pub use pubsub::{
-    RedisPubSubPublisher, RedisPubSubPublisherConfig, RedisPubSubSubscriber, RedisPubSubSubscriberConfig,
-};
+pub use pubsub::*;
 pub use subscriber::RedisSubscriber;
 
 /// The backend's short name.

@@ -8,68 +8,51 @@ use watermill_core::{
     metadata_keys::MESSAGE_UUID,
 };
 
-const METADATA: &str = "metadata";
-const PAYLOAD: &str = "payload";
+pub(crate) const METADATA: &str = "metadata";
+pub(crate) const PAYLOAD: &str = "payload";
 
 /// The fields of an entry.
 pub(crate) type Fields = [(&'static str, Bytes); 3];
 
-/// What is written of a message.
-pub(crate) struct Values {
-    pub(crate) id: Bytes,
-    /// In MessagePack, the key among them. Nothing, and not the empty map, where there are none, as Go writes it.
-    pub(crate) metadata: Bytes,
-    pub(crate) payload: Bytes,
-}
-
 /// The fields of a message, or why there are none.
 pub(crate) fn write(message: Message, value_bytes_max: usize) -> Result<Fields, String> {
-    let Values { id, metadata, payload } = values(message, value_bytes_max)?;
-    Ok([(MESSAGE_UUID, id), (METADATA, metadata), (PAYLOAD, payload)])
-}
-
-pub(crate) fn values(message: Message, value_bytes_max: usize) -> Result<Values, String> {
     let (id, key, mut metadata, payload) = message.into_parts();
     refuse_key_entries(&metadata)?;
     if let Some(key) = &key {
         let (name, value) = key_entry(key);
         metadata.insert(name, value);
     }
-    let metadata = match metadata.is_empty() {
+    // Nothing, and not the empty map, as Go writes it.
+    let packed = match metadata.is_empty() {
         true => Vec::new(),
         false => rmp_serde::to_vec(&metadata).map_err(|error| error.to_string())?,
     };
     let id = Bytes::copy_from_slice(id.as_str().as_bytes());
-    let values = Values { id, metadata: metadata.into(), payload };
-    for (name, value) in [("id", &values.id), (METADATA, &values.metadata), (PAYLOAD, &values.payload)] {
-        if value.len() > value_bytes_max {
-            let length = value.len();
-            return Err(format!("{name} has {length} bytes, more than value_bytes_max, {value_bytes_max}"));
+    let fields = [(MESSAGE_UUID, id), (METADATA, packed.into()), (PAYLOAD, payload)];
+    match fields.iter().find(|(_, value)| value.len() > value_bytes_max) {
+        Some((name, value)) => {
+            Err(format!("{name} has {} bytes, more than value_bytes_max, {value_bytes_max}", value.len()))
         }
+        None => Ok(fields),
     }
-    Ok(values)
 }
 
 /// The message of an entry: names and values in turn. Fields that are missing are empty, others ignored.
 pub(crate) fn read(fields: Vec<Bytes>) -> Result<Message, BoxError> {
-    let [mut id, mut metadata, mut payload] = [const { None }; 3];
+    let [mut id, mut packed, mut payload] = [const { None }; 3];
     for field in fields.chunks_exact(2) {
         let place = match &*field[0] {
             name if name == MESSAGE_UUID.as_bytes() => &mut id,
-            name if name == METADATA.as_bytes() => &mut metadata,
+            name if name == METADATA.as_bytes() => &mut packed,
             name if name == PAYLOAD.as_bytes() => &mut payload,
             _ => continue,
         };
         *place = Some(field[1].clone());
     }
     let payload = payload.ok_or("it has no field `payload`: another program wrote it")?;
-    message(Values { id: id.unwrap_or_default(), metadata: metadata.unwrap_or_default(), payload })
-}
-
-pub(crate) fn message(Values { id, metadata, payload }: Values) -> Result<Message, BoxError> {
-    let mut message = Message::with_id(str::from_utf8(&id)?, payload);
-    if !metadata.is_empty() {
-        let mut metadata: Metadata = rmp_serde::from_slice(&metadata)?;
+    let mut message = Message::with_id(str::from_utf8(&id.unwrap_or_default())?, payload);
+    if let Some(packed) = packed.filter(|packed| !packed.is_empty()) {
+        let mut metadata: Metadata = rmp_serde::from_slice(&packed)?;
         message.set_key(take_key(&mut metadata)?);
         *message.metadata_mut() = metadata;
     }

@@ -8,16 +8,16 @@
 //! What does not begin with the mark was published by somebody else, and is a message of that payload.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use watermill_core::{Message, error::BoxError};
+use watermill_core::{Message, error::BoxError, metadata_keys::MESSAGE_UUID};
 
-use crate::marshaler::{self, Values};
+use crate::marshaler::{self, METADATA, PAYLOAD};
 
 /// Its first byte is in no text in UTF-8; its last is the version.
 const MARK: &[u8] = b"\xc1wm\x01";
 
 /// The frame of a message, or why there is none.
 pub(super) fn write(message: Message, value_bytes_max: usize) -> Result<Vec<u8>, String> {
-    let Values { id, metadata, payload } = marshaler::values(message, value_bytes_max)?;
+    let [(_, id), (_, metadata), (_, payload)] = marshaler::write(message, value_bytes_max)?;
     let mut frame = Vec::with_capacity(MARK.len() + 8 + id.len() + metadata.len() + payload.len());
     frame.put_slice(MARK);
     for value in [id, metadata] {
@@ -36,7 +36,8 @@ pub(super) fn read(mut sent: Bytes) -> Result<Message, BoxError> {
     }
     sent.advance(MARK.len());
     let [id, metadata] = [value(&mut sent)?, value(&mut sent)?];
-    marshaler::message(Values { id, metadata, payload: sent })
+    let fields = [(MESSAGE_UUID, id), (METADATA, metadata), (PAYLOAD, sent)];
+    marshaler::read(fields.into_iter().flat_map(|(name, value)| [Bytes::from(name), value]).collect())
 }
 
 fn value(rest: &mut Bytes) -> Result<Bytes, BoxError> {
