@@ -329,6 +329,7 @@ impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
             layers: settings.chain,
             documents: settings.documents,
             problems: settings.problems,
+            is_retry: false,
         };
         (make, layer, spec)
     }

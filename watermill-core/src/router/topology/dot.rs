@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Destination, FinalStep, HandlerDescription, Place, Topology};
+use super::{Destination, HandlerDescription, Place, Topology};
 
 /// Topics are boxes, handlers are ellipses.
 pub(super) fn write(topology: &Topology) -> String {
@@ -31,7 +31,7 @@ fn handler_lines(handler: &HandlerDescription, text: &mut String) {
             text.push_str(&format!("  {node} -> {};\n", topic_node(&any_topic(backend))));
         }
     }
-    if let FinalStep::DeadLetter(place) = &handler.on_failure.then {
+    if let Some(place) = handler.on_failure.then.place() {
         text.push_str(&format!("  {node} -> {} [style=dashed];\n", topic_node(&place.to_string())));
     }
 }
@@ -50,7 +50,7 @@ fn topics(handler: &HandlerDescription) -> Vec<String> {
         Destination::Topic(place) => topics.push(named(place)),
         Destination::NamedByMessages { backend } => topics.push(any_topic(backend)),
     }
-    if let FinalStep::DeadLetter(place) = &handler.on_failure.then {
+    if let Some(place) = handler.on_failure.then.place() {
         topics.push(named(place));
     }
     topics

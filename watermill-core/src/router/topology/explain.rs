@@ -118,6 +118,11 @@ impl Explained<'_> {
             FinalStep::DeadLetter(place) => {
                 format!("it is published to {place} with the reason, and acked when that is accepted")
             }
+            FinalStep::RetryFrom(place) => {
+                format!(
+                    "it is published to {place}, to be handled again later, and acked when that is accepted"
+                )
+            }
             FinalStep::Reject if self.0.subscriber.dead_letters => {
                 "it is kept with the dead letters of its backend".to_owned()
             }

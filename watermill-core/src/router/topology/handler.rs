@@ -123,6 +123,9 @@ pub struct OnFailure {
     pub nack_backoff: Backoff,
     /// How the policy ends.
     pub then: FinalStep,
+    /// All of it, as the policy says it.
+    #[serde(skip)]
+    pub(in crate::router) text: String,
 }
 
 /// How a failure policy ends.
@@ -134,6 +137,8 @@ pub enum FinalStep {
     Nack,
     /// It goes to a topic for dead letters.
     DeadLetter(Place),
+    /// It goes to a topic from where it is handled again, later.
+    RetryFrom(Place),
     /// It goes to the backend's own dead letters.
     Reject,
     /// It is acked, and its error logged.
@@ -164,6 +169,16 @@ impl HandlerDescription {
     /// What the handler does, in sentences: for whoever operates it and has not written it.
     pub fn explain(&self) -> impl fmt::Display + '_ {
         Explained(self)
+    }
+}
+
+impl FinalStep {
+    /// Where the message goes, if it goes somewhere.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::DeadLetter(place) | Self::RetryFrom(place) => Some(place),
+            Self::Nack | Self::Reject | Self::Drop => None,
+        }
     }
 }
 
@@ -227,17 +242,6 @@ impl fmt::Display for Destination {
 
 impl fmt::Display for OnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.retries > 0 {
-            write!(f, "retry {} times, then ", self.retries)?;
-        }
-        if self.max_deliveries > 1 {
-            write!(f, "nack until delivered {} times, then ", self.max_deliveries)?;
-        }
-        match &self.then {
-            FinalStep::Nack => f.write_str("nack"),
-            FinalStep::DeadLetter(place) => write!(f, "dead-letter to {:?}", place.topic),
-            FinalStep::Reject => f.write_str("reject"),
-            FinalStep::Drop => f.write_str("drop"),
-        }
+        f.write_str(&self.text)
     }
 }

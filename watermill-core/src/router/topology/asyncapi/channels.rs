@@ -39,9 +39,13 @@ impl Document<'_> {
                 self.operation(format!("{name}.outputs"), "send", &channel, &returned, handler);
             }
         }
-        if let FinalStep::DeadLetter(place) = &handler.on_failure.then {
+        let then = match &handler.on_failure.then {
+            FinalStep::RetryFrom(_) => "retries",
+            _ => "dead_letters",
+        };
+        if let Some(place) = handler.on_failure.then.place() {
             let channel = self.channel(place);
-            self.operation(format!("{name}.dead_letters"), "send", &channel, &taken, handler);
+            self.operation(format!("{name}.{then}"), "send", &channel, &taken, handler);
         }
     }
 
