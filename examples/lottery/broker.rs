@@ -27,6 +27,8 @@ impl Broker {
             BrokerUrl::Kafka(brokers) => Self::kafka(brokers),
             #[cfg(feature = "pubsub")]
             BrokerUrl::PubSub(project) => Self::pubsub(project).await,
+            #[cfg(feature = "redis")]
+            BrokerUrl::Redis(url) => Self::redis(url),
             #[cfg(feature = "nats")]
             BrokerUrl::Nats(url) => Self::nats(url).await,
             #[cfg(feature = "http")]
@@ -54,6 +56,23 @@ impl Broker {
         Ok(Self {
             publisher: Arc::new(KafkaPublisher::new(publishing)?),
             prizes: Arc::new(KafkaSubscriber::new(reading)?),
+        })
+    }
+
+    /// The same on streams of Redis.
+    #[cfg(feature = "redis")]
+    fn redis(url: &str) -> Result<Self, BoxError> {
+        use watermill_core::MessageId;
+        use watermill_redis::{
+            RedisPublisher, RedisPublisherConfig, RedisSubscriber, RedisSubscriberConfig, StartPosition,
+        };
+
+        let server = redis::Client::open(url)?;
+        let group = format!("prizes-{}", MessageId::new());
+        let reading = RedisSubscriberConfig::new(group).start(StartPosition::Latest);
+        Ok(Self {
+            publisher: Arc::new(RedisPublisher::new(server.clone(), RedisPublisherConfig::default())?),
+            prizes: Arc::new(RedisSubscriber::new(server, reading)?),
         })
     }
 

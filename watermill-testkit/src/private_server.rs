@@ -80,8 +80,8 @@ impl PrivateServer {
             .unwrap_or_else(|why| panic!("kill {}: {why}", self.service.name));
     }
 
-    /// Stops its process where it stands: it keeps its connections and answers nobody. Only those of Kafka and NATS are
-    /// frozen here.
+    /// Stops its process where it stands: it keeps its connections and answers nobody. Not every
+    /// service has that.
     ///
     /// # Panics
     ///

@@ -356,7 +356,10 @@ const KIT_BACKEND_LINES_MAX: usize = 500;
 #[test]
 fn the_guide_counts_the_lines_of_a_backend_for_a_real_server() {
     let sources = root().join("watermill-redis/src");
-    let rust = rust_sources(&sources).into_iter().filter(|source| !source.path.ends_with("/config.rs"));
+    // Its streams; pub/sub beside them is another backend.
+    let is_counted =
+        |source: &Source| !source.path.ends_with("/config.rs") && !source.path.contains("/pubsub/");
+    let rust = rust_sources(&sources).into_iter().filter(is_counted);
     let rust: usize = rust.map(|source| code_lines(&source.text, "//")).sum();
     let scripts = ["claim", "settle", "leave"].map(|name| read(&sources.join(name).with_extension("lua")));
     let lua: usize = scripts.iter().map(|script| code_lines(script, "--")).sum();

@@ -14,6 +14,7 @@ use super::{
     prepared::Spec,
     service::RouterState,
     source::{FromTopic, NoSource, Source, topic},
+    topology::Documents,
 };
 use crate::{Publisher, Subscriber};
 
@@ -60,6 +61,7 @@ struct Settings {
     pipeline: usize,
     /// The layers' type names, the outermost first.
     chain: Vec<&'static str>,
+    documents: Documents,
     problems: Vec<String>,
     claims: Vec<String>,
 }
@@ -125,6 +127,7 @@ impl<M> Handler<M> {
             policy: FailurePolicy::default(),
             pipeline: PIPELINE,
             chain: Vec::new(),
+            documents: Documents::default(),
             problems: Vec::new(),
             claims: Vec::new(),
         };
@@ -249,6 +252,17 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
         self
     }
 
+    /// Sets what its types tell of its payloads.
+    #[cfg(feature = "asyncapi")]
+    pub(super) fn with_documents(
+        mut self,
+        consumes: fn(&mut super::topology::Payloads),
+        produces: fn(&mut super::topology::Payloads),
+    ) -> Self {
+        self.settings.documents = Documents { consumes: Some(consumes), produces: Some(produces) };
+        self
+    }
+
     fn run(mut self, n: usize, concurrency: fn(NonZeroUsize) -> Concurrency, problem: &str) -> Self {
         self.require(
             !matches!(self.settings.concurrency, Concurrency::Batch(_)),
@@ -327,6 +341,7 @@ impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
             concurrency: settings.concurrency,
             pipeline: settings.pipeline,
             layers: settings.chain,
+            documents: settings.documents,
             problems: settings.problems,
             claims: settings.claims,
             is_retry: false,

@@ -42,6 +42,7 @@ mod source;
 mod status;
 mod stop;
 mod supervisor;
+pub mod topology;
 mod try_timer;
 pub mod types;
 mod worker;

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, promise::Said,
-    retry_topics::Tier, runner::Run, sink::Sink,
+    retry_topics::Tier, runner::Run, sink::Sink, topology::Documents,
 };
 use crate::{Subscriber, subscriber::Ordering};
 
@@ -29,6 +29,8 @@ pub(super) struct Spec {
     pub(super) pipeline: usize,
     /// The type names of the layers, the outermost first.
     pub(super) layers: Vec<&'static str>,
+    /// What the handler's types tell of its payloads.
+    pub(super) documents: Documents,
     pub(super) problems: Vec<String>,
     /// What no other handler of the router may do as well, in words: `handle the command "BookRoom"`.
     pub(super) claims: Vec<String>,
@@ -70,6 +72,7 @@ impl Spec {
             concurrency: self.concurrency,
             pipeline: self.pipeline,
             layers: self.layers.clone(),
+            documents: self.documents.clone(),
             problems: Vec::new(),
             // It is the same handler once more, and not another.
             claims: Vec::new(),

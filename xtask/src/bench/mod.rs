@@ -48,6 +48,8 @@ Benchmarks:
                 with 1,000 in flight
   gcp           messages per second published to Google's Pub/Sub emulator in calls of 100, read, handled by
                 a router, and moved from topic to topic in order per key, against Google's client by hand
+  redis         messages per second published to streams of Redis in calls of 100, read with acks, and handled by a
+                router, against its client by hand, with as many calls on their way
   nats          messages per second published to JetStream in calls of 100, read and acked, and handled by a router, against
                 async-nats by hand
   http          messages per second posted in calls of 100, taken in by a route, and handled by a router, each
@@ -157,6 +159,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "kafka_subscribe", package: "watermill-kafka", parts: &["kafka-subscribe"], ..BENCH },
     Bench { name: "kafka_topics", package: "watermill-kafka", parts: &["kafka-topics"], ..BENCH },
     Bench { name: "gcp", package: "watermill-gcp", parts: &["gcp"], ..BENCH },
+    Bench { name: "redis", package: "watermill-redis", parts: &["redis"], ..BENCH },
     Bench { name: "nats", package: "watermill-nats", parts: &["nats"], ..BENCH },
     Bench { name: "http", package: "watermill-http", parts: &["http"], has_servers: true, ..BENCH },
 ];

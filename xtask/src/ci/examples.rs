@@ -41,6 +41,7 @@ const CASES: &[Case] = &[
     Case { example: "atomic_step", cargo: BINARY, args: &[], expected: "atomic_step.txt" },
     Case { example: "cqrs_events", cargo: BINARY, args: &[], expected: "cqrs_events.txt" },
     Case { example: "request_reply", cargo: BINARY, args: &[], expected: "request_reply.txt" },
+    Case { example: "saga", cargo: BINARY, args: &[], expected: "saga.txt" },
     Case { example: "schedules", cargo: BINARY, args: &[], expected: "schedules.txt" },
     Case { example: "webhook_in", cargo: WITH_HTTP, args: &[], expected: "webhook_in.txt" },
     Case {

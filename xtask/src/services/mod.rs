@@ -6,6 +6,7 @@
 //!
 //! A new server is one file here with one [`Service`], and one line in [`SERVICES`].
 
+pub(crate) mod browser;
 mod clock;
 mod daemon;
 mod embedded;

@@ -106,7 +106,9 @@ impl<C: Connect> SharedConnection<C> {
         drop(open);
         let answer = match sent {
             Poll::Ready(answer) => answer,
-            Poll::Pending => answer.await,
+            // It may still wait for its turn in the client. When that comes it is sent, also at the end of a budget: put off, it
+            // would be overtaken by the next.
+            Poll::Pending => unconstrained(answer).await,
         };
         if answer.as_ref().is_err_and(|error| self.connect.is_lost(error)) {
             let mut open = self.open.lock().await;
