@@ -49,6 +49,8 @@ Benchmarks:
                 a router, and moved from topic to topic in order per key, against Google's client by hand
   http          messages per second posted in calls of 100, taken in by a route, and handled by a router, each
                 answered, against hyper's client and a route of axum by hand with as many requests at once
+  amqp          messages per second published to RabbitMQ in calls of 100 with confirms, read, and handled by a
+                router, against lapin by hand
 
 The first two are against a floor, a bare channel with a boxed service, beside the fastest rival, ruststream,
 in the same run; the ratio is a figure's value over its baseline's. Times have no limit here: they depend on
@@ -146,6 +148,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "kafka_topics", package: "watermill-kafka", parts: &["kafka-topics"], ..BENCH },
     Bench { name: "gcp", package: "watermill-gcp", parts: &["gcp"], ..BENCH },
     Bench { name: "http", package: "watermill-http", parts: &["http"], has_servers: true, ..BENCH },
+    Bench { name: "amqp", package: "watermill-amqp", parts: &["amqp"], ..BENCH },
 ];
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
