@@ -15,7 +15,7 @@ pub(crate) struct Options {
     pub(crate) database: DatabaseUrl,
 
     /// Where events are published: memory, and with the features of the same names kafka://HOST:PORT,
-    /// pubsub://PROJECT or http://HOST:PORT, where the prize service listens then.
+    /// pubsub://PROJECT, amqp://USER@HOST/VHOST or http://HOST:PORT, where the prize service listens then.
     #[arg(long, value_name = "URL", default_value = "memory")]
     pub(crate) broker: BrokerUrl,
 
@@ -69,6 +69,9 @@ pub(crate) enum BrokerUrl {
     /// Google Pub/Sub, by a project; on an emulator if `PUBSUB_EMULATOR_HOST` names one.
     #[cfg(feature = "pubsub")]
     PubSub(String),
+    /// RabbitMQ, by its URL.
+    #[cfg(feature = "amqp")]
+    Amqp(String),
     /// Webhooks, by the `host:port` where the prize service listens for them; port 0 is any that is free.
     #[cfg(feature = "http")]
     Http(String),
@@ -80,6 +83,7 @@ fn brokers() -> String {
         (true, "memory"),
         (cfg!(feature = "kafka"), "kafka://HOST:PORT"),
         (cfg!(feature = "pubsub"), "pubsub://PROJECT"),
+        (cfg!(feature = "amqp"), "amqp://USER@HOST/VHOST"),
         (cfg!(feature = "http"), "http://HOST:PORT"),
     ];
     all.into_iter().filter(|(is_built, _)| *is_built).map(|(_, url)| url).collect::<Vec<_>>().join(", ")
@@ -122,6 +126,10 @@ impl FromStr for BrokerUrl {
             "pubsub" if rest.is_empty() => Err("name a project: pubsub://PROJECT".to_owned()),
             #[cfg(feature = "pubsub")]
             "pubsub" => Ok(Self::PubSub(rest.to_owned())),
+            #[cfg(feature = "amqp")]
+            "amqp" if rest.is_empty() => Err("name a server: amqp://USER@HOST/VHOST".to_owned()),
+            #[cfg(feature = "amqp")]
+            "amqp" => Ok(Self::Amqp(url.to_owned())),
             #[cfg(feature = "http")]
             "http" if rest.is_empty() => Err("name where to listen: http://127.0.0.1:0".to_owned()),
             #[cfg(feature = "http")]
@@ -138,6 +146,7 @@ fn missing_feature(scheme: &str) -> &'static str {
         "mysql" | "mariadb" => "; build it with --features mysql",
         "kafka" => "; build it with --features kafka",
         "pubsub" => "; build it with --features pubsub",
+        "amqp" => "; build it with --features amqp",
         "http" => "; build it with --features http",
         _ => "",
     }

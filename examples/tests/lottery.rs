@@ -12,6 +12,10 @@ mod kafka;
 #[path = "lottery/pubsub.rs"]
 mod pubsub;
 
+#[cfg(feature = "amqp")]
+#[path = "lottery/amqp.rs"]
+mod amqp;
+
 #[cfg(feature = "http")]
 #[path = "lottery/http.rs"]
 mod http;
@@ -19,7 +23,7 @@ mod http;
 use std::process::{Command, Output};
 
 /// Two draws of five crash, and the relay is killed now and then.
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "http"))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "amqp", feature = "http"))]
 const WITH_MANY_FAULTS: &[&str] =
     &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
 
