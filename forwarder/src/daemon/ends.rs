@@ -69,7 +69,7 @@ impl DestinationEnd {
                     .with_checkpoint_topic(&*kafka.checkpoint_topic)?;
                 Ok(Self::Fenced(Arc::new(publisher)))
             }
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "http"))]
+            #[cfg(any(feature = "pubsub", feature = "redis", feature = "amqp", feature = "http"))]
             _ => Err(ConfigError::new("open the destination", "it keeps no checkpoint")),
         }
     }
@@ -100,6 +100,10 @@ pub(crate) async fn publisher(destination: &Destination) -> Result<Arc<dyn Publi
         Destination::Redis(client) => {
             let config = watermill_redis::RedisPublisherConfig::default();
             Ok(Arc::new(watermill_redis::RedisPublisher::new(client.clone(), config)?))
+        }
+        #[cfg(feature = "amqp")]
+        Destination::Amqp(amqp) => {
+            Ok(Arc::new(watermill_amqp::AmqpPublisher::new(amqp.publisher.clone())?))
         }
         #[cfg(feature = "http")]
         Destination::Http(webhook) => {

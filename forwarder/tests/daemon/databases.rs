@@ -144,6 +144,38 @@ mod redis {
     }
 }
 
+#[cfg(feature = "amqp")]
+mod amqp {
+    use futures::StreamExt as _;
+    use watermill_amqp::{AmqpSubscriber, AmqpSubscriberConfig, Topology};
+    use watermill_core::Subscriber as _;
+    use watermill_testkit::{Service, unique};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_goes_to_rabbitmq_arrives() {
+        let (url, orders) = (Service::RABBITMQ.url(), unique("orders"));
+        let subscriber = AmqpSubscriber::new(AmqpSubscriberConfig::new(&url, Topology::pub_sub())).unwrap();
+        let mut subscription = subscriber.subscribe(&orders).await.unwrap();
+        let without = config("sqlite:outbox.db", &url, "forwarder_topic")
+            .replace("create_topics = true\n", "")
+            .replace("payload = \"bytes\"\n", "");
+        let place = Place::with(&without).await;
+        let checked = place.verb(&["check", "--connect"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        let daemon = place.start();
+        place.publish(&orders, (0..10).map(|number| number.to_string())).await;
+        for number in 0..10 {
+            let delivery = subscription.next().await.unwrap().unwrap();
+            assert_eq!(text(delivery.message().payload()), number.to_string());
+            delivery.ack();
+        }
+        daemon.stop().await;
+        subscription.close().await.unwrap();
+    }
+}
+
 #[cfg(feature = "pubsub")]
 mod pubsub {
     use futures::StreamExt as _;

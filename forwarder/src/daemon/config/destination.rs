@@ -20,8 +20,20 @@ pub(crate) enum Destination {
     PubSub(Box<watermill_gcp::PubSubPublisherConfig>),
     #[cfg(feature = "redis")]
     Redis(redis::Client),
+    #[cfg(feature = "amqp")]
+    Amqp(Box<Amqp>),
     #[cfg(feature = "http")]
     Http(Box<Webhook>),
+}
+
+/// A RabbitMQ.
+#[cfg(feature = "amqp")]
+#[derive(Debug)]
+pub(crate) struct Amqp {
+    pub(crate) scheme: String,
+    /// With the port, if the URL has one.
+    pub(crate) host: String,
+    pub(crate) publisher: watermill_amqp::AmqpPublisherConfig,
 }
 
 /// Who is posted to.
@@ -45,7 +57,7 @@ pub(crate) struct Kafka {
     pub(crate) status: watermill_kafka::KafkaSubscriberConfig,
 }
 
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "http"))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "amqp", feature = "http"))]
 const OF_DATABASES: &[&str] = &["connections", "layout", "payload"];
 const OF_KAFKA: &[&str] =
     &["partitions", "replication", "delivery_timeout", "checkpoint_topic", "options", "options_file"];
@@ -60,7 +72,7 @@ impl Destination {
             Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "http"))]
+            #[cfg(any(feature = "pubsub", feature = "redis", feature = "amqp", feature = "http"))]
             _ => false,
         }
     }
@@ -75,6 +87,8 @@ impl Destination {
             Self::PubSub(_) => "pubsub".to_owned(),
             #[cfg(feature = "redis")]
             Self::Redis(client) => format!("redis://{}", client.get_connection_info().addr()),
+            #[cfg(feature = "amqp")]
+            Self::Amqp(amqp) => format!("{}://{}", amqp.scheme, amqp.host),
             #[cfg(feature = "http")]
             Self::Http(webhook) => format!("{}://{}", webhook.scheme, webhook.host),
         }
@@ -88,6 +102,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
         "kafka" => kafka(reader, rest),
         "pubsub" => pubsub(reader, rest),
         "redis" | "rediss" => redis(reader, &url),
+        "amqp" | "amqps" => amqp(reader, &url),
         "http" | "https" => http(reader, &url),
         _ => sql(reader, &url),
     };
@@ -103,8 +118,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
 fn sql(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     let schemes = ["postgres", "postgresql", "mysql", "mariadb", "sqlite"];
     if !schemes.iter().any(|scheme| url.split(':').next() == Some(scheme)) {
-        let known = "url: it begins with kafka://, pubsub://, redis://, http://, https://, postgres://, mysql://, \
-             mariadb:// or sqlite:";
+        let known = "url: it begins with kafka://, pubsub://, redis://, amqp://, http://, https://, postgres://, \
+             mysql://, mariadb:// or sqlite:";
         return Err(ConfigError::new("read the URL of a destination", known));
     }
     reader.no_use("destination", OF_KAFKA, "a database");
@@ -195,6 +210,28 @@ fn redis(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError>
     Ok(Destination::Redis(redis::Client::open(info).map_err(wrong)?))
 }
 
+#[cfg(feature = "amqp")]
+fn amqp(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
+    use watermill_amqp::{AmqpPublisherConfig, Topology};
+
+    for names in [&["connections", "payload"], OF_KAFKA, OF_PUBSUB] {
+        reader.no_use("destination", names, "RabbitMQ");
+    }
+    let topology = match reader.text("destination.layout").as_deref() {
+        Some("queue") => Topology::queue(),
+        _ => Topology::pub_sub(),
+    };
+    let mut publisher = AmqpPublisherConfig::new(url, topology);
+    if let Some(password) = reader.password("destination") {
+        publisher = publisher.password(password.0);
+    }
+    reader.check("destination", publisher.validate());
+    let (scheme, rest) = url.split_once("://").unwrap_or(("amqp", url));
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default().to_owned();
+    Ok(Destination::Amqp(Box::new(Amqp { scheme: scheme.to_owned(), host, publisher })))
+}
+
 #[cfg(feature = "http")]
 fn http(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     use watermill_http::{HttpPublisherConfig, Secret};
@@ -232,12 +269,23 @@ fn redis(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigErro
     not_built("redis")
 }
 
+#[cfg(not(feature = "amqp"))]
+fn amqp(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
+    not_built("amqp")
+}
+
 #[cfg(not(feature = "http"))]
 fn http(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
     not_built("http")
 }
 
-#[cfg(not(all(feature = "kafka", feature = "pubsub", feature = "redis", feature = "http")))]
+#[cfg(not(all(
+    feature = "kafka",
+    feature = "pubsub",
+    feature = "redis",
+    feature = "amqp",
+    feature = "http"
+)))]
 fn not_built(feature: &str) -> Result<Destination, ConfigError> {
     let problem = format!("url: this program is built without `{feature}`");
     Err(ConfigError::new("read the URL of a destination", problem))

@@ -18,6 +18,8 @@ use std::{net::SocketAddr, time::Duration};
 use watermill_core::Backoff;
 use watermill_forwarder::{ForwarderConfig, KeyFrom, OnUnreadable};
 
+#[cfg(feature = "amqp")]
+pub(crate) use destination::Amqp;
 pub(crate) use destination::Destination;
 #[cfg(feature = "kafka")]
 pub(crate) use destination::Kafka;
