@@ -19,7 +19,7 @@ use crate::{
     Result,
     breaker::{Breaker, DATABASE},
     checks::{Evidence, Promise, What, check, repeats_by_fault, stalls},
-    database::Database,
+    database::{ConnectionOf, Database, Row},
     fault::Fault,
     options::{Delivery, Design, Judge, Length, Run},
     progress::Progress,
@@ -103,17 +103,14 @@ pub(crate) async fn perform<D: Database>(run: &Run, broker: &Server, name: &str)
     let mut connection = D::connect(&url(&database.url)).await?;
     let query = "select id, k, version, refused from orders".to_owned();
     let rows = D::rows(&mut connection, query).await?;
-    let expected = rows.iter().filter(|row| !row.is_refused).map(|row| &*row.id);
-    wait_for_all(expected.collect(), &records).await;
+    let dead_letters = DeadLetters { topic: &job.dead_letters, are_kept: promise(run).has_dead_letters };
+    wait_for_all::<D>(&rows, &records, &dead_letters, &mut connection).await?;
     let until = now();
     misbehaved.extend(relays.stop().await?);
     let by_themselves = relays.ended_by_themselves.iter();
     let ended_by_themselves = by_themselves.map(|status| format!("a relay, with {status}")).collect();
     drop(consumer);
-    let dead = match run.design {
-        Design::Watermill => dead_letters::<D>(&mut connection, &job.dead_letters).await?,
-        Design::SkipLocked | Design::IdCursor => HashSet::new(),
-    };
+    let dead = dead_letters.ids::<D>(&mut connection).await?;
     let evidence = Evidence {
         rows,
         committed: records.all_committed(),
@@ -187,28 +184,55 @@ async fn break_things<D: Database>(
     Ok(made)
 }
 
-/// Waits for what was committed, as long as anything comes.
-async fn wait_for_all(mut expected: HashSet<&str>, records: &Records) {
-    let (mut seen, mut until) = (records.seen_count(), Instant::now() + NOTHING_MORE);
+/// Waits for what was committed, as long as anything comes: to the topic, or to the dead letters what the broker refuses,
+/// which is tried several times before.
+async fn wait_for_all<D: Database>(
+    rows: &[Row],
+    records: &Records,
+    dead_letters: &DeadLetters<'_>,
+    connection: &mut ConnectionOf<D>,
+) -> Result {
+    let (mut refused, mut expected): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.is_refused);
+    if !dead_letters.are_kept {
+        refused.clear();
+    }
+    let (mut missing, mut until) = (usize::MAX, Instant::now() + NOTHING_MORE);
     loop {
-        expected.retain(|id| !records.has_seen(id));
-        if expected.is_empty() || Instant::now() > until {
-            return;
+        expected.retain(|row| !records.has_seen(&row.id));
+        if expected.is_empty() && !refused.is_empty() {
+            let dead = dead_letters.ids::<D>(connection).await?;
+            refused.retain(|row| !dead.contains(&row.id));
+        }
+        let still = expected.len() + refused.len();
+        if still < missing {
+            (missing, until) = (still, Instant::now() + NOTHING_MORE);
+        }
+        if still == 0 || Instant::now() > until {
+            return Ok(());
         }
         sleep(Duration::from_millis(100)).await;
-        if records.seen_count() > seen {
-            (seen, until) = (records.seen_count(), Instant::now() + NOTHING_MORE);
-        }
     }
 }
 
-/// The ids of the messages in envelopes that were set aside.
-async fn dead_letters<D: Database>(connection: &mut D::Connection, topic: &str) -> Result<HashSet<String>> {
-    let mut ids = HashSet::new();
-    for payload in D::payloads(connection, topic).await? {
-        let envelope: serde_json::Value = serde_json::from_str(&payload)?;
-        let id = envelope["uuid"].as_str().ok_or("a dead letter is no envelope")?;
-        ids.insert(id.to_owned());
+/// Where relays set aside what the broker refuses.
+struct DeadLetters<'j> {
+    topic: &'j str,
+    /// Loops that are written by hand keep none.
+    are_kept: bool,
+}
+
+impl DeadLetters<'_> {
+    /// The ids of the messages in the envelopes there.
+    async fn ids<D: Database>(&self, connection: &mut ConnectionOf<D>) -> Result<HashSet<String>> {
+        let mut ids = HashSet::new();
+        if !self.are_kept {
+            return Ok(ids);
+        }
+        for payload in D::payloads(connection, self.topic).await? {
+            let envelope: serde_json::Value = serde_json::from_str(&payload)?;
+            let id = envelope["uuid"].as_str().ok_or("a dead letter is no envelope")?;
+            ids.insert(id.to_owned());
+        }
+        Ok(ids)
     }
-    Ok(ids)
 }

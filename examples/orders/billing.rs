@@ -41,13 +41,12 @@ pub(crate) fn router<D: Database>(
     let bill = Handler::new(BILL, bill::<D>)
         .from(broker.billing.clone(), ORDERS_PLACED)
         .to_topic(INVOICES_DUE)
-        .layer(metrics.layer())
         .layer(WarnSlow::after(SLOW))
         .layer(TimeoutLayer::new(TIMEOUT))
         // Inside of the time limit: a step that takes too long is rolled back.
         .layer(inbox.layer())
         .on_failure(FailurePolicy::retry(RETRIES).then_dead_letter(dead_letters, DEAD));
-    Ok(Router::new().plugin(inbox).add(bill))
+    Ok(metrics.on(Router::new()).plugin(inbox).add(bill))
 }
 
 /// Waits until the worker has nothing to do, as far as its broker knows.

@@ -9,6 +9,7 @@ pub mod handler_test;
 mod log_lines;
 mod names;
 mod private_server;
+pub mod prometheus;
 pub mod recording;
 pub mod scripted;
 pub mod services;

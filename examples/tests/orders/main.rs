@@ -1,6 +1,8 @@
 //! The orders service as its users run it: a process, its HTTP and its database.
 
 mod client;
+#[cfg(feature = "prometheus")]
+mod dashboard;
 #[cfg(all(feature = "kafka", feature = "postgres"))]
 mod killed;
 mod service;

@@ -1,6 +1,8 @@
 //! The daemon as a process: what it forwards, what it says, and how it ends.
 
 mod configuration;
+#[cfg(feature = "prometheus")]
+mod dashboard;
 #[cfg(feature = "servers")]
 mod databases;
 mod dead_letters;

@@ -34,11 +34,6 @@ pub trait ConnectionDialect: Dialect {
         None
     }
 
-    /// Bounds the silence in a transaction that has begun otherwise; true where [`end`](Self::end) is to undo that.
-    async fn bound_silence(_connection: &mut Self::Connection, _silence: Duration) -> sqlx::Result<bool> {
-        Ok(false)
-    }
-
     /// Undoes what [`begin`](Self::begin) has set for the whole session, after the transaction.
     async fn end(_connection: &mut Self::Connection) -> sqlx::Result<()> {
         Ok(())

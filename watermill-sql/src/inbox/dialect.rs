@@ -16,6 +16,14 @@ pub trait InboxDialect: InsertDialect {
     /// Whether an insert of ours fails in a transaction of which a statement has failed, so that outputs tell.
     const OUTPUTS_TELL: bool;
 
+    /// Whether the ack of a log fails in a transaction that is over or of which a statement has failed, so that it tells.
+    const LOG_ACK_TELLS: bool = false;
+
+    /// Whether an error says that the transaction is over.
+    fn is_over(_error: &dyn sqlx::error::DatabaseError) -> bool {
+        false
+    }
+
     /// The text that begins a transaction. One with marks fails with a unique violation where one of them is there, and
     /// waits for whoever is about to write one of them.
     fn begin_step(beginning: &Beginning<'_>) -> String;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{sync::OwnedMutexGuard, task::unconstrained};
+use watermill_core::error::find;
 
 use super::{Beginning, InboxError, Isolation, Mark, joined::Ack, shared::Shared};
 use crate::{
@@ -35,6 +36,10 @@ pub(crate) struct Open<D: SqlDatabase> {
     /// The length of the lease whose renewals wait for its end.
     lease: Option<Duration>,
 }
+
+/// Why there is nothing to commit.
+const IS_OVER: &str = "the transaction is over, or a statement of it has failed and the handler went on: let the handler \
+                       return the error, and leave begin, commit and rollback to the inbox";
 
 /// A transaction, and for each of its marks whether that is new; `None` where there is one and it was there.
 pub(super) type Begun<D> = Option<(Open<D>, Vec<bool>)>;
@@ -108,16 +113,17 @@ impl<D: SqlDatabase> Open<D> {
     }
 
     /// Refuses to commit what is not there any more: of a transaction in which a statement has failed PostgreSQL commits
-    /// nothing and calls that a success, and what follows a deadlock MySQL does at once and for good.
-    pub(super) async fn check(&mut self) -> Result<(), Failure> {
-        let goes_on = D::goes_on(self.connection()).await.map_err(classify::<D>)?;
+    /// nothing and calls that a success, and what follows a deadlock MySQL does at once and for good. Where something else
+    /// is written before the commit that tells the same, the server is not asked.
+    pub(super) async fn check(&mut self, has_outputs: bool) -> Result<(), Failure> {
+        let tells = match has_outputs {
+            true => D::OUTPUTS_TELL,
+            false => D::LOG_ACK_TELLS && matches!(self.ack, Some(Ack::Log(_))),
+        };
+        let goes_on = tells || D::goes_on(self.connection()).await.map_err(classify::<D>)?;
         match goes_on && D::TransactionManager::get_transaction_depth(self.connection_ref()) == 1 {
             true => Ok(()),
-            false => Err(Failure::because(
-                Trouble::Refused,
-                "the transaction is over, or a statement of it has failed and the handler went on: let the \
-                 handler return the error, and leave begin, commit and rollback to the inbox",
-            )),
+            false => Err(Failure::because(Trouble::Refused, IS_OVER)),
         }
     }
 
@@ -134,15 +140,13 @@ impl<D: SqlDatabase> Open<D> {
         self.lease = ack.ready(limit).await?;
         if let Some(silence) = self.lease {
             limit = limit.min(silence / 2);
-            let bounded = within(limit, async {
-                D::bound_silence(self.connection(), silence).await.map_err(classify::<D>)
-            });
-            let bounded = bounded.await;
-            // Nobody knows where that has failed.
-            self.is_bounded = *bounded.as_ref().unwrap_or(&true);
-            bounded.map_err(InboxError::around)?;
+            // Whatever becomes of it: nobody knows where it fails.
+            self.is_bounded = D::STEP_BOUNDS_SESSION;
         }
-        ack.write::<D>(self.connection(), limit).await
+        ack.write::<D>(self.connection(), limit).await.map_err(|error| match is_over::<D>(&error) {
+            true => InboxError::at_the_end(Failure::because(Trouble::Refused, IS_OVER)),
+            false => error,
+        })
     }
 
     /// For how long its end may be waited for: others wait for it, too, once an ack is part of it.
@@ -205,6 +209,12 @@ impl<D: SqlDatabase> Open<D> {
 
 fn is_duplicate(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// Whether the server has said that there is no transaction.
+fn is_over<D: SqlDatabase>(error: &InboxError) -> bool {
+    let native = find::<sqlx::Error>(error).and_then(sqlx::Error::as_database_error);
+    native.is_some_and(D::is_over)
 }
 
 impl<D: SqlDatabase> Drop for Open<D> {

@@ -170,10 +170,8 @@ impl<D: SqlDatabase> Step<D> {
         own_topic: Option<&str>,
         deliveries: &[DeliveryInfo],
     ) -> Result<(), BoxError> {
-        if !D::OUTPUTS_TELL || outputs.is_empty() {
-            let checked = within(self.shared.config.timeout, open.check()).await;
-            checked.map_err(|failure| InboxError::at_the_end(failure).boxed())?;
-        }
+        let checked = within(self.shared.config.timeout, open.check(!outputs.is_empty())).await;
+        checked.map_err(|failure| InboxError::at_the_end(failure).boxed())?;
         open.publish(outputs, own_topic).await?;
         open.write_ack().await.map_err(InboxError::boxed)?;
         refuse_lost(deliveries)

@@ -133,6 +133,21 @@ pub trait LeaseDialect: ConnectionDialect {
         progress: Option<&str>,
     ) -> sqlx::Result<bool>;
 
+    /// Whether [`advance_in_step`](Self::advance_in_step) bounds the silence of the whole session, which
+    /// [`end`](crate::connection::ConnectionDialect::end) undoes.
+    const STEP_BOUNDS_SESSION: bool = false;
+
+    /// The same as the last thing in the transaction of a step, which is silent for no longer than `silence` from then on.
+    async fn advance_in_step(
+        connection: &mut Self::Connection,
+        lease: &Lease,
+        position: Position,
+        progress: Option<&str>,
+        _silence: Duration,
+    ) -> sqlx::Result<bool> {
+        Self::advance(connection, lease, position, progress).await
+    }
+
     /// Gives a lease back, so that others need not wait for its end. A lost one is left alone. Where it is not `clean`,
     /// what was delivered may come again, and whoever is next is to say so.
     async fn release(connection: &mut Self::Connection, lease: &Lease, clean: bool) -> sqlx::Result<()>;

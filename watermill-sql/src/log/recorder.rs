@@ -114,16 +114,22 @@ impl Recorder {
         self.left.notified().await;
     }
 
-    /// Writes a save in a transaction of the caller's; false when the lease is lost.
+    /// Writes a save in a transaction of the caller's; false when the lease is lost. That of a step is to be silent for no
+    /// longer than `silence` from then on.
     pub(crate) async fn write<D: LogDialect>(
         &self,
         transaction: &mut D::Connection,
         recording: &Recording,
         save: &Save,
+        silence: Option<Duration>,
     ) -> Result<bool, Failure> {
         let Save { position, progress, rejected, passed, .. } = save;
+        let (lease, progress) = (&recording.lease, progress.as_deref());
         // First, because it compares: what follows is written by the owner of the lease.
-        let advanced = D::advance(transaction, &recording.lease, *position, progress.as_deref()).await;
+        let advanced = match silence {
+            Some(silence) => D::advance_in_step(transaction, lease, *position, progress, silence).await,
+            None => D::advance(transaction, lease, *position, progress).await,
+        };
         if !advanced.map_err(classify::<D>)? {
             return Ok(false);
         }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _, mysql::MySqlDatabaseError};
+use sqlx::{MySql, MySqlConnection, Row as _, mysql::MySqlDatabaseError};
 
 use crate::connection::ConnectionDialect;
+
+/// Fails without a transaction: a savepoint is gone then as soon as it is made.
+pub(super) const IN_TRANSACTION: &str = "savepoint watermill_look; release savepoint watermill_look";
 
 /// Of the next transaction.
 pub(super) const READ_COMMITTED: &str = "set transaction isolation level read committed";
@@ -27,11 +30,6 @@ impl ConnectionDialect for MySql {
         Some(format!("{}; start transaction", bound(silence)))
     }
 
-    async fn bound_silence(connection: &mut MySqlConnection, silence: Duration) -> sqlx::Result<bool> {
-        sqlx::raw_sql(AssertSqlSafe(bound(silence))).execute(connection).await?;
-        Ok(true)
-    }
-
     async fn end(connection: &mut MySqlConnection) -> sqlx::Result<()> {
         Self::run_text(connection, "set session wait_timeout = @watermill_wait_timeout").await
     }
@@ -44,8 +42,7 @@ impl ConnectionDialect for MySql {
         if asked.len() == 2 {
             return Ok(asked.try_get::<i64, _>(0)? != 0);
         }
-        // Without a transaction a savepoint is gone as soon as it is made.
-        let made = sqlx::raw_sql("savepoint watermill_look; release savepoint watermill_look");
+        let made = sqlx::raw_sql(IN_TRANSACTION);
         match made.execute(connection).await {
             Ok(_) => Ok(true),
             Err(sqlx::Error::Database(error)) if is_no_savepoint(&*error) => Ok(false),
@@ -58,12 +55,13 @@ impl ConnectionDialect for MySql {
     }
 }
 
-fn bound(silence: Duration) -> String {
+/// A setting of the session, until it is [ended](ConnectionDialect::end).
+pub(super) fn bound(silence: Duration) -> String {
     let seconds = silence.as_millis().div_ceil(1_000).clamp(1, 31_536_000);
     format!("set @watermill_wait_timeout = @@session.wait_timeout, session wait_timeout = {seconds}")
 }
 
-fn is_no_savepoint(error: &dyn sqlx::error::DatabaseError) -> bool {
+pub(super) fn is_no_savepoint(error: &dyn sqlx::error::DatabaseError) -> bool {
     const SP_DOES_NOT_EXIST: u16 = 1305;
     error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| error.number() == SP_DOES_NOT_EXIST)
 }

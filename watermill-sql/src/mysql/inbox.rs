@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection, error::DatabaseError, mysql::MySqlDatabaseError};
 
-use super::NOW_MS;
+use super::{NOW_MS, connection::is_no_savepoint};
 use crate::{
     connection::ConnectionDialect,
     inbox::{Beginning, InboxDialect, Isolation, Mark, hex},
@@ -18,6 +18,11 @@ impl InboxDialect for MySql {
     const MARKS_IN_BEGIN: bool = true;
     /// A deadlock ends the transaction, and what is inserted next is there for good.
     const OUTPUTS_TELL: bool = false;
+    const LOG_ACK_TELLS: bool = true;
+
+    fn is_over(error: &dyn DatabaseError) -> bool {
+        is_no_savepoint(error)
+    }
 
     /// The isolation is of the next transaction alone.
     fn begin_step(beginning: &Beginning<'_>) -> String {

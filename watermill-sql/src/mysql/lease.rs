@@ -7,9 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 
-use super::{NOW_MS, UNCUT, connection::READ_COMMITTED};
+use super::{
+    NOW_MS, UNCUT,
+    connection::{IN_TRANSACTION, READ_COMMITTED, bound},
+};
 use crate::{
     connection::{ConnectionDialect as _, begin},
+    inbox::hex,
     log::{Claim, Claimed, Lease, LeaseDialect, LeaseRow, LogDialect as _, Progress, Taken, millis},
     position::Position,
     queue::json,
@@ -145,44 +149,39 @@ impl LeaseDialect for MySql {
         position: Position,
         progress: Option<&str>,
     ) -> sqlx::Result<bool> {
-        // The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost
-        // it to Go, and notices a position that was set by hand. The owner tells databases apart that are alike. The lease
-        // is locked first, because its subquery depends on nothing; to update a join would take a temporary table on disk.
-        // (The client asks for the number of rows that were found, changed or not.)
-        let advanced = sqlx::query(AssertSqlSafe(format!(
-            "update {} set offset_acked = ?, offset_consumed = ?
-             where consumer_group = ? and coalesce(offset_acked, 0) = ? and exists (
-                 select 1 from {LEASES} where topic = ? and consumer_group = ? and token = ? and owner = ?
-                 for update
-             )",
-            lease.tables.offsets()
-        )))
-        .bind(position.offset)
-        .bind(position.offset)
-        .bind(&lease.group)
-        .bind(lease.position.offset)
-        .bind(lease.tables.topic())
-        .bind(&lease.group)
-        .bind(lease.token)
-        .bind(&lease.owner)
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
-        if advanced == 0 {
-            return Ok(false);
-        }
-        if let Some(progress) = progress {
-            sqlx::query(AssertSqlSafe(format!(
-                "update {LEASES} set progress = ? where topic = ? and consumer_group = ? and token = ?"
-            )))
-            .bind(progress)
+        let advanced = sqlx::query(AssertSqlSafe(advance(lease, ["?"; 8])))
+            .bind(position.offset)
+            .bind(position.offset)
+            .bind(&lease.group)
+            .bind(lease.position.offset)
             .bind(lease.tables.topic())
             .bind(&lease.group)
             .bind(lease.token)
-            .execute(connection)
+            .bind(&lease.owner)
+            .execute(&mut *connection)
             .await?;
-        }
-        Ok(true)
+        replace_progress(connection, lease, advanced.rows_affected() > 0, progress).await
+    }
+
+    const STEP_BOUNDS_SESSION: bool = true;
+
+    /// One message to the server. It asks first whether there is a transaction: a deadlock may have ended that, and what is
+    /// written next would be there for good.
+    async fn advance_in_step(
+        connection: &mut MySqlConnection,
+        lease: &Lease,
+        position: Position,
+        progress: Option<&str>,
+        silence: Duration,
+    ) -> sqlx::Result<bool> {
+        let text = |text: &str| format!("_utf8mb4 x'{}'", hex(text.as_bytes()));
+        let [to, from, token] =
+            [position.offset, lease.position.offset, lease.token].map(|number| number.to_string());
+        let [group, topic, owner] = [&lease.group, lease.tables.topic(), &lease.owner].map(text);
+        let advance = advance(lease, [&to, &to, &group, &from, &topic, &group, &token, &owner]);
+        let text = format!("{IN_TRANSACTION}; {}; {advance}", bound(silence));
+        let advanced = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *connection).await?;
+        replace_progress(connection, lease, advanced.rows_affected() > 0, progress).await
     }
 
     async fn release(connection: &mut MySqlConnection, lease: &Lease, clean: bool) -> sqlx::Result<()> {
@@ -199,6 +198,46 @@ impl LeaseDialect for MySql {
         .await
         .map(drop)
     }
+}
+
+/// The statement that moves a position: to where, twice, the group, from where; the topic, the group, the token and the owner
+/// of the lease.
+///
+/// The fencing token refuses whoever lost the lease to one of us; the comparison refuses whoever lost it to Go, and notices
+/// a position that was set by hand. The owner tells databases apart that are alike. The lease is locked first, because its
+/// subquery depends on nothing; to update a join would take a temporary table on disk. (The client asks for the number of
+/// rows that were found, changed or not.)
+fn advance(lease: &Lease, values: [&str; 8]) -> String {
+    let offsets = lease.tables.offsets();
+    let [acked, consumed, group, from, topic, of, token, owner] = values;
+    format!(
+        "update {offsets} set offset_acked = {acked}, offset_consumed = {consumed}
+         where consumer_group = {group} and coalesce(offset_acked, 0) = {from} and exists (
+             select 1 from {LEASES} where topic = {topic} and consumer_group = {of} and token = {token} and owner = {owner}
+             for update
+         )"
+    )
+}
+
+/// Replaces the progress, if given, of a lease whose position was moved.
+async fn replace_progress(
+    connection: &mut MySqlConnection,
+    lease: &Lease,
+    is_advanced: bool,
+    progress: Option<&str>,
+) -> sqlx::Result<bool> {
+    if let Some(progress) = progress.filter(|_| is_advanced) {
+        sqlx::query(AssertSqlSafe(format!(
+            "update {LEASES} set progress = ? where topic = ? and consumer_group = ? and token = ?"
+        )))
+        .bind(progress)
+        .bind(lease.tables.topic())
+        .bind(&lease.group)
+        .bind(lease.token)
+        .execute(connection)
+        .await?;
+    }
+    Ok(is_advanced)
 }
 
 /// Takes the lease unless somebody has it, inside a transaction.

@@ -107,6 +107,27 @@ pub(crate) async fn a_position_moves_in_the_transaction_and_leaves_no_mark<S: Se
     assert!(!S::has_table(&pool, "_watermill_inbox").await);
 }
 
+pub(crate) async fn a_position_does_not_move_without_the_transaction<S: Server>() {
+    let server = S::default();
+    let pool = published(&server, &["1"]).await;
+    let inbox = joining::<S>(&pool);
+    let mut subscription = reader::<S>(&pool, records_late()).subscribe("orders").await.unwrap();
+    let (order, settlement) = next(&mut subscription).await;
+    let ended = inbox.once(&order, async |mut tx| {
+        S::write(&mut tx, "insert into effects values ('1')").await?;
+        Ok(S::write(&mut tx, "rollback").await?)
+    });
+    let error = ended.await.unwrap_err();
+    let error = find::<InboxError>(&*error).expect("it is the inbox's");
+    assert_eq!(error.kind(), InboxErrorKind::Refused, "{error}");
+    assert_eq!((effects::<S>(&pool).await, position::<S>(&pool).await), (0, 0));
+    // Nor was anything left behind that the next step would find.
+    bill::<S>(&inbox, &order).await.unwrap();
+    settlement.ack();
+    subscription.close().await.unwrap();
+    assert_eq!((effects::<S>(&pool).await, position::<S>(&pool).await), (1, 1));
+}
+
 pub(crate) async fn what_is_done_ahead_is_known_to_whoever_reads_on<S: Server>() {
     let server = S::default();
     let pool = published(&server, &["1", "2", "3", "4"]).await;

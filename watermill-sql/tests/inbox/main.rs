@@ -84,6 +84,7 @@ on_every_database! {
     joined::what_was_committed_is_done_whatever_becomes_of_its_delivery,
     joined::a_message_of_another_source_is_nacked_with_the_reason,
     joined_log::a_position_moves_in_the_transaction_and_leaves_no_mark,
+    joined_log::a_position_does_not_move_without_the_transaction,
     joined_log::what_is_done_ahead_is_known_to_whoever_reads_on,
     joined_log::a_message_of_another_database_that_is_alike_moves_nothing,
     joined_log::a_dead_letter_that_is_passed_is_kept_by_the_same_transaction,

@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{sleep, timeout};
 use watermill_telemetry::metrics::RecordedBy;
-use watermill_testkit::patience;
+use watermill_testkit::{patience, prometheus::Prometheus};
 
 use crate::{
-    prometheus::Prometheus,
-    queries::{dashboard, metric, names, rules},
+    queries::{RULES, dashboard, metric, names, path, rules},
     service::Service,
 };
 
@@ -26,32 +25,15 @@ const RAISED: [&str; 7] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dashboard_and_the_rules_find_what_a_service_shows() {
     let service = Service::start().await;
-    let prometheus = Prometheus::start(service.address).await;
-    // What the daemon alone shows is not on this page.
+    let prometheus = Prometheus::start(service.address, Some(&path(RULES))).await;
+    // What the daemon alone shows is not on this page; the daemon's own tests ask for it.
     let of_a_service = |query: &String| {
         names(query).0.iter().all(|name| metric(name).is_some_and(|metric| metric.by != RecordedBy::Daemon))
     };
-    let panels = dashboard().into_iter().map(|query| query.replace("$__rate_interval", "1m"));
     let series: BTreeSet<String> = rules().iter().flat_map(|rule| names(rule).0).collect();
-    let mut waiting: Vec<String> = panels.chain(series).filter(of_a_service).collect();
-    assert!(waiting.len() > 30, "{waiting:#?}");
-
-    // A rate needs two samples, and some happen later than others.
-    let answered = timeout(patience(), async {
-        while !waiting.is_empty() {
-            let mut unanswered = Vec::new();
-            for query in waiting.drain(..) {
-                let answer =
-                    prometheus.query(&query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
-                let has_data = answer.iter().any(|sample| sample["value"][1] != "NaN");
-                unanswered.extend((!has_data).then_some(query));
-            }
-            waiting = unanswered;
-            sleep(Duration::from_millis(200)).await;
-        }
-    });
-    let has_answered = answered.await.is_ok();
-    assert!(has_answered, "these have no data: {waiting:#?}");
+    let queries: Vec<String> = dashboard().into_iter().chain(series).filter(of_a_service).collect();
+    assert!(queries.len() > 30, "{queries:#?}");
+    prometheus.answers(queries).await;
 
     let raised = timeout(patience(), async {
         loop {

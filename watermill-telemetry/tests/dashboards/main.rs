@@ -3,7 +3,7 @@
 #[cfg(feature = "prometheus")]
 mod live;
 #[cfg(feature = "prometheus")]
-mod prometheus;
+mod promtool;
 mod queries;
 #[cfg(feature = "prometheus")]
 mod service;

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use serde_json::Value;
 use watermill_telemetry::metrics::{ALL, Kind, Metric};
+use watermill_testkit::prometheus::panels;
 
 pub(crate) const DASHBOARD: &str = "grafana/watermill.json";
 pub(crate) const RULES: &str = "prometheus/alerts.yml";
@@ -20,19 +20,7 @@ pub(crate) fn metric(series: &str) -> Option<&'static Metric> {
 
 /// The queries of the dashboard.
 pub(crate) fn dashboard() -> Vec<String> {
-    fn collect(value: &Value, queries: &mut Vec<String>) {
-        match value {
-            Value::Object(fields) => {
-                queries.extend(fields.get("expr").and_then(Value::as_str).map(str::to_owned));
-                fields.values().for_each(|value| collect(value, queries));
-            }
-            Value::Array(values) => values.iter().for_each(|value| collect(value, queries)),
-            _ => {}
-        }
-    }
-    let mut queries = Vec::new();
-    collect(&serde_json::from_str(&read(DASHBOARD)).expect("it is JSON"), &mut queries);
-    queries
+    panels(&read(DASHBOARD))
 }
 
 /// The expressions of the rules: on the line of their key, or on the lines below it that are indented further.

@@ -74,6 +74,8 @@ impl Service for MySql {
     }
 
     fn turn(&self, dir: &Path, seconds: &str) -> Result {
+        // The account comes with the server.
+        find("mariadbd")?;
         clock::turn(&daemon::data_dir(dir, Account::for_server(ACCOUNT)?), seconds)
     }
 

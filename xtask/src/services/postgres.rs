@@ -69,6 +69,8 @@ impl Service for Postgres {
     }
 
     fn turn(&self, dir: &Path, seconds: &str) -> Result {
+        // The account comes with the server.
+        Programs::find_or_install()?;
         clock::turn(&daemon::data_dir(dir, Account::for_server("postgres")?), seconds)
     }
 

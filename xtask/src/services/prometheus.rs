@@ -5,6 +5,13 @@ use std::{env, path::Path};
 use super::{StandIn, packages};
 use crate::Result;
 
+/// The tests that ask it.
+const LACKS: &[(&str, &str)] = &[
+    ("watermill-examples", "prometheus"),
+    ("watermill-forwarder", "prometheus"),
+    ("watermill-telemetry", "prometheus"),
+];
+
 /// Installs it where it is missing. Where it cannot be had its tests are not run, which the summary says; with `CI` set
 /// that is an error.
 pub(crate) fn find_or_install() -> Result<Option<StandIn>> {
@@ -14,7 +21,7 @@ pub(crate) fn find_or_install() -> Result<Option<StandIn>> {
             if env::var_os("CI").is_some() {
                 return Err(what);
             }
-            return Ok(Some(StandIn { what, lacks: &[("watermill-telemetry", "prometheus")] }));
+            return Ok(Some(StandIn { what, lacks: LACKS }));
         }
     }
     Ok(None)

@@ -105,7 +105,12 @@ impl LogAck {
         let Some(recording) = &mut self.recording else { return Err(lost()) };
         let save = self.source.lock().ledger.save_with(&self.tokens).ok_or_else(lost)?;
         let save = self.save.insert(save);
-        match within(limit, self.recorder.write::<D>(connection, recording, save)).await {
+        match within(
+            limit,
+            self.recorder.write::<D>(connection, recording, save, Some(recording.lease.length)),
+        )
+        .await
+        {
             Ok(true) => Ok(()),
             Ok(false) => Err(lost()),
             // No fault of this step's, which succeeds with less of it.

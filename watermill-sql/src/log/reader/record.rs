@@ -81,7 +81,7 @@ impl<D: LogDialect> Reader<D> {
         }
         let begun = begin::<D>(connection, self.config.lease).await;
         let mut transaction = begun.map_err(classify::<D>)?;
-        let written = recorder.write::<D>(&mut transaction, recording, save).await?;
+        let written = recorder.write::<D>(&mut transaction, recording, save, None).await?;
         match written {
             true => transaction.commit().await,
             false => transaction.rollback().await,

@@ -1,26 +1,20 @@
-//! One atomic step, beside the same written by hand: begin, mark, effect, output, commit.
+//! One atomic step, beside the same written by hand: begin, mark, effect, output, commit. And where the ack joins the step,
+//! begin, effect, output, position, commit, for what is read from a log of the same database.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+mod joined;
+mod way;
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, MySql, Pool, Postgres, Sqlite};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    time::Instant,
-};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::Instant;
 use watermill_core::Message;
 use watermill_sql::{SqlInbox, SqlInboxConfig, SqlPublisher, SqlPublisherConfig};
 use watermill_testkit::{Figure, Figures, Limit, unique, workload};
 
+use self::way::Way;
 use crate::{
     Options,
     database::Bench,
@@ -95,54 +89,56 @@ step!(
     "insert into effects values (?)"
 );
 
+/// A run of so many steps, which says how long it took.
+type Run = Box<dyn Fn() -> BoxFuture<'static, Duration>>;
+
 pub(crate) async fn measure<D: Step>(options: &Options, figures: &mut Figures) {
     let name = format!("step/{}", D::LABEL);
     if options.wants(&name) {
-        rates::<D>(&name, options.size(3_000, 300), figures).await;
+        let database = D::database();
+        let pool = D::pool(&database, 4).await;
+        let count = options.size(3_000, 300);
+        let (inbox, topic) = prepared(&pool).await;
+        let (ours, raw) = (with_inbox(inbox, &topic, count), by_hand(&pool, &topic, count));
+        rates(&name, count, ours, raw, figures).await;
+        let (ours, raw) = joined::runs(&pool, &topic, count).await;
+        rates(&format!("{name}/joined"), count, ours, raw, figures).await;
+        pool.close().await;
     }
     let name = format!("step/{}/round-trips", D::LABEL);
     if options.wants(&name) && D::url(&D::database()).contains('@') {
-        round_trips::<D>(&name, figures).await;
+        let database = D::database();
+        let way = Way::to_server_of(&D::url(&database)).await;
+        let pool = D::connect(way.url()).await.expect("it answers");
+        let (inbox, topic) = prepared(&pool).await;
+        let (ours, raw) = (with_inbox(inbox, &topic, COUNTED), by_hand(&pool, &topic, COUNTED));
+        round_trips(&name, &way, [ours, raw], figures).await;
+        let (ours, raw) = joined::runs(&pool, &topic, COUNTED).await;
+        round_trips(&format!("{name}/joined"), &way, [ours, raw], figures).await;
+        pool.close().await;
     }
 }
 
-async fn rates<D: Step>(name: &str, count: usize, figures: &mut Figures) {
-    let database = D::database();
-    let pool = D::pool(&database, 4).await;
-    let (inbox, topic) = prepared(&pool).await;
+async fn rates(name: &str, count: usize, ours: Run, raw: Run, figures: &mut Figures) {
     let raw_name = format!("{name}/raw");
-    let contenders = vec![
-        Contender::new(name, with_inbox(inbox, &topic, count)),
-        Contender::new(&raw_name, by_hand(&pool, &topic, count)),
-    ];
+    let contenders = vec![Contender::new(name, ours), Contender::new(&raw_name, raw)];
     let results = in_turn(ROUNDS, count, contenders).await;
     let figure = Figure::new(name, results.middle(name), "steps per second");
     figures.push(figure.baseline(results.middle(&raw_name)).limit(Limit::AtLeast(0.9)));
-    pool.close().await;
 }
 
 /// Counts what a client sends before it waits, on the way to the server.
-async fn round_trips<D: Step>(name: &str, figures: &mut Figures) {
-    let database = D::database();
-    let url = D::url(&database);
-    let (before, rest) = url.split_once('@').expect("it names a user");
-    let (server, behind) = rest.split_once('/').expect("it names a database");
-    let way = Way::to(server.to_owned()).await;
-    let pool = D::connect(&format!("{before}@127.0.0.1:{}/{behind}", way.port)).await.expect("it answers");
-    let (inbox, topic) = prepared(&pool).await;
+async fn round_trips(name: &str, way: &Way, runs: [Run; 2], figures: &mut Figures) {
     let mut each = Vec::new();
-    let runs: [Box<dyn Fn() -> BoxFuture<'static, Duration>>; 2] =
-        [Box::new(with_inbox(inbox, &topic, COUNTED)), Box::new(by_hand(&pool, &topic, COUNTED))];
     for run in runs {
         // Statements are prepared the first time.
         run().await;
-        let before = way.sent.load(Ordering::Relaxed);
+        let before = way.sent();
         run().await;
-        each.push((way.sent.load(Ordering::Relaxed) - before) as f64 / COUNTED as f64);
+        each.push((way.sent() - before) as f64 / COUNTED as f64);
     }
     let figure = Figure::new(name, each[0], "round trips per step").baseline(each[1]);
     figures.push(figure.limit(Limit::AtMost(each[1])));
-    pool.close().await;
 }
 
 async fn prepared<D: Step>(pool: &Pool<D>) -> (SqlInbox<D>, Arc<str>) {
@@ -154,13 +150,9 @@ async fn prepared<D: Step>(pool: &Pool<D>) -> (SqlInbox<D>, Arc<str>) {
     (inbox, topic)
 }
 
-fn with_inbox<D: Step>(
-    inbox: SqlInbox<D>,
-    topic: &Arc<str>,
-    count: usize,
-) -> impl Fn() -> BoxFuture<'static, Duration> + 'static {
+fn with_inbox<D: Step>(inbox: SqlInbox<D>, topic: &Arc<str>, count: usize) -> Run {
     let topic = topic.clone();
-    move || {
+    Box::new(move || {
         let (inbox, topic) = (inbox.clone(), topic.clone());
         Box::pin(async move {
             let messages = messages(count);
@@ -177,16 +169,12 @@ fn with_inbox<D: Step>(
             }
             started.elapsed()
         })
-    }
+    })
 }
 
-fn by_hand<D: Step>(
-    pool: &Pool<D>,
-    topic: &str,
-    count: usize,
-) -> impl Fn() -> BoxFuture<'static, Duration> + 'static {
+fn by_hand<D: Step>(pool: &Pool<D>, topic: &str, count: usize) -> Run {
     let (pool, insert) = (pool.clone(), D::insert_text(topic, 1));
-    move || {
+    Box::new(move || {
         let (pool, insert) = (pool.clone(), insert.clone());
         Box::pin(async move {
             let messages = messages(count);
@@ -203,50 +191,9 @@ fn by_hand<D: Step>(
             }
             started.elapsed()
         })
-    }
+    })
 }
 
 fn messages(count: usize) -> Vec<Message> {
     workload::calls(count, 1).flatten().collect()
-}
-
-/// The way to a server, on which it is counted how often a client sends.
-struct Way {
-    port: u16,
-    sent: Arc<AtomicUsize>,
-    _accepting: AbortOnDropHandle<()>,
-}
-
-impl Way {
-    async fn to(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("it has one").port();
-        let sent = Arc::new(AtomicUsize::new(0));
-        let counter = sent.clone();
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let upstream = TcpStream::connect(&server).await.expect("the server answers");
-                tokio::spawn(forward(client, upstream, counter.clone()));
-            }
-        });
-        Self { port, sent, _accepting: AbortOnDropHandle::new(accepting) }
-    }
-}
-
-async fn forward(mut client: TcpStream, mut server: TcpStream, sent: Arc<AtomicUsize>) {
-    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        let done = tokio::select! {
-            read = client.read(&mut asked) => {
-                sent.fetch_add(1, Ordering::Relaxed);
-                match read { Ok(count @ 1..) => server.write_all(&asked[..count]).await, _ => return }
-            }
-            read = server.read(&mut answered) => {
-                match read { Ok(count @ 1..) => client.write_all(&answered[..count]).await, _ => return }
-            }
-        };
-        if done.is_err() {
-            return;
-        }
-    }
 }
