@@ -27,7 +27,7 @@ use lapin::{
     types::ShortString,
 };
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::unconstrained,
     time::{Instant, timeout_at},
 };
@@ -43,6 +43,9 @@ use crate::{
     error::{Fault, classify, within},
     marshaler::{self, Record},
 };
+
+/// How many calls may be on their way at once; others wait.
+const CALLS_MAX: usize = 1_000;
 
 /// How a line is made.
 pub(crate) struct ToLine {
@@ -60,7 +63,9 @@ pub(crate) struct Line(Arc<Inner>);
 struct Inner {
     open: Open,
     channel: Arc<Channel>,
-    calls: mpsc::UnboundedSender<Sent>,
+    calls: mpsc::Sender<Sent>,
+    /// For so many calls that are on their way.
+    places: Arc<Semaphore>,
     /// What a frame may hold, as agreed with the server.
     frame_max: usize,
     /// Which exchanges are there.
@@ -86,6 +91,7 @@ struct Sent {
     messages: Vec<Message>,
     confirms: Vec<Confirm>,
     deadline: Instant,
+    _place: OwnedSemaphorePermit,
     done: oneshot::Sender<Result<(), Fault>>,
 }
 
@@ -104,13 +110,16 @@ impl Line {
         messages: Vec<Message>,
         records: Vec<Record>,
     ) -> Result<(), Fault> {
-        let answer = if self.may_send(&route) {
-            self.send(&route, messages, records)?
+        let places = self.0.places.clone();
+        let place = if self.may_send(&route) { places.clone().try_acquire_owned().ok() } else { None };
+        let answer = if let Some(place) = place {
+            self.send(&route, messages, records, place)?
         } else {
             let _waiting = Waiting::new(&self.0.waiting);
             let _turn = unconstrained(self.0.turn.lock()).await;
             self.prepare(&route).await?;
-            self.send(&route, messages, records)?
+            let place = places.acquire_owned().await.map_err(|_| Fault::GivenUp)?;
+            self.send(&route, messages, records, place)?
         };
         drop(self);
         answer.await.unwrap_or(Err(Fault::GivenUp))
@@ -145,6 +154,7 @@ impl Line {
         route: &Route,
         messages: Vec<Message>,
         records: Vec<Record>,
+        place: OwnedSemaphorePermit,
     ) -> Result<oneshot::Receiver<Result<(), Fault>>, Fault> {
         let exchange = declare::name(&route.exchange.name, "exchange")?;
         let key = declare::name(&route.routing_key, "routing key")?;
@@ -175,8 +185,9 @@ impl Line {
         }
         let (done, answer) = oneshot::channel();
         let deadline = Instant::now() + self.0.confirm_timeout;
-        let sent = Sent { messages, confirms, deadline, done };
-        self.0.calls.send(sent).map_err(|_| Fault::GivenUp)?;
+        // There is room for as many as there are places.
+        let sent = Sent { messages, confirms, deadline, _place: place, done };
+        self.0.calls.try_send(sent).map_err(|_| Fault::GivenUp)?;
         Ok(answer)
     }
 
@@ -235,7 +246,7 @@ impl Confirm {
 }
 
 /// The task that has the confirms of a line.
-async fn confirm(mut calls: mpsc::UnboundedReceiver<Sent>, confirm_timeout: Duration, blocked: Blocked) {
+async fn confirm(mut calls: mpsc::Receiver<Sent>, confirm_timeout: Duration, blocked: Blocked) {
     let mut waiting: VecDeque<Sent> = VecDeque::new();
     let mut returned = Vec::new();
     loop {
@@ -369,12 +380,13 @@ impl Connect for ToLine {
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
         within(self.timeout, "confirm what is published", confirms).await?;
         let frame_max = usize::try_from(open.native.configuration().frame_max()).unwrap_or(usize::MAX);
-        let (calls, sent) = mpsc::unbounded_channel();
+        let (calls, sent) = mpsc::channel(CALLS_MAX);
         tokio::spawn(confirm(sent, self.confirm_timeout, self.server.blocked.clone()));
         Ok(Line(Arc::new(Inner {
             open,
             channel,
             calls,
+            places: Arc::new(Semaphore::new(CALLS_MAX)),
             frame_max,
             ready: BlockingMutex::default(),
             turn: Mutex::new(()),

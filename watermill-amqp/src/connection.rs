@@ -149,8 +149,7 @@ impl Blocked {
 
     pub(crate) fn reason(&self) -> Option<String> {
         let said = lock(&self.0).upgrade()?;
-        let reason = lock(&said).clone();
-        reason
+        lock(&said).clone()
     }
 }
 

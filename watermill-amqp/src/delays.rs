@@ -39,7 +39,8 @@ impl Delays {
         delay: Duration,
     ) -> Result<(), Failure> {
         if let Some(reason) = self.blocked.reason() {
-            let why = format!("the server has blocked who publishes ({reason}), so that nothing can wait there");
+            let why =
+                format!("the server has blocked who publishes ({reason}), so that nothing can wait there");
             return Err(Failure::because(Trouble::Unavailable, why));
         }
         let message = settled.message.clone();

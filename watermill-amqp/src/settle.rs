@@ -256,7 +256,12 @@ impl AmqpTransport {
                 Outcome::Ack => acked.push(tag),
                 Outcome::Reject { reason } if self.has_dead_letters() => {
                     let (topic, message) = (self.shared.topic(), settled.message.id().as_str());
-                    tracing::warn!(topic, message, reason, "a message was rejected and goes to the dead letters");
+                    tracing::warn!(
+                        topic,
+                        message,
+                        reason,
+                        "a message was rejected and goes to the dead letters"
+                    );
                     self.settle(tag, || reject(tag));
                 }
                 Outcome::Reject { .. } => {
@@ -264,7 +269,9 @@ impl AmqpTransport {
                     self.settle(tag, || reject(tag));
                 }
                 // Its copy waits.
-                Outcome::Nack { .. } if self.delays.is_some() && delay_of(settled).is_some() => acked.push(tag),
+                Outcome::Nack { .. } if self.delays.is_some() && delay_of(settled).is_some() => {
+                    acked.push(tag)
+                }
                 Outcome::Nack { .. } if self.delays.is_some() && !self.shared.closing().is_cancelled() => {
                     let options = BasicNackOptions { multiple: false, requeue: true };
                     self.settle(tag, || told(channel.basic_nack(tag, options)));

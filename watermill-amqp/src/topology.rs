@@ -21,8 +21,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 pub struct Topology {
     exchange: Arc<dyn Fn(&str) -> Exchange + Send + Sync>,
     routing_key: Arc<dyn Fn(&str) -> String + Send + Sync>,
-    binding_keys: Arc<dyn Fn(&str) -> Vec<String> + Send + Sync>,
-    queue: Arc<dyn Fn(&str, Option<&str>) -> Queue + Send + Sync>,
+    binding_keys: Arc<BindingKeys>,
+    queue: Arc<QueueOf>,
     dead_letters: Option<Arc<DeadLetters>>,
     pub(crate) has_groups: bool,
     pub(crate) is_quorum: bool,
@@ -30,6 +30,8 @@ pub struct Topology {
     pub(crate) declares: bool,
 }
 
+type BindingKeys = dyn Fn(&str) -> Vec<String> + Send + Sync;
+type QueueOf = dyn Fn(&str, Option<&str>) -> Queue + Send + Sync;
 type DeadLetters = dyn Fn(&str, Option<&str>) -> Option<String> + Send + Sync;
 
 /// An exchange: where messages are published to.

@@ -102,9 +102,7 @@ pub(crate) async fn publisher(destination: &Destination) -> Result<Arc<dyn Publi
             Ok(Arc::new(watermill_redis::RedisPublisher::new(client.clone(), config)?))
         }
         #[cfg(feature = "amqp")]
-        Destination::Amqp(amqp) => {
-            Ok(Arc::new(watermill_amqp::AmqpPublisher::new(amqp.publisher.clone())?))
-        }
+        Destination::Amqp(amqp) => Ok(Arc::new(watermill_amqp::AmqpPublisher::new(amqp.publisher.clone())?)),
         #[cfg(feature = "http")]
         Destination::Http(webhook) => {
             Ok(Arc::new(watermill_http::HttpPublisher::new(webhook.publisher.clone())?))

@@ -18,13 +18,9 @@ use std::{net::SocketAddr, time::Duration};
 use watermill_core::Backoff;
 use watermill_forwarder::{ForwarderConfig, KeyFrom, OnUnreadable};
 
-#[cfg(feature = "amqp")]
-pub(crate) use destination::Amqp;
 pub(crate) use destination::Destination;
 #[cfg(feature = "kafka")]
 pub(crate) use destination::Kafka;
-#[cfg(feature = "http")]
-pub(crate) use destination::Webhook;
 pub(crate) use explain::explain;
 pub(crate) use layers::Layers;
 use reader::Reader;
