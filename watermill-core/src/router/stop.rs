@@ -4,37 +4,53 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-/// A wish to stop. Whoever waits for it has a token; whoever looks at it for each message has a flag, which costs a load.
-/// Clones are the same wish.
-#[derive(Clone, Default)]
+/// A wish to stop. Whoever waits for it has a token, which takes a lock to look at; whoever looks for each message compares
+/// two numbers first. Clones are the same wish.
+#[derive(Default)]
 pub(super) struct Stop {
     token: CancellationToken,
-    asked: Arc<AtomicBool>,
-    /// The flag of the router, where this is one of its handlers.
-    above: Arc<AtomicBool>,
+    /// How often there was news of the whole or of any of its parts.
+    news: Arc<AtomicUsize>,
+    /// So much of it is known, and was no wish to stop here.
+    known: AtomicUsize,
 }
 
 impl Stop {
     /// For a part: it is asked by itself, or with the whole.
     pub(super) fn of_part(&self) -> Self {
-        Self { token: self.token.child_token(), asked: Arc::default(), above: self.asked.clone() }
+        Self { token: self.token.child_token(), ..self.clone() }
     }
 
     pub(super) fn ask(&self) {
-        // First, so that whoever was woken by the token sees it.
-        self.asked.store(true, Ordering::Release);
         self.token.cancel();
+        // Behind it, so that whoever sees this finds the token cancelled.
+        self.is_news();
     }
 
+    /// Whoever looks is to look closer.
+    pub(super) fn is_news(&self) {
+        self.news.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether to look closer. It stays true until somebody [has looked](Self::is_asked).
     #[inline]
+    pub(super) fn has_news(&self) -> bool {
+        self.news.load(Ordering::Acquire) != self.known.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire) || self.above.load(Ordering::Acquire)
+        let news = self.news.load(Ordering::Acquire);
+        let is_asked = self.token.is_cancelled();
+        if !is_asked {
+            self.known.store(news, Ordering::Relaxed);
+        }
+        is_asked
     }
 
     /// Ready once it is asked for. It may be polled again then.
@@ -45,6 +61,13 @@ impl Stop {
     /// What comes of `work`; `None` when the wish came before.
     pub(super) async fn run_until_asked<F: Future>(&self, work: F) -> Option<F::Output> {
         self.token.run_until_cancelled(work).await
+    }
+}
+
+impl Clone for Stop {
+    fn clone(&self) -> Self {
+        let known = self.known.load(Ordering::Relaxed).into();
+        Self { token: self.token.clone(), news: self.news.clone(), known }
     }
 }
 
@@ -59,11 +82,12 @@ mod tests {
         let whole = Stop::default();
         let (one, other) = (whole.of_part(), whole.of_part());
         one.ask();
-        assert!(one.is_asked() && one.asked().now_or_never().is_some());
+        assert!(one.has_news() && one.is_asked() && one.asked().now_or_never().is_some());
         assert!(!whole.is_asked() && !other.is_asked() && other.asked().now_or_never().is_none());
+        assert!(!other.has_news() && one.has_news(), "each has looked for itself");
         whole.ask();
         for stop in [&whole, &other, &whole.of_part()] {
-            assert!(stop.is_asked() && stop.asked().now_or_never().is_some());
+            assert!(stop.has_news() && stop.is_asked() && stop.asked().now_or_never().is_some());
         }
     }
 }

@@ -33,14 +33,15 @@ impl<T: TryTimer + ?Sized> TryTimer for Arc<T> {
 #[derive(Clone)]
 pub(super) struct TryTimers(Arc<Make>);
 
-type Make = dyn Fn(&HandlerInfo) -> Arc<dyn TryTimer> + Send + Sync;
+/// Of a box, whose contents are where it points; in an `Arc` they have to be found behind its counts each time.
+type Make = dyn Fn(&HandlerInfo) -> Box<dyn TryTimer> + Send + Sync;
 
 impl TryTimers {
     pub(super) fn new<T: TryTimer>(make: impl Fn(&HandlerInfo) -> T + Send + Sync + 'static) -> Self {
-        Self(Arc::new(move |handler| Arc::new(make(handler))))
+        Self(Arc::new(move |handler| Box::new(make(handler))))
     }
 
-    pub(super) fn of(&self, handler: &HandlerInfo) -> Arc<dyn TryTimer> {
+    pub(super) fn of(&self, handler: &HandlerInfo) -> Box<dyn TryTimer> {
         (self.0)(handler)
     }
 }

@@ -59,7 +59,8 @@ impl Buckets {
 
     #[inline]
     fn record_duration(&self, took: Duration) {
-        let nanos = took.as_nanos() as u64;
+        // 64 bits are enough for 584 years, and half of what 128 cost.
+        let nanos = took.as_secs().wrapping_mul(1_000_000_000).wrapping_add(took.subsec_nanos().into());
         if let Some(bucket) = self.buckets.iter().find(|bucket| nanos <= bucket.nanos) {
             bucket.count.fetch_add(1, Relaxed);
         }

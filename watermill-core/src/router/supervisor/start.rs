@@ -115,7 +115,7 @@ impl Supervisor {
             spans: self.decorators.spans.clone(),
         };
         let timer = self.decorators.timers.as_ref().map(|timers| timers.of(&info));
-        let mut env = Environment::new(
+        Environment::new(
             Arc::new(info),
             Sink { publisher, topic: spec.sink.topic },
             spec.policy,
@@ -123,9 +123,8 @@ impl Supervisor {
             spec.pipeline,
             &subscriber.capabilities(),
             self.control.shared.stop.of_part(),
-        );
-        env.timer = timer;
-        env
+        )
+        .timed(timer)
     }
 
     /// Gives the handler its entry and its task.

@@ -34,10 +34,12 @@ pub(in crate::router) struct Environment {
     pub(super) pipeline: usize,
     /// Whether outputs name the delivery that they were made of.
     pub(super) commits_with_ack: bool,
+    /// Whether they name anything.
+    pub(super) outputs_name_something: bool,
     /// Whether the delay of a nack is waited for here, because the backend does not.
     pub(super) waits_before_nack: bool,
     /// Who is told how long tries take, and whom outputs name their handler for.
-    pub(in crate::router) timer: Option<Arc<dyn TryTimer>>,
+    pub(super) timer: Option<Box<dyn TryTimer>>,
     /// Where the backend does not count deliveries.
     pub(super) attempts: Option<Attempts>,
 }
@@ -68,10 +70,18 @@ impl Environment {
             ordering: subscriber.ordering,
             pipeline: if concurrency.has_pipelines() { sink.pipeline(pipeline) } else { 0 },
             commits_with_ack: sink.commits_with_ack(),
+            outputs_name_something: sink.commits_with_ack(),
             waits_before_nack: !subscriber.nack_delay,
             timer: None,
             attempts: (!subscriber.attempts).then(Attempts::default),
             sink,
         }
+    }
+
+    /// Of one whose tries somebody wants to time.
+    pub(in crate::router) fn timed(mut self, timer: Option<Box<dyn TryTimer>>) -> Self {
+        self.outputs_name_something |= timer.is_some();
+        self.timer = timer;
+        self
     }
 }

@@ -43,7 +43,7 @@ impl State<'_> {
     pub(super) fn handled(&mut self, result: Result<Outputs, BoxError>, cx: &mut Context<'_>) {
         let Some(job) = &self.in_hand else { return };
         match result {
-            Ok(outputs) if !job.settlement.is_lost() && !self.env.is_batch && !outputs.is_empty() => {
+            Ok(outputs) if !outputs.is_empty() && !self.env.is_batch && !job.settlement.is_lost() => {
                 self.publish(outputs, cx);
             }
             result => self.handled_otherwise(result),

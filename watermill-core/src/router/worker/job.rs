@@ -45,7 +45,15 @@ impl Job {
 
     /// Names in outputs the delivery that they were made of, for a publisher that commits it with the ack, and their
     /// handler, for one that is measured.
+    #[inline]
     pub(super) fn name_in(&self, outputs: &mut Outputs, env: &Environment) {
+        if env.outputs_name_something {
+            self.name_in_each(outputs, env);
+        }
+    }
+
+    #[cold]
+    fn name_in_each(&self, outputs: &mut Outputs, env: &Environment) {
         if env.commits_with_ack {
             outputs.iter_mut().for_each(|message| message.set_delivery(self.settlement.info().clone()));
         }

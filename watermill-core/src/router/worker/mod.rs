@@ -69,15 +69,19 @@ pub(super) async fn drive<S: MessageService>(
         // One net for all that is handled in a poll: where it was a handler that panicked, its lane knows.
         let polled = catch_payload(|| {
             lanes.register(cx);
-            if end.is_none() {
-                // To be woken by it.
-                let _ = stop.as_mut().poll(cx);
+            if end.is_none() && stop.as_mut().poll(cx).is_ready() {
+                end = Some(End::Stopped);
+                intake.stop();
+                lanes.give_back(cx);
             }
             lanes.poll(cx);
             for _ in 0..YIELD_AFTER {
                 // Asked before each message, for a handler that was just polled may be why the next is not to begin.
-                if end.is_none() && (env.stop.is_asked() || broken.get().is_some()) {
-                    end = Some(asked_to_end(env.stop.is_asked(), &broken));
+                if end.is_none()
+                    && env.stop.has_news()
+                    && let Some(asked) = asked_to_end(env, &broken)
+                {
+                    end = Some(asked);
                     intake.stop();
                     lanes.give_back(cx);
                 }
@@ -113,11 +117,11 @@ pub(super) async fn drive<S: MessageService>(
 }
 
 #[cold]
-fn asked_to_end(stopped: bool, broken: &OnceLock<String>) -> End {
-    match broken.get() {
-        Some(error) if !stopped => End::Closed(error.as_str().into()),
-        _ => End::Stopped,
+fn asked_to_end(env: &Environment, broken: &OnceLock<String>) -> Option<End> {
+    if env.stop.is_asked() {
+        return Some(End::Stopped);
     }
+    broken.get().map(|error| End::Closed(error.as_str().into()))
 }
 
 /// Calls the service once: for a message that waits in a lane, or for the next of the subscription.
