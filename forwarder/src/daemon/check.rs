@@ -112,14 +112,13 @@ async fn destination(destination: &Destination, topics: &[String]) -> Vec<String
         },
         #[cfg(feature = "redis")]
         Destination::Redis(client) => redis(client).await,
-        #[cfg(feature = "amqp")]
-        Destination::Amqp(amqp) => {
-            listens(&amqp.host, if amqp.scheme == "amqps" { 5671 } else { 5672 }).await
-        }
+        #[cfg(feature = "nats")]
+        Destination::Nats(nats) => match nats.options().connect(nats.address()).await {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![chain(&error)],
+        },
         #[cfg(feature = "http")]
-        Destination::Http(webhook) => {
-            listens(&webhook.host, if webhook.scheme == "https" { 443 } else { 80 }).await
-        }
+        Destination::Http(webhook) => http(webhook).await,
     }
 }
 
@@ -155,11 +154,12 @@ async fn redis(client: &redis::Client) -> Vec<String> {
     pinged.await.err().map(|error: redis::RedisError| error.to_string()).into_iter().collect()
 }
 
-/// Whether somebody listens: nothing is sent that is no message.
-#[cfg(any(feature = "amqp", feature = "http"))]
-async fn listens(host: &str, usual_port: u16) -> Vec<String> {
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let address = if has_port { host.to_owned() } else { format!("{host}:{usual_port}") };
+/// Whether somebody listens: nothing is posted that is no message.
+#[cfg(feature = "http")]
+async fn http(webhook: &crate::config::Webhook) -> Vec<String> {
+    let has_port = webhook.host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let port = if webhook.scheme == "https" { 443 } else { 80 };
+    let address = if has_port { webhook.host.clone() } else { format!("{}:{port}", webhook.host) };
     let connected = tokio::net::TcpStream::connect(&address).await;
     connected.err().map(|error| format!("connect to {address}: {error}")).into_iter().collect()
 }

@@ -69,7 +69,7 @@ impl DestinationEnd {
                     .with_checkpoint_topic(&*kafka.checkpoint_topic)?;
                 Ok(Self::Fenced(Arc::new(publisher)))
             }
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "amqp", feature = "http"))]
+            #[cfg(any(feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
             _ => Err(ConfigError::new("open the destination", "it keeps no checkpoint")),
         }
     }
@@ -101,8 +101,14 @@ pub(crate) async fn publisher(destination: &Destination) -> Result<Arc<dyn Publi
             let config = watermill_redis::RedisPublisherConfig::default();
             Ok(Arc::new(watermill_redis::RedisPublisher::new(client.clone(), config)?))
         }
-        #[cfg(feature = "amqp")]
-        Destination::Amqp(amqp) => Ok(Arc::new(watermill_amqp::AmqpPublisher::new(amqp.publisher.clone())?)),
+        #[cfg(feature = "nats")]
+        Destination::Nats(nats) => {
+            // A server that is away is waited for, by the relay.
+            let connecting = nats.options().retry_on_initial_connect().connect(nats.address()).await;
+            let client =
+                connecting.map_err(|error| ConfigError::new("open the destination", error.to_string()))?;
+            Ok(Arc::new(watermill_nats::NatsPublisher::new(client, nats.publisher.clone())?))
+        }
         #[cfg(feature = "http")]
         Destination::Http(webhook) => {
             Ok(Arc::new(watermill_http::HttpPublisher::new(webhook.publisher.clone())?))

@@ -144,23 +144,23 @@ mod redis {
     }
 }
 
-#[cfg(feature = "amqp")]
-mod amqp {
+#[cfg(feature = "nats")]
+mod nats {
     use futures::StreamExt as _;
-    use watermill_amqp::{AmqpSubscriber, AmqpSubscriberConfig, Topology};
     use watermill_core::Subscriber as _;
+    use watermill_nats::{NatsSubscriber, NatsSubscriberConfig};
     use watermill_testkit::{Service, unique};
 
     use super::*;
 
     #[tokio::test]
-    async fn what_goes_to_rabbitmq_arrives() {
-        let (url, orders) = (Service::RABBITMQ.url(), unique("orders"));
-        let subscriber = AmqpSubscriber::new(AmqpSubscriberConfig::new(&url, Topology::pub_sub())).unwrap();
+    async fn what_goes_to_nats_arrives() {
+        let (url, orders) = (Service::NATS.url(), unique("orders"));
+        let client = async_nats::connect(&*url).await.unwrap();
+        let subscriber = NatsSubscriber::new(client, NatsSubscriberConfig::new("daemon")).unwrap();
         let mut subscription = subscriber.subscribe(&orders).await.unwrap();
-        let without = config("sqlite:outbox.db", &url, "forwarder_topic")
-            .replace("create_topics = true\n", "")
-            .replace("payload = \"bytes\"\n", "");
+        let without =
+            config("sqlite:outbox.db", &url, "forwarder_topic").replace("payload = \"bytes\"\n", "");
         let place = Place::with(&without).await;
         let checked = place.verb(&["check", "--connect"]);
         assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));

@@ -20,20 +20,19 @@ pub(crate) enum Destination {
     PubSub(Box<watermill_gcp::PubSubPublisherConfig>),
     #[cfg(feature = "redis")]
     Redis(redis::Client),
-    #[cfg(feature = "amqp")]
-    Amqp(Box<Amqp>),
+    #[cfg(feature = "nats")]
+    Nats(Box<Nats>),
     #[cfg(feature = "http")]
     Http(Box<Webhook>),
 }
 
-/// A RabbitMQ.
-#[cfg(feature = "amqp")]
-#[derive(Debug)]
-pub(crate) struct Amqp {
-    pub(crate) scheme: String,
-    /// With the port, if the URL has one.
-    pub(crate) host: String,
-    pub(crate) publisher: watermill_amqp::AmqpPublisherConfig,
+/// A server with JetStream, or one of its cluster.
+#[cfg(feature = "nats")]
+pub(crate) struct Nats {
+    address: async_nats::ServerAddr,
+    /// Of the user that the URL names, or else a token.
+    password: Option<super::secret::Secret>,
+    pub(crate) publisher: watermill_nats::NatsPublisherConfig,
 }
 
 /// Who is posted to.
@@ -57,7 +56,7 @@ pub(crate) struct Kafka {
     pub(crate) status: watermill_kafka::KafkaSubscriberConfig,
 }
 
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "amqp", feature = "http"))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
 const OF_DATABASES: &[&str] = &["connections", "layout", "payload"];
 const OF_KAFKA: &[&str] =
     &["partitions", "replication", "delivery_timeout", "checkpoint_topic", "options", "options_file"];
@@ -72,7 +71,7 @@ impl Destination {
             Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "amqp", feature = "http"))]
+            #[cfg(any(feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
             _ => false,
         }
     }
@@ -87,11 +86,47 @@ impl Destination {
             Self::PubSub(_) => "pubsub".to_owned(),
             #[cfg(feature = "redis")]
             Self::Redis(client) => format!("redis://{}", client.get_connection_info().addr()),
-            #[cfg(feature = "amqp")]
-            Self::Amqp(amqp) => format!("{}://{}", amqp.scheme, amqp.host),
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => nats.shown(),
             #[cfg(feature = "http")]
             Self::Http(webhook) => format!("{}://{}", webhook.scheme, webhook.host),
         }
+    }
+}
+
+#[cfg(feature = "nats")]
+impl Nats {
+    /// How to connect, which logs in: the client takes nothing of that from its URL.
+    pub(crate) fn options(&self) -> async_nats::ConnectOptions {
+        let options = async_nats::ConnectOptions::new().name("watermill-forwarder");
+        let password =
+            self.password.as_ref().map(|password| &*password.0).or_else(|| self.address.password());
+        match (self.address.username(), password) {
+            (Some(user), password) => {
+                options.user_and_password(user.to_owned(), password.unwrap_or_default().to_owned())
+            }
+            (None, Some(token)) => options.token(token.to_owned()),
+            (None, None) => options,
+        }
+    }
+
+    pub(crate) fn address(&self) -> async_nats::ServerAddr {
+        self.address.clone()
+    }
+
+    /// Without who logs in.
+    fn shown(&self) -> String {
+        format!("{}://{}:{}", self.address.scheme(), self.address.host(), self.address.port())
+    }
+}
+
+#[cfg(feature = "nats")]
+impl std::fmt::Debug for Nats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nats")
+            .field("server", &self.shown())
+            .field("publisher", &self.publisher)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +137,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
         "kafka" => kafka(reader, rest),
         "pubsub" => pubsub(reader, rest),
         "redis" | "rediss" => redis(reader, &url),
-        "amqp" | "amqps" => amqp(reader, &url),
+        "nats" | "tls" => nats(reader, &url),
         "http" | "https" => http(reader, &url),
         _ => sql(reader, &url),
     };
@@ -118,7 +153,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
 fn sql(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     let schemes = ["postgres", "postgresql", "mysql", "mariadb", "sqlite"];
     if !schemes.iter().any(|scheme| url.split(':').next() == Some(scheme)) {
-        let known = "url: it begins with kafka://, pubsub://, redis://, amqp://, http://, https://, postgres://, \
+        let known = "url: it begins with kafka://, pubsub://, redis://, nats://, tls://, http://, https://, postgres://, \
              mysql://, mariadb:// or sqlite:";
         return Err(ConfigError::new("read the URL of a destination", known));
     }
@@ -210,26 +245,20 @@ fn redis(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError>
     Ok(Destination::Redis(redis::Client::open(info).map_err(wrong)?))
 }
 
-#[cfg(feature = "amqp")]
-fn amqp(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
-    use watermill_amqp::{AmqpPublisherConfig, Topology};
-
-    for names in [&["connections", "payload"], OF_KAFKA, OF_PUBSUB] {
-        reader.no_use("destination", names, "RabbitMQ");
+#[cfg(feature = "nats")]
+fn nats(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
+    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
+        reader.no_use("destination", names, "NATS");
     }
-    let topology = match reader.text("destination.layout").as_deref() {
-        Some("queue") => Topology::queue(),
-        _ => Topology::pub_sub(),
-    };
-    let mut publisher = AmqpPublisherConfig::new(url, topology);
-    if let Some(password) = reader.password("destination") {
-        publisher = publisher.password(password.0);
+    let address = url
+        .parse::<async_nats::ServerAddr>()
+        .map_err(|error| ConfigError::new("read the URL of a NATS server", format!("url: {error}")))?;
+    let mut publisher = watermill_nats::NatsPublisherConfig::default();
+    if !reader.flag("destination.create_topics") {
+        publisher = publisher.existing_streams();
     }
-    reader.check("destination", publisher.validate());
-    let (scheme, rest) = url.split_once("://").unwrap_or(("amqp", url));
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default().to_owned();
-    Ok(Destination::Amqp(Box::new(Amqp { scheme: scheme.to_owned(), host, publisher })))
+    let password = reader.password("destination");
+    Ok(Destination::Nats(Box::new(Nats { address, password, publisher })))
 }
 
 #[cfg(feature = "http")]
@@ -269,9 +298,9 @@ fn redis(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigErro
     not_built("redis")
 }
 
-#[cfg(not(feature = "amqp"))]
-fn amqp(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
-    not_built("amqp")
+#[cfg(not(feature = "nats"))]
+fn nats(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
+    not_built("nats")
 }
 
 #[cfg(not(feature = "http"))]
@@ -283,7 +312,7 @@ fn http(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError
     feature = "kafka",
     feature = "pubsub",
     feature = "redis",
-    feature = "amqp",
+    feature = "nats",
     feature = "http"
 )))]
 fn not_built(feature: &str) -> Result<Destination, ConfigError> {

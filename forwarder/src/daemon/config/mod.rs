@@ -21,6 +21,8 @@ use watermill_forwarder::{ForwarderConfig, KeyFrom, OnUnreadable};
 pub(crate) use destination::Destination;
 #[cfg(feature = "kafka")]
 pub(crate) use destination::Kafka;
+#[cfg(feature = "http")]
+pub(crate) use destination::Webhook;
 pub(crate) use explain::explain;
 pub(crate) use layers::Layers;
 use reader::Reader;

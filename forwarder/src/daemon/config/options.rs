@@ -217,14 +217,14 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "relay.*.destination.url",
         Kind::Text,
         None,
-        "kafka://host:port,host:port, pubsub://project, redis://, amqp://user@host/%2f, https://host/hooks/{topic}, or a database",
+        "kafka://host:port,host:port, pubsub://project, redis://, nats://, https://host/hooks/{topic}, or a database",
     ),
     option("relay.*.destination.url_file", Kind::Text, None, "a file with that URL, for one with a password"),
     option(
         "relay.*.destination.password",
         Kind::Secret,
         None,
-        "the password of a database, of Redis or of RabbitMQ, or the secret that webhooks are signed with",
+        "the password of a database, of Redis or of NATS, or the secret that webhooks are signed with",
     ),
     option("relay.*.destination.password_file", Kind::Text, None, "a file with that password"),
     option(
@@ -237,7 +237,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "relay.*.destination.layout",
         LAYOUTS,
         Some("log"),
-        "a database or RabbitMQ: whether topics are logs or queues",
+        "a database: whether topics are logs or queues",
     ),
     option(
         "relay.*.destination.payload",
