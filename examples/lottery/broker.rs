@@ -29,6 +29,8 @@ impl Broker {
             BrokerUrl::PubSub(project) => Self::pubsub(project).await,
             #[cfg(feature = "amqp")]
             BrokerUrl::Amqp(url) => Self::amqp(url),
+            #[cfg(feature = "nats")]
+            BrokerUrl::Nats(url) => Self::nats(url).await,
             #[cfg(feature = "http")]
             BrokerUrl::Http(address) => crate::webhook::open(address, in_memory(messages)?).await,
         }
@@ -94,6 +96,23 @@ impl Broker {
         Ok(Self {
             publisher: Arc::new(AmqpPublisher::new(AmqpPublisherConfig::new(url, topology))?),
             prizes: Arc::new(AmqpSubscriber::new(reading)?),
+        })
+    }
+
+    /// The same on NATS, where a group is a durable consumer.
+    #[cfg(feature = "nats")]
+    async fn nats(url: &str) -> Result<Self, BoxError> {
+        use watermill_core::MessageId;
+        use watermill_nats::{
+            NatsPublisher, NatsPublisherConfig, NatsSubscriber, NatsSubscriberConfig, StartPosition,
+        };
+
+        let client = async_nats::connect(url).await?;
+        let reading =
+            NatsSubscriberConfig::new(format!("prizes-{}", MessageId::new())).start(StartPosition::Latest);
+        Ok(Self {
+            publisher: Arc::new(NatsPublisher::new(client.clone(), NatsPublisherConfig::default())?),
+            prizes: Arc::new(NatsSubscriber::new(client, reading)?),
         })
     }
 }

@@ -72,6 +72,9 @@ pub(crate) enum BrokerUrl {
     /// RabbitMQ, by its URL.
     #[cfg(feature = "amqp")]
     Amqp(String),
+    /// NATS with JetStream, by the URL of a server.
+    #[cfg(feature = "nats")]
+    Nats(String),
     /// Webhooks, by the `host:port` where the prize service listens for them; port 0 is any that is free.
     #[cfg(feature = "http")]
     Http(String),
@@ -84,6 +87,7 @@ fn brokers() -> String {
         (cfg!(feature = "kafka"), "kafka://HOST:PORT"),
         (cfg!(feature = "pubsub"), "pubsub://PROJECT"),
         (cfg!(feature = "amqp"), "amqp://USER@HOST/VHOST"),
+        (cfg!(feature = "nats"), "nats://HOST:PORT"),
         (cfg!(feature = "http"), "http://HOST:PORT"),
     ];
     all.into_iter().filter(|(is_built, _)| *is_built).map(|(_, url)| url).collect::<Vec<_>>().join(", ")
@@ -130,6 +134,10 @@ impl FromStr for BrokerUrl {
             "amqp" if rest.is_empty() => Err("name a server: amqp://USER@HOST/VHOST".to_owned()),
             #[cfg(feature = "amqp")]
             "amqp" => Ok(Self::Amqp(url.to_owned())),
+            #[cfg(feature = "nats")]
+            "nats" if rest.is_empty() => Err("name a server: nats://HOST:PORT".to_owned()),
+            #[cfg(feature = "nats")]
+            "nats" => Ok(Self::Nats(url.to_owned())),
             #[cfg(feature = "http")]
             "http" if rest.is_empty() => Err("name where to listen: http://127.0.0.1:0".to_owned()),
             #[cfg(feature = "http")]
@@ -147,6 +155,7 @@ fn missing_feature(scheme: &str) -> &'static str {
         "kafka" => "; build it with --features kafka",
         "pubsub" => "; build it with --features pubsub",
         "amqp" => "; build it with --features amqp",
+        "nats" => "; build it with --features nats",
         "http" => "; build it with --features http",
         _ => "",
     }

@@ -42,6 +42,11 @@ const BACKENDS: &[Backend] = &[
         conformance: "watermill-redis/tests/conformance.rs",
     },
     Backend {
+        sources: "watermill-nats/src",
+        index: "watermill-nats/src/lib.rs",
+        conformance: "watermill-nats/tests/conformance.rs",
+    },
+    Backend {
         sources: "watermill-http/src",
         index: "watermill-http/src/lib.rs",
         conformance: "watermill-http/tests/conformance.rs",
@@ -71,7 +76,8 @@ const CONFORMANCE_LINES_MAX: usize = 120;
 const FILE_LINES_MAX: usize = 600;
 
 /// Dependencies whose types users meet, or whose version they ask for: the README names the versions.
-const SHOWN: &[&str] = &["bytes", "futures", "rdkafka", "redis", "sqlx", "tokio", "tokio-util", "tower"];
+const SHOWN: &[&str] =
+    &["async-nats", "bytes", "futures", "rdkafka", "redis", "sqlx", "tokio", "tokio-util", "tower"];
 
 #[test]
 fn every_backend_has_the_spine() {

@@ -24,9 +24,14 @@ use crate::{
 /// assert!(metadata.is_empty());
 /// ```
 pub fn key_entry(key: &[u8]) -> (&'static str, Cow<'_, str>) {
+    key_entry_where(key, |_| true)
+}
+
+/// The same for metadata that cannot hold every text, headers for instance: what does not fit is in base64.
+pub fn key_entry_where(key: &[u8], fits: impl FnOnce(&str) -> bool) -> (&'static str, Cow<'_, str>) {
     match str::from_utf8(key) {
-        Ok(text) => (KEY, Cow::Borrowed(text)),
-        Err(_) => (KEY_BASE64, Cow::Owned(BASE64_STANDARD.encode(key))),
+        Ok(text) if fits(text) => (KEY, Cow::Borrowed(text)),
+        _ => (KEY_BASE64, Cow::Owned(BASE64_STANDARD.encode(key))),
     }
 }
 
@@ -92,6 +97,12 @@ mod tests {
         assert!(take_key(&mut Metadata::from_iter([(KEY_BASE64, "!")])).is_err());
         assert!(key_of_entry("other", "k").is_none());
         assert!(key_of_entry(KEY_BASE64, "!").unwrap().is_err());
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_as_text_is_in_base64() {
+        assert_eq!(key_entry_where(b"a\n", |text| !text.contains('\n')), (KEY_BASE64, "YQo=".into()));
+        assert_eq!(key_entry_where(b"a", |text| !text.contains('\n')), (KEY, "a".into()));
     }
 
     #[test]

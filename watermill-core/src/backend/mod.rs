@@ -53,8 +53,8 @@
 //! | [`Transport`], [`run`] | the whole task over that ledger, where the backend fetches, records and extends |
 //! | [`Receipts`], [`Wakers`] | those who wait, completed or woken together, without a lock |
 //! | [`Trouble`], [`Failure`] | what a native error means, and the one table that makes errors of it |
-//! | [`Calls`], [`refuse_delays`] | what every call to a publisher begins with |
-//! | [`key_entry`], [`take_key`], [`key_of_entry`], [`refuse_key_entries`] | a key that travels in the metadata |
+//! | [`Calls`], [`refuse_delays`], [`records`] | what every call to a publisher begins with |
+//! | [`key_entry`], [`key_entry_where`], [`take_key`], [`key_of_entry`], [`refuse_key_entries`] | a key that travels in the metadata |
 //! | [`SharedConnection`], [`Connect`] | a connection that is made when it is needed, and again when it is lost |
 //!
 //! Everything is bounded: see [`Shared::report`] for errors, [`ById`] for messages, [`SharedOptions`] for
@@ -81,9 +81,9 @@ pub use by_position::{ByPosition, Rejected};
 pub use calls::{Call, Calls};
 pub use connection::{Connect, SharedConnection};
 pub use failure::{Failure, Trouble};
-pub use key_entry::{key_entry, key_of_entry, refuse_key_entries, take_key};
+pub use key_entry::{key_entry, key_entry_where, key_of_entry, refuse_key_entries, take_key};
 pub use ledger::{Handed, Ledger, Offer, Unrecorded};
-pub use publishing::refuse_delays;
+pub use publishing::{records, refuse_delays};
 pub use receipts::Receipts;
 pub use registry::Registry;
 pub use shared::{Shared, SharedOptions, State, Task, WakeFor};

@@ -47,6 +47,8 @@ Benchmarks:
                 with 1,000 in flight
   gcp           messages per second published to Google's Pub/Sub emulator in calls of 100, read, handled by
                 a router, and moved from topic to topic in order per key, against Google's client by hand
+  nats          messages per second published to JetStream in calls of 100, read and acked, and handled by a router, against
+                async-nats by hand
   http          messages per second posted in calls of 100, taken in by a route, and handled by a router, each
                 answered, against hyper's client and a route of axum by hand with as many requests at once
   amqp          messages per second published to RabbitMQ in calls of 100 with confirms, read, and handled by a
@@ -147,6 +149,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "kafka_subscribe", package: "watermill-kafka", parts: &["kafka-subscribe"], ..BENCH },
     Bench { name: "kafka_topics", package: "watermill-kafka", parts: &["kafka-topics"], ..BENCH },
     Bench { name: "gcp", package: "watermill-gcp", parts: &["gcp"], ..BENCH },
+    Bench { name: "nats", package: "watermill-nats", parts: &["nats"], ..BENCH },
     Bench { name: "http", package: "watermill-http", parts: &["http"], has_servers: true, ..BENCH },
     Bench { name: "amqp", package: "watermill-amqp", parts: &["amqp"], ..BENCH },
 ];

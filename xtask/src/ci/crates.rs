@@ -6,6 +6,7 @@ use crate::{Result, process};
 
 /// Whoever runs the lottery for the first time does not wait for the client of a broker to compile.
 const FORBIDDEN: &[&str] = &[
+    "async-nats",
     "google-cloud-pubsub",
     "lapin",
     "librdkafka-sys",

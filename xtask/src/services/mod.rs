@@ -12,6 +12,7 @@ mod embedded;
 mod kafka;
 pub(crate) mod maven;
 mod mysql;
+mod nats;
 mod packages;
 mod pgbouncer;
 mod postgres;
@@ -158,6 +159,7 @@ const SERVICES: &[&dyn Service] = &[
     &pubsub::PubSub,
     &redis::Redis,
     &rabbitmq::RabbitMq,
+    &nats::Nats,
 ];
 
 pub(crate) fn run(args: &[String]) -> Result {

@@ -64,6 +64,10 @@ pub enum Nacks {
     /// It is kept here and handed out again when its delay has passed: for a server that knows no nack. The
     /// task has to keep it from running out meanwhile, see [`ById::in_hand`].
     KeptHere,
+    /// Kept here in an ordered window, so that nothing overtakes it and what is behind it is not given back. In an
+    /// unordered one the server is told, so that it comes to anybody. The task has to keep what is kept from running out, as
+    /// with [`KeptHere`](Self::KeptHere).
+    ByWindow,
 }
 
 struct Entry<I> {
@@ -225,7 +229,12 @@ impl<I> ById<I> {
     }
 
     fn nack(&mut self, sequence: u64, delay: Duration, receipt: Option<Receipt>, now: Instant) {
-        if self.nacks == Nacks::KeptHere {
+        let keeps = match self.nacks {
+            Nacks::ToServer => false,
+            Nacks::KeptHere => true,
+            Nacks::ByWindow => self.window.is_ordered(),
+        };
+        if keeps {
             let Some(entry) = self.entries.get_mut(&sequence) else { return };
             entry.outstanding = None;
             let due = (!delay.is_zero()).then(|| now + delay.min(DELAY_MAX));

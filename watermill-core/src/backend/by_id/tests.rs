@@ -55,6 +55,20 @@ fn told(ledger: &mut ById<u32>) -> Vec<(u32, bool)> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn by_the_window_a_nacked_message_stays_while_order_counts_and_else_goes_to_the_server() {
+    let mut ledger = ledger(Nacks::ByWindow, window(1), &[(1, 0), (2, 0)]);
+    let (first, token) = next(&mut ledger).unwrap();
+    assert!(settle(&mut ledger, token, nack(0)));
+    assert_eq!((first.as_str(), told(&mut ledger)), ("1", vec![]));
+    ledger.set_window(unordered(1));
+    let (again, token) = next(&mut ledger).unwrap();
+    assert!(settle(&mut ledger, token, nack(0)));
+    // What is behind it is not given back with it.
+    assert_eq!((again.as_str(), told(&mut ledger)), ("1", vec![(1, true)]));
+    assert_eq!(all(&mut ledger), ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn scopes_are_independent_and_take_turns() {
     let messages = [(1, 7), (2, 7), (3, 8), (4, 9)];
     let mut ledger = ledger(Nacks::ToServer, window(1), &messages);
