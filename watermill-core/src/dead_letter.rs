@@ -4,7 +4,7 @@ use std::{
     error::Error,
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -30,7 +30,20 @@ pub const REASON_BYTES_MAX: usize = 1024;
 pub struct DeadLetter {
     publisher: Arc<dyn Publisher>,
     topic: Arc<str>,
+    /// After how long a letter is due, where it is to be tried again.
+    delay: Option<Duration>,
+    /// Whether its messages have been letters before, of which their first failure is to be told.
+    goes_on: bool,
 }
+
+/// What a letter tells of the place where its message failed first.
+const FIRST_FAILURE: [&str; 5] = [
+    keys::TOPIC_POISONED,
+    keys::HANDLER_POISONED,
+    keys::SUBSCRIBER_POISONED,
+    keys::PARTITION_POISONED,
+    keys::OFFSET_POISONED,
+];
 
 impl DeadLetter {
     /// Dead letters go to `topic` of `publisher`.
@@ -43,7 +56,25 @@ impl DeadLetter {
         if topic.is_empty() {
             return Err(EmptyTopic(()));
         }
-        Ok(Self { publisher: Arc::new(publisher), topic })
+        Ok(Self { publisher: Arc::new(publisher), topic, delay: None, goes_on: false })
+    }
+
+    /// The same place, where letters are due after `delay`: to be tried again from there.
+    pub(crate) fn due_after(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// The same place, for messages that come from a letter: the next one names the place of the first failure, and
+    /// its attempts are those of all.
+    pub(crate) fn going_on(mut self) -> Self {
+        self.goes_on = true;
+        self
+    }
+
+    /// After how long its letters are due, where they are to be tried again.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        self.delay
     }
 
     /// The topic.
@@ -90,6 +121,21 @@ impl DeadLetter {
         letter
     }
 
+    /// The letter of a message that comes from a letter.
+    fn next_message(message: Message, error: &(dyn Error + 'static), attempts: u32) -> Message {
+        let said = message.metadata();
+        let before = said.get(keys::ATTEMPTS_POISONED).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let first = FIRST_FAILURE.map(|name| said.get(name).map(str::to_owned));
+        let has_story = said.contains(keys::TOPIC_POISONED);
+        let mut letter = Self::message(message, error, attempts.saturating_add(before));
+        if has_story {
+            for (name, value) in FIRST_FAILURE.into_iter().zip(first) {
+                set(letter.metadata_mut(), name, value);
+            }
+        }
+        letter
+    }
+
     /// Publishes the dead letter of a message.
     ///
     /// # Errors
@@ -105,9 +151,20 @@ impl DeadLetter {
         error: BoxError,
         attempts: u32,
     ) -> Result<(), DeadLetterError> {
-        let with_ack = self.publisher.capabilities().commits_with_ack;
-        let delivery = message.delivery().filter(|_| with_ack).cloned();
-        let mut letter = Self::message(message, &*error, attempts);
+        let capabilities = self.publisher.capabilities();
+        let delivery = message.delivery().filter(|_| capabilities.commits_with_ack).cloned();
+        let mut letter = if self.goes_on {
+            Self::next_message(message, &*error, attempts)
+        } else {
+            Self::message(message, &*error, attempts)
+        };
+        if let Some(delay) = self.delay {
+            letter = letter.delay_for(delay);
+            if !capabilities.delays {
+                // Whoever reads it waits.
+                letter.forget_delay();
+            }
+        }
         if let Some(delivery) = delivery {
             letter.set_delivery(delivery);
         }
@@ -121,7 +178,7 @@ impl fmt::Debug for DeadLetter {
         f.debug_struct("DeadLetter")
             .field("publisher", &self.publisher.capabilities().backend)
             .field("topic", &self.topic)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

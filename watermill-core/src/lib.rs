@@ -4,8 +4,10 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod components;
 pub mod dead_letter;
 pub mod decorator;
+pub mod delay;
 pub mod delivery;
 pub mod error;
 pub mod fenced;
@@ -30,7 +32,7 @@ pub use delivery::{Delivery, DeliveryInfo, Settlement};
 pub use memory::{MemoryBroker, MemoryPublisher, MemorySubscriber};
 pub use message::{HandlerInfo, Message, MessageId, Metadata};
 pub use publisher::{Publisher, PublisherExt};
-pub use router::{FailurePolicy, Handler, Handlers, Json, Outputs, Router, State};
+pub use router::{FailurePolicy, Handler, Handlers, Json, Outputs, RetryTopics, Router, State};
 pub use subscriber::Subscriber;
 pub use subscription::{Subscription, Window};
 #[cfg(feature = "macros")]

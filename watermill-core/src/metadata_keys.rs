@@ -26,6 +26,20 @@ pub const OFFSET_POISONED: &str = "offset_poisoned";
 pub const DELAYED_UNTIL: &str = "_watermill_delayed_until";
 /// The delay that led to [`DELAYED_UNTIL`], as a Go duration: `1m30s`, `1.5s`.
 pub const DELAYED_FOR: &str = "_watermill_delayed_for";
+/// Where a message goes once it is due, while it waits in the queue of a
+/// [`DelayPublisher`](crate::delay::DelayPublisher). Ours.
+pub const DELAYED_TOPIC: &str = "_watermill_delayed_topic";
+
+/// How often a requeuer has sent the message back, in decimal.
+pub const REQUEUER_RETRIES: &str = "_watermill_requeuer_retries";
+/// The topic that a [fan-in](crate::components::FanIn) took the message from. Ours.
+pub const SOURCE_TOPIC: &str = "_watermill_source_topic";
+
+/// Names the payload of the message in a store of large payloads: see
+/// [`claim_check`](crate::components::claim_check). Ours.
+pub const CLAIM: &str = "_watermill_claim";
+/// How many bytes that payload has, in decimal. Ours.
+pub const CLAIM_BYTES: &str = "_watermill_claim_bytes";
 
 /// The message id, in backends that carry it beside the metadata (Kafka headers, Pub/Sub attributes).
 pub const MESSAGE_UUID: &str = "_watermill_message_uuid";

@@ -2,7 +2,8 @@
 
 use crate::{
     fenced::FencedDialect, inbox::InboxDialect, log::LogDialect, queue::OrderedDialect,
-    retention::RetentionDialect, shards::ShardsDialect, source::SourceDialect, status::StatusDialect,
+    retention::RetentionDialect, schedules::ScheduleDialect, shards::ShardsDialect, source::SourceDialect,
+    status::StatusDialect,
 };
 
 /// A database of sqlx that this crate speaks to: `sqlx::Postgres`, `sqlx::MySql` and `sqlx::Sqlite`
@@ -15,6 +16,7 @@ pub trait SqlDatabase:
     + FencedDialect
     + InboxDialect
     + RetentionDialect
+    + ScheduleDialect
     + ShardsDialect
     + SourceDialect
     + StatusDialect
@@ -27,6 +29,7 @@ impl<
         + FencedDialect
         + InboxDialect
         + RetentionDialect
+        + ScheduleDialect
         + ShardsDialect
         + SourceDialect
         + StatusDialect,

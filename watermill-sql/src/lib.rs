@@ -10,6 +10,7 @@
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod broadcast;
 mod connection;
 mod database;
 mod dead_letter;
@@ -25,6 +26,7 @@ mod position;
 mod publisher;
 mod queue;
 mod retention;
+mod schedules;
 mod schema;
 mod settle;
 mod shards;
@@ -46,6 +48,7 @@ mod sqlite;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod url;
 
+pub use broadcast::SqlBroadcast;
 pub use database::SqlDatabase;
 pub use fenced::SqlFencedPublisher;
 pub use inbox::{
@@ -57,6 +60,7 @@ pub use log::{CommitOrder, HeldBack, SqlSubscriber, SqlSubscriberConfig, StartPo
 pub use publisher::{ConnectionPublisher, SqlPublisher, SqlPublisherConfig};
 pub use queue::{OnAck, SqlQueueSubscriber, SqlQueueSubscriberConfig};
 pub use retention::{RetentionError, RetentionErrorKind, RetentionReport, SqlRetention, SqlRetentionConfig};
+pub use schedules::{FiredReport, Firing, Missed, Schedule, ScheduleError, ScheduleErrorKind, SqlSchedules};
 pub use shards::{ShardCount, SqlShardCounts};
 pub use source::{AfterAck, SqlSource};
 pub use status::{

@@ -16,6 +16,9 @@ pub(crate) const SHARDS: &str = "_watermill_shards";
 /// The table of the messages that were handled, which no topic can have either.
 pub(crate) const INBOX: &str = "_watermill_inbox";
 
+/// The table of schedules.
+pub(crate) const SCHEDULES: &str = "_watermill_schedules";
+
 /// The tables of one topic. The characters that a topic may have need no escaping inside quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {

@@ -37,10 +37,18 @@ pub(super) struct Record {
 /// extensions, and tells a publisher that waits for acks.
 pub(super) struct Remains {
     message: Stored,
-    _rare: Option<Box<Rare>>,
+    rare: Option<Box<Rare>>,
 }
 
+/// An extension that hears why a message was rejected, in place of the log: of whoever keeps the message elsewhere.
+#[derive(Clone)]
+pub(crate) struct OnReject(pub(crate) Arc<dyn Fn(&str) + Send + Sync>);
+
 impl Remains {
+    pub(super) fn on_reject(&self) -> Option<&OnReject> {
+        self.rare.as_ref()?.extensions.get()
+    }
+
     pub(super) fn id(&self) -> &MessageId {
         self.message.id()
     }
@@ -85,7 +93,7 @@ impl Record {
     /// What is left of it when it leaves its group.
     #[inline]
     pub(super) fn into_remains(self) -> Remains {
-        Remains { message: self.message, _rare: self.rare }
+        Remains { message: self.message, rare: self.rare }
     }
 
     #[inline]

@@ -13,6 +13,7 @@ mod topic;
 
 pub use broker::MemoryBroker;
 pub use config::{History, MemoryConfig};
+pub(crate) use marshaler::OnReject;
 pub use publisher::MemoryPublisher;
 pub use subscriber::MemorySubscriber;
 

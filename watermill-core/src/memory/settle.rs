@@ -12,6 +12,7 @@ use async_trait::async_trait;
 
 use super::{
     broker::Shared,
+    marshaler::OnReject,
     topic::{Reader, Topic},
 };
 use crate::{
@@ -58,7 +59,10 @@ impl Source for Place {
         let mut left = None;
         let settled = self.topic.settle(self.reader, token, &outcome, &mut left);
         if let (Some(record), Outcome::Reject { reason }) = (&left, &outcome) {
-            self.rejected(record.id(), token.delivery, reason);
+            match record.on_reject() {
+                Some(OnReject(hear)) => hear(reason),
+                None => self.rejected(record.id(), token.delivery, reason),
+            }
         }
         if let Some(receipt) = receipt {
             receipt.complete(if settled { Ok(()) } else { Err(SettleError::lost()) });

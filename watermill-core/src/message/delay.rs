@@ -64,6 +64,11 @@ impl Message {
         self.extensions().get::<DelayAsked>().is_some()
     }
 
+    /// Asks for the delay that the metadata have already, as they are.
+    pub(crate) fn ask_for_written_delay(&mut self) {
+        self.extensions_mut().insert(DelayAsked);
+    }
+
     /// Forgets that a delay was asked for: it has been kept, or is not wanted any more.
     #[inline]
     pub(crate) fn forget_delay(&mut self) {

@@ -27,6 +27,8 @@ pub struct Counts {
     pub panicked: u64,
     /// Deliveries published to a dead-letter topic, and acked.
     pub dead_lettered: u64,
+    /// Deliveries published to a [retry topic](crate::RetryTopics), and acked: their messages come again from there.
+    pub postponed: u64,
     /// Deliveries rejected to the backend.
     pub rejected: u64,
     /// Deliveries acked although the handler failed, because its policy says so.
@@ -62,6 +64,7 @@ pub(super) struct Counters {
     pub(super) panicked: Counter,
     /// By [`Reason`].
     dead_lettered: [Counter; Reason::ALL.len()],
+    pub(super) postponed: Counter,
     pub(super) rejected: Counter,
     pub(super) dropped: Counter,
     pub(super) lost: Counter,
@@ -125,6 +128,7 @@ impl Counters {
             retried: self.retried.get(),
             panicked: self.panicked.get(),
             dead_lettered: self.dead_lettered.iter().map(Counter::get).sum(),
+            postponed: self.postponed.get(),
             rejected: self.rejected.get(),
             dropped: self.dropped.get(),
             lost: self.lost.get(),
@@ -135,6 +139,7 @@ impl Counters {
         let settled = counts.acked
             + counts.nacked
             + counts.dead_lettered
+            + counts.postponed
             + counts.rejected
             + counts.dropped
             + counts.lost;
@@ -154,6 +159,7 @@ impl Counts {
             retried,
             panicked,
             dead_lettered,
+            postponed,
             rejected,
             dropped,
             lost,
@@ -166,6 +172,7 @@ impl Counts {
         self.nacked += nacked;
         self.retried += retried;
         self.dead_lettered += dead_lettered;
+        self.postponed += postponed;
         self.rejected += rejected;
         self.dropped += dropped;
         self.lost += lost;
@@ -181,6 +188,7 @@ impl fmt::Display for Counts {
             (self.nacked, "nacked"),
             (self.retried, "retried"),
             (self.dead_lettered, "dead-lettered"),
+            (self.postponed, "postponed"),
             (self.rejected, "rejected"),
             (self.dropped, "dropped"),
             (self.lost, "lost"),

@@ -2,6 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+use super::retry_topics::{RetryTopics, Tier};
 use crate::{
     Backoff, Publisher,
     dead_letter::DeadLetter,
@@ -41,16 +42,20 @@ pub struct FailurePolicy {
     nack_backoff: Backoff,
     classifier: Classifier,
     then: Then,
+    /// From where it is tried again, if it is, before it goes where the policy ends.
+    retry_topics: Option<RetryTopics>,
     /// What a router refuses to start with.
     problem: Option<String>,
 }
 
 #[derive(Clone)]
-enum Then {
+pub(super) enum Then {
     Nack,
     DeadLetter(DeadLetter),
     Reject,
     Drop,
+    /// To a retry topic; and where it goes if trying again cannot mend it.
+    RetryFrom(DeadLetter, Box<Then>),
 }
 
 /// What to do with one failure.
@@ -78,6 +83,7 @@ impl FailurePolicy {
             nack_backoff: Backoff::default(),
             classifier: Classifier::default(),
             then: Then::Nack,
+            retry_topics: None,
             problem: None,
         }
     }
@@ -149,9 +155,34 @@ impl FailurePolicy {
         self
     }
 
+    /// In the end, publishes the message to the first of these topics and acks it: it is handled again from there, later
+    /// and out of its order, and goes from one topic to the next until the [retry topics](RetryTopics) end. What
+    /// trying again cannot mend goes to their end at once.
+    #[must_use]
+    pub fn then_retry_topics(mut self, topics: RetryTopics) -> Self {
+        self.problem = topics.problem().or(self.problem);
+        self.then = topics.then(0);
+        self.retry_topics = Some(topics);
+        self
+    }
+
+    /// The retry topics, each with the policy of who handles its messages.
+    pub(super) fn retry_tiers(&self) -> impl Iterator<Item = (Tier<'_>, Self)> {
+        let topics = self.retry_topics.as_ref();
+        topics.into_iter().flat_map(RetryTopics::tiers).map(|tier| {
+            let then = tier.topics.then(tier.number + 1);
+            (tier, Self { then, retry_topics: None, ..self.clone() })
+        })
+    }
+
+    /// Whether later messages may pass one that has failed without anybody having said so.
+    pub(super) fn breaks_order(&self) -> bool {
+        self.retry_topics.as_ref().is_some_and(|topics| !topics.gives_up_order())
+    }
+
     /// Whether a copy of the message is needed once the handler has consumed it.
     pub(super) fn needs_copy(&self) -> bool {
-        self.max_retries > 0 || matches!(self.then, Then::DeadLetter(_))
+        self.max_retries > 0 || matches!(self.then, Then::DeadLetter(_) | Then::RetryFrom(..))
     }
 
     pub(super) fn problem(&self) -> Option<&str> {
@@ -170,10 +201,17 @@ impl FailurePolicy {
                 Decision::RetryAfter(self.backoff.delay(tries.saturating_sub(1)))
             }
             (Verdict::Retry, _) if attempt < self.max_deliveries => Decision::Nack(self.nack_delay(attempt)),
-            (_, Then::Nack) => Decision::Nack(self.nack_delay(attempt)),
-            (_, Then::DeadLetter(dead_letter)) => Decision::DeadLetter(dead_letter),
-            (_, Then::Reject) => Decision::Reject,
-            (_, Then::Drop) => Decision::Drop,
+            (Verdict::GiveUp, Then::RetryFrom(_, end)) => self.end(end, attempt),
+            (_, then) => self.end(then, attempt),
+        }
+    }
+
+    fn end<'p>(&self, then: &'p Then, attempt: u32) -> Decision<'p> {
+        match then {
+            Then::Nack => Decision::Nack(self.nack_delay(attempt)),
+            Then::DeadLetter(letter) | Then::RetryFrom(letter, _) => Decision::DeadLetter(letter),
+            Then::Reject => Decision::Reject,
+            Then::Drop => Decision::Drop,
         }
     }
 
@@ -202,11 +240,21 @@ impl fmt::Display for FailurePolicy {
         if self.max_deliveries > 1 {
             write!(f, "nack until delivered {} times, then ", self.max_deliveries)?;
         }
-        match &self.then {
-            Then::Nack => f.write_str("nack"),
-            Then::DeadLetter(dead_letter) => write!(f, "dead-letter to {:?}", dead_letter.topic()),
-            Then::Reject => f.write_str("reject"),
-            Then::Drop => f.write_str("drop"),
+        match &self.retry_topics {
+            Some(topics) => topics.fmt(f),
+            None => self.then.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Then {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nack => f.write_str("nack"),
+            Self::DeadLetter(dead_letter) => write!(f, "dead-letter to {:?}", dead_letter.topic()),
+            Self::Reject => f.write_str("reject"),
+            Self::Drop => f.write_str("drop"),
+            Self::RetryFrom(letter, _) => write!(f, "retry from {:?}", letter.topic()),
         }
     }
 }

@@ -59,7 +59,32 @@ impl<S, L> RouterHandle<S, L> {
         L::Service: MessageService,
     {
         let prepared = prepare(handler, self.state.clone(), &self.layers, &self.chain);
-        Self::answered(self.begin(prepared).await?).await
+        self.start(prepared).await
+    }
+
+    /// Starts a handler behind those of its retry topics, so that what fails has where to go; all of them or none.
+    async fn start(&self, prepared: Prepared) -> Result<Added, RunError> {
+        let mut started: Vec<String> = Vec::new();
+        let mut added = Added::Subscribed;
+        for prepared in prepared.with_retries().into_iter().rev() {
+            let name = prepared.spec.name.clone();
+            let answer = match self.begin(prepared).await {
+                Ok(answer) => Self::answered(answer).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => added = answer,
+                Err(error) => {
+                    for name in started {
+                        // It may have ended by itself.
+                        let _ = self.control.stop_handler(&name).await;
+                    }
+                    return Err(error);
+                }
+            }
+            started.push(name);
+        }
+        Ok(added)
     }
 
     /// Adds every handler of a set, side by side, and returns what became of each of them, with its name. One that
@@ -74,7 +99,8 @@ impl<S, L> RouterHandle<S, L> {
         L: Layer<BoxedService> + Send + Sync + 'static,
         L::Service: MessageService,
     {
-        let prepared: Vec<_> = handlers.prepare(&self.state, &self.layers, &self.chain).collect();
+        let prepared = handlers.prepare(&self.state, &self.layers, &self.chain);
+        let prepared: Vec<_> = prepared.flat_map(Prepared::with_retries).collect();
         let mut begun = Vec::with_capacity(prepared.len());
         for handler in prepared {
             begun.push((handler.spec.name.clone(), self.begin(handler).await));

@@ -314,6 +314,7 @@ impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
             pipeline: settings.pipeline,
             layers: settings.chain,
             problems: settings.problems,
+            is_retry: false,
         };
         (make, layer, spec)
     }

@@ -29,6 +29,7 @@ mod prepared;
 mod promise;
 mod report;
 mod restart;
+mod retry_topics;
 #[expect(clippy::module_inception, reason = "the file of the type `Router`")]
 mod router;
 mod runner;
@@ -62,6 +63,7 @@ pub use plugin::Plugin;
 pub use promise::{Promise, Required};
 pub use report::{Ended, Forgotten, HandlerReport, Report, RunError, RunErrorKind};
 pub use restart::RestartPolicy;
+pub use retry_topics::RetryTopics;
 pub use router::Router;
 pub use service::{MakeService, MessageService};
 #[cfg(feature = "signal")]

@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, promise::Said, runner::Run,
-    sink::Sink,
+    RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, promise::Said,
+    retry_topics::Tier, runner::Run, sink::Sink,
 };
-use crate::Subscriber;
+use crate::{Subscriber, subscriber::Ordering};
 
 /// A handler that waits to be started, with its service's type forgotten.
 pub(super) struct Prepared {
@@ -27,9 +27,49 @@ pub(super) struct Spec {
     /// The type names of the layers, the outermost first.
     pub(super) layers: Vec<&'static str>,
     pub(super) problems: Vec<String>,
+    /// Whether it handles the messages of a retry topic.
+    pub(super) is_retry: bool,
+}
+
+impl Prepared {
+    /// This handler, and those of its retry topics, which are the same but for where their messages come from and go when
+    /// they fail.
+    pub(super) fn with_retries(mut self) -> Vec<Self> {
+        let tiers: Vec<_> = self.spec.policy.retry_tiers().collect();
+        let siblings: Vec<_> = tiers.iter().map_while(|_| self.runner.sibling()).collect();
+        if siblings.len() < tiers.len() {
+            let problem = "retry topics need a service each, and this handler has a single one; give it to \
+                           `Handler::make` as a function that makes services";
+            self.spec.problems.push(problem.to_owned());
+        }
+        let retries = tiers
+            .iter()
+            .zip(siblings)
+            .map(|((tier, policy), runner)| Self { spec: self.spec.of_retry(tier, policy.clone()), runner });
+        let retries: Vec<_> = retries.collect();
+        [self].into_iter().chain(retries).collect()
+    }
 }
 
 impl Spec {
+    fn of_retry(&self, tier: &Tier<'_>, policy: FailurePolicy) -> Self {
+        let subscriber = tier.subscriber();
+        let has_groups = subscriber.capabilities().groups;
+        Self {
+            name: format!("{}.retry.{}", self.name, tier.label()),
+            subscriber,
+            topic: tier.topic(),
+            group: self.group.clone().filter(|_| has_groups),
+            sink: self.sink.clone(),
+            policy,
+            concurrency: self.concurrency,
+            pipeline: self.pipeline,
+            layers: self.layers.clone(),
+            problems: Vec::new(),
+            is_retry: true,
+        }
+    }
+
     /// Puts layers around those it has.
     pub(super) fn wrap(&mut self, layers: &[&'static str]) {
         self.layers.splice(0..0, layers.iter().copied());
@@ -53,9 +93,23 @@ impl Spec {
         };
         let problems = self.problems.iter().cloned();
         let problems = problems.chain(self.policy.problem().map(Into::into));
+        let problems = problems.chain(self.breaks_order().then(|| {
+            "its retry topics let later messages pass one that has failed, and it handles messages in order; say \
+             `giving_up_order` on the retry topics if they may, or choose another end"
+                .to_owned()
+        }));
         let problems = problems.chain(empty(Some(&self.topic), "consumes"));
         let problems = problems.chain(empty(self.sink.topic.as_deref(), "publishes to"));
         problems.map(|problem| format!("handler {:?}: {problem}", self.name))
+    }
+}
+
+impl Spec {
+    /// Whether it promises an order that its retry topics break.
+    fn breaks_order(&self) -> bool {
+        let promised = self.subscriber.capabilities().ordering != Ordering::None
+            && !matches!(self.concurrency, Concurrency::Unordered(_) | Concurrency::Each(_));
+        promised && !self.is_retry && self.policy.breaks_order()
     }
 }
 
@@ -64,10 +118,17 @@ pub(super) fn check<'h>(
     handlers: impl IntoIterator<Item = &'h Prepared>,
     mut problems: Vec<String>,
 ) -> Result<(), RunError> {
-    let mut names = BTreeSet::new();
+    let (mut names, mut retry_topics) = (BTreeSet::new(), BTreeSet::new());
     for Prepared { spec, .. } in handlers {
         if !names.insert(&spec.name) {
             problems.push(duplicate(&spec.name));
+        }
+        if spec.is_retry && !retry_topics.insert((spec.subscriber.capabilities().backend, &spec.topic)) {
+            problems.push(format!(
+                "two handlers have the retry topic {:?}, and would take each other's messages; give each a prefix of \
+                 its own",
+                spec.topic
+            ));
         }
         problems.extend(spec.problems());
     }

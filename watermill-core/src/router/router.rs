@@ -227,7 +227,8 @@ impl<S, L> Router<S, L> {
         HL::Service: MessageService,
         L::Service: MessageService,
     {
-        self.parts.handlers.push(prepare(handler, self.state.clone(), &self.layers, &self.chain));
+        let prepared = prepare(handler, self.state.clone(), &self.layers, &self.chain);
+        self.parts.handlers.extend(prepared.with_retries());
         self
     }
 
@@ -238,7 +239,8 @@ impl<S, L> Router<S, L> {
         L: Layer<BoxedService> + Send + Sync + 'static,
         L::Service: MessageService,
     {
-        self.parts.handlers.extend(handlers.prepare(&self.state, &self.layers, &self.chain));
+        let prepared = handlers.prepare(&self.state, &self.layers, &self.chain);
+        self.parts.handlers.extend(prepared.flat_map(Prepared::with_retries));
         self
     }
 

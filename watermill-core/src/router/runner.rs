@@ -1,6 +1,9 @@
 //! [`Run`]: a handler's service with its type forgotten, driven and renewed.
 
+use std::sync::Arc;
+
 use futures::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
 
 use super::{
     factory::{BoxedFactory, Factory},
@@ -19,6 +22,9 @@ pub(super) trait Run: Send {
 
     /// Puts another service in the place of one that has failed; whether there is one.
     fn renew(&mut self) -> bool;
+
+    /// One more service of the same handler, for another subscription beside this one's; `None` when there is no other.
+    fn sibling(&self) -> Option<Box<dyn Run>>;
 }
 
 /// A factory of a handler in a set: it becomes a runner as it is, or boxed, to go into other layers.
@@ -30,7 +36,8 @@ pub(super) trait AnyFactory: Send {
 
 /// A service, and whoever makes the next.
 pub(super) struct Runner<F: Factory> {
-    factory: F,
+    /// Siblings share it, and ask it when they start and when they have failed.
+    factory: Arc<Mutex<F>>,
     service: Option<F::Service>,
 }
 
@@ -38,7 +45,7 @@ impl<F: Factory> Runner<F> {
     /// Makes the first service.
     pub(super) fn new(mut factory: F) -> Self {
         let service = factory.make();
-        Self { factory, service }
+        Self { factory: Arc::new(Mutex::new(factory)), service }
     }
 }
 
@@ -60,8 +67,13 @@ impl<F: Factory> Run for Runner<F> {
     fn renew(&mut self) -> bool {
         // The old one goes first: it may hold what the new one needs.
         self.service = None;
-        self.service = self.factory.make();
+        self.service = self.factory.lock().make();
         self.service.is_some()
+    }
+
+    fn sibling(&self) -> Option<Box<dyn Run>> {
+        let service = self.factory.lock().make()?;
+        Some(Box::new(Self { factory: self.factory.clone(), service: Some(service) }))
     }
 }
 

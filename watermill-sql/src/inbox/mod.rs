@@ -24,6 +24,7 @@ pub use config::{Isolation, OnDuplicate, SqlInboxConfig};
 pub(crate) use dialect::InboxDialect;
 pub use error::{InboxError, InboxErrorKind};
 pub use layer::{InboxLayer, InboxService};
+pub(crate) use shared::Wrap;
 pub use sql_inbox::SqlInbox;
 pub use tx::Tx;
 

@@ -16,6 +16,7 @@ mod probe;
 mod queue;
 mod retention;
 mod rows;
+mod schedules;
 mod schema;
 mod shards;
 mod source;

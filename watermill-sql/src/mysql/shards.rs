@@ -91,6 +91,11 @@ impl ShardsDialect for MySql {
         sqlx::query(AssertSqlSafe(forget)).bind(group).bind(group).execute(connection).await.map(drop)
     }
 
+    async fn forget_lease(connection: &mut MySqlConnection, topic: &str, group: &str) -> sqlx::Result<()> {
+        let forget = format!("delete from {LEASES} where topic = ? and consumer_group = ?");
+        sqlx::query(AssertSqlSafe(forget)).bind(topic).bind(group).execute(connection).await.map(drop)
+    }
+
     async fn turn(connection: &mut MySqlConnection, tables: &Tables, turn: &Turn<'_>) -> sqlx::Result<bool> {
         let mut transaction = begin::<MySql>(connection, turn.silence).await?;
         if !Self::replace_plan(&mut transaction, &turn.replaced).await? {
@@ -101,9 +106,7 @@ impl ShardsDialect for MySql {
         let offsets = tables.offsets();
         for group in &turn.over {
             if group != turn.replaced.group {
-                let lease = format!("delete from {LEASES} where topic = ? and consumer_group = ?");
-                let lease = sqlx::query(AssertSqlSafe(lease)).bind(turn.replaced.topic);
-                lease.bind(group).execute(&mut *transaction).await?;
+                Self::forget_lease(&mut transaction, turn.replaced.topic, group).await?;
             }
             Self::forget_position(&mut transaction, tables, group).await?;
         }

@@ -18,6 +18,7 @@ mod pooler;
 mod queue;
 mod retention;
 mod rows;
+mod schedules;
 mod schema;
 mod shards;
 mod source;

@@ -82,6 +82,11 @@ impl ShardsDialect for Postgres {
         sqlx::query(AssertSqlSafe(forget)).bind(group).execute(connection).await.map(drop)
     }
 
+    async fn forget_lease(connection: &mut PgConnection, topic: &str, group: &str) -> sqlx::Result<()> {
+        let forget = format!("delete from {LEASES} where topic = $1 and consumer_group = $2");
+        sqlx::query(AssertSqlSafe(forget)).bind(topic).bind(group).execute(connection).await.map(drop)
+    }
+
     async fn turn(connection: &mut PgConnection, tables: &Tables, turn: &Turn<'_>) -> sqlx::Result<bool> {
         let mut transaction = begin::<Postgres>(connection, turn.silence).await?;
         if !Self::replace_plan(&mut transaction, &turn.replaced).await? {
@@ -90,9 +95,7 @@ impl ShardsDialect for Postgres {
         let offsets = tables.offsets();
         for group in &turn.over {
             if group != turn.replaced.group {
-                let lease = format!("delete from {LEASES} where topic = $1 and consumer_group = $2");
-                let lease = sqlx::query(AssertSqlSafe(lease)).bind(turn.replaced.topic);
-                lease.bind(group).execute(&mut *transaction).await?;
+                Self::forget_lease(&mut transaction, turn.replaced.topic, group).await?;
             }
             Self::forget_position(&mut transaction, tables, group).await?;
         }

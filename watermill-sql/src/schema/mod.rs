@@ -10,13 +10,15 @@ use crate::{
     Layout, PayloadColumn,
     error::{Failure, Trouble, classify},
     inbox::InboxDialect,
+    schedules::ScheduleDialect,
     shards::ShardsDialect,
-    topic::{CHECKPOINTS, INBOX, LEASES, SHARDS, Tables},
+    topic::{CHECKPOINTS, INBOX, LEASES, SCHEDULES, SHARDS, Tables},
 };
 
 const MESSAGES_COLUMNS: &[&str] = &["offset", "uuid", "created_at", "payload", "metadata"];
 const OFFSETS_COLUMNS: &[&str] = &["consumer_group", "offset_acked"];
 const LEASES_COLUMNS: &[&str] = &["topic", "consumer_group", "owner", "token", "expires_at_ms", "progress"];
+const SCHEDULES_COLUMNS: &[&str] = &["name", "plan", "next_ms", "fired"];
 const INBOX_COLUMNS: &[&str] = &["consumer", "topic", "message_id", "handled_at_ms"];
 const CHECKPOINTS_COLUMNS: &[&str] = &["name", "owner", "checkpoint"];
 
@@ -175,6 +177,18 @@ pub(crate) async fn ensure_inbox<D: InboxDialect>(
     }
     may_create(INBOX, create)?;
     D::create_inbox(connection).await.map_err(classify::<D>)
+}
+
+/// The table of schedules is there, and as it should be.
+pub(crate) async fn ensure_schedules<D: ScheduleDialect>(
+    connection: &mut D::Connection,
+    create: bool,
+) -> Result<(), Failure> {
+    if is_there::<D>(connection, SCHEDULES, SCHEDULES_COLUMNS).await? {
+        return Ok(());
+    }
+    may_create(SCHEDULES, create)?;
+    D::create_schedules(connection).await.map_err(classify::<D>)
 }
 
 /// What a topic's table is, if it has one.

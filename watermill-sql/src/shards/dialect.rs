@@ -40,6 +40,9 @@ pub trait ShardsDialect: ConnectionDialect {
         group: &str,
     ) -> sqlx::Result<()>;
 
+    /// Deletes the row of a group's lease, whoever has it.
+    async fn forget_lease(connection: &mut Self::Connection, topic: &str, group: &str) -> sqlx::Result<()>;
+
     /// Begins a generation, in one transaction: writes the plan as [`replace_plan`](Self::replace_plan), gives its groups
     /// their position, and forgets those of the last one. Of a group that was read before there were shards the lease
     /// stays, by which others know.

@@ -15,6 +15,7 @@ mod packed;
 mod queue;
 mod retention;
 mod rows;
+mod schedules;
 mod schema;
 mod shards;
 mod source;

@@ -82,6 +82,11 @@ impl ShardsDialect for Sqlite {
         sqlx::query(AssertSqlSafe(forget)).bind(group).execute(connection).await.map(drop)
     }
 
+    async fn forget_lease(connection: &mut SqliteConnection, topic: &str, group: &str) -> sqlx::Result<()> {
+        let forget = format!("delete from {LEASES} where topic = ? and consumer_group = ?");
+        sqlx::query(AssertSqlSafe(forget)).bind(topic).bind(group).execute(connection).await.map(drop)
+    }
+
     async fn turn(connection: &mut SqliteConnection, tables: &Tables, turn: &Turn<'_>) -> sqlx::Result<bool> {
         // The first statement writes: a transaction that began with a read could not be sure to write.
         let mut transaction = connection.begin().await?;
@@ -91,9 +96,7 @@ impl ShardsDialect for Sqlite {
         let offsets = tables.offsets();
         for group in &turn.over {
             if group != turn.replaced.group {
-                let lease = format!("delete from {LEASES} where topic = ? and consumer_group = ?");
-                let lease = sqlx::query(AssertSqlSafe(lease)).bind(turn.replaced.topic);
-                lease.bind(group).execute(&mut *transaction).await?;
+                Self::forget_lease(&mut transaction, turn.replaced.topic, group).await?;
             }
             Self::forget_position(&mut transaction, tables, group).await?;
         }

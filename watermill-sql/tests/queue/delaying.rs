@@ -3,6 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+use watermill_core::{
+    FailurePolicy, Handler, MemoryBroker, RetryTopics, Router, components::DelayRelay, delay::DelayPublisher,
+    router::Phase,
+};
 
 use super::*;
 use crate::server::insert;
@@ -92,4 +96,69 @@ pub(crate) async fn a_time_that_no_column_holds_is_refused<S: Server>() {
         Ok(()) => assert_eq!(S::number(&pool, "select count(*) from watermill_t").await, 1),
         Err(error) => assert_eq!(error.kind(), PublishErrorKind::Message, "{error}"),
     }
+}
+
+pub(crate) async fn a_queue_keeps_delays_for_another_backend<S: Server>() {
+    let server = S::default();
+    let (pool, broker) = (server.connect().await, MemoryBroker::new());
+    let mut reminders = broker.subscriber().subscribe("reminders").await.unwrap();
+    let relay = DelayRelay::new(worker::<S>(&pool), "delayed", broker.publisher());
+    let router: Router = Router::new().merge(relay.handlers());
+    let control = router.control();
+    let running = tokio::spawn(router.run());
+    control.reached(Phase::Running).await;
+
+    let publisher = DelayPublisher::new(broker.publisher(), publisher::<S>(&pool), "delayed");
+    let due = SystemTime::now() + Duration::from_millis(700);
+    let late = Message::new("1").with_key("k").with_metadata("m", "n").delay_until(due);
+    publisher.publish("reminders", vec![late.clone(), Message::new("0")]).await.unwrap();
+    let first = next(&mut reminders).await;
+    assert_eq!(payload(&first), "0", "it was not delayed");
+    first.ack();
+    let second = next(&mut reminders).await;
+    assert!(SystemTime::now() >= due, "it came before it was due");
+    assert_eq!(*second.message(), late);
+    second.ack();
+    control.stop();
+    running.await.unwrap().unwrap();
+}
+
+pub(crate) async fn retries_wait_in_queues_and_outlive_the_router<S: Server>() {
+    let server = S::default();
+    let (pool, broker) = (server.connect().await, MemoryBroker::new());
+    let mut dead = worker::<S>(&pool).subscribe("failed").await.unwrap();
+    let retries = || {
+        let (queue, queued) = (publisher::<S>(&pool), worker::<S>(&pool));
+        RetryTopics::new(queue, queued, "retry")
+            .after([Duration::from_millis(300), Duration::from_millis(301)])
+            .then_dead_letter(publisher::<S>(&pool), "failed")
+            .giving_up_order()
+    };
+    let start = async || {
+        let handler = Handler::new("h", async || Err::<(), _>("always"))
+            .from(broker.subscriber().group("g"), "in")
+            .on_failure(FailurePolicy::nack().then_retry_topics(retries()));
+        let router = Router::new().add(handler);
+        let control = router.control();
+        let running = tokio::spawn(router.run());
+        control.reached(Phase::Running).await;
+        (control, running)
+    };
+    let (control, running) = start().await;
+    broker.publisher().publish("in", vec![Message::with_id("a", "1").with_key("k")]).await.unwrap();
+    while control.handler("h").unwrap().counts.postponed == 0 {
+        tokio::task::yield_now().await;
+    }
+    control.stop();
+    running.await.unwrap().unwrap();
+
+    let (control, running) = start().await;
+    let letter = next(&mut dead).await;
+    assert_eq!((letter.id().as_str(), letter.key().unwrap().as_ref()), ("a", b"k".as_ref()));
+    let attempts: u32 = letter.metadata().get("attempts_poisoned").unwrap().parse().unwrap();
+    assert!(attempts >= 3, "one from each topic: {attempts}");
+    assert_eq!(letter.metadata().get("topic_poisoned"), Some("in"));
+    letter.ack();
+    control.stop();
+    running.await.unwrap().unwrap();
 }

@@ -45,6 +45,8 @@ on_every_database! {
     delaying::a_delay_that_only_the_metadata_knows_is_waited_for,
     delaying::a_nacked_message_comes_again_after_its_delay_and_others_pass_it,
     delaying::a_time_that_no_column_holds_is_refused,
+    delaying::a_queue_keeps_delays_for_another_backend,
+    delaying::retries_wait_in_queues_and_outlive_the_router,
     ordering::a_key_waits_for_its_message_in_hand_and_others_go_on,
     ordering::a_nacked_or_delayed_message_holds_its_key,
     ordering::eight_workers_keep_the_order_of_keys_whatever_fails,

@@ -36,8 +36,10 @@ const CASES: &[Case] = &[
     Case { example: "first_app", cargo: BINARY, args: &[], expected: "first_app.txt" },
     Case { example: "own_layer", cargo: BINARY, args: &[], expected: "own_layer.txt" },
     Case { example: "queue_worker", cargo: BINARY, args: &[], expected: "queue_worker.txt" },
+    Case { example: "delayed_requeue", cargo: BINARY, args: &[], expected: "delayed_requeue.txt" },
     Case { example: "graceful_shutdown", cargo: BINARY, args: &[], expected: "graceful_shutdown.txt" },
     Case { example: "atomic_step", cargo: BINARY, args: &[], expected: "atomic_step.txt" },
+    Case { example: "schedules", cargo: BINARY, args: &[], expected: "schedules.txt" },
     Case { example: "webhook_in", cargo: WITH_HTTP, args: &[], expected: "webhook_in.txt" },
     Case {
         example: "testing_handlers",

@@ -23,12 +23,15 @@ pub(crate) const FLOORS: &[&str] = &[
     "fenced",
     "decorator",
     "dead_letter",
+    "delay",
     // Those who send and receive.
     "backend",
     "memory",
     // Those who handle.
     "router",
     "middleware",
+    // What is made of all of these.
+    "components",
 ];
 
 /// What `lib.rs` re-exports, each with the module that it comes from.

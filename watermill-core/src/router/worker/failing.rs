@@ -56,18 +56,36 @@ impl State<'_> {
                 self.decide(job, Outcome::Nack { delay });
             }
             Decision::DeadLetter(dead_letter) => {
-                tracing::warn!(
-                    handler = env.info.name,
-                    topic = env.info.subscribe_topic,
-                    message_id = job.trace.message_id(),
-                    dead_letter_topic = dead_letter.topic(),
-                    tries = job.tries,
-                    error = text,
-                    "the handler failed; the message goes to the dead-letter topic"
-                );
+                let acked_as = match dead_letter.delay() {
+                    None => {
+                        tracing::warn!(
+                            handler = env.info.name,
+                            topic = env.info.subscribe_topic,
+                            message_id = job.trace.message_id(),
+                            dead_letter_topic = dead_letter.topic(),
+                            tries = job.tries,
+                            error = text,
+                            "the handler failed; the message goes to the dead-letter topic"
+                        );
+                        AckedAs::DeadLettered(Reason::of(&*error))
+                    }
+                    Some(delay) => {
+                        tracing::warn!(
+                            handler = env.info.name,
+                            topic = env.info.subscribe_topic,
+                            message_id = job.trace.message_id(),
+                            retry_topic = dead_letter.topic(),
+                            tries = job.tries,
+                            ?delay,
+                            error = text,
+                            "the handler failed; the message will be handled again from the retry topic"
+                        );
+                        AckedAs::Postponed
+                    }
+                };
                 let (message, dead_letter) = (job.message(), dead_letter.clone());
                 let attempts = job.tries.max(job.attempt());
-                let job = job.acked_as(AckedAs::DeadLettered(Reason::of(&*error)));
+                let job = job.acked_as(acked_as);
                 let send = async move { dead_letter.send(message, error, attempts).await };
                 self.stage = Stage::DeadLettering(job, None, Box::pin(send));
             }

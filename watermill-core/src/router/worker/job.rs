@@ -30,6 +30,8 @@ pub(super) struct Job {
 pub(super) enum AckedAs {
     Done,
     DeadLettered(Reason),
+    /// It comes again from a retry topic.
+    Postponed,
     Dropped,
 }
 
@@ -104,6 +106,7 @@ impl AckedAs {
         match self {
             Self::Done => &counters.acked,
             Self::DeadLettered(reason) => counters.dead_lettered(reason),
+            Self::Postponed => &counters.postponed,
             Self::Dropped => &counters.dropped,
         }
     }

@@ -250,7 +250,9 @@ impl<'w> State<'w> {
     pub(super) fn accepted(&mut self, job: Job) {
         match job.acked_as {
             AckedAs::Done => self.succeeded(job),
-            AckedAs::DeadLettered(_) | AckedAs::Dropped => self.decide(job, Outcome::Ack),
+            AckedAs::DeadLettered(_) | AckedAs::Postponed | AckedAs::Dropped => {
+                self.decide(job, Outcome::Ack)
+            }
         }
     }
 

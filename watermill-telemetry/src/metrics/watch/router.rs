@@ -95,7 +95,7 @@ impl Look<'_> {
     ) {
         let whose = &*info.name;
         let (handler, subscriber) = (self.shared.name(whose), self.shared.name(&info.subscriber));
-        let acked = counts.acked + counts.dead_lettered + counts.dropped;
+        let acked = counts.acked + counts.dead_lettered + counts.postponed + counts.dropped;
         let nacked = counts.nacked + counts.rejected + counts.lost;
         self.total(whose, RECEIVED, &[&*handler, &*subscriber, "acked"], acked);
         self.total(whose, RECEIVED, &[&*handler, &*subscriber, "nacked"], nacked);
