@@ -27,13 +27,7 @@ mod http;
 use std::process::{Command, Output};
 
 /// Two draws of five crash, and the relay is killed now and then.
-#[cfg(any(
-    feature = "kafka",
-    feature = "pubsub",
-    feature = "nats",
-    feature = "amqp",
-    feature = "http"
-))]
+#[cfg(any(feature = "kafka", feature = "pubsub", feature = "nats", feature = "amqp", feature = "http"))]
 const WITH_MANY_FAULTS: &[&str] =
     &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
 
