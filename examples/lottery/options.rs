@@ -15,7 +15,7 @@ pub(crate) struct Options {
     pub(crate) database: DatabaseUrl,
 
     /// Where events are published: memory, and with the features of the same names kafka://HOST:PORT,
-    /// pubsub://PROJECT or http://HOST:PORT, where the prize service listens then.
+    /// pubsub://PROJECT, amqp://USER@HOST/VHOST or http://HOST:PORT, where the prize service listens then.
     #[arg(long, value_name = "URL", default_value = "memory")]
     pub(crate) broker: BrokerUrl,
 
@@ -72,6 +72,9 @@ pub(crate) enum BrokerUrl {
     /// Streams of Redis, by the URL of the server.
     #[cfg(feature = "redis")]
     Redis(String),
+    /// RabbitMQ, by its URL.
+    #[cfg(feature = "amqp")]
+    Amqp(String),
     /// NATS with JetStream, by the URL of a server.
     #[cfg(feature = "nats")]
     Nats(String),
@@ -87,6 +90,7 @@ fn brokers() -> String {
         (cfg!(feature = "kafka"), "kafka://HOST:PORT"),
         (cfg!(feature = "pubsub"), "pubsub://PROJECT"),
         (cfg!(feature = "redis"), "redis://HOST:PORT"),
+        (cfg!(feature = "amqp"), "amqp://USER@HOST/VHOST"),
         (cfg!(feature = "nats"), "nats://HOST:PORT"),
         (cfg!(feature = "http"), "http://HOST:PORT"),
     ];
@@ -134,6 +138,10 @@ impl FromStr for BrokerUrl {
             "redis" if rest.is_empty() => Err("name a server: redis://HOST:PORT".to_owned()),
             #[cfg(feature = "redis")]
             "redis" => Ok(Self::Redis(url.to_owned())),
+            #[cfg(feature = "amqp")]
+            "amqp" if rest.is_empty() => Err("name a server: amqp://USER@HOST/VHOST".to_owned()),
+            #[cfg(feature = "amqp")]
+            "amqp" => Ok(Self::Amqp(url.to_owned())),
             #[cfg(feature = "nats")]
             "nats" if rest.is_empty() => Err("name a server: nats://HOST:PORT".to_owned()),
             #[cfg(feature = "nats")]
@@ -155,6 +163,7 @@ fn missing_feature(scheme: &str) -> &'static str {
         "kafka" => "; build it with --features kafka",
         "pubsub" => "; build it with --features pubsub",
         "redis" => "; build it with --features redis",
+        "amqp" => "; build it with --features amqp",
         "nats" => "; build it with --features nats",
         "http" => "; build it with --features http",
         _ => "",

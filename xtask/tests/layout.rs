@@ -52,6 +52,11 @@ const BACKENDS: &[Backend] = &[
         conformance: "watermill-http/tests/conformance.rs",
     },
     Backend {
+        sources: "watermill-amqp/src",
+        index: "watermill-amqp/src/lib.rs",
+        conformance: "watermill-amqp/tests/conformance.rs",
+    },
+    Backend {
         sources: "watermill-gcp/src",
         index: "watermill-gcp/src/lib.rs",
         conformance: "watermill-gcp/tests/conformance.rs",

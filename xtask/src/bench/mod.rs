@@ -54,6 +54,8 @@ Benchmarks:
                 async-nats by hand
   http          messages per second posted in calls of 100, taken in by a route, and handled by a router, each
                 answered, against hyper's client and a route of axum by hand with as many requests at once
+  amqp          messages per second published to RabbitMQ in calls of 100 with confirms, read, and handled by a
+                router, against lapin by hand
 
 The first two are against a floor, a bare channel with a boxed service, beside the fastest rival, ruststream,
 in the same run; the ratio is a figure's value over its baseline's. Times have no limit here: they depend on
@@ -162,6 +164,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "redis", package: "watermill-redis", parts: &["redis"], ..BENCH },
     Bench { name: "nats", package: "watermill-nats", parts: &["nats"], ..BENCH },
     Bench { name: "http", package: "watermill-http", parts: &["http"], has_servers: true, ..BENCH },
+    Bench { name: "amqp", package: "watermill-amqp", parts: &["amqp"], ..BENCH },
 ];
 
 /// By so much the same code differs from one workload to another: one comparison of a topic's name more or less.

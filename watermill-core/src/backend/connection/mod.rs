@@ -119,6 +119,16 @@ impl<C: Connect> SharedConnection<C> {
         answer.map_err(|error| self.connect.classify(error))
     }
 
+    /// Lets go of the connection, for whoever says goodbye to the server. Calls that use it go on; the next one connects
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping it.
+    pub async fn release(&self) -> Option<C::Connection> {
+        self.open.lock().await.connection.take()
+    }
+
     /// Connects, unless another call has tried that since `failed` was counted.
     async fn connect(
         &self,

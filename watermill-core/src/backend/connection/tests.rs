@@ -79,6 +79,15 @@ async fn calls_share_a_connection_until_it_is_lost() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_let_go_is_made_again_by_the_next_call() {
+    let (_, connection) = server();
+    assert_eq!(connection.release().await, None);
+    assert_eq!(number(&connection).await.unwrap(), 1);
+    assert_eq!(connection.release().await, Some(1));
+    assert_eq!(number(&connection).await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn what_an_earlier_connection_says_late_does_not_end_the_next() {
     let (_, connection) = server();
     let late = Arc::new(Notify::new());
