@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use async_nats::{Client, Message, StatusCode, Subscriber, jetstream::consumer};
 use futures::{FutureExt as _, StreamExt as _, future::join};
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use watermill_core::backend::{Failure, Trouble};
 
@@ -16,6 +16,9 @@ use crate::{
 
 /// How long the server keeps a request.
 const EXPIRES: Duration = Duration::from_secs(30);
+/// How long to wait before asking again where all requests have ended without a message. The server ends none for
+/// nothing, but while another begins to lead it may end each at once.
+const PAUSE: Duration = Duration::from_millis(10);
 /// The header that says how much of an expired request was not fulfilled.
 const UNFULFILLED: &str = "Nats-Pending-Messages";
 
@@ -116,6 +119,9 @@ impl Pulls {
             next = self.arriving.next().now_or_never().flatten();
         }
         self.asked = self.asked.saturating_sub(messages.len());
+        if messages.is_empty() && self.asked == 0 {
+            sleep(PAUSE).await;
+        }
         Ok(Came::Messages(Arrived { messages, since }))
     }
 

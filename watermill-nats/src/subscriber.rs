@@ -71,8 +71,8 @@ impl Subscriber for NatsSubscriber {
             SharedOptions::default().record_batch(RECORD_BATCH).record_interval(config.ack_interval);
         let shared = Arc::new(Shared::new(topic, Some(&config.group), ledger, options));
         let options = TransportOptions::default()
-            // A fetch waits by itself.
-            .poll_interval(Duration::from_millis(1), Duration::from_millis(1))
+            // A fetch waits by itself, and what comes meanwhile is not to wait for another.
+            .poll_interval(Duration::ZERO, Duration::ZERO)
             .lease(Some(consumer.config.ack_wait))
             .retry(config.retry);
         self.open.start(BACKEND, shared, |shared, origin| {

@@ -70,8 +70,8 @@ impl Subscriber for CoreNatsSubscriber {
         let transport = CoreNatsTransport::new(self.client.clone(), arriving, self.config.timeout);
         let group = self.config.queue_group.as_deref();
         let shared = Shared::new(topic, group, ById::new(Nacks::ToServer), SharedOptions::default());
-        let at_once = Duration::from_millis(1);
-        let options = TransportOptions::default().poll_interval(at_once, at_once);
+        // A fetch waits by itself.
+        let options = TransportOptions::default().poll_interval(Duration::ZERO, Duration::ZERO);
         self.open.start(BACKEND, Arc::new(shared), |shared, origin| {
             backend::run(shared, origin, transport, options)
         })

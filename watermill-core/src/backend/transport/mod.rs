@@ -70,9 +70,11 @@ pub trait Transport: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TransportOptions {
-    /// The shortest pause after a fetch that found nothing. Default: 5 ms.
+    /// The shortest pause after a fetch that found fewer messages than there was room for. Default: 5 ms. Zero, with
+    /// a longest pause of zero, is for a transport whose fetch waits for messages by itself: it is called again at once,
+    /// so that one which returns nothing has to have waited.
     pub poll_interval_min: Duration,
-    /// The longest one: it doubles while nothing comes. Default: 250 ms.
+    /// The longest pause: it doubles while nothing comes. Default: 250 ms.
     pub poll_interval_max: Duration,
     /// How long the server keeps a message for us after a fetch or an extension; nothing is handed out later.
     /// `None`, the default, is for ever.
@@ -87,7 +89,7 @@ pub struct TransportOptions {
 }
 
 impl TransportOptions {
-    /// Sets the shortest and the longest pause between fetches that find nothing.
+    /// Sets [`poll_interval_min`](Self::poll_interval_min) and [`poll_interval_max`](Self::poll_interval_max).
     #[must_use]
     pub fn poll_interval(mut self, min: Duration, max: Duration) -> Self {
         (self.poll_interval_min, self.poll_interval_max) = (min, max);

@@ -101,11 +101,15 @@ impl Transport for Server {
 }
 
 fn subscribe(server: &Server, options: TransportOptions) -> Subscription {
+    subscribe_by(server.clone(), options)
+}
+
+fn subscribe_by(transport: impl Transport<Id = u32>, options: TransportOptions) -> Subscription {
     let ledger = ById::new(Nacks::ToServer);
     let shared = Arc::new(Shared::new("t", None, ledger, SharedOptions::default()));
     let registry = Registry::default();
     let (subscription, origin) = registry.open(Origin::builder("test", "t"), shared.clone()).unwrap();
-    tokio::spawn(run(shared, origin, server.clone(), options));
+    tokio::spawn(run(shared, origin, transport, options));
     subscription
 }
 
@@ -145,6 +149,45 @@ async fn an_idle_server_is_asked_less_and_less_often_and_at_once_when_it_wakes()
     server.publish([1]);
     next(&mut subscription).await.ack();
     assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+/// A server that keeps a fetch until there is something.
+struct Patient(Server);
+
+#[async_trait]
+impl Transport for Patient {
+    type Id = u32;
+
+    async fn fetch(&self, room: usize, closing: &CancellationToken) -> Result<Vec<Incoming<u32>>, Failure> {
+        while self.0.look(|inner| inner.waiting.is_empty()) {
+            tokio::select! {
+                () = closing.cancelled() => return Ok(Vec::new()),
+                () = self.0.1.notified() => {}
+            }
+        }
+        self.0.fetch(room, closing).await
+    }
+
+    async fn record(&self, settled: &mut Vec<Settled<u32>>) -> Result<(), Failure> {
+        self.0.record(settled).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_waits_by_itself_is_called_again_at_once_though_there_was_room_for_more() {
+    let server = Server::default();
+    let options = TransportOptions::default().poll_interval(Duration::ZERO, Duration::ZERO);
+    let mut subscription = subscribe_by(Patient(server.clone()), options);
+    subscription.set_window(Window::unordered(10.try_into().unwrap()));
+    let before = Instant::now();
+    for id in 0..5 {
+        server.publish([id]);
+        next(&mut subscription).await.ack();
+    }
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.look(|inner| inner.fetches), 5, "it is not asked in vain");
+    subscription.close().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
