@@ -1,6 +1,6 @@
 //! [`NatsSubscriber`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_nats::{Client, jetstream::consumer};
 use async_trait::async_trait;
@@ -71,8 +71,7 @@ impl Subscriber for NatsSubscriber {
             SharedOptions::default().record_batch(RECORD_BATCH).record_interval(config.ack_interval);
         let shared = Arc::new(Shared::new(topic, Some(&config.group), ledger, options));
         let options = TransportOptions::default()
-            // A fetch waits by itself, and what comes meanwhile is not to wait for another.
-            .poll_interval(Duration::ZERO, Duration::ZERO)
+            .fetch_waits()
             .lease(Some(consumer.config.ack_wait))
             .retry(config.retry);
         self.open.start(BACKEND, shared, |shared, origin| {

@@ -1,6 +1,6 @@
 //! [`RedisSubscriber`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use redis::Client;
@@ -62,8 +62,7 @@ impl Subscriber for RedisSubscriber {
         let transport = self.prepare(topic).await?;
         let shared = transport.shared.clone();
         let options = TransportOptions::default()
-            // A fetch waits by itself.
-            .poll_interval(Duration::from_millis(1), Duration::from_millis(1))
+            .fetch_waits()
             .lease(Some(self.config.visibility_timeout))
             .retry(self.config.retry);
         self.open.start(BACKEND, shared, |shared, origin| backend::run(shared, origin, transport, options))

@@ -1,6 +1,6 @@
 //! [`CoreNatsSubscriber`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_nats::Client;
 use async_trait::async_trait;
@@ -70,8 +70,7 @@ impl Subscriber for CoreNatsSubscriber {
         let transport = CoreNatsTransport::new(self.client.clone(), arriving, self.config.timeout);
         let group = self.config.queue_group.as_deref();
         let shared = Shared::new(topic, group, ById::new(Nacks::ToServer), SharedOptions::default());
-        // A fetch waits by itself.
-        let options = TransportOptions::default().poll_interval(Duration::ZERO, Duration::ZERO);
+        let options = TransportOptions::default().fetch_waits();
         self.open.start(BACKEND, Arc::new(shared), |shared, origin| {
             backend::run(shared, origin, transport, options)
         })

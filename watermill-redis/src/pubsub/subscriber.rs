@@ -1,6 +1,6 @@
 //! [`RedisPubSubSubscriber`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use redis::Client;
@@ -52,9 +52,7 @@ impl Subscriber for RedisPubSubSubscriber {
         let channel = Channel::start(self.client.clone(), self.config.clone(), Arc::new(shared));
         let channel = channel.await.map_err(|failure| failure.subscribing(topic))?;
         let shared = channel.shared.clone();
-        // A fetch waits by itself.
-        let at_once = Duration::from_millis(1);
-        let options = TransportOptions::default().poll_interval(at_once, at_once).retry(self.config.retry);
+        let options = TransportOptions::default().fetch_waits().retry(self.config.retry);
         self.open.start(BACKEND, shared, |shared, origin| backend::run(shared, origin, channel, options))
     }
 

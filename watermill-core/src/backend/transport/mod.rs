@@ -70,12 +70,13 @@ pub trait Transport: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TransportOptions {
-    /// The shortest pause after a fetch that found fewer messages than there was room for. Default: 5 ms. Zero, with
-    /// a longest pause of zero, is for a transport whose fetch waits for messages by itself: it is called again at once,
-    /// so that one which returns nothing has to have waited.
+    /// The shortest pause after a fetch that found fewer messages than there was room for. Default: 5 ms.
     pub poll_interval_min: Duration,
     /// The longest pause: it doubles while nothing comes. Default: 250 ms.
     pub poll_interval_max: Duration,
+    /// Whether a fetch waits for messages by itself: then it is called again at once when it has found any, and after a
+    /// millisecond otherwise. Default: false.
+    pub fetch_waits: bool,
     /// How long the server keeps a message for us after a fetch or an extension; nothing is handed out later.
     /// `None`, the default, is for ever.
     pub lease: Option<Duration>,
@@ -89,6 +90,15 @@ pub struct TransportOptions {
 }
 
 impl TransportOptions {
+    /// Says that a [fetch waits](Self::fetch_waits) for messages by itself.
+    #[must_use]
+    pub fn fetch_waits(mut self) -> Self {
+        // What returns nothing has to have waited; where it has not, for whatever reason, this keeps it from running hot.
+        const PAUSE: Duration = Duration::from_millis(1);
+        self.fetch_waits = true;
+        self.poll_interval(PAUSE, PAUSE)
+    }
+
     /// Sets [`poll_interval_min`](Self::poll_interval_min) and [`poll_interval_max`](Self::poll_interval_max).
     #[must_use]
     pub fn poll_interval(mut self, min: Duration, max: Duration) -> Self {
@@ -130,6 +140,7 @@ impl Default for TransportOptions {
         Self {
             poll_interval_min: Duration::from_millis(5),
             poll_interval_max: Duration::from_millis(250),
+            fetch_waits: false,
             lease: None,
             record_max: 1_000,
             retry: Backoff::default(),

@@ -120,11 +120,14 @@ impl<T: Transport> Driver<T> {
     fn fetched(&self, plan: &mut Plan, Fetched { asked, room, messages }: Fetched<T::Id>) {
         let now = Instant::now();
         let (min, max) = (self.options.poll_interval_min, self.options.poll_interval_max);
-        plan.poll_at = if messages.len() < room { now + plan.poll_interval } else { now };
-        plan.poll_interval = if messages.is_empty() { (plan.poll_interval * 2).min(max) } else { min };
         if messages.is_empty() {
+            plan.poll_at = now + plan.poll_interval;
+            plan.poll_interval = (plan.poll_interval * 2).min(max);
             return;
         }
+        plan.poll_interval = min;
+        let is_all = messages.len() < room && !self.options.fetch_waits;
+        plan.poll_at = if is_all { now + min } else { now };
         let mut state = self.shared.lock();
         if let Some(lease) = self.options.lease
             && state.ledger.is_empty()

@@ -176,7 +176,7 @@ impl Transport for Patient {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_waits_by_itself_is_called_again_at_once_though_there_was_room_for_more() {
     let server = Server::default();
-    let options = TransportOptions::default().poll_interval(Duration::ZERO, Duration::ZERO);
+    let options = TransportOptions::default().fetch_waits();
     let mut subscription = subscribe_by(Patient(server.clone()), options);
     subscription.set_window(Window::unordered(10.try_into().unwrap()));
     let before = Instant::now();
