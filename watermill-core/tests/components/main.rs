@@ -5,6 +5,7 @@ mod conformance;
 mod delaying;
 mod fan_in;
 mod fan_out;
+mod replay;
 mod requeuing;
 mod retry_topics;
 
