@@ -19,6 +19,7 @@ guide! {
     outbox: "outbox.md",
     inbox: "inbox.md",
     failure_policies: "failure-policies.md",
+    commands_and_events: "commands-and-events.md",
     writing_a_layer: "writing-a-layer.md",
     writing_a_backend: "writing-a-backend.md",
     operating: "operating.md",

@@ -27,6 +27,10 @@ impl Broker {
             BrokerUrl::Kafka(brokers) => Self::kafka(brokers),
             #[cfg(feature = "pubsub")]
             BrokerUrl::PubSub(project) => Self::pubsub(project).await,
+            #[cfg(feature = "redis")]
+            BrokerUrl::Redis(url) => Self::redis(url),
+            #[cfg(feature = "amqp")]
+            BrokerUrl::Amqp(url) => Self::amqp(url),
             #[cfg(feature = "nats")]
             BrokerUrl::Nats(url) => Self::nats(url).await,
             #[cfg(feature = "http")]
@@ -57,6 +61,23 @@ impl Broker {
         })
     }
 
+    /// The same on streams of Redis.
+    #[cfg(feature = "redis")]
+    fn redis(url: &str) -> Result<Self, BoxError> {
+        use watermill_core::MessageId;
+        use watermill_redis::{
+            RedisPublisher, RedisPublisherConfig, RedisSubscriber, RedisSubscriberConfig, StartPosition,
+        };
+
+        let server = redis::Client::open(url)?;
+        let group = format!("prizes-{}", MessageId::new());
+        let reading = RedisSubscriberConfig::new(group).start(StartPosition::Latest);
+        Ok(Self {
+            publisher: Arc::new(RedisPublisher::new(server.clone(), RedisPublisherConfig::default())?),
+            prizes: Arc::new(RedisSubscriber::new(server, reading)?),
+        })
+    }
+
     /// The same on Google Pub/Sub, where a group is a subscription.
     #[cfg(feature = "pubsub")]
     async fn pubsub(project: &str) -> Result<Self, BoxError> {
@@ -73,6 +94,27 @@ impl Broker {
         Ok(Self {
             publisher: Arc::new(PubSubPublisher::new(publishing).await?),
             prizes: Arc::new(PubSubSubscriber::new(reading).await?),
+        })
+    }
+
+    /// The same on RabbitMQ, where a group is a queue: one that goes when nobody has used it for an hour.
+    #[cfg(feature = "amqp")]
+    fn amqp(url: &str) -> Result<Self, BoxError> {
+        use watermill_amqp::{
+            AmqpPublisher, AmqpPublisherConfig, AmqpSubscriber, AmqpSubscriberConfig, Argument, Queue,
+            Topology,
+        };
+        use watermill_core::MessageId;
+
+        let topology = Topology::pub_sub().queue_of(|topic, group| {
+            let name = format!("{topic}_{}", group.unwrap_or_default());
+            Queue::new(name).argument("x-expires", Argument::Number(60 * 60 * 1_000))
+        });
+        let group = format!("prizes-{}", MessageId::new());
+        let reading = AmqpSubscriberConfig::new(url, topology.clone()).group(group);
+        Ok(Self {
+            publisher: Arc::new(AmqpPublisher::new(AmqpPublisherConfig::new(url, topology))?),
+            prizes: Arc::new(AmqpSubscriber::new(reading)?),
         })
     }
 

@@ -1,6 +1,9 @@
 //! [`Draw`]: one lottery, from the drawing of its winner to the announcement, or to the crash.
 
-use watermill_core::{Message, Publisher, PublisherExt, error::BoxError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use watermill_core::{Backoff, Message, Publisher, PublisherExt, error::BoxError};
 use watermill_forwarder::ForwarderPublisher;
 
 use crate::{
@@ -8,6 +11,9 @@ use crate::{
     database::Database,
     prize::{LotteryConcluded, TOPIC},
 };
+
+/// How long a broker may be away.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a draw stores its row and publishes its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +74,7 @@ impl Draw {
         publisher: &dyn Publisher,
         database: &dyn Database,
     ) -> Result<Outcome, BoxError> {
-        publisher.publish_one(TOPIC, self.event()?).await?;
+        announce(publisher, self.event()?).await?;
         if self.crashes {
             return Ok(Outcome::Crashed);
         }
@@ -86,7 +92,7 @@ impl Draw {
         if self.crashes {
             return Ok(Outcome::Crashed);
         }
-        publisher.publish_one(TOPIC, self.event()?).await?;
+        announce(publisher, self.event()?).await?;
         Ok(Outcome::Concluded)
     }
 
@@ -106,5 +112,21 @@ impl Draw {
     fn event(&self) -> Result<Message, BoxError> {
         let event = LotteryConcluded { lottery: self.lottery };
         Ok(Message::json(&event)?.with_key(self.lottery.to_string()))
+    }
+}
+
+/// Publishes an event. A broker that is away is waited for; whether it had taken the event, nobody knows then, and the prize
+/// service knows one that comes again.
+async fn announce(publisher: &dyn Publisher, event: Message) -> Result<(), BoxError> {
+    let (started, backoff) = (Instant::now(), Backoff::default().max(Duration::from_secs(1)));
+    let mut retries = 0;
+    loop {
+        match publisher.publish_one(TOPIC, event.clone()).await {
+            Err(error) if error.is_retryable() && started.elapsed() < PATIENCE => {
+                sleep(backoff.delay(retries)).await;
+                retries += 1;
+            }
+            published => return Ok(published?),
+        }
     }
 }

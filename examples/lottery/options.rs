@@ -15,7 +15,7 @@ pub(crate) struct Options {
     pub(crate) database: DatabaseUrl,
 
     /// Where events are published: memory, and with the features of the same names kafka://HOST:PORT,
-    /// pubsub://PROJECT or http://HOST:PORT, where the prize service listens then.
+    /// pubsub://PROJECT, amqp://USER@HOST/VHOST or http://HOST:PORT, where the prize service listens then.
     #[arg(long, value_name = "URL", default_value = "memory")]
     pub(crate) broker: BrokerUrl,
 
@@ -69,6 +69,12 @@ pub(crate) enum BrokerUrl {
     /// Google Pub/Sub, by a project; on an emulator if `PUBSUB_EMULATOR_HOST` names one.
     #[cfg(feature = "pubsub")]
     PubSub(String),
+    /// Streams of Redis, by the URL of the server.
+    #[cfg(feature = "redis")]
+    Redis(String),
+    /// RabbitMQ, by its URL.
+    #[cfg(feature = "amqp")]
+    Amqp(String),
     /// NATS with JetStream, by the URL of a server.
     #[cfg(feature = "nats")]
     Nats(String),
@@ -83,6 +89,8 @@ fn brokers() -> String {
         (true, "memory"),
         (cfg!(feature = "kafka"), "kafka://HOST:PORT"),
         (cfg!(feature = "pubsub"), "pubsub://PROJECT"),
+        (cfg!(feature = "redis"), "redis://HOST:PORT"),
+        (cfg!(feature = "amqp"), "amqp://USER@HOST/VHOST"),
         (cfg!(feature = "nats"), "nats://HOST:PORT"),
         (cfg!(feature = "http"), "http://HOST:PORT"),
     ];
@@ -126,6 +134,14 @@ impl FromStr for BrokerUrl {
             "pubsub" if rest.is_empty() => Err("name a project: pubsub://PROJECT".to_owned()),
             #[cfg(feature = "pubsub")]
             "pubsub" => Ok(Self::PubSub(rest.to_owned())),
+            #[cfg(feature = "redis")]
+            "redis" if rest.is_empty() => Err("name a server: redis://HOST:PORT".to_owned()),
+            #[cfg(feature = "redis")]
+            "redis" => Ok(Self::Redis(url.to_owned())),
+            #[cfg(feature = "amqp")]
+            "amqp" if rest.is_empty() => Err("name a server: amqp://USER@HOST/VHOST".to_owned()),
+            #[cfg(feature = "amqp")]
+            "amqp" => Ok(Self::Amqp(url.to_owned())),
             #[cfg(feature = "nats")]
             "nats" if rest.is_empty() => Err("name a server: nats://HOST:PORT".to_owned()),
             #[cfg(feature = "nats")]
@@ -146,6 +162,8 @@ fn missing_feature(scheme: &str) -> &'static str {
         "mysql" | "mariadb" => "; build it with --features mysql",
         "kafka" => "; build it with --features kafka",
         "pubsub" => "; build it with --features pubsub",
+        "redis" => "; build it with --features redis",
+        "amqp" => "; build it with --features amqp",
         "nats" => "; build it with --features nats",
         "http" => "; build it with --features http",
         _ => "",

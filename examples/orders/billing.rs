@@ -45,7 +45,8 @@ pub(crate) fn router<D: Database>(
         .layer(TimeoutLayer::new(TIMEOUT))
         // Inside of the time limit: a step that takes too long is rolled back.
         .layer(inbox.layer())
-        .on_failure(FailurePolicy::retry(RETRIES).then_dead_letter(dead_letters, DEAD));
+        .on_failure(FailurePolicy::retry(RETRIES).then_dead_letter(dead_letters, DEAD))
+        .documented();
     Ok(metrics.on(Router::new()).plugin(inbox).add(bill))
 }
 

@@ -17,6 +17,9 @@ const SCHEMA: &str = "
 /// A database that the service runs on. A statement is checked by the types of its own database, so each is written once for
 /// all of them and compiled for each.
 pub(crate) trait Database: SqlDatabase {
+    /// A pool that connects when it is first used.
+    fn pool(url: &str) -> sqlx::Result<Pool<Self>>;
+
     /// Connects, and makes the tables that are missing.
     async fn open(url: &str) -> Result<Pool<Self>, BoxError>;
 
@@ -37,12 +40,19 @@ pub(crate) trait Database: SqlDatabase {
 }
 
 macro_rules! database {
-    ($database:ty, |$url:ident| $connect:expr) => {
+    ($database:ty, |$url:ident| $pool:expr) => {
         impl Database for $database {
-            async fn open($url: &str) -> Result<Pool<Self>, BoxError> {
-                let pool = $connect.await.map_err(|error| format!("open {}: {error}", $url))?;
-                sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-                Ok(pool)
+            fn pool($url: &str) -> sqlx::Result<Pool<Self>> {
+                $pool
+            }
+
+            async fn open(url: &str) -> Result<Pool<Self>, BoxError> {
+                let open = async {
+                    let pool = Self::pool(url)?;
+                    sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+                    Ok::<_, sqlx::Error>(pool)
+                };
+                open.await.map_err(|error| format!("open {url}: {error}").into())
             }
 
             async fn insert_order(connection: &mut Self::Connection, order: &Order) -> sqlx::Result<bool> {
@@ -69,13 +79,11 @@ macro_rules! database {
 
 database!(sqlx::Sqlite, |url| {
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-    async {
-        let options: SqliteConnectOptions = url.parse()?;
-        // Whoever reads waits for nobody who writes.
-        let options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
-        sqlx::SqlitePool::connect_with(options).await
-    }
+    let options: SqliteConnectOptions = url.parse()?;
+    // Whoever reads waits for nobody who writes.
+    let options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+    Ok(sqlx::SqlitePool::connect_lazy_with(options))
 });
 
 #[cfg(feature = "postgres")]
-database!(sqlx::Postgres, |url| sqlx::PgPool::connect(url));
+database!(sqlx::Postgres, |url| sqlx::PgPool::connect_lazy(url));

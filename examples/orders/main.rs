@@ -23,10 +23,17 @@
 //! DATABASE_URL=postgres://postgres@localhost/orders BROKER_URL=kafka://localhost:9092 \
 //!     cargo run --bin orders --features orders,postgres,kafka
 //! ```
+//!
+//! What it is made of, without connecting to anything, for people, for Graphviz, and as a document of AsyncAPI:
+//!
+//! ```sh
+//! cargo run --bin orders --features orders -- describe # or: describe dot | json | asyncapi | bill
+//! ```
 
 mod billing;
 mod broker;
 mod database;
+mod describe;
 mod order;
 mod settings;
 mod shop;
@@ -71,11 +78,25 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), BoxError> {
     let settings = Settings::from_env()?;
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let describe = match &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+        [] => None,
+        ["describe"] => Some("text"),
+        ["describe", what] => Some(*what),
+        _ => return Err("understand the arguments: `describe` alone or with what to print, or none".into()),
+    };
     match settings.database.split(':').next() {
-        Some("sqlite") => serve::<Sqlite>(&settings).await,
+        Some("sqlite") => start::<Sqlite>(&settings, describe).await,
         #[cfg(feature = "postgres")]
-        Some("postgres" | "postgresql") => serve::<sqlx::Postgres>(&settings).await,
+        Some("postgres" | "postgresql") => start::<sqlx::Postgres>(&settings, describe).await,
         _ => Err(format!("open {}: this build has no such database", settings.database).into()),
+    }
+}
+
+async fn start<D: Database>(settings: &Settings, describe: Option<&str>) -> Result<(), BoxError> {
+    match describe {
+        Some(what) => describe::print::<D>(settings, what),
+        None => serve::<D>(settings).await,
     }
 }
 

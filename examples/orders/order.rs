@@ -1,5 +1,6 @@
 //! What is said about an order.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where orders are announced.
@@ -8,7 +9,7 @@ pub(crate) const ORDERS_PLACED: &str = "orders.placed";
 pub(crate) const INVOICES_DUE: &str = "invoices.due";
 
 /// An order, as a customer sends it and as it is announced.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub(crate) struct Order {
     /// Chosen by the customer, so that an order that is sent again is known.
     pub(crate) id: String,
@@ -17,7 +18,7 @@ pub(crate) struct Order {
 }
 
 /// What a customer has to pay.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub(crate) struct Invoice {
     pub(crate) order: String,
     pub(crate) cents: i64,

@@ -12,6 +12,18 @@ mod kafka;
 #[path = "lottery/pubsub.rs"]
 mod pubsub;
 
+#[cfg(any(feature = "kafka", feature = "redis"))]
+#[path = "lottery/faults.rs"]
+mod faults;
+
+#[cfg(feature = "redis")]
+#[path = "lottery/redis.rs"]
+mod redis;
+
+#[cfg(feature = "amqp")]
+#[path = "lottery/amqp.rs"]
+mod amqp;
+
 #[cfg(feature = "nats")]
 #[path = "lottery/nats.rs"]
 mod nats;
@@ -23,7 +35,14 @@ mod http;
 use std::process::{Command, Output};
 
 /// Two draws of five crash, and the relay is killed now and then.
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "nats", feature = "http"))]
+#[cfg(any(
+    feature = "kafka",
+    feature = "pubsub",
+    feature = "redis",
+    feature = "nats",
+    feature = "amqp",
+    feature = "http"
+))]
 const WITH_MANY_FAULTS: &[&str] =
     &["--seed", "1", "--draws", "150", "--pace", "0ms", "--failure-rate", "0.4"];
 

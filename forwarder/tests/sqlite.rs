@@ -2,19 +2,25 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use futures::StreamExt;
 use sqlx::{
     Row, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use watermill_core::{Message, Publisher, Subscriber, error::PublishErrorKind};
+use watermill_core::{
+    FailurePolicy, MemoryBroker, Message, Publisher, Router, State, Subscriber,
+    cqrs::{CommandBus, CommandProcessor, EventBus, Events, Named, Topics, TypedBus},
+    error::{BoxError, PublishErrorKind},
+    router::Phase,
+};
 use watermill_forwarder::{
     DEFAULT_TOPIC, Envelope, Forwarder, ForwarderConfig, ForwarderError, ForwarderPublisher, ForwarderReport,
 };
-use watermill_sql::{SqlPublisher, SqlSubscriber, SqlSubscriberConfig};
-use watermill_testkit::RecordingPublisher;
+use watermill_sql::{SqlInbox, SqlInboxConfig, SqlPublisher, SqlSubscriber, SqlSubscriberConfig, Tx};
+use watermill_testkit::{RecordingPublisher, patience};
 
 /// A database with an outbox and a table of orders.
 struct Shop {
@@ -85,6 +91,88 @@ impl Relay {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+/// An event, for a bus.
+#[derive(serde::Serialize)]
+struct OrderPlaced {
+    id: u32,
+}
+
+impl Named for OrderPlaced {
+    const NAME: &'static str = "OrderPlaced";
+}
+
+#[tokio::test]
+async fn a_bus_publishes_within_a_transaction_what_is_relayed_if_that_is_committed() {
+    let shop = Shop::open().await;
+    let elsewhere = RecordingPublisher::new();
+    let events = EventBus::new(elsewhere.clone(), Topics::prefixed("events."));
+    for (id, commit) in [(1, false), (2, true)] {
+        let mut tx = shop.pool.begin().await.unwrap();
+        let outbox = ForwarderPublisher::new(SqlPublisher::in_transaction(&mut tx));
+        events.through(outbox).publish(&OrderPlaced { id }).await.unwrap();
+        if commit {
+            tx.commit().await.unwrap();
+        }
+    }
+    let destination = RecordingPublisher::new();
+    let relay = shop.relay(&destination);
+    destination.await_published(1).await;
+    assert_eq!(relay.stop().await.forwarded, 1);
+    let published = destination.published("events.OrderPlaced");
+    assert_eq!(published[0].payload(), r#"{"id":2}"#);
+    assert_eq!(published[0].metadata().get("name"), Some("OrderPlaced"));
+    assert!(elsewhere.calls().is_empty());
+}
+
+/// A command, for a handler.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct PlaceOrder {
+    id: u32,
+}
+
+impl Named for PlaceOrder {
+    const NAME: &'static str = "PlaceOrder";
+}
+
+#[tokio::test]
+async fn a_handler_of_commands_has_its_row_and_its_event_in_one_atomic_step() {
+    async fn place(
+        command: PlaceOrder,
+        mut tx: Tx<Sqlite>,
+        State(placed): State<TypedBus<OrderPlaced, Events>>,
+    ) -> Result<Message, BoxError> {
+        sqlx::query("insert into orders (id) values (?)").bind(command.id).execute(&mut *tx).await?;
+        if command.id == 1 {
+            return Err("there is nothing left".into());
+        }
+        Ok(placed.message(&OrderPlaced { id: command.id })?)
+    }
+    let (shop, broker) = (Shop::open().await, MemoryBroker::new());
+    let inbox = SqlInbox::new(shop.pool.clone(), SqlInboxConfig::default()).unwrap();
+    let placed = SqlSubscriber::new(shop.pool.clone(), SqlSubscriberConfig::default()).unwrap();
+    let mut placed = placed.subscribe("placed").await.unwrap();
+    let events = EventBus::new(RecordingPublisher::new(), Topics::one("placed"));
+    let commands = CommandProcessor::new(broker.subscriber(), Topics::by_name());
+    let handler = commands
+        .handler("place", place)
+        .to_topic("placed")
+        .layer(inbox.layer())
+        .on_failure(FailurePolicy::retry(0).then_drop());
+    let router = Router::new().with_state(events.typed::<OrderPlaced>().unwrap()).plugin(inbox).add(handler);
+    let control = router.control();
+    let running = tokio::spawn(router.run());
+    control.reached(Phase::Running).await;
+    let bus = CommandBus::new(broker.publisher(), Topics::by_name());
+    bus.send_all(&[PlaceOrder { id: 1 }, PlaceOrder { id: 2 }]).await.unwrap();
+    let event = timeout(patience(), placed.next()).await.expect("it comes in time").unwrap().unwrap();
+    assert_eq!(event.payload(), r#"{"id":2}"#);
+    event.ack();
+    assert_eq!(shop.orders().await, [2]);
+    placed.close().await.unwrap();
+    control.stop();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]

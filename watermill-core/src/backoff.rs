@@ -1,6 +1,8 @@
 //! [`Backoff`]: how long to wait before trying again.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 /// A schedule of waits that grow up to a maximum, with jitter.
 ///
@@ -70,6 +72,32 @@ impl Default for Backoff {
     }
 }
 
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.initial)?;
+        if self.multiplier > 1.0 && self.max > self.initial {
+            write!(f, ", then {} times longer each time, up to {:?}", self.multiplier, self.max)?;
+        }
+        if self.jitter > 0.0 {
+            write!(f, ", more or less by up to {:.0} %", self.jitter * 100.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// To look at: times in milliseconds.
+impl Serialize for Backoff {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let mut fields = serializer.serialize_struct("Backoff", 4)?;
+        fields.serialize_field("initial_ms", &ms(self.initial))?;
+        fields.serialize_field("max_ms", &ms(self.max))?;
+        fields.serialize_field("multiplier", &self.multiplier)?;
+        fields.serialize_field("jitter", &self.jitter)?;
+        fields.end()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +118,15 @@ mod tests {
             let delay = backoff.delay(0).as_millis();
             assert!((50..=150).contains(&delay), "{delay}");
         }
+    }
+
+    #[test]
+    fn it_is_said_in_words_how_long_the_waits_are() {
+        let backoff = Backoff::default();
+        assert_eq!(
+            backoff.to_string(),
+            "100ms, then 2 times longer each time, up to 30s, more or less by up to 20 %"
+        );
+        assert_eq!(Backoff::constant(Duration::from_secs(1)).to_string(), "1s");
     }
 }

@@ -4,7 +4,9 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod cloud_events;
 pub mod components;
+pub mod cqrs;
 pub mod dead_letter;
 pub mod decorator;
 pub mod delay;
@@ -21,6 +23,7 @@ pub mod metadata_keys;
 pub mod middleware;
 mod panic;
 pub mod publisher;
+pub mod request_reply;
 pub mod router;
 mod settle;
 pub mod subscriber;

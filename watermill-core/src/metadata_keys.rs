@@ -5,6 +5,24 @@ pub const CORRELATION_ID: &str = "correlation_id";
 /// The id of the message that was being handled when this one was made. Ours.
 pub const CAUSATION_ID: &str = "causation_id";
 
+/// What a command or an event is: the name of its type, `orders.OrderPlaced` or any other text.
+pub const NAME: &str = "name";
+/// Which version of its type a command or an event is, in decimal; without it, the first. Ours.
+pub const SCHEMA_VERSION: &str = "schema_version";
+/// The media type of the payload: `application/json`. Ours.
+pub const CONTENT_TYPE: &str = "content_type";
+
+/// Which request a command or a reply belongs to.
+pub const REQUEST_REPLY_OPERATION_ID: &str = "_watermill_requestreply_op_id";
+/// Whether the handler of a request has failed: `0` or `1`.
+pub const REQUEST_REPLY_HAS_ERROR: &str = "_watermill_requestreply_has_error";
+/// The text of its error.
+pub const REQUEST_REPLY_ERROR: &str = "_watermill_requestreply_error";
+/// Its error as JSON, where the error is of a type that can be sent. Ours.
+pub const REQUEST_REPLY_ERROR_DETAILS: &str = "_watermill_requestreply_error_details";
+/// The topic that a requester wants its replies on, where that is not the responder's own. Ours.
+pub const REQUEST_REPLY_TOPIC: &str = "_watermill_requestreply_topic";
+
 /// Why a message was dead-lettered: the error's text.
 pub const REASON_POISONED: &str = "reason_poisoned";
 /// The topic it was consumed from.

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::{Message, Subscription, error::SubscribeError, subscription::SubscriptionStatus};
 
@@ -165,7 +165,8 @@ pub struct SubscriberCapabilities {
 }
 
 /// How often a message reaches a consumer group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DeliveryGuarantee {
     /// Until it is acked or rejected.
@@ -176,7 +177,8 @@ pub enum DeliveryGuarantee {
 }
 
 /// How far a subscription keeps order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ordering {
     /// Not at all.

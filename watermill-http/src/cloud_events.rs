@@ -1,16 +1,9 @@
 //! The attributes of CloudEvents 1.0 in binary mode: a header each.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use watermill_core::{Metadata, error::BoxError};
+use watermill_core::{Metadata, cloud_events, error::BoxError, metadata_keys};
 
-const VERSION: HeaderName = HeaderName::from_static("ce-specversion");
-const ID: HeaderName = HeaderName::from_static("ce-id");
-const SOURCE: HeaderName = HeaderName::from_static("ce-source");
-const TYPE: HeaderName = HeaderName::from_static("ce-type");
-const PARTITION_KEY: HeaderName = HeaderName::from_static("ce-partitionkey");
-
-/// The metadata entry that names an event.
-const NAME: &str = "name";
+const VERSION: HeaderName = HeaderName::from_static(cloud_events::SPEC_VERSION);
 
 /// What the attributes of an event say.
 pub(crate) struct Event {
@@ -32,12 +25,11 @@ pub(crate) fn write(
     if id.is_empty() {
         return Err("a cloud event needs an id".to_owned());
     }
-    let name = metadata.get(NAME).filter(|name| !name.is_empty());
-    let mut attributes = vec![(VERSION, "1.0"), (ID, id), (SOURCE, source), (TYPE, name.unwrap_or(topic))];
+    let name = metadata.get(metadata_keys::NAME).filter(|name| !name.is_empty());
     // A key of other bytes travels in the metadata alone.
     let key = key.and_then(|key| str::from_utf8(key).ok()).filter(|key| !key.is_empty());
-    attributes.extend(key.map(|key| (PARTITION_KEY, key)));
-    for (name, text) in attributes {
+    for (name, text) in cloud_events::attributes(id, source, name.unwrap_or(topic), key) {
+        let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
         headers.insert(name, HeaderValue::try_from(encode(text)).map_err(|error| error.to_string())?);
     }
     Ok(())
@@ -55,10 +47,11 @@ pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Event>, BoxError> {
             decode(value.as_bytes()).map_err(|why| format!("its header {name} {why}"))?,
         );
     }
-    let id = metadata.remove(ID.as_str()).filter(|id| !id.is_empty()).ok_or("the cloud event has no id")?;
-    let partition_key = metadata.get(PARTITION_KEY.as_str()).map(str::to_owned);
-    let name = metadata.get(TYPE.as_str()).ok_or("the cloud event has no type")?.to_owned();
-    metadata.insert(NAME, name);
+    let id =
+        metadata.remove(cloud_events::ID).filter(|id| !id.is_empty()).ok_or("the cloud event has no id")?;
+    let partition_key = metadata.get(cloud_events::PARTITION_KEY).map(str::to_owned);
+    let name = metadata.get(cloud_events::TYPE).ok_or("the cloud event has no type")?.to_owned();
+    metadata.insert(metadata_keys::NAME, name);
     Ok(Some(Event { id, partition_key, metadata }))
 }
 
@@ -124,8 +117,8 @@ mod tests {
     fn the_topic_is_the_type_of_what_has_no_name() {
         let mut headers = HeaderMap::new();
         write(&mut headers, "/shop", "orders", "1", None, &Metadata::new()).unwrap();
-        assert_eq!(headers[TYPE], "orders");
-        assert!(!headers.contains_key(PARTITION_KEY));
+        assert_eq!(headers[cloud_events::TYPE], "orders");
+        assert!(!headers.contains_key(cloud_events::PARTITION_KEY));
     }
 
     #[test]

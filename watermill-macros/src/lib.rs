@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod debug_handler;
+mod named;
 mod options;
 
 use proc_macro::TokenStream;
@@ -88,4 +89,42 @@ pub fn debug_handler(options: TokenStream, function: TokenStream) -> TokenStream
 #[proc_macro_attribute]
 pub fn debug_batch_handler(options: TokenStream, function: TokenStream) -> TokenStream {
     expand(Kind::Batch, options.into(), function.into()).into()
+}
+
+/// Implements [`Named`]: what a type of commands or events is called on the wire.
+///
+/// ```
+/// use watermill_core::cqrs::Named;
+///
+/// #[derive(Named)]
+/// struct RoomBooked; // "RoomBooked"
+///
+/// #[derive(Named)]
+/// #[named(go = "hotel.BookRoom", version = 2, key = guest)]
+/// struct BookRoom {
+///     guest: String,
+/// }
+///
+/// assert_eq!((RoomBooked::NAME, BookRoom::NAME, BookRoom::VERSION), ("RoomBooked", "hotel.BookRoom", 2));
+/// assert_eq!(BookRoom { guest: "Ada".to_owned() }.key().unwrap(), "Ada");
+/// ```
+///
+/// | in `#[named(..)]` | |
+/// |---|---|
+/// | `"any.name"` | its name, where that is not the type's own |
+/// | `go = "package.Type"` | the same, and the compiler refuses what Go's Watermill would not write |
+/// | `version = 2` | the version of its schema |
+/// | `key = field` | the field, of any type that is `Display`, whose text is a value's key |
+///
+/// ```compile_fail
+/// # use watermill_core::cqrs::Named;
+/// #[derive(Named)]
+/// #[named(go = "github.com/shop/hotel.BookRoom")] // Go writes `hotel.BookRoom`
+/// struct BookRoom;
+/// ```
+///
+/// [`Named`]: https://docs.rs/watermill-core/latest/watermill_core/cqrs/trait.Named.html
+#[proc_macro_derive(Named, attributes(named))]
+pub fn derive_named(input: TokenStream) -> TokenStream {
+    named::expand(input.into()).into()
 }

@@ -7,11 +7,13 @@ mod connection;
 mod error;
 mod marshaler;
 mod publisher;
+mod pubsub;
 mod settle;
 mod subscriber;
 
 pub use config::{RedisPublisherConfig, RedisSubscriberConfig, StartPosition};
 pub use publisher::RedisPublisher;
+pub use pubsub::*;
 pub use subscriber::RedisSubscriber;
 
 /// The backend's short name.

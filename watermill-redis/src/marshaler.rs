@@ -8,8 +8,8 @@ use watermill_core::{
     metadata_keys::MESSAGE_UUID,
 };
 
-const METADATA: &str = "metadata";
-const PAYLOAD: &str = "payload";
+pub(crate) const METADATA: &str = "metadata";
+pub(crate) const PAYLOAD: &str = "payload";
 
 /// The fields of an entry.
 pub(crate) type Fields = [(&'static str, Bytes); 3];

@@ -80,8 +80,8 @@ impl PrivateServer {
             .unwrap_or_else(|why| panic!("kill {}: {why}", self.service.name));
     }
 
-    /// Stops its process where it stands: it keeps its connections and answers nobody. Only those of Kafka and NATS are
-    /// frozen here.
+    /// Stops its process where it stands: it keeps its connections and answers nobody. Not every
+    /// service has that.
     ///
     /// # Panics
     ///
@@ -101,6 +101,28 @@ impl PrivateServer {
     pub fn thaw(&self) {
         run("thaw", self.service, &[&self.folder])
             .unwrap_or_else(|why| panic!("thaw {}: {why}", self.service.name));
+    }
+
+    /// Has it believe that it has run out of memory. Only RabbitMQ is alarmed here.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn alarm(&self) {
+        run("alarm", self.service, &[&self.folder])
+            .unwrap_or_else(|why| panic!("alarm {}: {why}", self.service.name));
+    }
+
+    /// Ends the alarm.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[track_caller]
+    pub fn calm(&self) {
+        run("calm", self.service, &[&self.folder])
+            .unwrap_or_else(|why| panic!("calm {}: {why}", self.service.name));
     }
 
     /// Starts it again, with the data that it has stored, and as durable as it was.

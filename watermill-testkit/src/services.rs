@@ -56,6 +56,8 @@ impl Service {
     pub const PUBSUB: Self = Self::new("pubsub", "WATERMILL_TEST_PUBSUB_EMULATOR");
     /// Redis or Valkey, as a URL.
     pub const REDIS: Self = Self::new("redis", "WATERMILL_TEST_REDIS_URL");
+    /// RabbitMQ, as a URL with a user that may declare what it likes.
+    pub const RABBITMQ: Self = Self::new("rabbitmq", "WATERMILL_TEST_RABBITMQ_URL");
     /// NATS with JetStream, as a URL.
     pub const NATS: Self = Self::new("nats", "WATERMILL_TEST_NATS_URL");
 

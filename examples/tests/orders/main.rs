@@ -80,6 +80,31 @@ async fn settings_that_cannot_be_met_are_refused_with_the_reason() {
     }
 }
 
+#[tokio::test]
+async fn it_describes_itself_without_connecting_to_anything() {
+    let settings = HashMap::from([
+        ("DATABASE_URL", "sqlite:/nowhere/orders.db".to_owned()),
+        ("BROKER_URL", "memory".to_owned()),
+    ]);
+    let described = async |what| in_time(service::output(&settings, &["describe", what])).await;
+    let text = described("text").await;
+    assert!(text.starts_with("memory:orders.placed -> "), "{text}");
+    assert!(text.contains("(on failure: retry 5 times, then dead-letter to \"billing.dead\")"), "{text}");
+    assert!(described("dot").await.contains("\"handler bill\" -> \"invoices.due\""));
+    assert!(described("bill").await.contains("publishes  Invoice to invoices.due, by one of its layers"));
+    let document: serde_json::Value = serde_json::from_str(&described("asyncapi").await).unwrap();
+    assert_eq!(
+        document["components"]["schemas"]["Order"]["required"],
+        serde_json::json!(["id", "customer", "cents"])
+    );
+    assert_eq!(
+        document["channels"]["invoices.due"]["messages"]["Invoice"]["$ref"],
+        "#/components/messages/Invoice"
+    );
+    let json: serde_json::Value = serde_json::from_str(&described("json").await).unwrap();
+    assert_eq!(json["handlers"][0]["consumes"], serde_json::json!(["Order"]));
+}
+
 /// A file in `folder`, the broker in memory, and a free port.
 fn on_sqlite(folder: &tempfile::TempDir) -> HashMap<&'static str, String> {
     let database = format!("sqlite:{}", folder.path().join("orders.db").display());

@@ -52,6 +52,13 @@ pub(crate) async fn refused(settings: &HashMap<&'static str, String>) -> String 
     String::from_utf8(output.stderr).expect("it is text")
 }
 
+/// What a service prints that ends by itself.
+pub(crate) async fn output(settings: &HashMap<&'static str, String>, arguments: &[&str]) -> String {
+    let output = command(settings).args(arguments).output().await.expect("the service starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
 fn command(settings: &HashMap<&'static str, String>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orders"));
     command.envs(settings).env("RUST_LOG", "warn").kill_on_drop(true);

@@ -32,6 +32,11 @@ pub enum SubscribeErrorKind {
     /// A record could not be read as a message. The backend has put it aside or holds at it, as its
     /// documentation says; it is not lost.
     Undecodable,
+    /// Messages may have been missed, and nobody has them any more: of a subscription that is delivered to
+    /// [at most once](crate::subscriber::DeliveryGuarantee::AtMostOnce), because its connection was lost or messages came faster
+    /// than they were taken. It is said when messages come again. Whoever keeps something by what comes, a cache, drops all
+    /// of it then; see [`OnMissed`](crate::decorator::OnMissed).
+    Missed,
     /// This backend, or this configuration of it, does not do what was asked.
     Unsupported,
     /// The backend refused for good, for want of permission for instance.
@@ -75,7 +80,10 @@ impl SubscribeError {
 
     /// Whether subscribing again, or going on with the subscription, may succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind(), SubscribeErrorKind::Unavailable | SubscribeErrorKind::Undecodable)
+        matches!(
+            self.kind(),
+            SubscribeErrorKind::Unavailable | SubscribeErrorKind::Undecodable | SubscribeErrorKind::Missed
+        )
     }
 }
 
@@ -88,6 +96,7 @@ impl fmt::Display for SubscribeError {
             SubscribeErrorKind::Config => "the configuration cannot work",
             SubscribeErrorKind::Unavailable => "the backend is unavailable",
             SubscribeErrorKind::Undecodable => "a record is not a message",
+            SubscribeErrorKind::Missed => "messages may have been missed",
             SubscribeErrorKind::Unsupported => "the backend does not support this",
             SubscribeErrorKind::Refused => "the backend refused",
         })?;

@@ -24,6 +24,8 @@ pub struct HandlerInfo {
     pub publish_topic: Option<String>,
     /// The short name of the backend its outputs go to, if it has one.
     pub publisher: Option<String>,
+    /// What no other handler of its router may do as well: in words.
+    pub(crate) claims: Vec<String>,
     /// Who makes the spans of what it handles, in place of the router.
     pub(crate) spans: Option<SharedSpans>,
 }
@@ -43,6 +45,7 @@ impl HandlerInfo {
             subscriber: subscriber.into(),
             publish_topic: None,
             publisher: None,
+            claims: Vec::new(),
             spans: None,
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod delay;
 mod extensions;
 mod handler_info;
 mod id;
+pub(crate) mod json;
 mod metadata;
 mod record;
 pub(crate) mod spans;
@@ -111,7 +112,7 @@ impl Message {
     /// What `serde_json` reports when `value` cannot be represented, a map with keys that are not
     /// text for instance.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        serde_json::to_vec(value).map(Self::new)
+        json::to_bytes(value).map(Self::new)
     }
 
     /// Sets the ordering and partition key.

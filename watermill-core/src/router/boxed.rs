@@ -55,7 +55,7 @@ trait AnyPlace: Send + Sync {
 }
 
 impl BoxedService {
-    pub(super) fn new<S: MessageService + Clone>(service: S) -> Self {
+    pub(crate) fn new<S: MessageService + Clone>(service: S) -> Self {
         Self(Box::new(Known { service, place: None, was_called: false }))
     }
 }

@@ -5,6 +5,7 @@ use std::{
     num::NonZeroUsize,
 };
 
+use super::sink::Sink;
 use crate::{Message, Window, delivery::Token, subscriber::Ordering};
 
 /// How many messages of a handler run at once, and in what order.
@@ -52,10 +53,13 @@ impl Concurrency {
         matches!(self, Self::Batch(_))
     }
 
-    /// Whether a lane serves one message after another, so that the next may be handled while outputs are on
-    /// their way.
-    pub(super) fn has_pipelines(self) -> bool {
-        matches!(self, Self::Scopes(_) | Self::Keyed(_))
+    /// How many outputs of a lane may be on their way while it handles the next message, of which `wanted` were asked for:
+    /// none where a lane does not serve one message after another.
+    pub(super) fn pipeline(self, sink: &Sink, wanted: usize) -> usize {
+        match self {
+            Self::Scopes(_) | Self::Keyed(_) => sink.pipeline(wanted),
+            Self::Each(_) | Self::Unordered(_) | Self::Batch(_) => 0,
+        }
     }
 
     /// How many lanes are at work at the most.

@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use super::retry_topics::{RetryTopics, Tier};
+use super::{
+    retry_topics::{RetryTopics, Tier},
+    topology::{FinalStep, OnFailure, Place},
+};
 use crate::{
     Backoff, Publisher,
     dead_letter::DeadLetter,
@@ -187,6 +190,29 @@ impl FailurePolicy {
 
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
+    }
+
+    /// What it does, to print.
+    pub(super) fn describe(&self) -> OnFailure {
+        let place = |letter: &DeadLetter| Place {
+            backend: Some(letter.publisher().capabilities().backend),
+            topic: letter.topic().to_owned(),
+        };
+        let then = match &self.then {
+            Then::Nack => FinalStep::Nack,
+            Then::DeadLetter(letter) => FinalStep::DeadLetter(place(letter)),
+            Then::Reject => FinalStep::Reject,
+            Then::Drop => FinalStep::Drop,
+            Then::RetryFrom(letter, _) => FinalStep::RetryFrom(place(letter)),
+        };
+        OnFailure {
+            retries: self.max_retries,
+            backoff: self.backoff,
+            max_deliveries: self.max_deliveries,
+            nack_backoff: self.nack_backoff,
+            then,
+            text: self.to_string(),
+        }
     }
 
     /// `tries` in place so far, of delivery number `attempt`.

@@ -14,6 +14,7 @@ use super::{
     prepared::Spec,
     service::RouterState,
     source::{FromTopic, NoSource, Source, topic},
+    topology::Documents,
 };
 use crate::{Publisher, Subscriber};
 
@@ -60,7 +61,9 @@ struct Settings {
     pipeline: usize,
     /// The layers' type names, the outermost first.
     chain: Vec<&'static str>,
+    documents: Documents,
     problems: Vec<String>,
+    claims: Vec<String>,
 }
 
 /// How many outputs may be on their way while later messages are handled, unless told otherwise.
@@ -124,7 +127,9 @@ impl<M> Handler<M> {
             policy: FailurePolicy::default(),
             pipeline: PIPELINE,
             chain: Vec::new(),
+            documents: Documents::default(),
             problems: Vec::new(),
+            claims: Vec::new(),
         };
         let mut handler =
             Self { make, source: NoSource(()), output: NoOutput(()), layer: Identity::new(), settings };
@@ -247,6 +252,17 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
         self
     }
 
+    /// Sets what its types tell of its payloads.
+    #[cfg(feature = "asyncapi")]
+    pub(super) fn with_documents(
+        mut self,
+        consumes: fn(&mut super::topology::Payloads),
+        produces: fn(&mut super::topology::Payloads),
+    ) -> Self {
+        self.settings.documents = Documents { consumes: Some(consumes), produces: Some(produces) };
+        self
+    }
+
     fn run(mut self, n: usize, concurrency: fn(NonZeroUsize) -> Concurrency, problem: &str) -> Self {
         self.require(
             !matches!(self.settings.concurrency, Concurrency::Batch(_)),
@@ -261,6 +277,18 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
         if !holds {
             self.settings.problems.push(problem.to_owned());
         }
+    }
+
+    /// What its router is to refuse it for.
+    pub(crate) fn with_problems(mut self, problems: impl IntoIterator<Item = String>) -> Self {
+        self.settings.problems.extend(problems);
+        self
+    }
+
+    /// What no other handler of its router may do as well, in words that read after "both".
+    pub(crate) fn with_claims(mut self, claims: impl IntoIterator<Item = String>) -> Self {
+        self.settings.claims.extend(claims);
+        self
     }
 }
 
@@ -313,7 +341,9 @@ impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
             concurrency: settings.concurrency,
             pipeline: settings.pipeline,
             layers: settings.chain,
+            documents: settings.documents,
             problems: settings.problems,
+            claims: settings.claims,
             is_retry: false,
         };
         (make, layer, spec)

@@ -42,6 +42,7 @@ mod source;
 mod status;
 mod stop;
 mod supervisor;
+pub mod topology;
 mod try_timer;
 pub mod types;
 mod worker;
@@ -70,5 +71,9 @@ pub use service::{MakeService, MessageService};
 pub use signals::Signals;
 pub use status::HandlerStatus;
 pub use try_timer::TryTimer;
+
+pub(crate) use boxed::BoxedService;
+pub(crate) use handler_fn::{Asynchronous, Function};
+pub(crate) use promise::require;
 
 use crate::HandlerInfo;

@@ -107,6 +107,11 @@ impl Outputs {
         self.messages.iter_mut().flatten().chain(addressed.map(|(_, message)| message))
     }
 
+    /// Takes the messages for the handler's own topic away.
+    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
+        self.messages.take().unwrap_or_default()
+    }
+
     /// The messages, where all are for the handler's own topic.
     #[inline]
     pub(super) fn into_messages(self) -> Result<Vec<Message>, Self> {

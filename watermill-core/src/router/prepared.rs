@@ -1,10 +1,13 @@
 //! [`Prepared`]: a handler that waits to be started.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     RunError, RunErrorKind, concurrency::Concurrency, failure::FailurePolicy, promise::Said,
-    retry_topics::Tier, runner::Run, sink::Sink,
+    retry_topics::Tier, runner::Run, sink::Sink, topology::Documents,
 };
 use crate::{Subscriber, subscriber::Ordering};
 
@@ -26,7 +29,11 @@ pub(super) struct Spec {
     pub(super) pipeline: usize,
     /// The type names of the layers, the outermost first.
     pub(super) layers: Vec<&'static str>,
+    /// What the handler's types tell of its payloads.
+    pub(super) documents: Documents,
     pub(super) problems: Vec<String>,
+    /// What no other handler of the router may do as well, in words: `handle the command "BookRoom"`.
+    pub(super) claims: Vec<String>,
     /// Whether it handles the messages of a retry topic.
     pub(super) is_retry: bool,
 }
@@ -65,7 +72,10 @@ impl Spec {
             concurrency: self.concurrency,
             pipeline: self.pipeline,
             layers: self.layers.clone(),
+            documents: self.documents.clone(),
             problems: Vec::new(),
+            // It is the same handler once more, and not another.
+            claims: Vec::new(),
             is_retry: true,
         }
     }
@@ -119,9 +129,15 @@ pub(super) fn check<'h>(
     mut problems: Vec<String>,
 ) -> Result<(), RunError> {
     let (mut names, mut retry_topics) = (BTreeSet::new(), BTreeSet::new());
+    let mut claims = BTreeMap::new();
     for Prepared { spec, .. } in handlers {
         if !names.insert(&spec.name) {
             problems.push(duplicate(&spec.name));
+        }
+        for claim in &spec.claims {
+            if let Some(other) = claims.insert(claim, &spec.name) {
+                problems.push(claimed_twice(claim, other, &spec.name));
+            }
         }
         if spec.is_retry && !retry_topics.insert((spec.subscriber.capabilities().backend, &spec.topic)) {
             problems.push(format!(
@@ -137,6 +153,10 @@ pub(super) fn check<'h>(
 
 pub(super) fn duplicate(name: &str) -> String {
     format!("two handlers are named {name:?}; names are unique in a router")
+}
+
+pub(super) fn claimed_twice(claim: &str, one: &str, other: &str) -> String {
+    format!("handlers {one:?} and {other:?} both {claim}; one handler does")
 }
 
 /// A type name without its path and parameters: `watermill_core::middleware::retry::Retry` is `Retry`.

@@ -91,7 +91,7 @@ impl Said {
 }
 
 /// Says what the arguments of a handler need.
-pub(super) fn require(required: impl IntoIterator<Item = Required>) {
+pub(crate) fn require(required: impl IntoIterator<Item = Required>) {
     say(|said| said.required.extend(required));
 }
 

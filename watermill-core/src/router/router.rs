@@ -24,6 +24,7 @@ use super::{
     prepared::Prepared,
     source::Source,
     supervisor::{Addition, Closing, Decorators, NamedPlugin, Supervisor},
+    topology::Topology,
     try_timer::{TryTimer, TryTimers},
 };
 use crate::{Publisher, Subscriber, message::Spans, message::spans::SharedSpans};
@@ -244,6 +245,11 @@ impl<S, L> Router<S, L> {
         self
     }
 
+    /// What the router is made of so far, to print: see [`topology`](super::topology). Nothing is connected to.
+    pub fn describe(&self) -> Topology {
+        Topology::of(&self.parts.handlers)
+    }
+
     /// A handle to stop the router and to look at it.
     pub fn control(&self) -> RouterControl {
         self.parts.control.clone()
@@ -309,21 +315,10 @@ impl Parts {
 }
 
 impl<S, L> fmt::Display for Router<S, L> {
-    /// One line for each handler: its source, what a message passes through, its destination.
+    /// As its [description](Self::describe): one line for each handler, with its source, what a message passes through, its
+    /// destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Prepared { spec, .. } in &self.parts.handlers {
-            write!(f, "{}:{} -> {}", spec.subscriber.capabilities().backend, spec.topic, spec.chain())?;
-            match (&spec.sink.publisher, &spec.sink.topic) {
-                (Some(publisher), Some(topic)) => {
-                    write!(f, " -> {}:{topic}", publisher.capabilities().backend)?
-                }
-                (Some(publisher), None) => write!(f, " -> {}", publisher.capabilities().backend)?,
-                (None, Some(topic)) => write!(f, " -> {topic}")?,
-                (None, None) => {}
-            }
-            writeln!(f, " (on failure: {})", spec.policy)?;
-        }
-        Ok(())
+        self.describe().fmt(f)
     }
 }
 

@@ -1,10 +1,14 @@
 //! Trouble on the stream of a subscription.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use watermill_core::{
     Handler,
+    decorator::OnMissed,
     error::{SubscribeError, SubscribeErrorKind},
     subscription::Health,
 };
@@ -67,5 +71,22 @@ async fn a_quiet_stream_without_further_errors_is_well_again() {
     }
     tokio::time::sleep(Duration::from_secs(62)).await;
     assert_eq!(health(), Health::Healthy);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_were_missed_are_told_of_and_the_stream_goes_on_at_once() {
+    let (source, missed) = (ScriptedSubscriber::new(), Arc::new(Mutex::new(Vec::new())));
+    source.fail(error(SubscribeErrorKind::Missed));
+    source.push(message(1));
+    let told = missed.clone();
+    let telling =
+        OnMissed::new(source.clone(), move |topic: &str| told.lock().unwrap().push(topic.to_owned()));
+    let started = Instant::now();
+    let running = Running::start(router().add(Handler::new("nothing", nothing).from(telling, "in"))).await;
+    source.settled(1).await;
+    assert_eq!(*missed.lock().unwrap(), ["in"]);
+    assert_eq!(started.elapsed(), Duration::ZERO, "nothing was waited for");
+    assert_eq!(running.control.handlers()[0].subscription.health, Health::Healthy);
     running.stop().await.unwrap();
 }

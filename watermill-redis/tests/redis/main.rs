@@ -1,5 +1,7 @@
 //! What is special about Redis, on a real server.
 
+mod interop;
+
 use std::{net::TcpListener, time::Duration};
 
 use futures::StreamExt as _;

@@ -19,6 +19,9 @@ pub trait InboxDialect: InsertDialect {
     /// Whether the ack of a log fails in a transaction that is over or of which a statement has failed, so that it tells.
     const LOG_ACK_TELLS: bool = false;
 
+    /// The same of the commit, before which nothing is written then.
+    const COMMIT_TELLS: bool = false;
+
     /// Whether an error says that the transaction is over.
     fn is_over(_error: &dyn sqlx::error::DatabaseError) -> bool {
         false

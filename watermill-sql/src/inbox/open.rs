@@ -118,7 +118,11 @@ impl<D: SqlDatabase> Open<D> {
     pub(super) async fn check(&mut self, has_outputs: bool) -> Result<(), Failure> {
         let tells = match has_outputs {
             true => D::OUTPUTS_TELL,
-            false => D::LOG_ACK_TELLS && matches!(self.ack, Some(Ack::Log(_))),
+            false => match self.ack {
+                Some(Ack::Log(_)) => D::LOG_ACK_TELLS,
+                Some(Ack::Queue(_)) => false,
+                None => D::COMMIT_TELLS,
+            },
         };
         let goes_on = tells || D::goes_on(self.connection()).await.map_err(classify::<D>)?;
         match goes_on && D::TransactionManager::get_transaction_depth(self.connection_ref()) == 1 {
@@ -159,9 +163,11 @@ impl<D: SqlDatabase> Open<D> {
     /// was done.
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
         D::TransactionManager::commit(self.connection()).await.map_err(|error| {
-            let is_refused = matches!(error, sqlx::Error::Database(_));
-            let failure = classify::<D>(error);
-            if is_refused { failure } else { failure.with_trouble(Trouble::Timeout) }
+            match error.as_database_error() {
+                Some(said) if D::is_over(said) => Failure::because(Trouble::Refused, IS_OVER),
+                Some(_) => classify::<D>(error),
+                None => classify::<D>(error).with_trouble(Trouble::Timeout),
+            }
         })?;
         let topics = std::mem::take(&mut self.topics);
         topics.keys().for_each(|topic| wake::wake(topic));

@@ -120,7 +120,11 @@ impl<D: SqlDatabase> Step<D> {
                 Ok(Ended::Committed)
             }
             Err(failure) => {
-                drop(open);
+                match D::FORGETS_BEGIN {
+                    true => drop(open),
+                    // It may be open still.
+                    false => drop(within(open.end_max(), open.rollback()).await),
+                }
                 // Any other may have been done, or will be in a moment.
                 let is_refused = failure.trouble() == Trouble::Conflict || !failure.is_passing();
                 if let Some(ack) = ack.filter(|_| is_refused) {

@@ -9,7 +9,7 @@ use std::{
 use watermill_core::{
     Message, Outputs,
     error::{BoxError, Permanent},
-    router::{Extract, Required},
+    router::{Extract, Required, topology::Documented},
 };
 
 use super::open::Open;
@@ -107,6 +107,9 @@ impl<D: SqlDatabase, S> Extract<S> for Tx<D> {
         Some(Required::of::<Self>("put the layer of an `SqlInbox` of the same database around the handler"))
     }
 }
+
+/// It is no payload.
+impl<D: SqlDatabase> Documented for Tx<D> {}
 
 impl<D: SqlDatabase> Deref for Tx<D> {
     type Target = D::Connection;

@@ -19,6 +19,11 @@ impl InboxDialect for Sqlite {
     const MARKS_IN_BEGIN: bool = false;
     /// A full disk ends the transaction, and what is inserted next is there for good.
     const OUTPUTS_TELL: bool = false;
+    const COMMIT_TELLS: bool = true;
+
+    fn is_over(error: &dyn DatabaseError) -> bool {
+        error.message().contains("no transaction is active")
+    }
 
     /// As a writer: one that has read before cannot become one any more when somebody else has written.
     fn begin_step(_beginning: &Beginning<'_>) -> String {

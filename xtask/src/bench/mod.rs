@@ -25,6 +25,7 @@ Benchmarks:
   router        microseconds per message, and the gain of outputs on their way behind each other; with
                 valgrind also `instructions`, per message; and `allocations`, which can be asked for alone
 
+  cqrs          with valgrind: instructions for an event in a group of 10 types and in one of 1,000
   relay         messages per second through a forwarder, against publishing one by one to a destination
                 that takes 1 ms, and against unwrapping alone; with it comes
   relay_kafka   from PostgreSQL to Kafka, on servers of its own that flush every commit: messages per second of a
@@ -47,10 +48,14 @@ Benchmarks:
                 with 1,000 in flight
   gcp           messages per second published to Google's Pub/Sub emulator in calls of 100, read, handled by
                 a router, and moved from topic to topic in order per key, against Google's client by hand
+  redis         messages per second published to streams of Redis in calls of 100, read with acks, and handled by a
+                router, against its client by hand, with as many calls on their way
   nats          messages per second published to JetStream in calls of 100, read and acked, and handled by a router, against
                 async-nats by hand
   http          messages per second posted in calls of 100, taken in by a route, and handled by a router, each
                 answered, against hyper's client and a route of axum by hand with as many requests at once
+  amqp          messages per second published to RabbitMQ in calls of 100 with confirms, read, and handled by a
+                router, against lapin by hand
 
 The first two are against a floor, a bare channel with a boxed service, beside the fastest rival, ruststream,
 in the same run; the ratio is a figure's value over its baseline's. Times have no limit here: they depend on
@@ -89,6 +94,15 @@ const BENCH: Bench = Bench {
 };
 
 const BENCHES: &[Bench] = &[
+    Bench {
+        name: "cqrs",
+        package: "watermill-core",
+        workloads: &[
+            Workload { name: "dispatch-10", baseline: None, limit: None },
+            Workload { name: "dispatch-1000", baseline: Some("dispatch-10"), limit: Some(DISPATCH) },
+        ],
+        ..BENCH
+    },
     Bench { name: "allocations", package: "watermill-benchmarks", goes_with: Some("router"), ..BENCH },
     Bench {
         name: "router",
@@ -147,12 +161,17 @@ const BENCHES: &[Bench] = &[
     Bench { name: "kafka_subscribe", package: "watermill-kafka", parts: &["kafka-subscribe"], ..BENCH },
     Bench { name: "kafka_topics", package: "watermill-kafka", parts: &["kafka-topics"], ..BENCH },
     Bench { name: "gcp", package: "watermill-gcp", parts: &["gcp"], ..BENCH },
+    Bench { name: "redis", package: "watermill-redis", parts: &["redis"], ..BENCH },
     Bench { name: "nats", package: "watermill-nats", parts: &["nats"], ..BENCH },
     Bench { name: "http", package: "watermill-http", parts: &["http"], has_servers: true, ..BENCH },
+    Bench { name: "amqp", package: "watermill-amqp", parts: &["amqp"], ..BENCH },
 ];
 
 /// By so much the same code differs from one workload to another: one comparison of a topic's name more or less.
 const LUCK: f64 = 9.0;
+
+/// What an event may cost in a group of 1,000 types, given what it costs in one of ten.
+const DISPATCH: fn(f64) -> f64 = |among_ten| among_ten + 200.0;
 
 /// What a message may cost with five layers that do nothing, given what it costs without.
 const FIVE_LAYERS: fn(f64) -> f64 = |without| without + 20.0 + LUCK;

@@ -8,6 +8,7 @@ use crate::{Result, process};
 const FORBIDDEN: &[&str] = &[
     "async-nats",
     "google-cloud-pubsub",
+    "lapin",
     "librdkafka-sys",
     "openssl-sys",
     "rdkafka",

@@ -39,6 +39,9 @@ const CASES: &[Case] = &[
     Case { example: "delayed_requeue", cargo: BINARY, args: &[], expected: "delayed_requeue.txt" },
     Case { example: "graceful_shutdown", cargo: BINARY, args: &[], expected: "graceful_shutdown.txt" },
     Case { example: "atomic_step", cargo: BINARY, args: &[], expected: "atomic_step.txt" },
+    Case { example: "cqrs_events", cargo: BINARY, args: &[], expected: "cqrs_events.txt" },
+    Case { example: "request_reply", cargo: BINARY, args: &[], expected: "request_reply.txt" },
+    Case { example: "saga", cargo: BINARY, args: &[], expected: "saga.txt" },
     Case { example: "schedules", cargo: BINARY, args: &[], expected: "schedules.txt" },
     Case { example: "webhook_in", cargo: WITH_HTTP, args: &[], expected: "webhook_in.txt" },
     Case {

@@ -6,6 +6,7 @@
 //!
 //! A new server is one file here with one [`Service`], and one line in [`SERVICES`].
 
+pub(crate) mod browser;
 mod clock;
 mod daemon;
 mod embedded;
@@ -19,6 +20,7 @@ mod postgres;
 mod private;
 pub(crate) mod prometheus;
 mod pubsub;
+mod rabbitmq;
 mod redis;
 mod state;
 
@@ -30,7 +32,7 @@ use state::State;
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask services <up|down|status> [name...]
-       cargo xtask services private <up|durable|replicated|freeze|thaw|kill|down> <name> <folder>
+       cargo xtask services private <up|durable|replicated|freeze|thaw|alarm|calm|kill|down> <name> <folder>
        cargo xtask services private follow <name> <folder> <folder of the primary>
        cargo xtask services private turn <name> <folder> <seconds>
 
@@ -40,7 +42,7 @@ Usage: cargo xtask services <up|down|status> [name...]
   private start a server for one test in a folder of its own, below target/services/private, and print
           its URL; `durable` flushes every commit to the disk, and `replicated` can be followed, too; start a
           standby of one; stop its process
-          where it stands and have it go on; kill it abruptly; stop it and remove its folder; turn its clock,
+          where it stands and have it go on; have it run out of memory, as far as it knows, and end that; kill it abruptly; stop it and remove its folder; turn its clock,
           which is its own if that was done before its first start (of databases, with libfaketime)
 
 A server that is not installed is installed from the system's packages, with apt-get.
@@ -103,6 +105,16 @@ trait Service {
         Err(format!("{} is not frozen here", self.name()))
     }
 
+    /// Has the instance in `dir` believe that it has run out of memory.
+    fn alarm(&self, _dir: &Path) -> Result {
+        Err(format!("{} is not alarmed here", self.name()))
+    }
+
+    /// Ends that.
+    fn calm(&self, _dir: &Path) -> Result {
+        Err(format!("{} is not alarmed here", self.name()))
+    }
+
     /// Turns the clock of the instance in `dir` so many seconds away from the time. It has one of its own from its
     /// next start on.
     fn turn(&self, _dir: &Path, _seconds: &str) -> Result {
@@ -147,6 +159,7 @@ const SERVICES: &[&dyn Service] = &[
     &kafka::Kafka,
     &pubsub::PubSub,
     &redis::Redis,
+    &rabbitmq::RabbitMq,
     &nats::Nats,
 ];
 

@@ -6,12 +6,12 @@ use std::{fs, path::Path};
 use super::{Service, USAGE, chosen};
 use crate::Result;
 
-/// `private <up|durable|replicated|freeze|thaw|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`, or
+/// `private <up|durable|replicated|freeze|thaw|alarm|calm|kill|down> <name> <folder>`, or `private follow <name> <folder> <folder of another>`, or
 /// `private turn <name> <folder> <seconds>`. `up`, `durable`, `replicated` and `follow` print the URL and nothing else on standard output.
 pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
     let [verb, name, folders @ ..] = args else {
         return Err(format!(
-            "say up, follow, freeze, thaw, kill, turn or down, a name and a folder\n\n{USAGE}"
+            "say up, follow, freeze, thaw, alarm, calm, kill, turn or down, a name and a folder\n\n{USAGE}"
         ));
     };
     let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
@@ -23,12 +23,14 @@ pub(super) fn run(services: &[&dyn Service], args: &[String]) -> Result {
             ("follow", [dir, primary]) => println!("{}", service.follow(dir, primary)?),
             ("freeze", [dir]) => service.freeze(dir)?,
             ("thaw", [dir]) => service.thaw(dir)?,
+            ("alarm", [dir]) => service.alarm(dir)?,
+            ("calm", [dir]) => service.calm(dir)?,
             ("kill", [dir]) => service.kill(dir)?,
             ("turn", [dir, seconds]) => service.turn(dir, &seconds.to_string_lossy())?,
             ("down", [dir]) => end(service, dir)?,
             _ => {
                 return Err(format!(
-                    "say up, freeze, thaw, kill or down and a folder, follow and two, or turn and seconds\n\n{USAGE}"
+                    "say up, freeze, thaw, alarm, calm, kill or down and a folder, follow and two, or turn and seconds\n\n{USAGE}"
                 ));
             }
         }

@@ -50,6 +50,14 @@ impl Service for Redis {
         daemon::end(&pid_file(dir), "-KILL")
     }
 
+    fn freeze(&self, dir: &Path) -> Result {
+        daemon::signal(&pid_file(dir), "-STOP")
+    }
+
+    fn thaw(&self, dir: &Path) -> Result {
+        daemon::signal(&pid_file(dir), "-CONT")
+    }
+
     fn remove(&self, dir: &Path) -> Result {
         super::remove_dirs(&[dir])
     }

@@ -44,6 +44,7 @@ fn run_with(args: &[String], unsteady_max: usize) -> Result {
     // First, for what fails before anything is up leaves nothing up.
     let mut stand_ins = Vec::from_iter(texts::of_another_compiler()?);
     stand_ins.extend(services::prometheus::find_or_install()?);
+    stand_ins.extend(services::browser::find_or_install()?);
     let started = services::up()?;
     let mut summary = Summary::default();
     let outcome = services::stand_ins().and_then(|of_services| {

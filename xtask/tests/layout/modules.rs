@@ -9,6 +9,7 @@ pub(crate) const FLOORS: &[&str] = &[
     // Words, numbers and errors.
     "go_duration",
     "metadata_keys",
+    "cloud_events",
     "backoff",
     "handling",
     "error",
@@ -32,6 +33,8 @@ pub(crate) const FLOORS: &[&str] = &[
     "middleware",
     // What is made of all of these.
     "components",
+    "cqrs",
+    "request_reply",
 ];
 
 /// What `lib.rs` re-exports, each with the module that it comes from.

@@ -64,6 +64,8 @@ pub enum Nacks {
     /// It is kept here and handed out again when its delay has passed: for a server that knows no nack. The
     /// task has to keep it from running out meanwhile, see [`ById::in_hand`].
     KeptHere,
+    /// It is over, as with an ack, and what is behind it stays here: for a server that forgets what it has delivered.
+    Forgotten,
     /// Kept here in an ordered window, so that nothing overtakes it and what is behind it is not given back. In an
     /// unordered one the server is told, so that it comes to anybody. The task has to keep what is kept from running out, as
     /// with [`KeptHere`](Self::KeptHere).
@@ -230,7 +232,7 @@ impl<I> ById<I> {
 
     fn nack(&mut self, sequence: u64, delay: Duration, receipt: Option<Receipt>, now: Instant) {
         let keeps = match self.nacks {
-            Nacks::ToServer => false,
+            Nacks::ToServer | Nacks::Forgotten => false,
             Nacks::KeptHere => true,
             Nacks::ByWindow => self.window.is_ordered(),
         };
@@ -244,7 +246,7 @@ impl<I> ById<I> {
         let Some(entry) = self.entries.remove(&sequence) else { return };
         let scope = entry.incoming.scope;
         self.tell_server(entry, Outcome::Nack { delay }, receipt, now);
-        if self.window.is_ordered() {
+        if self.window.is_ordered() && self.nacks != Nacks::Forgotten {
             for behind in self.scopes.take_waiting(scope) {
                 if let Some(entry) = self.entries.remove(&behind) {
                     self.tell_server(entry, Outcome::Nack { delay: Duration::ZERO }, None, now);

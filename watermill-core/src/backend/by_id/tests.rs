@@ -135,6 +135,15 @@ async fn a_nack_for_the_server_leaves_the_others_alone_without_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_nack_where_nobody_remembers_is_the_end_of_its_message_alone() {
+    let mut ledger = ledger(Nacks::Forgotten, window(2), &[(1, 7), (2, 7), (3, 7)]);
+    let (_, token) = next(&mut ledger).unwrap();
+    settle(&mut ledger, token, nack(100));
+    assert_eq!(told(&mut ledger), [(1, true)]);
+    assert_eq!(all(&mut ledger), ["2", "3"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_nack_that_is_kept_holds_up_its_scope_until_it_is_due() {
     let mut ledger = ledger(Nacks::KeptHere, window(2), &[(1, 7), (2, 7), (3, 8)]);
     let (_, token) = next(&mut ledger).unwrap();

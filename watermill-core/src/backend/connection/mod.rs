@@ -106,7 +106,9 @@ impl<C: Connect> SharedConnection<C> {
         drop(open);
         let answer = match sent {
             Poll::Ready(answer) => answer,
-            Poll::Pending => answer.await,
+            // It may still wait for its turn in the client. When that comes it is sent, also at the end of a budget: put off, it
+            // would be overtaken by the next.
+            Poll::Pending => unconstrained(answer).await,
         };
         if answer.as_ref().is_err_and(|error| self.connect.is_lost(error)) {
             let mut open = self.open.lock().await;
@@ -115,6 +117,16 @@ impl<C: Connect> SharedConnection<C> {
             }
         }
         answer.map_err(|error| self.connect.classify(error))
+    }
+
+    /// Lets go of the connection, for whoever says goodbye to the server. Calls that use it go on; the next one connects
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping it.
+    pub async fn release(&self) -> Option<C::Connection> {
+        self.open.lock().await.connection.take()
     }
 
     /// Connects, unless another call has tried that since `failed` was counted.

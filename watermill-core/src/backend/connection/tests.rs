@@ -4,7 +4,11 @@ use std::sync::{
 };
 
 use futures::future::join_all;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::consume_budget,
+    time::timeout,
+};
 
 use super::*;
 
@@ -71,6 +75,15 @@ async fn calls_share_a_connection_until_it_is_lost() {
     assert_eq!(refused.trouble(), Trouble::Refused);
     assert_eq!(number(&connection).await.unwrap(), 1, "what the server refuses is no loss");
     connection.call(async |_| Err::<(), _>(Error::Lost)).await.unwrap_err();
+    assert_eq!(number(&connection).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_let_go_is_made_again_by_the_next_call() {
+    let (_, connection) = server();
+    assert_eq!(connection.release().await, None);
+    assert_eq!(number(&connection).await.unwrap(), 1);
+    assert_eq!(connection.release().await, Some(1));
     assert_eq!(number(&connection).await.unwrap(), 2);
 }
 
@@ -145,4 +158,35 @@ async fn calls_begin_in_the_order_of_their_first_polls_whatever_is_left_of_the_b
     server.go_on.notify_one();
     calls.await;
     assert_eq!(*sent.lock().unwrap(), (0..300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_room_in_the_client_are_sent_in_their_order_whatever_is_left_of_a_budget() {
+    let (_, connection) = server();
+    let (sender, mut receiver) = mpsc::channel(50);
+    let sent = tokio::spawn(async move {
+        let mut sent = Vec::new();
+        while let Some(number) = receiver.recv().await {
+            sent.push(number);
+        }
+        sent
+    });
+    let calls = (0..1_000).map(|number| {
+        let (connection, sender) = (connection.clone(), sender.clone());
+        async move {
+            let call = async move |_| {
+                sender.send(number).await.expect("somebody receives");
+                // The budget of one task is for all calls that it waits for.
+                for _ in 0..5 {
+                    consume_budget().await;
+                }
+                Ok(())
+            };
+            connection.call(call).await.expect("it is sent");
+        }
+    });
+    join_all(calls).await;
+    drop(sender);
+    let sent = sent.await.expect("it ends");
+    assert!(sent.is_sorted() && sent.len() == 1_000, "{sent:?}");
 }

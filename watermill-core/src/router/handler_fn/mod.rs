@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use self::arguments::Arguments;
-pub(super) use self::{asynchronous::Asynchronous, function::Function};
+pub(crate) use self::{asynchronous::Asynchronous, function::Function};
 use super::{IntoOutputs, Outputs, Required, promise};
 use crate::{Message, error::BoxError};
 

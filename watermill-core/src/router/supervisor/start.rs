@@ -14,7 +14,7 @@ use crate::{
     error::chain,
     router::{
         Counts, Ended, HandlerInfo, HandlerReport, RunError, RunErrorKind, StartPolicy,
-        prepared::{Prepared, Spec, check, duplicate},
+        prepared::{Prepared, Spec, check, claimed_twice, duplicate},
         sink::Sink,
         status::{Entry, Stage},
         worker::Environment,
@@ -77,6 +77,12 @@ impl Supervisor {
         if self.control.shared.handlers().contains_key(&spec.name) {
             return Err(RunError::new(RunErrorKind::Build, duplicate(&spec.name)));
         }
+        for (other, entry) in self.control.shared.handlers().iter() {
+            if let Some(claim) = spec.claims.iter().find(|claim| entry.info.claims.contains(claim)) {
+                let problem = claimed_twice(claim, other, &spec.name);
+                return Err(RunError::new(RunErrorKind::Build, problem));
+            }
+        }
         let subscriber = match &spec.group {
             Some(group) => {
                 spec.subscriber.in_group(group).map_err(|error| cannot_start(&spec.name, error))?
@@ -112,6 +118,7 @@ impl Supervisor {
             subscriber: subscriber.capabilities().backend.to_owned(),
             publisher: publisher.as_ref().map(backend),
             publish_topic: spec.sink.topic.clone(),
+            claims: spec.claims,
             spans: self.decorators.spans.clone(),
         };
         let timer = self.decorators.timers.as_ref().map(|timers| timers.of(&info));

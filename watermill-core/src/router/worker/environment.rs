@@ -68,7 +68,7 @@ impl Environment {
             is_batch: concurrency.is_batch(),
             concurrency,
             ordering: subscriber.ordering,
-            pipeline: if concurrency.has_pipelines() { sink.pipeline(pipeline) } else { 0 },
+            pipeline: concurrency.pipeline(&sink, pipeline),
             commits_with_ack: sink.commits_with_ack(),
             outputs_name_something: sink.commits_with_ack(),
             waits_before_nack: !subscriber.nack_delay,

@@ -116,6 +116,10 @@ impl<'w> Intake<'w> {
         if error.kind() == SubscribeErrorKind::Closed {
             return Err(End::Closed(error.into()));
         }
+        if error.kind() == SubscribeErrorKind::Missed {
+            self.go_on_after(&error);
+            return Ok(());
+        }
         let delay = self.backoff.delay(self.errors);
         self.condition = Condition::Waiting(Box::pin(sleep(delay)));
         self.errors = self.errors.saturating_add(1);
@@ -137,6 +141,20 @@ impl<'w> Intake<'w> {
         }
         self.last_error = Some(error);
         Ok(())
+    }
+
+    /// Messages may have been missed: nothing is wrong any more, and there is nothing to wait for.
+    #[cold]
+    fn go_on_after(&mut self, error: &SubscribeError) {
+        if !matches!(self.condition, Condition::Well) {
+            self.recover();
+        }
+        tracing::warn!(
+            handler = self.env.info.name,
+            topic = self.env.info.subscribe_topic,
+            error = chain(error),
+            "the handler may have missed messages"
+        );
     }
 
     #[cold]

@@ -1,5 +1,9 @@
 //! Decorators: publishers and subscribers that change every message that passes.
 
+mod on_missed;
+
+pub use on_missed::OnMissed;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;

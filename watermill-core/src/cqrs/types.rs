@@ -1,0 +1,10 @@
+//! Types between the lines, as in [`router::types`](crate::router::types): you read their names in the compiler's messages.
+
+pub use bytes::Bytes;
+
+pub use super::{
+    dispatch::{Dispatched, GroupService},
+    function::{PayloadArguments, Running},
+    group::MakeGroup,
+    handling::{Handling, MakePayload, PayloadService},
+};
