@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Of all subscriptions of a replay.
+#[derive(Default)]
 pub(super) struct Progress(watch::Sender<Counts>);
 
 #[derive(Clone, Copy, Default)]
@@ -48,11 +49,5 @@ impl Drop for Share {
         if !self.is_done {
             self.progress.0.send_modify(|counts| counts.open_or_done -= 1);
         }
-    }
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self(watch::Sender::default())
     }
 }
