@@ -129,6 +129,17 @@ pub(super) fn wait(pid: u32, log: &Path, mut answers: impl FnMut() -> bool) -> R
     Err(format!("it does not answer; its log ends with\n{}", end_of(log)))
 }
 
+/// Looks until it is so, for a minute at most.
+pub(super) fn within_a_minute(mut is_so: impl FnMut() -> bool) -> bool {
+    (0..LOOKS_MAX).any(|_| {
+        let so = is_so();
+        if !so {
+            pause();
+        }
+        so
+    })
+}
+
 /// The process of a pid file, if it lives.
 pub(super) fn living(pid_file: &Path) -> Option<u32> {
     let pid = fs::read_to_string(pid_file).ok()?.lines().next()?.trim().parse().ok()?;
@@ -146,13 +157,11 @@ pub(super) fn signal(pid_file: &Path, signal: &str) -> Result {
 pub(super) fn end(pid_file: &Path, signal: &str) -> Result {
     let Some(pid) = living(pid_file) else { return Ok(()) };
     process::run(Command::new("kill").args([signal, &pid.to_string()]))?;
-    for _ in 0..LOOKS_MAX {
-        if living(pid_file).is_none() {
-            return Ok(());
-        }
-        pause();
+    if within_a_minute(|| living(pid_file).is_none()) {
+        Ok(())
+    } else {
+        Err(format!("process {pid} does not end"))
     }
-    Err(format!("process {pid} does not end"))
 }
 
 /// A child of ours that has ended stays in the table of processes until we do.

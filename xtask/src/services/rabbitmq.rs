@@ -137,13 +137,21 @@ fn watermark(dir: &Path, fraction: &str) -> Result {
     daemon::quietly(tool(&control, dir)?.args(["--quiet", "set_vm_memory_high_watermark", fraction]))
 }
 
-/// Erlang leaves its register of names behind.
+/// Erlang leaves its register of names behind, which does not end as long as it knows a node: for a moment after the
+/// node was killed, too.
 fn end_names(dir: &Path) -> Result {
-    let Ok(port) = daemon::known_port(&dir.join(EPMD)) else { return Ok(()) };
-    let ended = process::output(Command::new("epmd").args(["-port", &port.to_string(), "-kill"]));
-    // It may have ended before, or never have been started.
-    drop(ended);
-    Ok(())
+    let folder = dir.join(EPMD);
+    let Ok(port) = daemon::known_port(&folder) else { return Ok(()) };
+    let has_ended = || {
+        // What it says is of no use: it refuses, or is not there any more.
+        drop(process::output(Command::new("epmd").args(["-port", &port.to_string(), "-kill"])));
+        TcpStream::connect(("127.0.0.1", port)).is_err()
+    };
+    if !daemon::within_a_minute(has_ended) {
+        return Err(format!("Erlang's register of names on port {port} does not end"));
+    }
+    // Somebody else may have the port from now on.
+    super::remove_dirs(&[&folder])
 }
 
 /// Whether it speaks AMQP: it answers the header of the protocol with a method of its own.

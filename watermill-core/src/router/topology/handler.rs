@@ -37,9 +37,7 @@ pub struct HandlerDescription {
     pub running: Running,
     /// What a message passes through, the outermost first: the names of the layers' types.
     pub layers: Vec<&'static str>,
-    /// The payloads that it takes, by their names, as far as it is [documented](Documented).
-    ///
-    /// [Documented]: super::Documented
+    /// The payloads that it takes, by their names, as far as it is [documented](super::Documented).
     pub consumes: Vec<String>,
     /// The payloads that it returns, likewise.
     pub produces: Vec<String>,
