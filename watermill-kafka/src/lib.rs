@@ -19,6 +19,7 @@ mod peek;
 mod producer;
 mod publisher;
 mod queue;
+mod replay;
 mod report;
 mod service;
 mod settle;

@@ -27,8 +27,11 @@ use crate::{
 /// How many messages are shown at once.
 const PEEKED_MAX: usize = 1_000;
 
+/// How many bytes of payloads, but for one message that may be larger.
+const PEEKED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Of the client, which has to have a group to read, and does not join it.
-const GROUP: &str = "watermill-peek";
+pub(crate) const GROUP: &str = "watermill-peek";
 
 /// A message that was looked at.
 #[derive(Clone, Debug)]
@@ -89,11 +92,13 @@ fn read(
     let mut places = TopicPartitionList::new();
     places.add_partition_offset(topic, *partition, Offset::Offset(from))?;
     consumer.assign(&places)?;
-    while peeked.len() < limit {
+    let mut bytes = 0;
+    while peeked.len() < limit && bytes < PEEKED_BYTES_MAX {
         match consumer.poll(timeout) {
             Some(Ok(record)) => {
                 let offset = record.offset();
                 if offset < end {
+                    bytes += record.payload_len();
                     peeked.push(PeekedMessage::of(&record));
                 }
                 if offset + 1 >= end {

@@ -30,7 +30,7 @@ use crate::{
 /// # }
 /// ```
 pub struct KafkaStatus {
-    config: KafkaSubscriberConfig,
+    pub(crate) config: KafkaSubscriberConfig,
 }
 
 /// How far a group has got with a topic.
@@ -97,8 +97,8 @@ impl KafkaStatus {
         self.ask(group, topic).await.map_err(|failure| failure.subscribing(topic))
     }
 
-    /// Looks at the messages of a partition from an offset on, at most 1,000 at once, in their order, whatever groups
-    /// have done: to list dead letters, and to publish them again. `from` may be any number: what is gone is passed, and
+    /// Looks at the messages of a partition from an offset on, at most 1,000 and about 16 MiB at once, in their order,
+    /// whatever groups have done: to list dead letters, and to publish them again. `from` may be any number: what is gone is passed, and
     /// beyond the end there is nothing. To go on, ask with the offset after the last one.
     ///
     /// It costs a client and two small requests, and fetches no more than it needs by about a megabyte. With

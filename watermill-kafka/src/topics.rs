@@ -252,6 +252,31 @@ impl Scout {
         self.ask(move |consumer, timeout| watermarks(consumer.client(), &topic, partitions, timeout)).await
     }
 
+    /// The offset of the first message of each partition that was published then or later, in milliseconds since the
+    /// Unix epoch; `None` where there is none.
+    pub(crate) async fn offsets_at(
+        &self,
+        topic: &str,
+        partitions: i32,
+        millis: i64,
+    ) -> Result<Vec<Option<i64>>, Failure> {
+        let topic = topic.to_owned();
+        self.ask(move |consumer, timeout| {
+            let mut asked = TopicPartitionList::new();
+            for partition in 0..partitions {
+                asked.add_partition_offset(&topic, partition, Offset::Offset(millis))?;
+            }
+            let found = consumer.offsets_for_times(asked, timeout)?;
+            found.elements().iter().try_for_each(|element| element.error())?;
+            let offset = |partition| match found.find_partition(&topic, partition)?.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            Ok((0..partitions).map(offset).collect())
+        })
+        .await
+    }
+
     /// What the group has committed of each partition.
     pub(crate) async fn committed(&self, topic: &str, partitions: i32) -> Result<Vec<Option<i64>>, Failure> {
         let topic = topic.to_owned();

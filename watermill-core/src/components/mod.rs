@@ -5,9 +5,11 @@ mod delay_relay;
 mod fan_in;
 mod fan_out;
 mod passing;
+mod replay;
 mod requeuer;
 
 pub use delay_relay::DelayRelay;
 pub use fan_in::FanIn;
 pub use fan_out::{FanOut, FanOutMember, Upstream};
+pub use replay::{Replay, ReplayLog, ReplayMessage, ReplayPart, ReplayPlace, ReplayRange};
 pub use requeuer::Requeuer;

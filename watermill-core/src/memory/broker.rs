@@ -1,7 +1,7 @@
 //! [`MemoryBroker`]: the topics.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     History, MemoryConfig, MemoryPublisher, MemorySubscriber,
-    marshaler::Confirm,
+    marshaler::{Confirm, Record},
     topic::{Offer, Reader, Topic},
 };
 use crate::{Message, error::ConfigError};
@@ -57,6 +57,22 @@ impl MemoryBroker {
     /// own subscriptions and nothing else.
     pub fn subscriber(&self) -> MemorySubscriber {
         MemorySubscriber::new(self.shared.clone(), None)
+    }
+
+    pub(crate) fn has_history(&self) -> bool {
+        self.shared.config.history != History::None
+    }
+
+    /// Looks at what is kept of a topic, and at the sequence of its next message; `None` where there is no such topic.
+    pub(crate) fn history<R>(
+        &self,
+        topic: &str,
+        look: impl FnOnce(&VecDeque<Record>, u64) -> R,
+    ) -> Option<R> {
+        let topics = self.shared.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topic = topics.get(topic).cloned();
+        drop(topics);
+        topic.map(|topic| topic.history(look))
     }
 }
 

@@ -20,11 +20,11 @@ pub(super) type Confirm = Arc<oneshot::Sender<()>>;
 
 /// A stored message. It stays in its group until it is settled; a delivery carries a copy.
 #[derive(Clone)]
-pub(super) struct Record {
+pub(crate) struct Record {
     message: Stored,
     /// Its place in the topic.
-    pub(super) sequence: u64,
-    published_at: SystemTime,
+    pub(crate) sequence: u64,
+    pub(crate) published_at: SystemTime,
     /// How often it was handed out.
     attempt: u32,
     /// While it is outstanding: its handler has finished, and its outputs are on their way.
@@ -88,6 +88,12 @@ impl Record {
             .attempt(self.attempt)
             .published_at(Some(self.published_at))
             .offset(Some(self.sequence.cast_signed()))
+    }
+
+    /// A copy of the message, which was not handed out.
+    pub(crate) fn copy(&self) -> Message {
+        let extensions = self.rare.as_ref().map(|rare| rare.extensions.clone()).unwrap_or_default();
+        self.message.clone().into_message(extensions)
     }
 
     /// What is left of it when it leaves its group.

@@ -13,9 +13,9 @@ mod topic;
 
 pub use broker::MemoryBroker;
 pub use config::{History, MemoryConfig};
-pub(crate) use marshaler::OnReject;
+pub(crate) use marshaler::{OnReject, Record};
 pub use publisher::MemoryPublisher;
 pub use subscriber::MemorySubscriber;
 
 /// The backend's short name.
-const BACKEND: &str = "memory";
+pub(crate) const BACKEND: &str = "memory";

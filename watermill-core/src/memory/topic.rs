@@ -249,6 +249,12 @@ impl Topic {
         Some((group.takes(reader.member), group.outstanding(reader.member), group.len()))
     }
 
+    /// Looks at the history, and at the sequence of the next message.
+    pub(super) fn history<R>(&self, look: impl FnOnce(&VecDeque<Record>, u64) -> R) -> R {
+        let state = self.lock();
+        look(&state.history, state.next_sequence)
+    }
+
     /// Whether forgetting the topic would lose nothing.
     pub(super) fn is_dead(&self) -> bool {
         self.lock().is_dead(&self.config)

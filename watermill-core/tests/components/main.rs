@@ -1,9 +1,11 @@
 //! What the components do with real routers and the memory backend.
 
 mod claim_check;
+mod conformance;
 mod delaying;
 mod fan_in;
 mod fan_out;
+mod replay;
 mod requeuing;
 mod retry_topics;
 

@@ -1,6 +1,7 @@
 //! Status without a subscriber: what a command line, a dashboard or an alarm asks.
 
 mod dialect;
+mod replay;
 mod report;
 mod sql_status;
 

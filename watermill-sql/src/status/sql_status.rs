@@ -76,7 +76,7 @@ impl<D: SqlDatabase> SqlStatus<D> {
     }
 
     /// The tables of a topic, over those of a source.
-    async fn find(
+    pub(super) async fn find(
         &self,
         connection: &mut D::Connection,
         topic: &str,
@@ -171,7 +171,7 @@ impl<D: SqlDatabase> SqlStatus<D> {
     }
 
     /// Asks over a connection of the pool, which is closed if there is no answer.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -289,7 +289,7 @@ async fn dead<D: SqlDatabase>(
     Ok(Some(Count::of(backlog.counted)))
 }
 
-async fn peek<D: SqlDatabase>(
+pub(super) async fn peek<D: SqlDatabase>(
     connection: &mut D::Connection,
     tables: &Tables,
     after: i64,
@@ -309,7 +309,10 @@ async fn peek<D: SqlDatabase>(
     Ok(peeked.collect())
 }
 
-async fn layout<D: SqlDatabase>(connection: &mut D::Connection, tables: &Tables) -> Result<Layout, Failure> {
+pub(super) async fn layout<D: SqlDatabase>(
+    connection: &mut D::Connection,
+    tables: &Tables,
+) -> Result<Layout, Failure> {
     if tables.mapping().is_some() {
         return Ok(Layout::Log);
     }
@@ -318,7 +321,7 @@ async fn layout<D: SqlDatabase>(connection: &mut D::Connection, tables: &Tables)
 }
 
 /// As what the rows of a source can be looked at.
-fn in_order(source: &SqlSource) -> Result<Use, Failure> {
+pub(super) fn in_order(source: &SqlSource) -> Result<Use, Failure> {
     match source.offset {
         Some(_) => Ok(Use::Log),
         None => Err(Failure::because(

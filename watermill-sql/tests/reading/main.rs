@@ -13,6 +13,7 @@ mod held_back;
 mod large;
 mod latest;
 mod renewing;
+mod replaying;
 mod server;
 mod status;
 mod taking_over;
@@ -50,6 +51,9 @@ on_every_database! {
     counters::a_counter_that_is_past_the_position_again_is_refused_at_the_start,
     counters::what_retention_deletes_is_no_counter_that_begins_anew,
     status::the_status_of_a_log_tells_of_each_group_where_it_is_and_who_reads,
+    replaying::a_range_of_offsets_is_replayed_and_no_group_moves,
+    replaying::a_range_of_times_is_replayed,
+    replaying::what_is_no_log_is_not_replayed,
     status::the_status_of_a_log_tells_who_writes,
     status::a_large_backlog_is_not_counted,
     status::the_status_of_a_queue_tells_what_waits_for_what,

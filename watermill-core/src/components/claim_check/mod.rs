@@ -2,7 +2,8 @@
 //!
 //! A [`ClaimCheckPublisher`] puts payloads above a size into a [`ClaimStore`] and publishes the message without, with the
 //! claim in its metadata; a [`ClaimCheckSubscriber`] fetches them before anybody sees the message. Small messages pass
-//! as they are, readable for Go and everybody else.
+//! as they are, readable for Go and everybody else. A [`FileStore`] is a folder; for buckets there is the crate
+//! `watermill-object-store`.
 //!
 //! ```
 //! use std::time::Duration;
