@@ -25,20 +25,22 @@ async fn run(file: &Path, power_cut: u32) -> Option<String> {
 /// Cuts the power once and looks what became of the trips when it is back; false when the saga was at its end before.
 async fn survives_a_cut(folder: &Path, cut: u32) -> bool {
     let file = folder.join(format!("{cut}.db"));
-    if let Some(printed) = run(&file, cut).await {
-        assert_eq!(printed, include_str!("../expected/saga.txt"), "there is no step {cut}");
-        return false;
-    }
-    let printed = run(&file, 0).await.expect("the power is back");
+    let uncut = run(&file, cut).await;
+    let was_cut = uncut.is_none();
+    let printed = match uncut {
+        Some(printed) => printed,
+        None => run(&file, 0).await.expect("the power is back"),
+    };
     let trips: Vec<_> = printed.lines().collect();
     assert_eq!(trips.len(), 3, "{printed}");
     for trip in trips {
-        // Being dead for longer than a trip has patience, it may have given up one that could have been booked.
+        // Being dead, or slow beside the others, for longer than a trip has patience, it may have given up one that could have been
+        // booked. What it prints when it is alone is looked at with the other examples.
         let is_whole = trip.ends_with(": booked, 2 bookings") || trip.ends_with(": cancelled, 0 bookings");
         assert!(is_whole, "after the cut at step {cut}: {printed}");
     }
     assert!(!printed.contains("Atlantis: booked") && !printed.contains("Nowhere: booked"), "{printed}");
-    true
+    was_cut
 }
 
 #[tokio::test]

@@ -237,7 +237,7 @@ fn set(metadata: &mut Metadata, name: &str, value: Option<impl ToString>) {
 }
 
 /// Text that every backend can carry: one line, of a bounded size.
-fn reason(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     const ELLIPSIS: &str = "...";
     let mut text = chain(error);
     if text.len() > REASON_BYTES_MAX {

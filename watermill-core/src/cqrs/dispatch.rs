@@ -6,10 +6,11 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
 };
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tower::{Service, ServiceExt};
 
 use super::{Unknown, reader::name_of};
@@ -21,13 +22,12 @@ use crate::{
 
 /// Which functions handle a name, by their numbers.
 #[derive(Clone, Default)]
-pub(super) struct Table(Arc<HashMap<Box<str>, Vec<usize>>>);
+pub(super) struct Table(HashMap<Box<str>, Vec<usize>>);
 
 impl Table {
     pub(super) fn add(&mut self, names: Vec<String>, member: usize) {
-        let table = Arc::make_mut(&mut self.0);
         for name in names {
-            let members = table.entry(name.into_boxed_str()).or_default();
+            let members = self.0.entry(name.into_boxed_str()).or_default();
             if !members.contains(&member) {
                 members.push(member);
             }
@@ -35,20 +35,31 @@ impl Table {
     }
 }
 
-/// The innermost service of a group. It is ready when all of its functions' layers are.
+/// The innermost service of a group. It is always ready: whether the layers of a function are is found out when there is a
+/// message for it. Asked before, a function would keep what its layers give to whoever is ready, a permit of a limit for
+/// instance, until its next message comes, and others that share the limit would wait for that.
 pub struct GroupService {
+    group: Arc<Functions>,
+    /// What this service has called, by number: its own copies, so that a clone of it costs the same however many there are.
+    called: HashMap<usize, BoxedService>,
+}
+
+struct Functions {
     table: Table,
-    members: Vec<BoxedService>,
-    /// Those that have been called since they were ready, or never were: to ask all of them before each message would take
-    /// longer the more there are.
-    unready: Vec<usize>,
+    services: Vec<Mutex<BoxedService>>,
     unknown: Unknown,
 }
 
 impl GroupService {
-    pub(super) fn new(members: Vec<BoxedService>, table: Table, unknown: Unknown) -> Self {
-        let unready = (0..members.len()).collect();
-        Self { table, members, unready, unknown }
+    pub(super) fn new(services: Vec<BoxedService>, table: Table, unknown: Unknown) -> Self {
+        let services = services.into_iter().map(Mutex::new).collect();
+        Self { group: Arc::new(Functions { table, services, unknown }), called: HashMap::new() }
+    }
+}
+
+impl Functions {
+    fn service(&self, member: usize) -> BoxedService {
+        self.services[member].lock().clone()
     }
 }
 
@@ -57,54 +68,57 @@ impl Service<Message> for GroupService {
     type Error = BoxError;
     type Future = Dispatched;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        while let Some(member) = self.unready.last() {
-            ready!(self.members[*member].poll_ready(cx))?;
-            self.unready.pop();
-        }
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, message: Message) -> Dispatched {
-        let found = name_of(&message).and_then(|name| self.table.0.get(name));
+        let Self { group, called } = self;
+        let found = name_of(&message).and_then(|name| group.table.0.get(name));
         let Some([first, others @ ..]) = found.map(Vec::as_slice) else {
-            let known = || format!("{} names", self.table.0.len());
-            let decided = self.unknown.decide(&message, known).map(|()| Outputs::none());
+            let known = || format!("{} names", group.table.0.len());
+            let decided = group.unknown.decide(&message, known).map(|()| Outputs::none());
             return Dispatched(State::Decided(Some(decided)));
         };
-        self.unready.push(*first);
-        if others.is_empty() {
-            return Dispatched(State::One(self.members[*first].call(message)));
+        if !others.is_empty() {
+            // Each begins when it is its turn: a timeout of its layers does not run before.
+            let members = found.into_iter().flatten().map(|member| group.service(*member)).collect();
+            return Dispatched(State::Waiting(Box::pin(in_turn(members, message))));
         }
-        // The others begin when it is their turn: a timeout of theirs does not run before.
-        let others = others.iter().map(|member| self.members[*member].clone()).collect();
-        let first = self.members[*first].call(message.clone());
-        Dispatched(State::Several(Box::pin(in_turn(first, others, message))))
+        let service = called.entry(*first).or_insert_with(|| group.service(*first));
+        // Most have no layer that waits for anything, and are called in place.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Dispatched(State::One(service.call(message))),
+            Poll::Ready(Err(error)) => {
+                called.remove(first);
+                Dispatched(State::Decided(Some(Err(error))))
+            }
+            Poll::Pending => {
+                // With its place in the queue of what it waits for.
+                let waiting = called.remove(first).into_iter().collect();
+                Dispatched(State::Waiting(Box::pin(in_turn(waiting, message))))
+            }
+        }
     }
 }
 
-async fn in_turn(
-    first: BoxedFuture,
-    others: Vec<BoxedService>,
-    message: Message,
-) -> Result<Outputs, BoxError> {
-    let mut outputs = first.await?;
-    for other in others {
-        outputs.append(other.oneshot(message.clone()).await?);
+async fn in_turn(members: Vec<BoxedService>, message: Message) -> Result<Outputs, BoxError> {
+    let mut outputs = Outputs::none();
+    for member in members {
+        outputs.append(member.oneshot(message.clone()).await?);
     }
     Ok(outputs)
 }
 
 impl Clone for GroupService {
-    /// No member of the clone is ready: readiness is not shared.
     fn clone(&self) -> Self {
-        Self::new(self.members.clone(), self.table.clone(), self.unknown)
+        Self { group: self.group.clone(), called: HashMap::new() }
     }
 }
 
 impl fmt::Debug for GroupService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupService").field("functions", &self.members.len()).finish_non_exhaustive()
+        f.debug_struct("GroupService").field("functions", &self.group.services.len()).finish_non_exhaustive()
     }
 }
 
@@ -114,7 +128,7 @@ pub struct Dispatched(State);
 
 enum State {
     One(BoxedFuture),
-    Several(BoxFuture<'static, Result<Outputs, BoxError>>),
+    Waiting(BoxFuture<'static, Result<Outputs, BoxError>>),
     Decided(Option<Result<Outputs, BoxError>>),
 }
 
@@ -124,7 +138,7 @@ impl Future for Dispatched {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::One(future) => Pin::new(future).poll(cx),
-            State::Several(future) => future.as_mut().poll(cx),
+            State::Waiting(future) => future.as_mut().poll(cx),
             State::Decided(result) => Poll::Ready(result.take().expect("polled again after it was ready")),
         }
     }

@@ -31,6 +31,36 @@ impl Marshaler {
     pub fn json() -> Self {
         Self::new(JsonCodec::new())
     }
+
+    /// As [`upcast`](Self::upcast), for payloads that are nothing but JSON. With another codec, one that puts the number of a schema
+    /// in front for instance, `upcast` is given the whole message.
+    ///
+    /// ```
+    /// # use watermill_core::cqrs::{Marshaler, Named};
+    /// # struct OrderPlaced;
+    /// impl Named for OrderPlaced {
+    ///     const NAME: &'static str = "OrderPlaced";
+    ///     const VERSION: u32 = 2;
+    /// }
+    ///
+    /// // The first version had no currency.
+    /// let marshaler = Marshaler::json().upcast_json::<OrderPlaced>(1, |mut order| {
+    ///     order["currency"] = "EUR".into();
+    ///     Ok(order)
+    /// });
+    /// ```
+    #[must_use]
+    pub fn upcast_json<T: Named>(
+        self,
+        from: u32,
+        upcast: impl Fn(Value) -> Result<Value, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.upcast::<T>(from, move |mut message| {
+            let upcasted = upcast(message.decode_json()?)?;
+            message.set_payload(serde_json::to_vec(&upcasted)?);
+            Ok(message)
+        })
+    }
 }
 
 impl<C: Codec> Marshaler<C> {
@@ -74,35 +104,6 @@ impl<C: Codec> Marshaler<C> {
     ) -> Self {
         self.shared_mut().upcasters.add::<T>(from, upcast);
         self
-    }
-
-    /// As [`upcast`](Self::upcast), for payloads that are JSON.
-    ///
-    /// ```
-    /// # use watermill_core::cqrs::{Marshaler, Named};
-    /// # struct OrderPlaced;
-    /// impl Named for OrderPlaced {
-    ///     const NAME: &'static str = "OrderPlaced";
-    ///     const VERSION: u32 = 2;
-    /// }
-    ///
-    /// // The first version had no currency.
-    /// let marshaler = Marshaler::json().upcast_json::<OrderPlaced>(1, |mut order| {
-    ///     order["currency"] = "EUR".into();
-    ///     Ok(order)
-    /// });
-    /// ```
-    #[must_use]
-    pub fn upcast_json<T: Named>(
-        self,
-        from: u32,
-        upcast: impl Fn(Value) -> Result<Value, BoxError> + Send + Sync + 'static,
-    ) -> Self {
-        self.upcast::<T>(from, move |mut message| {
-            let upcasted = upcast(message.decode_json()?)?;
-            message.set_payload(serde_json::to_vec(&upcasted)?);
-            Ok(message)
-        })
     }
 
     /// The message of a value.

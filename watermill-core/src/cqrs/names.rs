@@ -57,7 +57,8 @@ impl Names {
         self
     }
 
-    /// Reads messages of this name as a `T` too: of what it was called before, or is called elsewhere.
+    /// Reads messages of this name as a `T` too: of what it was called before, or is called elsewhere. They are read from the topic
+    /// of the name that is written; what still lies on a topic of its own needs a processor with [`Topics`](super::Topics) that say so.
     #[must_use]
     pub fn also<T: Named>(mut self, name: impl Into<String>) -> Self {
         self.also.entry(TypeId::of::<T>()).or_default().push(name.into());

@@ -52,13 +52,16 @@ pub type EventProcessor<C = JsonCodec> = Processor<Events, C>;
 /// # Groups
 ///
 /// Each handler consumes for a consumer group of its own, which is named like the handler, so that every handler hears of
-/// every message on its topic. [`groups`](Self::groups) names them otherwise, and
+/// every message on its topic. Handlers of two services that are named alike are one group then, and each hears of a part only:
+/// where services share a broker put the service's name in front, `.groups(|handler| format!("billing.{handler}"))`.
+/// [`groups`](Self::groups) names them otherwise, and
 /// [`keep_group`](Self::keep_group) leaves the subscriber's, for a backend without groups for instance.
 ///
 /// # Unknown names
 ///
 /// What is not called like the handler's type is refused, where each name has its own topic: somebody has sent it to the wrong
-/// place. Where names share a topic ([`Topics::one`]) it is skipped. [`unknown`](Self::unknown) says otherwise.
+/// place. Where names share a topic ([`Topics::one`], or several that are listed [with](Topics::with) one) it is skipped.
+/// [`unknown`](Self::unknown) says otherwise.
 pub struct Processor<K, C = JsonCodec> {
     subscriber: Arc<dyn Subscriber>,
     pub(super) topics: Topics,
@@ -130,12 +133,12 @@ impl<K: Kind, C: Codec> Processor<K, C> {
         C: Decode<F::Payload>,
     {
         let names = self.marshaler.shared.names.read_as::<F::Payload>();
-        let topic = self.topics.of(&names[0]).map(Into::into);
+        let topic = self.topics.of(&names[0]).map(String::from);
         let problem = topic.is_none().then(|| no_topic::<K>(&names[0]));
         // Its absence is said in words of its own.
         let topic = topic.unwrap_or_else(|| names[0].clone());
         let claims = claims::<K>(&names);
-        let shared = if self.topics.are_shared() { Unknown::Skip } else { Unknown::Refuse };
+        let shared = if self.topics.share(&topic) { Unknown::Skip } else { Unknown::Refuse };
         let policy = self.unknown.unwrap_or(shared);
         let make = MakePayload {
             function,

@@ -135,8 +135,8 @@ impl<C: Codec> RegisteredCodec<C> {
         Self { codec, headers: Arc::default() }
     }
 
-    /// Asks for the number of the schema of `T`, which is needed to write values of that type, and to read those of a message
-    /// of Protocol Buffers.
+    /// Asks for the number of the schema of `T`. Values of that type are neither written nor read without: from the schema it is
+    /// known what stands in front of them.
     ///
     /// # Errors
     ///

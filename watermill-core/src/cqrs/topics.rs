@@ -76,9 +76,10 @@ impl Topics {
         topic.filter(|topic| !topic.is_empty())
     }
 
-    /// Whether messages of other names are to be expected where those of a name are.
-    pub(super) fn are_shared(&self) -> bool {
-        matches!(self.rule, Rule::One(_))
+    /// Whether messages of several names are to be expected on a topic, as far as is known.
+    pub(super) fn share(&self, topic: &str) -> bool {
+        let is_of_all = matches!(&self.rule, Rule::One(one) if one == topic);
+        is_of_all || self.listed.values().filter(|listed| *listed == topic).nth(1).is_some()
     }
 
     fn by(rule: Rule) -> Self {

@@ -69,7 +69,12 @@ impl Listening {
                 break;
             }
             if error.is_none() {
-                match self.subscribe().await {
+                let again = select! {
+                    biased;
+                    () = self.stop.cancelled() => break,
+                    again = self.subscribe() => again,
+                };
+                match again {
                     Ok(again) => subscription = again,
                     Err(error) if error.kind() == SubscribeErrorKind::Closed => break,
                     Err(error) => {

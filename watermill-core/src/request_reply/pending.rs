@@ -104,6 +104,11 @@ impl Drop for Ticket {
 }
 
 impl Ticket {
+    /// Whether replies are still handed to it: not where it was given up, nor where the inbox was closed.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.pending.waiting.lock().contains_key(&self.operation)
+    }
+
     /// Whether the inbox was closed, where no more replies come.
     pub(super) fn is_closed(&self) -> bool {
         self.pending.is_closed()

@@ -4,7 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use crate::Message;
 /// has come at all, with [`Overflow`](RequestErrorKind::Overflow) where replies came faster than they were taken, and with
 /// [`Closed`](RequestErrorKind::Closed) when the inbox was closed. Dropped, it waits for nothing any more.
 pub struct Replies<R> {
-    /// Taken when it has ended.
+    /// Taken when no more replies are waited for.
     ticket: Option<Ticket>,
     replies: mpsc::Receiver<Message>,
     until: Pin<Box<Sleep>>,
@@ -48,28 +48,28 @@ impl<R> Replies<R> {
 impl<R: DeserializeOwned> Stream for Replies<R> {
     type Item = Result<R, RequestError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(ticket) = &self.ticket else { return Poll::Ready(None) };
-        let is_closed = ticket.is_closed();
-        match self.replies.poll_recv(cx) {
-            Poll::Ready(Some(message)) => {
-                self.has_any = true;
-                Poll::Ready(Some(reply::succeeded(message).and_then(|message| reply::value_of(&message))))
-            }
-            Poll::Ready(None) => {
-                self.ticket = None;
-                let kind = if is_closed { RequestErrorKind::Closed } else { RequestErrorKind::Overflow };
-                Poll::Ready(Some(Err(RequestError::new(kind))))
-            }
-            Poll::Pending => {
-                if self.until.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                self.ticket = None;
-                let error = (!self.has_any).then(|| Err(RequestError::timeout(self.timeout)));
-                Poll::Ready(error)
-            }
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        // Looked at before each reply: whoever replies without an end would put it off for ever. What has come is still given.
+        if this.ticket.as_ref().is_some_and(Ticket::is_waiting) && this.until.as_mut().poll(cx).is_ready() {
+            this.ticket = None;
+            this.replies.close();
         }
+        if let Some(message) = ready!(this.replies.poll_recv(cx)) {
+            this.has_any = true;
+            return Poll::Ready(Some(
+                reply::succeeded(message).and_then(|message| reply::value_of(&message)),
+            ));
+        }
+        let error = match this.ticket.take() {
+            Some(ticket) if ticket.is_closed() => RequestError::new(RequestErrorKind::Closed),
+            Some(_) => RequestError::new(RequestErrorKind::Overflow),
+            None if this.has_any => return Poll::Ready(None),
+            None => RequestError::timeout(this.timeout),
+        };
+        // It is the last.
+        this.has_any = true;
+        Poll::Ready(Some(Err(error)))
     }
 }
 

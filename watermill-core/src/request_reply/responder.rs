@@ -16,7 +16,8 @@ use tower::{Layer, Service};
 
 use crate::{
     Message, Metadata, Outputs,
-    error::{BoxError, Verdict, chain, find},
+    dead_letter::{REASON_BYTES_MAX, reason},
+    error::{BoxError, Verdict, find},
     metadata_keys,
     router::HandlerError,
 };
@@ -26,9 +27,9 @@ use crate::{
 ///
 /// - Each message that the handler returns for its own topic becomes a reply. A handler with nothing to say returns
 ///   `Json(`[`NoResult`](super::NoResult)` {})`: where nothing is returned, nobody is answered.
-/// - An error becomes a reply too, and the request is acked: who asked decides whether to ask again. Put a
-///   [`Retry`](crate::middleware::Retry) inside of this layer to try here before. An error that says
-///   [`Nack`](crate::error::Nack) of itself is passed on: the request comes again.
+/// - An error becomes a reply too, and the request is acked: who asked decides whether to ask again. Its text is sent as one line
+///   of at most 1,024 bytes, which any backend carries. Put a [`Retry`](crate::middleware::Retry) inside of this layer to try
+///   here before. An error that says [`Nack`](crate::error::Nack) of itself is passed on: the request comes again.
 /// - A panic is passed on to the handler's policy, unless a [`Recoverer`](crate::middleware::Recoverer) inside of this layer makes an
 ///   error of it.
 /// - What is no request, as it has no operation's id, is handled like any message, and what is returned for the topic of the
@@ -64,7 +65,7 @@ impl Responder {
 
     /// Sends errors of this type as they are, beside their text, wherever they are among an error's sources; the other side
     /// reads them with [`HandlerFailed::details`](super::HandlerFailed::details). Of an error that is of none of the types
-    /// given, only the text is sent.
+    /// given, or whose JSON is longer than 1,024 bytes, only the text is sent.
     #[must_use]
     pub fn send_errors<E: Error + Serialize + 'static>(mut self) -> Self {
         let details = |error: &(dyn Error + 'static)| serde_json::to_string(find::<E>(error)?).ok();
@@ -175,9 +176,16 @@ impl Asking {
         if matches!(Verdict::of(&*error), Verdict::Nack | Verdict::Ignore) {
             return Err(error);
         }
-        let text = chain(&*error);
+        // A reply that cannot be published for its text would have the request handled again and again.
+        let text = reason(&*error);
         tracing::warn!(message_id = %self.request.id(), error = text, "a request has failed");
-        let details = shared.errors.iter().find_map(|details| details(&*error));
+        let details = shared.errors.iter().find_map(|details| details(&*error)).filter(|details| {
+            let fits = details.len() <= REASON_BYTES_MAX;
+            if !fits {
+                tracing::warn!(bytes = details.len(), "an error is too long to be sent but for its text");
+            }
+            fits
+        });
         let mut entries = vec![
             (metadata_keys::REQUEST_REPLY_HAS_ERROR, "1"),
             (metadata_keys::REQUEST_REPLY_ERROR, text.as_str()),

@@ -132,7 +132,9 @@ async fn other_names_are_skipped_where_names_share_a_topic_and_refused_where_the
     async fn handle(_: RoomBooked) {}
     let cases = [
         (Topics::one("in"), None, true),
+        (Topics::listed().with("RoomBooked", "in").with("BookingCancelled", "in"), None, true),
         (Topics::from_fn(|_| Some("in".to_owned())), None, false),
+        (Topics::one("elsewhere").with("RoomBooked", "in"), None, false),
         (Topics::one("in"), Some(Unknown::Refuse), false),
         (Topics::from_fn(|_| Some("in".to_owned())), Some(Unknown::Skip), true),
     ];

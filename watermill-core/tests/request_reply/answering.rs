@@ -1,10 +1,15 @@
 //! Who answers: a handler like any other, with a layer around it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use serde::Serialize;
 use watermill_core::{
     FailurePolicy, Json, Message, PublisherExt, Router, State, Subscriber,
     error::{BoxError, Nack},
@@ -55,6 +60,37 @@ async fn an_error_of_a_type_that_is_sent_arrives_as_it_was() {
     let running = hotel.quoting(Responder::new().send_errors::<NoNights>()).await;
     let error = hotel.inbox.request(&hotel.bus, &Quote { nights: 0 }).reply::<u32>().await.unwrap_err();
     assert_eq!(error.handler_failed().unwrap().details(), Some(NoNights { asked: 0 }));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_of_any_length_and_any_characters_is_sent_as_a_text_that_every_backend_carries() {
+    #[derive(Debug, Serialize)]
+    struct Long(String);
+
+    impl fmt::Display for Long {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
+    impl Error for Long {}
+
+    async fn fails(_: Quote) -> Result<Json<u32>, Long> {
+        Err(Long("line\n\0".repeat(1000)))
+    }
+    let hotel = Hotel::open().await;
+    let handler = hotel
+        .commands()
+        .handler("fails", fails)
+        .to(hotel.broker.publisher(), "replies")
+        .layer(Responder::new().send_errors::<Long>());
+    let running = Running::start(Router::new().add(handler)).await;
+    let error = hotel.inbox.request(&hotel.bus, &Quote { nights: 1 }).reply::<u32>().await.unwrap_err();
+    let failed = error.handler_failed().unwrap();
+    assert!(failed.text().starts_with("line  line  "), "{failed}");
+    assert!(failed.text().len() <= 1024 && !failed.text().contains(char::is_control), "{failed}");
+    assert_eq!(failed.details::<String>(), None, "they are too long");
     running.stop().await;
 }
 

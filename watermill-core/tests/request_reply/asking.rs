@@ -1,13 +1,26 @@
 //! Who asks: one reply, many, none, and what is left behind.
 
-use std::time::Duration;
-
-use futures::{StreamExt, TryStreamExt, future::join_all};
-use tokio::time::timeout;
-use watermill_core::{
-    Json, Message, PublisherExt,
-    request_reply::{ReplyInbox, ReplyInboxConfig, RequestErrorKind, Responder},
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
+
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, future::join_all};
+use tokio::time::{sleep, timeout};
+use watermill_core::{
+    Json, Message, PublisherExt, Subscriber, Subscription,
+    error::SubscribeError,
+    metadata_keys::REQUEST_REPLY_OPERATION_ID,
+    request_reply::{ReplyInbox, ReplyInboxConfig, RequestErrorKind, Responder},
+    subscriber::SubscriberCapabilities,
+    subscription::SubscriptionStatus,
+};
+use watermill_testkit::ScriptedSubscriber;
 
 use crate::{Hotel, Quote, running::Running};
 
@@ -70,6 +83,29 @@ async fn a_request_that_nobody_answers_ends_with_its_timeout() {
     let replies: Vec<_> = request().replies::<u32>().await.unwrap().collect().await;
     assert_eq!(replies.len(), 1);
     assert_eq!(replies[0].as_ref().unwrap_err().kind(), RequestErrorKind::Timeout);
+    assert_eq!(hotel.inbox.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_end_with_their_timeout_though_others_keep_coming() {
+    let hotel = Hotel::open().await;
+    let mut requests = hotel.broker.subscriber().group("observer").subscribe("Quote").await.unwrap();
+    let request = hotel.inbox.request(&hotel.bus, &Quote { nights: 7 }).timeout(Duration::from_secs(3));
+    let mut replies = request.replies::<u32>().await.unwrap();
+    let request = requests.next().await.unwrap().unwrap();
+    let operation = request.metadata().get(REQUEST_REPLY_OPERATION_ID).unwrap().to_owned();
+    request.ack();
+    let mut came = 0;
+    for number in 0..10_u32 {
+        let reply = Message::json(&number).unwrap().with_metadata(REQUEST_REPLY_OPERATION_ID, &*operation);
+        hotel.broker.publisher().publish_one("replies", reply).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        match replies.next().await {
+            Some(reply) => came += u32::from(reply.unwrap() == number),
+            None => break,
+        }
+    }
+    assert!((2..=4).contains(&came), "{came} replies came");
     assert_eq!(hotel.inbox.waiting(), 0);
 }
 
@@ -163,6 +199,18 @@ async fn replies_that_nobody_takes_end_their_request_and_no_other() {
     running.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn that_replies_were_lost_is_said_after_the_timeout_too() {
+    let hotel = Hotel::with(ReplyInboxConfig::new("replies").buffer(2)).await;
+    let running = hotel.answering("thrice", thrice).await;
+    let replies = hotel.inbox.request(&hotel.bus, &Quote { nights: 7 }).replies::<u32>().await.unwrap();
+    nobody_waits(&hotel.inbox).await;
+    sleep(Duration::from_secs(60)).await;
+    let replies: Vec<_> = replies.collect().await;
+    assert_eq!(replies.last().unwrap().as_ref().unwrap_err().kind(), RequestErrorKind::Overflow);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn an_inbox_that_is_closed_tells_those_who_wait_and_those_who_come_later() {
     let hotel = Hotel::open().await;
@@ -180,6 +228,54 @@ async fn an_inbox_that_is_closed_tells_those_who_wait_and_those_who_come_later()
     let later = hotel.inbox.request(&hotel.bus, &quote).reply::<u32>().await.unwrap_err();
     assert_eq!(later.kind(), RequestErrorKind::Closed);
     hotel.inbox.close().await;
+}
+
+/// Is answered by its broker once, and never again.
+struct AnsweredOnce {
+    subscriber: ScriptedSubscriber,
+    calls: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Subscriber for AnsweredOnce {
+    async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
+        match self.calls.fetch_add(1, Ordering::Relaxed) {
+            0 => self.subscriber.subscribe(topic).await,
+            _ => pending().await,
+        }
+    }
+
+    async fn initialize(&self, topic: &str) -> Result<(), SubscribeError> {
+        self.subscriber.initialize(topic).await
+    }
+
+    fn in_group(&self, group: &str) -> Result<Arc<dyn Subscriber>, SubscribeError> {
+        self.subscriber.in_group(group)
+    }
+
+    async fn close(&self) -> Result<(), SubscribeError> {
+        self.subscriber.close().await
+    }
+
+    fn status(&self) -> Vec<SubscriptionStatus> {
+        self.subscriber.status()
+    }
+
+    fn capabilities(&self) -> SubscriberCapabilities {
+        self.subscriber.capabilities()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_subscribes_again_and_is_not_answered_is_closed_all_the_same() {
+    let (subscriber, calls) = (ScriptedSubscriber::new(), Arc::new(AtomicU32::new(0)));
+    subscriber.end();
+    let subscriber = AnsweredOnce { subscriber, calls: calls.clone() };
+    let inbox = ReplyInbox::open(subscriber, ReplyInboxConfig::new("replies")).await.unwrap();
+    while calls.load(Ordering::Relaxed) < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    timeout(Duration::from_secs(10), inbox.close()).await.expect("it closes");
 }
 
 #[tokio::test]

@@ -107,6 +107,21 @@ fn a_document_keeps_to_the_schema_of_asyncapi() {
 }
 
 #[test]
+fn of_an_address_nothing_is_written_that_may_be_secret() {
+    for (address, host) in [
+        ("amqp://me:secret@rabbit:5672/orders", "rabbit:5672"),
+        ("amqp://me:se/secret?cret#secret@rabbit:5672/orders", "rabbit:5672"),
+        ("postgres://db/orders?user=me&password=secret", "db"),
+        ("db?password=secret", "db"),
+        ("postgres://db/orders?user=me@x&password=secret", "x"),
+    ] {
+        let document = AsyncApi::new("Shop", "1").server("it", address).document(&Router::new().describe());
+        assert_eq!(document["servers"]["it"]["host"], host, "{address}");
+        assert!(!document.to_string().contains("secret"), "{document}");
+    }
+}
+
+#[test]
 fn every_reference_of_a_document_leads_somewhere() {
     fn follow(value: &Value, document: &Value, found: &mut usize) {
         match value {

@@ -34,12 +34,14 @@ impl AsyncApi {
     }
 
     /// Says where the server of a backend is, by the backend's short name: `kafka://kafka.internal:9092`. The protocol is the
-    /// backend's name where the address names none; a user and a password in it are left out.
+    /// backend's name where the address names none. A user and a password in it are left out, and so are its parameters.
     pub fn server(mut self, backend: impl Into<String>, address: &str) -> Self {
         let backend = backend.into();
         let (protocol, rest) = address.split_once("://").unwrap_or((&backend, address));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let host = authority.rsplit('@').next().unwrap_or(authority);
+        // A password that was written down unescaped may have any character, and parameters may have passwords.
+        let rest = rest.rsplit('@').next().unwrap_or_default();
+        let rest = rest.split(['?', '#', '&']).next().unwrap_or_default();
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let mut server = json!({ "host": host, "protocol": protocol });
         if !path.is_empty() {
             server["pathname"] = format!("/{path}").into();
