@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tower::{Service, ServiceExt};
 
-use super::{Unknown, reader::name_of};
+use super::{UnknownName, reader::name_of};
 use crate::{
     Message, Outputs,
     error::BoxError,
@@ -47,11 +47,11 @@ pub struct GroupService {
 struct Functions {
     table: Table,
     services: Vec<Mutex<BoxedService>>,
-    unknown: Unknown,
+    unknown: UnknownName,
 }
 
 impl GroupService {
-    pub(super) fn new(services: Vec<BoxedService>, table: Table, unknown: Unknown) -> Self {
+    pub(super) fn new(services: Vec<BoxedService>, table: Table, unknown: UnknownName) -> Self {
         let services = services.into_iter().map(Mutex::new).collect();
         Self { group: Arc::new(Functions { table, services, unknown }), called: HashMap::new() }
     }

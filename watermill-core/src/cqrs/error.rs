@@ -103,7 +103,7 @@ pub struct ReadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadErrorKind {
-    /// It has no name, or one that nobody here handles: see [`Unknown`](super::Unknown).
+    /// It has no name, or one that nobody here handles: see [`UnknownName`](super::UnknownName).
     Name,
     /// Its content type is not the codec's.
     ContentType,

@@ -128,11 +128,11 @@ where
 {
     type Payload = Args::Payload;
     type Kind = <<F::Returned as Asynchronous>::Returned as IntoOutputs>::Kind;
-    type Future = Running<F::Returned>;
+    type Future = PayloadFuture<F::Returned>;
 
     fn call(&self, payload: Args::Payload, message: Message, state: &S) -> Result<Self::Future, BoxError> {
         let args = Args::extract(payload, message, state)?;
-        Ok(Running { future: Function::call(self, args) })
+        Ok(PayloadFuture { future: Function::call(self, args) })
     }
 
     fn required() -> Vec<Required> {
@@ -144,13 +144,13 @@ pin_project! {
     /// A running handler function.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct Running<F> {
+    pub struct PayloadFuture<F> {
         #[pin]
         future: F,
     }
 }
 
-impl<F: Future<Output: IntoOutputs>> Future for Running<F> {
+impl<F: Future<Output: IntoOutputs>> Future for PayloadFuture<F> {
     type Output = Result<Outputs, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

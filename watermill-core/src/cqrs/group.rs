@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, marker::PhantomData};
 use tower::{Layer, layer::util::Identity};
 
 use super::{
-    Decode, Kind, Named, PayloadFn, Processor, Unknown,
+    Decode, Kind, Named, PayloadFn, Processor, UnknownName,
     codec::Codec,
     dispatch::{GroupService, Table},
     handling::PayloadService,
@@ -53,7 +53,7 @@ use crate::{
 pub struct Group<'p, K, C, S, Out> {
     processor: &'p Processor<K, C>,
     name: String,
-    unknown: Unknown,
+    unknown: UnknownName,
     members: Vec<Member<S>>,
     table: Table,
     topics: BTreeSet<String>,
@@ -69,12 +69,12 @@ type Member<S> = Box<dyn FnMut(S) -> BoxedService + Send>;
 pub struct MakeGroup<S, Out> {
     members: Vec<Member<S>>,
     table: Table,
-    unknown: Unknown,
+    unknown: UnknownName,
     out: PhantomData<fn() -> Out>,
 }
 
 impl<'p, K: Kind, C: Codec, S: Clone + Send + 'static, Out: 'static> Group<'p, K, C, S, Out> {
-    pub(super) fn new(processor: &'p Processor<K, C>, name: String, unknown: Unknown) -> Self {
+    pub(super) fn new(processor: &'p Processor<K, C>, name: String, unknown: UnknownName) -> Self {
         Self {
             processor,
             name,
@@ -131,8 +131,8 @@ impl<'p, K: Kind, C: Codec, S: Clone + Send + 'static, Out: 'static> Group<'p, K
     }
 
     /// What becomes of messages whose name no function handles. By default what the processor says, and else they are
-    /// [refused](Unknown::Refuse).
-    pub fn unknown(mut self, unknown: Unknown) -> Self {
+    /// [refused](UnknownName::Refuse).
+    pub fn unknown(mut self, unknown: UnknownName) -> Self {
         self.unknown = unknown;
         self
     }

@@ -37,6 +37,6 @@ pub use protobuf::ProtobufCodec;
 pub use registered::{RegisteredCodec, Schema, SchemaKind, SchemaRegistry};
 pub use topics::Topics;
 pub use typed::TypedBus;
-pub use unknown::Unknown;
+pub use unknown::UnknownName;
 #[cfg(feature = "macros")]
 pub use watermill_macros::Named;

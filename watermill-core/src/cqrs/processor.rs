@@ -3,8 +3,8 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use super::{
-    Commands, Decode, Events, JsonCodec, Kind, Marshaler, Named, PayloadFn, Topics, Unknown, codec::Codec,
-    group::Group, handling::MakePayload, reader::Reader, unknown::Known,
+    Commands, Decode, Events, JsonCodec, Kind, Marshaler, Named, PayloadFn, Topics, UnknownName,
+    codec::Codec, group::Group, handling::MakePayload, reader::Reader, unknown::Known,
 };
 use crate::{Handler, Subscriber, router::types::FromTopic};
 
@@ -67,7 +67,7 @@ pub struct Processor<K, C = JsonCodec> {
     pub(super) topics: Topics,
     pub(super) marshaler: Marshaler<C>,
     groups: Groups,
-    unknown: Option<Unknown>,
+    unknown: Option<UnknownName>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -115,7 +115,7 @@ impl<K: Kind, C: Codec> Processor<K, C> {
 
     /// What becomes of messages whose name is not handled.
     #[must_use]
-    pub fn unknown(mut self, unknown: Unknown) -> Self {
+    pub fn unknown(mut self, unknown: UnknownName) -> Self {
         self.unknown = Some(unknown);
         self
     }
@@ -138,7 +138,7 @@ impl<K: Kind, C: Codec> Processor<K, C> {
         // Its absence is said in words of its own.
         let topic = topic.unwrap_or_else(|| names[0].clone());
         let claims = claims::<K>(&names);
-        let shared = if self.topics.share(&topic) { Unknown::Skip } else { Unknown::Refuse };
+        let shared = if self.topics.share(&topic) { UnknownName::Skip } else { UnknownName::Refuse };
         let policy = self.unknown.unwrap_or(shared);
         let make = MakePayload {
             function,
@@ -155,7 +155,7 @@ impl<K: Kind, C: Codec> Processor<K, C> {
         S: Clone + Send + 'static,
         Out: 'static,
     {
-        Group::new(self, name.into(), self.unknown.unwrap_or(Unknown::Refuse))
+        Group::new(self, name.into(), self.unknown.unwrap_or(UnknownName::Refuse))
     }
 
     /// A handler of what lies on a topic, in its group.

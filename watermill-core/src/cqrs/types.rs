@@ -4,7 +4,7 @@ pub use bytes::Bytes;
 
 pub use super::{
     dispatch::{Dispatched, GroupService},
-    function::{PayloadArguments, Running},
+    function::{PayloadArguments, PayloadFuture},
     group::MakeGroup,
     handling::{Handling, MakePayload, PayloadService},
 };

@@ -1,4 +1,4 @@
-//! [`Unknown`]: what becomes of messages that nobody here handles.
+//! [`UnknownName`]: what becomes of messages that nobody here handles.
 
 use super::{ReadError, ReadErrorKind, reader::name_of};
 use crate::{Message, error::BoxError};
@@ -6,7 +6,7 @@ use crate::{Message, error::BoxError};
 /// What becomes of a message whose name a handler or a group does not know, or that has no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Unknown {
+pub enum UnknownName {
     /// It has failed, with a [`ReadError`] that is [`Permanent`](crate::error::Permanent): the handler's policy decides,
     /// and nothing is lost. A policy that ends in a nack has it come again, later each time.
     Refuse,
@@ -18,7 +18,7 @@ pub enum Unknown {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) names: Vec<String>,
-    pub(super) policy: Unknown,
+    pub(super) policy: UnknownName,
 }
 
 impl Known {
@@ -33,7 +33,7 @@ impl Known {
     }
 }
 
-impl Unknown {
+impl UnknownName {
     /// Whether the message is skipped. `known` says what is handled here.
     #[cold]
     pub(super) fn decide(self, message: &Message, known: impl FnOnce() -> String) -> Result<(), BoxError> {

@@ -8,7 +8,7 @@ use std::{
 use watermill_core::{
     FailurePolicy, MemoryBroker, Message, Outputs, Router, State,
     backoff::Backoff,
-    cqrs::{EventBus, EventProcessor, Topics, Unknown},
+    cqrs::{EventBus, EventProcessor, Topics, UnknownName},
     error::BoxError,
     middleware::Retry,
     router::To,
@@ -70,7 +70,7 @@ async fn functions_of_one_type_are_called_in_turn_and_all_again_when_one_has_fai
         .on(first)
         .on(second)
         .on(third)
-        .unknown(Unknown::Skip)
+        .unknown(UnknownName::Skip)
         .handler()
         .on_failure(FailurePolicy::retry(1).backoff(Backoff::constant(Duration::ZERO)));
     let running = Running::start(Router::new().with_state(log.clone()).add(group)).await;
@@ -109,7 +109,7 @@ async fn a_layer_around_one_function_leaves_the_other_types_alone() {
 
 #[tokio::test]
 async fn a_name_that_no_function_handles_is_refused_unless_it_is_to_be_skipped() {
-    for (unknown, dropped) in [(Unknown::Refuse, 1), (Unknown::Skip, 0)] {
+    for (unknown, dropped) in [(UnknownName::Refuse, 1), (UnknownName::Skip, 0)] {
         let (broker, log) = (MemoryBroker::new(), Log::default());
         let group = events(&broker)
             .group("report")
@@ -155,7 +155,7 @@ async fn what_the_functions_of_a_group_return_is_published() {
         .on(booked)
         .on(asked)
         .on(booked_too)
-        .unknown(Unknown::Skip)
+        .unknown(UnknownName::Skip)
         .handler()
         .to_topics(published.clone());
     let running = Running::start(Router::new().add(group)).await;

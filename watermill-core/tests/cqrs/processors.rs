@@ -4,7 +4,7 @@ use tower::ServiceBuilder;
 use watermill_core::{
     DeliveryInfo, FailurePolicy, Handlers, MemoryBroker, Message, MessageId, Metadata, PublisherExt, Router,
     State,
-    cqrs::{CommandBus, CommandProcessor, EventBus, EventProcessor, Marshaler, Names, Topics, Unknown},
+    cqrs::{CommandBus, CommandProcessor, EventBus, EventProcessor, Marshaler, Names, Topics, UnknownName},
     error::BoxError,
     middleware::IgnoreErrors,
     router::RunErrorKind,
@@ -135,8 +135,8 @@ async fn other_names_are_skipped_where_names_share_a_topic_and_refused_where_the
         (Topics::listed().with("RoomBooked", "in").with("BookingCancelled", "in"), None, true),
         (Topics::from_fn(|_| Some("in".to_owned())), None, false),
         (Topics::one("elsewhere").with("RoomBooked", "in"), None, false),
-        (Topics::one("in"), Some(Unknown::Refuse), false),
-        (Topics::from_fn(|_| Some("in".to_owned())), Some(Unknown::Skip), true),
+        (Topics::one("in"), Some(UnknownName::Refuse), false),
+        (Topics::from_fn(|_| Some("in".to_owned())), Some(UnknownName::Skip), true),
     ];
     for (topics, unknown, is_skipped) in cases {
         let broker = MemoryBroker::new();
