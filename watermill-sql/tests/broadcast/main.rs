@@ -11,5 +11,6 @@ mod receiving;
 on_every_database! {
     receiving::every_process_receives_what_is_published_in_its_life,
     receiving::a_group_ends_with_its_subscription,
+    receiving::who_was_taken_for_ended_says_that_it_may_have_missed_something,
     receiving::what_an_ended_process_has_left_is_removed_by_the_next,
 }
