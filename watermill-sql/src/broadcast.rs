@@ -34,8 +34,8 @@ use crate::{
 /// behind that ends without closing is removed by the next one that subscribes, once its lease has been over for
 /// [a while](Self::leftovers_after): until then [retention](crate::SqlRetention) keeps the rows that it has not read.
 ///
-/// Within its life a subscription misses nothing and has the guarantees of an [`SqlSubscriber`]. What is published while a
-/// process is down is not for it.
+/// Within its life a subscription has the guarantees of an [`SqlSubscriber`]; if it may have missed something after all, because
+/// it was [taken for a leftover](Self::leftovers_after), it says so. What is published while a process is down is not for it.
 ///
 /// ```
 /// # fn add(pool: sqlx::Pool<impl watermill_sql::SqlDatabase>) -> Result<(), Box<dyn std::error::Error>> {
@@ -99,8 +99,10 @@ impl<D: SqlDatabase> SqlBroadcast<D> {
     }
 
     /// How long after its last lease a group that nobody has closed is removed: 5 minutes by default. A process that was
-    /// stopped for longer, and goes on, has lost its group: its subscription ends with an error, and a new one begins with
-    /// what is newest then. It should be longer than a process takes to begin to read.
+    /// stopped for longer, or has not reached the database, and goes on, has lost its group if another one has subscribed
+    /// meanwhile. Its subscription goes on with what is newest then, and says so on its stream
+    /// ([`Missed`](SubscribeErrorKind::Missed)): [`OnMissed`](watermill_core::decorator::OnMissed) tells whoever keeps something
+    /// by what comes. The time should be longer than a process takes to begin to read.
     #[must_use]
     pub fn leftovers_after(mut self, time: Duration) -> Self {
         self.leftovers_after = time;
@@ -110,11 +112,22 @@ impl<D: SqlDatabase> SqlBroadcast<D> {
     fn member(&self, topic: &str) -> Result<Arc<Member<D>>, SubscribeError> {
         let began_ms = now_ms();
         let group = format!("{}{MARK}{began_ms}~{}", self.name, Uuid::now_v7().simple());
-        let config = self.config.clone().group(&group);
+        let config = self.config.clone().group(&group).ends_with_subscription();
         let schema_qualified = config.schema_qualified;
         let subscriber = SqlSubscriber::new(self.pool.clone(), config)?;
         let (pool, topic) = (self.pool.clone(), topic.to_owned());
         Ok(Arc::new(Member { pool, subscriber, topic, group, schema_qualified }))
+    }
+
+    /// Remembers who is to be closed; false once this was closed.
+    fn note(&self, member: &Arc<Member<D>>) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Atomic::Acquire) {
+            return false;
+        }
+        open.retain(|member| !member.subscriber.status().is_empty());
+        open.push(member.clone());
+        true
     }
 
     /// Removes the groups that ended processes have left behind, but for this one, and says how many.
@@ -165,10 +178,10 @@ impl<D: SqlDatabase> Subscriber for SqlBroadcast<D> {
                 "the groups of broadcasts that nobody reads any more stay until the next subscription"
             ),
         }
-        {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.retain(|member| !member.subscriber.status().is_empty());
-            open.push(member.clone());
+        if !self.note(&member) {
+            // It was closed meanwhile, and knew nothing of this one.
+            member.end().await?;
+            return Err(SubscribeError::closed(topic));
         }
         let (stream, inner) = subscription.into_parts();
         Ok(Subscription::new(stream, Control { inner, member }))

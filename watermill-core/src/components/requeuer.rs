@@ -99,7 +99,8 @@ impl Requeuer {
         self
     }
 
-    /// For how long after it was published a letter waits that does not say when it is due. Zero by default.
+    /// For how long after it was published a letter waits that does not say when it is due, or says a time that had
+    /// passed by then: that of an earlier wait. Zero by default.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self.longest_delay = self.longest_delay.max(delay);

@@ -34,7 +34,7 @@ use crate::{
 /// ```
 ///
 /// The function is called with the topic, before anything is delivered that came after the gap. It is to return at once. Subscribers
-/// that deliver at least once never call it.
+/// that deliver at least once never call it, but for broadcasts, which begin anew after they were away for long.
 #[derive(Clone)]
 pub struct OnMissed<S, F> {
     inner: S,

@@ -59,6 +59,9 @@ impl<S> HoldUntilDue<S> {
 
     /// A message that says nothing is due so long after it was published, or after it was delivered where the
     /// backend does not know when that was. By default it is due at once.
+    ///
+    /// A time that had passed when the message was published says nothing: it was left there by an earlier wait, as in
+    /// a dead letter of a message that had been delayed.
     #[must_use]
     pub fn otherwise_after(mut self, delay: Duration) -> Self {
         self.rules.otherwise_after = Some(delay);
@@ -133,8 +136,14 @@ impl Rules {
             );
             None
         });
-        let otherwise = || Some(delivery.info().published_at().unwrap_or(now) + self.otherwise_after?);
-        let wait = said.or_else(otherwise).and_then(|due| due.duration_since(now).ok()).unwrap_or_default();
+        let published_at = delivery.info().published_at();
+        let otherwise = self.otherwise_after.map(|after| published_at.unwrap_or(now) + after);
+        let due = match (said, otherwise) {
+            // It had passed when the message was published: what it tells of is an earlier wait.
+            (Some(said), Some(_)) if published_at.is_some_and(|at| said <= at) => otherwise,
+            _ => said.or(otherwise),
+        };
+        let wait = due.and_then(|due| due.duration_since(now).ok()).unwrap_or_default();
         if wait > self.longest {
             tracing::warn!(
                 topic = delivery.info().topic(),

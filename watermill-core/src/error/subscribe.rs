@@ -34,7 +34,8 @@ pub enum SubscribeErrorKind {
     Undecodable,
     /// Messages may have been missed, and nobody has them any more: of a subscription that is delivered to
     /// [at most once](crate::subscriber::DeliveryGuarantee::AtMostOnce), because its connection was lost or messages came faster
-    /// than they were taken. It is said when messages come again. Whoever keeps something by what comes, a cache, drops all
+    /// than they were taken; or of a broadcast that was away for so long that its place was given up. It is said when messages
+    /// come again. Whoever keeps something by what comes, a cache, drops all
     /// of it then; see [`OnMissed`](crate::decorator::OnMissed).
     Missed,
     /// This backend, or this configuration of it, does not do what was asked.

@@ -127,9 +127,8 @@ impl FailurePolicy {
 
     /// In the end, nacks: the message comes again, after a delay that grows with its attempts.
     #[must_use]
-    pub fn then_nack(mut self) -> Self {
-        self.then = Then::Nack;
-        self
+    pub fn then_nack(self) -> Self {
+        self.ending(Then::Nack)
     }
 
     /// In the end, publishes the message to `topic` with the reason in its metadata, and acks it.
@@ -137,7 +136,7 @@ impl FailurePolicy {
     #[must_use]
     pub fn then_dead_letter(mut self, publisher: impl Publisher + 'static, topic: impl Into<String>) -> Self {
         match DeadLetter::new(publisher, topic.into()) {
-            Ok(dead_letter) => self.then = Then::DeadLetter(dead_letter),
+            Ok(dead_letter) => return self.ending(Then::DeadLetter(dead_letter)),
             Err(error) => self.problem = Some(error.to_string()),
         }
         self
@@ -146,16 +145,14 @@ impl FailurePolicy {
     /// In the end, rejects: the backend puts the message with its own dead letters, where it has such
     /// a place.
     #[must_use]
-    pub fn then_reject(mut self) -> Self {
-        self.then = Then::Reject;
-        self
+    pub fn then_reject(self) -> Self {
+        self.ending(Then::Reject)
     }
 
     /// In the end, acks the message and logs the error: for messages that may be lost.
     #[must_use]
-    pub fn then_drop(mut self) -> Self {
-        self.then = Then::Drop;
-        self
+    pub fn then_drop(self) -> Self {
+        self.ending(Then::Drop)
     }
 
     /// In the end, publishes the message to the first of these topics and acks it: it is handled again from there, later
@@ -166,6 +163,12 @@ impl FailurePolicy {
         self.problem = topics.problem().or(self.problem);
         self.then = topics.then(0);
         self.retry_topics = Some(topics);
+        self
+    }
+
+    /// The last end that was named counts, and nobody reads retry topics that nothing goes to.
+    fn ending(mut self, then: Then) -> Self {
+        (self.then, self.retry_topics) = (then, None);
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Deref};
 
+use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tower::{Layer, layer::util::Identity};
 
@@ -87,8 +88,8 @@ impl<S, L> RouterHandle<S, L> {
         Ok(added)
     }
 
-    /// Adds every handler of a set, side by side, and returns what became of each of them, with its name. One that
-    /// cannot be started does not keep the others from it.
+    /// Adds every handler of a set, side by side, each behind its retry topics, and returns what became of each of them, with
+    /// its name. One that cannot be started does not keep the others from it.
     ///
     /// # Cancel safety
     ///
@@ -100,22 +101,11 @@ impl<S, L> RouterHandle<S, L> {
         L::Service: MessageService,
     {
         let prepared = handlers.prepare(&self.state, &self.layers, &self.chain);
-        let prepared: Vec<_> = prepared.flat_map(Prepared::with_retries).collect();
-        let mut begun = Vec::with_capacity(prepared.len());
-        for handler in prepared {
-            begun.push((handler.spec.name.clone(), self.begin(handler).await));
-        }
-        let mut added = Vec::with_capacity(begun.len());
-        for (name, answer) in begun {
-            added.push((
-                name,
-                match answer {
-                    Ok(answer) => Self::answered(answer).await,
-                    Err(error) => Err(error),
-                },
-            ));
-        }
-        added
+        let starting = prepared.map(|prepared| async move {
+            let name = prepared.spec.name.clone();
+            (name, self.start(prepared).await)
+        });
+        join_all(starting).await
     }
 
     /// Hands a handler to the supervisor, which answers in its time.

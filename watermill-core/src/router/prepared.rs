@@ -61,12 +61,14 @@ impl Prepared {
 impl Spec {
     fn of_retry(&self, tier: &Tier<'_>, policy: FailurePolicy) -> Self {
         let subscriber = tier.subscriber();
-        let has_groups = subscriber.capabilities().groups;
+        let capabilities = subscriber.capabilities();
+        let topic = tier.topic();
+        let claim = format!("have the retry topic {topic:?} of {}", capabilities.backend);
         Self {
             name: format!("{}.retry.{}", self.name, tier.label()),
             subscriber,
-            topic: tier.topic(),
-            group: self.group.clone().filter(|_| has_groups),
+            topic,
+            group: self.group.clone().filter(|_| capabilities.groups),
             sink: self.sink.clone(),
             policy,
             concurrency: self.concurrency,
@@ -74,8 +76,8 @@ impl Spec {
             layers: self.layers.clone(),
             documents: self.documents.clone(),
             problems: Vec::new(),
-            // It is the same handler once more, and not another.
-            claims: Vec::new(),
+            // Not those of the handler, which it is once more. Two with one topic would take each other's messages.
+            claims: vec![claim],
             is_retry: true,
         }
     }
@@ -128,7 +130,7 @@ pub(super) fn check<'h>(
     handlers: impl IntoIterator<Item = &'h Prepared>,
     mut problems: Vec<String>,
 ) -> Result<(), RunError> {
-    let (mut names, mut retry_topics) = (BTreeSet::new(), BTreeSet::new());
+    let mut names = BTreeSet::new();
     let mut claims = BTreeMap::new();
     for Prepared { spec, .. } in handlers {
         if !names.insert(&spec.name) {
@@ -138,13 +140,6 @@ pub(super) fn check<'h>(
             if let Some(other) = claims.insert(claim, &spec.name) {
                 problems.push(claimed_twice(claim, other, &spec.name));
             }
-        }
-        if spec.is_retry && !retry_topics.insert((spec.subscriber.capabilities().backend, &spec.topic)) {
-            problems.push(format!(
-                "two handlers have the retry topic {:?}, and would take each other's messages; give each a prefix of \
-                 its own",
-                spec.topic
-            ));
         }
         problems.extend(spec.problems());
     }

@@ -177,6 +177,34 @@ async fn files_keep_payloads_until_they_expire() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_not_there_loses_no_payload() {
+    let disk = tempfile::tempdir().unwrap();
+    let store = FileStore::new(disk.path().join("claims"));
+    let claim = Claim::until(SystemTime::now() + Duration::from_secs(600));
+    store.put(&claim, Bytes::from("x")).await.unwrap();
+    let (mounted, away) = (disk.path().join("claims"), disk.path().join("away"));
+    std::fs::rename(&mounted, &away).unwrap();
+    assert_eq!(store.get(&claim).await.unwrap_err().kind(), ClaimErrorKind::Unavailable);
+    std::fs::rename(&away, &mounted).unwrap();
+    assert!(store.get(&claim).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_keeps_nothing_else_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::new(folder.path());
+    let now = SystemTime::now();
+    // A folder of that name is no file that could be removed.
+    for _ in 0..5 {
+        std::fs::create_dir(folder.path().join(Claim::until(now).as_str())).unwrap();
+        store.put(&Claim::until(now), Bytes::from("x")).await.unwrap();
+    }
+    assert!(store.remove_expired(now).await.is_err());
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    assert!(left.map(Result::unwrap).all(|entry| entry.path().is_dir()), "only what cannot go is left");
+}
+
+#[tokio::test]
 async fn a_router_removes_what_has_expired() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::new(folder.path());

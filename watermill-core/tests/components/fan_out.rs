@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use futures::{FutureExt, StreamExt};
 use tokio::time::timeout;
 use watermill_core::{
-    Delivery, Handler, Message, Router, Subscriber, Subscription,
+    Delivery, Handler, Message, Router, Subscriber, Subscription, Window,
     components::{FanOut, Upstream},
     delivery::Outcome,
     error::SubscribeErrorKind,
@@ -116,6 +116,22 @@ async fn what_not_all_are_done_with_goes_back_when_the_last_member_has_ended() {
 }
 
 #[tokio::test]
+async fn however_much_was_acked_at_once_is_recorded_before_the_last_close_returns() {
+    let source = source(500);
+    let fan_out = FanOut::new(source.clone(), "t").ahead(NonZeroUsize::new(1_000).unwrap());
+    let mut only = fan_out.member("only").subscribe("t").await.unwrap();
+    only.set_window(Window::ordered(NonZeroUsize::new(1_000).unwrap()));
+    let mut copies = Vec::new();
+    for _ in 0..500 {
+        copies.push(next(&mut only).await);
+    }
+    copies.into_iter().for_each(Delivery::ack);
+    only.close().await.unwrap();
+    let acked = source.outcomes().iter().filter(|(_, outcome)| *outcome == Outcome::Ack).count();
+    assert_eq!(acked, 500);
+}
+
+#[tokio::test]
 async fn a_member_that_comes_back_finds_what_waited_for_it() {
     let source = source(2);
     let fan_out = FanOut::new(source.clone(), "t");
@@ -170,6 +186,21 @@ async fn the_end_of_the_source_is_an_error_to_every_member_and_a_new_subscriptio
     drop(subscriptions);
     let _again = one.subscribe("t").await.unwrap();
     assert_eq!(source.subscribed().len(), 2);
+}
+
+#[tokio::test]
+async fn a_member_that_holds_on_to_what_has_ended_keeps_no_other_from_a_new_subscription() {
+    let source = source(0);
+    let fan_out = FanOut::new(source.clone(), "t");
+    let (one, other) = (fan_out.member("one"), fan_out.member("other"));
+    let (mut first, _held) = (one.subscribe("t").await.unwrap(), other.subscribe("t").await.unwrap());
+    source.end();
+    timeout(patience(), first.next()).await.expect("the end").unwrap().unwrap_err();
+    drop(first);
+    let mut again = one.subscribe("t").await.unwrap();
+    assert_eq!(source.subscribed().len(), 2);
+    source.push(message("a"));
+    assert_eq!(next(&mut again).await.id().as_str(), "a");
 }
 
 #[tokio::test]

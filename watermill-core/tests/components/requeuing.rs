@@ -144,6 +144,22 @@ async fn a_letter_that_waits_holds_up_no_other() {
     running.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_time_that_is_left_of_an_earlier_wait_does_not_shorten_the_delay() {
+    let (broker, out) = (MemoryBroker::new(), RecordingPublisher::new());
+    let requeuer = Requeuer::new(broker.subscriber().group("requeuer"), "failed", out.clone())
+        .delay(Duration::from_secs(30));
+    let running = Running::start(Router::new().merge(requeuer.handlers().unwrap())).await;
+    let letter = message("a")
+        .with_metadata("topic_poisoned", "orders")
+        .with_metadata("_watermill_delayed_until", "2001-01-01T00:00:00Z");
+    let began = Instant::now();
+    broker.publisher().publish_one("failed", letter).await.unwrap();
+    out.await_published(1).await;
+    assert!(began.elapsed().as_secs() >= 29, "{:?}", began.elapsed());
+    running.stop().await;
+}
+
 trait DelayedMetadata {
     fn delayed_metadata(self, seconds: u64) -> Self;
 }

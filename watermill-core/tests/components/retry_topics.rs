@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use watermill_core::{
-    Backoff, FailurePolicy, Handler, MemoryBroker, Message, PublisherExt as _, RetryTopics, Router, State,
+    Backoff, FailurePolicy, Handler, Handlers, MemoryBroker, Message, PublisherExt as _, RetryTopics, Router,
+    State, Subscriber as _,
     delivery::Outcome,
     error::{BoxError, Permanent, PublishErrorKind},
     router::{MessageService, RunErrorKind},
@@ -221,6 +222,46 @@ async fn two_handlers_cannot_share_retry_topics_and_a_single_service_has_none() 
         Handler::service("single", service).from(broker.subscriber(), "charges").on_failure(policy());
     let error = Router::new().add(single).run_until(async {}).await.unwrap_err();
     assert!(error.to_string().contains("Handler::make"), "{error}");
+}
+
+#[tokio::test]
+async fn the_last_end_that_is_named_counts_and_nobody_reads_retry_topics_without_it() {
+    let (broker, dead) = (MemoryBroker::new(), RecordingPublisher::new());
+    let retrying = || FailurePolicy::nack().then_retry_topics(retries(&broker, &dead));
+    for policy in [
+        retrying().then_nack(),
+        retrying().then_reject(),
+        retrying().then_drop(),
+        retrying().then_dead_letter(dead.clone(), "dead"),
+    ] {
+        let said = policy.to_string();
+        assert!(!said.contains("retry from"), "{said}");
+        let router = router(&broker, &Bank::new(), policy);
+        assert_eq!(router.to_string().lines().count(), 1, "{router}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_handlers_that_are_merged_into_a_running_router_finds_their_retry_topics() {
+    let (broker, dead, bank) = (MemoryBroker::new(), RecordingPublisher::new(), Bank::new());
+    let subscriber = || broker.subscriber().group("bank");
+    subscriber().initialize("charges").await.unwrap();
+    broker.publisher().publish_one("charges", Message::with_id("a", "broke")).await.unwrap();
+    let router = Router::new().with_state(bank.clone());
+    let handle = router.handle();
+    let running = start(router).await;
+    let policy = || FailurePolicy::nack().then_retry_topics(retries(&broker, &dead));
+    let handler = |name: &str| Handler::new(name, charge).from(subscriber(), "charges").on_failure(policy());
+    let added = handle.merge(Handlers::new().add(handler("charge"))).await;
+    assert!(matches!(&added[..], [(name, Ok(_))] if name == "charge"), "{added:?}");
+    dead.await_published(1).await;
+    assert_eq!(bank.tried().len(), 4, "nothing was lost on the way");
+
+    let error = handle.add(handler("other")).await.unwrap_err();
+    assert!(error.to_string().contains("charges.retry.1m"), "{error}");
+    assert_eq!(handle.handlers().len(), 4, "nobody else takes what waits there");
+    drop(handle);
+    running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

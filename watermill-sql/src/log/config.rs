@@ -45,6 +45,8 @@ pub struct SqlSubscriberConfig {
     pub(crate) schema_qualified: bool,
     /// The shard that is read, and not an option.
     pub(crate) shard: Option<Place>,
+    /// Whether the group is that of one subscription and ends with it, and not an option.
+    pub(crate) ends_with_subscription: bool,
 }
 
 /// Where a consumer group that has never read a topic begins.
@@ -268,9 +270,16 @@ impl SqlSubscriberConfig {
 
     /// Whether whoever claims the lease gives the group a position where it has none. A shard's comes into being with the
     /// plan or with its generation, and who claims it late, when that is over, must not make it anew: nobody would read
-    /// there, and retention would keep everything for it.
+    /// there, and retention would keep everything for it. That of a subscription comes into being with it: where it has gone
+    /// since, there may be messages that nobody has read.
     pub(crate) fn makes_group(&self) -> bool {
-        self.shard.is_none()
+        self.shard.is_none() && !self.ends_with_subscription
+    }
+
+    /// For a group that is one subscription's.
+    pub(crate) fn ends_with_subscription(mut self) -> Self {
+        self.ends_with_subscription = true;
+        self
     }
 
     /// The groups of the other shards of the same generation, where a shard is read.
@@ -353,6 +362,7 @@ impl Default for SqlSubscriberConfig {
             source: None,
             schema_qualified: false,
             shard: None,
+            ends_with_subscription: false,
         }
     }
 }

@@ -99,7 +99,7 @@ pub trait LogDialect:
 #[async_trait]
 pub trait LeaseDialect: ConnectionDialect {
     /// Takes the lease if it is free, or says who has it. [`RowNotFound`](sqlx::Error::RowNotFound) where it is that of a
-    /// shard whose generation is over.
+    /// shard whose generation is over, or that of a subscription which somebody has removed.
     async fn claim(connection: &mut Self::Connection, claim: &Claim<'_>) -> sqlx::Result<Claimed>;
 
     /// Prolongs a lease; false when it is lost.

@@ -1,6 +1,6 @@
 //! [`ScheduleError`]: why a schedule has not fired.
 
-use std::{error::Error, fmt};
+use std::{any::Any, error::Error, fmt};
 
 use watermill_core::error::{BoxError, PublishError};
 
@@ -21,7 +21,8 @@ pub struct ScheduleError {
 pub enum ScheduleErrorKind {
     /// The database could not be reached, or was busy: try again.
     Unavailable,
-    /// The message could not be published: its topic makes no table name, or its payload is not what the column holds.
+    /// The message could not be made or published: the function that makes it panicked, its topic makes no table name, or its
+    /// payload is not what the column holds.
     Publish,
     /// The pool was closed.
     Closed,
@@ -46,6 +47,14 @@ impl ScheduleError {
             false => ScheduleErrorKind::Publish,
         };
         Self { kind, schedule: None, detail: None, source: Some(error.into()) }
+    }
+
+    /// The user's function that makes the message, or the publisher around ours, has panicked.
+    pub(super) fn panicked(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let detail = format!("panicked: {}", text.unwrap_or("a value that is not text"));
+        Self { kind: ScheduleErrorKind::Publish, schedule: None, detail: Some(detail), source: None }
     }
 
     pub(super) fn of(mut self, schedule: &str) -> Self {

@@ -2,6 +2,7 @@
 
 mod dialect;
 mod error;
+mod pauses;
 mod plan;
 mod plugin;
 mod schedule;

@@ -62,14 +62,13 @@ impl Plan {
 
     /// The last time up to this one, of those that begin with `from_ms`.
     fn last(&self, from_ms: i64, up_to_ms: i64) -> Option<i64> {
-        match self {
-            Self::Every(interval) => {
-                let passed = up_to_ms.checked_sub(from_ms).filter(|passed| *passed >= 0)?;
-                Some(from_ms + passed / interval * interval)
-            }
+        let passed = up_to_ms.checked_sub(from_ms).filter(|passed| *passed >= 0)?;
+        Some(match self {
+            Self::Every(interval) => from_ms + passed / interval * interval,
+            // The first is a time though it may be none of ours: who stored it may know another time zone by the same name.
             #[cfg(feature = "cron")]
-            Self::Cron(crontab) => crontab.last(up_to_ms),
-        }
+            Self::Cron(crontab) => crontab.last(up_to_ms).unwrap_or(from_ms).max(from_ms),
+        })
     }
 }
 
@@ -175,8 +174,21 @@ mod tests {
             // At two o'clock of the 29th it is three: there is no half past two.
             let second = plan.next(first).unwrap();
             let third = plan.next(second).unwrap();
+            assert_eq!(
+                plan.due(second, second + 5, 9),
+                (vec![second], Some(third)),
+                "it fires at the change"
+            );
             assert_eq!(third, ms("2026-03-30T00:30:00Z"), "in summer");
             assert_eq!(plan.to_string(), "cron 30 2 * * * Europe/Berlin");
+        }
+
+        #[test]
+        fn a_time_that_another_process_has_stored_fires_though_it_is_none_of_ours() {
+            let plan = Plan::cron("0 3 * * *", None).unwrap();
+            let (stored, ours) = (ms("2026-11-30T02:00:00Z"), ms("2026-11-30T03:00:00Z"));
+            assert_eq!(plan.due(stored, stored + 5, 9), (vec![stored], Some(ours)));
+            assert_eq!(plan.due(stored, ours + 5, 9).0, [stored, ours]);
         }
 
         #[test]

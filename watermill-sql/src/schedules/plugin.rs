@@ -14,13 +14,14 @@ use watermill_core::{
     router::{Plugin, Report, RouterControl},
 };
 
-use super::{SqlSchedules, sql_schedules::Shared};
+use super::{SqlSchedules, pauses::Pauses, sql_schedules::Shared};
 use crate::SqlDatabase;
 
 /// A look is this long apart from the next at the least, however much is due.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// While the router runs, what is due fires. What goes wrong is in the log and is tried again, with growing pauses.
+/// While the router runs, what is due fires. What goes wrong is in the log and is tried again, with growing pauses; a schedule
+/// that fails holds up no other.
 #[async_trait]
 impl<D: SqlDatabase> Plugin for SqlSchedules<D> {
     async fn on_start(&self, _control: &RouterControl) -> Result<(), BoxError> {
@@ -46,26 +47,27 @@ impl<D: SqlDatabase> SqlSchedules<D> {
 }
 
 async fn keep_firing<D: SqlDatabase>(shared: Arc<Shared<D>>) {
-    let backoff = Backoff::default();
+    let (backoff, mut pauses) = (Backoff::default(), Pauses::default());
     let mut failures = 0;
     loop {
-        let wait = match shared.fire_due().await {
-            Ok(report) => {
+        let (wait, failed) = match shared.fire_but(&mut pauses).await {
+            Ok((report, failed)) => {
                 failures = 0;
-                report.next_in.unwrap_or(shared.look_within).min(shared.look_within)
+                (report.next_in.unwrap_or(shared.look_within), failed)
             }
             Err(error) => {
-                let wait = backoff.delay(failures).min(shared.look_within);
+                let wait = backoff.delay(failures);
                 failures = failures.saturating_add(1);
-                tracing::warn!(
-                    schedule = error.schedule(),
-                    error = chain(&error),
-                    ?wait,
-                    "a schedule has not fired; what is due stays due, and is tried again"
-                );
-                wait
+                (wait, vec![error])
             }
         };
-        sleep(wait.max(PAUSE)).await;
+        for error in failed {
+            tracing::warn!(
+                schedule = error.schedule(),
+                error = chain(&error),
+                "a schedule has not fired; what is due stays due, and is tried again"
+            );
+        }
+        sleep(wait.min(shared.look_within).max(PAUSE)).await;
     }
 }

@@ -3,16 +3,18 @@
 use std::{
     collections::BTreeSet,
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use futures::FutureExt;
 use sqlx::Pool;
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use watermill_core::{Publisher, error::ConfigError};
 
-use super::{Schedule, ScheduleError, dialect::StoredSchedule};
+use super::{Schedule, ScheduleError, dialect::StoredSchedule, pauses::Pauses};
 use crate::{
     SqlDatabase, SqlPublisher, SqlPublisherConfig,
     connection::{Checked, Pooled, begin, within},
@@ -145,7 +147,8 @@ impl<D: SqlDatabase> SqlSchedules<D> {
     ///
     /// A schedule has fired as a whole or not at all.
     pub async fn fire_due(&self) -> Result<FiredReport, ScheduleError> {
-        self.shared.fire_due().await
+        let (report, failed) = self.shared.fire_but(&mut Pauses::default()).await?;
+        failed.into_iter().next().map_or(Ok(report), Err)
     }
 
     /// Removes a schedule from the database, for good: for one that no process has any more. False when there was none.
@@ -184,37 +187,41 @@ impl<D: SqlDatabase> Shared<D> {
         }
     }
 
-    pub(super) async fn fire_due(&self) -> Result<FiredReport, ScheduleError> {
+    /// Fires what is due, but for what has failed and waits. Says what has failed now.
+    pub(super) async fn fire_but(
+        &self,
+        pauses: &mut Pauses,
+    ) -> Result<(FiredReport, Vec<ScheduleError>), ScheduleError> {
         let looked = within(self.timeout, self.look()).await;
         let looked_at = Instant::now();
         let (now_ms, stored) = looked.map_err(ScheduleError::new)?;
-        let mut report = FiredReport::default();
-        let mut failed = None;
+        let (mut report, mut failed) = (FiredReport::default(), Vec::new());
         for schedule in &self.schedules {
             let plan = schedule.plan.to_string();
             let row = stored.iter().find(|row| row.name == *schedule.name && row.plan == plan);
             // Removed, or another process has given it another plan: it is theirs.
             let Some(row) = row else { continue };
-            let next_ms = if row.next_ms <= now_ms {
-                match self.fire(schedule, row, now_ms).await {
+            let next_in = if row.next_ms > now_ms {
+                until(row.next_ms, now_ms).saturating_sub(looked_at.elapsed())
+            } else if let Some(remaining) = pauses.remaining(&schedule.name) {
+                remaining
+            } else {
+                let fired = AssertUnwindSafe(self.fire(schedule, row, now_ms)).catch_unwind().await;
+                match fired.unwrap_or_else(|panic| Err(ScheduleError::panicked(&*panic))) {
                     Ok((published, next_ms)) => {
+                        pauses.succeeded(&schedule.name);
                         report.published += published;
-                        next_ms
+                        until(next_ms, now_ms).saturating_sub(looked_at.elapsed())
                     }
                     Err(error) => {
-                        failed.get_or_insert(error.of(&schedule.name));
-                        continue;
+                        failed.push(error.of(&schedule.name));
+                        pauses.failed(&schedule.name)
                     }
                 }
-            } else {
-                row.next_ms
             };
-            let in_ms = next_ms.saturating_sub(now_ms).max(0).unsigned_abs();
-            let next_in = Duration::from_millis(in_ms);
             report.next_in = Some(report.next_in.map_or(next_in, |earlier| earlier.min(next_in)));
         }
-        report.next_in = report.next_in.map(|next_in| next_in.saturating_sub(looked_at.elapsed()));
-        failed.map_or(Ok(report), Err)
+        Ok((report, failed))
     }
 
     async fn look(&self) -> Result<(i64, Vec<StoredSchedule>), Failure> {
@@ -312,6 +319,10 @@ impl<D: SqlDatabase> Shared<D> {
         }
         Ok(())
     }
+}
+
+fn until(time_ms: i64, now_ms: i64) -> Duration {
+    Duration::from_millis(time_ms.saturating_sub(now_ms).max(0).unsigned_abs())
 }
 
 impl<D: SqlDatabase> fmt::Debug for SqlSchedules<D> {

@@ -16,5 +16,6 @@ on_every_database! {
     conformance::who_leaves_takes_nothing_from_those_who_stay,
     conformance::its_window_is_kept,
     conformance::a_closed_broadcast_refuses,
+    receiving::who_was_taken_for_ended_says_that_it_may_have_missed_something,
     receiving::what_an_ended_process_has_left_is_removed_by_the_next,
 }

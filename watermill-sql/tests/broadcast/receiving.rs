@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use sqlx::Pool;
 use tokio::time::timeout;
-use watermill_core::{Message, Publisher as _, Subscriber as _, Subscription};
+use watermill_core::{Message, Publisher as _, Subscriber as _, Subscription, error::SubscribeErrorKind};
 use watermill_sql::{SqlBroadcast, SqlDatabase, SqlPublisher, SqlPublisherConfig, SqlSubscriberConfig};
 use watermill_testkit::patience;
 
@@ -65,6 +65,24 @@ pub(crate) async fn a_group_ends_with_its_subscription<S: TestDatabase>() {
     assert_eq!(groups::<S>(&pool).await.0, 1);
     subscription.close().await.unwrap();
     assert_eq!(groups::<S>(&pool).await, (0, 0), "neither position nor lease is left");
+}
+
+/// As after a night in which a process was stopped, or had no way to the database, and another one has cleaned up.
+pub(crate) async fn who_was_taken_for_ended_says_that_it_may_have_missed_something<S: TestDatabase>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    let config = SqlSubscriberConfig::default().lease(Duration::from_secs(1));
+    let process = SqlBroadcast::new(pool.clone(), "prices", config).unwrap();
+    let mut subscription = process.subscribe("changed").await.unwrap();
+    for table in ["watermill_offsets_changed", "_watermill_leases"] {
+        S::execute(&pool, &format!("delete from {table}")).await;
+    }
+    let error = timeout(patience(), subscription.next()).await.expect("a word").unwrap().unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Missed, "{error}");
+    publish(&pool, "1").await;
+    assert_eq!(next(&mut subscription).await, "1", "it goes on");
+    subscription.close().await.unwrap();
+    assert_eq!(groups::<S>(&pool).await, (0, 0));
 }
 
 pub(crate) async fn what_an_ended_process_has_left_is_removed_by_the_next<S: TestDatabase>() {

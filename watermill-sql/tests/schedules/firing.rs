@@ -92,6 +92,37 @@ pub(crate) async fn what_cannot_be_published_leaves_the_schedule_due<S: TestData
     assert_eq!(published::<S>(&pool).await, 1);
 }
 
+pub(crate) async fn one_that_panics_or_fails_keeps_no_other_from_firing<S: TestDatabase>() {
+    let server = S::default();
+    let pool = server.connect().await;
+    let often = |name: &str| Schedule::every(name.to_owned(), Duration::from_millis(20), "reports");
+    let all = SqlSchedules::new(
+        pool.clone(),
+        [
+            often("panics").message(|_| panic!("there is no such report")),
+            often("fails").message(|_| Message::with_id("x".repeat(60), "{}")),
+            often("fine"),
+        ],
+    )
+    .unwrap();
+    all.fire_due().await.unwrap();
+    let router = Router::new().plugin(all);
+    let control = router.control();
+    let running = tokio::spawn(router.run());
+    control.reached(Phase::Running).await;
+    let fired = async |query| {
+        while S::number(&pool, query).await < 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let fine = fired("select fired from _watermill_schedules where name = 'fine'");
+    tokio::time::timeout(patience(), fine).await.expect("it fires ten times");
+    control.stop();
+    running.await.unwrap().unwrap();
+    let others = "select max(fired) from _watermill_schedules where name <> 'fine'";
+    assert_eq!(S::number(&pool, others).await, 0);
+}
+
 pub(crate) async fn what_was_missed_fires_as_the_schedule_says<S: TestDatabase>() {
     let server = S::default();
     let pool = server.connect().await;

@@ -19,6 +19,9 @@ use crate::error::BoxError;
 ///
 /// A file is complete and on the disk before it has its name. What was left of a process that ended in the middle of
 /// writing goes with what expires. Clones are the same store.
+///
+/// While the folder is not there, because its disk is not mounted for instance, payloads are
+/// [unavailable](ClaimErrorKind::Unavailable) and not lost. So let it be a folder below the one where the disk is mounted.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     folder: Arc<Path>,
@@ -52,7 +55,7 @@ impl ClaimStore for FileStore {
     }
 
     async fn get(&self, claim: &Claim) -> Result<Bytes, ClaimError> {
-        self.run(claim, |folder, name| fs::read(folder.join(name)).map(Bytes::from)).await
+        self.run(claim, read).await
     }
 
     async fn remove_expired(&self, now: SystemTime) -> Result<u64, ClaimError> {
@@ -78,12 +81,22 @@ fn write(folder: &Path, name: &str, payload: &[u8]) -> io::Result<()> {
     written
 }
 
+fn read(folder: &Path, name: &str) -> io::Result<Bytes> {
+    match fs::read(folder.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_dir() => {
+            // A disk that is not mounted, or another path, tells nothing of the payload, whose message must not be given up.
+            Err(io::Error::other(format!("the folder {} is not there", folder.display())))
+        }
+        payload => payload.map(Bytes::from),
+    }
+}
+
 fn remove_expired(folder: &Path, now: SystemTime) -> io::Result<u64> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         entries => entries?,
     };
-    let mut removed = 0;
+    let (mut removed, mut failed) = (0, None);
     for entry in entries {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
@@ -92,14 +105,12 @@ fn remove_expired(folder: &Path, now: SystemTime) -> io::Result<u64> {
             match fs::remove_file(folder.join(name)) {
                 // Somebody else was quicker.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                gone => {
-                    gone?;
-                    removed += 1;
-                }
+                Err(error) => failed = failed.or(Some(error)),
+                Ok(()) => removed += 1,
             }
         }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
 }
 
 fn failure(claim: &Claim, error: io::Error) -> ClaimError {

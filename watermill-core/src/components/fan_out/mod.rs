@@ -105,7 +105,8 @@ impl Shared {
     /// Joins the subscription that runs, or begins one.
     async fn join(&self) -> Result<Arc<Joined>, SubscribeError> {
         let mut running = self.running.lock().await;
-        if let Some(joined) = running.upgrade() {
+        // One that has ended by itself is held by members that have not let go of it yet, and nobody can read on there.
+        if let Some(joined) = running.upgrade().filter(|joined| !joined.pump().has_ended_by_itself()) {
             joined.pump().open_groups(self.members().into_iter()).await?;
             return Ok(joined);
         }

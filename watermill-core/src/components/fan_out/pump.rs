@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::unconstrained};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -128,7 +128,8 @@ impl Pump {
                 },
             }
         };
-        while let Some(Some(done)) = with_members.next().now_or_never() {
+        // All that is done by now, though it may be more than a task may poll at a time.
+        while let Some(Some(done)) = unconstrained(with_members.next()).now_or_never() {
             settle(done);
         }
         // The members are not done with these: they go back.

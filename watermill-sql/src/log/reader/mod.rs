@@ -17,7 +17,12 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use sqlx::Pool;
 use tokio::time::{Instant, sleep_until, timeout};
-use watermill_core::{backend::Shared, delivery::Origin, subscription::Health};
+use watermill_core::{
+    backend::Shared,
+    delivery::Origin,
+    error::{SubscribeError, SubscribeErrorKind},
+    subscription::Health,
+};
 
 use self::{record::CLOSE_TIMEOUT, serve::Over};
 use super::{
@@ -138,11 +143,28 @@ impl<D: LogDialect> Reader<D> {
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, Failure> {
         within(self.config.statement_max(), async {
             let mut pooled = Pooled::clean(&self.pool).await?;
-            let claimed = D::claim(pooled.get(), claim).await.map_err(classify::<D>)?;
+            let claimed = match D::claim(pooled.get(), claim).await {
+                Err(sqlx::Error::RowNotFound) if self.config.ends_with_subscription => {
+                    D::create_group(pooled.get(), &self.tables, &self.config).await.map_err(classify::<D>)?;
+                    self.missed();
+                    D::claim(pooled.get(), claim).await
+                }
+                claimed => claimed,
+            };
+            let claimed = claimed.map_err(classify::<D>)?;
             pooled.settled();
             Ok(claimed)
         })
         .await
+    }
+
+    /// The subscription's own group had gone, and begins anew.
+    fn missed(&self) {
+        let (topic, group) = (self.tables.topic(), self.config.group_name());
+        let why = "the group of this subscription was removed as that of an ended process, for its lease had been over for \
+                   long; it goes on with what is newest";
+        tracing::warn!(topic, group, "messages may have been missed: {why}");
+        self.shared.report(SubscribeError::new(SubscribeErrorKind::Missed, topic).because(why));
     }
 
     fn begin(&self, Taken { lease, progress, unclear_up_to }: Taken) -> Lease {
