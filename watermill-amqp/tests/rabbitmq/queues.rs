@@ -178,7 +178,7 @@ async fn a_nack_with_a_delay_at_the_server_is_no_attempt_for_what_is_behind_it()
     next(&mut subscription).await.nack_after(Duration::from_secs(60));
     for expected in 1..5 {
         let delivery = next(&mut subscription).await;
-        assert_eq!((delivery.id(), delivery.info().attempt()), (&*expected.to_string(), 1));
+        assert_eq!((delivery.id().as_str(), delivery.info().attempt()), (&*expected.to_string(), 1));
         delivery.ack();
     }
     subscription.close().await.unwrap();
