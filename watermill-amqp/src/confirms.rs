@@ -88,8 +88,6 @@ pub(crate) struct Route {
 
 /// A call that was sent.
 struct Sent {
-    exchange: ShortString,
-    key: ShortString,
     messages: Vec<Message>,
     confirms: Vec<Confirm>,
     deadline: Instant,
@@ -188,7 +186,7 @@ impl Line {
         let (done, answer) = oneshot::channel();
         let deadline = Instant::now() + self.0.confirm_timeout;
         // There is room for as many as there are places.
-        let sent = Sent { exchange, key, messages, confirms, deadline, _place: place, done };
+        let sent = Sent { messages, confirms, deadline, _place: place, done };
         self.0.calls.try_send(sent).map_err(|_| Fault::GivenUp)?;
         Ok(answer)
     }
@@ -250,8 +248,6 @@ impl Confirm {
 /// The task that has the confirms of a line.
 async fn confirm(mut calls: mpsc::Receiver<Sent>, confirm_timeout: Duration, blocked: Blocked) {
     let mut waiting: VecDeque<Sent> = VecDeque::new();
-    // Those that nobody waits for any more. They may carry what was returned of others.
-    let mut late: Vec<Confirm> = Vec::new();
     let mut returned = Vec::new();
     loop {
         if waiting.is_empty() {
@@ -267,7 +263,6 @@ async fn confirm(mut calls: mpsc::Receiver<Sent>, confirm_timeout: Duration, blo
         }
         // In their order, so that what a call's confirms say is never older than what those behind it say.
         poll_fn(|cx| {
-            late.retain_mut(|confirm| confirm.poll(cx, &mut returned).is_pending());
             for confirm in waiting.iter_mut().flat_map(|sent| &mut sent.confirms) {
                 let _ = confirm.poll(cx, &mut returned);
             }
@@ -280,10 +275,10 @@ async fn confirm(mut calls: mpsc::Receiver<Sent>, confirm_timeout: Duration, blo
         let now = Instant::now();
         while waiting.front().is_some_and(|sent| is_given_up || sent.deadline <= now || sent.is_known()) {
             if let Some(sent) = waiting.pop_front() {
-                late.extend(sent.complete(&mut returned, || match &blocked {
+                sent.complete(&mut returned, || match &blocked {
                     Some(reason) => Fault::Blocked(reason.clone()),
                     None => Fault::Silent { to: "confirm a message", after: confirm_timeout },
-                }));
+                });
             }
         }
         if is_given_up {
@@ -303,36 +298,22 @@ impl Sent {
         self.confirms.iter().all(|confirm| !matches!(confirm, Confirm::Awaited(_)))
     }
 
-    /// Tells the caller, who may have gone. Returns the confirms that have not come.
-    fn complete(
-        mut self,
-        returned: &mut Vec<BasicReturnMessage>,
-        silent: impl Fn() -> Fault,
-    ) -> Vec<Confirm> {
+    /// Tells the caller, who may have gone.
+    fn complete(mut self, returned: &mut Vec<BasicReturnMessage>, silent: impl Fn() -> Fault) {
         returned.retain(|message| !self.is_ours(message));
-        let (mut failed, mut late) = (Vec::new(), Vec::new());
+        let mut failed: Vec<(usize, Fault)> = Vec::new();
         for (at, confirm) in self.confirms.into_iter().enumerate() {
             match confirm {
                 Confirm::Accepted => {}
-                Confirm::Failed(why) => {
-                    failed.push((at, why.of(self.exchange.as_str(), self.messages[at].payload().len())));
-                }
-                Confirm::Awaited(_) => {
-                    failed.push((at, silent()));
-                    late.push(confirm);
-                }
+                Confirm::Failed(why) => failed.push((at, why)),
+                Confirm::Awaited(_) => failed.push((at, silent())),
             }
         }
         let _ = self.done.send(outcome(&self.messages, failed));
-        late
     }
 
-    /// Takes note that one of this call's messages was returned. Of two that are the same and went the same way, one is
-    /// like the other.
+    /// Takes note that one of this call's messages was returned. Of two that are the same, one is like the other.
     fn is_ours(&mut self, returned: &BasicReturnMessage) -> bool {
-        if returned.delivery.exchange != self.exchange || returned.delivery.routing_key != self.key {
-            return false;
-        }
         let Ok(message) = marshaler::read(&returned.delivery.properties, returned.delivery.data.clone())
         else {
             return false;
@@ -426,11 +407,6 @@ impl Connect for ToLine {
 
 #[cfg(test)]
 mod tests {
-    use lapin::{
-        message,
-        protocol::{AMQPError, AMQPSoftError as Soft},
-    };
-
     use super::*;
 
     #[test]
@@ -441,64 +417,6 @@ mod tests {
         let Err(Fault::Partly { positions, .. }) = outcome(&messages, failed) else { panic!("it failed") };
         assert_eq!(positions, [1, 3]);
         assert!(outcome(&messages, Vec::new()).is_ok());
-    }
-
-    fn returned(exchange: &str, message: &Message, properties: BasicProperties) -> BasicReturnMessage {
-        let payload = message.payload().to_vec();
-        let mut delivery = message::Delivery::mock(0, exchange.into(), "".into(), false, payload);
-        delivery.properties = properties;
-        BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() }
-    }
-
-    /// A call of one message, and what the caller is told.
-    fn call(exchange: &str, confirm: Confirm) -> (Sent, oneshot::Receiver<Result<(), Fault>>) {
-        let (done, told) = oneshot::channel();
-        let sent = Sent {
-            exchange: exchange.into(),
-            key: "".into(),
-            messages: vec![Message::with_id("1", "12345")],
-            confirms: vec![confirm],
-            deadline: Instant::now(),
-            _place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
-            done,
-        };
-        (sent, told)
-    }
-
-    #[test]
-    fn what_was_returned_of_one_exchange_is_not_taken_for_the_same_message_to_another() {
-        let message = Message::with_id("1", "12345");
-        let properties = marshaler::write(&message, true, 100).unwrap().properties;
-        let mut returned = vec![returned("lonely", &message, properties)];
-        let silent = || Fault::GivenUp;
-        let (heard, told) = call("heard", Confirm::Accepted);
-        heard.complete(&mut returned, silent);
-        assert!(told.blocking_recv().unwrap().is_ok());
-        let (lonely, told) = call("lonely", Confirm::Accepted);
-        lonely.complete(&mut returned, silent);
-        assert!(told.blocking_recv().unwrap().is_err());
-        assert!(returned.is_empty());
-    }
-
-    #[test]
-    fn who_was_on_the_way_when_the_channel_ended_for_anothers_fault_may_try_again() {
-        let told = |exchange: &str, kind: Soft, text: &str| {
-            let error = AMQPError::new(kind.into(), text.into());
-            let fault = Fault::from(lapin::Error::from(lapin::ErrorKind::ProtocolError(error)));
-            let (sent, told) = call(exchange, Confirm::Failed(fault));
-            sent.complete(&mut Vec::new(), || Fault::GivenUp);
-            let fault = told.blocking_recv().unwrap().unwrap_err();
-            assert!(fault.ends_channel());
-            classify(fault).trouble()
-        };
-        let refused = "access to exchange 'a' in vhost '/' refused for user 'u'";
-        assert_eq!(told("a", Soft::ACCESSREFUSED, refused), Trouble::Refused);
-        assert_eq!(told("b", Soft::ACCESSREFUSED, refused), Trouble::Unavailable);
-        // The next call makes it again, or finds that it is missing.
-        assert_eq!(told("a", Soft::NOTFOUND, "no exchange 'a' in vhost '/'"), Trouble::Unavailable);
-        let size = |size| format!("message size {size} is larger than configured max size 4");
-        assert_eq!(told("a", Soft::PRECONDITIONFAILED, &size(5)), Trouble::Message);
-        assert_eq!(told("a", Soft::PRECONDITIONFAILED, &size(55)), Trouble::Unavailable);
     }
 
     #[test]

@@ -21,8 +21,6 @@ pub(crate) enum Fault {
     GivenUp,
     /// Found out before anything was sent.
     Found(Trouble, String),
-    /// The channel was ended while something was on its way, and not for that.
-    CutOff(Error),
     /// Of a call, these messages were not accepted.
     Partly { positions: Vec<usize>, why: Box<Fault> },
 }
@@ -31,7 +29,7 @@ impl Fault {
     /// Whether the channel it came on is gone.
     pub(crate) fn ends_channel(&self) -> bool {
         match self {
-            Self::Native(_) | Self::CutOff(_) | Self::Silent { .. } | Self::GivenUp => true,
+            Self::Native(_) | Self::Silent { .. } | Self::GivenUp => true,
             Self::Found(..) | Self::Blocked(_) => false,
             Self::Partly { why, .. } => why.ends_channel(),
         }
@@ -40,7 +38,7 @@ impl Fault {
     /// Whether the connection is gone, and not a channel alone.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {
-            Self::Native(error) | Self::CutOff(error) => {
+            Self::Native(error) => {
                 !error.is_amqp_soft_error() && !matches!(error.kind(), ErrorKind::ChannelsLimitReached)
             }
             Self::Silent { .. } | Self::GivenUp => true,
@@ -49,23 +47,10 @@ impl Fault {
         }
     }
 
-    /// The same, for a message of so many bytes that was on its way to an exchange. The server ends a channel for one
-    /// message, and all that are on the way fail with its words; for good does only the one that they speak of.
-    pub(crate) fn of(self, exchange: &str, payload_bytes: usize) -> Self {
-        let Self::Native(error) = self else { return self };
-        let text = error.to_string();
-        let is_meant = match meaning(&error) {
-            Trouble::Message => text.contains(&format!("message size {payload_bytes} ")),
-            Trouble::Refused => text.contains(&format!("exchange '{exchange}'")),
-            trouble => trouble.is_passing(),
-        };
-        if is_meant { Self::Native(error) } else { Self::CutOff(error) }
-    }
-
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Native(error) => meaning(error).is_passing(),
-            Self::CutOff(_) | Self::Silent { .. } | Self::GivenUp | Self::Blocked(_) => true,
+            Self::Silent { .. } | Self::GivenUp | Self::Blocked(_) => true,
             Self::Found(trouble, _) => trouble.is_passing(),
             Self::Partly { why, .. } => why.is_passing(),
         }
@@ -96,9 +81,6 @@ where
 pub(crate) fn classify(fault: Fault) -> Failure {
     match fault {
         Fault::Native(error) => Failure::new(meaning(&error), error),
-        Fault::CutOff(error) => {
-            Failure::new(Trouble::Unavailable, error).explained("the channel ended while it was on its way")
-        }
         Fault::Silent { to, after } => {
             Failure::because(Trouble::Timeout, format!("the server did not answer within {after:?} to {to}"))
         }

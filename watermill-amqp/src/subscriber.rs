@@ -1,6 +1,9 @@
 //! [`AmqpSubscriber`].
 
-use std::sync::{Arc, Mutex as BlockingMutex};
+use std::{
+    sync::{Arc, Mutex as BlockingMutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -73,8 +76,8 @@ impl Subscriber for AmqpSubscriber {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.prepare(topic).await?;
         let config = self.config.clone();
-        // One that waits at the server is over here, and holds nothing up: what is behind it is not given back.
-        let nacks = if self.delays.is_some() { Nacks::Forgotten } else { Nacks::KeptHere };
+        // A message that waits at the server is not ours meanwhile.
+        let nacks = if self.delays.is_some() { Nacks::ToServer } else { Nacks::KeptHere };
         let ledger = ById::new(nacks).ahead(config.fetch_ahead);
         let options =
             SharedOptions::default().record_batch(RECORD_BATCH).record_interval(config.ack_interval);

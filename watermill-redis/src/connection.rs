@@ -15,11 +15,15 @@ pub(crate) struct Server {
     config: AsyncConnectionConfig,
 }
 
+/// How many calls the client takes before the first of them has to wait in it, where a later one might overtake it.
+const CALLS_AHEAD: usize = 4_096;
+
 /// `timeout` bounds connecting. The server's answer may take `at_most` longer.
 pub(crate) fn connection(client: Client, timeout: Duration, at_most: Duration) -> Connection {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeout))
-        .set_response_timeout(Some(timeout + at_most));
+        .set_response_timeout(Some(timeout + at_most))
+        .set_pipeline_buffer_size(CALLS_AHEAD);
     SharedConnection::new(Server { client, config })
 }
 
