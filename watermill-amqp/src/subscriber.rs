@@ -82,8 +82,11 @@ impl Subscriber for AmqpSubscriber {
         let options =
             SharedOptions::default().record_batch(RECORD_BATCH).record_interval(config.ack_interval);
         let shared = Arc::new(Shared::new(topic, config.group.as_deref(), ledger, options));
-        let options =
-            TransportOptions::default().fetch_waits().lease(Some(config.lease())).retry(config.retry);
+        let options = TransportOptions::default()
+            // A fetch waits by itself.
+            .poll_interval(Duration::from_millis(1), Duration::from_millis(1))
+            .lease(Some(config.lease()))
+            .retry(config.retry);
         let (connection, delays) = (self.connection.clone(), self.delays.clone());
         self.open.start(BACKEND, shared, |shared, origin| {
             let transport = AmqpTransport {
