@@ -105,7 +105,8 @@ pub(crate) async fn one_that_panics_or_fails_keeps_no_other_from_firing<S: TestD
         ],
     )
     .unwrap();
-    all.fire_due().await.unwrap();
+    // Their rows are made. On a slow machine some are due by now, and fail.
+    let _ = all.fire_due().await;
     let router = Router::new().plugin(all);
     let control = router.control();
     let running = tokio::spawn(router.run());
