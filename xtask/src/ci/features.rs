@@ -6,6 +6,9 @@ use crate::{Result, process, workspace};
 /// Crates that are nothing without one of their features.
 const NEED_A_FEATURE: &[&str] = &["watermill-sql"];
 
+/// Features that say more of another, which they are built with here: of a crate, a feature, and the other one.
+const BESIDE: &[(&str, &str, &str)] = &[("watermill-sql", "cron", "sqlite")];
+
 pub(super) fn check() -> Result {
     // One compilation of librdkafka for each set of its features would take longer than all the rest.
     let without_librdkafka = workspace::without_librdkafka()?;
@@ -19,8 +22,9 @@ pub(super) fn check() -> Result {
     lint(&["--workspace", "--all-targets"]);
     for (package, features) in workspace::features(&workspace::metadata()?) {
         for feature in choices(&package, &features) {
-            let feature: Vec<&str> =
-                feature.into_iter().flat_map(|feature| ["--features", feature]).collect();
+            let beside = BESIDE.iter().find(|(of, one, _)| *of == package && Some(*one) == feature);
+            let feature = feature.into_iter().chain(beside.map(|(_, _, other)| *other));
+            let feature: Vec<&str> = feature.flat_map(|feature| ["--features", feature]).collect();
             lint(&[&["-p", &package, "--no-default-features"], &feature[..]].concat());
         }
     }
