@@ -20,10 +20,8 @@ const CALLS_AHEAD: usize = 4_096;
 
 /// `timeout` bounds connecting. The server's answer may take `at_most` longer.
 pub(crate) fn connection(client: Client, timeout: Duration, at_most: Duration) -> Connection {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        .set_response_timeout(Some(timeout + at_most))
-        .set_pipeline_buffer_size(CALLS_AHEAD);
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(timeout));
+    let config = config.set_response_timeout(Some(timeout + at_most)).set_pipeline_buffer_size(CALLS_AHEAD);
     SharedConnection::new(Server { client, config })
 }
 

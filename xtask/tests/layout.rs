@@ -356,7 +356,7 @@ fn the_guide_counts_the_lines_of_the_worked_example_of_a_backend() {
 }
 
 /// Of a backend for a real server, made with the kit, all that is not options or tests.
-const KIT_BACKEND_LINES_MAX: usize = 510;
+const KIT_BACKEND_LINES_MAX: usize = 500;
 
 #[test]
 fn the_guide_counts_the_lines_of_a_backend_for_a_real_server() {

@@ -102,9 +102,9 @@ pub(crate) async fn measure<D: Step>(options: &Options, figures: &mut Figures) {
         let (ours, raw) = (with_inbox(inbox, &topic, count), by_hand(&pool, &topic, count));
         let figure = rates(&name, count, ours, raw).await;
         figures.push(figure.limit(Limit::AtLeast(0.9)));
-        // Without a limit: by hand nobody fences it.
         let (ours, raw) = joined::runs(&pool, &topic, count).await;
-        figures.push(rates(&format!("{name}/joined"), count, ours, raw).await);
+        let figure = rates(&format!("{name}/joined"), count, ours, raw).await;
+        figures.push(figure.limit(Limit::AtLeast(0.9)));
         pool.close().await;
     }
     let name = format!("step/{}/round-trips", D::LABEL);
