@@ -1,6 +1,6 @@
 //! The only mapping from native errors to what they mean.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_nats::{
     Client, Request, RequestError, RequestErrorKind,
@@ -80,6 +80,11 @@ pub(crate) fn connected(client: &Client) -> Result<(), Failure> {
             "there is no connection to the server just now; the client connects again by itself",
         )),
     }
+}
+
+/// How often the client has been connected: what it has sent without an answer is lost where that has changed.
+pub(crate) fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
 }
 
 /// Waits until the server has taken everything that was sent before, which it does in order: it says of a subject that nobody

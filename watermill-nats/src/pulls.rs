@@ -1,6 +1,6 @@
 //! [`Pulls`]: asks a consumer for messages, and takes what comes.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use async_nats::{Client, Message, StatusCode, Subscriber, jetstream::consumer};
 use futures::{FutureExt as _, StreamExt as _, future::join};
@@ -11,7 +11,7 @@ use watermill_core::backend::{Failure, Trouble};
 
 use crate::{
     api::API,
-    error::{connected, of_sending, taken},
+    error::{connected, connects, of_sending, taken},
 };
 
 /// How long the server keeps a request.
@@ -201,7 +201,7 @@ impl Pulls {
     /// Asks for what there is room for, in requests of at least half of it: there are never many.
     async fn ask(&mut self, consumer: &consumer::Info, room: usize) -> Result<(), Failure> {
         connected(&self.client)?;
-        let connects = self.client.statistics().connects.load(Ordering::Relaxed);
+        let connects = connects(&self.client);
         if connects != self.connects {
             self.again();
             self.connects = connects;

@@ -22,7 +22,7 @@ use watermill_core::{
 use crate::{
     NatsSubscriberConfig, StartPosition,
     api::Api,
-    error::{connected, of_request, of_sending},
+    error::{connected, connects, of_request, of_sending},
     marshaler,
     pulls::{Arrived, Came, Pulls},
 };
@@ -76,12 +76,17 @@ impl NatsTransport {
     async fn tell(&self, told: &[(&Held, AckKind)]) -> Result<bool, Failure> {
         let Some(((last, kind), before)) = told.split_last() else { return Ok(true) };
         connected(&self.client)?;
+        let connects_before = connects(&self.client);
         for (held, kind) in before {
             self.client.publish(held.reply(), Bytes::from(*kind)).await.map_err(of_sending)?;
         }
         let request = Request::new().payload(Bytes::from(*kind)).timeout(Some(self.config.timeout));
         match self.client.send_request(last.reply(), request).await {
-            Ok(_) => Ok(true),
+            Ok(_) if before.is_empty() || connects(&self.client) == connects_before => Ok(true),
+            Ok(_) => Err(Failure::because(
+                Trouble::Unavailable,
+                "the connection was lost and is there again, and nobody knows which acks have arrived: they are sent again",
+            )),
             Err(error) if error.kind() == RequestErrorKind::NoResponders => match self.has_gone().await? {
                 true => Ok(false),
                 false => Err(of_request(error)),

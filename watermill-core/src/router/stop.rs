@@ -30,11 +30,11 @@ impl Stop {
     pub(super) fn ask(&self) {
         self.token.cancel();
         // Behind it, so that whoever sees this finds the token cancelled.
-        self.is_news();
+        self.tell();
     }
 
     /// Whoever looks is to look closer.
-    pub(super) fn is_news(&self) {
+    pub(super) fn tell(&self) {
         self.news.fetch_add(1, Ordering::Release);
     }
 

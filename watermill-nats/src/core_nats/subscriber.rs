@@ -13,7 +13,10 @@ use watermill_core::{
     subscription::SubscriptionStatus,
 };
 
-use super::{BACKEND, CoreNatsConfig, settle::CoreNatsTransport};
+use super::{
+    BACKEND, CoreNatsConfig,
+    settle::{CoreNatsTransport, State},
+};
 use crate::{
     error::{connected, of_sending, taken},
     subject,
@@ -21,13 +24,15 @@ use crate::{
 
 /// Gets what is published to a subject, with wildcards or without, while it is subscribed: at most once.
 ///
-/// To settle has no effect. A subscription that reads more slowly than messages come has as many waiting as the client's
+/// To settle has no effect. When the connection was lost and is there again, the stream has an error of kind
+/// [`Missed`](SubscribeErrorKind::Missed); in front of a router's handler, [`OnMissed`](watermill_core::decorator::OnMissed)
+/// tells. A subscription that reads more slowly than messages come has as many waiting as the client's
 /// `subscription_capacity` says, 65,536 by default; the client drops what comes beyond.
 #[derive(Debug)]
 pub struct CoreNatsSubscriber {
     client: Client,
     config: CoreNatsConfig,
-    open: Registry<Shared<ById<()>>>,
+    open: Registry<State>,
 }
 
 impl CoreNatsSubscriber {
@@ -67,13 +72,13 @@ impl Subscriber for CoreNatsSubscriber {
         let late = |_| Err(Failure::because(Trouble::Timeout, "the server does not answer"));
         let arriving = timeout(self.config.timeout, self.begin(topic)).await.unwrap_or_else(late);
         let arriving = arriving.map_err(|failure| failure.subscribing(topic))?;
-        let transport = CoreNatsTransport::new(self.client.clone(), arriving, self.config.timeout);
         let group = self.config.queue_group.as_deref();
-        let shared = Shared::new(topic, group, ById::new(Nacks::ToServer), SharedOptions::default());
+        let shared = Shared::new(topic, group, ById::new(Nacks::Forgotten), SharedOptions::default());
+        let shared = Arc::new(shared);
+        let (client, timeout) = (self.client.clone(), self.config.timeout);
+        let transport = CoreNatsTransport::new(client, arriving, timeout, shared.clone());
         let options = TransportOptions::default().fetch_waits();
-        self.open.start(BACKEND, Arc::new(shared), |shared, origin| {
-            backend::run(shared, origin, transport, options)
-        })
+        self.open.start(BACKEND, shared, |shared, origin| backend::run(shared, origin, transport, options))
     }
 
     /// Checks the subject: there is nothing to make.

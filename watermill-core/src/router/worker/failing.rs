@@ -126,7 +126,7 @@ impl State<'_> {
             // No later message has more luck: the handler ends, with this one and those behind it back
             // in the subscription.
             let _ = self.broken.set(chain(&*error));
-            self.env.stop.is_news();
+            self.env.stop.tell();
             self.env.policy.nack_delay(job.attempt())
         } else {
             match self.env.policy.decide(&*error, job.tries, job.attempt()) {

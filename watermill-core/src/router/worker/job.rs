@@ -54,7 +54,8 @@ impl Job {
         }
     }
 
-    #[cold]
+    /// Apart, as few outputs name anything.
+    #[inline(never)]
     fn name_in_each(&self, outputs: &mut Outputs, env: &Environment) {
         if env.commits_with_ack {
             outputs.iter_mut().for_each(|message| message.set_delivery(self.settlement.info().clone()));
