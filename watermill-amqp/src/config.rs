@@ -41,7 +41,10 @@ pub enum NackDelays {
     #[default]
     InHand,
     /// The server: a copy waits in a queue of its own for each delay, `<queue>_delay_<milliseconds>`, and comes back
-    /// to the queue's end. Others are not held up, nothing is kept in memory, and the order is not kept.
+    /// to the queue's end. Others are not held up, nothing is kept in memory, and the order is not kept. Delays are
+    /// rounded up (to 100 ms, above a second to seconds, above a minute to minutes, above an hour to hours), and are 49
+    /// days at most. Not for a queue with a [maximal length](crate::Queue::length_max): what comes back to one that is full
+    /// is dropped by the server.
     InQueues,
 }
 
@@ -254,7 +257,8 @@ impl Server {
 
     fn faults(&self) -> Faults {
         let url = match self.url.parse::<AMQPUri>() {
-            Err(why) => Some(format!("url is none: {why}")),
+            // Without the client's reason, which may have the whole of it, the password too.
+            Err(_) => Some("url is not of the form amqp://user:password@host:5672/%2f".to_owned()),
             Ok(uri) if uri.scheme == AMQPScheme::AMQPS && !cfg!(feature = "tls") => {
                 Some("url asks for TLS, which needs the feature `tls` of watermill-amqp".to_owned())
             }
@@ -317,6 +321,14 @@ mod tests {
             .payload_bytes_max(0)
             .confirm_timeout(Duration::ZERO);
         assert_eq!(config.validate().unwrap_err().problems().count(), 2);
+    }
+
+    #[test]
+    fn the_password_of_what_is_no_url_is_not_shown() {
+        for url in ["amqp:guest:secret@localhost", "amqp://guest:secret@local host"] {
+            let error = AmqpPublisherConfig::new(url, Topology::queue()).validate().unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
     }
 
     #[test]

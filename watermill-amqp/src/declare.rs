@@ -17,6 +17,8 @@ use crate::{
 const DELAY: &str = "_delay_";
 /// How long such a queue is kept after it was used last, beyond its delay.
 const DELAY_QUEUE_UNUSED: Duration = Duration::from_secs(60);
+/// The longest delay. The server knows times up to 2^32 ms, less than 50 days, and refuses longer ones.
+const DELAY_MAX: Duration = Duration::from_secs(49 * 24 * 60 * 60);
 
 /// A name as the server takes it.
 pub(crate) fn name(text: &str, of: &str) -> Result<ShortString, Fault> {
@@ -121,13 +123,14 @@ async fn queue(channel: &Channel, queue: Queue, make: bool) -> Result<(), Fault>
 
 /// A delay, rounded up, so that there are not as many queues as there are delays.
 pub(crate) fn rounded_up(delay: Duration) -> Duration {
+    let delay = delay.min(DELAY_MAX);
     let step = match delay.as_secs() {
         0 => 100,
         1..60 => 1_000,
         60..3_600 => 60_000,
         _ => 3_600_000,
     };
-    let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX - step);
+    let millis = u64::try_from(delay.as_millis()).unwrap_or_default();
     Duration::from_millis(millis.div_ceil(step) * step)
 }
 
@@ -141,6 +144,12 @@ mod tests {
         assert_eq!((rounded(1), rounded(100), rounded(101)), (100, 100, 200));
         assert_eq!((rounded(1_001), rounded(59_001), rounded(60_001)), (2_000, 60_000, 120_000));
         assert_eq!(rounded(3_600_001), 7_200_000);
+    }
+
+    #[test]
+    fn a_delay_of_any_length_is_one_that_the_server_knows() {
+        let longest = rounded_up(Duration::MAX) + DELAY_QUEUE_UNUSED;
+        assert!(longest.as_millis() <= u32::MAX.into(), "{longest:?}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use watermill_core::{
 };
 
 use crate::{
-    AmqpSubscriberConfig,
+    AmqpSubscriberConfig, Queue,
     connection::{Connection, Open, close_channel},
     declare,
     delays::Delays,
@@ -37,9 +37,9 @@ use crate::{
 
 /// How long a fetch waits before it looks whether the window has changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// What a single active consumer is sent ahead at least: nobody shares its work, and its prefetch cannot grow without
-/// another consumer becoming the active one in between.
-const SINGLE_ACTIVE_PREFETCH: u16 = 256;
+/// What a consumer is sent ahead at least whose prefetch cannot grow. That takes another consumer, and a moment without
+/// any: in which another one would become the single active one, and a queue that goes with its last consumer would go.
+const FIXED_PREFETCH: u16 = 256;
 
 /// Names a delivery: tags count anew on each channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,30 +78,34 @@ pub(crate) struct Current {
 /// The consumers of a channel: the last one, and those before it that have something left.
 pub(crate) struct Consuming {
     number: u64,
+    channel: Channel,
     prefetch: u16,
+    /// Whether the prefetch grows with the window.
+    widens: bool,
     queue: ShortString,
     consumers: VecDeque<Consumer>,
 }
 
 impl AmqpTransport {
     /// As many as the window lets out, and some ahead.
-    fn prefetch(&self) -> u16 {
+    fn prefetch(&self, widens: bool) -> u16 {
         let total = self.shared.lock().ledger.window().total().saturating_add(self.config.fetch_ahead);
         let prefetch = u16::try_from(total).unwrap_or(u16::MAX);
-        if self.config.topology.is_single_active { prefetch.max(SINGLE_ACTIVE_PREFETCH) } else { prefetch }
+        if widens { prefetch } else { prefetch.max(FIXED_PREFETCH) }
     }
 
     /// A consumer on a channel of its own, with the queue made.
     async fn consume(&self) -> Result<Consuming, Failure> {
-        let prefetch = self.prefetch();
+        let widens = !self.config.topology.is_single_active && !self.queue().auto_delete;
+        let prefetch = self.prefetch(widens);
         let consumed = self.connection.call(async |open| self.open(&open, prefetch).await);
         let (channel, queue, consumer) = consumed.await?;
         let mut current = self.current();
         let number = current.number + 1;
-        *current = Current { number, channel: Some(channel), prefetch, ..Current::default() };
+        *current = Current { number, channel: Some(channel.clone()), prefetch, ..Current::default() };
         drop(current);
         self.shared.lock().impaired_by = None;
-        Ok(Consuming { number, prefetch, queue, consumers: VecDeque::from([consumer]) })
+        Ok(Consuming { number, channel, prefetch, widens, queue, consumers: VecDeque::from([consumer]) })
     }
 
     async fn open(&self, open: &Open, prefetch: u16) -> Result<(Channel, ShortString, Consumer), Fault> {
@@ -117,9 +121,11 @@ impl AmqpTransport {
 
     /// Widens the prefetch, where the window has grown: with another consumer on the same channel, because that of a
     /// consumer cannot be changed. What the one before has been sent stays ours, and comes first.
-    async fn widen(&self, consuming: &mut Consuming, channel: &Channel, prefetch: u16) -> Result<(), Fault> {
+    async fn widen(&self, consuming: &mut Consuming, prefetch: u16) -> Result<(), Fault> {
         let Some(last) = consuming.consumers.back() else { return Ok(()) };
-        let tag = last.tag();
+        let (tag, channel) = (last.tag(), &consuming.channel);
+        // First, for whoever synchronises meanwhile sets it too.
+        self.current().prefetch = prefetch;
         let another = async {
             channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
             consumer(channel, consuming.queue.clone(), prefetch).await
@@ -127,7 +133,6 @@ impl AmqpTransport {
         let another = within(self.config.server.timeout, "widen the prefetch", another).await?;
         consuming.consumers.push_back(another);
         consuming.prefetch = prefetch;
-        self.current().prefetch = prefetch;
         Ok(())
     }
 
@@ -137,23 +142,17 @@ impl AmqpTransport {
         consuming: &mut Consuming,
         closing: &CancellationToken,
     ) -> Result<Option<message::Delivery>, Fault> {
-        while let Some(first) = consuming.consumers.front_mut() {
+        loop {
             let next = tokio::select! {
                 biased;
                 () = closing.cancelled() => return Ok(None),
-                next = first.next() => next,
+                next = consuming.first()?.next() => next,
                 () = sleep(LOOK_INTERVAL) => return Ok(None),
             };
-            match next {
-                Some(delivery) => return Ok(Some(delivery?)),
-                None if consuming.consumers.len() > 1 => drop(consuming.consumers.pop_front()),
-                None => break,
+            if let Some(delivery) = consuming.heard(next)? {
+                return Ok(Some(delivery));
             }
         }
-        Err(Fault::Found(
-            Trouble::Mismatch,
-            "the server has ended the subscription: the queue is gone".to_owned(),
-        ))
     }
 
     /// Nothing that came on this channel is ours any more.
@@ -169,6 +168,7 @@ impl AmqpTransport {
     fn incoming(&self, number: u64, delivery: message::Delivery) -> Option<Incoming<Tag>> {
         let message::Delivery { delivery_tag, redelivered, properties, data, .. } = delivery;
         let tag = Tag { channel: number, tag: delivery_tag };
+        self.current().tags.came(delivery_tag);
         let message = match marshaler::read(&properties, data) {
             Ok(message) => message,
             Err(error) => {
@@ -212,7 +212,8 @@ impl AmqpTransport {
     }
 
     /// Waits until the server has seen everything that it was told on a channel: it answers in order.
-    async fn synchronise(&self, channel: &Channel, prefetch: u16) -> Result<(), Fault> {
+    async fn synchronise(&self, channel: &Channel) -> Result<(), Fault> {
+        let prefetch = self.current().prefetch;
         let seen = channel.basic_qos(prefetch, BasicQosOptions { global: false });
         within(self.config.server.timeout, "take note of outcomes", seen).await
     }
@@ -228,7 +229,7 @@ impl AmqpTransport {
         let (mut done, mut failed) = (Vec::with_capacity(ours.len()), None);
         for settled in ours {
             let copied = match delay_of(&settled) {
-                Some(delay) if failed.is_none() => delays.wait(&self.queue(), &settled, delay).await,
+                Some(delay) if failed.is_none() => delays.wait(&self.queue().name, &settled, delay).await,
                 Some(_) => {
                     kept.push(settled);
                     continue;
@@ -297,19 +298,64 @@ impl AmqpTransport {
         self.config.topology.dead_letters_of(self.shared.topic(), self.config.group.as_deref()).is_some()
     }
 
-    fn queue(&self) -> String {
-        self.config.topology.queue_for(self.shared.topic(), self.config.group.as_deref()).name
+    fn queue(&self) -> Queue {
+        self.config.topology.queue_for(self.shared.topic(), self.config.group.as_deref())
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The channel, if there is one: its number, itself, and its prefetch.
-    fn channel(&self) -> Option<(u64, Channel, u16)> {
+    /// The channel, if there is one: its number, and itself.
+    fn channel(&self) -> Option<(u64, Channel)> {
         let current = self.current();
-        Some((current.number, current.channel.clone()?, current.prefetch))
+        Some((current.number, current.channel.clone()?))
     }
+
+    /// Ends a channel, with which what is unsettled on it goes back to its places.
+    async fn end(&self, channel: &Channel) {
+        if let Err(fault) = close_channel(channel, self.config.server.timeout).await {
+            let (topic, reason) = (self.shared.topic(), classify(fault).text());
+            tracing::debug!(topic, reason, "a channel was not closed in good order");
+        }
+    }
+}
+
+impl Consuming {
+    fn first(&mut self) -> Result<&mut Consumer, Fault> {
+        self.consumers.front_mut().ok_or_else(gone)
+    }
+
+    /// The next delivery, if it is here.
+    fn here(&mut self) -> Result<Option<message::Delivery>, Fault> {
+        loop {
+            let Some(next) = self.first()?.next().now_or_never() else { return Ok(None) };
+            if let Some(delivery) = self.heard(next)? {
+                return Ok(Some(delivery));
+            }
+        }
+    }
+
+    /// Goes by what the first consumer has said. Its end and its error it says once, and would be waited for in vain
+    /// afterwards.
+    fn heard(
+        &mut self,
+        next: Option<lapin::Result<message::Delivery>>,
+    ) -> Result<Option<message::Delivery>, Fault> {
+        match next {
+            Some(delivery) => Ok(Some(delivery?)),
+            None if self.consumers.len() > 1 => {
+                self.consumers.pop_front();
+                Ok(None)
+            }
+            None => Err(gone()),
+        }
+    }
+}
+
+fn gone() -> Fault {
+    let why = "the server has ended the subscription: the queue is gone";
+    Fault::Found(Trouble::Mismatch, why.to_owned())
 }
 
 #[async_trait]
@@ -318,28 +364,29 @@ impl Transport for AmqpTransport {
 
     async fn fetch(&self, room: usize, closing: &CancellationToken) -> Result<Vec<Incoming<Tag>>, Failure> {
         let mut consuming = self.consuming.lock().await;
-        let current = self.channel();
-        let consuming = match (&mut *consuming, &current) {
-            (Some(consuming), Some((number, ..))) if consuming.number == *number => consuming,
-            (outdated, _) => outdated.insert(self.consume().await?),
+        let current = self.channel().map(|(number, _)| number);
+        let consuming = match &mut *consuming {
+            Some(consuming) if Some(consuming.number) == current => consuming,
+            outdated => {
+                // What it has goes back before another consumer begins, which would overtake it.
+                if let Some(outdated) = outdated.take() {
+                    self.end(&outdated.channel).await;
+                }
+                outdated.insert(self.consume().await?)
+            }
         };
         let number = consuming.number;
         let fetched = async {
-            let prefetch = self.prefetch();
-            if let Some((_, channel, _)) = current.filter(|_| prefetch > consuming.prefetch)
-                && !self.config.topology.is_single_active
-            {
-                self.widen(consuming, &channel, prefetch).await?;
+            let prefetch = self.prefetch(consuming.widens);
+            if consuming.widens && prefetch > consuming.prefetch {
+                self.widen(consuming, prefetch).await?;
             }
             let mut found = Vec::new();
             let mut next = self.next(consuming, closing).await?;
             while let Some(delivery) = next.take() {
                 found.extend(self.incoming(number, delivery));
-                if found.len() < room
-                    && let Some(first) = consuming.consumers.front_mut()
-                    && let Some(Some(Ok(delivery))) = first.next().now_or_never()
-                {
-                    next = Some(delivery);
+                if found.len() < room {
+                    next = consuming.here()?;
                 }
             }
             Ok::<_, Fault>(found)
@@ -352,14 +399,19 @@ impl Transport for AmqpTransport {
 
     async fn record(&self, settled: &mut Vec<Settled<Tag>>) -> Result<(), Failure> {
         let current = self.channel();
-        let number = current.as_ref().map(|(number, ..)| *number);
+        let number = current.as_ref().map(|(number, _)| *number);
         let is_ours = |settled: &Settled<Tag>| Some(settled.id.channel) == number;
         let (ours, lost): (Vec<_>, Vec<_>) = mem::take(settled).into_iter().partition(is_ours);
         lost.into_iter().for_each(Settled::lost);
-        let Some((number, channel, prefetch)) = current.filter(|_| !ours.is_empty()) else { return Ok(()) };
+        let Some((number, channel)) = current.filter(|_| !ours.is_empty()) else { return Ok(()) };
         let (ours, failed) = self.copy_delayed(ours, settled).await;
+        // Copying takes a while, in which the channel may have gone. Its tags are others' on the next one.
+        if self.channel().is_none_or(|(current, _)| current != number) {
+            ours.into_iter().for_each(Settled::lost);
+            return failed.map_or(Ok(()), Err);
+        }
         self.tell(&channel, &ours);
-        if let Err(fault) = self.synchronise(&channel, prefetch).await {
+        if let Err(fault) = self.synchronise(&channel).await {
             // Told or not, nobody knows; a tag is not to be told twice, which would end the channel.
             ours.into_iter().for_each(|settled| settled.failed(SettleError::unknown()));
             self.lose(number);
@@ -372,8 +424,8 @@ impl Transport for AmqpTransport {
     /// The server has no lease but its connection, and a connection of a process that was frozen is gone: so its word
     /// is asked for.
     async fn extend(&self, in_hand: Vec<Tag>) -> Result<Vec<Tag>, Failure> {
-        let Some((number, channel, prefetch)) = self.channel() else { return Ok(in_hand) };
-        if let Err(fault) = self.synchronise(&channel, prefetch).await {
+        let Some((number, channel)) = self.channel() else { return Ok(in_hand) };
+        if let Err(fault) = self.synchronise(&channel).await {
             self.lose(number);
             return Err(classify(fault));
         }
@@ -381,11 +433,8 @@ impl Transport for AmqpTransport {
     }
 
     async fn close(&self) {
-        let Some((number, channel, _)) = self.channel() else { return };
-        if let Err(fault) = close_channel(&channel, self.config.server.timeout).await {
-            let (topic, reason) = (self.shared.topic(), classify(fault).text());
-            tracing::debug!(topic, reason, "a channel was not closed in good order");
-        }
+        let Some((number, channel)) = self.channel() else { return };
+        self.end(&channel).await;
         self.lose(number);
     }
 }

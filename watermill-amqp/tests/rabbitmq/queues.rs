@@ -149,6 +149,58 @@ async fn a_window_that_grows_lets_out_more_than_the_server_would_send_at_first()
 }
 
 #[tokio::test]
+async fn what_was_sent_before_a_window_grew_is_followed_by_the_rest() {
+    let topic = unique("topic");
+    let reader = subscriber(Topology::queue());
+    let mut subscription = reader.subscribe(&topic).await.unwrap();
+    publisher(Topology::queue()).publish(&topic, messages(300)).await.unwrap();
+    // What is acked makes room at the server, which sends as many more; they are not taken in yet.
+    for _ in 0..20 {
+        next(&mut subscription).await.ack_confirmed().await.unwrap();
+    }
+    subscription.set_window(Window::unordered(NonZeroUsize::new(280).unwrap()));
+    for expected in 20..300 {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.id(), &*expected.to_string());
+        delivery.ack();
+    }
+    subscription.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_nack_with_a_delay_at_the_server_is_no_attempt_for_what_is_behind_it() {
+    let topic = unique("topic");
+    let topology = Topology::queue().quorum();
+    let config = reading(topology.clone()).nack_delays(NackDelays::InQueues);
+    let reader = AmqpSubscriber::new(config).unwrap();
+    let mut subscription = reader.subscribe(&topic).await.unwrap();
+    publisher(topology).publish(&topic, messages(5)).await.unwrap();
+    next(&mut subscription).await.nack_after(Duration::from_secs(60));
+    for expected in 1..5 {
+        let delivery = next(&mut subscription).await;
+        assert_eq!((delivery.id().as_str(), delivery.info().attempt()), (&*expected.to_string(), 1));
+        delivery.ack();
+    }
+    subscription.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_goes_with_its_last_consumer_stays_while_a_window_grows() {
+    let topic = unique("topic");
+    let topology = Topology::queue().queue_of(|topic, _| Queue::new(topic).auto_delete(true));
+    let reader = subscriber(topology.clone());
+    let mut subscription = reader.subscribe(&topic).await.unwrap();
+    subscription.set_window(Window::unordered(NonZeroUsize::new(300).unwrap()));
+    publisher(topology).publish(&topic, messages(500)).await.unwrap();
+    for expected in 0..500 {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.id(), &*expected.to_string());
+        delivery.ack();
+    }
+    subscription.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_no_message_takes_its_place_and_holds_nothing_up() {
     let topic = unique("topic");
     let reader = subscriber(Topology::queue());
