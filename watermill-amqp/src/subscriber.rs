@@ -90,7 +90,7 @@ impl Subscriber for AmqpSubscriber {
                 shared: shared.clone(),
                 origin: origin.clone(),
                 consuming: Mutex::new(None),
-                current: BlockingMutex::new(Current::default()),
+                current: Arc::new(BlockingMutex::new(Current::default())),
             };
             backend::run(shared, origin, transport, options)
         })
