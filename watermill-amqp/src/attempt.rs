@@ -30,7 +30,11 @@ struct Lifeline {
 }
 
 impl Attempt {
-    pub(crate) async fn connect(&self, uri: AMQPUri, properties: ConnectionProperties) -> lapin::Result<Connection> {
+    pub(crate) async fn connect(
+        &self,
+        uri: AMQPUri,
+        properties: ConnectionProperties,
+    ) -> lapin::Result<Connection> {
         let lifeline = self.0.clone();
         Connection::connector(
             uri,
@@ -87,7 +91,10 @@ mod tests {
     use std::{io::Read as _, net::TcpListener, time::Duration};
 
     use super::*;
-    use crate::{AmqpPublisherConfig, Topology, connection::{Blocked, ToServer}};
+    use crate::{
+        AmqpPublisherConfig, Topology,
+        connection::{Blocked, ToServer},
+    };
 
     #[tokio::test]
     async fn a_server_that_says_nothing_keeps_no_socket_and_no_thread() {
@@ -106,18 +113,23 @@ mod tests {
                 accepted.read_to_end(&mut header).expect("the other side has ended it");
                 assert_eq!(header, b"AMQP\0\0\x09\x01");
             }
+        });
+        let ended = async {
+            ended.await.unwrap();
             #[cfg(target_os = "linux")]
             while is_a_thread_left() {
-                std::thread::sleep(Duration::from_millis(10));
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-        });
-        tokio::time::timeout(watermill_testkit::patience(), ended).await.expect("it ends").unwrap();
+        };
+        tokio::time::timeout(watermill_testkit::patience(), ended).await.expect("it ends");
     }
 
     #[cfg(target_os = "linux")]
     fn is_a_thread_left() -> bool {
         let threads = std::fs::read_dir("/proc/self/task").unwrap();
-        let name = |thread: io::Result<std::fs::DirEntry>| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok();
+        let name = |thread: io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(thread.ok()?.path().join("comm")).ok()
+        };
         threads.filter_map(name).any(|name| name.trim() == "lapin-io-loop")
     }
 }

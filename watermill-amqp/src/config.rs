@@ -310,7 +310,9 @@ fn ipv6_host(url: &str) -> Result<Option<Ipv6Addr>, &'static str> {
     let Some((_, rest)) = url.split_once("://") else { return Ok(None) };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) else { return Ok(None) };
+    let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) else {
+        return Ok(None);
+    };
     address.parse().map(Some).map_err(|_| NO_URL)
 }
 

@@ -149,8 +149,9 @@ pub(crate) fn classify(fault: Fault) -> Failure {
             let why = format!("the server did not confirm it within {after:?}; it may have arrived");
             Failure::because(Trouble::Timeout, why)
         }
-        Fault::CutOff(error) => Failure::new(Trouble::Unavailable, error)
-            .explained("the channel ended for another message while this was on its way; it may have arrived"),
+        Fault::CutOff(error) => Failure::new(Trouble::Unavailable, error).explained(
+            "the channel ended for another message while this was on its way; it may have arrived",
+        ),
         Fault::GivenUp => Failure::because(Trouble::Unavailable, "the connection was given up"),
         Fault::Found(trouble, why) => Failure::because(trouble, why),
         Fault::Partly { why, .. } => classify(*why),
@@ -227,18 +228,23 @@ mod tests {
         let refused = "ACCESS_REFUSED - access to exchange 'a' in vhost '/' refused for user 'u'";
         assert_eq!(told("a", 1, Soft::ACCESSREFUSED.into(), refused), Trouble::Refused);
         assert_eq!(told("b", 1, Soft::ACCESSREFUSED.into(), refused), Trouble::Unavailable);
-        let refused = "ACCESS_REFUSED - access to topic 'other' in exchange 'a' in vhost '/' refused for user 'u'";
+        let refused =
+            "ACCESS_REFUSED - access to topic 'other' in exchange 'a' in vhost '/' refused for user 'u'";
         assert_eq!(told("a", 1, Soft::ACCESSREFUSED.into(), refused), Trouble::Unavailable);
         assert_eq!(told("a", 1, Soft::NOTFOUND.into(), "NOT_FOUND - no exchange 'a'"), Trouble::Unavailable);
         let size = "PRECONDITION_FAILED - message size 9 is larger than configured max size 4";
         assert_eq!(told("a", 9, Soft::PRECONDITIONFAILED.into(), size), Trouble::Message);
         assert_eq!(told("a", 4, Soft::PRECONDITIONFAILED.into(), size), Trouble::Unavailable);
-        assert_eq!(told("a", 1, Hard::SYNTAXERROR.into(), "SYNTAX_ERROR - illegal table"), Trouble::Unavailable);
+        assert_eq!(
+            told("a", 1, Hard::SYNTAXERROR.into(), "SYNTAX_ERROR - illegal table"),
+            Trouble::Unavailable
+        );
     }
 
     #[test]
     fn the_only_message_on_its_way_is_the_one_that_the_connection_ended_for() {
-        let error = Error::from(ErrorKind::ProtocolError(AMQPError::new(Hard::SYNTAXERROR.into(), "no".into())));
+        let error =
+            Error::from(ErrorKind::ProtocolError(AMQPError::new(Hard::SYNTAXERROR.into(), "no".into())));
         let sent = OnItsWay { exchange: "a", routing_key: "k", payload_bytes: 1, is_alone: true };
         assert_eq!(classify(Fault::from(error).of(&sent)).trouble(), Trouble::Refused);
     }

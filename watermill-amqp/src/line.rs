@@ -156,7 +156,9 @@ impl Line {
     fn check_frames(&self, records: &[Record], may_die: bool) -> Result<(), Fault> {
         let added = if may_die { DEATH_BYTES } else { 0 };
         let bytes_max = self.0.frame_max.saturating_sub(added);
-        let Some(at) = records.iter().position(|record| record.frame_bytes > bytes_max) else { return Ok(()) };
+        let Some(at) = records.iter().position(|record| record.frame_bytes > bytes_max) else {
+            return Ok(());
+        };
         let bytes = records[at].frame_bytes;
         let why = format!(
             "message {at}: its metadata take a frame of {bytes} bytes, more than {bytes_max}, the server's less \
@@ -171,11 +173,7 @@ impl Line {
     }
 
     /// The name of the queue in which messages wait so long for coming back to a queue.
-    pub(crate) async fn delay_queue(
-        &self,
-        back_to: &Queue,
-        delay: Duration,
-    ) -> Result<ShortString, Fault> {
+    pub(crate) async fn delay_queue(&self, back_to: &Queue, delay: Duration) -> Result<ShortString, Fault> {
         let channel = self.0.open.channel().await?;
         let made = declare::delay_queue(&channel, back_to, delay);
         within(self.0.timeout, "declare a queue for a delay", made).await.map_err(not_of_the_line)

@@ -210,7 +210,8 @@ mod tests {
             properties: record.properties.clone(),
         };
         let frame = amq_protocol::frame::AMQPFrame::Header(1, header);
-        let written = amq_protocol::frame::gen_frame(&frame)(amq_protocol::frame::WriteContext::from(Vec::new()));
+        let written =
+            amq_protocol::frame::gen_frame(&frame)(amq_protocol::frame::WriteContext::from(Vec::new()));
         written.unwrap().into_inner().0.len()
     }
 

@@ -76,7 +76,16 @@ impl NatsTransport {
         pulls: Pulls,
     ) -> Self {
         let inbox = Mutex::new(Inbox { pulls, waiting: Vec::new() });
-        Self { client, api, config, shared, origin, consumer: StdMutex::new(Arc::new(consumer)), inbox, measured: StdMutex::default() }
+        Self {
+            client,
+            api,
+            config,
+            shared,
+            origin,
+            consumer: StdMutex::new(Arc::new(consumer)),
+            inbox,
+            measured: StdMutex::default(),
+        }
     }
 
     /// Tells the server of deliveries, which takes what a connection brings in its order: it confirms the last, and has

@@ -57,7 +57,8 @@ async fn a_frozen_server_is_noticed_nobody_waits_for_ever_and_nothing_is_lost() 
     const AT_MOST: Duration = Duration::from_millis(500);
     let server = Arc::new(PrivateServer::start(Service::REDIS));
     let client = Client::open(server.url()).unwrap();
-    let publisher = RedisPublisher::new(client.clone(), RedisPublisherConfig::default().timeout(AT_MOST)).unwrap();
+    let publisher =
+        RedisPublisher::new(client.clone(), RedisPublisherConfig::default().timeout(AT_MOST)).unwrap();
     let reading = RedisSubscriberConfig::new("g")
         .visibility_timeout(Duration::from_secs(2))
         .retry(Backoff::constant(Duration::from_millis(50)))
@@ -83,7 +84,11 @@ async fn a_frozen_server_is_noticed_nobody_waits_for_ever_and_nothing_is_lost() 
     drop(held);
     let mut missing = vec!["0", "1", "2"];
     while !missing.is_empty() {
-        match timeout(patience(), subscription.next()).await.expect("it comes in time").expect("the stream goes on") {
+        match timeout(patience(), subscription.next())
+            .await
+            .expect("it comes in time")
+            .expect("the stream goes on")
+        {
             Ok(delivery) => {
                 missing.retain(|id| delivery.id() != *id);
                 delivery.ack();

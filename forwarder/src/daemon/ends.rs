@@ -69,7 +69,13 @@ impl DestinationEnd {
                     .with_checkpoint_topic(&*kafka.checkpoint_topic)?;
                 Ok(Self::Fenced(Arc::new(publisher)))
             }
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "nats", feature = "amqp", feature = "http"))]
+            #[cfg(any(
+                feature = "pubsub",
+                feature = "redis",
+                feature = "nats",
+                feature = "amqp",
+                feature = "http"
+            ))]
             _ => Err(ConfigError::new("open the destination", "it keeps no checkpoint")),
         }
     }

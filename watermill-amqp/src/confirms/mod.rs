@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -36,8 +37,8 @@ pub(crate) struct Confirms {
     handing: Handing,
 }
 
-/// A call, with its confirms that are awaited or have come already.
-type Handed = (Sent, Vec<Result<Awaited, lapin::Result<Confirmation>>>);
+/// A call, with its confirms.
+type Handed = (Sent, Vec<Awaited>);
 /// Held while a call is on the way to the server and not yet to the task.
 type Handing = Arc<Mutex<()>>;
 
@@ -66,16 +67,17 @@ impl Confirms {
     }
 
     /// Sends a call.
-    pub(crate) fn send(&self, sent: Sent, confirms: Vec<Awaited>) -> Result<(), Fault> {
+    pub(crate) fn send(&self, sent: Sent, mut confirms: Vec<Awaited>) -> Result<(), Fault> {
         let place = self.calls.try_reserve().map_err(|_| Fault::GivenUp)?;
         let handing = lock(&self.handing);
         // The first poll hands the frames to the client. It is polled again by the task.
         let mut nobody = Context::from_waker(noop_waker_ref());
-        let first = |mut confirm: Awaited| match confirm.as_mut().poll(&mut nobody) {
-            Poll::Ready(confirmation) => Err(confirmation),
-            Poll::Pending => Ok(confirm),
-        };
-        place.send((sent, confirms.into_iter().map(first).collect()));
+        for confirm in &mut confirms {
+            if let Poll::Ready(confirmation) = confirm.as_mut().poll(&mut nobody) {
+                *confirm = Box::pin(ready(confirmation));
+            }
+        }
+        place.send((sent, confirms));
         drop(handing);
         Ok(())
     }
@@ -163,12 +165,8 @@ impl Task {
         let call = self.next;
         self.next += 1;
         self.calls.insert(call, sent);
-        for (at, confirm) in confirms.into_iter().enumerate() {
-            match confirm {
-                Ok(awaited) => self.awaited.push(Confirm { call, at, awaited }),
-                Err(confirmation) => self.confirmed((call, at, confirmation)),
-            }
-        }
+        let confirms = confirms.into_iter().enumerate();
+        self.awaited.extend(confirms.map(|(at, awaited)| Confirm { call, at, awaited }));
     }
 
     fn confirmed(&mut self, (call, at, confirmation): (u64, usize, lapin::Result<Confirmation>)) {

@@ -145,8 +145,7 @@ async fn a_large_call_costs_a_look_at_each_confirm_and_not_at_all_of_them_each_t
         .unzip();
     let messages = (0..MESSAGES).map(|n| message(&n.to_string())).collect();
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let (sent, answer) =
-        Sent::new("t".into(), "k".into(), messages, Instant::now() + CONFIRM_TIMEOUT, place);
+    let (sent, answer) = Sent::new("t".into(), "k".into(), messages, Instant::now() + CONFIRM_TIMEOUT, place);
     line.send(sent, confirms).unwrap();
     while !server.is_empty() {
         confirm(&mut server, None);

@@ -174,7 +174,7 @@ async fn what_a_quorum_queue_has_waits_in_a_quorum_queue() {
         arguments.insert(name.into(), value);
     }
     let refused = channel.queue_declare(waiting.as_str().into(), durable, arguments).await.unwrap_err();
-    assert!(refused.to_string().contains("current is the value 'quorum'"), "{refused}");
+    assert!(refused.to_string().contains("current is 'quorum'"), "{refused}");
 }
 
 #[tokio::test]

@@ -48,7 +48,12 @@ pub(super) struct CoreNatsTransport {
 }
 
 impl CoreNatsTransport {
-    pub(super) fn new(client: Client, messages: Subscriber, config: &CoreNatsConfig, shared: Arc<State>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        messages: Subscriber,
+        config: &CoreNatsConfig,
+        shared: Arc<State>,
+    ) -> Self {
         let arrivals = Arc::new(Arrivals::new(config.buffer, config.buffer_bytes));
         let over = CancellationToken::new();
         let taking = tokio::spawn(take(messages, arrivals.clone(), over.clone()));
@@ -94,7 +99,10 @@ impl Transport for CoreNatsTransport {
                         self.missed(format!("{dropped} came faster than they were taken, and were dropped"));
                     }
                     let read = |message: Message| marshaler::read(message.headers.as_ref(), message.payload);
-                    return Ok(messages.into_iter().map(|message| Incoming::new((), read(message))).collect());
+                    return Ok(messages
+                        .into_iter()
+                        .map(|message| Incoming::new((), read(message)))
+                        .collect());
                 }
                 Taken::Ended(why) => return Err(Failure::because(Trouble::Closed, why)),
                 Taken::Nothing => {}

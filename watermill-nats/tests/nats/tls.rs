@@ -15,8 +15,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use watermill_core::{Publisher, Subscriber};
 use watermill_nats::{
-    CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber, NatsPublisher, NatsPublisherConfig, NatsSubscriber,
-    NatsSubscriberConfig,
+    CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber, NatsPublisher, NatsPublisherConfig,
+    NatsSubscriber, NatsSubscriberConfig,
 };
 use watermill_testkit::{Service, unique};
 

@@ -81,7 +81,13 @@ impl Destination {
             Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "nats", feature = "amqp", feature = "http"))]
+            #[cfg(any(
+                feature = "pubsub",
+                feature = "redis",
+                feature = "nats",
+                feature = "amqp",
+                feature = "http"
+            ))]
             _ => false,
         }
     }
