@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     Delivery, Message, Subscription, Window,
     backend::{Incoming, Nacks, Registry},
-    error::{SettleErrorKind, SubscribeErrorKind},
+    error::{SettleErrorKind, SubscribeError, SubscribeErrorKind},
     subscription::Health,
 };
 
@@ -238,4 +238,20 @@ async fn whoever_owns_what_it_reads_is_active_until_that_is_over() {
     assert!(is_active(), "a row that cannot be read makes it no standby");
     tokio::time::advance(Duration::from_secs(10)).await;
     assert!(!is_active());
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_messages_were_missed_is_not_forgotten_for_other_errors() {
+    let registry = Open::default();
+    let (mut subscription, _origin, shared) = open(&registry, SharedOptions::default());
+    shared.report(SubscribeError::new(SubscribeErrorKind::Missed, "t"));
+    for _ in 0..100 {
+        shared.report(SubscribeError::new(SubscribeErrorKind::Unavailable, "t"));
+    }
+    let mut kinds = Vec::new();
+    while let Some(Some(next)) = subscription.next().now_or_never() {
+        kinds.push(next.unwrap_err().kind());
+    }
+    assert_eq!((kinds[0], kinds.len()), (SubscribeErrorKind::Missed, 16));
+    assert!(kinds[1..].iter().all(|kind| *kind == SubscribeErrorKind::Unavailable));
 }
