@@ -68,6 +68,7 @@ async fn main() -> Result<(), BoxError> {
     bank.store(true, Ordering::Relaxed);
     println!("the bank is open again: what failed is sent back");
     let requeuer = Requeuer::new(queued, "charges.failed", broker.publisher())
+        .delay(Duration::ZERO)
         .max_retries(3, "charges.dead")
         .handlers()?;
     for (_, added) in handle.merge(requeuer).await {

@@ -29,24 +29,52 @@ use crate::{
 pub struct FanIn {
     publisher: Arc<dyn Publisher>,
     target: String,
-    sources: Vec<(Arc<dyn Subscriber>, String)>,
+    sources: Vec<Source>,
+    to_elsewhere: bool,
     policy: Option<FailurePolicy>,
+}
+
+struct Source {
+    subscriber: Arc<dyn Subscriber>,
+    topic: String,
+    /// The name of its handler.
+    name: String,
+    /// Of which call of [`FanIn::from`] it is.
+    call: usize,
 }
 
 impl FanIn {
     /// Publishes to `target`.
     pub fn new(publisher: impl Publisher + 'static, target: impl Into<String>) -> Self {
-        Self { publisher: Arc::new(publisher), target: target.into(), sources: Vec::new(), policy: None }
+        let (publisher, target) = (Arc::new(publisher), target.into());
+        Self { publisher, target, sources: Vec::new(), to_elsewhere: false, policy: None }
     }
 
-    /// Adds topics to take messages from.
+    /// Says that what is published to is another cluster, database or project than what is read, though both are of one backend: a
+    /// topic of the target's name is another one then, and may be a source.
+    pub fn to_elsewhere(mut self) -> Self {
+        self.to_elsewhere = true;
+        self
+    }
+
+    /// Adds topics to take messages from. Called again with the subscriber of another cluster, it may name the same topics: their
+    /// handlers have a number behind their names, `fan_in_orders_2`.
     pub fn from<T: Into<String>>(
         mut self,
         subscriber: impl Subscriber + 'static,
         topics: impl IntoIterator<Item = T>,
     ) -> Self {
         let subscriber: Arc<dyn Subscriber> = Arc::new(subscriber);
-        self.sources.extend(topics.into_iter().map(|topic| (subscriber.clone(), topic.into())));
+        let call = self.sources.last().map_or(0, |last| last.call + 1);
+        for topic in topics {
+            let topic = topic.into();
+            let before = self.sources.iter().filter(|source| source.topic == topic && source.call != call);
+            let name = match before.count() {
+                0 => format!("fan_in_{topic}"),
+                before => format!("fan_in_{topic}_{}", before + 1),
+            };
+            self.sources.push(Source { subscriber: subscriber.clone(), topic, name, call });
+        }
         self
     }
 
@@ -60,26 +88,31 @@ impl FanIn {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], which names every problem: no topics, one without a name or named twice, and a target that is
-    /// one of them on the same backend, whose messages would go round for ever.
+    /// [`ConfigError`], which names every problem: no topics, one without a name or named twice for one subscriber, and a target that
+    /// is one of them on the same backend, whose messages would go round for ever, unless it is [elsewhere](Self::to_elsewhere).
     pub fn handlers<S: Clone + Send + Sync + 'static>(self) -> Result<Handlers<S>, ConfigError> {
         let backend = self.publisher.capabilities().backend;
-        let topics = || self.sources.iter().map(|(_, topic)| topic.as_str());
-        let goes_round = |(from, topic): &(Arc<dyn Subscriber>, String)| {
-            *topic == self.target && from.capabilities().backend == backend
+        let topics = || self.sources.iter().map(|source| (source.call, source.topic.as_str()));
+        let goes_round = |source: &Source| {
+            let is_here = !self.to_elsewhere && source.subscriber.capabilities().backend == backend;
+            is_here && source.topic == self.target
         };
         ConfigError::check("configure the fan-in")
             .unless(!self.sources.is_empty(), "there is no topic to take messages from")
-            .unless(!topics().any(str::is_empty), "a topic to take messages from has no name")
+            .unless(!topics().any(|(_, topic)| topic.is_empty()), "a topic to take messages from has no name")
             .unless(topics().collect::<BTreeSet<_>>().len() == self.sources.len(), "a topic is named twice")
             .unless(!self.target.is_empty(), "the topic to publish to has no name")
             .unless(
                 !self.sources.iter().any(goes_round),
-                format!("{:?} is a source and the target, so messages would go round for ever", self.target),
+                format!(
+                    "{:?} is a source and the target, so messages would go round for ever, unless the target is \
+                     on another cluster: say so with to_elsewhere",
+                    self.target
+                ),
             )
             .finish()?;
         let mut handlers = Handlers::<()>::new();
-        for (subscriber, topic) in self.sources {
+        for Source { subscriber, topic, name, .. } in self.sources {
             let policy = self.policy.clone().unwrap_or_else(|| passing::policy(&subscriber));
             let source: Arc<str> = topic.as_str().into();
             let pass_on = move |message: Message| {
@@ -87,7 +120,7 @@ impl FanIn {
                 async move { message.without_context().with_metadata(metadata_keys::SOURCE_TOPIC, &*source) }
             };
             handlers = handlers.add(
-                Handler::new(format!("fan_in_{topic}"), pass_on)
+                Handler::new(name, pass_on)
                     .from(subscriber, topic)
                     .to(self.publisher.clone(), &self.target)
                     .on_failure(policy),
@@ -99,7 +132,7 @@ impl FanIn {
 
 impl fmt::Debug for FanIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sources: Vec<_> = self.sources.iter().map(|(_, topic)| topic).collect();
+        let sources: Vec<_> = self.sources.iter().map(|source| &source.topic).collect();
         f.debug_struct("FanIn")
             .field("sources", &sources)
             .field("target", &self.target)

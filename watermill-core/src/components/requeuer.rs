@@ -15,12 +15,12 @@ use crate::{
 /// for any router, which does what Go's requeuer does, with an end and without holding others up.
 ///
 /// Each time, it adds one to `_watermill_requeuer_retries`. A message that has been sent back
-/// [`max_retries`](Self::max_retries) times already goes to the topic given with it instead, and so does one of
+/// [`max_retries`](Self::max_retries) times already, ten unless told otherwise, goes to another topic instead, and so does one of
 /// which nobody knows where it belongs. Everything else of a message stays as it is: its id, its key, and what its
 /// metadata tell of its failure.
 ///
 /// A letter waits until the time in its metadata (a [`DelayOnError`](crate::middleware::DelayOnError) writes one), or
-/// for the [`delay`](Self::delay) set here since it was published, whichever backend it is in. Many wait side by side.
+/// for a [`delay`](Self::delay) of ten seconds since it was published, whichever backend it is in. Many wait side by side.
 ///
 /// Every consumer group that reads the topic reads the message again, and it comes behind what was published
 /// meanwhile. [Retry topics](crate::RetryTopics) belong to one handler and have neither disadvantage.
@@ -56,6 +56,12 @@ struct Rules {
     end: Option<(u32, String)>,
 }
 
+/// How often a message is sent back, unless told otherwise.
+const MAX_RETRIES: u32 = 10;
+
+/// How long a letter waits, unless told otherwise: what has failed a moment ago fails again.
+const DELAY: Duration = Duration::from_secs(10);
+
 type Target = dyn Fn(&Message) -> Option<String> + Send + Sync;
 
 impl Requeuer {
@@ -66,16 +72,17 @@ impl Requeuer {
         topic: impl Into<String>,
         publisher: impl Publisher + 'static,
     ) -> Self {
-        let policy = passing::policy(&subscriber);
+        let (policy, topic) = (passing::policy(&subscriber), topic.into());
+        let end = Some((MAX_RETRIES, format!("{topic}.given_up")));
         Self {
             name: "requeuer".to_owned(),
             subscriber: Arc::new(subscriber),
-            topic: topic.into(),
+            topic,
             publisher: Arc::new(publisher),
-            delay: Duration::ZERO,
+            delay: DELAY,
             longest_delay: Duration::from_hours(1),
             waiting: 1_000,
-            rules: Rules { target: Arc::new(origin), end: None },
+            rules: Rules { target: Arc::new(origin), end },
             policy,
         }
     }
@@ -92,15 +99,22 @@ impl Requeuer {
         self
     }
 
-    /// How often a message is sent back, and the topic of the same publisher where it goes then. Without this there is
-    /// no end to it.
+    /// How often a message is sent back, and the topic of the same publisher where it goes then: ten times by default, and then to
+    /// the topic of the letters with `.given_up` behind it, which nobody reads unless you do.
     pub fn max_retries(mut self, retries: u32, then_to: impl Into<String>) -> Self {
         self.rules.end = Some((retries, then_to.into()));
         self
     }
 
+    /// Sends a message back as often as it comes, as Go's requeuer does. One that has nowhere to go is rejected, where the backend
+    /// keeps such, and otherwise nacked again and again, which the log shows.
+    pub fn without_end(mut self) -> Self {
+        self.rules.end = None;
+        self
+    }
+
     /// For how long after it was published a letter waits that does not say when it is due, or says a time that had
-    /// passed by then: that of an earlier wait. Zero by default.
+    /// passed by then: that of an earlier wait. Ten seconds by default.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self.longest_delay = self.longest_delay.max(delay);

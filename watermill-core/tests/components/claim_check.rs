@@ -127,7 +127,47 @@ async fn a_store_that_is_away_is_waited_for_and_then_the_message_comes_again() {
     running.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_is_late_is_waited_for_and_one_that_has_expired_is_not() {
+    let store = Shelf::default();
+    let late = checked_in(&store, large("late")).await;
+    let payloads = std::mem::take(&mut store.0.lock().payloads);
+    let expired = Claim::until(SystemTime::now() - Duration::from_secs(1));
+    let expired = message("expired").with_metadata("_watermill_claim", expired.as_str());
+    let source = ScriptedSubscriber::new().dead_letters(true);
+    source.push(expired);
+    source.push(late);
+    let began = Instant::now();
+    let mut delivered =
+        ClaimCheckSubscriber::new(source.clone(), store.clone()).subscribe("t").await.unwrap();
+    let error = delivered.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Undecodable);
+    assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits for what has expired");
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        store.0.lock().payloads = payloads;
+    });
+    let late = delivered.next().await.unwrap().unwrap();
+    assert_eq!((late.id().as_str(), late.payload().len()), ("late", 1_000));
+    late.ack();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_does_not_come_is_lost_after_a_while() {
+    let store = Shelf::default();
+    let lost = checked_in(&store, large("lost")).await;
+    store.0.lock().payloads.clear();
+    let source = ScriptedSubscriber::new().dead_letters(true);
+    source.push(lost);
+    let patient = ClaimCheckSubscriber::new(source.clone(), store).late_within(Duration::from_secs(9));
+    let began = Instant::now();
+    let error = patient.subscribe("t").await.unwrap().next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), SubscribeErrorKind::Undecodable);
+    let waited = began.elapsed().as_secs();
+    assert!((9..=30).contains(&waited), "{waited} s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_payload_that_is_lost_or_cut_off_and_a_claim_that_is_none_reject_their_message() {
     let store = Shelf::default();
     let lost = checked_in(&store, large("lost")).await;

@@ -1,8 +1,9 @@
 //! Fan-in: Go's component tests, and the topic that a message came from.
 
+use futures::StreamExt as _;
 use watermill_core::{
-    MemoryBroker, Message, Publisher as _, Router, components::FanIn, delivery::Outcome,
-    error::PublishErrorKind,
+    MemoryBroker, Message, Publisher as _, PublisherExt as _, Router, Subscriber as _, components::FanIn,
+    delivery::Outcome, error::PublishErrorKind,
 };
 use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
@@ -71,4 +72,34 @@ fn what_cannot_work_is_refused() {
     }
     let elsewhere = FanIn::new(RecordingPublisher::new(), "a").from(broker.subscriber(), ["a"]);
     let _ = elsewhere.handlers::<()>().expect("the topics only have the same name");
+}
+
+#[tokio::test]
+async fn clusters_of_one_backend_may_have_the_same_topics() {
+    let (east, west, target) = (MemoryBroker::new(), MemoryBroker::new(), MemoryBroker::new());
+    let fan_in = FanIn::new(target.publisher(), "orders")
+        .to_elsewhere()
+        .from(east.subscriber().group("g"), ["orders", "refunds"])
+        .from(west.subscriber().group("g"), ["orders"]);
+    let mut arrived = target.subscriber().subscribe("orders").await.unwrap();
+    let running = Running::start(Router::new().merge(fan_in.handlers().unwrap())).await;
+    for (broker, topic, id) in [(&east, "orders", "a"), (&east, "refunds", "b"), (&west, "orders", "c")] {
+        broker.publisher().publish_one(topic, message(id)).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let delivery = arrived.next().await.unwrap().unwrap();
+        seen.push((
+            delivery.id().to_string(),
+            delivery.metadata().get("_watermill_source_topic").unwrap().to_owned(),
+        ));
+        delivery.ack();
+    }
+    seen.sort();
+    let from = |id: &str, topic: &str| (id.to_owned(), topic.to_owned());
+    assert_eq!(seen, [from("a", "orders"), from("b", "refunds"), from("c", "orders")]);
+    let report = running.stop().await;
+    for handler in ["fan_in_orders", "fan_in_refunds", "fan_in_orders_2"] {
+        assert_eq!(report.handler(handler).unwrap().counts.acked, 1, "{handler}");
+    }
 }

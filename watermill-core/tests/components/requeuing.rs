@@ -26,6 +26,7 @@ async fn what_is_poisoned_goes_round_until_all_ten_have_been_handled() {
     let (broker, seen) = (MemoryBroker::new(), Seen::default());
     let policy = FailurePolicy::nack().then_dead_letter(broker.publisher(), "failed");
     let requeuer = Requeuer::new(broker.subscriber().group("requeuer"), "failed", broker.publisher())
+        .delay(Duration::ZERO)
         .max_retries(5, "dead");
     let router = Router::new()
         .with_state(seen.clone())
@@ -87,6 +88,31 @@ async fn a_message_is_counted_and_given_up_when_it_has_been_sent_back_often_enou
 }
 
 #[tokio::test(start_paused = true)]
+async fn unless_told_otherwise_a_letter_waits_ten_seconds_and_is_given_up_after_ten_times() {
+    let letter = |retries: &str| {
+        message("a")
+            .with_metadata("topic_poisoned", "orders")
+            .with_metadata("_watermill_requeuer_retries", retries)
+    };
+    let to = |source, out| Requeuer::new(source, "failed", out);
+    assert_eq!(requeued(to, letter("9")).await.0, "orders");
+    assert_eq!(requeued(to, letter("10")).await.0, "failed.given_up");
+    assert_eq!(requeued(to, message("b")).await.0, "failed.given_up", "nobody knows where it belongs");
+    let endless = |source, out| Requeuer::new(source, "failed", out).without_end();
+    assert_eq!(requeued(endless, letter("10")).await.0, "orders");
+
+    let (broker, out) = (MemoryBroker::new(), RecordingPublisher::new());
+    let requeuer = Requeuer::new(broker.subscriber().group("requeuer"), "failed", out.clone());
+    let running = Running::start(Router::new().merge(requeuer.handlers().unwrap())).await;
+    let began = Instant::now();
+    broker.publisher().publish_one("failed", letter("0")).await.unwrap();
+    out.await_published(1).await;
+    let waited = began.elapsed().as_secs();
+    assert!((9..=11).contains(&waited), "{waited} s");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_target_is_a_function_and_what_has_none_is_given_up() {
     let by_tenant = |source, out| {
         Requeuer::new(source, "failed", out)
@@ -103,7 +129,8 @@ async fn what_has_nowhere_to_go_is_not_lost() {
         let (source, out) =
             (ScriptedSubscriber::new().dead_letters(keeps_rejected), RecordingPublisher::new());
         source.push(message("a"));
-        let handlers = Requeuer::new(source.clone(), "failed", out.clone()).handlers().unwrap();
+        let requeuer = Requeuer::new(source.clone(), "failed", out.clone()).without_end();
+        let handlers = requeuer.handlers().unwrap();
         let running = Running::start(Router::new().merge(handlers)).await;
         let outcome = source.settled(1).await.remove(0).1;
         assert_eq!(matches!(outcome, Outcome::Reject { .. }), expect_rejected, "{outcome:?}");
@@ -182,6 +209,7 @@ fn what_cannot_work_is_refused_with_every_problem() {
         (requeuer().max_retries(1, ""), 1),
         (requeuer().max_retries(1, "failed"), 1),
         (requeuer().delay(Duration::from_secs(9)).longest_delay(Duration::from_secs(1)), 1),
+        (requeuer().longest_delay(Duration::from_secs(1)), 1),
     ] {
         assert_eq!(wrong.handlers::<()>().unwrap_err().problems().count(), problems);
     }
