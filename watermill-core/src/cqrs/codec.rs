@@ -1,6 +1,7 @@
 //! How values become payloads: [`Encode`], [`Decode`], and [`JsonCodec`].
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{error::BoxError, message::json};
@@ -31,11 +32,27 @@ pub trait Encode<T>: Codec {
     note = "`JsonCodec` reads what implements `serde::Deserialize`, `ProtobufCodec` what implements `prost::Message`"
 )]
 pub trait Decode<T>: Codec {
+    /// What has to be fetched before this payload can be read: the schema that it was written with, for instance. `None`, the
+    /// default, where nothing has.
+    ///
+    /// It is waited for within the call of the handler's service. An error of it fails the message as it is: mark what is not the
+    /// message's fault with [`Nack`](crate::error::Nack), and what does not get better with
+    /// [`Permanent`](crate::error::Permanent).
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped with the handler's: what it has fetched so far may be kept, and nothing else.
+    fn prepare(&self, payload: &Bytes) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
+        let _ = payload;
+        None
+    }
+
     /// The value of a payload.
     ///
     /// # Errors
     ///
-    /// What is wrong with the payload. The message fails with a [`Permanent`](crate::error::Permanent) error then.
+    /// What is wrong with the payload. The message fails with a [`Permanent`](crate::error::Permanent) error then, unless the error
+    /// is a [`Nack`](crate::error::Nack).
     fn decode(&self, payload: &Bytes) -> Result<T, BoxError>;
 }
 

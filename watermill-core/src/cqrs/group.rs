@@ -7,6 +7,7 @@ use tower::{Layer, layer::util::Identity};
 use super::{
     Decode, Kind, Named, PayloadFn, Processor, UnknownName,
     codec::Codec,
+    describe::Documents,
     dispatch::{GroupService, Table},
     handling::PayloadService,
     processor::{claims, no_topic},
@@ -51,7 +52,7 @@ use crate::{
 /// their topics; a group that returns messages is given a destination, like any [`Handler`].
 #[must_use = "a group does nothing until its `handler` is added to a router"]
 pub struct Group<'p, K, C, S, Out> {
-    processor: &'p Processor<K, C>,
+    pub(super) processor: &'p Processor<K, C>,
     name: String,
     unknown: UnknownName,
     members: Vec<Member<S>>,
@@ -59,6 +60,7 @@ pub struct Group<'p, K, C, S, Out> {
     topics: BTreeSet<String>,
     problems: Vec<String>,
     claims: Vec<String>,
+    pub(super) documents: Documents,
     out: PhantomData<fn() -> Out>,
 }
 
@@ -84,6 +86,7 @@ impl<'p, K: Kind, C: Codec, S: Clone + Send + 'static, Out: 'static> Group<'p, K
             topics: BTreeSet::new(),
             problems: Vec::new(),
             claims: Vec::new(),
+            documents: Documents::default(),
             out: PhantomData,
         }
     }
@@ -140,7 +143,8 @@ impl<'p, K: Kind, C: Codec, S: Clone + Send + 'static, Out: 'static> Group<'p, K
     /// The handler of the group, with the group's name. That its types lie on no topic, or on several, is said when the
     /// router is to run.
     pub fn handler(self) -> Handler<MakeGroup<S, Out>, FromTopic> {
-        let Self { processor, name, unknown, members, table, topics, mut problems, mut claims, out } = self;
+        let Self { processor, name, unknown, members, table, topics, out, .. } = self;
+        let (mut problems, mut claims, documents) = (self.problems, self.claims, self.documents);
         // Two functions of one command are said to be two already.
         claims.sort_unstable();
         claims.dedup();
@@ -154,7 +158,7 @@ impl<'p, K: Kind, C: Codec, S: Clone + Send + 'static, Out: 'static> Group<'p, K
         }
         let topic = topics.into_iter().next().unwrap_or_else(|| name.clone());
         let make = MakeGroup { members, table, unknown, out };
-        processor.finish(name, make, topic).with_problems(problems).with_claims(claims)
+        documents.of(processor.finish(name, make, topic)).with_problems(problems).with_claims(claims)
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -70,16 +71,39 @@ where
     F: PayloadFn<Args, S, Payload = T>,
     T: Named,
     C: Decode<T>,
+    S: Clone + Send + 'static,
+    Args: 'static,
 {
-    /// The running handler, or that of an unknown message which is skipped.
-    fn begin(&self, message: Message) -> Result<Option<F::Future>, BoxError> {
+    /// The running handler, or what came of a message that it does not handle.
+    fn begin(&self, message: Message) -> Result<Handling<F::Future>, BoxError> {
         if let Some(known) = &self.known
             && !known.has(&message)
         {
-            return known.unknown(&message).map(|()| None);
+            known.unknown(&message)?;
+            return Ok(Handling::Over { result: Some(Ok(Outputs::none())) });
+        }
+        if let Some(preparing) = self.reader.prepare(&message) {
+            return Ok(Handling::Preparing { future: self.prepared(preparing, message) });
         }
         let payload = self.reader.read(&message)?;
-        self.function.call(payload, message, &self.state).map(Some)
+        let future = self.function.call(payload, message, &self.state)?;
+        Ok(Handling::Running { future })
+    }
+
+    /// The handler, once what its message is read with is there.
+    #[cold]
+    fn prepared(
+        &self,
+        preparing: BoxFuture<'static, Result<(), BoxError>>,
+        message: Message,
+    ) -> BoxFuture<'static, Result<Outputs, BoxError>> {
+        let (function, reader, state) = (self.function.clone(), self.reader.clone(), self.state.clone());
+        Box::pin(async move {
+            preparing.await?;
+            let payload = reader.read(&message)?;
+            let handling = function.call(payload, message, &state)?;
+            handling.await
+        })
     }
 }
 
@@ -88,6 +112,8 @@ where
     F: PayloadFn<Args, S, Payload = T>,
     T: Named,
     C: Decode<T>,
+    S: Clone + Send + 'static,
+    Args: 'static,
 {
     type Response = Outputs;
     type Error = BoxError;
@@ -98,22 +124,19 @@ where
     }
 
     fn call(&mut self, message: Message) -> Self::Future {
-        match self.begin(message) {
-            Ok(Some(future)) => Handling::Running { future },
-            Ok(None) => Handling::Over { result: Some(Ok(Outputs::none())) },
-            Err(error) => Handling::Over { result: Some(Err(error)) },
-        }
+        self.begin(message).unwrap_or_else(|error| Handling::Over { result: Some(Err(error)) })
     }
 }
 
 pin_project! {
     /// A running handler, or what came of a message that has none.
     #[project = Project]
-    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub enum Handling<F> {
         #[doc(hidden)]
         Running { #[pin] future: F },
+        #[doc(hidden)]
+        Preparing { future: BoxFuture<'static, Result<Outputs, BoxError>> },
         #[doc(hidden)]
         Over { result: Option<Result<Outputs, BoxError>> },
     }
@@ -125,8 +148,20 @@ impl<F: Future<Output = Result<Outputs, BoxError>>> Future for Handling<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             Project::Running { future } => future.poll(cx),
+            Project::Preparing { future } => future.as_mut().poll(cx),
             Project::Over { result } => Poll::Ready(result.take().expect("polled again after it was ready")),
         }
+    }
+}
+
+impl<F> fmt::Debug for Handling<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self {
+            Self::Running { .. } => "running",
+            Self::Preparing { .. } => "preparing",
+            Self::Over { .. } => "over",
+        };
+        f.debug_tuple("Handling").field(&format_args!("{stage}")).finish()
     }
 }
 

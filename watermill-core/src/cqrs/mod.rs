@@ -2,7 +2,10 @@
 
 mod bus;
 mod codec;
+mod describe;
 mod dispatch;
+#[cfg(feature = "asyncapi")]
+mod documented;
 mod error;
 mod function;
 mod group;
@@ -16,6 +19,7 @@ mod processor;
 mod protobuf;
 mod reader;
 mod registered;
+mod schema;
 mod topics;
 mod typed;
 pub mod types;
@@ -24,6 +28,7 @@ mod upcast;
 
 pub use bus::{Bus, CommandBus, EventBus, Sending};
 pub use codec::{Codec, Decode, Encode, JsonCodec};
+pub use describe::Describe;
 pub use error::{BusError, BusErrorKind, ReadError, ReadErrorKind};
 pub use function::PayloadFn;
 pub use group::Group;
@@ -34,7 +39,8 @@ pub use names::Names;
 pub use processor::{CommandProcessor, EventProcessor, Processor};
 #[cfg(feature = "protobuf")]
 pub use protobuf::ProtobufCodec;
-pub use registered::{RegisteredCodec, Schema, SchemaKind, SchemaRegistry};
+pub use registered::{RegisteredCodec, schema_id};
+pub use schema::{Schema, SchemaKind, SchemaReference, SchemaRegistry};
 pub use topics::Topics;
 pub use typed::TypedBus;
 pub use unknown::UnknownName;

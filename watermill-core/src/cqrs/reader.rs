@@ -2,8 +2,14 @@
 
 use std::marker::PhantomData;
 
+use futures::future::BoxFuture;
+
 use super::{Decode, Marshaler, Named, ReadError, ReadErrorKind, upcast::Steps};
-use crate::{Message, cloud_events, error::BoxError, metadata_keys};
+use crate::{
+    Message, cloud_events,
+    error::{BoxError, Nack},
+    metadata_keys,
+};
 
 /// What a message is called: its entry `name`, else the type of a cloud event.
 pub(super) fn name_of(message: &Message) -> Option<&str> {
@@ -14,7 +20,7 @@ pub(super) fn name_of(message: &Message) -> Option<&str> {
 
 /// Reads messages that are known to be called like a `T`.
 pub(super) struct Reader<T, C> {
-    codec: C,
+    pub(super) codec: C,
     steps: Steps,
     value: PhantomData<fn() -> T>,
 }
@@ -23,6 +29,11 @@ impl<T: Named, C: Decode<T>> Reader<T, C> {
     pub(super) fn new(marshaler: &Marshaler<C>) -> Self {
         let steps = marshaler.shared.upcasters.of::<T>();
         Self { codec: marshaler.codec.clone(), steps, value: PhantomData }
+    }
+
+    /// What has to be fetched before the message can be read.
+    pub(super) fn prepare(&self, message: &Message) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
+        self.codec.prepare(message.payload())
     }
 
     pub(super) fn read(&self, message: &Message) -> Result<T, BoxError> {
@@ -36,6 +47,9 @@ impl<T: Named, C: Decode<T>> Reader<T, C> {
 
     fn decode(&self, message: &Message) -> Result<T, BoxError> {
         self.codec.decode(message.payload()).map_err(|source| {
+            if Nack::is(&*source) {
+                return source;
+            }
             let text = format!("decode the payload as {} of {}", self.codec.content_type(), T::NAME);
             ReadError::new(ReadErrorKind::Payload, text).with_source(source).permanent()
         })

@@ -2,80 +2,16 @@
 
 use std::{any::TypeId, collections::HashMap, fmt, sync::Arc};
 
-use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Codec, Decode, Encode, Named};
+use super::{Codec, Decode, Encode, Named, Schema, SchemaRegistry};
 use crate::error::BoxError;
 
-/// Where schemas have numbers: a schema registry, by whatever client.
-///
-/// One call of Confluent's registry is enough for it: `POST /subjects/{subject}/versions` answers with the number.
-#[async_trait]
-pub trait SchemaRegistry: Send + Sync {
-    /// The number of a schema under a subject: that which it has, or a new one, if the registry finds it compatible with
-    /// those before.
-    ///
-    /// # Errors
-    ///
-    /// That it is not compatible, or that the registry cannot be asked.
-    async fn register(&self, subject: &str, schema: &Schema) -> Result<u32, BoxError>;
-}
-
-/// The schema of a type, as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schema {
-    kind: SchemaKind,
-    text: String,
-    /// Of Protocol Buffers: which of the messages of the file it is, from the outermost in.
-    message: Vec<u32>,
-}
-
-/// The language of a schema. What it is called in Confluent's registry is its name in capitals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SchemaKind {
-    /// Apache Avro.
-    Avro,
-    /// JSON Schema.
-    Json,
-    /// Protocol Buffers.
-    Protobuf,
-}
-
-impl Schema {
-    /// A schema of Apache Avro, for a codec of yours that writes it.
-    pub fn avro(text: impl Into<String>) -> Self {
-        Self { kind: SchemaKind::Avro, text: text.into(), message: Vec::new() }
-    }
-
-    /// A JSON Schema.
-    pub fn json(text: impl Into<String>) -> Self {
-        Self { kind: SchemaKind::Json, text: text.into(), message: Vec::new() }
-    }
-
-    /// A file of Protocol Buffers, of which the type is the first message.
-    pub fn protobuf(text: impl Into<String>) -> Self {
-        Self { kind: SchemaKind::Protobuf, text: text.into(), message: vec![0] }
-    }
-
-    /// Says which message of a file of Protocol Buffers it is: `[2]` the third, `[2, 0]` the first that is declared within
-    /// that.
-    #[must_use]
-    pub fn message(mut self, indexes: impl IntoIterator<Item = u32>) -> Self {
-        self.message = indexes.into_iter().collect();
-        self
-    }
-
-    /// Its language.
-    pub fn kind(&self) -> SchemaKind {
-        self.kind
-    }
-
-    /// Its text.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
+/// The number of the schema that a payload was written with, and where what was written begins, of a payload in Confluent's wire
+/// format. Of Protocol Buffers it begins with which message of the file it is.
+pub fn schema_id(payload: &[u8]) -> Option<(u32, usize)> {
+    let id = payload.strip_prefix(&[MAGIC])?.first_chunk()?;
+    Some((u32::from_be_bytes(*id), HEADER_BYTES))
 }
 
 /// Any codec, with the number of the schema in front of each payload, in Confluent's wire format: a zero byte, the number in four
@@ -111,8 +47,8 @@ impl Schema {
 /// ```
 ///
 /// What is read may be of any number: that readers bear what writers write is what the registry sees to when it gives numbers
-/// out. A codec that needs the writer's schema, as Avro's does, finds its number in the first five bytes of the payload, and
-/// implements [`Decode`] itself.
+/// out. A codec that needs the writer's schema, as Avro's does, finds its number with [`schema_id`], fetches it
+/// in [`Decode::prepare`], and implements [`Decode`] itself. The crate `watermill-schema-registry` has one, and a client of registries.
 #[derive(Clone)]
 pub struct RegisteredCodec<C> {
     codec: C,
@@ -151,9 +87,14 @@ impl<C: Codec> RegisteredCodec<C> {
         let mut header = BytesMut::with_capacity(HEADER_BYTES + 1);
         header.put_u8(MAGIC);
         header.put_u32(id);
-        put_indexes(&mut header, &schema.message);
+        put_indexes(&mut header, schema.indexes());
         Arc::make_mut(&mut self.headers).insert(TypeId::of::<T>(), header.freeze());
         Ok(self)
+    }
+
+    /// What writes and reads what stands behind the number.
+    pub(super) fn inner(&self) -> &C {
+        &self.codec
     }
 
     fn header<T: Named>(&self) -> Result<&Bytes, String> {
@@ -180,12 +121,11 @@ impl<T: Named, C: Encode<T>> Encode<T> for RegisteredCodec<C> {
 
 impl<T: Named, C: Decode<T>> Decode<T> for RegisteredCodec<C> {
     fn decode(&self, payload: &Bytes) -> Result<T, BoxError> {
-        if payload.len() < HEADER_BYTES || payload[0] != MAGIC {
-            return Err("the payload does not begin with the number of a schema".into());
-        }
+        let (_, begin) =
+            schema_id(payload).ok_or("the payload does not begin with the number of a schema")?;
         let has_indexes = self.header::<T>()?.len() > HEADER_BYTES;
-        let indexes = if has_indexes { indexes_bytes(&payload[HEADER_BYTES..])? } else { 0 };
-        self.codec.decode(&payload.slice(HEADER_BYTES + indexes..))
+        let indexes = if has_indexes { indexes_bytes(&payload[begin..])? } else { 0 };
+        self.codec.decode(&payload.slice(begin + indexes..))
     }
 }
 
@@ -245,6 +185,8 @@ impl<C: fmt::Debug> fmt::Debug for RegisteredCodec<C> {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::*;
     use crate::cqrs::JsonCodec;
 

@@ -19,7 +19,7 @@ use crate::{
     dead_letter::{REASON_BYTES_MAX, reason},
     error::{BoxError, Verdict, find},
     metadata_keys,
-    router::HandlerError,
+    router::{HandlerError, Promise},
 };
 
 /// A layer that makes replies of what a handler returns: put it around any handler whose destination is the topic of the
@@ -34,6 +34,8 @@ use crate::{
 ///   error of it.
 /// - What is no request, as it has no operation's id, is handled like any message, and what is returned for the topic of the
 ///   replies is dropped: nobody waits for it. An error of it is the policy's.
+///
+/// A router refuses to run a handler with this layer that has no destination.
 #[derive(Clone, Default)]
 pub struct Responder {
     shared: Arc<Shared>,
@@ -78,6 +80,7 @@ impl<S> Layer<S> for Responder {
     type Service = ResponderService<S>;
 
     fn layer(&self, inner: S) -> ResponderService<S> {
+        Promise::returns();
         ResponderService { inner, shared: self.shared.clone() }
     }
 }

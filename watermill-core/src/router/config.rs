@@ -26,7 +26,8 @@ pub enum StartPolicy {
     /// The router does not start: the handlers that had subscribed are stopped, and
     /// [`run`](crate::Router::run) returns the error.
     FailFast,
-    /// The handler goes on trying while the others run, as long as the error is retryable.
+    /// The handler goes on trying while the others run, as long as the error is retryable. One that is refused is not started; and
+    /// neither is a handler one of whose [retry topics](crate::RetryTopics) is refused, as what it puts there would not come again.
     Retry(Backoff),
 }
 

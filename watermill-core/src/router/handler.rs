@@ -252,14 +252,20 @@ impl<M, In, Out, L> Handler<M, In, Out, L> {
         self
     }
 
-    /// Sets what its types tell of its payloads.
+    /// What its service is made of.
     #[cfg(feature = "asyncapi")]
-    pub(super) fn with_documents(
+    pub(crate) fn make_ref(&self) -> &M {
+        &self.make
+    }
+
+    /// Sets what its types tell of its payloads.
+    pub(crate) fn with_documents(
         mut self,
-        consumes: fn(&mut super::topology::Payloads),
-        produces: fn(&mut super::topology::Payloads),
+        consumes: impl Fn(&mut super::topology::Payloads) + Send + Sync + 'static,
+        produces: impl Fn(&mut super::topology::Payloads) + Send + Sync + 'static,
     ) -> Self {
-        self.settings.documents = Documents { consumes: Some(consumes), produces: Some(produces) };
+        self.settings.documents =
+            Documents { consumes: Some(Arc::new(consumes)), produces: Some(Arc::new(produces)) };
         self
     }
 
@@ -344,7 +350,7 @@ impl<M, In: Source, Out: IntoSink, L> Handler<M, In, Out, L> {
             documents: settings.documents,
             problems: settings.problems,
             claims: settings.claims,
-            is_retry: false,
+            retry_of: None,
         };
         (make, layer, spec)
     }

@@ -34,8 +34,8 @@ pub(super) struct Spec {
     pub(super) problems: Vec<String>,
     /// What no other handler of the router may do as well, in words: `handle the command "BookRoom"`.
     pub(super) claims: Vec<String>,
-    /// Whether it handles the messages of a retry topic.
-    pub(super) is_retry: bool,
+    /// The handler whose retry topic it reads, if it does that.
+    pub(super) retry_of: Option<String>,
 }
 
 impl Prepared {
@@ -78,7 +78,7 @@ impl Spec {
             problems: Vec::new(),
             // Not those of the handler, which it is once more. Two with one topic would take each other's messages.
             claims: vec![claim],
-            is_retry: true,
+            retry_of: Some(self.name.clone()),
         }
     }
 
@@ -90,7 +90,7 @@ impl Spec {
     /// Notes what the handler needs of a layer and none has promised.
     pub(super) fn compare(&mut self, said: &Said) {
         let needs_publisher = self.sink.topic.is_some() && self.sink.publisher.is_none();
-        self.problems.extend(said.problems(needs_publisher));
+        self.problems.extend(said.problems(needs_publisher, self.sink.topic.is_some()));
     }
 
     /// What a message passes through.
@@ -121,7 +121,7 @@ impl Spec {
     fn breaks_order(&self) -> bool {
         let promised = self.subscriber.capabilities().ordering != Ordering::None
             && !matches!(self.concurrency, Concurrency::Unordered(_) | Concurrency::Each(_));
-        promised && !self.is_retry && self.policy.breaks_order()
+        promised && self.retry_of.is_none() && self.policy.breaks_order()
     }
 }
 

@@ -47,6 +47,7 @@ pub struct Required {
 #[derive(Debug, Default)]
 pub(super) struct Said {
     publishes: bool,
+    returns: bool,
     provided: Vec<TypeId>,
     required: Vec<Required>,
 }
@@ -55,6 +56,12 @@ impl Promise {
     /// The layer publishes what the handler returns, and returns [`Outputs::none`](super::Outputs::none).
     pub fn publishes() {
         say(|said| said.publishes = true);
+    }
+
+    /// The layer returns messages of its own for the topic of the handler's destination, replies for instance: a handler without
+    /// such a topic is refused.
+    pub fn returns() {
+        say(|said| said.returns = true);
     }
 
     /// The layer puts what a `T`, as an argument of the handler, takes on each message.
@@ -73,8 +80,15 @@ impl Required {
 
 impl Said {
     /// What was asked for and promised by nobody.
-    pub(super) fn problems(&self, needs_publisher: bool) -> Vec<String> {
+    pub(super) fn problems(&self, needs_publisher: bool, has_topic: bool) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.returns && !has_topic {
+            problems.push(
+                "one of its layers returns messages, and it has no topic that they go to: give it a destination with \
+                 `Handler::to`"
+                    .to_owned(),
+            );
+        }
         if needs_publisher && !self.publishes {
             problems.push(
                 "it leaves publishing to a layer (`Handler::to_topic`), and none of its layers publishes: add the \
@@ -128,21 +142,21 @@ mod tests {
     #[test]
     fn what_nobody_has_promised_is_a_problem() {
         let ((), said) = listen(|| require([Required::of::<u8>("add the layer of numbers")]));
-        assert_eq!(said.problems(true).len(), 2);
-        assert!(said.problems(false)[0].contains("argument u8: add the layer of numbers"));
+        assert_eq!(said.problems(true, true).len(), 2);
+        assert!(said.problems(false, true)[0].contains("argument u8: add the layer of numbers"));
         let ((), said) = listen(|| {
             require([Required::of::<u8>("")]);
             Promise::publishes();
             Promise::provides::<u8>();
         });
-        assert_eq!(said.problems(true), [""; 0]);
+        assert_eq!(said.problems(true, true), [""; 0]);
     }
 
     #[test]
     fn what_is_said_while_nobody_listens_is_said_to_nobody() {
         Promise::publishes();
-        let (inner, outer) = listen(|| listen(Promise::publishes).1.problems(true));
+        let (inner, outer) = listen(|| listen(Promise::publishes).1.problems(true, true));
         assert_eq!(inner, [""; 0]);
-        assert_eq!(outer.problems(true).len(), 1);
+        assert_eq!(outer.problems(true, true).len(), 1);
     }
 }

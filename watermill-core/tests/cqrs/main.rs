@@ -5,6 +5,7 @@ mod go;
 
 mod groups;
 mod marshaling;
+mod preparing;
 mod processors;
 #[path = "../support/running.rs"]
 mod running;

@@ -1,9 +1,9 @@
 //! Processors: which handler a command or an event reaches, and which is refused.
 
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt as _, layer::layer_fn, util::BoxCloneService};
 use watermill_core::{
-    DeliveryInfo, FailurePolicy, Handlers, MemoryBroker, Message, MessageId, Metadata, PublisherExt, Router,
-    State,
+    DeliveryInfo, FailurePolicy, Handlers, MemoryBroker, Message, MessageId, Metadata, Outputs, PublisherExt,
+    Router, State,
     cqrs::{CommandBus, CommandProcessor, EventBus, EventProcessor, Marshaler, Names, Topics, UnknownName},
     error::BoxError,
     middleware::IgnoreErrors,
@@ -214,4 +214,51 @@ async fn an_event_that_was_called_differently_before_is_read_too() {
     running.handled("booked", 3).await;
     running.stop().await;
     assert_eq!(log.lines(), ["1", "3"]);
+}
+
+/// What Go does in a function that is called instead of the handler, a layer does here.
+#[tokio::test]
+async fn a_layer_sees_each_command_before_and_after_its_handler_and_may_keep_it_from_it() {
+    async fn handle(command: BookRoom, State(log): State<Log>) -> Result<(), BoxError> {
+        log.note(format!("handle {}", command.room));
+        if command.room == 2 { Err("it is taken".into()) } else { Ok(()) }
+    }
+    let (broker, log) = (MemoryBroker::new(), Log::default());
+    let around = log.clone();
+    let layer = layer_fn(move |service: BoxCloneService<Message, Outputs, BoxError>| {
+        let log = around.clone();
+        tower::service_fn(move |message: Message| {
+            let (log, service) = (log.clone(), service.clone());
+            async move {
+                let name = message.metadata().get("name").unwrap_or_default().to_owned();
+                log.note(format!("before {name}"));
+                if message.metadata().get("skip").is_some() {
+                    return Ok(Outputs::none());
+                }
+                let result = service.oneshot(message).await;
+                log.note(format!("after {}", if result.is_ok() { "success" } else { "failure" }));
+                result
+            }
+        })
+    });
+    let handler = commands(&broker).handler("book", handle).layer(layer).layer(BoxCloneService::layer());
+    let router =
+        Router::new().with_state(log.clone()).add(handler.on_failure(FailurePolicy::retry(0).then_drop()));
+    let running = Running::start(router).await;
+    let bus = command_bus(&broker);
+    bus.send(&book(1)).await.unwrap();
+    bus.send(&book(2)).await.unwrap();
+    bus.send_with(&book(3), |message| _ = message.metadata_mut().insert("skip", "yes")).await.unwrap();
+    running.handled("book", 3).await;
+    running.stop().await;
+    let expected = [
+        "before BookRoom",
+        "handle 1",
+        "after success",
+        "before BookRoom",
+        "handle 2",
+        "after failure",
+        "before BookRoom",
+    ];
+    assert_eq!(log.lines(), expected);
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde::Serialize;
 use watermill_core::{
-    FailurePolicy, Json, Message, PublisherExt, Router, State, Subscriber,
+    FailurePolicy, Handler, Json, MemoryBroker, Message, PublisherExt, Router, State, Subscriber,
     error::{BoxError, Nack},
     middleware::{Recoverer, Retry},
     request_reply::{HandlerFailed, NoResult, ReplyInboxConfig, RequestErrorKind, Responder},
@@ -193,4 +193,14 @@ async fn a_process_has_replies_on_a_topic_of_its_own_if_the_responder_allows_it(
         assert_eq!(reply.ok(), is_answered.then_some(240));
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn who_answers_without_having_where_to_is_refused_at_the_start() {
+    async fn deaf() {}
+    let broker = MemoryBroker::new();
+    let nowhere =
+        || Handler::new("deaf", deaf).from(broker.subscriber(), "questions").layer(Responder::new());
+    let error = Router::<()>::new().add(nowhere()).run().await.unwrap_err().to_string();
+    assert!(error.contains("it has no topic that they go to"), "{error}");
 }

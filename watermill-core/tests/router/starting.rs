@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watermill_core::{
-    Backoff, Handler,
+    Backoff, FailurePolicy, Handler, Message, RetryTopics,
+    delivery::Outcome,
     error::SubscribeErrorKind,
     router::{Added, RouterConfig, RunErrorKind, StartPolicy},
     subscription::Health,
 };
-use watermill_testkit::ScriptedSubscriber;
+use watermill_testkit::{RecordingPublisher, ScriptedSubscriber};
 
 use crate::{Running, doubles::Slow, router};
 
@@ -67,4 +68,33 @@ async fn a_handler_that_is_added_and_cannot_subscribe_yet_says_that_it_goes_on_t
     let added = handle.add(Handler::new("refused", nothing).from(refused, "in")).await;
     assert_eq!(added.unwrap(), Added::Subscribed, "its name was free again");
     running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_retry_topic_is_refused_takes_no_message() {
+    let (source, retries, other) =
+        (ScriptedSubscriber::new(), ScriptedSubscriber::new(), ScriptedSubscriber::new());
+    retries.fail_subscribe(1, SubscribeErrorKind::Refused);
+    source.push(Message::with_id("a", "payload"));
+    other.push(Message::with_id("b", "payload"));
+    let topics = RetryTopics::new(RecordingPublisher::new(), retries, "retry")
+        .after([Duration::from_secs(1)])
+        .then_dead_letter(RecordingPublisher::new(), "dead")
+        .giving_up_order();
+    let policy = FailurePolicy::nack().then_retry_topics(topics);
+    let start = StartPolicy::Retry(Backoff::constant(Duration::from_secs(1)));
+    let router = router()
+        .with_config(RouterConfig::default().start(start))
+        .add(Handler::new("fragile", nothing).from(source.clone(), "in").on_failure(policy))
+        .add(Handler::new("other", nothing).from(other.clone(), "in"));
+    let running = Running::start(router).await;
+    other.settled(1).await;
+    let error = running.stop().await.unwrap_err();
+    assert_eq!(error.kind(), RunErrorKind::HandlersFailed);
+    assert!(error.to_string().contains("fragile.retry.1s"), "{error}");
+    assert_eq!(error.report().handler("fragile").unwrap().counts.received, 0);
+    assert!(
+        source.outcomes().iter().all(|(_, outcome)| *outcome != Outcome::Ack),
+        "its message waits where it is"
+    );
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use watermill_core::{
     FailurePolicy, Handler, Json, Message, Router, State,
+    cqrs::{CommandProcessor, EventProcessor, Named, Topics},
     error::BoxError,
     router::{To, topology::AsyncApi},
 };
@@ -201,4 +202,65 @@ fn a_description_names_the_payloads_of_documented_handlers() {
     let explained = handler.explain().to_string();
     assert!(explained.contains("takes      OrderPlaced from kafka:in"), "{explained}");
     assert!(explained.contains("publishes  Bill to kafka:out"), "{explained}");
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct BookRoom {
+    room: u32,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct RoomBooked {
+    room: u32,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "only its schema is looked at")]
+struct RoomLeft {
+    at: String,
+}
+
+impl Named for BookRoom {
+    const NAME: &'static str = "hotel.BookRoom";
+}
+
+impl Named for RoomBooked {
+    const NAME: &'static str = "RoomBooked";
+}
+
+impl Named for RoomLeft {
+    const NAME: &'static str = "RoomLeft";
+}
+
+async fn book(command: BookRoom, State(_): State<i64>) -> Result<Json<RoomBooked>, BoxError> {
+    Ok(Json(RoomBooked { room: command.room }))
+}
+
+async fn booked(_: RoomBooked) {}
+
+async fn left(_: RoomLeft, _: Message) {}
+
+#[test]
+fn commands_and_events_are_called_as_on_the_wire_and_have_their_schemas() {
+    let commands = CommandProcessor::new(Untouchable, Topics::prefixed("commands."));
+    let events = EventProcessor::new(Untouchable, Topics::one("events"));
+    let router = Router::new()
+        .with_state(1_i64)
+        .add(commands.handler("book", book).to(Untouchable, "events").documented())
+        .add(events.group("report").on_documented(booked).on_documented(left).handler())
+        .add(events.group("audit").on(booked).handler());
+    let topology = router.describe();
+    let consumed: Vec<_> = topology.handlers.iter().map(|handler| handler.consumes.join(" ")).collect();
+    assert_eq!(consumed, ["hotel.BookRoom", "RoomBooked RoomLeft", ""]);
+
+    let document = AsyncApi::new("Hotel", "1.0.0").document(&topology);
+    assert_eq!(problems(&document), [""; 0]);
+    let message = &document["components"]["messages"]["hotel.BookRoom"];
+    assert_eq!(message["payload"]["$ref"], "#/components/schemas/BookRoom");
+    assert_eq!(document["components"]["schemas"]["BookRoom"]["properties"]["room"]["format"], "uint32");
+    let operation = |name: &str| document["operations"][name]["messages"].to_string();
+    assert!(operation("book").contains("hotel.BookRoom"));
+    assert!(operation("book.outputs").contains("RoomBooked"));
+    assert!(operation("report").contains("RoomBooked") && operation("report").contains("RoomLeft"));
+    assert_eq!(document["operations"]["audit"]["messages"], Value::Null);
 }

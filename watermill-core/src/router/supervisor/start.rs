@@ -43,18 +43,24 @@ impl Supervisor {
         let mut starting = Vec::with_capacity(handlers.len());
         for handler in handlers {
             let (answer, answered) = oneshot::channel();
+            let retry_of = handler.spec.retry_of.clone();
             let (chain, task) = (handler.spec.chain(), self.put_together(handler)?);
-            starting.push((task.subscribing.env.info.clone(), answered));
+            starting.push((task.subscribing.env.info.clone(), retry_of, answered));
             self.launch(task, chain, answer);
         }
-        for (info, answered) in starting {
+        for (info, retry_of, answered) in starting {
             let answer = answered.await.unwrap_or_else(|_| Err(RunError::not_running()));
             match (answer, self.config.start) {
                 (Ok(_), _) => {}
                 // Asked to stop before it had begun: there is nothing to drain.
                 (Err(error), _) if error.kind() == RunErrorKind::NotRunning => {}
                 (Err(error), StartPolicy::FailFast) => return Err(error),
-                (Err(error), StartPolicy::Retry(_)) => self.refused(&info, &error),
+                (Err(error), StartPolicy::Retry(_)) => {
+                    self.refused(&info, &error);
+                    if let Some(handler) = retry_of {
+                        self.leave_out(&handler, &info);
+                    }
+                }
             }
         }
         Ok(())
@@ -148,6 +154,18 @@ impl Supervisor {
         };
         self.control.shared.handlers().insert(entry.info.name.clone(), entry);
         self.tasks.spawn(task.run(answer));
+    }
+
+    /// Stops a handler before it takes a message: what it would put on a retry topic that is refused would not come again.
+    fn leave_out(&self, handler: &str, retry: &HandlerInfo) {
+        tracing::error!(
+            handler,
+            retry_topic = retry.subscribe_topic,
+            "the handler is not started, since its retry topic cannot be read"
+        );
+        if let Some(entry) = self.control.shared.handlers().get(handler) {
+            entry.stop.ask();
+        }
     }
 
     /// The others run without this one.

@@ -1,5 +1,7 @@
 //! [`Documented`]: what the types of a handler tell of its payloads.
 
+use std::{fmt, sync::Arc};
+
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
@@ -63,25 +65,37 @@ impl Payloads {
 }
 
 /// What the types of a handler tell, when they are asked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(in crate::router) struct Documents {
-    pub(in crate::router) consumes: Option<fn(&mut Payloads)>,
-    pub(in crate::router) produces: Option<fn(&mut Payloads)>,
+    pub(in crate::router) consumes: Option<Arc<Document>>,
+    pub(in crate::router) produces: Option<Arc<Document>>,
 }
+
+/// Adds payloads to those of a handler.
+pub(crate) type Document = dyn Fn(&mut Payloads) + Send + Sync;
 
 impl Documents {
     pub(super) fn consumed(&self) -> Vec<String> {
-        Self::names(self.consumes)
+        Self::names(self.consumes.as_deref())
     }
 
     pub(super) fn produced(&self) -> Vec<String> {
-        Self::names(self.produces)
+        Self::names(self.produces.as_deref())
     }
 
-    fn names(document: Option<fn(&mut Payloads)>) -> Vec<String> {
+    fn names(document: Option<&Document>) -> Vec<String> {
         let mut payloads = Payloads::default();
         document.into_iter().for_each(|document| document(&mut payloads));
         payloads.found.into_iter().map(|payload| payload.name).collect()
+    }
+}
+
+impl fmt::Debug for Documents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Documents")
+            .field("consumes", &self.consumed())
+            .field("produces", &self.produced())
+            .finish()
     }
 }
 

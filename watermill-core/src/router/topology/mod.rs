@@ -45,6 +45,7 @@ use serde_json::Value;
 
 #[cfg(feature = "asyncapi")]
 pub use self::asyncapi::AsyncApi;
+pub(crate) use self::documented::Document;
 pub(super) use self::documented::Documents;
 pub use self::{
     documented::{Documented, Payloads},

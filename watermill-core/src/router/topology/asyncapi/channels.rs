@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Destination, Document, FinalStep, HandlerDescription, Payload, Payloads, Place};
+use super::{
+    super::Document as DocumentPayloads, Destination, Document, FinalStep, HandlerDescription, Payload, Place,
+};
 
 /// Topics by the names that they have in text: `kafka:orders.placed`.
 pub(super) type Channels = BTreeMap<String, Channel>;
@@ -21,8 +23,8 @@ pub(super) struct Channel {
 
 impl Document<'_> {
     pub(super) fn add(&mut self, handler: &HandlerDescription) {
-        let taken = self.messages(handler.documents.consumes);
-        let returned = self.messages(handler.documents.produces);
+        let taken = self.messages(handler.documents.consumes.as_deref());
+        let returned = self.messages(handler.documents.produces.as_deref());
         let name = &handler.name;
 
         let channel = self.channel(&handler.source);
@@ -50,8 +52,8 @@ impl Document<'_> {
     }
 
     /// Asks for payloads, and makes them messages of the document. Returns their names.
-    fn messages(&mut self, document: Option<fn(&mut Payloads)>) -> Vec<String> {
-        document.into_iter().for_each(|document| document(&mut self.payloads));
+    fn messages(&mut self, write: Option<&DocumentPayloads>) -> Vec<String> {
+        write.into_iter().for_each(|write| write(&mut self.payloads));
         let payloads = std::mem::take(&mut self.payloads.found);
         payloads.into_iter().map(|payload| self.message(payload)).collect()
     }

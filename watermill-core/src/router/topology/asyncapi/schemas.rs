@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::{Payload, Payloads};
@@ -42,16 +42,30 @@ impl fmt::Debug for Schemas {
 impl Payloads {
     /// A payload that is JSON of a `T`, by the name of its schema.
     pub fn json<T: JsonSchema>(&mut self) {
+        let schema = self.schema_of::<T>();
+        // Two types of one name are told apart by the name that the second is given.
+        let given = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.rsplit('/').next());
+        let name = given.map_or_else(|| T::schema_name().into_owned(), str::to_owned);
+        self.add_json(name, schema);
+    }
+
+    /// A payload that is JSON of a `T`, by a name of its own.
+    pub fn json_named<T: JsonSchema>(&mut self, name: impl Into<String>) {
+        let schema = self.schema_of::<T>();
+        self.add_json(name.into(), schema);
+    }
+
+    fn add_json(&mut self, name: String, schema: Schema) {
+        self.add(Payload { name, content_type: "application/json".to_owned(), schema: Some(schema.into()) });
+    }
+
+    fn schema_of<T: JsonSchema>(&mut self) -> Schema {
         let Schemas(generator) = &mut self.schemas;
         let mut schema = generator.subschema_for::<T>();
         for transform in generator.transforms_mut() {
             transform.transform(&mut schema);
         }
-        // Two types of one name are told apart by the name that the second is given.
-        let given = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.rsplit('/').next());
-        let name = given.map_or_else(|| T::schema_name().into_owned(), str::to_owned);
-        let content_type = "application/json".to_owned();
-        self.add(Payload { name, content_type, schema: Some(schema.into()) });
+        schema
     }
 }
 
@@ -69,7 +83,8 @@ where
     /// Has [descriptions](crate::Router::describe) name the payloads that the function takes and returns, and documents have
     /// their schemas: see [`topology`](crate::router::topology). It costs nothing while messages are handled.
     pub fn documented(self) -> Self {
-        self.with_documents(Args::document, <F::Returned as Asynchronous>::Returned::document)
+        let produces: fn(&mut Payloads) = <F::Returned as Asynchronous>::Returned::document;
+        self.with_documents(Args::document as fn(&mut Payloads), produces)
     }
 }
 
@@ -80,6 +95,7 @@ where
 {
     /// As of handlers of single messages: what each message of the batch is, and what its outcome has.
     pub fn documented(self) -> Self {
-        self.with_documents(Args::document, <F::Returned as Asynchronous>::Returned::document)
+        let produces: fn(&mut Payloads) = <F::Returned as Asynchronous>::Returned::document;
+        self.with_documents(Args::document as fn(&mut Payloads), produces)
     }
 }
