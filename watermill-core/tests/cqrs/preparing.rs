@@ -122,7 +122,7 @@ async fn what_is_not_the_messages_fault_is_waited_for_and_what_is_ends_with_its_
     running.handled("never", 1).await;
     let report = running.stop().await;
     assert_eq!(log.lines(), ["booked 1"]);
-    let counts = |handler: &str| report.handler(handler).unwrap().counts.clone();
+    let counts = |handler: &str| report.handler(handler).unwrap().counts;
     assert_eq!((counts("away").nacked, counts("away").dead_lettered), (20, 0));
     assert_eq!((counts("never").retried, counts("never").dead_lettered), (0, 1));
 }
