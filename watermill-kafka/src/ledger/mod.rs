@@ -6,6 +6,7 @@
 //! waits for it.
 
 mod enlisted;
+mod enlisting;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +21,10 @@ use watermill_core::{
 };
 
 use self::enlisted::Enlisted;
-pub(crate) use self::enlisted::{EnlistedState, Enlistment, Reread};
+pub(crate) use self::{
+    enlisted::{EnlistedState, Enlistment},
+    enlisting::Reread,
+};
 
 /// The records of one assignment of a partition.
 #[derive(Debug, Default)]
