@@ -1,6 +1,6 @@
 //! [`AmqpPublisherConfig`] and [`AmqpSubscriberConfig`]: plain data, checked as a whole.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::Ipv6Addr, time::Duration};
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use watermill_core::{Backoff, error::ConfigError};
@@ -41,7 +41,10 @@ pub enum NackDelays {
     #[default]
     InHand,
     /// The server: a copy waits in a queue of its own for each delay, `<queue>_delay_<milliseconds>`, and comes back
-    /// to the queue's end. Others are not held up, nothing is kept in memory, and the order is not kept.
+    /// to the queue's end. Others are not held up, nothing is kept in memory, and the order is not kept. Delays are
+    /// rounded up (to 100 ms, above a second to seconds, above a minute to minutes, above an hour to hours), and are 49
+    /// days at most. Not for a queue with a [maximal length](crate::Queue::length_max): what comes back to one that is full
+    /// is dropped by the server.
     InQueues,
 }
 
@@ -98,8 +101,9 @@ impl AmqpPublisherConfig {
         self
     }
 
-    /// Sets how long the server may take to confirm what a call has published. Default: 30 s. After that the
-    /// connection is given up, and with it every other call that waits.
+    /// Sets how long the server may take to confirm what a call has published. Default: 30 s. After that the call
+    /// fails; if the server has confirmed nothing meanwhile, the connection is given up, and with it every other call that
+    /// waits.
     #[must_use]
     pub fn confirm_timeout(mut self, timeout: Duration) -> Self {
         self.confirm_timeout = timeout;
@@ -119,6 +123,11 @@ impl AmqpPublisherConfig {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.server.timeout = timeout;
         self
+    }
+
+    /// Where the server is, `amqp://host:port/vhost`, for people: without who logs in.
+    pub fn server(&self) -> String {
+        self.server.shown()
     }
 
     /// # Errors
@@ -237,6 +246,7 @@ impl AmqpSubscriberConfig {
     }
 }
 
+const NO_URL: &str = "url is not of the form amqp://user:password@host:5672/%2f";
 const HEARTBEAT: &str = "heartbeat is not between 1 s and 65,535 s";
 const TIMEOUT: &str = "timeout is zero, so nothing would be in time";
 
@@ -253,8 +263,8 @@ impl Server {
     }
 
     fn faults(&self) -> Faults {
-        let url = match self.url.parse::<AMQPUri>() {
-            Err(why) => Some(format!("url is none: {why}")),
+        let url = match self.uri() {
+            Err(why) => Some(why.to_owned()),
             Ok(uri) if uri.scheme == AMQPScheme::AMQPS && !cfg!(feature = "tls") => {
                 Some("url asks for TLS, which needs the feature `tls` of watermill-amqp".to_owned())
             }
@@ -264,28 +274,53 @@ impl Server {
         Faults { url, heartbeat, timeout: !self.timeout.is_zero() }
     }
 
-    /// The address, with what else the client takes from it.
-    pub(crate) fn uri(&self) -> Result<AMQPUri, String> {
-        let mut uri: AMQPUri = self.url.parse()?;
+    /// The address, with what else the client takes from it. What is wrong with it is said without the client's reason,
+    /// which may have the whole of it, the password too.
+    pub(crate) fn uri(&self) -> Result<AMQPUri, &'static str> {
+        let mut uri: AMQPUri = self.url.parse().map_err(|_| NO_URL)?;
+        // The client knows no such host, and would go to its own machine instead.
+        if let Some(address) = ipv6_host(&self.url)? {
+            uri.authority.host = address.to_string();
+        }
         uri.query.heartbeat = u16::try_from(self.heartbeat.as_secs()).ok();
         if let Some(password) = &self.password {
             uri.authority.userinfo.password.clone_from(password);
         }
         Ok(uri)
     }
+
+    /// Without who logs in.
+    fn shown(&self) -> String {
+        match self.uri() {
+            Ok(AMQPUri { scheme, authority, vhost, .. }) => {
+                let host = if authority.host.contains(':') {
+                    format!("[{}]", authority.host)
+                } else {
+                    authority.host
+                };
+                format!("{scheme}://{host}:{}/{vhost}", authority.port)
+            }
+            Err(_) => "(not a URL)".to_owned(),
+        }
+    }
+}
+
+/// The host of a URL, where that is an address in brackets.
+fn ipv6_host(url: &str) -> Result<Option<Ipv6Addr>, &'static str> {
+    let Some((_, rest)) = url.split_once("://") else { return Ok(None) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) else {
+        return Ok(None);
+    };
+    address.parse().map(Some).map_err(|_| NO_URL)
 }
 
 /// Without the password.
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = match self.url.parse::<AMQPUri>() {
-            Ok(AMQPUri { scheme, authority, vhost, .. }) => {
-                format!("{scheme}://{}:{}/{vhost}", authority.host, authority.port)
-            }
-            Err(_) => "(not a URL)".to_owned(),
-        };
         f.debug_struct("Server")
-            .field("url", &url)
+            .field("url", &self.shown())
             .field("heartbeat", &self.heartbeat)
             .field("timeout", &self.timeout)
             .finish()
@@ -317,6 +352,24 @@ mod tests {
             .payload_bytes_max(0)
             .confirm_timeout(Duration::ZERO);
         assert_eq!(config.validate().unwrap_err().problems().count(), 2);
+    }
+
+    #[test]
+    fn the_password_of_what_is_no_url_is_not_shown() {
+        for url in ["amqp:guest:secret@localhost", "amqp://guest:secret@local host"] {
+            let error = AmqpPublisherConfig::new(url, Topology::queue()).validate().unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_the_host() {
+        let host = |url: &str| Server::new(url.to_owned()).uri().map(|uri| uri.authority.host);
+        for url in ["amqp://[::1]", "amqps://guest:p%40[w@[::1]:5671/%2f?heartbeat=5"] {
+            assert_eq!(host(url), Ok("::1".to_owned()), "{url}");
+        }
+        assert_eq!(host("amqp://rabbit/[::1]"), Ok("rabbit".to_owned()));
+        assert_eq!(host("amqp://[::1"), Err(NO_URL));
     }
 
     #[test]

@@ -9,15 +9,11 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use lapin::{Channel, Connection as Native, ConnectionProperties, Event};
-use tokio::{
-    sync::Mutex,
-    task::JoinHandle,
-    time::{Instant, timeout},
-};
 use tokio_util::task::AbortOnDropHandle;
 use watermill_core::backend::{Connect, Failure, SharedConnection, Trouble};
 
 use crate::{
+    attempt::Attempt,
     config::Server,
     error::{Fault, classify, within},
 };
@@ -25,8 +21,6 @@ use crate::{
 /// A connection that the subscriptions of a subscriber share, each with a channel of its own.
 pub(crate) type Connection = SharedConnection<ToServer>;
 
-/// The longest that an attempt to connect is waited for, over several calls: it cannot be called off.
-const ATTEMPT_MAX: Duration = Duration::from_secs(60);
 const REPLY_SUCCESS: u16 = 200;
 
 /// The server, and what it last said of being blocked.
@@ -34,13 +28,6 @@ pub(crate) struct ToServer {
     server: Server,
     name: &'static str,
     pub(crate) blocked: Blocked,
-    /// The attempt that is under way: a server that is frozen gets one at a time.
-    attempt: Mutex<Option<Attempt>>,
-}
-
-struct Attempt {
-    begun: Instant,
-    task: JoinHandle<lapin::Result<Native>>,
 }
 
 /// A connection, with somebody who listens to what the server says of it.
@@ -62,7 +49,7 @@ type Said = BlockingMutex<Option<String>>;
 impl ToServer {
     /// `name` is what the server shows of a connection.
     pub(crate) fn new(server: Server, name: &'static str, blocked: Blocked) -> Self {
-        Self { server, name, blocked, attempt: Mutex::new(None) }
+        Self { server, name, blocked }
     }
 
     pub(crate) async fn open(&self) -> Result<Open, Fault> {
@@ -98,28 +85,14 @@ impl ToServer {
         })
     }
 
+    /// One attempt, which ends in time with all that it has begun.
     async fn connect_natively(&self) -> Result<Native, Fault> {
-        let mut attempt = self.attempt.lock().await;
-        let current = match attempt.take_if(|attempt| attempt.begun.elapsed() < ATTEMPT_MAX) {
-            Some(current) => attempt.insert(current),
-            None => attempt.insert(self.begin()?),
-        };
-        // Left where it is while it is waited for: a call that is dropped meanwhile leaves it to the next.
-        let connected = match timeout(self.server.timeout, &mut current.task).await {
-            Ok(connected) => connected,
-            Err(_) => return Err(Fault::Silent { to: "connect", after: self.server.timeout }),
-        };
-        *attempt = None;
-        let gone = |error| Fault::Found(Trouble::Unavailable, format!("connecting has ended early: {error}"));
-        Ok(connected.map_err(gone)??)
-    }
-
-    fn begin(&self) -> Result<Attempt, Fault> {
-        let uri =
-            self.server.uri().map_err(|why| Fault::Found(Trouble::Config, format!("url is none: {why}")))?;
+        let uri = self.server.uri().map_err(|why| Fault::Found(Trouble::Config, why.to_owned()))?;
         let properties = ConnectionProperties::default().with_connection_name(self.name.into());
-        let task = tokio::spawn(async move { Native::connect_uri(uri, properties).await });
-        Ok(Attempt { begun: Instant::now(), task })
+        let attempt = Attempt::default();
+        let connected = within(self.server.timeout, "connect", attempt.connect(uri, properties)).await?;
+        attempt.succeeded();
+        Ok(connected)
     }
 }
 

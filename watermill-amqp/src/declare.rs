@@ -10,25 +10,27 @@ use lapin::{
 use watermill_core::backend::Trouble;
 
 use crate::{
-    Argument, Exchange, ExchangeKind, Queue, Topology, error::Fault, marshaler::NAME_MAX, topology::millis,
+    Argument, Exchange, ExchangeKind, Queue, Topology,
+    error::Fault,
+    marshaler::NAME_MAX,
+    topology::{QUEUE_TYPE, QUORUM, millis},
 };
 
 /// What a queue for delays has in its name, between the queue's name and the milliseconds.
 const DELAY: &str = "_delay_";
 /// How long such a queue is kept after it was used last, beyond its delay.
 const DELAY_QUEUE_UNUSED: Duration = Duration::from_secs(60);
+/// The longest delay. The server knows times up to 2^32 ms, less than 50 days, and refuses longer ones.
+const DELAY_MAX: Duration = Duration::from_secs(49 * 24 * 60 * 60);
 
-/// A name as the server takes it.
+/// A name as the server takes it. Those that begin with `amq.` are the server's: it has some, and refuses to make others.
 pub(crate) fn name(text: &str, of: &str) -> Result<ShortString, Fault> {
-    let refused = |why: String| Err(Fault::Found(Trouble::Topic, why));
-    if text.starts_with("amq.") {
-        return refused(format!(
-            "{text:?}, the name of the {of}, begins with \"amq.\", which is the server's"
-        ));
-    }
     match ShortString::try_new(text) {
         Ok(name) if text.len() <= NAME_MAX => Ok(name),
-        _ => refused(format!("the name of the {of} has {} bytes, more than {NAME_MAX}", text.len())),
+        _ => {
+            let why = format!("the name of the {of} has {} bytes, more than {NAME_MAX}", text.len());
+            Err(Fault::Found(Trouble::Topic, why))
+        }
     }
 }
 
@@ -86,18 +88,26 @@ async fn bound(channel: &Channel, topology: &Topology, topic: &str, of: Queue) -
     Ok(())
 }
 
-/// Makes the queue in which messages wait for so long before they come back to `queue`, and returns its name. It is
-/// used anew by each call, so that it goes only when it is empty.
+/// Makes the queue in which messages wait for so long before they come back to a queue, of the same type, and returns
+/// its name. It is used anew by each call, so that it goes only when it is empty.
 pub(crate) async fn delay_queue(
     channel: &Channel,
-    back_to: &str,
+    back_to: &Queue,
     delay: Duration,
 ) -> Result<ShortString, Fault> {
-    let wait = Queue::new(format!("{back_to}{DELAY}{}", delay.as_millis()))
+    let mut wait = Queue::new(format!("{}{DELAY}{}", back_to.name, delay.as_millis()))
         .message_ttl(delay)
         .argument("x-expires", millis(delay + DELAY_QUEUE_UNUSED))
         .argument("x-dead-letter-exchange", Argument::Text(String::new()))
-        .argument("x-dead-letter-routing-key", Argument::Text(back_to.to_owned()));
+        .argument("x-dead-letter-routing-key", Argument::Text(back_to.name.clone()));
+    if back_to.is_quorum() {
+        // As safe as where it came from: replicated, and kept until the other queue has it, for which the server wants
+        // the overflow to be refused.
+        wait = wait
+            .argument(QUEUE_TYPE, Argument::Text(QUORUM.to_owned()))
+            .argument("x-dead-letter-strategy", Argument::Text("at-least-once".to_owned()))
+            .argument("x-overflow", Argument::Text("reject-publish".to_owned()));
+    }
     let wait_name = name(&wait.name, "queue")?;
     queue(channel, wait, true).await?;
     Ok(wait_name)
@@ -121,13 +131,14 @@ async fn queue(channel: &Channel, queue: Queue, make: bool) -> Result<(), Fault>
 
 /// A delay, rounded up, so that there are not as many queues as there are delays.
 pub(crate) fn rounded_up(delay: Duration) -> Duration {
+    let delay = delay.min(DELAY_MAX);
     let step = match delay.as_secs() {
         0 => 100,
         1..60 => 1_000,
         60..3_600 => 60_000,
         _ => 3_600_000,
     };
-    let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX - step);
+    let millis = u64::try_from(delay.as_millis()).unwrap_or_default();
     Duration::from_millis(millis.div_ceil(step) * step)
 }
 
@@ -144,11 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_of_any_length_is_one_that_the_server_knows() {
+        let longest = rounded_up(Duration::MAX) + DELAY_QUEUE_UNUSED;
+        assert!(longest.as_millis() <= u32::MAX.into(), "{longest:?}");
+    }
+
+    #[test]
     fn names_that_the_server_cannot_hold_are_refused() {
         assert!(name("orders", "queue").is_ok());
         assert!(name("", "exchange").is_ok());
-        for no in ["amq.topic".to_owned(), "x".repeat(256)] {
-            assert!(matches!(name(&no, "queue"), Err(Fault::Found(Trouble::Topic, _))), "{no}");
-        }
+        assert!(name("amq.topic", "exchange").is_ok(), "it is there");
+        assert!(matches!(name(&"x".repeat(256), "queue"), Err(Fault::Found(Trouble::Topic, _))));
     }
 }

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use watermill_core::backend::{Failure, Settled, SharedConnection, Trouble};
 
 use crate::{
-    Exchange,
+    Exchange, Queue,
     config::Server,
-    confirms::{Route, ToLine},
     connection::Blocked,
-    declare, marshaler,
+    declare,
+    line::{Route, ToLine},
+    marshaler,
     publisher::line,
     settle::Tag,
 };
@@ -31,10 +32,11 @@ impl Delays {
         Self { line: Arc::new(line), blocked }
     }
 
-    /// Has a copy wait before it comes back to the end of its queue. Then the original can be acked.
+    /// Has a copy wait before it comes back to the end of its queue. Then the original can be acked. A failure of kind
+    /// `Message` says that this one cannot wait there.
     pub(crate) async fn wait(
         &self,
-        queue: &str,
+        queue: &Queue,
         settled: &Settled<Tag>,
         delay: Duration,
     ) -> Result<(), Failure> {
@@ -51,7 +53,7 @@ impl Delays {
         let copied = self.line.call(async |line| {
             let routing_key = line.delay_queue(queue, delay).await?.as_str().to_owned();
             let exchange = Exchange::default_exchange();
-            let route = Route { exchange, routing_key, mandatory: true, declares: false };
+            let route = Route { exchange, routing_key, mandatory: true, declares: false, may_die: true };
             line.publish(route, vec![message], vec![record]).await
         });
         copied.await

@@ -2,16 +2,20 @@
 // What belongs to a feature says so on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod attempt;
 mod config;
 mod confirms;
 mod connection;
+mod consuming;
 mod declare;
 mod delays;
 mod error;
 #[cfg(test)]
 mod interop;
+mod line;
 mod marshaler;
 mod publisher;
+mod sent;
 mod settle;
 mod subscriber;
 mod tags;

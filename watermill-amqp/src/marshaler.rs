@@ -44,8 +44,7 @@ pub(crate) fn write(message: &Message, persistent: bool, payload_bytes_max: usiz
                 name.len()
             ));
         }
-        // Lengths and the kind of the value.
-        frame_bytes += name.len() + value.len() + 6;
+        frame_bytes += entry_bytes(name, value);
         headers.insert(ShortString::from(name), AMQPValue::LongString(value.into()));
         Ok(())
     };
@@ -97,6 +96,14 @@ pub(crate) fn read(properties: &BasicProperties, payload: Vec<u8>) -> Result<Mes
     Ok(message)
 }
 
+/// The bytes of a message's id, as they stand in the headers.
+pub(crate) fn id_of(properties: &BasicProperties) -> &[u8] {
+    match properties.headers().as_ref().and_then(|headers| headers.inner().get(MESSAGE_UUID)) {
+        Some(AMQPValue::LongString(id)) => id.as_bytes(),
+        _ => b"",
+    }
+}
+
 /// Texts that RabbitMQ adds where it has dead-lettered a message, and what we add to one that waits for its delay.
 fn is_brokers(name: &str) -> bool {
     name.starts_with("x-first-death-") || name.starts_with("x-last-death-") || name == ATTEMPTS
@@ -119,8 +126,15 @@ pub(crate) fn delivered_before(properties: &BasicProperties) -> u32 {
 /// Has a copy of a message tell how many attempts there were.
 pub(crate) fn count_attempts(record: &mut Record, attempts: u32) {
     let mut headers = record.properties.headers().clone().unwrap_or_default();
-    headers.insert(ATTEMPTS.into(), AMQPValue::LongString(attempts.to_string().into()));
+    let attempts = attempts.to_string();
+    record.frame_bytes += entry_bytes(ATTEMPTS, &attempts);
+    headers.insert(ATTEMPTS.into(), AMQPValue::LongString(attempts.into()));
     record.properties = record.properties.clone().with_headers(headers);
+}
+
+/// What an entry of the table takes: the texts, their lengths and the kind of the value.
+fn entry_bytes(name: &str, value: &str) -> usize {
+    name.len() + value.len() + 6
 }
 
 fn number(value: &AMQPValue) -> Option<u64> {
@@ -186,6 +200,28 @@ mod tests {
             let written = write(&message, true, 100).unwrap().properties;
             assert_eq!(read(&written, b"x".to_vec()).unwrap(), message);
         }
+    }
+
+    /// As the client writes it, with the frame's own bytes around it.
+    fn frame_bytes_of(record: &Record) -> usize {
+        let header = amq_protocol::frame::AMQPContentHeader {
+            class_id: 60,
+            body_size: 1,
+            properties: record.properties.clone(),
+        };
+        let frame = amq_protocol::frame::AMQPFrame::Header(1, header);
+        let written =
+            amq_protocol::frame::gen_frame(&frame)(amq_protocol::frame::WriteContext::from(Vec::new()));
+        written.unwrap().into_inner().0.len()
+    }
+
+    #[test]
+    fn the_frame_is_as_large_as_it_is_said_to_be_with_and_without_attempts() {
+        let message = Message::with_id("1", "x").with_metadata("a", "b").with_key("k");
+        let mut record = write(&message, true, 100).unwrap();
+        assert_eq!(record.frame_bytes, frame_bytes_of(&record));
+        count_attempts(&mut record, 12);
+        assert_eq!(record.frame_bytes, frame_bytes_of(&record));
     }
 
     #[test]

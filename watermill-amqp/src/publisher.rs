@@ -13,9 +13,9 @@ use watermill_core::{
 use crate::{
     AmqpPublisherConfig, BACKEND,
     config::Server,
-    confirms::{Route, ToLine},
     connection::{Blocked, ToServer},
     error::Fault,
+    line::{Route, ToLine},
     marshaler::{self, Record},
 };
 
@@ -44,6 +44,22 @@ impl AmqpPublisher {
         Ok(Self { config, connection, blocked, calls: Calls::default() })
     }
 
+    /// Connects now, and not with the first call: for a service that looks at its start whether it may log in.
+    ///
+    /// # Errors
+    ///
+    /// As a call that finds no connection. The error names no topic.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping it.
+    pub async fn connect(&self) -> Result<(), PublishError> {
+        if self.calls.is_closed() {
+            return Err(PublishError::closed(""));
+        }
+        self.connection.call(|_| async { Ok(()) }).await.map_err(|failure| failure.publishing(""))
+    }
+
     /// Why the server has blocked whoever publishes (short of memory or disk), if it has: for a health page. Calls
     /// fail meanwhile with a retryable error, and those that were on their way wait.
     pub fn blocked(&self) -> Option<String> {
@@ -67,6 +83,7 @@ impl AmqpPublisher {
             routing_key: topology.routing_key_of(topic),
             mandatory: self.config.mandatory,
             declares: topology.declares,
+            may_die: topology.has_dead_letters(),
         }
     }
 }

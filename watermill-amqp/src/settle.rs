@@ -1,21 +1,16 @@
 //! [`AmqpTransport`]: how deliveries become ours, and how outcomes become acks and rejections.
 
 use std::{
-    collections::VecDeque,
     mem,
     sync::{Arc, Mutex as BlockingMutex, MutexGuard, PoisonError},
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use lapin::{
-    Channel, Consumer, message,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-        BasicRejectOptions,
-    },
-    types::{FieldTable, ShortString},
+    Channel,
+    options::{BasicAckOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions},
 };
 use tokio::{sync::Mutex, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -26,26 +21,19 @@ use watermill_core::{
 };
 
 use crate::{
-    AmqpSubscriberConfig,
-    connection::{Connection, Open, close_channel},
-    declare,
+    AmqpSubscriberConfig, Queue,
+    connection::{Connection, close_channel},
+    consuming::Consuming,
     delays::Delays,
     error::{Fault, classify, within},
-    marshaler,
     tags::{Acks, Tags},
 };
-
-/// How long a fetch waits before it looks whether the window has changed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// What a single active consumer is sent ahead at least: nobody shares its work, and its prefetch cannot grow without
-/// another consumer becoming the active one in between.
-const SINGLE_ACTIVE_PREFETCH: u16 = 256;
 
 /// Names a delivery: tags count anew on each channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tag {
-    channel: u64,
-    tag: u64,
+    pub(crate) channel: u64,
+    pub(crate) tag: u64,
 }
 
 /// What a subscription has in hand.
@@ -60,104 +48,24 @@ pub(crate) struct AmqpTransport {
     pub(crate) origin: Origin,
     /// What a fetch reads from.
     pub(crate) consuming: Mutex<Option<Consuming>>,
-    pub(crate) current: BlockingMutex<Current>,
+    pub(crate) current: Arc<BlockingMutex<Current>>,
 }
 
 /// The channel that deliveries come on, if there is one.
 #[derive(Default)]
 pub(crate) struct Current {
     /// How many there have been.
-    number: u64,
-    channel: Option<Channel>,
-    tags: Tags,
-    prefetch: u16,
-    /// Deliveries that are no messages, which stay with us.
-    undecodable: usize,
-}
-
-/// The consumers of a channel: the last one, and those before it that have something left.
-pub(crate) struct Consuming {
-    number: u64,
-    prefetch: u16,
-    queue: ShortString,
-    consumers: VecDeque<Consumer>,
+    pub(crate) number: u64,
+    pub(crate) channel: Option<Channel>,
+    pub(crate) tags: Tags,
+    pub(crate) prefetch: u16,
+    /// Deliveries that are no messages, which stay with us, unacked.
+    pub(crate) held: usize,
 }
 
 impl AmqpTransport {
-    /// As many as the window lets out, and some ahead.
-    fn prefetch(&self) -> u16 {
-        let total = self.shared.lock().ledger.window().total().saturating_add(self.config.fetch_ahead);
-        let prefetch = u16::try_from(total).unwrap_or(u16::MAX);
-        if self.config.topology.is_single_active { prefetch.max(SINGLE_ACTIVE_PREFETCH) } else { prefetch }
-    }
-
-    /// A consumer on a channel of its own, with the queue made.
-    async fn consume(&self) -> Result<Consuming, Failure> {
-        let prefetch = self.prefetch();
-        let consumed = self.connection.call(async |open| self.open(&open, prefetch).await);
-        let (channel, queue, consumer) = consumed.await?;
-        let mut current = self.current();
-        let number = current.number + 1;
-        *current = Current { number, channel: Some(channel), prefetch, ..Current::default() };
-        drop(current);
-        self.shared.lock().impaired_by = None;
-        Ok(Consuming { number, prefetch, queue, consumers: VecDeque::from([consumer]) })
-    }
-
-    async fn open(&self, open: &Open, prefetch: u16) -> Result<(Channel, ShortString, Consumer), Fault> {
-        let channel = open.channel().await?;
-        let (topic, group) = (self.shared.topic(), self.config.group.as_deref());
-        let consumed = async {
-            let queue = declare::subscription(&channel, &self.config.topology, topic, group).await?;
-            let consumer = consumer(&channel, queue.clone(), prefetch).await?;
-            Ok::<_, Fault>((channel.clone(), queue, consumer))
-        };
-        within(self.config.server.timeout, "begin a subscription", consumed).await
-    }
-
-    /// Widens the prefetch, where the window has grown: with another consumer on the same channel, because that of a
-    /// consumer cannot be changed. What the one before has been sent stays ours, and comes first.
-    async fn widen(&self, consuming: &mut Consuming, channel: &Channel, prefetch: u16) -> Result<(), Fault> {
-        let Some(last) = consuming.consumers.back() else { return Ok(()) };
-        let tag = last.tag();
-        let another = async {
-            channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
-            consumer(channel, consuming.queue.clone(), prefetch).await
-        };
-        let another = within(self.config.server.timeout, "widen the prefetch", another).await?;
-        consuming.consumers.push_back(another);
-        consuming.prefetch = prefetch;
-        self.current().prefetch = prefetch;
-        Ok(())
-    }
-
-    /// The next delivery, if there is one within a while.
-    async fn next(
-        &self,
-        consuming: &mut Consuming,
-        closing: &CancellationToken,
-    ) -> Result<Option<message::Delivery>, Fault> {
-        while let Some(first) = consuming.consumers.front_mut() {
-            let next = tokio::select! {
-                biased;
-                () = closing.cancelled() => return Ok(None),
-                next = first.next() => next,
-                () = sleep(LOOK_INTERVAL) => return Ok(None),
-            };
-            match next {
-                Some(delivery) => return Ok(Some(delivery?)),
-                None if consuming.consumers.len() > 1 => drop(consuming.consumers.pop_front()),
-                None => break,
-            }
-        }
-        Err(Fault::Found(
-            Trouble::Mismatch,
-            "the server has ended the subscription: the queue is gone".to_owned(),
-        ))
-    }
-
     /// Nothing that came on this channel is ours any more.
-    fn lose(&self, number: u64) {
+    pub(crate) fn lose(&self, number: u64) {
         let mut current = self.current();
         if current.number == number {
             current.channel = None;
@@ -166,55 +74,24 @@ impl AmqpTransport {
         self.shared.lose_where(&self.origin, |tag| tag.channel == number);
     }
 
-    fn incoming(&self, number: u64, delivery: message::Delivery) -> Option<Incoming<Tag>> {
-        let message::Delivery { delivery_tag, redelivered, properties, data, .. } = delivery;
-        let tag = Tag { channel: number, tag: delivery_tag };
-        let message = match marshaler::read(&properties, data) {
-            Ok(message) => message,
-            Err(error) => {
-                self.undecodable(tag, error);
-                return None;
-            }
-        };
-        let before = marshaler::delivered_before(&properties);
-        let published_at =
-            properties.timestamp().and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-        let incoming =
-            Incoming::new(tag, message).attempt(before.saturating_add(1)).published_at(published_at);
-        Some(incoming.redelivered(redelivered || before > 0))
+    /// Waits until the server has seen everything that it was told on a channel: it answers in order.
+    async fn synchronise(&self, channel: &Channel) -> Result<(), Fault> {
+        let prefetch = self.current().prefetch;
+        let seen = channel.basic_qos(prefetch, BasicQosOptions { global: false });
+        within(self.config.server.timeout, "take note of outcomes", seen).await
     }
 
-    /// What is no message goes to the dead letters, or stays with us until the channel ends: to give it back would
-    /// bring it again at once.
-    fn undecodable(&self, tag: Tag, error: watermill_core::error::BoxError) {
+    /// Keeps one more delivery unacked until the channel ends: to give it back would bring it again at once. The prefetch
+    /// grows by it, as far as it can.
+    pub(crate) fn hold(&self) {
         let mut current = self.current();
-        let Some(channel) = current.channel.clone() else { return };
-        if self.has_dead_letters() {
-            current.tags.settled(tag.tag);
-            drop(current);
-            told(channel.basic_reject(tag.tag, BasicRejectOptions { requeue: false }));
-            let fate =
-                format!("delivery {} is no message; it goes to the dead letters, others go on", tag.tag);
-            return self.shared.report_undecodable(fate, error);
-        }
-        current.undecodable += 1;
-        let (held, prefetch) = (current.undecodable, current.prefetch);
+        current.held += 1;
+        let (held, prefetch) = (current.held, current.prefetch);
         drop(current);
         let why = format!(
             "{held} of {prefetch} places are taken by what is no message; dead letters would take it"
         );
         self.shared.lock().impaired_by = Some(why);
-        let fate = format!(
-            "delivery {} is no message; it stays unacked and comes again with the next channel",
-            tag.tag
-        );
-        self.shared.report_undecodable(fate, error);
-    }
-
-    /// Waits until the server has seen everything that it was told on a channel: it answers in order.
-    async fn synchronise(&self, channel: &Channel, prefetch: u16) -> Result<(), Fault> {
-        let seen = channel.basic_qos(prefetch, BasicQosOptions { global: false });
-        within(self.config.server.timeout, "take note of outcomes", seen).await
     }
 
     /// Has copies wait of what is nacked with a delay, where the server waits for that. Those that could not be copied
@@ -237,6 +114,9 @@ impl AmqpTransport {
             };
             match copied {
                 Ok(()) => done.push(settled),
+                Err(failure) if failure.trouble() == Trouble::Message => {
+                    self.give_back_later(settled, &failure);
+                }
                 Err(failure) => {
                     failed = Some(failure);
                     kept.push(settled);
@@ -244,6 +124,27 @@ impl AmqpTransport {
             }
         }
         (done, failed)
+    }
+
+    /// What is too large to wait at the server waits here, unacked, and goes back to its queue.
+    fn give_back_later(&self, settled: Settled<Tag>, why: &Failure) {
+        let (topic, message, reason) = (self.shared.topic(), settled.message.id().as_str(), why.text());
+        tracing::warn!(topic, message, reason, "a nacked message cannot wait at the server, and waits here");
+        let (Tag { channel: number, tag }, delay) = (settled.id, delay_of(&settled).unwrap_or_default());
+        settled.recorded();
+        let Some((_, channel)) = self.channel().filter(|(current, _)| *current == number) else { return };
+        let (current, closing) = (self.current.clone(), self.shared.closing().clone());
+        tokio::spawn(async move {
+            // At its end the channel gives back everything.
+            if closing.run_until_cancelled(sleep(delay)).await.is_none() {
+                return;
+            }
+            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+            if current.number == number {
+                current.tags.settled(tag);
+                told(channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }));
+            }
+        });
     }
 
     /// Tells the server what became of deliveries, in few words. Nothing is awaited.
@@ -293,22 +194,30 @@ impl AmqpTransport {
         tell();
     }
 
-    fn has_dead_letters(&self) -> bool {
+    pub(crate) fn has_dead_letters(&self) -> bool {
         self.config.topology.dead_letters_of(self.shared.topic(), self.config.group.as_deref()).is_some()
     }
 
-    fn queue(&self) -> String {
-        self.config.topology.queue_for(self.shared.topic(), self.config.group.as_deref()).name
+    pub(crate) fn queue(&self) -> Queue {
+        self.config.topology.queue_for(self.shared.topic(), self.config.group.as_deref())
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
+    pub(crate) fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The channel, if there is one: its number, itself, and its prefetch.
-    fn channel(&self) -> Option<(u64, Channel, u16)> {
+    /// The channel, if there is one: its number, and itself.
+    pub(crate) fn channel(&self) -> Option<(u64, Channel)> {
         let current = self.current();
-        Some((current.number, current.channel.clone()?, current.prefetch))
+        Some((current.number, current.channel.clone()?))
+    }
+
+    /// Ends a channel, with which what is unsettled on it goes back to its places.
+    pub(crate) async fn end(&self, channel: &Channel) {
+        if let Err(fault) = close_channel(channel, self.config.server.timeout).await {
+            let (topic, reason) = (self.shared.topic(), classify(fault).text());
+            tracing::debug!(topic, reason, "a channel was not closed in good order");
+        }
     }
 }
 
@@ -317,49 +226,24 @@ impl Transport for AmqpTransport {
     type Id = Tag;
 
     async fn fetch(&self, room: usize, closing: &CancellationToken) -> Result<Vec<Incoming<Tag>>, Failure> {
-        let mut consuming = self.consuming.lock().await;
-        let current = self.channel();
-        let consuming = match (&mut *consuming, &current) {
-            (Some(consuming), Some((number, ..))) if consuming.number == *number => consuming,
-            (outdated, _) => outdated.insert(self.consume().await?),
-        };
-        let number = consuming.number;
-        let fetched = async {
-            let prefetch = self.prefetch();
-            if let Some((_, channel, _)) = current.filter(|_| prefetch > consuming.prefetch)
-                && !self.config.topology.is_single_active
-            {
-                self.widen(consuming, &channel, prefetch).await?;
-            }
-            let mut found = Vec::new();
-            let mut next = self.next(consuming, closing).await?;
-            while let Some(delivery) = next.take() {
-                found.extend(self.incoming(number, delivery));
-                if found.len() < room
-                    && let Some(first) = consuming.consumers.front_mut()
-                    && let Some(Some(Ok(delivery))) = first.next().now_or_never()
-                {
-                    next = Some(delivery);
-                }
-            }
-            Ok::<_, Fault>(found)
-        };
-        fetched.await.map_err(|fault| {
-            self.lose(number);
-            classify(fault)
-        })
+        self.read(room, closing).await
     }
 
     async fn record(&self, settled: &mut Vec<Settled<Tag>>) -> Result<(), Failure> {
         let current = self.channel();
-        let number = current.as_ref().map(|(number, ..)| *number);
+        let number = current.as_ref().map(|(number, _)| *number);
         let is_ours = |settled: &Settled<Tag>| Some(settled.id.channel) == number;
         let (ours, lost): (Vec<_>, Vec<_>) = mem::take(settled).into_iter().partition(is_ours);
         lost.into_iter().for_each(Settled::lost);
-        let Some((number, channel, prefetch)) = current.filter(|_| !ours.is_empty()) else { return Ok(()) };
+        let Some((number, channel)) = current.filter(|_| !ours.is_empty()) else { return Ok(()) };
         let (ours, failed) = self.copy_delayed(ours, settled).await;
+        // Copying takes a while, in which the channel may have gone. Its tags are others' on the next one.
+        if self.channel().is_none_or(|(current, _)| current != number) {
+            ours.into_iter().for_each(Settled::lost);
+            return failed.map_or(Ok(()), Err);
+        }
         self.tell(&channel, &ours);
-        if let Err(fault) = self.synchronise(&channel, prefetch).await {
+        if let Err(fault) = self.synchronise(&channel).await {
             // Told or not, nobody knows; a tag is not to be told twice, which would end the channel.
             ours.into_iter().for_each(|settled| settled.failed(SettleError::unknown()));
             self.lose(number);
@@ -372,8 +256,8 @@ impl Transport for AmqpTransport {
     /// The server has no lease but its connection, and a connection of a process that was frozen is gone: so its word
     /// is asked for.
     async fn extend(&self, in_hand: Vec<Tag>) -> Result<Vec<Tag>, Failure> {
-        let Some((number, channel, prefetch)) = self.channel() else { return Ok(in_hand) };
-        if let Err(fault) = self.synchronise(&channel, prefetch).await {
+        let Some((number, channel)) = self.channel() else { return Ok(in_hand) };
+        if let Err(fault) = self.synchronise(&channel).await {
             self.lose(number);
             return Err(classify(fault));
         }
@@ -381,19 +265,10 @@ impl Transport for AmqpTransport {
     }
 
     async fn close(&self) {
-        let Some((number, channel, _)) = self.channel() else { return };
-        if let Err(fault) = close_channel(&channel, self.config.server.timeout).await {
-            let (topic, reason) = (self.shared.topic(), classify(fault).text());
-            tracing::debug!(topic, reason, "a channel was not closed in good order");
-        }
+        let Some((number, channel)) = self.channel() else { return };
+        self.end(&channel).await;
         self.lose(number);
     }
-}
-
-async fn consumer(channel: &Channel, queue: ShortString, prefetch: u16) -> Result<Consumer, Fault> {
-    channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
-    let options = BasicConsumeOptions::default();
-    Ok(channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?)
 }
 
 /// How long a message is to wait that somebody has handled and nacked.
@@ -405,6 +280,6 @@ fn delay_of(settled: &Settled<Tag>) -> Option<Duration> {
 }
 
 /// Hands a word to the client, which sends it; whether the server has heard it, the next answer tells.
-fn told(word: impl Future<Output = lapin::Result<()>>) {
+pub(crate) fn told(word: impl Future<Output = lapin::Result<()>>) {
     drop(word.now_or_never());
 }

@@ -1,9 +1,6 @@
 //! [`AmqpSubscriber`].
 
-use std::{
-    sync::{Arc, Mutex as BlockingMutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex as BlockingMutex};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -76,17 +73,14 @@ impl Subscriber for AmqpSubscriber {
     async fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         self.prepare(topic).await?;
         let config = self.config.clone();
-        // A message that waits at the server is not ours meanwhile.
-        let nacks = if self.delays.is_some() { Nacks::ToServer } else { Nacks::KeptHere };
+        // One that waits at the server is over here, and holds nothing up: what is behind it is not given back.
+        let nacks = if self.delays.is_some() { Nacks::Forgotten } else { Nacks::KeptHere };
         let ledger = ById::new(nacks).ahead(config.fetch_ahead);
         let options =
             SharedOptions::default().record_batch(RECORD_BATCH).record_interval(config.ack_interval);
         let shared = Arc::new(Shared::new(topic, config.group.as_deref(), ledger, options));
-        let options = TransportOptions::default()
-            // A fetch waits by itself.
-            .poll_interval(Duration::from_millis(1), Duration::from_millis(1))
-            .lease(Some(config.lease()))
-            .retry(config.retry);
+        let options =
+            TransportOptions::default().fetch_waits().lease(Some(config.lease())).retry(config.retry);
         let (connection, delays) = (self.connection.clone(), self.delays.clone());
         self.open.start(BACKEND, shared, |shared, origin| {
             let transport = AmqpTransport {
@@ -96,7 +90,7 @@ impl Subscriber for AmqpSubscriber {
                 shared: shared.clone(),
                 origin: origin.clone(),
                 consuming: Mutex::new(None),
-                current: BlockingMutex::new(Current::default()),
+                current: Arc::new(BlockingMutex::new(Current::default())),
             };
             backend::run(shared, origin, transport, options)
         })

@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
+pub(crate) const QUORUM: &str = "quorum";
+
 /// What a topic is on the server: an exchange that publishers write to, a queue that subscribers read, and the keys
 /// that bind one to the other. Publishers and subscribers of a topic are to have the same.
 ///
@@ -201,7 +204,7 @@ impl Topology {
     pub(crate) fn queue_for(&self, topic: &str, group: Option<&str>) -> Queue {
         let mut queue = (self.queue)(topic, group);
         if self.is_quorum {
-            queue = queue.argument("x-queue-type", Argument::Text("quorum".to_owned()));
+            queue = queue.argument(QUEUE_TYPE, Argument::Text(QUORUM.to_owned()));
         }
         if self.is_single_active {
             queue = queue.argument("x-single-active-consumer", Argument::Flag(true));
@@ -316,6 +319,12 @@ impl Queue {
     pub fn argument(mut self, name: impl Into<String>, value: Argument) -> Self {
         self.arguments.insert(name.into(), value);
         self
+    }
+}
+
+impl Queue {
+    pub(crate) fn is_quorum(&self) -> bool {
+        matches!(self.arguments.get(QUEUE_TYPE), Some(Argument::Text(kind)) if kind == QUORUM)
     }
 }
 

@@ -51,7 +51,7 @@ impl Backend for RabbitMq {
     }
 
     fn invalid_topics(&self) -> Vec<String> {
-        vec![String::new(), "amq.fanout".to_owned(), "x".repeat(256)]
+        vec![String::new(), "amq.nobodys".to_owned(), "x".repeat(256)]
     }
 
     fn dead_letter_topic(&self, topic: &str) -> Option<String> {

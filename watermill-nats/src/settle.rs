@@ -12,7 +12,10 @@ use async_nats::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
     backend::{ById, Failure, Incoming, Settled, Shared, Transport, Trouble},
@@ -26,6 +29,9 @@ use crate::{
     marshaler,
     pulls::{Arrived, Came, Pulls},
 };
+
+/// How often the server is asked how many messages the group has not settled.
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A delivery, by the subject on which it is settled. Delivered again, it is another one, for the server counts.
 #[derive(Clone, Debug)]
@@ -50,6 +56,8 @@ pub(crate) struct NatsTransport {
     origin: Origin,
     consumer: StdMutex<Arc<consumer::Info>>,
     inbox: Mutex<Inbox>,
+    /// When the group's lag was asked for last.
+    measured: StdMutex<Option<Instant>>,
 }
 
 struct Inbox {
@@ -68,7 +76,16 @@ impl NatsTransport {
         pulls: Pulls,
     ) -> Self {
         let inbox = Mutex::new(Inbox { pulls, waiting: Vec::new() });
-        Self { client, api, config, shared, origin, consumer: StdMutex::new(Arc::new(consumer)), inbox }
+        Self {
+            client,
+            api,
+            config,
+            shared,
+            origin,
+            consumer: StdMutex::new(Arc::new(consumer)),
+            inbox,
+            measured: StdMutex::default(),
+        }
     }
 
     /// Tells the server of deliveries, which takes what a connection brings in its order: it confirms the last, and has
@@ -170,6 +187,29 @@ impl NatsTransport {
         }
     }
 
+    /// Asks now and then how many messages the group has not settled: those that nobody has been sent, and those that
+    /// somebody has in hand.
+    async fn measure(&self) {
+        if !self.is_to_be_measured() {
+            return;
+        }
+        let consumer = self.consumer();
+        // Whoever does not answer is heard of by way of what is fetched.
+        let asked = timeout(self.config.heartbeat, self.api.consumer(&consumer.stream_name, &consumer.name));
+        if let Ok(Ok(Some(info))) = asked.await {
+            let in_hand = u64::try_from(info.num_ack_pending).unwrap_or(u64::MAX);
+            self.shared.lock().lag = Some(info.num_pending.saturating_add(in_hand));
+        }
+    }
+
+    fn is_to_be_measured(&self) -> bool {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, before) = (Instant::now(), *measured);
+        let is_due = before.is_none_or(|at| at + LAG_INTERVAL <= now);
+        *measured = if is_due { Some(now) } else { before };
+        is_due
+    }
+
     fn ack_wait(&self) -> Duration {
         self.consumer().config.ack_wait
     }
@@ -188,6 +228,7 @@ impl Transport for NatsTransport {
     type Id = Held;
 
     async fn fetch(&self, room: usize, closing: &CancellationToken) -> Result<Vec<Incoming<Held>>, Failure> {
+        self.measure().await;
         let mut inbox = self.inbox.lock().await;
         if !inbox.waiting.is_empty() {
             let room = room.min(inbox.waiting.len());
@@ -217,6 +258,7 @@ impl Transport for NatsTransport {
     }
 
     async fn extend(&self, mut in_hand: Vec<Held>) -> Result<Vec<Held>, Failure> {
+        self.measure().await;
         self.leave_if_over().await;
         let now = Instant::now();
         let lost: Vec<_> = in_hand.extract_if(.., |held| held.until() <= now).collect();

@@ -117,6 +117,8 @@ async fn destination(destination: &Destination, topics: &[String]) -> Vec<String
             Ok(_) => Vec::new(),
             Err(error) => vec![chain(&error)],
         },
+        #[cfg(feature = "amqp")]
+        Destination::Amqp(config) => rabbitmq(config).await,
         #[cfg(feature = "http")]
         Destination::Http(webhook) => http(webhook).await,
     }
@@ -152,6 +154,20 @@ async fn redis(client: &redis::Client) -> Vec<String> {
         redis::cmd("PING").exec_async(&mut connection).await
     };
     pinged.await.err().map(|error: redis::RedisError| error.to_string()).into_iter().collect()
+}
+
+/// Whether one may log in. What there is of exchanges is found out by publishing.
+#[cfg(feature = "amqp")]
+async fn rabbitmq(config: &watermill_amqp::AmqpPublisherConfig) -> Vec<String> {
+    use watermill_core::Publisher as _;
+
+    let publisher = match watermill_amqp::AmqpPublisher::new(config.clone()) {
+        Ok(publisher) => publisher,
+        Err(error) => return vec![chain(&error)],
+    };
+    let connected = publisher.connect().await;
+    let _ = publisher.close().await;
+    connected.err().map(|error| chain(&error)).into_iter().collect()
 }
 
 /// Whether somebody listens: nothing is posted that is no message.

@@ -69,7 +69,13 @@ impl DestinationEnd {
                     .with_checkpoint_topic(&*kafka.checkpoint_topic)?;
                 Ok(Self::Fenced(Arc::new(publisher)))
             }
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
+            #[cfg(any(
+                feature = "pubsub",
+                feature = "redis",
+                feature = "nats",
+                feature = "amqp",
+                feature = "http"
+            ))]
             _ => Err(ConfigError::new("open the destination", "it keeps no checkpoint")),
         }
     }
@@ -101,6 +107,8 @@ pub(crate) async fn publisher(destination: &Destination) -> Result<Arc<dyn Publi
             let config = watermill_redis::RedisPublisherConfig::default();
             Ok(Arc::new(watermill_redis::RedisPublisher::new(client.clone(), config)?))
         }
+        #[cfg(feature = "amqp")]
+        Destination::Amqp(config) => Ok(Arc::new(watermill_amqp::AmqpPublisher::new((**config).clone())?)),
         #[cfg(feature = "nats")]
         Destination::Nats(nats) => {
             // A server that is away is waited for, by the relay.

@@ -176,6 +176,93 @@ mod nats {
     }
 }
 
+#[cfg(feature = "amqp")]
+mod rabbitmq {
+    use futures::StreamExt as _;
+    use watermill_amqp::{
+        AmqpPublisher, AmqpPublisherConfig, AmqpSubscriber, AmqpSubscriberConfig, Topology,
+    };
+    use watermill_core::{Message, PublisherExt as _, Subscriber as _, Subscription};
+    use watermill_testkit::{Service, unique};
+
+    use super::*;
+    use crate::support::wait_until;
+
+    fn relaying_to(url: &str) -> String {
+        config("sqlite:outbox.db", url, "forwarder_topic").replace("payload = \"bytes\"\n", "")
+    }
+
+    fn subscriber(topology: Topology) -> AmqpSubscriber {
+        AmqpSubscriber::new(AmqpSubscriberConfig::new(Service::RABBITMQ.url(), topology)).unwrap()
+    }
+
+    /// Numbers from 0, in their order.
+    async fn assert_arrive(subscription: &mut Subscription, count: usize) {
+        for number in 0..count {
+            let delivery = subscription.next().await.unwrap().unwrap();
+            assert_eq!(text(delivery.message().payload()), number.to_string());
+            delivery.ack();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_to_rabbitmq_arrives() {
+        let (url, orders) = (Service::RABBITMQ.url(), unique("orders"));
+        let billing = subscriber(Topology::pub_sub());
+        let mut subscription = billing.subscribe(&orders).await.unwrap();
+        let place = Place::with(&relaying_to(&url)).await;
+        let checked = place.verb(&["check", "--connect"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        let daemon = place.start();
+        place.publish(&orders, (0..10).map(|number| number.to_string())).await;
+        assert_arrive(&mut subscription, 10).await;
+        daemon.stop().await;
+        subscription.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn exchanges_are_made_and_what_no_queue_takes_waits_until_one_does() {
+        let (url, orders) = (Service::RABBITMQ.url(), unique("orders"));
+        let place = Place::with(&relaying_to(&url)).await;
+        let daemon = place.start();
+        place.publish(&orders, (0..3).map(|number| number.to_string())).await;
+        // Nobody but the relay can have made it, and nobody listens to it.
+        let config = AmqpPublisherConfig::new(&*url, Topology::pub_sub().declares(false)).mandatory(false);
+        let publisher = AmqpPublisher::new(config).unwrap();
+        wait_until("the exchange", async || {
+            publisher.publish_one(&orders, Message::new("unheard")).await.is_ok()
+        })
+        .await;
+        let mut subscription = subscriber(Topology::pub_sub()).subscribe(&orders).await.unwrap();
+        assert_arrive(&mut subscription, 3).await;
+        daemon.stop().await;
+        subscription.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_queue_of_the_topics_name_is_published_to_where_nothing_is_to_be_made() {
+        let (url, orders) = (Service::RABBITMQ.url(), unique("orders"));
+        let mut subscription = subscriber(Topology::queue()).subscribe(&orders).await.unwrap();
+        let with = relaying_to(&url).replace("create_topics = true\n", "topology = \"queue\"\n");
+        let place = Place::with(&with).await;
+        let daemon = place.start();
+        place.publish(&orders, (0..3).map(|number| number.to_string())).await;
+        assert_arrive(&mut subscription, 3).await;
+        daemon.stop().await;
+        subscription.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_may_not_log_in_is_told_so_without_the_password() {
+        let url = Service::RABBITMQ.url().replace("guest:guest@", "guest:wrong-password@");
+        let place = Place::with(&relaying_to(&url)).await;
+        let checked = place.verb(&["check", "--connect"]);
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(4), "{said}");
+        assert!(said.contains("ACCESS_REFUSED") && !said.contains("wrong-password"), "{said}");
+    }
+}
+
 #[cfg(feature = "pubsub")]
 mod pubsub {
     use futures::StreamExt as _;

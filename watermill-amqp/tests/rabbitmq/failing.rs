@@ -3,7 +3,7 @@
 use std::{net::TcpListener, time::Duration};
 
 use futures::{StreamExt as _, future::join_all};
-use lapin::options::QueueDeleteOptions;
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use tokio::time::timeout;
 use watermill_amqp::{
     AmqpPublisher, AmqpPublisherConfig, AmqpSubscriber, AmqpSubscriberConfig, Exchange, Queue, Topology,
@@ -43,6 +43,40 @@ async fn what_no_queue_takes_is_an_error_unless_nobody_need_listen() {
     subscription.close().await.unwrap();
     let careless = AmqpPublisher::new(publishing(Topology::pub_sub()).mandatory(false)).unwrap();
     careless.publish(&lonely, messages(3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_same_message_to_two_topics_is_told_apart_where_one_of_them_has_no_queue() {
+    let (lonely, heard) = (unique("topic"), unique("topic"));
+    subscriber(Topology::pub_sub()).initialize(&heard).await.unwrap();
+    let writer = publisher(Topology::pub_sub());
+    let message = || vec![Message::with_id("same", "x")];
+    let _ = writer.publish(&lonely, message()).await;
+    for _ in 0..20 {
+        let (one, two) =
+            futures::join!(writer.publish(&heard, message()), writer.publish(&lonely, message()));
+        one.unwrap();
+        assert_eq!(two.unwrap_err().kind(), PublishErrorKind::Topic);
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_that_has_gone_is_made_again_and_fails_nobody_for_good() {
+    let (gone, other) = (unique("topic"), unique("topic"));
+    let reader = subscriber(Topology::pub_sub());
+    let writer = publisher(Topology::pub_sub());
+    for topic in [&gone, &other] {
+        reader.initialize(topic).await.unwrap();
+        writer.publish(topic, messages(1)).await.unwrap();
+    }
+    let (_native, channel) = raw().await;
+    channel.exchange_delete(gone.as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
+    let calls = (0..20).map(|n| writer.publish(if n % 2 == 0 { &gone } else { &other }, messages(1)));
+    for outcome in join_all(calls).await {
+        assert!(outcome.is_ok() || outcome.as_ref().is_err_and(|error| error.is_retryable()), "{outcome:?}");
+    }
+    reader.initialize(&gone).await.unwrap();
+    writer.publish(&gone, messages(1)).await.unwrap();
 }
 
 #[tokio::test]

@@ -56,10 +56,12 @@
 //! | [`Calls`], [`refuse_delays`], [`records`] | what every call to a publisher begins with |
 //! | [`key_entry`], [`key_entry_where`], [`take_key`], [`key_of_entry`], [`refuse_key_entries`] | a key that travels in the metadata |
 //! | [`SharedConnection`], [`Connect`] | a connection that is made when it is needed, and again when it is lost |
+//! | [`Arrivals`], [`Taken`] | what has come from a server that waits for nobody, until it is taken |
 //!
 //! Everything is bounded: see [`Shared::report`] for errors, [`ById`] for messages, [`SharedOptions`] for
 //! waits.
 
+mod arrivals;
 mod by_id;
 mod by_position;
 mod calls;
@@ -76,6 +78,7 @@ mod stream;
 mod transport;
 mod wakers;
 
+pub use arrivals::{Arrivals, Taken};
 pub use by_id::{ById, InHand, Incoming, Nacks, Settled, key_scope};
 pub use by_position::{ByPosition, Rejected};
 pub use calls::{Call, Calls};

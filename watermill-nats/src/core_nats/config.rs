@@ -8,6 +8,8 @@ use watermill_core::error::ConfigError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreNatsConfig {
     pub(crate) queue_group: Option<String>,
+    pub(crate) buffer: usize,
+    pub(crate) buffer_bytes: usize,
     pub(crate) timeout: Duration,
 }
 
@@ -17,6 +19,21 @@ impl CoreNatsConfig {
     #[must_use]
     pub fn queue_group(mut self, group: impl Into<String>) -> Self {
         self.queue_group = Some(group.into());
+        self
+    }
+
+    /// Sets how many messages a subscription keeps that nobody has taken yet. Those that come on top are dropped, and the
+    /// stream says so. Default: 65,536.
+    #[must_use]
+    pub fn buffer(mut self, messages: usize) -> Self {
+        self.buffer = messages;
+        self
+    }
+
+    /// Sets how many bytes these may have together; one of any size is kept where there is no other. Default: 64 MiB.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
         self
     }
 
@@ -35,6 +52,7 @@ impl CoreNatsConfig {
         let is_group = group.is_none_or(|group| !group.is_empty() && !group.contains(char::is_whitespace));
         ConfigError::check("configure core NATS")
             .unless(is_group, "queue_group is empty or has spaces; leave it out to get every message")
+            .unless(self.buffer > 0, "buffer is 0, so nothing could be taken")
             .unless(!self.timeout.is_zero(), "timeout is zero, so nothing would be in time")
             .finish()
     }
@@ -42,7 +60,7 @@ impl CoreNatsConfig {
 
 impl Default for CoreNatsConfig {
     fn default() -> Self {
-        Self { queue_group: None, timeout: Duration::from_secs(5) }
+        Self { queue_group: None, buffer: 65_536, buffer_bytes: 64 << 20, timeout: Duration::from_secs(5) }
     }
 }
 
@@ -53,7 +71,7 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once() {
         assert_eq!(CoreNatsConfig::default().queue_group("g").validate(), Ok(()));
-        let config = CoreNatsConfig::default().queue_group("").timeout(Duration::ZERO);
-        assert_eq!(config.validate().unwrap_err().problems().count(), 2);
+        let config = CoreNatsConfig::default().queue_group("").buffer(0).timeout(Duration::ZERO);
+        assert_eq!(config.validate().unwrap_err().problems().count(), 3);
     }
 }

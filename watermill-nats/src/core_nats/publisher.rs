@@ -13,12 +13,13 @@ use watermill_core::{
 
 use super::{BACKEND, CoreNatsConfig};
 use crate::{
-    error::{connected, of_sending, taken},
+    error::{connected, connects, of_sending, taken},
     marshaler, subject,
 };
 
-/// Publishes to whoever has subscribed just then: `Ok` means that the server has the messages, and not that
-/// anybody got them.
+/// Publishes to whoever has subscribed just then: `Ok` means that the server has taken the messages, on the connection that
+/// they were sent on, and not that anybody got them. While there is no connection, or when it was lost in between, a call
+/// fails with a retryable error: its messages may have arrived, and tried again come twice.
 pub struct CoreNatsPublisher {
     client: Client,
     config: CoreNatsConfig,
@@ -40,11 +41,18 @@ impl CoreNatsPublisher {
 
     async fn send(&self, topic: &str, records: Vec<(HeaderMap, Bytes)>) -> Result<(), Failure> {
         connected(&self.client)?;
+        let connects_before = connects(&self.client);
         for (headers, payload) in records {
             let sent = self.client.publish_with_headers(topic.to_owned(), headers, payload);
             sent.await.map_err(of_sending)?;
         }
-        taken(&self.client, self.config.timeout).await
+        taken(&self.client, self.config.timeout).await?;
+        // An answer on another connection says nothing of what was sent on the one before.
+        if connects(&self.client) == connects_before {
+            return Ok(());
+        }
+        let why = "the connection was lost and is there again, and nobody knows what of the call has arrived";
+        Err(Failure::because(Trouble::Unavailable, why))
     }
 }
 

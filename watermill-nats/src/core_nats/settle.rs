@@ -1,17 +1,29 @@
 //! [`CoreNatsTransport`]: messages as they come, and nobody to tell what became of them.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use async_trait::async_trait;
-use futures::{FutureExt as _, StreamExt as _};
-use tokio::{sync::Mutex, time::timeout};
+use futures::StreamExt as _;
+use tokio::{
+    sync::Mutex,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
-    backend::{ById, Failure, Incoming, Settled, Shared, Transport, Trouble},
+    backend::{Arrivals, ById, Failure, Incoming, Settled, Shared, Taken, Transport, Trouble},
     error::{SubscribeError, SubscribeErrorKind},
 };
 
+use super::CoreNatsConfig;
 use crate::{
     error::{connected, connects, taken},
     marshaler,
@@ -27,25 +39,44 @@ pub(super) struct CoreNatsTransport {
     client: Client,
     timeout: Duration,
     shared: Arc<State>,
-    arriving: Mutex<Arriving>,
-}
-
-struct Arriving {
-    messages: Subscriber,
+    arrivals: Arc<Arrivals<Message>>,
     /// How often the client had been connected when that was last looked at.
-    connects: u64,
+    connects: AtomicU64,
+    /// Takes what comes, until it is cancelled.
+    over: CancellationToken,
+    taking: Mutex<JoinHandle<()>>,
 }
 
 impl CoreNatsTransport {
-    pub(super) fn new(client: Client, messages: Subscriber, timeout: Duration, shared: Arc<State>) -> Self {
-        let arriving = Mutex::new(Arriving { messages, connects: connects(&client) });
-        Self { client, timeout, shared, arriving }
+    pub(super) fn new(
+        client: Client,
+        messages: Subscriber,
+        config: &CoreNatsConfig,
+        shared: Arc<State>,
+    ) -> Self {
+        let arrivals = Arc::new(Arrivals::new(config.buffer, config.buffer_bytes));
+        let over = CancellationToken::new();
+        let taking = tokio::spawn(take(messages, arrivals.clone(), over.clone()));
+        let connects = AtomicU64::new(connects(&client));
+        Self { client, timeout: config.timeout, shared, arrivals, connects, over, taking: Mutex::new(taking) }
     }
 
-    fn missed(&self) {
-        let (topic, why) = (self.shared.topic(), "the connection was lost, and is there again");
+    fn missed(&self, why: String) {
+        let topic = self.shared.topic();
         tracing::warn!(topic, why, "messages may have been missed");
         self.shared.report(SubscribeError::new(SubscribeErrorKind::Missed, topic).because(why));
+    }
+}
+
+/// Takes whatever comes, for the client drops without a word what nobody takes.
+async fn take(mut messages: Subscriber, arrivals: Arc<Arrivals<Message>>, over: CancellationToken) {
+    while let Some(next) = over.run_until_cancelled(messages.next()).await {
+        let Some(message) = next else { return arrivals.end("the client has ended") };
+        let bytes = message.length;
+        arrivals.push(message, bytes);
+    }
+    if let Err(error) = messages.unsubscribe().await {
+        tracing::debug!(%error, "the client has ended before a subscription");
     }
 }
 
@@ -54,30 +85,34 @@ impl Transport for CoreNatsTransport {
     type Id = ();
 
     async fn fetch(&self, room: usize, closing: &CancellationToken) -> Result<Vec<Incoming<()>>, Failure> {
-        let mut arriving = self.arriving.lock().await;
         connected(&self.client)?;
         let connects = connects(&self.client);
-        if mem::replace(&mut arriving.connects, connects) != connects {
-            self.missed();
+        if self.connects.swap(connects, Ordering::AcqRel) != connects {
+            self.missed("the connection was lost, and is there again".to_owned());
             // At once, for all is well from here on, whether anything comes or not.
             return Ok(Vec::new());
         }
-        let next = tokio::select! {
-            () = closing.cancelled() => return Ok(Vec::new()),
-            next = timeout(LOOK_INTERVAL, arriving.messages.next()) => next,
-        };
-        let Ok(next) = next else { return Ok(Vec::new()) };
-        let mut next = Some(next.ok_or_else(|| Failure::because(Trouble::Closed, "the client has ended"))?);
-        let mut incoming = Vec::new();
-        while let Some(message) = next {
-            let message = marshaler::read(message.headers.as_ref(), message.payload);
-            incoming.push(Incoming::new((), message));
-            next = match incoming.len() < room {
-                true => arriving.messages.next().now_or_never().flatten(),
-                false => None,
-            };
+        loop {
+            match self.arrivals.take(room) {
+                Taken::Some { messages, dropped } => {
+                    if dropped > 0 {
+                        self.missed(format!("{dropped} came faster than they were taken, and were dropped"));
+                    }
+                    let read = |message: Message| marshaler::read(message.headers.as_ref(), message.payload);
+                    return Ok(messages
+                        .into_iter()
+                        .map(|message| Incoming::new((), read(message)))
+                        .collect());
+                }
+                Taken::Ended(why) => return Err(Failure::because(Trouble::Closed, why)),
+                Taken::Nothing => {}
+            }
+            tokio::select! {
+                () = self.arrivals.changed() => {}
+                () = closing.cancelled() => return Ok(Vec::new()),
+                () = sleep(LOOK_INTERVAL) => return Ok(Vec::new()),
+            }
         }
-        Ok(incoming)
     }
 
     /// There is nobody to be told.
@@ -91,12 +126,19 @@ impl Transport for CoreNatsTransport {
 
     /// Afterwards nothing comes here that others could have.
     async fn close(&self) {
+        self.over.cancel();
         let left = async {
-            let mut arriving = self.arriving.lock().await;
-            arriving.messages.unsubscribe().await.is_ok() && taken(&self.client, self.timeout).await.is_ok()
+            let mut taking = self.taking.lock().await;
+            (&mut *taking).await.is_ok() && taken(&self.client, self.timeout).await.is_ok()
         };
-        if !left.await {
+        if !timeout(self.timeout, left).await.unwrap_or_default() {
             tracing::debug!("the server may not know yet that a subscription has ended");
         }
+    }
+}
+
+impl Drop for CoreNatsTransport {
+    fn drop(&mut self) {
+        self.over.cancel();
     }
 }

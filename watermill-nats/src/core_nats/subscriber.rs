@@ -26,8 +26,8 @@ use crate::{
 ///
 /// To settle has no effect. When the connection was lost and is there again, the stream has an error of kind
 /// [`Missed`](SubscribeErrorKind::Missed); in front of a router's handler, [`OnMissed`](watermill_core::decorator::OnMissed)
-/// tells. A subscription that reads more slowly than messages come has as many waiting as the client's
-/// `subscription_capacity` says, 65,536 by default; the client drops what comes beyond.
+/// tells. So it is with a subscription that reads more slowly than messages come, for those beyond its
+/// [`buffer`](CoreNatsConfig::buffer).
 #[derive(Debug)]
 pub struct CoreNatsSubscriber {
     client: Client,
@@ -75,8 +75,7 @@ impl Subscriber for CoreNatsSubscriber {
         let group = self.config.queue_group.as_deref();
         let shared = Shared::new(topic, group, ById::new(Nacks::Forgotten), SharedOptions::default());
         let shared = Arc::new(shared);
-        let (client, timeout) = (self.client.clone(), self.config.timeout);
-        let transport = CoreNatsTransport::new(client, arriving, timeout, shared.clone());
+        let transport = CoreNatsTransport::new(self.client.clone(), arriving, &self.config, shared.clone());
         let options = TransportOptions::default().fetch_waits();
         self.open.start(BACKEND, shared, |shared, origin| backend::run(shared, origin, transport, options))
     }

@@ -128,6 +128,68 @@ async fn core_nats_says_that_messages_may_have_been_missed() {
     assert_eq!(next_in_trouble(&mut subscription).await.id(), "0");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn core_nats_says_that_messages_came_faster_than_they_were_taken() {
+    let topic = watermill_testkit::unique("t");
+    let client = async_nats::connect(Service::NATS.url()).await.unwrap();
+    let config = CoreNatsConfig::default().buffer(10);
+    let subscriber = CoreNatsSubscriber::new(client.clone(), config).unwrap();
+    let mut subscription = subscriber.subscribe(&topic).await.unwrap();
+    let publisher = CoreNatsPublisher::new(client, CoreNatsConfig::default()).unwrap();
+    publisher.publish(&topic, messages(1_000)).await.unwrap();
+    let mut taken = 0;
+    let missed = loop {
+        match in_time(subscription.next()).await.unwrap() {
+            Ok(delivery) => {
+                taken += 1;
+                delivery.ack();
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(missed.kind(), SubscribeErrorKind::Missed, "{missed:?}");
+    assert!(missed.to_string().contains("dropped") && taken < 1_000, "{missed} after {taken}");
+    subscription.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_to_core_nats_whose_connection_was_lost_is_not_said_to_have_arrived() {
+    let server = Arc::new(PrivateServer::start(Service::NATS));
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let publisher = CoreNatsPublisher::new(client.clone(), CoreNatsConfig::default()).unwrap();
+    publisher.publish("t", messages(1)).await.unwrap();
+    let frozen = server.clone();
+    blocking(move || frozen.freeze()).await;
+    let call = publisher.publish("t", messages(1));
+    let crash = async {
+        let server = server.clone();
+        blocking(move || {
+            server.kill();
+            server.start_again();
+        })
+        .await;
+    };
+    // It was sent to a server that has not read it, and another one answers.
+    let (called, ()) = in_time(futures::future::join(call, crash)).await;
+    let error = called.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    let published = async { while publisher.publish("t", messages(1)).await.is_err() {} };
+    in_time(published).await;
+}
+
+#[tokio::test]
+async fn the_status_says_how_many_messages_the_group_has_not_settled() {
+    let topic = watermill_testkit::unique("t");
+    let client = async_nats::connect(Service::NATS.url()).await.unwrap();
+    let publisher = NatsPublisher::new(client.clone(), NatsPublisherConfig::default()).unwrap();
+    publisher.publish(&topic, messages(500)).await.unwrap();
+    let subscriber = NatsSubscriber::new(client, NatsSubscriberConfig::new("g")).unwrap();
+    let mut subscription = subscriber.subscribe(&topic).await.unwrap();
+    let _held = next(&mut subscription).await;
+    eventually("the group's lag", || subscription.status().lag == Some(500)).await;
+    subscription.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_not_waited_for_for_ever() {
     // It greets, and answers to the first ping; then it is silent.

@@ -5,6 +5,7 @@ mod interop;
 mod order;
 mod raw;
 mod streams;
+mod tls;
 
 use async_nats::{
     Client,

@@ -8,15 +8,11 @@ use redis::Client;
 use tokio::{sync::Mutex, time::sleep};
 use tokio_util::sync::CancellationToken;
 use watermill_core::{
-    backend::{ById, Failure, Incoming, Settled, Shared, Transport, Trouble},
+    backend::{ById, Failure, Incoming, Settled, Shared, Taken, Transport, Trouble},
     error::{SubscribeError, SubscribeErrorKind},
 };
 
-use super::{
-    RedisPubSubSubscriberConfig,
-    listening::{Listening, Taken},
-    marshaler,
-};
+use super::{RedisPubSubSubscriberConfig, listening::Listening, marshaler};
 
 /// What a subscription has in hand. The server knows nothing of it.
 pub(super) type State = Shared<ById<()>>;

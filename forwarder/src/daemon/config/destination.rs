@@ -22,6 +22,8 @@ pub(crate) enum Destination {
     Redis(redis::Client),
     #[cfg(feature = "nats")]
     Nats(Box<Nats>),
+    #[cfg(feature = "amqp")]
+    Amqp(Box<watermill_amqp::AmqpPublisherConfig>),
     #[cfg(feature = "http")]
     Http(Box<Webhook>),
 }
@@ -56,13 +58,21 @@ pub(crate) struct Kafka {
     pub(crate) status: watermill_kafka::KafkaSubscriberConfig,
 }
 
-#[cfg(any(feature = "kafka", feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
+#[cfg(any(
+    feature = "kafka",
+    feature = "pubsub",
+    feature = "redis",
+    feature = "nats",
+    feature = "amqp",
+    feature = "http"
+))]
 const OF_DATABASES: &[&str] = &["connections", "layout", "payload"];
 const OF_KAFKA: &[&str] =
     &["partitions", "replication", "delivery_timeout", "checkpoint_topic", "options", "options_file"];
 #[cfg(any(feature = "kafka", feature = "pubsub"))]
 const PASSWORD: &[&str] = &["password", "password_file"];
 const OF_PUBSUB: &[&str] = &["emulator"];
+const OF_RABBITMQ: &[&str] = &["topology"];
 
 impl Destination {
     /// Whether it keeps a checkpoint and fences a relay that was succeeded.
@@ -71,7 +81,13 @@ impl Destination {
             Self::Sql { .. } => true,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
-            #[cfg(any(feature = "pubsub", feature = "redis", feature = "nats", feature = "http"))]
+            #[cfg(any(
+                feature = "pubsub",
+                feature = "redis",
+                feature = "nats",
+                feature = "amqp",
+                feature = "http"
+            ))]
             _ => false,
         }
     }
@@ -88,6 +104,8 @@ impl Destination {
             Self::Redis(client) => format!("redis://{}", client.get_connection_info().addr()),
             #[cfg(feature = "nats")]
             Self::Nats(nats) => nats.shown(),
+            #[cfg(feature = "amqp")]
+            Self::Amqp(publisher) => publisher.server(),
             #[cfg(feature = "http")]
             Self::Http(webhook) => format!("{}://{}", webhook.scheme, webhook.host),
         }
@@ -138,6 +156,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
         "pubsub" => pubsub(reader, rest),
         "redis" | "rediss" => redis(reader, &url),
         "nats" | "tls" => nats(reader, &url),
+        "amqp" | "amqps" => amqp(reader, &url),
         "http" | "https" => http(reader, &url),
         _ => sql(reader, &url),
     };
@@ -153,12 +172,13 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Destination> {
 fn sql(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     let schemes = ["postgres", "postgresql", "mysql", "mariadb", "sqlite"];
     if !schemes.iter().any(|scheme| url.split(':').next() == Some(scheme)) {
-        let known = "url: it begins with kafka://, pubsub://, redis://, nats://, tls://, http://, https://, postgres://, \
-             mysql://, mariadb:// or sqlite:";
+        let known = "url: it begins with kafka://, pubsub://, redis://, nats://, tls://, amqp://, amqps://, http://, https://, \
+             postgres://, mysql://, mariadb:// or sqlite:";
         return Err(ConfigError::new("read the URL of a destination", known));
     }
     reader.no_use("destination", OF_KAFKA, "a database");
     reader.no_use("destination", OF_PUBSUB, "a database");
+    reader.no_use("destination", OF_RABBITMQ, "a database");
     let connections = u32::try_from(reader.count("destination.connections")).unwrap_or(u32::MAX);
     let mut url = SqlUrl::new(url)?.application_name("watermill-forwarder").connections(connections);
     if let Some(password) = reader.password("destination") {
@@ -187,6 +207,7 @@ fn kafka(reader: &mut Reader<'_>, brokers: &str) -> Result<Destination, ConfigEr
 
     reader.no_use("destination", OF_DATABASES, "Kafka");
     reader.no_use("destination", OF_PUBSUB, "Kafka");
+    reader.no_use("destination", OF_RABBITMQ, "Kafka");
     reader.no_use("destination", PASSWORD, "Kafka, whose password is the option sasl.password");
     let brokers = brokers.trim_end_matches('/').to_owned();
     let mut publisher = KafkaPublisherConfig::new(&*brokers)
@@ -215,7 +236,7 @@ fn kafka(reader: &mut Reader<'_>, brokers: &str) -> Result<Destination, ConfigEr
 fn pubsub(reader: &mut Reader<'_>, project: &str) -> Result<Destination, ConfigError> {
     use watermill_gcp::{PubSubAccess, PubSubPublisherConfig};
 
-    for names in [OF_DATABASES, OF_KAFKA, PASSWORD] {
+    for names in [OF_DATABASES, OF_KAFKA, OF_RABBITMQ, PASSWORD] {
         reader.no_use("destination", names, "Pub/Sub");
     }
     let mut access = PubSubAccess::new(project);
@@ -232,7 +253,7 @@ fn pubsub(reader: &mut Reader<'_>, project: &str) -> Result<Destination, ConfigE
 fn redis(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     use redis::IntoConnectionInfo as _;
 
-    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
+    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB, OF_RABBITMQ] {
         reader.no_use("destination", names, "Redis");
     }
     let wrong =
@@ -247,7 +268,7 @@ fn redis(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError>
 
 #[cfg(feature = "nats")]
 fn nats(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
-    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
+    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB, OF_RABBITMQ] {
         reader.no_use("destination", names, "NATS");
     }
     let address = url
@@ -261,11 +282,31 @@ fn nats(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> 
     Ok(Destination::Nats(Box::new(Nats { address, password, publisher })))
 }
 
+#[cfg(feature = "amqp")]
+fn amqp(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
+    use watermill_amqp::{AmqpPublisherConfig, Topology};
+
+    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
+        reader.no_use("destination", names, "RabbitMQ");
+    }
+    let topology = match reader.text("destination.topology").as_deref() {
+        Some("queue") => Topology::queue(),
+        _ => Topology::pub_sub(),
+    };
+    let topology = topology.declares(reader.flag("destination.create_topics"));
+    let mut publisher = AmqpPublisherConfig::new(url, topology);
+    if let Some(password) = reader.password("destination") {
+        publisher = publisher.password(password.0);
+    }
+    publisher.validate()?;
+    Ok(Destination::Amqp(Box::new(publisher)))
+}
+
 #[cfg(feature = "http")]
 fn http(reader: &mut Reader<'_>, url: &str) -> Result<Destination, ConfigError> {
     use watermill_http::{HttpPublisherConfig, Secret};
 
-    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB] {
+    for names in [OF_DATABASES, OF_KAFKA, OF_PUBSUB, OF_RABBITMQ] {
         reader.no_use("destination", names, "a webhook");
     }
     let form = Form::new(url)?;
@@ -303,6 +344,11 @@ fn nats(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError
     not_built("nats")
 }
 
+#[cfg(not(feature = "amqp"))]
+fn amqp(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
+    not_built("amqp")
+}
+
 #[cfg(not(feature = "http"))]
 fn http(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError> {
     not_built("http")
@@ -313,6 +359,7 @@ fn http(_reader: &mut Reader<'_>, _url: &str) -> Result<Destination, ConfigError
     feature = "pubsub",
     feature = "redis",
     feature = "nats",
+    feature = "amqp",
     feature = "http"
 )))]
 fn not_built(feature: &str) -> Result<Destination, ConfigError> {

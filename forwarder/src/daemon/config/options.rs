@@ -217,14 +217,14 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "relay.*.destination.url",
         Kind::Text,
         None,
-        "kafka://host:port,host:port, pubsub://project, redis://, nats://, https://host/hooks/{topic}, or a database",
+        "kafka://host:port,host:port, pubsub://project, redis://, nats://, amqp://, https://host/hooks/{topic}, or a database",
     ),
     option("relay.*.destination.url_file", Kind::Text, None, "a file with that URL, for one with a password"),
     option(
         "relay.*.destination.password",
         Kind::Secret,
         None,
-        "the password of a database, of Redis or of NATS, or the secret that webhooks are signed with",
+        "the password of a database, of Redis, of NATS or of RabbitMQ, or the secret that webhooks are signed with",
     ),
     option("relay.*.destination.password_file", Kind::Text, None, "a file with that password"),
     option(
@@ -271,6 +271,12 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "exactly-once: where checkpoints are kept",
     ),
     option("relay.*.destination.emulator", Kind::Text, None, "Pub/Sub: host:port of an emulator"),
+    option(
+        "relay.*.destination.topology",
+        Kind::Choice(&["pub_sub", "queue"]),
+        Some("pub_sub"),
+        "RabbitMQ: whether a topic is a fanout exchange, or a queue, which its reader makes",
+    ),
     option(
         "relay.*.destination.options.*",
         Kind::Text,

@@ -4,9 +4,14 @@ use std::{collections::VecDeque, fmt, task::Waker, time::SystemTime};
 
 use tokio::time::Instant;
 
-use crate::{backend::Ledger, error::SubscribeError, subscription::Health};
+use crate::{
+    backend::Ledger,
+    error::{SubscribeError, SubscribeErrorKind},
+    subscription::Health,
+};
 
-/// How many errors wait for the stream's consumer; beyond that the oldest is forgotten.
+/// How many errors wait for the stream's consumer; beyond that the oldest is forgotten that does not say that messages were
+/// missed. What was missed is said once, and whoever keeps a cache has to hear it.
 const ERRORS_MAX: usize = 16;
 
 /// What the lock of a [`Shared`](super::Shared) guards.
@@ -73,7 +78,10 @@ impl<L> State<L> {
 
     pub(super) fn push_error(&mut self, error: SubscribeError) {
         if self.errors.len() == ERRORS_MAX {
-            self.errors.pop_front();
+            let is_missed = |error: &SubscribeError| error.kind() == SubscribeErrorKind::Missed;
+            // One that says so stands for all of them.
+            let oldest = self.errors.iter().position(|error| !is_missed(error)).unwrap_or_default();
+            self.errors.remove(oldest);
         }
         self.errors.push_back(error);
     }

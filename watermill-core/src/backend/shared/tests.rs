@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     Delivery, Message, Subscription, Window,
     backend::{Incoming, Nacks, Registry},
-    error::{SettleErrorKind, SubscribeErrorKind},
+    error::{SettleErrorKind, SubscribeError, SubscribeErrorKind},
     subscription::Health,
 };
 
@@ -222,4 +222,20 @@ async fn what_a_subscription_lacks_and_can_do_without_is_said_beside_how_it_gets
     assert_eq!(reason().unwrap(), "a part is away", "getting on is no word about that part");
     shared.lock().impaired_by = None;
     assert_eq!(reason(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_messages_were_missed_is_not_forgotten_for_other_errors() {
+    let registry = Open::default();
+    let (mut subscription, _origin, shared) = open(&registry, SharedOptions::default());
+    shared.report(SubscribeError::new(SubscribeErrorKind::Missed, "t"));
+    for _ in 0..100 {
+        shared.report(SubscribeError::new(SubscribeErrorKind::Unavailable, "t"));
+    }
+    let mut kinds = Vec::new();
+    while let Some(Some(next)) = subscription.next().now_or_never() {
+        kinds.push(next.unwrap_err().kind());
+    }
+    assert_eq!((kinds[0], kinds.len()), (SubscribeErrorKind::Missed, 16));
+    assert!(kinds[1..].iter().all(|kind| *kind == SubscribeErrorKind::Unavailable));
 }
