@@ -24,8 +24,8 @@ pub struct ForwarderConfig {
     pub topic: String,
     /// The most messages published in one call. As many again are taken from the source meanwhile.
     /// A [`FencedForwarder`](crate::FencedForwarder) that has a backlog before it makes one transaction of up to 16 batches, as
-    /// long as that is no more than 4,000 messages and 16 MiB, or one message however large; as many again are taken meanwhile, and
-    /// up to as many may be published and not yet recorded by the source. Default: 500.
+    /// long as that is no more than 4,000 messages and 16 MiB, or one message however large; as many again are sent while that is
+    /// committed, as many are taken meanwhile, and up to as many may be published and not yet recorded by the source. Default: 500.
     pub batch_size: usize,
     /// How long to wait for a batch to fill before it is published. Default: not at all; what comes
     /// while a batch is on its way makes the next one.
@@ -36,7 +36,8 @@ pub struct ForwarderConfig {
     pub backoff: Backoff,
     /// How long a call to a destination may take. Then it is dropped, and counts as an attempt of which nobody
     /// knows how it ended. Keep it longer than what the publisher itself waits, or what it holds is sent
-    /// twice. Default: 150 s; Kafka's waits for 120 s.
+    /// twice. It is tried again with half as many messages; where fewer pass and as many have no answer again, no more
+    /// are tried for ten times this long. Default: 150 s; Kafka's waits for 120 s.
     pub call_timeout: Duration,
     /// After how many attempts a message is dead-lettered that is refused for what it is, alone, while its
     /// destination takes others; `None` never gives one up. A destination that is away, slow or set up wrongly

@@ -130,7 +130,7 @@ impl ForwarderControl {
     /// What the shards say together. One that another process has does not trouble this one.
     fn of_shards(&self, state: &State) -> ForwarderStatus {
         let mut all: Vec<_> = state.shards.values().map(Self::status).collect();
-        let works = |status: &ForwarderStatus| status.source.health == Health::Healthy;
+        let works = |status: &ForwarderStatus| status.source.active;
         let source = all.iter().find(|status| works(status)).or(all.first()).map(|status| &status.source);
         let mut source = source.cloned().expect("there is a shard");
         let working = || all.iter().filter(|status| works(status)).map(|status| &status.source);

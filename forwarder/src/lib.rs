@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod call_size;
 mod config;
 mod control;
 pub mod dead_letters;

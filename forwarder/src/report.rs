@@ -24,7 +24,9 @@ pub struct ForwarderReport {
     pub repeated: u64,
     /// Messages that were in hand at the end and not forwarded. The source has them still.
     pub returned: u64,
-    /// The same by destination, for the first [`DESTINATIONS_MAX`](Self::DESTINATIONS_MAX) of them.
+    /// Whether its stop was over before everything was that it waited for: a call had no answer by then.
+    pub cut_short: bool,
+    /// What was forwarded and dead-lettered by destination, for the first [`DESTINATIONS_MAX`](Self::DESTINATIONS_MAX) of them.
     pub destinations: BTreeMap<String, DestinationReport>,
     /// How long messages were in the outbox until their destinations accepted them.
     pub outbox: OutboxTime,
@@ -50,6 +52,7 @@ impl ForwarderReport {
         self.dropped += other.dropped;
         self.repeated += other.repeated;
         self.returned += other.returned;
+        self.cut_short |= other.cut_short;
         self.outbox.add(&other.outbox);
         for (reason, messages) in &other.dead_letter_reasons {
             *self.dead_letter_reasons.entry(reason).or_default() += messages;

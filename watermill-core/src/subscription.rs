@@ -59,6 +59,9 @@ pub struct SubscriptionStatus {
     pub group: Option<String>,
     /// Whether it gets on.
     pub health: Health,
+    /// Whether it is this one to which messages come: not while another owner has them, nor while there is no connection. One that
+    /// is degraded may be all the same, by what it can do without, or as long as what it owns is its own.
+    pub active: bool,
     /// How many deliveries are handed out and not settled.
     pub outstanding: usize,
     /// How many messages the group has not settled, outstanding ones included, as far as this subscription
@@ -240,11 +243,12 @@ impl Window {
 }
 
 impl SubscriptionStatus {
-    /// A subscription that is doing as `health` says, and of which nothing else is known; for backends.
+    /// A subscription that is doing as `health` says, active if that is well, and of which nothing else is known; for backends.
     pub fn new(topic: impl Into<String>, health: Health) -> Self {
         Self {
             topic: topic.into(),
             group: None,
+            active: health == Health::Healthy,
             health,
             outstanding: 0,
             lag: None,
@@ -257,6 +261,13 @@ impl SubscriptionStatus {
     #[must_use]
     pub fn group(mut self, group: Option<impl Into<String>>) -> Self {
         self.group = group.map(Into::into);
+        self
+    }
+
+    /// Sets [`active`](Self::active).
+    #[must_use]
+    pub fn active(mut self, active: bool) -> Self {
+        self.active = active;
         self
     }
 

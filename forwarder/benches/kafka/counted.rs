@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use watermill_core::{
     Message, Publisher,
     error::PublishError,
-    fenced::{FencedPublisher, Outgoing, Term},
+    fenced::{Commit, FencedPublisher, Outgoing, Term},
     publisher::PublisherCapabilities,
 };
 
@@ -94,10 +94,13 @@ impl Term for CountedTerm {
         self.inner.checkpoint()
     }
 
-    async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+    async fn publish(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<Commit, PublishError> {
         let count = batch.iter().map(|outgoing| outgoing.messages.len()).sum();
-        self.inner.commit(batch, checkpoint).await?;
-        self.tally.add(count);
-        Ok(())
+        let (commit, tally) = (self.inner.publish(batch, checkpoint).await?, self.tally.clone());
+        Ok(Commit::new(async move {
+            commit.ended().await?;
+            tally.add(count);
+            Ok(())
+        }))
     }
 }

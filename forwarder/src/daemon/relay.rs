@@ -188,6 +188,7 @@ fn add(total: &mut Option<ForwarderReport>, report: ForwarderReport) {
             total.dead_lettered += report.dead_lettered;
             total.repeated += report.repeated;
             total.returned += report.returned;
+            total.cut_short = report.cut_short;
         }
     }
 }

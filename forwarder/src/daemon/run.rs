@@ -53,19 +53,26 @@ pub(crate) async fn run(config: Config, lines: Lines) -> Exit {
         let (relays, stop) = (Arc::clone(&relays), stop.clone());
         async move { join_all(relays.iter().map(|relay| relay_until(relay, &stop))).await }
     });
-    let exit = tokio::select! {
+    let mut exit = tokio::select! {
         exit = signals.wait(&stop, drain_timeout) => exit,
         _ = &mut running => Exit::Failed,
     };
-    if exit == Exit::Done && timeout(drain_timeout + GRACE, &mut running).await.is_err() {
-        tracing::error!(?drain_timeout, "not everything was over in time; what is left stays in its source");
-        return Exit::Late;
+    if exit == Exit::Done {
+        let ended = timeout(drain_timeout + GRACE, &mut running).await;
+        if !matches!(ended, Ok(Ok(in_time)) if in_time.iter().all(|in_time| *in_time)) {
+            tracing::error!(
+                ?drain_timeout,
+                "not everything was over in time; what is left stays in its source"
+            );
+            exit = Exit::Late;
+        }
     }
     lines.sweep();
     exit
 }
 
-async fn relay_until(relay: &Running, stop: &CancellationToken) {
+/// Returns whether it was through when it ended.
+async fn relay_until(relay: &Running, stop: &CancellationToken) -> bool {
     let (source, destination) = (relay.config.source.url.shown(), relay.config.destination.shown());
     tracing::info!(
         relay = relay.name(),
@@ -82,6 +89,7 @@ async fn relay_until(relay: &Running, stop: &CancellationToken) {
         returned = report.returned,
         "the relay has ended",
     );
+    !report.cut_short
 }
 
 /// What the process is told from outside.

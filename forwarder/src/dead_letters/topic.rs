@@ -125,7 +125,11 @@ impl LetterStore for TopicStore {
                 return Err(error.into());
             }
             state.taken = true;
-            settlement.ack_confirmed().await?;
+            match self.ordering {
+                Ordering::None => settlement.ack_confirmed().await?,
+                // A position passes it when those before it are settled too, which is when this is closed.
+                _ => settlement.ack(),
+            }
             taken += 1;
         }
         Ok(taken)

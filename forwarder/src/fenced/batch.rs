@@ -1,6 +1,10 @@
 //! [`Batch`]: messages in hand, in order, and what they are published as.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use watermill_core::{
     HandlerInfo, Message,
@@ -114,6 +118,15 @@ impl Batch {
         self.0.drain(..count.min(self.0.len())).collect()
     }
 
+    /// The same, as a batch of their own.
+    pub(super) fn split_first(&mut self, count: usize) -> Self {
+        Self(self.take_first(count))
+    }
+
+    pub(super) fn into_all(self) -> Vec<Pending> {
+        self.0
+    }
+
     pub(super) fn first(&self, count: usize) -> impl Iterator<Item = &Pending> {
         self.0.iter().take(count)
     }
@@ -138,6 +151,12 @@ impl Batch {
     /// Puts messages before all others.
     pub(super) fn put_back(&mut self, pending: Vec<Pending>) {
         self.0.splice(0..0, pending);
+    }
+
+    /// Whether anything is in both.
+    pub(super) fn has_any_of(&self, other: &Self) -> bool {
+        let places: HashSet<Place> = other.places(other.len()).collect();
+        self.places(self.len()).any(|place| places.contains(&place))
     }
 
     /// The places of the first ones.

@@ -1,7 +1,7 @@
 //! The engine: commits a batch with what is known of it and acks it, and takes the next meanwhile.
 //!
-//! One task runs all of it, so that dropping one future ends all of it. One transaction is on its way at a time. While it is, the
-//! source records what was published before, and what it delivers is put together for the next, which is as long as that has
+//! One task runs all of it, so that dropping one future ends all of it. A transaction is sent while the one before is
+//! committed. Meanwhile the source records what was published before, and what it delivers is put together for the next, which is as long as that has
 //! taken: a backlog makes long transactions, and a message that comes alone is committed at once.
 
 use std::{
@@ -17,20 +17,21 @@ use futures::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 use watermill_core::{
-    error::{PublishError, PublishErrorKind, SettleError, chain},
+    error::{PublishError, SettleError, chain},
     fenced::Term,
     router::Phase,
 };
 
 use super::{
     FencedForwarder,
-    batch::{Batch, Pending},
+    batch::Pending,
     gather::Ahead,
     journal::{Journal, Place},
     waiting::Waiting,
 };
 use crate::{
     ForwarderError, ForwarderReport, Held,
+    call_size::CallSize,
     config::StopDeadlines,
     control::{Run, Snapshot},
     end::End,
@@ -84,8 +85,8 @@ pub(super) struct Engine<'a> {
     pub(super) waiting: Waiting,
     /// How many of those are being tried again now.
     pub(super) trying_again: usize,
-    /// The most messages of the next commit: fewer while a message is searched that is at fault.
-    pub(super) size: usize,
+    /// The most messages of the next commit.
+    pub(super) size: CallSize,
     /// How many commits in a row have failed, and why the last one has.
     pub(super) failures: u32,
     pub(super) trouble: Option<(String, Instant)>,
@@ -111,7 +112,7 @@ impl<'a> Engine<'a> {
             unrecorded: 0,
             waiting: Waiting::default(),
             trying_again: 0,
-            size: forwarder.config.transaction_size(),
+            size: CallSize::new(forwarder.config.transaction_size(), forwarder.config.call_timeout),
             failures: 0,
             trouble: None,
             commits: 0,
@@ -204,101 +205,12 @@ impl<'a> Engine<'a> {
         });
     }
 
-    /// Publishes a batch, however long it takes.
-    async fn forward<S: Future<Output = ()>>(
-        &mut self,
-        mut batch: Batch,
-        source: &mut Source,
-        mut shutdown: Pin<&mut S>,
-    ) -> Result<(), End> {
-        // What it is to come behind may have been refused after it was taken.
-        self.waiting.keep(&mut batch);
-        if batch.is_empty() {
-            return Ok(());
-        }
-        self.begin(&mut batch, None, shutdown.as_mut()).await?;
-        let journal = self.journal.as_mut().expect("the first term begins one");
-        let known = batch.take(|pending| pending.is_new() && journal.is_known(pending.place));
-        self.report.repeated += known.len() as u64;
-        self.record(known);
-        loop {
-            // What somebody else has now is for them to publish.
-            drop(batch.take(|pending| pending.item.is_lost()));
-            self.trying_again = self.trying_again.min(batch.len());
-            let size = batch.together(self.size);
-            if size == 0 {
-                return Ok(());
-            }
-            self.wait_while_paused(&batch, size, shutdown.as_mut()).await?;
-            let journal = self.journal.as_mut().expect("the first term begins one");
-            let checkpoint = journal.publish(batch.places(size));
-            let outgoing = batch.outgoing(size, &self.forwarder.config.dead_letter_topic);
-            let span = self.span(&outgoing);
-            let calling = (outgoing, checkpoint.clone(), &span);
-            let committed = self.commit(calling, source, shutdown.as_mut()).await;
-            let oldest = committed.is_ok().then(|| batch.first(size).filter_map(Pending::written_at).min());
-            span.ended(oldest, committed.as_ref().err());
-            match committed {
-                Ok(()) => self.published(&mut batch, size, checkpoint),
-                Err(error) if self.stop.is_some() => {
-                    return Err(match error.kind() {
-                        PublishErrorKind::Fenced => End::Fenced(Some(error)),
-                        _ => End::Shutdown,
-                    });
-                }
-                Err(error) => {
-                    self.term = None;
-                    let in_doubt =
-                        self.failed(&mut batch, size, (error, checkpoint), shutdown.as_mut()).await?;
-                    self.say_status(batch.len());
-                    if self.failures > 0 {
-                        let delay = self.forwarder.config.backoff.delay(self.failures - 1);
-                        pause(delay, shutdown.as_mut()).await?;
-                    }
-                    self.begin(&mut batch, in_doubt, shutdown.as_mut()).await?;
-                }
-            }
-            if self.stop.is_some() {
-                return Err(End::Shutdown);
-            }
-        }
-    }
-
-    /// Waits for as long as anything of the next commit is paused.
-    async fn wait_while_paused<S: Future<Output = ()>>(
-        &mut self,
-        batch: &Batch,
-        size: usize,
-        mut shutdown: Pin<&mut S>,
-    ) -> Result<(), End> {
-        let forwarder = self.forwarder;
-        let shared = &forwarder.control.shared;
-        loop {
-            let pauses = shared.pauses();
-            let is_paused = |pending: &Pending| {
-                let (destination, key) =
-                    (pending.destination.clone().unwrap_or_default(), pending.item.key());
-                key.is_some_and(|key| pauses.contains(&(destination.clone(), Some(key.clone()))))
-                    || pauses.contains(&(destination, None))
-            };
-            if pauses.is_empty() || !batch.first(size).any(is_paused) {
-                return Ok(());
-            }
-            tokio::select! {
-                biased;
-                () = &mut shutdown => return Err(End::Shutdown),
-                () = shared.pauses_changed() => {}
-            }
-        }
-    }
-
-    /// Takes note that the first messages of a batch were published.
-    pub(super) fn published(&mut self, batch: &mut Batch, size: usize, checkpoint: Bytes) {
+    /// Takes note that messages were published.
+    pub(super) fn published(&mut self, published: Vec<Pending>, checkpoint: Bytes) {
         self.checkpoint = Some(checkpoint);
         (self.failures, self.trouble, self.refused_in_a_row) = (0, None, 0);
         self.commits += 1;
-        self.size = self.size.saturating_mul(2).min(self.forwarder.config.transaction_size());
-        let published = batch.take_first(size);
+        self.size.accepted(published.len());
         let accepted = published.iter().filter(|pending| !pending.is_given_up());
         self.report.outbox.accepted(accepted.map(|pending| &pending.item));
         for pending in &published {
@@ -316,7 +228,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Acks what was published.
-    fn record(&mut self, published: Vec<Pending>) {
+    pub(super) fn record(&mut self, published: Vec<Pending>) {
         if published.is_empty() {
             return;
         }

@@ -38,8 +38,7 @@ impl Engine<'_> {
             self.failures = self.failures.saturating_add(1);
         }
         if error.kind() == PublishErrorKind::Timeout {
-            // It may be too much for the time that there is.
-            self.size = (size / 2).max(1);
+            self.size.timed_out(size);
             return Ok(Some((checkpoint, size)));
         }
         if let Some(journal) = &mut self.journal {
@@ -55,7 +54,7 @@ impl Engine<'_> {
         } else if let Some(at) = batch.blamed(size, &error, &self.forwarder.config.dead_letter_topic) {
             self.refused(batch, at, error, shutdown).await?;
         } else if size > 1 {
-            self.size = (size / 2).max(1);
+            self.size.narrow(size);
         } else {
             self.refused(batch, 0, error, shutdown).await?;
         }

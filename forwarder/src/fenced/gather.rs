@@ -32,6 +32,11 @@ impl Ahead {
         self.batch.is_empty() && self.unreadable.is_empty() && self.back.is_none()
     }
 
+    /// Whether there is nothing but messages that are to be published.
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.unreadable.is_empty() && self.back.is_none()
+    }
+
     fn len(&self) -> usize {
         self.batch.len() + self.unreadable.len()
     }

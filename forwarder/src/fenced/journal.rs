@@ -11,8 +11,7 @@ const HEAD_BYTES: usize = 1 + 8 + 8;
 const ENTRY_BYTES: usize = 4 + 8;
 
 /// Which message of a source it is, the same in every delivery of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(test, derive(Hash))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     /// Zero where the source has no partitions. Within one, deliveries come in order.
     pub(super) partition: i32,

@@ -7,6 +7,7 @@ mod gather;
 mod journal;
 #[cfg(test)]
 mod model;
+mod sending;
 mod term;
 mod waiting;
 

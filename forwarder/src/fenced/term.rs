@@ -1,11 +1,9 @@
-//! The terms of the destination: beginning one, and committing in it.
+//! The terms of the destination: beginning one.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::time::sleep;
-use tracing::Instrument;
 use watermill_core::{
     error::{PublishError, PublishErrorKind, chain},
     fenced::Outgoing,
@@ -17,10 +15,7 @@ use super::{
     engine::{Engine, pause},
     journal::Journal,
 };
-use crate::{
-    end::End,
-    relay::{source::Source, spans::CallSpan},
-};
+use crate::{end::End, relay::spans::CallSpan};
 
 impl<'a> Engine<'a> {
     /// Begins a term unless there is one, however long it takes, and sees who was at work in between.
@@ -69,7 +64,9 @@ impl<'a> Engine<'a> {
             return Ok(());
         };
         match in_doubt {
-            Some((checkpoint, size)) if found == Some(&checkpoint) => self.published(batch, size, checkpoint),
+            Some((checkpoint, size)) if found == Some(&checkpoint) => {
+                self.published(batch.take_first(size), checkpoint);
+            }
             _ if found != self.checkpoint.as_ref() => return Err(End::Fenced(None)),
             Some((_, size)) => journal.take_back(batch.places(size)),
             None => {}
@@ -88,41 +85,5 @@ impl<'a> Engine<'a> {
         };
         let messages = outgoing.iter().flat_map(|outgoing| &outgoing.messages);
         CallSpan::new(forwarder.spans.as_ref(), ends, destination, messages)
-    }
-
-    /// Commits messages, within the time that a call may take, or that a stop leaves to it. Meanwhile the source records what
-    /// was published before, and what comes next is taken.
-    pub(super) async fn commit<S: Future<Output = ()>>(
-        &mut self,
-        (outgoing, checkpoint, span): (Vec<Outgoing>, Bytes, &CallSpan<'_>),
-        source: &mut Source,
-        mut shutdown: Pin<&mut S>,
-    ) -> Result<(), PublishError> {
-        let config = &self.forwarder.config;
-        let mut term = self.term.take().expect("a term has begun");
-        let mut commit = term.commit(outgoing, checkpoint).instrument(span.get());
-        let mut timer = pin!(sleep(config.call_timeout));
-        let committed = loop {
-            let has_room = self.stop.is_none() && self.has_room() && !source.has_ended();
-            tokio::select! {
-                biased;
-                committed = &mut commit => break committed,
-                () = &mut shutdown, if self.stop.is_none() => {
-                    let stop = self.stop.insert(config.stop_deadlines());
-                    timer.as_mut().reset(stop.drained);
-                }
-                () = &mut timer => {
-                    let why = if self.stop.is_some() { "the relay stops" } else { "a commit has not come back" };
-                    break Err(PublishError::new(PublishErrorKind::Timeout, &*self.forwarder.name).because(why));
-                }
-                Some(recorded) = self.recording.next() => self.on_recorded(recorded),
-                next = source.next(), if has_room => if let Some(delivery) = next {
-                    self.take_ready(delivery, source).await;
-                },
-            }
-        };
-        drop(commit);
-        self.term = Some(term);
-        committed
     }
 }

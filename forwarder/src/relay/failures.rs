@@ -70,8 +70,7 @@ impl Relay<'_> {
         if error.kind() == PublishErrorKind::Timeout
             && let Some(lane) = self.lanes.get(lane)
         {
-            // It may be too much for the time that there is.
-            lane.narrow(remaining.len());
+            lane.timed_out(remaining.len());
         }
         let failures = self.lanes.get(lane).map_or(0, |lane| lane.failures());
         let wait = wait_for(&self.forwarder.config.backoff, failures, error);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::item::Item;
+use crate::call_size::CallSize;
 
 /// After how long without an answer the messages of a lane count as blocked, so that others go on.
 pub(super) const SLOW_AFTER: Duration = Duration::from_secs(1);
@@ -25,9 +26,8 @@ pub(super) struct Lane {
     /// When the next call may begin.
     retry_at: Option<Instant>,
     trouble: Option<Trouble>,
-    /// The most messages of the next call: fewer while a message is searched that is at fault.
-    call_size: usize,
-    call_size_max: usize,
+    /// The most messages of the next call.
+    call_size: CallSize,
 }
 
 /// What a lane waits for.
@@ -38,7 +38,7 @@ pub(super) struct Trouble {
 }
 
 impl Lane {
-    pub(super) fn new(call_size_max: usize) -> Self {
+    pub(super) fn new(call_size: CallSize) -> Self {
         Self {
             queue: VecDeque::new(),
             in_call: 0,
@@ -48,8 +48,7 @@ impl Lane {
             failures: 0,
             retry_at: None,
             trouble: None,
-            call_size: call_size_max,
-            call_size_max,
+            call_size,
         }
     }
 
@@ -105,7 +104,7 @@ impl Lane {
         let waits = self.paused || self.in_call > 0 || self.retry_at.is_some_and(|at| at > now);
         let first = self.queue.front().filter(|_| !waits)?;
         // What was refused is tried alone.
-        let size = if first.refusals > 0 { 1 } else { self.call_size.min(self.queue.len()) };
+        let size = if first.refusals > 0 { 1 } else { self.call_size.get().min(self.queue.len()) };
         if size > room {
             return None;
         }
@@ -146,10 +145,10 @@ impl Lane {
         }
     }
 
-    /// Something was accepted: the destination works. Returns what was the matter.
-    pub(super) fn succeeded(&mut self) -> Option<Trouble> {
+    /// So many were accepted: the destination works. Returns what was the matter.
+    pub(super) fn succeeded(&mut self, accepted: usize) -> Option<Trouble> {
         (self.failures, self.retry_at) = (0, None);
-        self.call_size = self.call_size.saturating_mul(2).min(self.call_size_max);
+        self.call_size.accepted(accepted);
         self.trouble.take()
     }
 
@@ -172,7 +171,12 @@ impl Lane {
 
     /// One of `size` messages is at fault, and the next call shall say in which half it is.
     pub(super) fn narrow(&mut self, size: usize) {
-        self.call_size = (size / 2).max(1);
+        self.call_size.narrow(size);
+    }
+
+    /// A call of `size` messages had no answer in time.
+    pub(super) fn timed_out(&mut self, size: usize) {
+        self.call_size.timed_out(size);
     }
 
     /// Puts messages back before all others.

@@ -13,7 +13,7 @@ use super::{
     item::Item,
     lane::{Lane, Trouble},
 };
-use crate::{ForwarderStatus, Held, control::Pauses};
+use crate::{ForwarderStatus, Held, call_size::CallSize, control::Pauses};
 
 /// How many failing destinations are remembered while there is nothing to send to them.
 const REMEMBERED_MAX: usize = 1000;
@@ -27,7 +27,8 @@ pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 3;
 pub(super) struct Lanes {
     destinations: BTreeMap<Arc<str>, Destination>,
     unreadable: Lane,
-    call_size: usize,
+    /// Of a lane that is new.
+    call_size: CallSize,
     /// Counts what happens, so that it can be told what was before what.
     clock: u64,
 }
@@ -82,7 +83,7 @@ pub(super) struct Call {
 }
 
 impl Lanes {
-    pub(super) fn new(call_size: usize) -> Self {
+    pub(super) fn new(call_size: CallSize) -> Self {
         Self { destinations: BTreeMap::new(), unreadable: Lane::new(call_size), call_size, clock: 0 }
     }
 
@@ -173,7 +174,7 @@ impl Lanes {
         if accepted == 0 {
             return;
         }
-        if let Some(Trouble { error, since }) = lane.succeeded() {
+        if let Some(Trouble { error, since }) = lane.succeeded(accepted) {
             let destination = id.destination.as_deref();
             tracing::info!(destination, lasted = ?since.elapsed(), error, "accepted again");
         }
@@ -349,7 +350,7 @@ impl Aside {
 }
 
 impl Destination {
-    fn new(call_size: usize) -> Self {
+    fn new(call_size: CallSize) -> Self {
         Self {
             main: Lane::new(call_size),
             aside: BTreeMap::new(),

@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     Forwarder, ForwarderError, ForwarderReport, ForwarderStatus, OnUnreadable,
+    call_size::CallSize,
     control::{Run, Snapshot},
     end::End,
     wait::until,
@@ -102,7 +103,7 @@ impl<'a> Relay<'a> {
         Self {
             forwarder,
             stopping,
-            lanes: Lanes::new(forwarder.config.batch_size),
+            lanes: Lanes::new(CallSize::new(forwarder.config.batch_size, forwarder.config.call_timeout)),
             may_come_again_later,
             held: 0,
             unrecorded: 0,
@@ -307,6 +308,7 @@ impl<'a> Relay<'a> {
             topic = %self.forwarder.config.topic, timeout = ?self.forwarder.config.drain_timeout,
             "stopped before everything in hand was published",
         );
+        self.report.cut_short = true;
         None
     }
 

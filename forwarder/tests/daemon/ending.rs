@@ -11,7 +11,7 @@ use watermill_core::{Message, Publisher};
 use watermill_forwarder::DEFAULT_TOPIC;
 use watermill_sql::SqlPublisherConfig;
 
-use crate::support::{Place, SQLITE, command, pool, text, wait_until};
+use crate::support::{Daemon, Place, SQLITE, command, pool, text, wait_until};
 
 #[tokio::test]
 async fn a_command_line_that_is_not_understood_ends_with_2_and_what_cannot_be_done_with_1() {
@@ -27,28 +27,47 @@ async fn a_command_line_that_is_not_understood_ends_with_2_and_what_cannot_be_do
     assert_eq!(paused.status.code(), Some(4), "nobody is there to be told");
 }
 
-#[tokio::test]
-async fn a_stop_that_somebody_cuts_short_ends_with_5_and_loses_nothing() {
-    let place = Place::with(SQLITE).await;
-    let mut daemon = place.start();
+/// Holds up a call of the relay that is in progress then: whoever writes is waited for.
+async fn hold_up(place: &Place, daemon: &Daemon) -> sqlx::SqliteConnection {
     place.publish("orders", ["first".to_owned()]).await;
     place.await_arrived("orders", 1).await;
-    // Whoever writes is waited for, by a call that is in progress then.
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path("events.db"));
     let mut writer = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
     sqlx::raw_sql("begin immediate").execute(&mut writer).await.unwrap();
     place.publish("orders", ["second".to_owned()]).await;
     let in_hand = "watermill_forwarder_in_hand_messages{relay=\"shop\"} 1\n";
     wait_until("it to be in hand", async || daemon.get("/metrics").await.1.contains(in_hand)).await;
+    writer
+}
+
+async fn nothing_is_lost(place: &Place, mut writer: sqlx::SqliteConnection) {
+    sqlx::raw_sql("rollback").execute(&mut writer).await.unwrap();
+    let daemon = place.start();
+    place.await_arrived("orders", 2).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_that_somebody_cuts_short_ends_with_5_and_loses_nothing() {
+    let place = Place::with(SQLITE).await;
+    let mut daemon = place.start();
+    let writer = hold_up(&place, &daemon).await;
     daemon.signal("TERM");
     daemon.logged("stopping: what is in hand is published first").await;
     daemon.signal("TERM");
     let (status, lines) = daemon.ended().await;
     assert_eq!(status.code(), Some(5), "{lines:#?}");
-    sqlx::raw_sql("rollback").execute(&mut writer).await.unwrap();
-    let daemon = place.start();
-    place.await_arrived("orders", 2).await;
-    daemon.stop().await;
+    nothing_is_lost(&place, writer).await;
+}
+
+#[tokio::test]
+async fn a_drain_that_is_not_through_in_time_ends_with_5_and_loses_nothing() {
+    let place = Place::with(SQLITE).await;
+    let daemon = place.start_with(&["--set", "drain_timeout=1s"], &[]);
+    let writer = hold_up(&place, &daemon).await;
+    let (status, lines) = daemon.stop().await;
+    assert_eq!(status.code(), Some(5), "{lines:#?}");
+    nothing_is_lost(&place, writer).await;
 }
 
 #[tokio::test]

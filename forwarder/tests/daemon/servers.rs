@@ -93,8 +93,9 @@ impl Shop {
 async fn with_exactly_once_nothing_is_repeated_though_processes_are_killed() {
     let shop = Shop::open().await;
     let name = format!("relay.shop.name_at_destination={}", shop.topic);
-    shop.publish(0..2_000).await;
     for kill in 0..2 {
+        // Each has something to begin with, however far the one before has come.
+        shop.publish(kill * 1_000..(kill + 1) * 1_000).await;
         let daemon = shop.start(&["--set", "relay.shop.batch_size=100", "--set", &name]);
         let forwarded =
             format!("watermill_forwarder_forwarded_total{{relay=\"shop\",destination=\"{}\"}}", shop.orders);
@@ -162,4 +163,46 @@ async fn who_holds_a_relay_back_is_named() {
     tx.commit().await.unwrap();
     shop.received(1).await;
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_at_the_destination_are_listed_sent_again_and_deleted_one_by_one() {
+    let shop =
+        Shop::with(&["relay.shop.delivery=at-least-once", "relay.shop.dead_letters=destination"]).await;
+    let daemon = shop.start(&[]);
+    let raw = shop.outbox.publisher(SqlPublisherConfig::default()).unwrap();
+    let odd = ["odd-0", "odd-1", "odd-2"].map(|id| Message::with_id(id, "\"no envelope\""));
+    raw.publish(&shop.topic, odd.to_vec()).await.unwrap();
+    let given_up = |count| {
+        format!("watermill_forwarder_dead_lettered_total{{relay=\"shop\",reason=\"unreadable\"}} {count}\n")
+    };
+    wait_until("three dead letters", async || daemon.get("/metrics").await.1.contains(&given_up(3))).await;
+    daemon.stop().await;
+
+    let letters = |verb: &[&str]| -> serde_json::Value {
+        let place = ["--config", EXAMPLE, "--at-destination", "--relay", "shop", "--json"].into_iter();
+        let place: Vec<&str> = place.chain(shop.set.iter().map(String::as_str)).collect();
+        let told = shop.place.verb(&[&["dead-letters"][..], verb, &place].concat());
+        assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
+        serde_json::from_slice(&told.stdout).unwrap()
+    };
+    let ids = || -> Vec<String> {
+        let listed = letters(&["list", "--one-by-one"]);
+        let mut ids: Vec<_> = listed.as_array().unwrap().iter().map(|letter| letter["id"].clone()).collect();
+        ids.sort_by_key(ToString::to_string);
+        ids.into_iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    };
+    // Kafka keeps a position and no single acks: what stays is there for the next verb all the same.
+    assert_eq!(ids(), ["odd-0", "odd-1", "odd-2"]);
+    assert_eq!(letters(&["redrive", "--id", "odd-1"])["done"], 1);
+    assert_eq!(ids(), ["odd-0", "odd-2"]);
+    assert_eq!(letters(&["delete", "--id", "odd-0"])["done"], 1);
+    assert_eq!(ids(), ["odd-2"]);
+
+    // It went through the outbox, and is no envelope this time either.
+    let daemon = shop.start(&[]);
+    wait_until("it to come again", async || daemon.get("/metrics").await.1.contains(&given_up(1))).await;
+    daemon.stop().await;
+    assert_eq!(ids(), ["odd-1", "odd-2"]);
+    assert_eq!(letters(&["show", "odd-1"])["redriven"], 1);
 }

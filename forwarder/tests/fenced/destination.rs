@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use watermill_core::{
     MemoryBroker, Message, Publisher as _,
     error::{PublishError, PublishErrorKind},
-    fenced::{FencedPublisher, Outgoing, Term},
+    fenced::{Commit, FencedPublisher, Outgoing, Term},
 };
 use watermill_forwarder::{Envelope, FencedForwarder, ForwarderConfig};
 
@@ -80,6 +80,30 @@ impl Destination {
         by_key
     }
 
+    async fn commit(&self, term: u64, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+        sleep(COMMIT).await;
+        let unavailable = self.strikes();
+        {
+            let mut state = self.state();
+            if term != state.terms {
+                return Err(PublishError::new(PublishErrorKind::Fenced, NAME));
+            }
+            if unavailable {
+                return Err(PublishError::new(PublishErrorKind::Unavailable, NAME));
+            }
+            for Outgoing { topic, messages } in batch {
+                state.published.extend(messages.into_iter().map(|message| (topic.clone(), message)));
+            }
+            state.checkpoint = Some(checkpoint);
+        }
+        // It is done, and who has asked for it may be gone, or does not hear of it.
+        sleep(COMMIT).await;
+        if self.strikes() {
+            return Err(PublishError::new(PublishErrorKind::Timeout, NAME));
+        }
+        Ok(())
+    }
+
     fn strikes(&self) -> bool {
         let mut state = self.state();
         let chance = state.chance;
@@ -113,7 +137,7 @@ impl Term for OneTerm {
         self.checkpoint.as_ref()
     }
 
-    async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+    async fn publish(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<Commit, PublishError> {
         sleep(COMMIT).await;
         let hangs = {
             let mut state = self.destination.state();
@@ -133,14 +157,13 @@ impl Term for OneTerm {
         if hangs {
             std::future::pending::<()>().await;
         }
-        let unavailable = self.destination.strikes();
+        if self.destination.strikes() {
+            return Err(PublishError::new(PublishErrorKind::Unavailable, NAME));
+        }
         {
-            let mut state = self.destination.state();
+            let state = self.destination.state();
             if self.number != state.terms {
                 return Err(PublishError::new(PublishErrorKind::Fenced, NAME));
-            }
-            if unavailable {
-                return Err(PublishError::new(PublishErrorKind::Unavailable, NAME));
             }
             if let Some(kind) = state.refuses_all {
                 return Err(PublishError::new(kind, NAME));
@@ -161,17 +184,9 @@ impl Term for OneTerm {
                 }
                 before += messages.len();
             }
-            for Outgoing { topic, messages } in batch {
-                state.published.extend(messages.into_iter().map(|message| (topic.clone(), message)));
-            }
-            state.checkpoint = Some(checkpoint);
         }
-        // It is done, and who has asked for it may be gone, or does not hear of it.
-        sleep(COMMIT).await;
-        if self.destination.strikes() {
-            return Err(PublishError::new(PublishErrorKind::Timeout, NAME));
-        }
-        Ok(())
+        let (destination, number) = (self.destination.clone(), self.number);
+        Ok(Commit::new(async move { destination.commit(number, batch, checkpoint).await }))
     }
 }
 

@@ -1,6 +1,12 @@
 //! [`KafkaFencedPublisher`]: batches with checkpoints, fenced by Kafka.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +15,7 @@ use watermill_core::{
     Message,
     backend::{Failure, Trouble},
     error::{ConfigError, PublishError, PublishErrorKind},
-    fenced::{FencedPublisher, Outgoing, Term},
+    fenced::{Commit, FencedPublisher, Outgoing, Term},
 };
 
 use super::{
@@ -25,7 +31,9 @@ const CHECKPOINT_TOPIC: &str = "watermill_checkpoints";
 
 /// Publishes batches, each with a checkpoint in one transaction of Kafka.
 ///
-/// The name of a term is its transactional id. Beginning a term fences the one before, ends what that had
+/// The name of a term is its transactional id, and with `~2` behind it a second one: two producers take turns, so that a
+/// transaction is filled while the one before is committed, and none waits until the brokers are through with the last of its
+/// own. Where access is by lists, both ids are to be allowed. Beginning a term fences both of the one before, ends what they had
 /// left open, and reads the last checkpoint. A relay that was paused and wakes up publishes nothing.
 ///
 /// Checkpoints are records of a compacted topic with one partition, made when it is missing; the key is
@@ -67,14 +75,18 @@ impl FencedPublisher for KafkaFencedPublisher {
             .map_err(|error| PublishError::new(PublishErrorKind::Refused, name).with_source(error))?;
         let begun = async {
             // Whoever takes over is waited for: what need not come one after another does not.
-            let ((), producer) = tokio::try_join!(
+            let second = second(name);
+            let ((), first, second) = tokio::try_join!(
                 checkpoint::create_topic(&self.config, &self.checkpoint_topic),
                 Transactions::begin_term(&self.config, name, &self.topic_locks),
+                Transactions::begin_term(&self.config, &second, &self.topic_locks),
             )?;
-            // After the fence: what is read before it may be overtaken.
+            // After the fences: what is read before them may be overtaken.
             let checkpoint = checkpoint::read(&self.config, &self.checkpoint_topic, name).await?;
             Ok(KafkaTerm {
-                producer: Some(producer),
+                producers: Some([first, second].map(Arc::new)),
+                sent: 0,
+                committed: Arc::default(),
                 checkpoint,
                 name: name.to_owned(),
                 checkpoint_topic: self.checkpoint_topic.clone(),
@@ -100,9 +112,17 @@ impl fmt::Debug for KafkaFencedPublisher {
     }
 }
 
+/// The other transactional id of a name.
+fn second(name: &str) -> String {
+    format!("{name}~2")
+}
+
 struct KafkaTerm {
-    /// Gone with the first error.
-    producer: Option<Transactions>,
+    /// They take turns. Gone with the first error.
+    producers: Option<[Arc<Transactions>; 2]>,
+    /// How many transactions were sent, and how many of them are committed, or [`OVER`].
+    sent: u64,
+    committed: Arc<AtomicU64>,
     checkpoint: Option<Bytes>,
     name: String,
     checkpoint_topic: String,
@@ -110,26 +130,47 @@ struct KafkaTerm {
     topic_locks: Arc<TopicLocks>,
 }
 
+/// A commit has failed.
+const OVER: u64 = u64::MAX;
+
 #[async_trait]
 impl Term for KafkaTerm {
     fn checkpoint(&self) -> Option<&Bytes> {
         self.checkpoint.as_ref()
     }
 
-    async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+    async fn publish(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<Commit, PublishError> {
         // Out of its place: dropped in the middle, it leaves no transaction to be gone on with.
-        let Some(producer) = self.producer.take() else {
-            let over = "the term is over since its last error; begin another";
-            return Err(PublishError::new(PublishErrorKind::Unavailable, &*self.name).because(over));
+        let producers = self.producers.take().filter(|_| self.committed.load(Ordering::Acquire) != OVER);
+        let Some(producers) = producers else {
+            return Err(unavailable(&self.name, "the term is over since its last error; begin another"));
         };
         self.check(&batch)?;
+        let turn = self.sent;
+        let producer = Arc::clone(&producers[usize::from(turn % 2 == 1)]);
+        if self.committed.load(Ordering::Acquire) + 1 < turn {
+            return Err(unavailable(&self.name, "the commit before the last one has not ended"));
+        }
         for Outgoing { topic, .. } in &batch {
             producer.make(topic).await.map_err(|failure| failure.publishing(topic))?;
         }
-        self.transaction(&producer, &batch, &checkpoint).await?;
-        self.producer = Some(producer);
-        Ok(())
+        // All that was sent before is accepted: what comes now is behind it in each partition.
+        let call = self.send(&producer, &batch, &checkpoint).await?;
+        (self.producers, self.sent) = (Some(producers), turn + 1);
+        let (committed, name) = (Arc::clone(&self.committed), self.name.clone());
+        Ok(Commit::new(async move {
+            if committed.load(Ordering::Acquire) != turn {
+                return Err(unavailable(&name, "the commit before this one has not succeeded"));
+            }
+            let ended = producer.commit(&call).await;
+            committed.store(if ended.is_ok() { turn + 1 } else { OVER }, Ordering::Release);
+            ended.map_err(|refusal| refusal.failure.publishing(&name))
+        }))
     }
+}
+
+fn unavailable(name: &str, why: &str) -> PublishError {
+    PublishError::new(PublishErrorKind::Unavailable, name).because(why)
 }
 
 impl KafkaTerm {
@@ -146,12 +187,12 @@ impl KafkaTerm {
         Ok(())
     }
 
-    async fn transaction(
+    async fn send(
         &self,
         producer: &Transactions,
         batch: &[Outgoing],
         checkpoint: &Bytes,
-    ) -> Result<(), PublishError> {
+    ) -> Result<Arc<Call>, PublishError> {
         let messages: Vec<(&str, &Message)> = flattened(batch);
         let checkpoint = |call: &Arc<Call>| {
             BaseRecord::with_opaque_to(&self.checkpoint_topic, call.report(messages.len()))
@@ -159,15 +200,18 @@ impl KafkaTerm {
                 .key(self.name.as_bytes())
                 .payload(&checkpoint[..])
         };
-        let published = producer.publish(messages.len() + 1, |at, call| match messages.get(at) {
+        let sent = producer.send(messages.len() + 1, |at, call| match messages.get(at) {
             Some((topic, message)) => record(call, topic, at, message),
             None => checkpoint(call),
         });
-        let Err(Refusal { at, failure, .. }) = published.await else {
-            for Outgoing { topic, .. } in batch {
-                self.topic_locks.lock(topic).await.found(true);
+        let Refusal { at, failure, .. } = match sent.await {
+            Ok(call) => {
+                for Outgoing { topic, .. } in batch {
+                    self.topic_locks.lock(topic).await.found(true);
+                }
+                return Ok(call);
             }
-            return Ok(());
+            Err(refusal) => refusal,
         };
         let topic = match at.first() {
             Some(at) => messages.get(*at).map_or(&*self.checkpoint_topic, |(topic, _)| *topic),

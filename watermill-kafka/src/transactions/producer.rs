@@ -34,6 +34,10 @@ const ABORTED_PAUSE: Duration = Duration::from_millis(20);
 const INIT_WAIT: Duration = Duration::from_millis(25);
 const INIT_WAIT_MAX: Duration = Duration::from_millis(400);
 
+/// How often it is looked whether a client has put its last report away, and for how long: as long as a commit would wait for it.
+const REPORTED_PAUSE: Duration = Duration::from_millis(1);
+const REPORTED_MAX: Duration = Duration::from_millis(100);
+
 /// How many records are queued before others have a turn: whoever puts the next transaction together meanwhile.
 const QUEUED_AT_ONCE: usize = 200;
 
@@ -104,16 +108,27 @@ impl Transactions {
         opened.map_err(|error| self.explain(error))
     }
 
-    /// Publishes so many records in a transaction of their own. Where a broker has refused a batch of them as too large,
-    /// they are sent one by one, before one of them is blamed.
+    /// Publishes so many records in a transaction of their own.
     pub(crate) async fn publish<'r>(
         &self,
         count: usize,
         record: impl Fn(usize, &Arc<Call>) -> BaseRecord<'r, [u8], [u8], Arc<Call>>,
     ) -> Result<(), Refusal> {
-        let mut published = self.attempt(count, &record, false).await;
+        let call = self.send(count, record).await?;
+        self.commit(&call).await
+    }
+
+    /// Sends so many records in a transaction of their own, and returns the call by which it is [committed](Self::commit) when
+    /// all are accepted. Where a broker has refused a batch of them as too large, they are sent one by one, before one of
+    /// them is blamed.
+    pub(crate) async fn send<'r>(
+        &self,
+        count: usize,
+        record: impl Fn(usize, &Arc<Call>) -> BaseRecord<'r, [u8], [u8], Arc<Call>>,
+    ) -> Result<Arc<Call>, Refusal> {
+        let mut sent = self.attempt(count, &record, false).await;
         for _ in 0..NARROWED_MAX {
-            match &published {
+            match &sent {
                 Err(Refusal { at, failure, .. }) if at.len() > 1 && failure.trouble() == Trouble::Message => {
                 }
                 // What librdkafka takes back of an aborted transaction can be a message of the next one.
@@ -121,9 +136,9 @@ impl Transactions {
                 _ => break,
             }
             sleep(ABORTED_PAUSE).await;
-            published = self.attempt(count, &record, true).await;
+            sent = self.attempt(count, &record, true).await;
         }
-        published
+        sent
     }
 
     async fn attempt<'r>(
@@ -131,7 +146,7 @@ impl Transactions {
         count: usize,
         record: &impl Fn(usize, &Arc<Call>) -> BaseRecord<'r, [u8], [u8], Arc<Call>>,
         one_by_one: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Arc<Call>, Refusal> {
         self.open().await.map_err(Refusal::of)?;
         let call = Call::open();
         for at in 0..count {
@@ -146,20 +161,26 @@ impl Transactions {
                 task::yield_now().await;
             }
         }
-        self.commit(&call).await
+        self.accepted(&call).await?;
+        Ok(call)
+    }
+
+    /// Waits until everything is accepted. Once one was refused, librdkafka sends no other before it is told to abort.
+    async fn accepted(&self, call: &Call) -> Result<(), Refusal> {
+        if call.accepted().await {
+            return Ok(());
+        }
+        let refused = Failure::because(Trouble::Unavailable, "a message was not accepted");
+        Err(self.abort(call, refused).await)
     }
 
     /// Commits what was queued, whose reports go to `call`, or nothing of it. `Timeout` and `Fenced` leave
     /// open which.
     pub(crate) async fn commit(&self, call: &Call) -> Result<(), Refusal> {
-        // Once one was refused, librdkafka sends no other before it is told to abort.
-        if !call.accepted().await {
-            return Err(self
-                .abort(call, Failure::because(Trouble::Unavailable, "a message was not accepted"))
-                .await);
-        }
+        self.accepted(call).await?;
         let until = Instant::now() + self.config.transaction_timeout();
         let request = self.config.request_timeout;
+        self.reported().await;
         loop {
             // A commit that was begun goes on where it was when it is asked for again.
             match self.blocking(move |producer| producer.commit_transaction(request)).await {
@@ -177,6 +198,15 @@ impl Transactions {
                     }));
                 }
             }
+        }
+    }
+
+    /// Waits until the client has put away the last report that it gave. A commit that comes before waits for 100 ms, whatever happens
+    /// meanwhile.
+    async fn reported(&self) {
+        let until = Instant::now() + REPORTED_MAX;
+        while self.client.get().in_flight_count() > 0 && Instant::now() < until {
+            sleep(REPORTED_PAUSE).await;
         }
     }
 

@@ -90,6 +90,40 @@ async fn a_successor_fences_its_predecessor_and_ends_the_batch_it_has_left_open(
 }
 
 #[tokio::test]
+async fn what_is_published_during_a_commit_is_committed_after_it() {
+    let Setup { publisher, name, .. } = setup();
+    let topic = topic(&[]).await;
+    let mut term = publisher.begin(&name).await.expect("it begins");
+    let mut last =
+        term.publish(vec![outgoing(&topic, messages(0..2))], "0".into()).await.expect("it is sent");
+    for number in 1..4 {
+        let batch = vec![outgoing(&topic, messages(number * 2..(number + 1) * 2))];
+        let next = term.publish(batch, number.to_string().into()).await.expect("it is sent");
+        std::mem::replace(&mut last, next).ended().await.expect("it is committed");
+    }
+    drop(last);
+    let next = publisher.begin(&name).await.expect("it begins again");
+    assert_eq!(next.checkpoint().map(|checkpoint| &checkpoint[..]), Some(&b"2"[..]));
+    assert_eq!(texts(&topic), ["0", "1", "2", "3", "4", "5"], "what nobody has committed is not there");
+}
+
+#[tokio::test]
+async fn what_comes_after_a_commit_that_has_not_succeeded_is_never_committed() {
+    let Setup { publisher, name, .. } = setup();
+    let topic = topic(&[]).await;
+    let mut term = publisher.begin(&name).await.expect("it begins");
+    let first =
+        term.publish(vec![outgoing(&topic, messages(0..1))], "first".into()).await.expect("it is sent");
+    let second =
+        term.publish(vec![outgoing(&topic, messages(1..2))], "second".into()).await.expect("it is sent");
+    assert!(second.ended().await.expect_err("the first is not committed").is_retryable());
+    drop(first);
+    let next = publisher.begin(&name).await.expect("it begins again");
+    assert_eq!(next.checkpoint(), None);
+    assert!(texts(&topic).is_empty());
+}
+
+#[tokio::test]
 async fn a_checkpoint_is_found_however_many_of_others_were_written_since() {
     let Setup { publisher, name, checkpoints } = setup();
     let mut term = publisher.begin(&name).await.expect("it begins");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sqlx::Pool;
 use watermill_core::{
     error::{PublishError, PublishErrorKind},
-    fenced::{Outgoing, Term},
+    fenced::{Commit, Outgoing, Term},
 };
 
 use super::Held;
@@ -110,7 +110,8 @@ impl<D: SqlDatabase> Term for SqlTerm<D> {
         self.checkpoint.as_ref()
     }
 
-    async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+    /// In one go: what came next would wait for this commit at the row of the checkpoint.
+    async fn publish(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<Commit, PublishError> {
         // Until it has come to its end: dropped in the middle, the term is over.
         if std::mem::replace(&mut self.is_over, true) {
             let over = "the term is over since its last error; begin another";
@@ -132,7 +133,7 @@ impl<D: SqlDatabase> Term for SqlTerm<D> {
         }
         self.is_over = false;
         batches.iter().for_each(|batch| wake::wake(batch.tables.topic()));
-        Ok(())
+        Ok(Commit::done())
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use watermill_core::{
     Message, Publisher,
     error::PublishError,
-    fenced::{FencedPublisher, Outgoing, Term},
+    fenced::{Commit, FencedPublisher, Outgoing, Term},
     publisher::PublisherCapabilities,
 };
 
@@ -77,11 +77,21 @@ impl Term for MeteredTerm {
         self.inner.checkpoint()
     }
 
-    async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+    /// A call is a transaction, to the end of its commit.
+    async fn publish(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<Commit, PublishError> {
         let count = batch.iter().map(|outgoing| outgoing.messages.len()).sum();
-        let began = Instant::now();
-        let committed = self.inner.commit(batch, checkpoint).await;
-        self.metrics.called(count, began.elapsed(), &committed);
-        committed
+        let (began, metrics) = (Instant::now(), Arc::clone(&self.metrics));
+        match self.inner.publish(batch, checkpoint).await {
+            Ok(commit) => Ok(Commit::new(async move {
+                let committed = commit.ended().await;
+                metrics.called(count, began.elapsed(), &committed);
+                committed
+            })),
+            Err(error) => {
+                let failed = Err(error);
+                metrics.called(count, began.elapsed(), &failed);
+                failed.map(|()| Commit::done())
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use watermill_core::{router::Phase, subscription::Health};
+use watermill_core::router::Phase;
 use watermill_forwarder::ForwarderStatus;
 
 use super::{Histogram, Measured};
@@ -28,7 +28,7 @@ pub(crate) fn render(relays: &[Shown]) -> String {
     });
     page.gauge("relay_active", "whether this relay is the one that reads", relays, |relay| {
         let status = relay.status.as_ref();
-        Some(f64::from(status.is_some_and(|status| status.source.health == Health::Healthy)))
+        Some(f64::from(status.is_some_and(|status| status.source.active)))
     });
     page.gauge("source_up", "whether the source has answered when it was asked last", relays, |relay| {
         Some(f64::from(relay.measured.source.is_some()))

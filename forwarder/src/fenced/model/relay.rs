@@ -20,6 +20,8 @@ pub(super) struct Relay {
     pub(super) in_hand: Vec<(Id, u64)>,
     /// What was sent and is waited for.
     pub(super) sent: Option<Commit>,
+    /// What is committed when that is known to be.
+    pub(super) next: Option<Commit>,
     /// What was sent and never answered.
     pub(super) in_doubt: Option<Commit>,
     /// Acks on their way.
@@ -51,6 +53,7 @@ impl Relay {
             checkpoint: None,
             in_hand: Vec::new(),
             sent: None,
+            next: None,
             in_doubt: None,
             acks: Vec::new(),
         }
@@ -77,8 +80,14 @@ impl Relay {
     }
 
     /// Acks what is known to be published, drops what is lost, and sends the rest.
-    pub(super) fn send(&mut self, turn: u64) {
+    pub(super) fn send(&mut self, turn: u64, waits_for_answers: bool) {
         let (Some(term), Some(journal)) = (self.term, &mut self.journal) else { return };
+        // What is not known yet to be published, and was delivered again meanwhile, is neither passed nor sent.
+        let on_its_way =
+            |id: &Id| self.sent.iter().flat_map(|sent| &sent.messages).any(|(sent, _)| sent == id);
+        if waits_for_answers && self.in_hand.iter().any(|(id, _)| on_its_way(id)) {
+            return;
+        }
         for (id, of) in std::mem::take(&mut self.in_hand) {
             if journal.is_known(place(id)) {
                 self.acks.push((id, of));
@@ -89,19 +98,25 @@ impl Relay {
         if !self.in_hand.is_empty() {
             let messages = std::mem::take(&mut self.in_hand);
             let checkpoint = journal.publish(places(&messages));
-            self.sent = Some(Commit { term, messages, checkpoint });
+            let commit = Commit { term, messages, checkpoint };
+            *if self.sent.is_none() { &mut self.sent } else { &mut self.next } = Some(commit);
         }
     }
 
     /// A transaction is known to be committed.
     pub(super) fn published(&mut self, commit: Commit) {
+        self.sent = self.next.take();
         self.acks.extend(commit.messages);
         self.checkpoint = Some(commit.checkpoint);
     }
 
-    /// The answer takes too long: the term is given up.
+    /// The answer takes too long: the term is given up, and what was to be committed next is in hand again.
     pub(super) fn give_up(&mut self) {
         (self.in_doubt, self.term) = (self.sent.take(), None);
+        if let (Some(next), Some(journal)) = (self.next.take(), &mut self.journal) {
+            journal.take_back(places(&next.messages));
+            self.in_hand.splice(0..0, next.messages);
+        }
     }
 
     /// The source has recorded an ack, or had taken the message away before.

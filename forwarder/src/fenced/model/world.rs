@@ -36,6 +36,10 @@ pub(super) enum Without {
     Doubt,
     /// The journal forgets before everything has come that may come again.
     Memory,
+    /// What was sent next is committed whatever becomes of what is before it.
+    Sequence,
+    /// What is being committed, and is delivered again meanwhile, is taken for published.
+    Patience,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,7 +128,7 @@ impl Fencing {
                     return self.end(state, at);
                 }
             }
-            Action::Send(_) => relay.send(state.turn),
+            Action::Send(_) => relay.send(state.turn, !self.lacks(Without::Patience)),
             Action::Commit(_) => {
                 let commit = relay.sent.take()?;
                 if !self.commit(state, &commit) {
@@ -134,7 +138,7 @@ impl Fencing {
                 relay.published(commit);
             }
             Action::GiveUp(_) => {
-                state.on_the_way.extend(relay.sent.clone());
+                self.abandon(state, &relay);
                 relay.give_up();
                 state.breaks += 1;
             }
@@ -148,12 +152,18 @@ impl Fencing {
             }
             Action::TakeOver(_) | Action::CommitLate(_) => {}
             Action::Crash(_) => {
-                state.on_the_way.extend(relay.sent);
+                self.abandon(state, &relay);
                 state.breaks += 1;
                 return self.end(state, at);
             }
         }
         Some(relay)
+    }
+
+    /// Nobody waits any more for what a relay has sent. What was to be committed next is not asked for.
+    fn abandon(&self, state: &mut State, relay: &Relay) {
+        state.on_the_way.extend(relay.sent.clone());
+        state.on_the_way.extend(relay.next.clone().filter(|_| self.lacks(Without::Sequence)));
     }
 
     /// A relay ends, and what it had goes back.
@@ -198,7 +208,8 @@ impl Model for Fencing {
             }
             let Some(relay) = relay else { continue };
             // What comes next is taken while a transaction is on its way.
-            let sent = relay.sent.as_ref().map_or(0, |commit| commit.messages.len());
+            let sent =
+                relay.sent.iter().chain(&relay.next).map(|commit| commit.messages.len()).sum::<usize>();
             let in_hand = relay.in_hand.len() + sent + relay.acks.len();
             if state.owner == Some(at) && in_hand < self.in_hand_max {
                 actions.push(Action::Deliver(at));
@@ -207,6 +218,9 @@ impl Model for Fencing {
             match (&relay.sent, relay.term) {
                 (Some(_), _) => {
                     actions.push(Action::Commit(at));
+                    if relay.next.is_none() && is_waiting {
+                        actions.push(Action::Send(at));
+                    }
                     if may_break {
                         actions.push(Action::GiveUp(at));
                     }

@@ -5,7 +5,10 @@
 use std::{
     collections::BTreeMap,
     future::pending,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use watermill_core::{
     Message,
     error::{PublishError, PublishErrorKind},
-    fenced::{FencedPublisher, Outgoing, Term},
+    fenced::{Commit, FencedPublisher, Outgoing, Term},
 };
 
 use super::weather::{Fate, Weather, forecast};
@@ -46,8 +49,11 @@ struct OneTerm {
     destination: Destination,
     number: usize,
     checkpoint: Option<Bytes>,
-    /// After an error, or a commit that was dropped.
+    /// After an error, or a call that was dropped.
     is_over: bool,
+    /// How many were published whose commits are apart, and how many of those have ended well.
+    sent: usize,
+    committed: Arc<AtomicUsize>,
 }
 
 impl Destination {
@@ -101,6 +107,15 @@ impl Destination {
 impl State {
     /// Commits, if the term lasts and nothing of it is refused.
     fn commit(&mut self, term: usize, batch: &[Outgoing], checkpoint: &Bytes) -> Result<(), PublishError> {
+        self.check(term, batch)?;
+        for Outgoing { topic, messages } in batch {
+            self.arrived.extend(messages.iter().map(|message| (topic.clone(), message.clone())));
+        }
+        self.checkpoint = Some(checkpoint.clone());
+        Ok(())
+    }
+
+    fn check(&self, term: usize, batch: &[Outgoing]) -> Result<(), PublishError> {
         if self.terms.len() != term {
             return Err(PublishError::new(PublishErrorKind::Fenced, NAME));
         }
@@ -109,10 +124,6 @@ impl State {
                 return Err(PublishError::new(*kind, topic));
             }
         }
-        for Outgoing { topic, messages } in batch {
-            self.arrived.extend(messages.iter().map(|message| (topic.clone(), message.clone())));
-        }
-        self.checkpoint = Some(checkpoint.clone());
         Ok(())
     }
 }
@@ -139,7 +150,11 @@ impl FencedPublisher for Destination {
         match (fails, weather) {
             (Some(kind), _) => Err(PublishError::new(kind, name)),
             (None, Weather::Hangs { .. }) => pending().await,
-            _ => Ok(Box::new(OneTerm { destination: self.clone(), number, checkpoint, is_over: false })),
+            _ => {
+                let destination = self.clone();
+                let (sent, committed) = (0, Arc::default());
+                Ok(Box::new(OneTerm { destination, number, checkpoint, is_over: false, sent, committed }))
+            }
         }
     }
 
@@ -154,9 +169,45 @@ impl Term for OneTerm {
         self.checkpoint.as_ref()
     }
 
-    async fn commit(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+    /// Does all of it, or leaves the commit to its caller, who publishes the next one meanwhile.
+    async fn publish(&mut self, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<Commit, PublishError> {
         assert!(!std::mem::replace(&mut self.is_over, true), "after an error the term is over");
-        let (way, back, weather) = self.destination.look_up();
+        let turn = self.sent;
+        let committed = Arc::clone(&self.committed);
+        assert!(turn <= committed.load(Ordering::Relaxed) + 1, "one commit is on its way at a time");
+        let (destination, number) = (self.destination.clone(), self.number);
+        let is_apart = self.destination.state().random.bool();
+        if !is_apart && turn == committed.load(Ordering::Relaxed) {
+            destination.commit(number, batch, checkpoint).await?;
+            self.is_over = false;
+            return Ok(Commit::done());
+        }
+        let (way, _, weather) = destination.look_up();
+        sleep(way).await;
+        match (weather, weather.refusal()) {
+            (Weather::Hangs { .. }, _) => pending().await,
+            (_, Some(kind)) => return Err(PublishError::new(kind, NAME)),
+            _ => destination.state().check(number, &batch)?,
+        }
+        (self.is_over, self.sent) = (false, turn + 1);
+        Ok(Commit::new(async move {
+            assert_eq!(turn, committed.load(Ordering::Relaxed), "one commit comes after another");
+            destination.commit(number, batch, checkpoint).await?;
+            committed.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+}
+
+impl Destination {
+    /// Commits, as the weather has it.
+    async fn commit(
+        &self,
+        number: usize,
+        batch: Vec<Outgoing>,
+        checkpoint: Bytes,
+    ) -> Result<(), PublishError> {
+        let (way, back, weather) = self.look_up();
         let missing =
             |Outgoing { topic, .. }: &&Outgoing| matches!(weather, Weather::Lacks(it) if it == topic);
         if let Some(missing) = batch.iter().find(missing) {
@@ -174,7 +225,7 @@ impl Term for OneTerm {
             Weather::Forgets(Fate::Late) => (Some(way + back * 3), Some(PublishErrorKind::Timeout)),
             _ => (Some(way), None),
         };
-        let (state, number) = (Arc::clone(&self.destination.state), self.number);
+        let state = Arc::clone(&self.state);
         let sent = arrives.map(|at| {
             tokio::spawn(async move {
                 sleep(at).await;
@@ -192,13 +243,12 @@ impl Term for OneTerm {
                 sleep(back).await;
                 // Whoever was succeeded meanwhile may be told that instead.
                 let succeeded = {
-                    let mut state = self.destination.state();
+                    let mut state = self.state();
                     state.terms.len() != number && state.random.bool()
                 };
                 if succeeded {
                     return Err(PublishError::new(PublishErrorKind::Fenced, NAME));
                 }
-                self.is_over = committed.is_err();
                 committed
             }
         }

@@ -142,6 +142,7 @@ impl<L: Ledger> Source for Shared<L> {
             (health, _) => health.clone(),
         };
         SubscriptionStatus::new(&*self.topic, health)
+            .active(state.is_active(Instant::now()))
             .group(self.group.as_deref())
             .outstanding(state.ledger.outstanding())
             .lag(state.lag.or_else(|| state.ledger.lag()))

@@ -124,6 +124,14 @@ impl<L> State<L> {
             Owned::No => false,
         }
     }
+
+    /// Whether messages come to it: what is owned until some time is so, whatever else is the matter.
+    pub(super) fn is_active(&self, now: Instant) -> bool {
+        match self.owned {
+            Owned::Always => self.health == Health::Healthy,
+            _ => self.is_owned(now) && self.health != Health::Ended,
+        }
+    }
 }
 
 impl WakeFor {

@@ -216,12 +216,28 @@ async fn what_a_subscription_lacks_and_can_do_without_is_said_beside_how_it_gets
     };
     shared.lock().impaired_by = Some("a part is away".to_owned());
     assert_eq!(reason().unwrap(), "a part is away");
+    assert!(subscription.status().active, "it gets on without");
     shared.lock().degraded("the server is away");
     assert_eq!(reason().unwrap(), "the server is away");
+    assert!(!subscription.status().active);
     shared.lock().recovered();
     assert_eq!(reason().unwrap(), "a part is away", "getting on is no word about that part");
     shared.lock().impaired_by = None;
     assert_eq!(reason(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_owns_what_it_reads_is_active_until_that_is_over() {
+    let registry = Open::default();
+    let (subscription, _origin, shared) = open(&registry, SharedOptions::default());
+    let is_active = || subscription.status().active;
+    shared.lock().disown();
+    shared.lock().degraded("another reads");
+    assert!(!is_active());
+    shared.lock().own_until(Instant::now() + Duration::from_secs(10));
+    assert!(is_active(), "a row that cannot be read makes it no standby");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(!is_active());
 }
 
 #[tokio::test(start_paused = true)]

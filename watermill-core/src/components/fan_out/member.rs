@@ -158,6 +158,7 @@ impl SubscriptionControl for Control {
         if let (Health::Healthy, Health::Degraded { .. }) = (&status.health, &upstream.health) {
             status.health = upstream.health;
         }
+        status.active &= upstream.active;
         status.held_back_by = upstream.held_back_by;
         status
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use metrics::SharedString;
 use tokio::time::Instant;
-use watermill_core::{router::Phase, subscription::Health};
+use watermill_core::router::Phase;
 use watermill_forwarder::{ForwarderStatus, OutboxTime};
 
 use super::{Look, gauges::Fold, outbox, subscription::age};
@@ -29,7 +29,7 @@ impl Look<'_> {
     pub(super) fn relay(&mut self, name: &str, status: &ForwarderStatus) {
         let relay = self.shared.name(name);
         let is_up = status.phase == Phase::Running;
-        let is_active = is_up && status.source.health == Health::Healthy;
+        let is_active = is_up && status.source.active;
         let since = self.seen.relay.held_since;
         let since = status.source.held_back_by.is_some().then(|| since.unwrap_or_else(Instant::now));
         self.seen.relay.held_since = since;
