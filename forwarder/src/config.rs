@@ -24,8 +24,8 @@ pub struct ForwarderConfig {
     pub topic: String,
     /// The most messages published in one call. As many again are taken from the source meanwhile.
     /// A [`FencedForwarder`](crate::FencedForwarder) that has a backlog before it makes one transaction of up to 16 batches, as
-    /// long as that is no more than 4,000 messages and 16 MiB, or one message however large; as many again are sent while that is
-    /// committed, as many are taken meanwhile, and up to as many may be published and not yet recorded by the source. Default: 500.
+    /// long as that is no more than 2,000 messages and 16 MiB, or one message however large; as many again are sent while that is
+    /// committed, as many are taken meanwhile, and up to twice as many may be published and not yet recorded by the source. Default: 500.
     pub batch_size: usize,
     /// How long to wait for a batch to fill before it is published. Default: not at all; what comes
     /// while a batch is on its way makes the next one.
@@ -275,7 +275,7 @@ const SHARDS_MAX: u32 = 64;
 
 /// How many batches a transaction may be made of, as long as it has no more than so many messages.
 const TRANSACTION_BATCHES: usize = 16;
-const TRANSACTION_MAX: usize = 4_000;
+const TRANSACTION_MAX: usize = 2_000;
 
 /// How far a source with order may read on behind the first message that is blocked, in messages.
 const READ_AHEAD: usize = 100_000;

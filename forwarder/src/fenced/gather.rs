@@ -50,8 +50,9 @@ impl Engine<'_> {
         (is_short || ahead.len() < config.batch_size)
             && ahead.back.is_none()
             && self.unsuitable.is_none()
-            // What is published and not recorded is what a checkpoint holds: it is bounded too.
-            && self.unrecorded < config.transaction_size()
+            // What is published and not recorded is what a checkpoint holds: it is bounded too. The source records one transaction
+            // while the next is committed.
+            && self.unrecorded < config.transaction_size().saturating_mul(2)
             && self.waiting.len() + self.trying_again < config.max_blocked
     }
 

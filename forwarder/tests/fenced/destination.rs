@@ -41,6 +41,11 @@ pub(crate) struct State {
     pub(crate) chance: f64,
     pub(crate) random: Option<fastrand::Rng>,
     terms: u64,
+    /// How many commits are on their way, and how many transactions were sent meanwhile.
+    committing: usize,
+    pub(crate) sent_meanwhile: usize,
+    /// After how many commits one fails, once.
+    pub(crate) commit_fails_after: Option<u64>,
     /// Whether it says which message it is that it refuses.
     pub(crate) names_the_bad: bool,
     /// How everything is refused, if it is.
@@ -81,6 +86,7 @@ impl Destination {
     }
 
     async fn commit(&self, term: u64, batch: Vec<Outgoing>, checkpoint: Bytes) -> Result<(), PublishError> {
+        self.state().committing += 1;
         sleep(COMMIT).await;
         let unavailable = self.strikes();
         {
@@ -88,7 +94,9 @@ impl Destination {
             if term != state.terms {
                 return Err(PublishError::new(PublishErrorKind::Fenced, NAME));
             }
-            if unavailable {
+            let fails = state.commit_fails_after == Some(0);
+            state.commit_fails_after = state.commit_fails_after.and_then(|left| left.checked_sub(1));
+            if unavailable || fails {
                 return Err(PublishError::new(PublishErrorKind::Unavailable, NAME));
             }
             for Outgoing { topic, messages } in batch {
@@ -141,6 +149,7 @@ impl Term for OneTerm {
         sleep(COMMIT).await;
         let hangs = {
             let mut state = self.destination.state();
+            state.sent_meanwhile += usize::from(state.committing > 0);
             let messages = || batch.iter().flat_map(|outgoing| &outgoing.messages);
             state.largest = state.largest.max(messages().map(|message| message.payload().len()).sum());
             let is_too_much = state.at_most.is_some_and(|at_most| messages().count() > at_most);
@@ -186,7 +195,11 @@ impl Term for OneTerm {
             }
         }
         let (destination, number) = (self.destination.clone(), self.number);
-        Ok(Commit::new(async move { destination.commit(number, batch, checkpoint).await }))
+        Ok(Commit::new(async move {
+            let committed = destination.commit(number, batch, checkpoint).await;
+            destination.state().committing -= 1;
+            committed
+        }))
     }
 }
 

@@ -3,5 +3,6 @@
 mod chaos;
 mod destination;
 mod failing;
+mod overlapping;
 mod revoked;
 mod stopping;
