@@ -43,7 +43,8 @@ pub enum NackDelays {
     /// The server: a copy waits in a queue of its own for each delay, `<queue>_delay_<milliseconds>`, and comes back
     /// to the queue's end. Others are not held up, nothing is kept in memory, and the order is not kept. Delays are
     /// rounded up (to 100 ms, above a second to seconds, above a minute to minutes, above an hour to hours), and are 49
-    /// days at most. Not for a queue with a [maximal length](crate::Queue::length_max): what comes back to one that is full
+    /// days at most. A message whose metadata leave no room for what the server adds to a dead letter waits in memory, and
+    /// goes back to its place. Not for a queue with a [maximal length](crate::Queue::length_max): what comes back to one that is full
     /// is dropped by the server.
     InQueues,
 }
