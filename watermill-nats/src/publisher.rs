@@ -13,7 +13,6 @@ use async_nats::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::{sync::Mutex, task::unconstrained, time::timeout};
 use watermill_core::{
     Message, Publisher,
     backend::{Calls, Failure, Trouble, records, refuse_delays},
@@ -26,6 +25,7 @@ use crate::{
     api::Api,
     error::{connected, of_publish},
     marshaler, subject,
+    turns::Turns,
 };
 
 /// Publishes to JetStream: the topic is a subject, and `Ok` means that the server has stored each message in a stream.
@@ -37,8 +37,7 @@ pub struct NatsPublisher {
     jetstream: Context,
     api: Api,
     config: NatsPublisherConfig,
-    /// Whose call is being sent. The others wait in their order.
-    turn: Mutex<()>,
+    turns: Turns,
     calls: Calls,
 }
 
@@ -63,7 +62,8 @@ impl NatsPublisher {
             .backpressure_on_inflight(true)
             .build(client.clone());
         let api = Api::new(client.clone(), config.streams.clone(), config.timeout);
-        Ok(Self { client, jetstream, api, config, turn: Mutex::default(), calls: Calls::default() })
+        let turns = Turns::new(config.timeout);
+        Ok(Self { client, jetstream, api, config, turns, calls: Calls::default() })
     }
 
     fn records(&self, topic: &str, messages: Vec<Message>) -> Result<Vec<Record>, PublishError> {
@@ -77,8 +77,7 @@ impl NatsPublisher {
 
     async fn send(&self, topic: &str, records: Vec<Record>) -> Result<(), PublishError> {
         let mut sending = Sending::new(topic, self.missing(), records.len());
-        // The first poll takes a place behind the calls before, whatever is left of the task's budget.
-        let turn = timeout(self.config.timeout, unconstrained(self.turn.lock())).await.map_err(|_| {
+        let turn = self.turns.take().await.ok_or_else(|| {
             Failure::because(Trouble::Unavailable, "the calls before cannot be sent").publishing(topic)
         })?;
         connected(&self.client).map_err(|failure| failure.publishing(topic))?;
@@ -97,7 +96,10 @@ impl NatsPublisher {
                 }
             }
         }
-        drop(turn);
+        match sending.first {
+            None => turn.sent(),
+            Some(_) => drop(turn),
+        }
         let outcome = sending.finish().await;
         if let Err(error) = &outcome
             && (error.kind() == error::PublishErrorKind::Topic || error.is_retryable())
