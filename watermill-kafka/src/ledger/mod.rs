@@ -6,7 +6,6 @@
 //! waits for it.
 
 mod enlisted;
-mod enlisting;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,10 +20,7 @@ use watermill_core::{
 };
 
 use self::enlisted::Enlisted;
-pub(crate) use self::{
-    enlisted::{EnlistedState, Enlistment},
-    enlisting::Reread,
-};
+pub(crate) use self::enlisted::{EnlistedState, Enlistment, Reread};
 
 /// The records of one assignment of a partition.
 #[derive(Debug, Default)]

@@ -1,7 +1,6 @@
 //! [`Service`]: the thread that serves a client. It answers librdkafka, commits, joins and leaves topics;
 //! records never pass through it.
 
-mod pending;
 mod reading;
 mod retry;
 mod rewind;
@@ -24,13 +23,17 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 use tokio::time::Instant;
+
+use self::{
+    reading::Unread,
+    retry::Retry,
+    rewind::Rewinding,
+    unsubscribing::{Left, Unsubscribing},
+};
 use watermill_core::backend::{Failure, Trouble};
 
 pub(crate) use self::start::start;
-use self::{
-    pending::{Left, Rewinding, Unread, Unsubscribing},
-    retry::Retry,
-};
+
 use crate::{
     client::{Client, Command},
     config::KafkaSubscriberConfig,

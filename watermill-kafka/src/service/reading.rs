@@ -1,5 +1,7 @@
 //! Partitions that are read without a group.
 
+use std::ops::Range;
+
 use rdkafka::{
     consumer::Consumer as _,
     error::KafkaResult,
@@ -7,11 +9,18 @@ use rdkafka::{
 };
 use tokio::time::Instant;
 
-use super::{Service, pending::Unread};
+use super::Service;
 use crate::{
+    group::Subscribed,
     ledger::Ledger,
     topics::{self, Found},
 };
+
+/// Partitions of a subscription without a group that are to be read.
+pub(super) struct Unread {
+    pub(super) subscribed: Subscribed,
+    pub(super) partitions: Range<i32>,
+}
 
 impl Service {
     /// Reads partitions without a group that are not read yet.

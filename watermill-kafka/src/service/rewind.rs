@@ -1,15 +1,23 @@
 //! Partitions that are read again, for what was made of their records was not committed.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     consumer::Consumer as _,
     error::KafkaResult,
     topic_partition_list::{Offset, TopicPartitionList},
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{Service, pending::Rewinding};
+use super::Service;
+use crate::{ledger::Reread, settle::Shared};
+
+/// Partitions of a subscription that are to be read again.
+pub(super) struct Rewinding {
+    pub(super) shared: Arc<Shared>,
+    pub(super) partitions: HashMap<i32, Reread>,
+    pub(super) _done: oneshot::Sender<()>,
+}
 
 impl Service {
     /// Reads partitions again whose outputs were not committed.

@@ -1,14 +1,39 @@
 //! Subscriptions on their way out.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use rdkafka::{consumer::Consumer as _, error::KafkaResult, topic_partition_list::TopicPartitionList};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{
-    Service,
-    pending::{Left, Unsubscribing},
-};
+use super::Service;
+use watermill_core::backend::Failure;
+
+use crate::settle::Shared;
+
+/// A subscription on its way out.
+pub(super) struct Unsubscribing {
+    pub(super) shared: Arc<Shared>,
+    pub(super) done: oneshot::Sender<Result<(), Failure>>,
+    /// After this it is not waited for any longer.
+    pub(super) deadline: Instant,
+    /// How the last commit went; `None` while dead letters are waited for.
+    pub(super) committed: Option<Result<(), Failure>>,
+}
+
+/// A subscription that has left.
+pub(super) struct Left {
+    done: oneshot::Sender<Result<(), Failure>>,
+    committed: Result<(), Failure>,
+    /// After this it is told, gone or not.
+    pub(super) deadline: Instant,
+}
+
+impl Left {
+    pub(super) fn tell(self) {
+        // Nobody waits when the subscription was dropped.
+        let _ = self.done.send(self.committed);
+    }
+}
 
 impl Service {
     /// Sees those off who leave, as far as they are: first their dead letters are waited for, then what is
