@@ -1,5 +1,6 @@
 //! How a router runs handlers: what it does with successes, failures, order, layers and its own end.
 
+mod around;
 mod batch;
 mod composing;
 mod destinations;

@@ -6,22 +6,14 @@
 //! that cannot be known, a step cannot go on from it: the term ends, and the next one reads what is there, behind the locks
 //! of whatever is still on its way.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, Notify, OwnedMutexGuard},
     task::unconstrained,
 };
 
-use super::{
-    dialect::LogDialect,
-    lease::Lease,
-    ledger::{LogLedger, Save},
-    renewals::Held,
-};
+use super::{dialect::LogDialect, known::Known, lease::Lease, ledger::save::Save};
 use crate::{
     Layout, SqlPublisherConfig,
     connection::within,
@@ -47,7 +39,7 @@ pub(crate) struct Recorder {
     dead_letters: Option<Tables>,
     recording: Arc<Mutex<Recording>>,
     /// Whoever renews the lease with others has to know the position, too.
-    held: Weak<Held>,
+    known: Arc<Known>,
     /// Tells the reader that a step has left something for it.
     left: Notify,
 }
@@ -69,11 +61,11 @@ impl Recorder {
         lease: Lease,
         tables: Tables,
         dead_letters: Option<Tables>,
-        held: Weak<Held>,
+        known: Arc<Known>,
     ) -> Self {
         let recording =
             Arc::new(Mutex::new(Recording { lease, unclear: false, over: false, keep: Keep::All }));
-        Self { database: D::NAME, tables, dead_letters, recording, held, left: Notify::new() }
+        Self { database: D::NAME, tables, dead_letters, recording, known, left: Notify::new() }
     }
 
     /// The right to record, waited for within `limit`; `None` once the term is over.
@@ -164,20 +156,17 @@ impl Recorder {
     }
 
     /// A save was committed.
-    pub(crate) fn committed(&self, recording: &mut Recording, ledger: &mut LogLedger, save: Save) {
+    pub(crate) fn committed(&self, recording: &mut Recording, save: &Save) {
         // Whatever was not answered before has another position before it than there is now, and comes too late.
         recording.unclear &= recording.lease.position == save.position;
         (recording.lease.position, recording.keep) = (save.position, Keep::All);
-        if let Some(held) = self.held.upgrade() {
-            held.advanced(save.position);
-        }
+        self.known.advance(save.position);
         save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         if let Some(tables) = &self.dead_letters
             && save.rejected.iter().any(|rejected| rejected.kept().is_some())
         {
             wake::wake(tables.topic());
         }
-        ledger.saved(save);
     }
 }
 

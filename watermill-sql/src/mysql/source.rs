@@ -7,7 +7,7 @@ use sqlx::{
     mysql::{MySqlDatabaseError, MySqlRow},
 };
 
-use super::rows::bytes;
+use super::bytes::bytes;
 use crate::{
     PayloadColumn,
     error::{Failure, Trouble, classify},

@@ -2,6 +2,8 @@
 
 use std::hash::{Hash, Hasher};
 
+use watermill_core::backend::Receipts;
+
 use super::*;
 
 impl Clone for LogLedger {

@@ -49,7 +49,8 @@ impl<D: LogDialect> Reader<D> {
         let mut state = self.shared.lock();
         match recorded {
             Ok(true) => {
-                keeping.recorder.committed(recording, &mut state.ledger, save);
+                keeping.recorder.committed(recording, &save);
+                state.ledger.saved(save);
                 Ok(true)
             }
             // Its receipts are completed when the ledger is emptied.

@@ -3,7 +3,12 @@
 #[cfg(feature = "sqlite")]
 mod joining;
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
+
+use watermill_core::{
+    backend::{Handed, Offer},
+    delivery::{Outcome, Receipt},
+};
 
 use super::*;
 use crate::{marshaler::Columns, stored::Store};
