@@ -27,10 +27,10 @@ pub(super) struct Workload {
 /// Enough for the count to settle: what happens once in a while (a buffer that grows) weighs little.
 const MESSAGES: u64 = 20_000;
 
-/// Counts the workloads whose figures' names contain `filter`, and what they are compared with.
-/// Says so and returns nothing where valgrind is not installed.
+/// Counts the workloads whose figures' names contain `filter`, and what they are compared with, with the benchmark that
+/// `cargo_bench` compiles. Says so and returns nothing where valgrind is not installed.
 pub(super) fn count(
-    package: &str,
+    cargo_bench: Command,
     bench: &str,
     workloads: &[Workload],
     filter: Option<&str>,
@@ -45,7 +45,7 @@ pub(super) fn count(
         );
         return Ok(Vec::new());
     }
-    let binary = build(package, bench)?;
+    let binary = build(cargo_bench, bench)?;
     let needed = |workload: &Workload| {
         wanted(workload)
             || workloads.iter().any(|other| wanted(other) && other.baseline == Some(workload.name))
@@ -87,11 +87,9 @@ fn per_message(once: u64, twice: u64) -> f64 {
 }
 
 /// Builds the benchmark and returns the path of its binary, as cargo tells it.
-fn build(package: &str, bench: &str) -> Result<PathBuf> {
-    let mut command =
-        process::cargo(&["bench", "-p", package, "--bench", bench, "--no-run", "--message-format=json"]);
-    let messages = process::read(&mut command)?;
-    executable(&messages, bench).ok_or_else(|| format!("cargo built no benchmark `{bench}` in {package}"))
+fn build(mut cargo_bench: Command, bench: &str) -> Result<PathBuf> {
+    let messages = process::read(cargo_bench.args(["--no-run", "--message-format=json"]))?;
+    executable(&messages, bench).ok_or_else(|| format!("cargo built no benchmark `{bench}`"))
 }
 
 fn executable(messages: &str, bench: &str) -> Option<PathBuf> {

@@ -4,6 +4,8 @@ mod figure;
 mod instructions;
 mod rival;
 
+use std::process::Command;
+
 use crate::{
     Result, process,
     services::{self, Started},
@@ -74,6 +76,8 @@ struct Bench {
     parts: &'static [&'static str],
     /// Which of the features, where not all: librdkafka alone takes minutes to compile.
     features: Option<&'static str>,
+    /// Cargo's profile.
+    profile: &'static str,
     /// The benchmark of which it measures another side: whoever asks for that one gets both.
     goes_with: Option<&'static str>,
     /// Whether it starts the servers that it needs, with settings of its own.
@@ -88,6 +92,7 @@ const BENCH: Bench = Bench {
     workloads: &[],
     parts: &[],
     features: None,
+    profile: "bench",
     goes_with: None,
     has_servers: false,
     rivals: &[],
@@ -101,6 +106,8 @@ const BENCHES: &[Bench] = &[
             Workload { name: "dispatch-10", baseline: None, limit: None },
             Workload { name: "dispatch-1000", baseline: Some("dispatch-10"), limit: Some(DISPATCH) },
         ],
+        // A thousand types, optimised at link time, take a quarter of an hour.
+        profile: "release",
         ..BENCH
     },
     Bench { name: "allocations", package: "watermill-benchmarks", goes_with: Some("router"), ..BENCH },
@@ -188,7 +195,9 @@ const TRACES: fn(f64) -> f64 = |without| without + 20.0;
 pub(crate) fn run(args: &[String]) -> Result {
     let options = Options::parse(args)?;
     let chosen = chosen(&options);
-    let needs_servers = chosen.iter().any(|bench| !bench.parts.is_empty() && !bench.has_servers);
+    let only_counts = options.what.as_deref().is_some_and(instructions::has_all);
+    let needs_servers =
+        !only_counts && chosen.iter().any(|bench| !bench.parts.is_empty() && !bench.has_servers);
     let started = if needs_servers { services::up()? } else { Started::Nothing };
     // A figure above its limit does not keep the others from being measured.
     let failures: Vec<String> =
@@ -211,6 +220,11 @@ impl Bench {
         })
     }
 
+    /// The command that compiles and runs it.
+    fn cargo(&self) -> Command {
+        process::cargo(&["bench", "-p", self.package, "--bench", self.name, "--profile", self.profile])
+    }
+
     /// Whether all of it is asked for.
     fn is_named(&self, what: &str) -> bool {
         what == self.name || self.goes_with == Some(what)
@@ -225,7 +239,7 @@ fn measure(bench: &Bench, options: &Options) -> Result {
     } else {
         process::run(&mut command(bench, filter, options)?)
     };
-    let figures = instructions::count(bench.package, bench.name, bench.workloads, filter)?;
+    let figures = instructions::count(bench.cargo(), bench.name, bench.workloads, filter)?;
     if options.json {
         figures.iter().for_each(|figure| println!("{}", figure.to_json()));
     } else {
@@ -234,8 +248,8 @@ fn measure(bench: &Bench, options: &Options) -> Result {
     measured.and(figure::check(&figures))
 }
 
-fn command(bench: &Bench, filter: Option<&str>, options: &Options) -> Result<std::process::Command> {
-    let mut command = process::cargo(&["bench", "-p", bench.package, "--bench", bench.name]);
+fn command(bench: &Bench, filter: Option<&str>, options: &Options) -> Result<Command> {
+    let mut command = bench.cargo();
     match bench.features {
         Some(features) => drop(command.args(["--features", features])),
         None if bench.parts.is_empty() => {}
