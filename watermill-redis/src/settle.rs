@@ -137,9 +137,8 @@ impl RedisTransport {
             let fate = format!("entry {id} is no message; it stays pending and comes again, others go on");
             self.shared.report_undecodable(fate, error);
         });
-        let since_epoch =
-            id.split('-').next().and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
-        let published_at = since_epoch.and_then(|since_epoch| UNIX_EPOCH.checked_add(since_epoch));
+        let since = id.split('-').next().and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
+        let published_at = since.and_then(|since| UNIX_EPOCH.checked_add(since));
         let incoming = Incoming::new(Entry { id, delivered }, message.ok()?).published_at(published_at);
         Some(incoming.attempt(delivered).redelivered(delivered > 1))
     }
@@ -186,11 +185,7 @@ impl Transport for RedisTransport {
         match self.find(room).await {
             Err(failure) if failure.trouble() == Trouble::Mismatch => {
                 let (topic, group) = (self.shared.topic(), &self.config.group);
-                tracing::warn!(
-                    topic,
-                    group,
-                    "the group was gone; made again, it begins with the oldest message"
-                );
+                tracing::warn!(topic, group, "the group was gone; made again, it begins at the oldest");
                 self.create_group(StartPosition::Earliest).await.map(|()| Vec::new())
             }
             found => Ok(found?.into_iter().filter_map(|found| self.incoming(found)).collect()),
