@@ -16,17 +16,15 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::select_all};
 use sqlx::Pool;
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::Mutex,
     time::{Instant, sleep},
 };
 use tracing::{Event, Metadata, Subscriber as Log, span};
-use watermill_core::{Message, Publisher, Subscriber};
+use watermill_core::Subscriber;
 use watermill_sql::{
-    Layout, SqlDatabase, SqlPublisher, SqlPublisherConfig, SqlQueueSubscriber, SqlQueueSubscriberConfig,
-    SqlSubscriber, SqlSubscriberConfig,
+    SqlDatabase, SqlQueueSubscriber, SqlQueueSubscriberConfig, SqlSubscriber, SqlSubscriberConfig,
 };
 
 static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
@@ -53,21 +51,12 @@ impl Log for Counter {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// Whoever runs a test alone, and counts.
-async fn alone() -> MutexGuard<'static, ()> {
+/// A slow machine asks no more in the same time.
+async fn a_hundred_subscriptions_ask_a_hundred_questions_a_second<D: SqlDatabase>(pool: Pool<D>) {
     static COUNTING: Once = Once::new();
     static ALONE: Mutex<()> = Mutex::const_new(());
     COUNTING.call_once(|| tracing::subscriber::set_global_default(Counter).unwrap());
-    ALONE.lock().await
-}
-
-fn asked() -> usize {
-    STATEMENTS.load(Ordering::Relaxed)
-}
-
-/// A slow machine asks no more in the same time.
-async fn a_hundred_subscriptions_ask_a_hundred_questions_a_second<D: SqlDatabase>(pool: Pool<D>) {
-    let _alone = alone().await;
+    let _alone = ALONE.lock().await;
     let logs = SqlSubscriber::new(pool.clone(), SqlSubscriberConfig::default()).unwrap();
     let queues = SqlQueueSubscriber::new(pool, SqlQueueSubscriberConfig::default()).unwrap();
     let mut subscriptions = Vec::new();
@@ -79,56 +68,15 @@ async fn a_hundred_subscriptions_ask_a_hundred_questions_a_second<D: SqlDatabase
     }
     // Each has looked closely at the beginning, and has come to rest; their leases have come to be renewed together.
     sleep(Duration::from_secs(8)).await;
-    let (begun, before) = (Instant::now(), asked());
+    let (begun, before) = (Instant::now(), STATEMENTS.load(Ordering::Relaxed));
     sleep(Duration::from_secs(6)).await;
-    let rate = (asked() - before) as f64 / begun.elapsed().as_secs_f64();
+    let asked = STATEMENTS.load(Ordering::Relaxed) - before;
+    let rate = asked as f64 / begun.elapsed().as_secs_f64();
     // As many in the mean: what comes every thirty seconds may come in these.
     assert!((1.0..=100.0).contains(&rate), "{rate} questions a second");
     for subscription in subscriptions {
         subscription.close().await.unwrap();
     }
-}
-
-/// Of fifty that rest one is woken for each message, and looks closely for a while after it, as it would alone. Were all of
-/// them, they would ask thousands of questions.
-async fn fifty_workers_of_a_queue_do_not_all_ask_for_one_message<D: SqlDatabase>(pool: Pool<D>) {
-    const MESSAGES: usize = 3;
-    let _alone = alone().await;
-    let queues = SqlQueueSubscriber::new(pool.clone(), SqlQueueSubscriberConfig::default()).unwrap();
-    let queue = SqlPublisherConfig::default().layout(Layout::Queue);
-    let publisher = SqlPublisher::new(pool, queue).unwrap();
-    let mut subscriptions = Vec::new();
-    for _ in 0..50 {
-        subscriptions.push(queues.subscribe("orders").await.unwrap());
-    }
-    sleep(Duration::from_secs(8)).await;
-    let before = asked();
-    for _ in 0..MESSAGES {
-        publisher.publish("orders", vec![Message::new("1")]).await.unwrap();
-        let next = subscriptions.iter_mut().map(StreamExt::next);
-        let (delivery, ..) = select_all(next).await;
-        delivery.unwrap().unwrap().ack_confirmed().await.unwrap();
-    }
-    sleep(Duration::from_secs(3)).await;
-    let asked = asked() - before;
-    assert!((1..=MESSAGES * 100).contains(&asked), "{asked} questions for {MESSAGES} messages");
-    for subscription in subscriptions {
-        subscription.close().await.unwrap();
-    }
-}
-
-#[cfg(feature = "postgres")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_of_a_queue_ask_postgres_one_at_a_time() {
-    let database = postgres_database::Database::default();
-    fifty_workers_of_a_queue_do_not_all_ask_for_one_message(database.pool().await).await;
-}
-
-#[cfg(feature = "mysql")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_of_a_queue_ask_mysql_one_at_a_time() {
-    let database = mysql_database::Database::default();
-    fifty_workers_of_a_queue_do_not_all_ask_for_one_message(database.pool().await).await;
 }
 
 #[cfg(feature = "postgres")]

@@ -6,7 +6,6 @@
 mod config;
 mod dialect;
 mod held_back;
-mod known;
 mod last_row;
 mod lease;
 mod ledger;

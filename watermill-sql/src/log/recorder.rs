@@ -6,14 +6,22 @@
 //! that cannot be known, a step cannot go on from it: the term ends, and the next one reads what is there, behind the locks
 //! of whatever is still on its way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, Notify, OwnedMutexGuard},
     task::unconstrained,
 };
 
-use super::{dialect::LogDialect, known::Known, lease::Lease, ledger::save::Save};
+use super::{
+    dialect::LogDialect,
+    lease::Lease,
+    ledger::{LogLedger, Save},
+    renewals::Held,
+};
 use crate::{
     Layout, SqlPublisherConfig,
     connection::within,
@@ -39,7 +47,7 @@ pub(crate) struct Recorder {
     dead_letters: Option<Tables>,
     recording: Arc<Mutex<Recording>>,
     /// Whoever renews the lease with others has to know the position, too.
-    known: Arc<Known>,
+    held: Weak<Held>,
     /// Tells the reader that a step has left something for it.
     left: Notify,
 }
@@ -61,11 +69,11 @@ impl Recorder {
         lease: Lease,
         tables: Tables,
         dead_letters: Option<Tables>,
-        known: Arc<Known>,
+        held: Weak<Held>,
     ) -> Self {
         let recording =
             Arc::new(Mutex::new(Recording { lease, unclear: false, over: false, keep: Keep::All }));
-        Self { database: D::NAME, tables, dead_letters, recording, known, left: Notify::new() }
+        Self { database: D::NAME, tables, dead_letters, recording, held, left: Notify::new() }
     }
 
     /// The right to record, waited for within `limit`; `None` once the term is over.
@@ -156,17 +164,20 @@ impl Recorder {
     }
 
     /// A save was committed.
-    pub(crate) fn committed(&self, recording: &mut Recording, save: &Save) {
+    pub(crate) fn committed(&self, recording: &mut Recording, ledger: &mut LogLedger, save: Save) {
         // Whatever was not answered before has another position before it than there is now, and comes too late.
         recording.unclear &= recording.lease.position == save.position;
         (recording.lease.position, recording.keep) = (save.position, Keep::All);
-        self.known.advance(save.position);
+        if let Some(held) = self.held.upgrade() {
+            held.advanced(save.position);
+        }
         save.rejected.iter().for_each(|rejected| rejected.log(self.tables.topic()));
         if let Some(tables) = &self.dead_letters
             && save.rejected.iter().any(|rejected| rejected.kept().is_some())
         {
             wake::wake(tables.topic());
         }
+        ledger.saved(save);
     }
 }
 

@@ -13,7 +13,8 @@ use std::{
 use tokio::time::Instant;
 use watermill_core::backend::Shared;
 
-use super::{known::Known, lease::Lease, ledger::LogLedger};
+use super::{lease::Lease, ledger::LogLedger};
+use crate::position::Position;
 
 /// The most leases that are renewed at once.
 const LEASES_MAX: usize = 50;
@@ -27,13 +28,11 @@ pub(crate) struct Renewals(Mutex<Vec<Weak<Held>>>);
 pub(crate) struct Held {
     duration: Duration,
     shared: Arc<Shared<LogLedger>>,
-    known: Arc<Known>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// With the position that it began with.
     lease: Lease,
     renew_at: Instant,
     /// Until when it is in the hands of whoever renews many.
@@ -54,9 +53,8 @@ impl Renewals {
         shared: Arc<Shared<LogLedger>>,
         renew_at: Instant,
     ) -> Term {
-        let known = Arc::new(Known::new(lease.position));
         let state = State { lease, renew_at, taken_until: None, is_over: false };
-        let held = Arc::new(Held { duration, shared, known, state: Mutex::new(state) });
+        let held = Arc::new(Held { duration, shared, state: Mutex::new(state) });
         let mut all = self.all();
         all.retain(|other| other.strong_count() > 0);
         all.push(Arc::downgrade(&held));
@@ -68,7 +66,7 @@ impl Renewals {
         let first = {
             let mut state = due.0.state();
             state.taken_until = Some(now + due.0.duration / 10);
-            due.0.lease(&state)
+            state.lease.clone()
         };
         let mut taken = vec![(due.0.clone(), first)];
         for held in self.all().iter().filter_map(Weak::upgrade) {
@@ -99,7 +97,7 @@ impl Held {
             return None;
         }
         state.taken_until = Some(now + self.duration / 10);
-        Some(self.lease(&state))
+        Some(state.lease.clone())
     }
 
     /// It was renewed by a question that was asked at this time.
@@ -117,9 +115,9 @@ impl Held {
         self.shared.wake_stream();
     }
 
-    /// The lease as it is now.
-    fn lease(&self, state: &State) -> Lease {
-        Lease { position: self.known.position(), ..state.lease.clone() }
+    /// The position was recorded.
+    pub(crate) fn advanced(&self, position: Position) {
+        self.state().lease.position = position;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,8 +138,8 @@ impl Term {
     }
 
     /// For who records in it.
-    pub(crate) fn known(&self) -> Arc<Known> {
-        self.0.known.clone()
+    pub(crate) fn held(&self) -> Weak<Held> {
+        Arc::downgrade(&self.0)
     }
 }
 
@@ -156,7 +154,10 @@ mod tests {
     use watermill_core::backend::SharedOptions;
 
     use super::*;
-    use crate::{log::ledger::Limits, position::Position, topic::Tables};
+    use crate::{
+        log::{Progress, ledger::Limits, recorder::Recorder},
+        topic::Tables,
+    };
 
     const LEASE: Duration = Duration::from_secs(6);
 
@@ -213,11 +214,17 @@ mod tests {
         assert_eq!(other.renew_at(), now + LEASE / 10);
     }
 
-    #[test]
-    fn a_position_that_was_recorded_is_that_of_the_next_renewal_whoever_sends_it() {
+    #[tokio::test]
+    async fn a_position_that_was_recorded_is_that_of_the_next_renewal_whoever_sends_it() {
         let (renewals, start) = (Renewals::default(), Instant::now());
         let (due, other) = (hold(&renewals, "due", start), hold(&renewals, "other", start));
-        other.known().advance(7.into());
+        let (lease, tables) = (other.0.state().lease.clone(), Tables::new::<sqlx::Sqlite>("other").unwrap());
+        let recorder = Recorder::new::<sqlx::Sqlite>(lease, tables, None, other.held());
+        let mut recording = recorder.join(LEASE).await.unwrap().unwrap();
+        let mut ledger = ledger();
+        ledger.begin(7.into(), Progress::default(), None);
+        let save = ledger.save();
+        recorder.committed(&mut recording, &mut ledger, save);
         let taken = renewals.take(&due, due.renew_at());
         assert_eq!((topics(&taken), taken[1].1.position), (vec!["due", "other"], 7.into()));
     }

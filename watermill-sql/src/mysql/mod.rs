@@ -1,7 +1,6 @@
 //! MySQL and MariaDB. A transaction may commit rows whose offsets are below those that others have
 //! committed before, so a reader decides the gaps in what it sees: [`gaps`].
 
-mod bytes;
 mod checks;
 mod connection;
 mod errors;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, mysql::MySqlRow};
 
-use super::{bytes::bytes, source};
+use super::source;
 use crate::{
     marshaler::Columns,
     stored::{Limit, Row, Rows, Store},
@@ -49,4 +49,9 @@ pub(super) fn read(row: &MySqlRow, store: &mut Store) -> sqlx::Result<Row> {
             metadata: bytes(row, 3)?,
         }),
     })
+}
+
+/// What a column holds, as it is sent, of whatever type it is.
+pub(super) fn bytes(row: &MySqlRow, column: usize) -> sqlx::Result<Option<&[u8]>> {
+    row.try_get_unchecked(column)
 }

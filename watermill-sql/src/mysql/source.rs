@@ -7,7 +7,7 @@ use sqlx::{
     mysql::{MySqlDatabaseError, MySqlRow},
 };
 
-use super::bytes::bytes;
+use super::rows::bytes;
 use crate::{
     PayloadColumn,
     error::{Failure, Trouble, classify},

@@ -7,7 +7,7 @@
 //! The index by key has no rows that hold one. So a claim of a single row, as most are, writes nothing there, which it would do
 //! anywhere, and after each checkpoint a whole page for each row. Of keys that nobody holds it has all rows.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::{
     queue::{BYTES, STATEMENT_MS},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     queue::{ASIDE_MS, Bounds, Claimed, KeyClaim, Look, Queue, Turn},
-    stored::{Limit, Store},
+    stored::Store,
 };
 
 /// What is read of a row that is claimed.
@@ -34,8 +34,10 @@ pub(super) async fn claim(
     Bounds { limit, bytes, run, looks }: Bounds,
     holders: &[i64],
 ) -> sqlx::Result<Look> {
-    // A statement of its own, because to plan the parts that are not needed takes as long as much of the rest.
+    // Statements of their own, because to plan the parts that are not needed takes as long as much of the rest.
+    let is_enough_of_heads = matches!(turn, Turn::From(_));
     let statement = match holders {
+        _ if is_enough_of_heads => heads_alone(queue, turn),
         [] => free_keys(queue, turn),
         _ => free_and_our_keys(queue, turn),
     };
@@ -45,89 +47,53 @@ pub(super) async fn claim(
         .bind(bound(looks))
         .bind(bound(limit))
         .bind(bound(bytes))
-        .bind(turn.first_offset())
-        .bind(bound(run));
-    let claim = if holders.is_empty() { claim } else { claim.bind(holders) };
-    let Some(claimed) = unless_collided(claim.fetch_all(connection).await)? else {
-        return Ok(Look::COLLIDED);
+        .bind(turn.first_offset());
+    let claim = if is_enough_of_heads { claim } else { claim.bind(bound(run)) };
+    let claim = if is_enough_of_heads || holders.is_empty() { claim } else { claim.bind(holders) };
+    let claimed = match claim.fetch_all(connection).await {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(Look::COLLIDED),
+        claimed => claimed?,
     };
     let mut look = Look { rows: Vec::with_capacity(claimed.len()), looked_at: 0 };
     let mut store = Store::default();
     for row in &claimed {
         look.looked_at = usize::try_from(row.try_get::<i64, _>(9)?).unwrap_or(0);
-        if row.try_get::<Option<i32>, _>(5)?.is_none() {
-            break;
-        }
-        look.rows.push(read(row, &mut store)?);
+        let Some(attempts) = row.try_get::<Option<i32>, _>(5)? else { break };
+        let attempt = u32::try_from(attempts).unwrap_or(1);
+        let key = row.try_get::<Option<i64>, _>(6)?;
+        let holds = row.try_get(7)?;
+        let row = Claimed::new(rows::read(row, 0, &mut store)?, attempt, row.try_get(8)?, None);
+        look.rows.push(Claimed { key: key.map(|key| KeyClaim { key, holds }), ..row });
     }
     Ok(look)
 }
 
-/// See [`OrderedDialect::claim_heads`](crate::queue::OrderedDialect::claim_heads).
-pub(super) async fn claim_heads(
-    connection: &mut PgConnection,
-    queue: &Queue,
-    turn: Turn,
-    limit: Limit,
-) -> sqlx::Result<Vec<Claimed>> {
-    let claim = sqlx::query(AssertSqlSafe(heads(queue, turn)))
-        .bind(&queue.owner)
-        .bind(queue.timeout_ms())
-        .bind(bound(limit.rows))
-        .bind(bound(limit.bytes))
-        .bind(turn.first_offset());
-    let claimed = unless_collided(claim.fetch_all(connection).await)?.unwrap_or_default();
-    let mut store = Store::default();
-    claimed.iter().map(|row| read(row, &mut store)).collect()
-}
-
-/// `None` where another has claimed one of the keys a moment before.
-fn unless_collided(claimed: sqlx::Result<Vec<PgRow>>) -> sqlx::Result<Option<Vec<PgRow>>> {
-    match claimed {
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
-        claimed => claimed.map(Some),
-    }
-}
-
-fn read(row: &PgRow, store: &mut Store) -> sqlx::Result<Claimed> {
-    let attempt = u32::try_from(row.try_get::<i32, _>(5)?).unwrap_or(1);
-    let (key, holds) = (row.try_get::<Option<i64>, _>(6)?, row.try_get(7)?);
-    let claimed = Claimed::new(rows::read(row, 0, store)?, attempt, row.try_get(8)?, None);
-    Ok(Claimed { key: key.map(|key| KeyClaim { key, holds }), ..claimed })
-}
-
-/// The heads of keys that nobody has, and rows without a key. A row that is due for a moment only because the one before it is
-/// locked is told by the index, so that nothing is grouped, and nothing is kept on the way.
-fn heads(queue: &Queue, turn: Turn) -> String {
+/// The heads of keys that nobody has, if there are as many as are wanted; otherwise nothing.
+fn heads_alone(queue: &Queue, turn: Turn) -> String {
     let messages = queue.tables.messages();
     format!(
-        r#"update {messages} m
-           set owner = $1, due_ms = {STATEMENT_MS} + $2, attempts = m.attempts + 1, holds_key = m.ordering_key
-           where m."offset" = any(array(
-               select "offset" from (
-                   select "offset", sum(bytes) over (
-                       order by "offset" rows between unbounded preceding and 1 preceding
-                   ) as before
-                   from ({due}) due where ordering_key is null or (
-                       -- Not joins, for which a table that seems small would be read whole.
-                       (select true from {messages} h where h.holds_key = due.ordering_key limit 1) is null
-                       and (
-                           select true from {messages} h
-                           where h.ordering_key = due.ordering_key and h."offset" < due."offset" and h.holds_key is null
-                             and not h.acked limit 1
-                       ) is null
-                   )
-               ) counted where coalesce(before, 0) < $4
-           ))
-           {RETURNING}, {STATEMENT_MS}"#,
-        due = due(&messages, turn, "$5"),
+        r#"with {heads}, claimed as (
+               update {messages} m
+               set owner = $1, due_ms = {STATEMENT_MS} + $2, attempts = m.attempts + 1, holds_key = m.ordering_key
+               where m."offset" = any(array(
+                   select "offset" from (
+                       select "offset", sum(bytes) over (
+                           order by "offset" rows between unbounded preceding and 1 preceding
+                       ) as before
+                       from heads where not (select are_few from few)
+                   ) counted where coalesce(before, 0) < $5
+               ))
+               {RETURNING}
+           )
+           {CLAIMED}"#,
+        heads = heads(&messages, turn),
     )
 }
 
 /// Keys that nobody has. Where there are enough heads, nothing is read of what is behind them.
 fn free_keys(queue: &Queue, turn: Turn) -> String {
     let messages = queue.tables.messages();
-    let heads = heads_and_few(&messages, turn);
+    let heads = heads(&messages, turn);
     let rest = rest(
         &messages,
         r#"select "offset", "offset", 1, bytes from heads where not (select are_few from few)"#,
@@ -189,7 +155,7 @@ fn free_and_our_keys(queue: &Queue, turn: Turn) -> String {
 }
 
 /// Heads of keys that nobody has, and rows without a key, of those that are due. They are locked.
-fn heads_and_few(messages: &str, turn: Turn) -> String {
+fn heads(messages: &str, turn: Turn) -> String {
     format!(
         r#"{looked_at}, free as materialized (
                select k, place, (
@@ -216,15 +182,12 @@ fn heads_and_few(messages: &str, turn: Turn) -> String {
 
 /// Rows that are due, locked.
 fn looked_at(messages: &str, turn: Turn) -> String {
-    format!(r#"looked_at as materialized ({})"#, due(messages, turn, "$6"))
-}
-
-/// The same, from the offset on that a parameter has.
-fn due(messages: &str, turn: Turn, first_offset: &str) -> String {
     format!(
-        r#"select "offset", ordering_key, {BYTES} as bytes from {messages}
-           where not acked and (due_ms, "offset") >= ({}, {first_offset}) and due_ms <= {STATEMENT_MS}
-           order by due_ms, "offset" limit $3 for update skip locked"#,
+        r#"looked_at as materialized (
+               select "offset", ordering_key, {BYTES} as bytes from {messages}
+               where not acked and (due_ms, "offset") >= ({}, $6) and due_ms <= {STATEMENT_MS}
+               order by due_ms, "offset" limit $3 for update skip locked
+           )"#,
         turn.first_ms(),
     )
 }

@@ -4,13 +4,10 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _};
 
 use super::{
-    claim_in_order,
+    claim_in_order::claim,
     queue::{STATEMENT_MS, by_attempt},
 };
-use crate::{
-    queue::{ASIDE_MS, Bounds, Claim, Claimed, LOOKED_AT, Look, OnAck, OrderedDialect, Queue, Turn},
-    stored::Limit,
-};
+use crate::queue::{ASIDE_MS, Bounds, Claim, LOOKED_AT, Look, OnAck, OrderedDialect, Queue, Turn};
 
 #[async_trait]
 impl OrderedDialect for Postgres {
@@ -21,16 +18,7 @@ impl OrderedDialect for Postgres {
         bounds: Bounds,
         holders: &[i64],
     ) -> sqlx::Result<Look> {
-        claim_in_order::claim(connection, queue, turn, bounds, holders).await
-    }
-
-    async fn claim_heads(
-        connection: &mut PgConnection,
-        queue: &Queue,
-        turn: Turn,
-        limit: Limit,
-    ) -> sqlx::Result<Vec<Claimed>> {
-        claim_in_order::claim_heads(connection, queue, turn, limit).await
+        claim(connection, queue, turn, bounds, holders).await
     }
 
     async fn set_aside(connection: &mut PgConnection, queue: &Queue) -> sqlx::Result<u64> {
@@ -92,20 +80,14 @@ impl OrderedDialect for Postgres {
                 array(&offsets),
             );
         }
-        // Where nothing is aside, which one look tells, no key is looked up, and how that would be done is not planned: it takes
-        // longer than to finish the rows.
-        let next = format!(
+        // Where nothing is aside, which one look tells, no key is looked up.
+        statements += &format!(
             r#"update {messages} set due_ms = 0 where due_ms = {ASIDE_MS} and "offset" = any(array(
                    select {} from unnest({}) k
+                   where (select true from {messages} where not acked and due_ms = {ASIDE_MS} limit 1)
                ))"#,
             head(&messages),
             array(keys),
-        );
-        statements += &format!(
-            "do 'begin
-                if exists (select from {messages} where not acked and due_ms = {ASIDE_MS}) then {}; end if;
-            end'",
-            next.replace('\'', "''"),
         );
         let rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(connection).await?;
         rows.iter().map(|row| row.try_get(0)).collect()

@@ -18,7 +18,6 @@ use super::{
     QueueDialect,
     dialect::{Claim, Claimed, Queue, Turn},
 };
-use crate::stored::Limit;
 
 /// The due time of rows that wait for an older one of their key, later than any other.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
@@ -44,17 +43,6 @@ pub trait OrderedDialect: QueueDialect {
         bounds: Bounds,
         holders: &[i64],
     ) -> sqlx::Result<Look>;
-
-    /// Claims keys that nobody has and whose heads are due, one row of each, and rows without a key: as many as there are. It is
-    /// asked where [`LEAVES_DEAD_ROWS`](QueueDialect::LEAVES_DEAD_ROWS), and may be answered with none of them.
-    async fn claim_heads(
-        _connection: &mut Self::Connection,
-        _queue: &Queue,
-        _turn: Turn,
-        _limit: Limit,
-    ) -> sqlx::Result<Vec<Claimed>> {
-        Ok(Vec::new())
-    }
 
     /// Sets rows aside that have an older one of their key before them: of the [`LOOKED_AT`] that are due first. Returns how
     /// many. Not inside a transaction.

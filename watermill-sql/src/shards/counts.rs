@@ -5,7 +5,7 @@ use std::fmt;
 use sqlx::Pool;
 use watermill_core::error::SubscribeError;
 
-use super::{Plan, Replaced, SHARDS_MAX, stored};
+use super::{Plan, Replaced, SHARDS_MAX};
 use crate::{
     SqlDatabase,
     connection::{Checked, PREPARE_MAX, Pooled, within},
@@ -147,7 +147,7 @@ async fn plan<D: SqlDatabase>(
     group: &str,
 ) -> Result<Option<(Plan, String)>, Failure> {
     match schema::has_shards::<D>(connection).await? {
-        true => stored::<D>(connection, tables.topic(), group).await,
+        true => super::sql_shards::stored::<D>(connection, tables.topic(), group).await,
         false => Ok(None),
     }
 }

@@ -19,7 +19,6 @@ mod hash;
 mod member;
 mod plan;
 mod sql_shards;
-mod stored;
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;
 
@@ -28,8 +27,7 @@ pub(crate) use dialect::{Replaced, ShardsDialect, Turn};
 pub(crate) use hash::shard_of;
 pub(crate) use member::{Found, Holding, Member, Next, Place, Slot, Survey};
 pub(crate) use plan::{Ask, Change, Intake, Plan, shard_of_group};
-pub(crate) use sql_shards::{SqlShards, prepare};
-pub(crate) use stored::stored;
+pub(crate) use sql_shards::{SqlShards, prepare, stored};
 
 /// The most shards of a group.
 pub(crate) const SHARDS_MAX: u32 = 64;

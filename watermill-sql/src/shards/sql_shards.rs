@@ -9,7 +9,7 @@ use watermill_core::{
     subscriber::{Sharding, Shards},
 };
 
-use super::{Member, PLACE_CHARS, Plan, ShardsDialect, counts::check_count, stored::stored};
+use super::{Member, PLACE_CHARS, Plan, ShardsDialect, counts::check_count};
 use crate::{
     SqlDatabase, SqlSubscriber, SqlSubscriberConfig,
     error::{Failure, Trouble, classify},
@@ -42,6 +42,23 @@ impl<D: SqlDatabase> Shards for SqlShards<D> {
 
     fn shard(&self, number: u32) -> Arc<dyn Subscriber> {
         Arc::new(self.subscriber.of_shard(&self.member, number))
+    }
+}
+
+/// The plan of a group as it is stored, if it has one.
+pub(crate) async fn stored<D: ShardsDialect>(
+    connection: &mut D::Connection,
+    topic: &str,
+    group: &str,
+) -> Result<Option<(Plan, String)>, Failure> {
+    let Some(text) = D::plan(connection, topic, group).await.map_err(classify::<D>)? else { return Ok(None) };
+    match Plan::decode(&text) {
+        Some(plan) => Ok(Some((plan, text))),
+        None => {
+            let why =
+                format!("the plan of the shards of the group {group:?} is none that this release knows");
+            Err(Failure::because(Trouble::Refused, why))
+        }
     }
 }
 

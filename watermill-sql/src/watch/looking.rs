@@ -219,7 +219,7 @@ impl Known {
 }
 
 fn wake_those(resting: &[&Seated], watched: &Watched) {
-    let topics = resting.iter().filter(|seated| seated.watched() == watched);
-    let topics: BTreeSet<&str> = topics.map(|seated| &*seated.wanted.topic).collect();
-    topics.into_iter().for_each(wake::wake);
+    for seated in resting.iter().filter(|seated| seated.watched() == watched) {
+        wake::wake(&seated.wanted.topic);
+    }
 }

@@ -65,7 +65,7 @@ impl Topics {
         for seated in self.all() {
             seated.set_trouble(Some(why));
             if seated.is_watched.swap(false, Ordering::Relaxed) {
-                wake::wake_all(&seated.wanted.topic);
+                wake::wake(&seated.wanted.topic);
             }
         }
     }

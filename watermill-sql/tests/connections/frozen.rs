@@ -17,26 +17,13 @@ pub(crate) async fn a_worker_that_freezes_at_any_moment_hides_no_message_for_lon
 >() {
     let server = S::default();
     let pool = server.pool(10).await;
-    let freezing = (0..MOMENTS).map(|moment| freeze_worker(&server, &pool, moment, false));
+    let freezing = (0..MOMENTS).map(|moment| freeze_worker(&server, &pool, moment));
     join_all(freezing).await;
 }
 
-/// Of the two keys one message each is in hand, and one is behind it.
-pub(crate) async fn a_worker_in_order_by_key_that_freezes_at_any_moment_hides_no_key_for_longer_than_its_time<
-    S: Remote,
->() {
-    let server = S::default();
-    let pool = server.pool(10).await;
-    let freezing = (0..MOMENTS).map(|moment| freeze_worker(&server, &pool, moment, true));
-    join_all(freezing).await;
-}
-
-async fn freeze_worker<S: Remote>(server: &S, pool: &Pool<S::Database>, moment: u32, ordered: bool) {
+async fn freeze_worker<S: Remote>(server: &S, pool: &Pool<S::Database>, moment: u32) {
     let topic = format!("frozen_{moment}");
-    let config = SqlQueueSubscriberConfig::default()
-        .visibility_timeout(TIME)
-        .ordered_by_key(ordered)
-        .dead_letter_topic("dead");
+    let config = SqlQueueSubscriberConfig::default().visibility_timeout(TIME).dead_letter_topic("dead");
     let heir = worker::<S>(pool, config.clone());
     heir.initialize(&topic).await.unwrap();
     let proxy = Proxy::to(server.address()).await;
@@ -45,9 +32,7 @@ async fn freeze_worker<S: Remote>(server: &S, pool: &Pool<S::Database>, moment: 
     let mut frozen = frozen.subscribe(&topic).await.unwrap();
     frozen.set_window(window(4));
     proxy.fall_silent_after(moment);
-    let key = |n| if n % 2 == 0 { "even" } else { "odd" };
-    let messages = numbered(0..4).into_iter().enumerate().map(|(n, message)| message.with_key(key(n)));
-    publisher::<S>(pool, Layout::Queue).publish(&topic, messages.collect()).await.unwrap();
+    publisher::<S>(pool, Layout::Queue).publish(&topic, numbered(0..4)).await.unwrap();
     // Does what there is to be done until it freezes, and once more: acks, nacks, rejects.
     let working = async {
         let mut outcomes = [

@@ -12,7 +12,6 @@ mod hanging;
 mod poisoned;
 mod renewing;
 mod server;
-mod sources;
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod frozen;
@@ -60,8 +59,6 @@ tests_on! { sqlite, "sqlite", crate::server::File:
     callers::a_publisher_that_owns_a_transaction_gives_it_back_to_be_committed,
     callers::what_fails_inside_a_begin_of_the_callers_leaves_the_rest_of_it,
     hanging::a_table_that_is_locked_is_said_and_waited_for,
-    sources::a_reader_of_a_table_keeps_its_rows_while_handlers_have_the_pool,
-    sources::a_worker_on_a_table_keeps_its_rows_while_handlers_have_the_pool,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_worker_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_nack_that_came_too_late_is_not_confirmed,
@@ -79,14 +76,9 @@ tests_on! { postgres, "postgres", crate::postgres_database::Database:
     hanging::a_server_that_falls_silent_is_said_and_left,
     hanging::whatever_is_asked_of_a_server_that_has_fallen_silent_ends,
     frozen::a_worker_that_freezes_at_any_moment_hides_no_message_for_longer_than_its_time,
-    frozen::a_worker_in_order_by_key_that_freezes_at_any_moment_hides_no_key_for_longer_than_its_time,
     frozen::a_reader_that_freezes_at_any_moment_is_succeeded,
     frozen::a_group_that_is_being_made_by_who_freezes_is_made_by_another,
     watching::a_watch_whose_connection_is_half_open_is_said_and_begun_anew,
-    sources::a_reader_of_a_table_keeps_its_rows_while_handlers_have_the_pool,
-    sources::a_worker_on_a_table_keeps_its_rows_while_handlers_have_the_pool,
-    sources::a_reader_of_a_table_that_freezes_at_any_moment_is_succeeded,
-    sources::a_worker_on_a_table_that_freezes_at_any_moment_is_succeeded,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_worker_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_reader_keeps_its_lease_while_fetching_fails,
@@ -107,14 +99,9 @@ tests_on! { mysql, "mysql", crate::mysql_database::Database:
     hanging::a_server_that_falls_silent_is_said_and_left,
     hanging::whatever_is_asked_of_a_server_that_has_fallen_silent_ends,
     frozen::a_worker_that_freezes_at_any_moment_hides_no_message_for_longer_than_its_time,
-    frozen::a_worker_in_order_by_key_that_freezes_at_any_moment_hides_no_key_for_longer_than_its_time,
     frozen::a_reader_that_freezes_at_any_moment_is_succeeded,
     frozen::a_group_that_is_being_made_by_who_freezes_is_made_by_another,
     watching::a_watch_whose_connection_is_half_open_is_said_and_begun_anew,
-    sources::a_reader_of_a_table_keeps_its_rows_while_handlers_have_the_pool,
-    sources::a_worker_on_a_table_keeps_its_rows_while_handlers_have_the_pool,
-    sources::a_reader_of_a_table_that_freezes_at_any_moment_is_succeeded,
-    sources::a_worker_on_a_table_that_freezes_at_any_moment_is_succeeded,
     renewing::a_reader_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_worker_keeps_its_messages_while_handlers_have_the_pool,
     renewing::a_nack_that_came_too_late_is_not_confirmed,

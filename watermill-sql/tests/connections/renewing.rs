@@ -4,27 +4,19 @@ use super::*;
 
 const TIME: Duration = Duration::from_secs(1);
 
+/// Two processes; the first one's handlers have its whole pool for three times the lease.
 async fn keeps_its_messages<S: Server>(
     subscriber: impl Fn(&Pool<S::Database>) -> Box<dyn Subscriber>,
     layout: Layout,
 ) {
     let server = S::default();
-    publisher::<S>(&server.pool(2).await, layout).publish("t", numbered(0..1)).await.unwrap();
-    kept_while_handlers_have_the_pool(&server, "t", subscriber).await;
-}
-
-/// Two processes; the first one has the only message, and its handlers its whole pool for three times the lease.
-pub(crate) async fn kept_while_handlers_have_the_pool<S: Server>(
-    server: &S,
-    topic: &str,
-    subscriber: impl Fn(&Pool<S::Database>) -> Box<dyn Subscriber>,
-) {
     let (pool, others) = (server.pool(2).await, server.pool(2).await);
+    publisher::<S>(&others, layout).publish("t", numbered(0..1)).await.unwrap();
     let busy = subscriber(&pool);
-    let mut subscription = busy.subscribe(topic).await.unwrap();
+    let mut subscription = busy.subscribe("t").await.unwrap();
     let delivery = next(&mut subscription).await;
     let standing_by = subscriber(&others);
-    let mut other = standing_by.subscribe(topic).await.unwrap();
+    let mut other = standing_by.subscribe("t").await.unwrap();
 
     let handlers = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
     let came = tokio::time::timeout(3 * TIME, other.next()).await;

@@ -20,8 +20,6 @@ pub(crate) trait Server: Default + Send + Sync + 'static {
     const REFUSE_CLAIMS: &str;
     /// The column, quoted.
     const OFFSET: &str;
-    /// Makes a table that is not ours: `seq` counts up, `id` is a text.
-    const OUTBOX: &str;
 
     async fn pool(&self, connections: u32) -> Pool<Self::Database>;
 
@@ -67,8 +65,6 @@ impl Server for File {
     const REFUSE_CLAIMS: &str = "create trigger refuse before update on watermill_t when old.owner is null
         begin select raise(abort, 'refused'); end";
     const OFFSET: &str = "\"offset\"";
-    const OUTBOX: &str =
-        "create table outbox (seq integer primary key autoincrement, id text not null unique, payload text)";
 
     async fn pool(&self, connections: u32) -> Pool<sqlx::Sqlite> {
         let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -107,8 +103,6 @@ impl Server for crate::postgres_database::Database {
         create trigger refuse before update on watermill_t for each row when (old.owner is null)
         execute function refuse()";
     const OFFSET: &str = "\"offset\"";
-    const OUTBOX: &str = "create table outbox (seq bigint generated always as identity primary key,
-        id varchar(36) not null unique, payload json)";
 
     async fn pool(&self, connections: u32) -> Pool<sqlx::Postgres> {
         self.pool_at(self.options.get_port(), connections).await
@@ -153,8 +147,6 @@ impl Server for crate::mysql_database::Database {
     const REFUSE_CLAIMS: &str = "create trigger refuse before update on watermill_t for each row
         if old.owner is null then signal sqlstate '45000'; end if";
     const OFFSET: &str = "`offset`";
-    const OUTBOX: &str = "create table outbox (seq bigint not null auto_increment primary key,
-        id varchar(36) not null unique, payload json)";
 
     async fn pool(&self, connections: u32) -> Pool<sqlx::MySql> {
         self.pool_at(self.options.get_port(), connections).await

@@ -2,8 +2,6 @@
 
 use std::hash::{Hash, Hasher};
 
-use watermill_core::backend::Receipts;
-
 use super::*;
 
 impl Clone for LogLedger {

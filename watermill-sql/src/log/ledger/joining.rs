@@ -8,7 +8,7 @@ use watermill_core::{
     error::SettleError,
 };
 
-use super::{LogLedger, save::Save};
+use super::{LogLedger, Save};
 use crate::log::recorder::{Recorder, Recording};
 
 impl LogLedger {
@@ -44,8 +44,7 @@ impl LogLedger {
         tokens: &[Token],
     ) -> bool {
         let is_over = !self.is_recorded_by(recorder);
-        recorder.committed(recording, &save);
-        self.saved(save);
+        recorder.committed(recording, self, save);
         if is_over {
             return false;
         }

@@ -12,6 +12,7 @@ use super::{
     Reader,
     connection::Kept,
     leaving::{Leave, Leaving},
+    shard,
     waiting::Waiting,
 };
 use crate::{
@@ -29,9 +30,6 @@ use crate::{
     position::Position,
     stored::{Limit, Row},
 };
-
-/// How long a shard's reader at rest does not look at the plan at most.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What fetching needs from one time to the next.
 pub(super) struct Fetching<D: LogDialect> {
@@ -213,7 +211,7 @@ impl<D: LogDialect> Reader<D> {
             fetching.polling.no_later_than(fetching.check_at);
         }
         if self.slot.is_some() {
-            let look_by = fetching.look_by.take().unwrap_or(now + LOOK_INTERVAL);
+            let look_by = fetching.look_by.take().unwrap_or(now + shard::LOOK_INTERVAL);
             fetching.polling.no_later_than(look_by);
         }
         let has_come = !rows.is_empty();

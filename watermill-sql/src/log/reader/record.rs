@@ -49,8 +49,7 @@ impl<D: LogDialect> Reader<D> {
         let mut state = self.shared.lock();
         match recorded {
             Ok(true) => {
-                keeping.recorder.committed(recording, &save);
-                state.ledger.saved(save);
+                keeping.recorder.committed(recording, &mut state.ledger, save);
                 Ok(true)
             }
             // Its receipts are completed when the ledger is emptied.

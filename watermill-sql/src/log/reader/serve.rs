@@ -48,8 +48,7 @@ impl<D: LogDialect> Reader<D> {
         // The first renewal says by which connection others see that we live.
         let renew_at = if D::SEES_CONNECTIONS { now } else { now + self.config.lease / 3 };
         let term = self.renewals.hold(lease.clone(), self.config.lease, self.shared.clone(), renew_at);
-        let recorder =
-            Recorder::new::<D>(lease, self.tables.clone(), self.dead_letters.clone(), term.known());
+        let recorder = Recorder::new::<D>(lease, self.tables.clone(), self.dead_letters.clone(), term.held());
         let recorder = Arc::new(recorder);
         self.shared.lock().ledger.acks_join(recorder.clone());
         let mut to_keep = Some(Keeping::new(recorder.clone(), term));

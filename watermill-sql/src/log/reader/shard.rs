@@ -20,6 +20,8 @@ use crate::{
     wake,
 };
 
+/// How long a reader at rest does not look at the plan at most.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How soon it looks again for the boundary of a change.
 const BOUNDARY_INTERVAL: Duration = Duration::from_millis(50);
 

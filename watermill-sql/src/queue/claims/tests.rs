@@ -2,11 +2,6 @@
 
 use std::num::NonZeroUsize;
 
-use watermill_core::{
-    backend::{Handed, Offer, Unrecorded},
-    delivery::{Outcome, Receipt},
-};
-
 use super::*;
 use crate::{marshaler::Columns, stored::Store};
 

@@ -38,15 +38,6 @@ pub(crate) struct Released {
     pub(super) receipt: Option<Receipt>,
 }
 
-/// What becomes of the keys whose rows are ours no more.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct PassedOn {
-    /// Rows in hand that hold a key from now on.
-    pub(crate) heirs: Vec<i64>,
-    /// Keys of which nothing is in hand.
-    pub(crate) ended: Vec<i64>,
-}
-
 impl Done {
     /// What is moved to the dead-letter topic.
     pub(crate) fn kept(&self) -> Option<&DeadLetter> {

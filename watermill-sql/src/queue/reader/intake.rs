@@ -136,8 +136,9 @@ impl<D: OrderedDialect> QueueReader<D> {
         if let Some(front) = turn.front.filter(|_| D::LEAVES_DEAD_ROWS && holders.is_empty())
             && rows.is_empty()
         {
-            let room = self.room(rows, limit);
-            *rows = D::claim_heads(connection, &self.queue, Turn::From(front), room).await?;
+            let bounds = Bounds { limit, bytes: self.config.batch_bytes, run: 1, looks: limit };
+            let turn = Turn::From(front);
+            *rows = D::claim_in_order(connection, &self.queue, turn, bounds, holders).await?.rows;
             let is_full = rows.len() == limit;
             self.turns().came(rows, is_full);
             if is_full {
@@ -165,7 +166,7 @@ impl<D: OrderedDialect> QueueReader<D> {
             } else if look.looked_at < looks {
                 break;
             }
-            if rows.len() * 2 >= limit {
+            if found * 2 >= limit {
                 return Ok(true);
             }
             let were_heads = D::set_aside(connection, &self.queue).await? == 0;

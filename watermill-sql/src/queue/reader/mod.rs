@@ -37,7 +37,7 @@ use crate::{
     pace::{self, Pace, Polling},
     schema::Found,
     topic::Tables,
-    wake::{self, At},
+    wake,
     watch::Seat,
 };
 
@@ -85,13 +85,13 @@ impl<D: OrderedDialect> QueueReader<D> {
     /// Runs until the subscription is closed or dropped.
     pub(super) async fn run(self) {
         let task = self.shared.task();
-        let worker = wake::listen_as_worker(self.queue.tables.topic(), self.place());
+        let mut published = wake::listen(self.queue.tables.topic());
         self.shared.start();
-        let result = self.work(&worker).await;
+        let result = self.work(&mut published).await;
         task.end(result);
     }
 
-    async fn work(&self, worker: &wake::Worker) -> Result<(), String> {
+    async fn work(&self, published: &mut wake::WakeUps) -> Result<(), String> {
         let now = Instant::now();
         let mut plan = Plan {
             polling: Polling::new(self.config.poll_interval_min, now),
@@ -124,7 +124,6 @@ impl<D: OrderedDialect> QueueReader<D> {
             }
             let until =
                 self.sleeps_until(&plan, claiming.is_terminated(), writing.is_terminated(), !extending);
-            worker.is_at(self.is_at(&plan, claiming.is_terminated()));
             if until < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(until);
             }
@@ -134,15 +133,11 @@ impl<D: OrderedDialect> QueueReader<D> {
                     Ok(intake) => {
                         extending = false;
                         self.recovered(plan.claiming.succeeded(), plan.writing.failures());
-                        if intake.full {
-                            worker.pass_on();
-                        }
                         self.claimed(&mut plan, intake);
                         None
                     }
                     Err(failure) => {
                         extending = false;
-                        worker.pass_on();
                         let wait = self.config.retry.delay(plan.claiming.failures());
                         Some((failure, plan.claiming.failed(wait), wait))
                     }
@@ -161,7 +156,7 @@ impl<D: OrderedDialect> QueueReader<D> {
                     }
                 },
                 () = self.shared.work() => None,
-                () = worker.woken() => {
+                () = published.woken() => {
                     plan.polling.woken(Instant::now());
                     None
                 }
@@ -206,22 +201,6 @@ impl<D: OrderedDialect> QueueReader<D> {
             WakeFor { room: may_claim, recording_before: (may_write && may_record).then_some(until) };
         let kept_until = self.kept().iter().map(|(_, until)| *until).min();
         kept_until.map_or(until, |kept_until| until.min(kept_until))
-    }
-
-    /// What others are to know who look for somebody that takes a message.
-    fn is_at(&self, plan: &Plan, may_claim: bool) -> At {
-        let state = self.shared.lock();
-        let has_time = state.ledger.is_empty() && self.wanted_in(&state) > 0 && plan.claiming.failures() == 0;
-        match may_claim && has_time {
-            false => At::Work,
-            true if pace::rests(Some(plan.claim_at()), Instant::now()) => At::Rest,
-            true => At::Look,
-        }
-    }
-
-    /// Where its queue is: clones of a pool share its options.
-    fn place(&self) -> usize {
-        Arc::as_ptr(&self.pool.connect_options()).addr()
     }
 
     /// What a claim has found, and when to claim again.

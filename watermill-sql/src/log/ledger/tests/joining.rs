@@ -24,7 +24,7 @@ fn recorder() -> Arc<Recorder> {
         locked_until: 0,
         witness: None,
     };
-    Arc::new(Recorder::new::<sqlx::Sqlite>(lease, tables, None, Arc::default()))
+    Arc::new(Recorder::new::<sqlx::Sqlite>(lease, tables, None, std::sync::Weak::new()))
 }
 
 async fn hold(recorder: &Recorder) -> OwnedMutexGuard<Recording> {
@@ -111,8 +111,7 @@ async fn what_the_reader_has_recorded_since_leaves_nothing_unclear_that_comes_to
     recording.is_unclear();
     assert!(ledger.settle(tokens[0], Outcome::Ack, None, Instant::now()));
     let save = ledger.save();
-    recorder.committed(&mut recording, &save);
-    ledger.saved(save);
+    recorder.committed(&mut recording, &mut ledger, save);
     drop(recording);
     assert!(recorder.join(limit).await.unwrap().is_some());
 }

@@ -3,12 +3,7 @@
 #[cfg(feature = "sqlite")]
 mod joining;
 
-use std::{num::NonZeroUsize, time::Duration};
-
-use watermill_core::{
-    backend::{Handed, Offer},
-    delivery::{Outcome, Receipt},
-};
+use std::num::NonZeroUsize;
 
 use super::*;
 use crate::{marshaler::Columns, stored::Store};

@@ -7,29 +7,15 @@
 //! that finds nothing looks again after a moment, and then after half of the time that it has waited, so
 //! that it sees the commit soon.
 
-mod workers;
-
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
 
-pub(crate) use self::workers::{At, Worker, listen_as_worker};
-use self::workers::{Slot, call_one_of_each};
-
 /// Those who listen, by topic, or by topic and group. An entry goes with the last of them.
-static LISTENERS: LazyLock<Mutex<HashMap<String, Listeners>>> = LazyLock::new(Mutex::default);
-
-/// Those who listen for one topic.
-#[derive(Debug)]
-struct Listeners {
-    /// Each of them has to look.
-    readers: watch::Sender<()>,
-    /// Of these, one has.
-    workers: Vec<Arc<Slot>>,
-}
+static READERS: LazyLock<Mutex<HashMap<String, watch::Sender<()>>>> = LazyLock::new(Mutex::default);
 
 /// The wake-ups of one kind, as one reader gets them.
 pub(crate) struct WakeUps {
@@ -37,17 +23,9 @@ pub(crate) struct WakeUps {
     receiver: Option<watch::Receiver<()>>,
 }
 
-/// Tells the readers of `topic` to look, and of its workers one who has nothing to do.
+/// Tells the readers of `topic` to look.
 pub(crate) fn wake(topic: &str) {
     call(&key(topic, None));
-}
-
-/// Tells all of them to look, each for itself.
-pub(crate) fn wake_all(topic: &str) {
-    if let Some(there) = listeners().get(&key(topic, None)) {
-        there.readers.send_replace(());
-        there.workers.iter().for_each(|worker| worker.call());
-    }
 }
 
 /// Tells those who stand by for a group that the lease is free.
@@ -67,7 +45,7 @@ pub(crate) fn listen_for_lease(topic: &str, group: &str) -> WakeUps {
 
 impl WakeUps {
     fn new(key: String) -> Self {
-        let receiver = listeners().entry(key.clone()).or_default().readers.subscribe();
+        let receiver = readers().entry(key.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
         Self { key, receiver: Some(receiver) }
     }
 
@@ -87,29 +65,16 @@ impl WakeUps {
 impl Drop for WakeUps {
     fn drop(&mut self) {
         self.receiver = None;
-        let mut all = listeners();
-        if all.get(&self.key).is_some_and(Listeners::is_empty) {
-            all.remove(&self.key);
+        let mut readers = readers();
+        if readers.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
+            readers.remove(&self.key);
         }
     }
 }
 
 fn call(key: &str) {
-    if let Some(there) = listeners().get(key) {
-        there.readers.send_replace(());
-        call_one_of_each(&there.workers);
-    }
-}
-
-impl Default for Listeners {
-    fn default() -> Self {
-        Self { readers: watch::channel(()).0, workers: Vec::new() }
-    }
-}
-
-impl Listeners {
-    fn is_empty(&self) -> bool {
-        self.readers.receiver_count() == 0 && self.workers.is_empty()
+    if let Some(sender) = readers().get(key) {
+        sender.send_replace(());
     }
 }
 
@@ -123,8 +88,8 @@ fn key(topic: &str, group: Option<&str>) -> String {
     key
 }
 
-fn listeners() -> MutexGuard<'static, HashMap<String, Listeners>> {
-    LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
+fn readers() -> MutexGuard<'static, HashMap<String, watch::Sender<()>>> {
+    READERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -145,8 +110,8 @@ mod tests {
     async fn the_entry_goes_with_its_last_reader() {
         let (one, two) = (listen("wake-gone"), listen("wake-gone"));
         drop(one);
-        assert!(listeners().contains_key("wake-gone"));
+        assert!(readers().contains_key("wake-gone"));
         drop(two);
-        assert!(!listeners().contains_key("wake-gone"));
+        assert!(!readers().contains_key("wake-gone"));
     }
 }
