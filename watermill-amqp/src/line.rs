@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex as BlockingMutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,14 +16,10 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
 };
-use tokio::{
-    sync::{Mutex, Semaphore},
-    task::unconstrained,
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use watermill_core::{
     Message,
-    backend::{Connect, Failure, Trouble},
+    backend::{Connect, Failure, Trouble, Turns},
 };
 
 use crate::{
@@ -62,9 +58,9 @@ struct Inner {
     /// What a frame may hold, as agreed with the server.
     frame_max: usize,
     /// Which exchanges are there.
-    ready: BlockingMutex<HashSet<String>>,
+    ready: Mutex<HashSet<String>>,
     /// Calls that wait until that is known stand here in their order.
-    turn: Mutex<()>,
+    turns: Turns,
     waiting: AtomicUsize,
     timeout: Duration,
     confirm_timeout: Duration,
@@ -96,12 +92,17 @@ impl Line {
             self.send(&route, messages, records, place)?
         } else {
             let _waiting = Waiting::new(&self.0.waiting);
-            let _turn = unconstrained(self.0.turn.lock()).await;
+            let turn = self.0.turns.take().await.ok_or_else(|| {
+                let why = format!("none of the calls before was sent within {:?}", self.0.confirm_timeout);
+                Fault::Found(Trouble::Timeout, why)
+            })?;
             self.prepare(&route).await?;
             // Where those that were told that they are late take all places, another line has some.
             let place = async { places.acquire_owned().await.map_err(|_| Fault::GivenUp) };
             let place = within(self.0.confirm_timeout, "confirm what other calls have sent", place).await?;
-            self.send(&route, messages, records, place)?
+            let answer = self.send(&route, messages, records, place)?;
+            turn.done();
+            answer
         };
         drop(self);
         answer.await.unwrap_or(Err(Fault::GivenUp))
@@ -233,8 +234,8 @@ impl Connect for ToLine {
             confirms: Confirms::start(self.confirm_timeout, self.server.blocked.clone()),
             places: Arc::new(Semaphore::new(CALLS_MAX)),
             frame_max,
-            ready: BlockingMutex::default(),
-            turn: Mutex::new(()),
+            ready: Mutex::default(),
+            turns: Turns::new(self.confirm_timeout),
             waiting: AtomicUsize::new(0),
             timeout: self.timeout,
             confirm_timeout: self.confirm_timeout,

@@ -12,7 +12,6 @@ mod pulls;
 mod settle;
 mod subject;
 mod subscriber;
-mod turns;
 
 pub use config::{NatsPublisherConfig, NatsSubscriberConfig, StartPosition};
 pub use core_nats::{CoreNatsConfig, CoreNatsPublisher, CoreNatsSubscriber};

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use watermill_core::{
     Message, Publisher,
-    backend::{Calls, Failure, Trouble, records, refuse_delays},
+    backend::{Calls, Failure, Trouble, Turns, records, refuse_delays},
     error::{self, ConfigError, PublishError},
     publisher::PublisherCapabilities,
 };
@@ -25,7 +25,6 @@ use crate::{
     api::Api,
     error::{connected, of_publish},
     marshaler, subject,
-    turns::Turns,
 };
 
 /// Publishes to JetStream: the topic is a subject, and `Ok` means that the server has stored each message in a stream.
@@ -97,7 +96,7 @@ impl NatsPublisher {
             }
         }
         match sending.first {
-            None => turn.sent(),
+            None => turn.done(),
             Some(_) => drop(turn),
         }
         let outcome = sending.finish().await;

@@ -57,6 +57,7 @@
 //! | [`key_entry`], [`key_entry_where`], [`take_key`], [`key_of_entry`], [`refuse_key_entries`] | a key that travels in the metadata |
 //! | [`SharedConnection`], [`Connect`] | a connection that is made when it is needed, and again when it is lost |
 //! | [`Arrivals`], [`Taken`] | what has come from a server that waits for nobody, until it is taken |
+//! | [`Turns`] | calls of a publisher that are sent one after another, and give up together |
 //!
 //! Everything is bounded: see [`Shared::report`] for errors, [`ById`] for messages, [`SharedOptions`] for
 //! waits.
@@ -76,6 +77,7 @@ mod shared;
 mod source;
 mod stream;
 mod transport;
+mod turns;
 mod wakers;
 
 pub use arrivals::{Arrivals, Taken};
@@ -92,6 +94,7 @@ pub use registry::Registry;
 pub use shared::{Shared, SharedOptions, State, Task, WakeFor};
 pub use source::{DeliveryMaker, Next, Settler, Source};
 pub use transport::{Transport, TransportOptions, run};
+pub use turns::{Turn, Turns};
 pub use wakers::Wakers;
 
 /// What is wrong with the empty topic, which no backend takes.

@@ -39,7 +39,7 @@ pub use names::Names;
 pub use processor::{CommandProcessor, EventProcessor, Processor};
 #[cfg(feature = "protobuf")]
 pub use protobuf::ProtobufCodec;
-pub use registered::{RegisteredCodec, schema_id};
+pub use registered::{RegisteredCodec, schema_header, schema_id};
 pub use schema::{Schema, SchemaKind, SchemaReference, SchemaRegistry};
 pub use topics::Topics;
 pub use typed::TypedBus;

@@ -14,6 +14,12 @@ pub fn schema_id(payload: &[u8]) -> Option<(u32, usize)> {
     Some((u32::from_be_bytes(*id), HEADER_BYTES))
 }
 
+/// What stands in front of a payload that was written with the schema of this number, in Confluent's wire format.
+pub fn schema_header(id: u32) -> [u8; 5] {
+    let [a, b, c, d] = id.to_be_bytes();
+    [MAGIC, a, b, c, d]
+}
+
 /// Any codec, with the number of the schema in front of each payload, in Confluent's wire format: a zero byte, the number in four
 /// bytes, for Protocol Buffers which message of the file it is, and then what the codec writes.
 ///
@@ -85,8 +91,7 @@ impl<C: Codec> RegisteredCodec<C> {
     ) -> Result<Self, BoxError> {
         let id = registry.register(subject, &schema).await?;
         let mut header = BytesMut::with_capacity(HEADER_BYTES + 1);
-        header.put_u8(MAGIC);
-        header.put_u32(id);
+        header.put_slice(&schema_header(id));
         put_indexes(&mut header, schema.indexes());
         Arc::make_mut(&mut self.headers).insert(TypeId::of::<T>(), header.freeze());
         Ok(self)

@@ -10,7 +10,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::RwLock;
 use serde::{Serialize, de::DeserializeOwned};
 use watermill_core::{
-    cqrs::{Codec, Decode, Describe, Encode, Named, Schema, schema_id},
+    cqrs::{Codec, Decode, Describe, Encode, Named, Schema, schema_header, schema_id},
     error::{BoxError, Nack},
     router::topology::Payloads,
 };
@@ -145,8 +145,7 @@ impl<T: Named + Serialize> Encode<T> for AvroCodec {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
         let Type { id, schema } = self.known::<T>()?;
         let id = id.ok_or_else(|| format!("find the number of {}: it is only read here", T::NAME))?;
-        let mut payload = vec![0];
-        payload.extend_from_slice(&id.to_be_bytes());
+        let mut payload = schema_header(id).to_vec();
         schema.write(value, &mut payload)?;
         Ok(payload.into())
     }
