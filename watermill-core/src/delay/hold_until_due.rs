@@ -33,8 +33,8 @@ use crate::{
 /// When the subscription stops, what still waits is nacked, and comes again at once to whoever reads next.
 ///
 /// Holding is not free where the backend watches deliveries. RabbitMQ counts such a nack as a delivery, and a quorum queue drops or
-/// dead-letters what it has delivered more often than its limit says, 20 times unless told otherwise: raise `delivery-limit` to more than
-/// a service is stopped while one message waits. RabbitMQ also closes the channel of a consumer that keeps a delivery for longer than
+/// dead-letters what it has delivered more often than its limit says, 20 times unless told otherwise: raise `delivery-limit` above
+/// the number of times that a service may stop while one message waits. RabbitMQ also closes the channel of a consumer that keeps a delivery for longer than
 /// `consumer_timeout`, 30 minutes, so that the longest delay has to be shorter; and so has it where a visibility timeout is not
 /// extended.
 ///
